@@ -1,0 +1,126 @@
+"""Which arrays a cache has, pure: the dtype of each stack, and slots for all sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom2cache.records import ArraySpec
+
+FRAMES_PER_SHARD_MAX = 4096  # bounds the index of a shard (16 bytes for each) for tiny frames
+
+# Smallest that holds the values; int16 before uint16, for which torch has few operations.
+_WHOLE = (("uint8", 0, 255), ("int16", -32768, 32767), ("uint16", 0, 65535),
+          ("int32", -(2**31), 2**31 - 1))  # fmt: skip
+_NAMES = np.array(["uint8", "int16", "uint16", "int32", "float32", "float64"])
+
+
+@dataclass(frozen=True)
+class Values:
+    """What headers say of the values of n frames."""
+
+    low: NDArray[np.float64]
+    """least value that a frame can hold"""
+    high: NDArray[np.float64]
+    whole: NDArray[np.bool_]
+    """True where all values are whole numbers"""
+    hu: NDArray[np.bool_]
+    """True where the unit is HU"""
+    double: NDArray[np.bool_]
+    """True for Double Float Pixel Data"""
+
+
+def dtypes_of_stacks(values: Values, stack: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Place in DTYPE_NAMES for each frame, the same within a stack; from headers alone."""
+    count = int(stack.max(initial=-1)) + 1
+    low = np.full(count, np.inf)
+    high = np.full(count, -np.inf)
+    np.minimum.at(low, stack, values.low)
+    np.maximum.at(high, stack, values.high)
+    whole, hu, double = np.ones(count, bool), np.ones(count, bool), np.zeros(count, bool)
+    np.logical_and.at(whole, stack, values.whole)
+    np.logical_and.at(hu, stack, values.hu)
+    np.logical_or.at(double, stack, values.double)
+
+    chosen = np.full(count, 5)  # float64 holds every whole number of 53 bits
+    for place in range(3, -1, -1):
+        _, least, most = _WHOLE[place]
+        chosen[(low >= least) & (high <= most)] = place
+    # The unit fixes HU to int16, so that one scanner's 16-bit header does not split an archive;
+    # a value beyond fails its frame.
+    chosen[hu] = 1
+    chosen[~whole] = 4
+    chosen[~whole & double] = 5
+    return chosen[stack]
+
+
+def dtype_names(chosen: NDArray[np.int64]) -> NDArray[Any]:
+    """NumPy names of the places that `dtypes_of_stacks` gave."""
+    return _NAMES[chosen]
+
+
+def fit_slots(
+    sizes: list[tuple[str, tuple[int, ...], int]], max_arrays: int, shard_bytes: int
+) -> dict[tuple[str, tuple[int, ...]], tuple[int, ...]]:
+    """Slot shape for each (dtype, frame shape): {(dtype, shape): slot}.
+
+    `sizes` has (dtype, frame shape, number of frames). While there are too many, rare sizes (less
+    than a shard of them) share a slot, then all do: grouped by height and width rounded up to
+    multiples of 8, 16, 32, ..., a group's slot being just large enough for its members. Of the
+    ways that fit, the one that wastes least is taken. Raises ValueError if even one slot for each
+    dtype and number of channels is too many.
+    """
+    exact = {(dtype, shape): shape for dtype, shape, _ in sizes}
+    if len(exact) <= max_arrays:
+        return exact
+    best: tuple[int, dict[tuple[str, tuple[int, ...]], tuple[int, ...]]] | None = None
+    for all_sizes in (False, True):
+        step = 8
+        while step <= 65536:
+            slots = _grouped(sizes, step, None if all_sizes else shard_bytes)
+            if len({(dtype, slot) for (dtype, _), slot in slots.items()}) <= max_arrays:
+                waste = sum(
+                    n * (_bytes(dtype, slots[dtype, shape]) - _bytes(dtype, shape))
+                    for dtype, shape, n in sizes
+                )
+                if best is None or waste < best[0]:
+                    best = waste, slots
+                break  # a larger step wastes more
+            step *= 2
+    if best is None:
+        need = len({(dtype, shape[2:]) for dtype, shape, _ in sizes})
+        raise ValueError(f"max_arrays {max_arrays} is too few: these files need at least {need}")
+    return best[1]
+
+
+def _grouped(
+    sizes: list[tuple[str, tuple[int, ...], int]], step: int, keep_from: int | None
+) -> dict[tuple[str, tuple[int, ...]], tuple[int, ...]]:
+    groups: dict[tuple[str, tuple[int, ...]], list[tuple[int, ...]]] = {}
+    key_of = {}
+    for dtype, shape, n in sizes:
+        kept = keep_from is not None and n * _bytes(dtype, shape) >= keep_from
+        rounded = tuple(-(-s // step) * step for s in shape[:2])
+        key = (dtype, (*shape, 0)) if kept else (dtype, (*rounded, *shape[2:]))
+        key_of[dtype, shape] = key
+        groups.setdefault(key, []).append(shape)
+    slots = {k: tuple(max(s) for s in zip(*v, strict=True)) for k, v in groups.items()}
+    return {size: slots[key] for size, key in key_of.items()}
+
+
+def _bytes(dtype: str, shape: tuple[int, ...]) -> int:
+    return np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
+
+
+def array_name(dtype: str, slot: tuple[int, ...]) -> str:
+    """Name of the array's folder, such as uint8_240x320x3."""
+    return f"{dtype}_{'x'.join(map(str, slot))}"
+
+
+def array_spec(dtype: str, slot: tuple[int, ...], slots: int, shard_bytes: int) -> ArraySpec:
+    """The array of `slots` frames; a frame larger than a shard has a shard of its own."""
+    per_shard = min(FRAMES_PER_SHARD_MAX, max(1, shard_bytes // _bytes(dtype, slot)))
+    return ArraySpec(array_name(dtype, slot), dtype, slot, slots, per_shard)

@@ -1,0 +1,99 @@
+"""Arrow columns to NumPy arrays and codes, pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from dicom2cache.records import FILES, PER_FRAME_FIELDS
+
+
+def _one(column: Any) -> Any:
+    if isinstance(column, pa.ChunkedArray):
+        return column.combine_chunks()
+    return column
+
+
+def floats(column: Any) -> NDArray[np.float64]:
+    """float64, NaN for null."""
+    return _one(column).cast(pa.float64()).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def ints(column: Any, null: int) -> NDArray[np.int64]:
+    """int64, `null` for null."""
+    return _one(column).cast(pa.int64()).fill_null(null).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def codes(column: Any) -> NDArray[np.int64]:
+    """Rank of each text among the column's distinct ones, -1 for null: ordered as the texts are."""
+    array = _one(column)
+    if not isinstance(array, pa.DictionaryArray):
+        array = array.dictionary_encode()
+    array = _one(array)
+    rank = np.empty(len(array.dictionary) + 1, np.int64)
+    rank[pc.sort_indices(array.dictionary).to_numpy()] = np.arange(len(array.dictionary))
+    rank[-1] = -1
+    index = array.indices.fill_null(len(array.dictionary)).to_numpy(zero_copy_only=False)
+    return rank[index]
+
+
+def vectors(column: Any, length: int) -> NDArray[np.float64]:
+    """(n, length) float64 of a fixed-size list column, NaN for null."""
+    array = _one(column)
+    result = np.full((len(array), length), np.nan)
+    valid = array.is_valid().to_numpy(zero_copy_only=False)
+    result[valid] = array.flatten().to_numpy(zero_copy_only=False).reshape(-1, length)
+    return result
+
+
+def expand(files: pa.Table, file: NDArray[np.int32]) -> dict[str, Any]:
+    """{name: column} for every frame: what the frame says, else what its file says.
+
+    `file` has the row in `files` of every frame, ascending.
+    """
+    rows = pa.array(file)
+    said = {}
+    for name in PER_FRAME_FIELDS:
+        column = _one(files[name])
+        if pa.types.is_string(column.type):
+            column = column.dictionary_encode()
+        said[name] = take_dictionary(column, rows)
+    groups = _one(files["per_frame"])
+    if groups.null_count == len(groups):
+        return said
+    has = groups.is_valid().to_numpy(zero_copy_only=False)[file]
+    flat = groups.flatten()  # null lists have no items: one item for each frame in `has`
+    place = np.zeros(len(file), np.int64)
+    place[has] = np.arange(len(flat))
+    index = pa.array(place, mask=~has)
+    for name in PER_FRAME_FIELDS:
+        own = pc.struct_field(flat, name)
+        if own.null_count < len(own):
+            base = said[name]
+            if isinstance(base, pa.DictionaryArray):
+                base = base.dictionary_decode()
+            said[name] = _coalesce(own.take(index), base)
+    return said
+
+
+def _coalesce(first: Any, second: Any) -> Any:
+    if not pa.types.is_fixed_size_list(first.type):
+        return pc.coalesce(first, second)
+    # coalesce knows no fixed-size lists
+    valid = first.is_valid()
+    picked = pa.chunked_array([second, first]).take(
+        pc.if_else(valid, np.arange(len(first)) + len(second), np.arange(len(first)))
+    )
+    return _one(picked)
+
+
+def take_dictionary(column: Any, rows: Any) -> Any:
+    """`column.take(rows)`; a dictionary column stays one."""
+    return _one(column).take(rows)
+
+
+assert set(PER_FRAME_FIELDS) <= set(FILES.names)

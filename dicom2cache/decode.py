@@ -1,0 +1,209 @@
+"""Header and frame number to a stored frame: bytes out of the file, decoded, masked, in RGB."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom2cache import codecs, encapsulated
+from dicom2cache.colour import palette_to_rgb, ybr_422_to_full, ybr_full_to_rgb
+from dicom2cache.errors import FrameError
+from dicom2cache.intensity import mask_stored
+from dicom2cache.lut import modality_lut, palette
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One decoded frame: colour is RGB, grey is as stored, native-endian, masked by BitsStored."""
+
+    pixels: NDArray[Any]
+    """(H, W) or (H, W, 3)"""
+    codec: str
+    flags: tuple[str, ...] = ()
+
+
+@dataclass
+class Source:
+    """An open file and its header (a row of FILES); frames are read one at a time.
+
+    Use as a context manager. Raises FrameError if the file is not the one that was planned.
+    """
+
+    path: str
+    header: dict[str, Any]
+    _file: IO[bytes] = field(init=False, repr=False)
+
+    def __enter__(self) -> Source:
+        self._file = open(self.path, "rb", buffering=0)
+        try:
+            self.check_unchanged()
+        except BaseException:
+            self._file.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def check_unchanged(self) -> None:
+        """Raises FrameError if size or time of the open file differ from the plan's."""
+        status = os.fstat(self._file.fileno())
+        planned = (self.header["size"], self.header["mtime_ns"])
+        if (status.st_size, status.st_mtime_ns) != planned:
+            raise FrameError(
+                f"changed since plan: {status.st_size} bytes now, {planned[0]} planned; "
+                "build again with --overwrite"
+            )
+
+    def read(self, frame: int) -> Stored:
+        """Frame `frame`, from 0.
+
+        Raises FrameError if it cannot be decoded truly, OSError if it cannot be read.
+        """
+        h = self.header
+        if h["pixel_keyword"] != "PixelData":
+            kind = f"f{h['bits_allocated'] // 8}"
+            flat = np.frombuffer(self._native(frame), self._order + kind)
+            return Stored(_native_order(flat.reshape(h["height"], h["width"])), "native")
+        if h["transfer_syntax"] in codecs.NATIVE:
+            return self._finish(self._native_pixels(frame), h["photometric"], "native", ())
+        decoded = codecs.decode(self._encoded(frame), h["transfer_syntax"], self._coded)
+        return self._finish(self._fit(decoded), decoded.photometric, decoded.codec, decoded.flags)
+
+    @property
+    def _order(self) -> str:
+        return ">" if self.header["transfer_syntax"] == codecs.EXPLICIT_BE else "<"
+
+    @property
+    def _coded(self) -> codecs.Coded:
+        h = self.header
+        return codecs.Coded(
+            h["height"], h["width"], h["samples"], h["bits_allocated"], h["photometric"]
+        )
+
+    @cached_property
+    def dataset(self) -> Any:
+        """The header by pydicom, for lookup tables."""
+        from pydicom import dcmread
+
+        return dcmread(self.path, force=True, stop_before_pixels=True)
+
+    @cached_property
+    def _inflated(self) -> bytes:
+        from pydicom import dcmread
+
+        return bytes(dcmread(self.path, force=True)[self.header["pixel_keyword"]].value)
+
+    @cached_property
+    def modality_lut(self) -> Any:
+        """The file's modality LUT."""
+        return modality_lut(self.dataset)
+
+    @cached_property
+    def _palette(self) -> Any:
+        return palette(self.dataset)
+
+    def _bytes(self, offset: int, count: int) -> bytes:
+        start = self.header["pixel_offset"]
+        if start is None:
+            data = self._inflated[offset : offset + count]
+        else:
+            data = os.pread(self._file.fileno(), count, start + offset)
+            while len(data) < count:  # a read may return less than 2 GiB at once
+                more = os.pread(self._file.fileno(), count - len(data), start + offset + len(data))
+                if not more:
+                    break
+                data += more
+        if len(data) < count:
+            raise FrameError(f"pixel data is truncated: {len(data)} of {count} bytes of a frame")
+        return data
+
+    def _native(self, frame: int) -> bytes:
+        h = self.header
+        size = h["height"] * h["width"] * h["samples"] * h["bits_allocated"] // 8
+        if h["photometric"] == "YBR_FULL_422":
+            size = h["height"] * h["width"] * 2 * h["bits_allocated"] // 8
+        data = self._bytes(frame * size, size)
+        if h["bits_allocated"] == 8 and self._order == ">" and h["pixel_vr"] == "OW":
+            # 8-bit samples in 16-bit big-endian words (PS3.5 8.1.2)
+            data = np.frombuffer(data + b"\0" * (size % 2), ">u2").astype("<u2").tobytes()[:size]
+        return data
+
+    def _native_pixels(self, frame: int) -> NDArray[Any]:
+        h = self.header
+        rows, columns, samples = h["height"], h["width"], h["samples"]
+        if h["bits_allocated"] == 1:  # packed across frames, least significant bit first
+            first = frame * rows * columns
+            data = self._bytes(first // 8, (first % 8 + rows * columns + 7) // 8)
+            bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+            return bits[first % 8 : first % 8 + rows * columns].reshape(rows, columns)
+        if h["photometric"] == "YBR_FULL_422":
+            if columns % 2 or h["bits_allocated"] != 8:
+                raise FrameError(
+                    f"YBR_FULL_422 with {columns} columns of {h['bits_allocated']} bits; legal: an "
+                    "even number of columns, 8 bits"
+                )
+            return ybr_422_to_full(np.frombuffer(self._native(frame), np.uint8), rows, columns)
+        flat = np.frombuffer(self._native(frame), f"{self._order}u{h['bits_allocated'] // 8}")
+        if samples == 1:
+            return _native_order(flat.reshape(rows, columns))
+        if h["planar"]:
+            planes = flat.reshape(samples, rows, columns)
+            return _native_order(np.ascontiguousarray(np.moveaxis(planes, 0, -1)))
+        return _native_order(flat.reshape(rows, columns, samples))
+
+    @cached_property
+    def _fragments(self) -> encapsulated.Frames:
+        return encapsulated.find_frames(
+            self._file.fileno(), self.header["pixel_offset"], self.header["size"],
+            self.header["frames"],
+        )  # fmt: skip
+
+    def _encoded(self, frame: int) -> bytes:
+        return self._fragments.read(self._file.fileno(), frame)
+
+    def _fit(self, decoded: codecs.Decoded) -> NDArray[Any]:
+        """Decoded samples in BitsAllocated, signed ones extended from the codestream's precision."""
+        h = self.header
+        pixels = decoded.pixels
+        if pixels.dtype.kind not in "iu":
+            raise FrameError(f"the codestream holds {pixels.dtype}, legal: integers")
+        width = h["bits_allocated"]
+        if decoded.precision > width:
+            raise FrameError(
+                f"the codestream has {decoded.precision} bits, Bits Allocated (0028,0100) is {width}"
+            )
+        if h["signed"] and pixels.dtype.kind == "u" and 0 < decoded.precision < h["bits_stored"]:
+            pixels = mask_stored(pixels, decoded.precision, decoded.precision - 1, True)
+        return pixels.astype(f"u{max(width, 8) // 8}", copy=False)
+
+    def _finish(
+        self, pixels: NDArray[Any], photometric: str, codec: str, flags: tuple[str, ...]
+    ) -> Stored:
+        h = self.header
+        native = h["transfer_syntax"] in codecs.NATIVE or codec.find("dicomrle") >= 0
+        high = h["high_bit"] if native else h["bits_stored"] - 1  # codecs align to bit 0
+        pixels = mask_stored(pixels, h["bits_stored"], high, bool(h["signed"]))
+        if photometric == "PALETTE COLOR":
+            return Stored(palette_to_rgb(pixels, self._palette), codec, flags)
+        if h["samples"] == 1:
+            return Stored(pixels, codec, flags)
+        if pixels.dtype != np.uint8 and photometric != "RGB":
+            raise FrameError(f"{photometric} with {h['bits_allocated']} bits; legal: 8")
+        if photometric in ("YBR_FULL", "YBR_FULL_422"):
+            pixels = ybr_full_to_rgb(pixels)
+        elif photometric != "RGB":
+            raise FrameError(
+                f"Photometric Interpretation (0028,0004) {photometric} is not supported here; legal: "
+                "RGB, YBR_FULL, YBR_FULL_422, and YBR_RCT or YBR_ICT in JPEG 2000"
+            )
+        return Stored(pixels, codec, flags)
+
+
+def _native_order(pixels: NDArray[Any]) -> NDArray[Any]:
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)

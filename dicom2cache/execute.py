@@ -1,0 +1,163 @@
+"""Map work over processes by joblib: header reading, and tasks with retries and isolation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from dicom2cache import ledger
+from dicom2cache.convert import Done, convert_task
+from dicom2cache.errors import FrameError, Unfinished
+from dicom2cache.headers import read_headers
+from dicom2cache.isolate import IsolatedReader
+from dicom2cache.ledger import Job
+from dicom2cache.records import FILES, REJECTS, Candidate, ShardTask
+
+BACKENDS = ("loky", "threading", "dask")
+_HEADERS_AT_ONCE = 256
+_TRIES = 3
+_PAUSE = 1.0  # seconds before an environment failure is tried again; doubled each time
+
+Seen = Callable[[Done], None]
+
+
+def _parallel(jobs: int, backend: str, calls: Iterator[Any], ordered: bool) -> Iterator[Any]:
+    """Results of joblib-delayed calls, in order or as they come; in this process if jobs is 1."""
+    from joblib import Parallel, parallel_config
+
+    if jobs == 1 and backend == "loky":
+        for function, args, kwargs in calls:
+            yield function(*args, **kwargs)
+        return
+    with parallel_config(backend=backend, n_jobs=jobs):
+        yield from Parallel(
+            return_as="generator" if ordered else "generator_unordered", batch_size=1
+        )(calls)
+
+
+def read_all_headers(
+    roots: Sequence[str],
+    candidates: Sequence[Candidate],
+    patient_key: bytes,
+    jobs: int,
+    backend: str,
+    seen: Callable[[int], None],
+) -> tuple[pa.Table, pa.Table]:
+    """Headers of all candidates: (FILES, REJECTS), in their order; `seen` is told how many."""
+    from joblib import delayed
+
+    rest = iter(candidates)
+    chunks = list(iter(lambda: list(islice(rest, _HEADERS_AT_ONCE)), []))
+    if len(chunks) < 2 * jobs and backend == "loky":
+        jobs = 1  # starting processes would take longer
+    calls = (delayed(read_headers)(roots, chunk, patient_key) for chunk in chunks)
+    files, rejects = [FILES.empty_table()], [REJECTS.empty_table()]
+    for k, (some, others) in enumerate(_parallel(jobs, backend, calls, ordered=True)):
+        files.append(some)
+        rejects.append(others)
+        seen(len(chunks[k]))
+    return pa.concat_tables(files), pa.concat_tables(rejects)
+
+
+def map_ordered(
+    function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], jobs: int, backend: str
+) -> list[Any]:
+    """`function(*a)` for each of `arguments`, in order."""
+    from joblib import delayed
+
+    if len(arguments) < 2 * jobs and backend == "loky":
+        jobs = 1
+    calls = (delayed(function)(*a) for a in arguments)
+    return list(_parallel(jobs, backend, calls, ordered=True))
+
+
+def run_tasks(
+    job: Job, wanted: Sequence[ShardTask], jobs: int, backend: str, on_error: str, seen: Seen
+) -> None:
+    """Convert what is not done of `wanted`; the results are on disk.
+
+    A task whose worker died before is run in isolation. Raises Unfinished if the environment fails
+    a task again and again, FrameError at the first failed frame if `on_error` is "raise".
+    """
+    todo = list(ledger.open_tasks(job, list(wanted)))
+    suspects = [task for task in todo if ledger.claimed(job.cache, task)]
+    todo = sorted((t for t in todo if t not in set(suspects)), key=lambda t: -t.cost)
+    failed: dict[str, str] = {}
+    for attempt in range(_TRIES):
+        if attempt:
+            time.sleep(_PAUSE * 2 ** (attempt - 1))
+        failed = {}
+        _isolated(job, suspects, on_error, seen, failed)
+        suspects = _round(job, todo, jobs, backend, on_error, seen, failed)
+        todo = list(ledger.open_tasks(job, [t for t in todo if t not in set(suspects)]))
+        while suspects or (todo and not failed):
+            # A worker died: the rest goes on, those it had begun go one by one.
+            _isolated(job, suspects, on_error, seen, failed)
+            suspects = _round(job, todo, jobs, backend, on_error, seen, failed)
+            todo = list(ledger.open_tasks(job, [t for t in todo if t not in set(suspects)]))
+        todo = list(ledger.open_tasks(job, list(wanted)))
+        if not todo:
+            return
+    why = "; ".join(sorted(set(failed.values()))) or "unknown"
+    raise Unfinished(
+        f"{len(todo)} of {len(wanted)} shards could not be written after {_TRIES} tries: {why}. "
+        "Mend that and run the same command again: what is done is kept"
+    )
+
+
+def _round(
+    job: Job,
+    todo: Sequence[ShardTask],
+    jobs: int,
+    backend: str,
+    on_error: str,
+    seen: Seen,
+    failed: dict[str, str],
+) -> list[ShardTask]:
+    """Run `todo` once; the tasks that were begun when a worker died."""
+    from joblib import delayed
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    if not todo:
+        return []
+    calls = (delayed(convert_task)(str(job.cache), task) for task in todo)
+    try:
+        for done in _parallel(min(jobs, len(todo)), backend, calls, ordered=False):
+            _take(done, on_error, seen, failed)
+    except BrokenProcessPool:
+        return [t for t in ledger.open_tasks(job, list(todo)) if ledger.claimed(job.cache, t)]
+    return []
+
+
+def _isolated(
+    job: Job, suspects: Sequence[ShardTask], on_error: str, seen: Seen, failed: dict[str, str]
+) -> None:
+    for task in suspects:
+        with IsolatedReader() as read:
+            _take(convert_task(str(job.cache), task, read), on_error, seen, failed)
+
+
+def _take(done: Done, on_error: str, seen: Seen, failed: dict[str, str]) -> None:
+    if done.environment is not None:
+        failed[done.name] = done.environment
+        return
+    seen(done)
+    if done.first_failure is not None and on_error == "raise":
+        raise FrameError(done.first_failure)
+
+
+def cpu_count() -> int:
+    """Processors that this process may use (a Slurm job has fewer than the machine)."""
+    import joblib
+
+    return int(joblib.cpu_count())
+
+
+def cache_of(path: str | Path) -> Path:
+    """The cache's path, absolute: workers may run elsewhere."""
+    return Path(path).absolute()

@@ -1,0 +1,208 @@
+"""Stored values to values with a unit, pure. No wrap, no saturation, no silent rounding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom2cache.errors import FrameError
+
+INTEGER_DTYPES = ("uint8", "int16", "uint16", "int32")
+
+
+@dataclass(frozen=True)
+class ModalityLut:
+    """A modality LUT sequence, PS3.3 C.11.1."""
+
+    first: int
+    """stored value that the first entry is for"""
+    entries: NDArray[Any]
+    """(n,) values"""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of one frame's values without padding; all None if nothing is left."""
+
+    min: float | None
+    max: float | None
+    mean: float | None
+    std: float | None
+    percentiles: tuple[float | None, ...]
+    """at PERCENTILES, of a regular sub-grid"""
+    padding_fraction: float | None
+
+
+PERCENTILES = (0.5, 1.0, 50.0, 99.0, 99.5)
+_GRID = 16384
+
+
+def stored_range(bits_stored: int, signed: bool) -> tuple[int, int]:
+    """Least and greatest stored value (PS3.5 8.1.1)."""
+    if signed:
+        return -(1 << (bits_stored - 1)), (1 << (bits_stored - 1)) - 1
+    return 0, (1 << bits_stored) - 1
+
+
+def invert(stored: NDArray[Any], bits_stored: int, signed: bool) -> NDArray[Any]:
+    """Stored values mirrored in their range: lowest + highest - v, in int32 or int64."""
+    low, high = stored_range(bits_stored, signed)
+    wide = np.int64 if bits_stored > 30 else np.int32
+    return (low + high) - stored.astype(wide)
+
+
+def mask_stored(raw: NDArray[Any], bits_stored: int, high_bit: int, signed: bool) -> NDArray[Any]:
+    """The BitsStored bits that end at HighBit, sign extended where signed (PS3.5 8.1.1).
+
+    `raw` is an integer array; the result has the same width, signed or unsigned.
+    """
+    width = raw.dtype.itemsize * 8
+    unsigned = raw.view(f"u{raw.dtype.itemsize}")
+    target = f"{'i' if signed else 'u'}{raw.dtype.itemsize}"
+    if bits_stored == width:
+        return unsigned.view(target)
+    # Up to the top, then down: the shift down drops what lay below, and extends the sign.
+    up, down = width - 1 - high_bit, width - bits_stored
+    shifted = np.left_shift(unsigned, up) if up else unsigned
+    return np.right_shift(shifted.view(target), down)
+
+
+def apply_lut(stored: NDArray[Any], lut: ModalityLut) -> NDArray[Any]:
+    """Entries of the modality LUT; values outside take its first or last (PS3.3 C.11.1.1.1)."""
+    place = stored.astype(np.int64) - lut.first
+    return lut.entries[np.clip(place, 0, len(lut.entries) - 1)]
+
+
+def rescale(stored: NDArray[Any], slope: float, intercept: float, dtype: str) -> NDArray[Any]:
+    """slope * stored + intercept as `dtype`, computed exactly or in float64 and rounded once.
+
+    Raises FrameError if a value does not fit `dtype` truly.
+    """
+    target = np.dtype(dtype)
+    if stored.dtype.kind == "f":
+        if (slope, intercept) == (1.0, 0.0):
+            return to_dtype(stored, dtype)
+        return to_dtype(stored.astype(np.float64) * slope + intercept, dtype, rounded=True)
+    if not (float(slope).is_integer() and float(intercept).is_integer()):
+        if target.kind != "f":
+            raise FrameError(
+                f"slope {slope!r}, intercept {intercept!r} give fractions, which {dtype} cannot "
+                "hold; use dtype auto or float32"
+            )
+        return to_dtype(stored.astype(np.float64) * slope + intercept, dtype, rounded=True)
+    m, b = int(slope), int(intercept)
+    if (m, b) == (1, 0) and stored.dtype == target:
+        return stored
+    low, high = int(stored.min()), int(stored.max())
+    ends = (m * low + b, m * high + b)
+    if target.kind == "f":
+        return to_dtype(stored.astype(np.float64) * m + b, dtype)
+    limits = np.iinfo(target)
+    if min(ends) < limits.min or max(ends) > limits.max:
+        raise FrameError(
+            f"values from {min(ends)} to {max(ends)} do not fit {dtype} "
+            f"({limits.min} to {limits.max}); use dtype auto, or int32 or float32"
+        )
+    # Whole numbers modulo 2^bits: since the result fits, wrapped intermediate values cannot matter.
+    bits = target.itemsize * 8
+    result = stored.astype(target)
+    if m != 1:
+        result *= _modular(m, bits, target)
+    if b:
+        result += _modular(b, bits, target)
+    return result
+
+
+def _modular(value: int, bits: int, dtype: np.dtype[Any]) -> Any:
+    return np.array(value % (1 << bits), dtype=f"u{bits // 8}").view(dtype)
+
+
+def to_dtype(values: NDArray[Any], dtype: str, rounded: bool = False) -> NDArray[Any]:
+    """`values` as `dtype`, exactly, or to the nearest float where `rounded`.
+
+    Raises FrameError if a value is lost.
+    """
+    target = np.dtype(dtype)
+    if values.dtype == target:
+        return values
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = values.astype(target)
+        if rounded and target.kind == "f":
+            lost = np.isinf(result) & ~np.isinf(values)
+        else:
+            back = result.astype(values.dtype) if target.kind == "f" else result
+            lost = back != values
+            if values.dtype.kind == "f" and target.kind == "f":
+                lost &= ~np.isnan(values)
+            elif values.dtype.kind in "iu" and target.kind in "iu":
+                limits = np.iinfo(target)
+                lost = (values < limits.min) | (values > limits.max)
+    if lost.any():
+        worst = values[lost][0]
+        raise FrameError(f"value {worst!r} does not fit {dtype} truly; use dtype auto")
+    return result
+
+
+def padding_mask(
+    stored: NDArray[Any], value: int, limit: int | None, bits_allocated: int, signed: bool
+) -> NDArray[np.bool_]:
+    """Where stored values are padding (PS3.3 C.7.5.1.1.2).
+
+    The declared value and limit count modulo 2^BitsAllocated, since real files declare 63536 on
+    signed data. The limit may lie below the value: then the range runs downward.
+    """
+
+    def wrap(v: int) -> int:
+        v %= 1 << bits_allocated
+        return v - (1 << bits_allocated) if signed and v >> (bits_allocated - 1) else v
+
+    first = wrap(value)
+    if limit is None:
+        return np.asarray(stored == first)
+    last = wrap(limit)
+    low, high = min(first, last), max(first, last)
+    return np.asarray((stored >= low) & (stored <= high))
+
+
+def statistics(values: NDArray[Any], padding: NDArray[np.bool_] | None) -> Statistics:
+    """Statistics of one frame, (H, W[, C]) of any dtype, without `padding` (H, W)."""
+    step = max(1, int(np.sqrt(values.shape[0] * values.shape[1] / _GRID)))
+    grid = values[::step, ::step]
+    fraction = None
+    if padding is not None:
+        fraction = float(np.count_nonzero(padding)) / padding.size
+        if fraction:
+            grid = grid[~padding[::step, ::step]]
+            values = values[~padding]
+    if values.dtype.kind == "f":
+        finite = np.isfinite(values)
+        if not finite.all():
+            values = values[finite]
+        grid = grid[np.isfinite(grid)]
+    if not values.size:
+        return Statistics(None, None, None, None, (None,) * len(PERCENTILES), fraction)
+    mean, std = _moments(values)
+    points: tuple[float | None, ...] = (None,) * len(PERCENTILES)
+    if grid.size:
+        points = tuple(float(p) for p in np.percentile(grid, PERCENTILES, method="nearest"))
+    return Statistics(float(values.min()), float(values.max()), mean, std, points, fraction)
+
+
+def _moments(values: NDArray[Any]) -> tuple[float, float]:
+    """Mean and standard deviation; sums of whole numbers are exact, whatever the CPU."""
+    n = values.size
+    if values.dtype.kind in "iu" and values.dtype.itemsize <= 2:
+        # 65535^2 fits uint32, and so does the square of any int16
+        total = int(values.sum(dtype=np.int64))
+        squares = int(
+            np.square(values, dtype=np.uint32 if values.dtype.kind == "u" else np.int32)
+            .view(np.uint32)
+            .sum(dtype=np.uint64)
+        )
+        mean = total / n
+        return mean, max(0.0, (squares * n - total * total) / n / n) ** 0.5
+    wide = values.astype(np.float64)
+    return float(wide.mean()), float(wide.std())

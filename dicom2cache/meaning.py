@@ -1,0 +1,184 @@
+"""What stored values mean: slope, intercept, unit, windows, geometry. Pure, Dataset to values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from dicom2cache.tags import items, number, numbers, text, value, vector, whole
+
+RT_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
+_KINDS = {
+    RT_DOSE: "dose",
+    "1.2.840.10008.5.1.4.1.1.30": "map",  # Parametric Map
+    "1.2.840.10008.5.1.4.1.1.66.4": "mask",  # Segmentation
+    "1.2.840.10008.5.1.4.1.1.66.7": "mask",  # Label Map Segmentation
+}
+
+
+@dataclass(frozen=True)
+class Rescale:
+    """Stored value to value: value = slope * stored + intercept."""
+
+    slope: float
+    intercept: float
+    unit: str
+    flags: tuple[str, ...] = ()
+
+
+def kind_of(ds: Any) -> str:
+    """image, dose, map or mask, by SOP class."""
+    return _KINDS.get(str(value(ds, "SOPClassUID")), "image")
+
+
+def rescale_of(ds: Any) -> Rescale:
+    """The file's own slope, intercept and unit (PS3.3 C.11.1, C.8.8.3, C.8.9.1)."""
+    if str(value(ds, "SOPClassUID")) == RT_DOSE or text(ds, "Modality") == "RTDOSE":
+        scaling = number(ds, "DoseGridScaling")
+        unit = {"GY": "Gy", "RELATIVE": "relative"}.get(text(ds, "DoseUnits") or "", "US")
+        if scaling is None:
+            return Rescale(1.0, 0.0, "US", ("dose-scaling-missing",))
+        return Rescale(scaling, 0.0, unit)
+    slope, intercept, flags = linear(ds)
+    unit = unit_of(ds, ds, slope is not None)
+    if slope is None:
+        return Rescale(1.0, 0.0, unit, flags)
+    return Rescale(slope, intercept, unit, flags)
+
+
+def linear(ds: Any) -> tuple[Any, Any, tuple[str, ...]]:
+    """(slope or None, intercept or None, flags): one of the pair alone is completed by 1 or 0."""
+    slope, intercept = number(ds, "RescaleSlope"), number(ds, "RescaleIntercept")
+    if slope is None and intercept is None:
+        declared = "RescaleSlope" in ds or "RescaleIntercept" in ds
+        return None, None, ("rescale-empty",) if declared else ()
+    if slope is None or intercept is None:
+        return (
+            1.0 if slope is None else slope,
+            0.0 if intercept is None else intercept,
+            ("rescale-one-sided",),
+        )
+    return slope, intercept, ()
+
+
+def unit_of(ds: Any, transform: Any, rescaled: bool) -> str:
+    """The unit of rescaled values: what the header says, else US (unspecified).
+
+    HU without Rescale Type holds only for rescaled, ORIGINAL, non-localizer CT (PS3.3 C.8.2.1).
+    """
+    said = text(transform, "RescaleType")
+    if said and rescaled:
+        return said
+    units = text(ds, "Units")  # PET, (0054,1001)
+    if units and text(ds, "Modality") in ("PT", "NM"):
+        return units
+    image_type = (text(ds, "ImageType") or "").upper().split("\\")
+    if (
+        rescaled
+        and text(ds, "Modality") == "CT"
+        and image_type[0] == "ORIGINAL"
+        and "LOCALIZER" not in image_type
+    ):
+        return "HU"
+    return "US"
+
+
+def windows_of(ds: Any) -> list[dict[str, Any]] | None:
+    """All VOI windows of the file (PS3.3 C.11.2); None if there are none."""
+    centers, widths = numbers(ds, "WindowCenter"), numbers(ds, "WindowWidth")
+    if not centers or len(centers) != len(widths):
+        return None
+    named = (text(ds, "WindowCenterWidthExplanation") or "").split("\\")
+    function = text(ds, "VOILUTFunction") or "LINEAR"
+    named += [""] * (len(centers) - len(named))
+    return [
+        {"center": c, "width": w, "function": function, "explanation": n or None}
+        for c, w, n in zip(centers, widths, named, strict=False)
+    ]
+
+
+def spacing_of(ds: Any) -> tuple[float | None, float | None, str | None]:
+    """(mm between rows, mm between columns, keyword of the element that says so), PS3.3 10.7.1."""
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+        found = vector(ds, keyword, 2)
+        if found and min(found) > 0:
+            return found[0], found[1], keyword
+    regions = items(ds, "SequenceOfUltrasoundRegions")
+    # Several regions may differ; then no one spacing holds for the frame.
+    if len(regions) == 1 and whole(regions[0], "PhysicalUnitsXDirection") == 3:  # cm
+        x, y = number(regions[0], "PhysicalDeltaX"), number(regions[0], "PhysicalDeltaY")
+        if x and y:
+            return abs(y) * 10, abs(x) * 10, "SequenceOfUltrasoundRegions"
+    return None, None, None
+
+
+def _group(functional: Any, keyword: str) -> Any:
+    found = items(functional, keyword)
+    return found[0] if found else None
+
+
+def _functional(groups: Any, ds: Any) -> dict[str, Any]:
+    """What one functional group item says (PS3.3 C.7.6.16), under the names of PER_FRAME."""
+    said: dict[str, Any] = {}
+
+    def take(name: str, found: Any) -> None:
+        if found is not None:
+            said[name] = found
+
+    if transform := _group(groups, "PixelValueTransformationSequence"):
+        slope, intercept, _ = linear(transform)
+        take("slope", slope)
+        take("intercept", intercept)
+        if slope is not None:
+            said["unit"] = unit_of(ds, transform, True)
+    if plane := _group(groups, "PlanePositionSequence"):
+        take("position", vector(plane, "ImagePositionPatient", 3))
+    if plane := _group(groups, "PlaneOrientationSequence"):
+        take("orientation", vector(plane, "ImageOrientationPatient", 6))
+    if measures := _group(groups, "PixelMeasuresSequence"):
+        y, x, _ = spacing_of(measures)
+        take("spacing_y", y)
+        take("spacing_x", x)
+        take("thickness", number(measures, "SliceThickness"))
+    if content := _group(groups, "FrameContentSequence"):
+        take("stack_name", text(content, "StackID"))
+        take("temporal_index", whole(content, "TemporalPositionIndex"))
+        take("acquisition", whole(content, "FrameAcquisitionNumber"))
+    if echo := _group(groups, "MREchoSequence"):
+        take("echo_time", number(echo, "EffectiveEchoTime"))
+    if diffusion := _group(groups, "MRDiffusionSequence"):
+        take("b_value", number(diffusion, "DiffusionBValue"))
+    if cardiac := _group(groups, "CardiacSynchronizationSequence"):
+        take("trigger_time", number(cardiac, "NominalCardiacTriggerDelayTime"))
+    for keyword in ("CTImageFrameTypeSequence", "MRImageFrameTypeSequence", "PETFrameTypeSequence"):
+        if frame_type := _group(groups, keyword):
+            take("image_type", text(frame_type, "FrameType"))
+    if voi := _group(groups, "FrameVOILUTSequence"):
+        take("windows", windows_of(voi))
+    return said
+
+
+def functional_groups(ds: Any, frames: int) -> tuple[dict[str, Any], list[dict[str, Any]] | None]:
+    """(what the shared groups say, what each of the `frames` says or None), PS3.3 C.7.6.16."""
+    shared_items = items(ds, "SharedFunctionalGroupsSequence")
+    shared = _functional(shared_items[0], ds) if shared_items else {}
+    per_frame = [_functional(g, ds) for g in items(ds, "PerFrameFunctionalGroupsSequence")]
+    if len(per_frame) != frames or not any(per_frame):
+        return shared, None
+    return shared, per_frame
+
+
+def dose_positions(ds: Any, frames: int) -> list[dict[str, Any]] | None:
+    """Position of each dose plane, from Grid Frame Offset Vector (3004,000C), PS3.3 C.8.8.3.2."""
+    origin, cosines = (
+        vector(ds, "ImagePositionPatient", 3),
+        vector(ds, "ImageOrientationPatient", 6),
+    )
+    offsets = vector(ds, "GridFrameOffsetVector", frames)
+    if origin is None or cosines is None or offsets is None:
+        return None
+    r, c = cosines[:3], cosines[3:]
+    normal = [r[1] * c[2] - r[2] * c[1], r[2] * c[0] - r[0] * c[2], r[0] * c[1] - r[1] * c[0]]
+    if offsets[0] != 0:  # the vector holds positions along the normal, not offsets from the first
+        offsets = [o - offsets[0] for o in offsets]
+    return [{"position": [p + o * n for p, n in zip(origin, normal, strict=True)]} for o in offsets]

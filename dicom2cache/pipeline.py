@@ -1,0 +1,256 @@
+"""The whole story: sources to plan, plan to shards, shards to cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from dicom2cache import __version__, codecs, execute, ledger
+from dicom2cache import commit as committing
+from dicom2cache import plan as planning
+from dicom2cache.convert import pixel_digest
+from dicom2cache.errors import CacheError, SourceError, Unfinished
+from dicom2cache.headers import patient_key as read_patient_key
+from dicom2cache.ledger import Job
+from dicom2cache.layout import ROOT
+from dicom2cache.progress import Progress, Silent
+from dicom2cache.recipe import Recipe
+from dicom2cache.records import Candidate
+from dicom2cache.scan import scan
+
+Sources = Sequence[str | os.PathLike[str]]
+
+
+def build(
+    sources: Sources | str | os.PathLike[str],
+    cache: str | os.PathLike[str],
+    recipe: Recipe | None = None,
+    *,
+    jobs: int | None = None,
+    backend: str = "loky",
+    on_error: str = "skip",
+    overwrite: bool = False,
+    patient_key: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, int]:
+    """Convert the DICOM files in `sources` (files or folders) to a cache; its counts.
+
+    A run that was interrupted is taken up where it stopped. `jobs` is the number of processes (all
+    processors by default), `on_error` "skip" (a bad file costs itself only) or "raise".
+
+    Raises SourceError if there is nothing to convert, CacheError if `cache` holds something else,
+    RecipeError, Unfinished if the machine could not end it, FrameError if `on_error` is "raise".
+    """
+    progress = progress or Silent()
+    job = plan(
+        sources, cache, recipe, jobs=jobs, backend=backend, overwrite=overwrite,
+        patient_key=patient_key, progress=progress,
+    )  # fmt: skip
+    if job is not None:
+        convert(cache, jobs=jobs, backend=backend, on_error=on_error, progress=progress)
+        commit(cache)
+    return counts(cache)
+
+
+def plan(
+    sources: Sources | str | os.PathLike[str],
+    cache: str | os.PathLike[str],
+    recipe: Recipe | None = None,
+    *,
+    jobs: int | None = None,
+    backend: str = "loky",
+    overwrite: bool = False,
+    patient_key: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Job | None:
+    """Read all headers and write the plan into `cache`; None if the cache is complete already.
+
+    No pixel is read, save of files that share a SOP Instance UID. Raises as `build`.
+    """
+    recipe, progress = recipe or Recipe(), progress or Silent()
+    target, workers = execute.cache_of(cache), jobs or execute.cpu_count()
+    if isinstance(sources, str | os.PathLike):
+        sources = [sources]
+    _check_target(target)
+    key = read_patient_key(Path(patient_key) if patient_key else None)
+    roots, candidates, unlisted = scan(sources, target)
+    if not candidates:
+        raise SourceError(f"{', '.join(map(str, sources))}: no files here")
+    facts = _facts(key)
+    identity = _identity(roots, candidates, unlisted, recipe, facts)
+    known = ledger.planned_identity(target)
+    if known is not None and not overwrite:
+        if known != identity:
+            raise CacheError(
+                f"{target}: made from other files, another recipe or other versions than these; "
+                "give --overwrite to replace it, or another path"
+            )
+        if (target / ROOT).exists():
+            return None
+        return ledger.load_job(target)
+    progress.begin("reading headers", len(candidates), "files")
+    files, rejects = execute.read_all_headers(
+        roots, candidates, key, workers, backend, progress.advance
+    )
+    files, excluded = planning.select_files(files, recipe)
+    digests = _digests(tuple(roots), planning.same_sop(files), workers, backend)
+    files, repeated = planning.drop_duplicates(files, digests)
+    progress.end()
+    every = pa.concat_tables([unlisted, rejects, excluded, repeated])
+    if not files.num_rows:
+        raise SourceError(_nothing(sources, every))
+    planned = planning.make_plan(files, every, recipe)
+    if overwrite:
+        _clear(target)
+    job = Job(target, identity, tuple(roots), recipe, planned, facts)
+    ledger.save_plan(job)
+    return ledger.load_job(target)
+
+
+def convert(
+    cache: str | os.PathLike[str],
+    *,
+    part: tuple[int, int] = (0, 1),
+    jobs: int | None = None,
+    backend: str = "loky",
+    on_error: str = "skip",
+    progress: Progress | None = None,
+) -> None:
+    """Convert the shards of `part` (I, N), I from 0 to N-1, of the plan in `cache`."""
+    progress = progress or Silent()
+    index, of = part
+    if not 0 <= index < of:
+        raise ValueError(f"part {index}/{of}: legal: I/N with I from 0 to N-1")
+    if on_error not in ("skip", "raise"):
+        raise ValueError(f"on_error {on_error!r}; legal: skip, raise")
+    target = execute.cache_of(cache)
+    if (target / ROOT).exists():
+        return
+    job = ledger.load_job(target)
+    mine = planning.part(job.tasks, index, of)
+    progress.begin("converting", sum(t.stop - t.start for t in mine), "frames")
+    execute.run_tasks(
+        job, mine, jobs or execute.cpu_count(), backend, on_error,
+        lambda done: progress.advance(done.frames, done.failed),
+    )  # fmt: skip
+    progress.end()
+
+
+def commit(cache: str | os.PathLike[str]) -> dict[str, int]:
+    """Make a cache of converted shards; its counts.
+
+    Raises Unfinished while a shard is missing.
+    """
+    target = execute.cache_of(cache)
+    if (target / ROOT).exists():
+        ledger.compact(target)  # a run may have died between the root and this
+        return counts(target)
+    return dict(committing.commit(ledger.load_job(target))["counts"])
+
+
+def attributes(cache: str | os.PathLike[str]) -> dict[str, Any]:
+    """The root metadata's attributes of a committed cache (FORMAT.md).
+
+    Raises Unfinished if the cache is not committed, CacheError if it is none.
+    """
+    target = execute.cache_of(cache)
+    try:
+        found = json.loads((target / ROOT).read_bytes())["attributes"]["dicom2cache"]
+    except FileNotFoundError:
+        if ledger.planned_identity(target) is not None:
+            raise Unfinished(
+                f"{target}: not committed yet; run `dicom2cache convert` and `dicom2cache commit`"
+            ) from None
+        raise CacheError(f"{target}: not a cache; make one with `dicom2cache build`") from None
+    except (NotADirectoryError, ValueError, KeyError, TypeError) as e:
+        raise CacheError(f"{target}: not a cache of dicom2cache") from e
+    return dict(found)
+
+
+def counts(cache: str | os.PathLike[str]) -> dict[str, int]:
+    """The counts of a committed cache."""
+    return dict(attributes(cache)["counts"])
+
+
+def _facts(key: bytes) -> dict[str, Any]:
+    import numpy
+    import pydicom
+
+    return {
+        "software": {
+            "dicom2cache": __version__,
+            "numpy": numpy.__version__,
+            "pyarrow": pa.__version__,
+            "pydicom": pydicom.__version__,
+        },
+        "codecs": codecs.versions(),
+        "patient_key": hashlib.sha256(b"dicom2cache patient key" + key).hexdigest()[:16],
+    }
+
+
+def _identity(
+    roots: list[str],
+    candidates: list[Candidate],
+    unlisted: pa.Table,
+    recipe: Recipe,
+    facts: dict[str, Any],
+) -> str:
+    about = [roots, recipe.to_dict(), facts, unlisted.to_pylist()]
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for c in candidates:
+        digest.update(f"{c.root}\0{c.path}\0{c.size}\0{c.mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _digests(
+    roots: tuple[str, ...], files: pa.Table, jobs: int, backend: str
+) -> dict[tuple[int, str], str]:
+    headers = files.drop_columns(["per_frame"]).to_pylist()
+    found = execute.map_ordered(pixel_digest, [(roots, h) for h in headers], jobs, backend)
+    return {(h["root"], h["path"]): d for h, d in zip(headers, found, strict=True)}
+
+
+def _check_target(target: Path) -> None:
+    """Refuse a path that holds anything but a cache, finished or not."""
+    if not target.exists():
+        target.mkdir(parents=True)
+        return
+    if not target.is_dir():
+        raise CacheError(f"{target}: a file, not a folder; give a path for the cache's folder")
+    inside = {p.name for p in target.iterdir()}
+    if not inside or ledger.planned_identity(target) is not None:
+        return
+    if inside == {"build"} and not any((target / "build").glob("*.json")):
+        return  # planning was interrupted
+    raise CacheError(
+        f"{target}: exists and is not a cache; give another path, or empty the folder yourself"
+    )
+
+
+def _clear(target: Path) -> None:
+    """Remove a cache, the root first: without it nobody takes the rest for one."""
+    arrays = []
+    try:
+        about = json.loads((target / "build" / "plan.json").read_bytes())
+        arrays = [a["name"] for a in about["arrays"]]
+    except FileNotFoundError:
+        pass
+    (target / ROOT).unlink(missing_ok=True)
+    for name in (*arrays, "frames", "failures", "shards", "build"):
+        shutil.rmtree(target / name, ignore_errors=True)
+
+
+def _nothing(sources: Sources, rejects: pa.Table) -> str:
+    lines = [f"  {r['path']}: {r['reason']}" for r in rejects.slice(0, 20).to_pylist()]
+    more = rejects.num_rows - len(lines)
+    if more > 0:
+        lines.append(f"  and {more} more")
+    where = ", ".join(map(str, sources))
+    return "\n".join([f"{where}: {rejects.num_rows} files, none with an image to store:", *lines])

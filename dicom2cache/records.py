@@ -1,0 +1,243 @@
+"""The frozen records and columnar schemas that the stages hand on to each other.
+
+A million headers are a million rows of an Arrow table, not a million objects: `FILES` has a row for
+each source file, `FRAMES` (the plan) a row for each frame to be stored, in the order of the cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+WINDOW = pa.struct(
+    [
+        ("center", pa.float64()),
+        ("width", pa.float64()),
+        ("function", pa.string()),
+        ("explanation", pa.string()),
+    ]
+)
+"""one VOI window, in units of the modality values"""
+
+VECTOR3, VECTOR6 = pa.list_(pa.float64(), 3), pa.list_(pa.float64(), 6)
+
+PER_FRAME = pa.struct(
+    [
+        ("slope", pa.float64()),
+        ("intercept", pa.float64()),
+        ("position", VECTOR3),
+        ("orientation", VECTOR6),
+        ("spacing_y", pa.float64()),
+        ("spacing_x", pa.float64()),
+        ("thickness", pa.float64()),
+        ("stack_name", pa.string()),
+        ("temporal_index", pa.int32()),
+        ("echo_time", pa.float64()),
+        ("b_value", pa.float64()),
+        ("acquisition", pa.int32()),
+        ("trigger_time", pa.float64()),
+        ("image_type", pa.string()),
+    ]
+)
+"""what a multi-frame file says of one frame; null where the file's own value holds"""
+
+PER_FRAME_FIELDS = tuple(field.name for field in PER_FRAME)
+
+FILES = pa.schema(
+    [
+        ("root", pa.int16()),
+        ("path", pa.string()),
+        ("size", pa.int64()),  # bytes
+        ("mtime_ns", pa.int64()),
+        # where and how the pixels lie
+        ("transfer_syntax", pa.string()),
+        ("pixel_keyword", pa.string()),  # PixelData, FloatPixelData or DoubleFloatPixelData
+        ("pixel_vr", pa.string()),
+        ("pixel_offset", pa.int64()),  # of the value in the file; null: only through a parser
+        ("pixel_length", pa.int64()),  # bytes; null: undefined length (encapsulated)
+        ("frames", pa.int32()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("samples", pa.int16()),
+        ("planar", pa.int8()),
+        ("bits_allocated", pa.int16()),
+        ("bits_stored", pa.int16()),
+        ("high_bit", pa.int16()),
+        ("signed", pa.bool_()),
+        ("photometric", pa.string()),
+        ("palette_bits", pa.int8()),  # 8 or 16: bits of an RGB sample; null: no palette
+        ("lut_low", pa.float64()),  # least and greatest output of the modality LUT; null: none
+        ("lut_high", pa.float64()),
+        # what the values mean
+        ("slope", pa.float64()),
+        ("intercept", pa.float64()),
+        ("unit", pa.string()),
+        ("inverted", pa.bool_()),  # the file's own display turns larger into darker
+        ("padding_value", pa.int64()),  # stored value, as declared
+        ("padding_limit", pa.int64()),
+        ("windows", pa.list_(WINDOW)),
+        ("flags", pa.list_(pa.string())),
+        # who and what
+        ("kind", pa.string()),
+        ("study_uid", pa.string()),
+        ("series_uid", pa.string()),
+        ("sop_uid", pa.string()),
+        ("frame_of_reference_uid", pa.string()),
+        ("sop_class_uid", pa.string()),
+        ("patient", pa.string()),  # keyed hashes: the plain text never leaves headers.py
+        ("accession", pa.string()),
+        ("sex", pa.string()),
+        ("age", pa.float32()),  # years
+        ("modality", pa.string()),
+        ("manufacturer", pa.string()),
+        ("model", pa.string()),
+        ("body_part", pa.string()),
+        ("laterality", pa.string()),
+        ("view_position", pa.string()),
+        ("image_type", pa.string()),
+        ("presentation_intent", pa.string()),
+        ("kvp", pa.float64()),
+        ("kernel", pa.string()),
+        ("thickness", pa.float64()),
+        ("echo_time", pa.float64()),
+        ("repetition_time", pa.float64()),
+        ("b_value", pa.float64()),
+        ("temporal_index", pa.int32()),
+        ("trigger_time", pa.float64()),
+        ("acquisition", pa.int32()),
+        ("instance", pa.int32()),
+        ("contrast", pa.bool_()),
+        ("lossy", pa.bool_()),
+        ("burned_in", pa.bool_()),
+        ("spacing_y", pa.float64()),
+        ("spacing_x", pa.float64()),
+        ("spacing_tag", pa.string()),
+        ("position", VECTOR3),
+        ("orientation", VECTOR6),
+        ("stack_name", pa.string()),
+        ("per_frame", pa.list_(PER_FRAME)),
+    ]
+)
+FILE_COLUMNS = tuple(
+    name
+    for name in FILES.names
+    if name not in {"per_frame", "windows", "flags", "position", "orientation", "pixel_offset"}
+)
+"""what a `where` may name"""
+
+FRAMES = pa.schema(
+    [
+        ("file", pa.int32()),  # row of the plan's file table
+        ("frame", pa.int32()),  # from 0
+        ("array", pa.int16()),
+        ("row", pa.int64()),
+        ("slope", pa.float64()),
+        ("intercept", pa.float64()),
+        ("spacing_y", pa.float64()),
+        ("spacing_x", pa.float64()),
+        ("thickness", pa.float64()),
+        ("temporal_index", pa.int32()),
+        ("echo_time", pa.float64()),
+        ("b_value", pa.float64()),
+        ("acquisition", pa.int32()),
+        ("image_type", pa.string()),
+        ("position", VECTOR3),
+        ("orientation", VECTOR6),
+        ("stack", pa.int64()),
+        ("stack_index", pa.int32()),
+        ("stack_regular", pa.bool_()),
+    ]
+)
+
+REJECTS = pa.schema(
+    [
+        ("root", pa.int16()),
+        ("path", pa.string()),
+        ("frame", pa.int32()),  # null: the whole file
+        ("outcome", pa.string()),
+        ("stage", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+"""the rows of failures/"""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A file that may be DICOM."""
+
+    root: int
+    """id of the source folder"""
+    path: str
+    """below that folder, with /"""
+    size: int
+    """in bytes"""
+    mtime_ns: int
+    """in nanoseconds"""
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One Zarr array of the cache."""
+
+    name: str
+    """its folder, such as int16_512x512"""
+    dtype: str
+    """NumPy name"""
+    slot: tuple[int, ...]
+    """(H, W) or (H, W, C)"""
+    slots: int
+    """length of the first axis"""
+    frames_per_shard: int
+
+    @property
+    def slot_bytes(self) -> int:
+        """Size of a slot in bytes."""
+        size = int(self.dtype.lstrip("uintfloa")) // 8
+        for n in self.slot:
+            size *= n
+        return size
+
+    @property
+    def shards(self) -> int:
+        """Number of shard files."""
+        return -(-self.slots // self.frames_per_shard)
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard to be written: the unit of work."""
+
+    array: int
+    shard: int
+    start: int
+    """first row of the plan's frame table"""
+    stop: int
+    """row after the last"""
+    cost: float
+    """in uncompressed bytes, compressed ones weighted by their codec"""
+
+    @property
+    def name(self) -> str:
+        """Name of its receipt, such as 3.17."""
+        return f"{self.array}.{self.shard}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be stored and where.
+
+    The law: every frame of every file in `files` is in exactly one row of `frames`, and every
+    (array, row) with row < slots is taken exactly once, whatever the order of the files.
+    """
+
+    arrays: tuple[ArraySpec, ...]
+    files: pa.Table
+    """FILES, only those that are stored"""
+    frames: pa.Table
+    """FRAMES, in the order of the cache"""
+    rejects: pa.Table
+    """REJECTS"""
+    wasted_bytes: int
+    """bytes of slots that no frame covers"""

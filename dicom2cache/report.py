@@ -1,0 +1,91 @@
+"""What was planned or stored, and what was not and why, in words for a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dicom2cache.ledger import Job
+
+_SHOWN = 20
+_WORDS = {
+    "failed": "failed",
+    "no-pixels": "without pixels",
+    "not-dicom": "not DICOM",
+    "duplicate": "duplicates",
+    "excluded": "excluded",
+}
+
+
+def size(count: float) -> str:
+    """Bytes in words, such as 12.3 MiB."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def print_plan(job: Job) -> None:
+    """Arrays, frames, bytes, waste, shards and rejects of a plan."""
+    specs, plan = job.plan.arrays, job.plan
+    total = sum(s.slots * s.slot_bytes for s in specs)
+    share = plan.wasted_bytes / total if total else 0.0
+    print(
+        f"{plan.frames.num_rows} frames of {plan.files.num_rows} files, {size(total)} in "
+        f"{sum(s.shards for s in specs)} shards, {size(plan.wasted_bytes)} ({share:.1%}) of it "
+        "empty corners of shared slots"
+    )
+    _print_arrays([(s.name, s.slots, s.slots * s.slot_bytes, s.shards, None) for s in specs])
+    _print_rejects(plan.rejects)
+
+
+def print_cache(cache: Path, about: dict[str, Any]) -> None:
+    """Arrays, counts and rejects of a committed cache."""
+    counts = about["counts"]
+    shards = pq.read_table(cache / "shards" / "0.parquet", columns=["array", "bytes"])
+    by_array: dict[int, list[int]] = {}
+    for a, b in zip(shards["array"].to_pylist(), shards["bytes"].to_pylist(), strict=True):
+        by_array.setdefault(a, []).append(b)
+    total = sum(map(sum, by_array.values()))
+    print(
+        f"{cache}: {counts['frames_stored']} frames of {counts['files_stored']} files, "
+        f"{size(total)} in {shards.num_rows} shards"
+    )
+    _print_arrays(
+        [
+            (a["name"], a["frames"], sum(by_array[k]), len(by_array[k]), a["statistics"])
+            for k, a in enumerate(about["arrays"])
+        ]
+    )
+    _print_rejects(pq.read_table(cache / "failures" / "0.parquet"))
+
+
+def _print_arrays(rows: list[tuple[str, int, int, int, dict[str, Any] | None]]) -> None:
+    width = max((len(r[0]) for r in rows), default=0)
+    for name, frames, count, shards, found in rows[:_SHOWN]:
+        values = ""
+        if found and found["count"]:
+            values = f"  values {found['min']:g} to {found['max']:g}, mean {found['mean']:.4g}"
+        print(f"  {name:<{width}}  {frames:>8} frames  {size(count):>10}  {shards} shards{values}")
+    if len(rows) > _SHOWN:
+        print(f"  and {len(rows) - _SHOWN} more arrays")
+
+
+def _print_rejects(rejects: pa.Table) -> None:
+    if not rejects.num_rows:
+        return
+    found = Counter(rejects["outcome"].to_pylist())
+    said = ", ".join(f"{found[k]} {word}" for k, word in _WORDS.items() if found[k])
+    print(f"not stored: {said}")
+    order = list(_WORDS)
+    rows = sorted(rejects.to_pylist(), key=lambda r: order.index(r["outcome"]))
+    for row in rows[:_SHOWN]:
+        frame = "" if row["frame"] is None else f", frame {row['frame']}"
+        print(f"  {row['outcome']}: {row['path']}{frame}: {row['reason']}")
+    if len(rows) > _SHOWN:
+        print(f"  and {len(rows) - _SHOWN} more, all in failures/0.parquet")

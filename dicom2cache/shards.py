@@ -1,0 +1,104 @@
+"""Write one shard: slot after slot, then the index; durable before it is named."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom2cache.layout import MISSING
+from dicom2cache.records import ArraySpec
+
+
+def crc32c(data: Any) -> int:
+    """CRC-32C (RFC 3720) of contiguous bytes or an array."""
+    return int(google_crc32c.value(data))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a small file so that it is whole or absent, also after a power cut."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+class ShardWriter:
+    """Writes the slots of one shard in order; memory is one slot.
+
+    `frame` or `missing` is called once for each slot, then `finish`. The file is removed if the
+    block ends otherwise.
+    """
+
+    def __init__(self, path: Path, spec: ArraySpec) -> None:
+        self.path, self.spec = path, spec
+        self._index = np.full((spec.frames_per_shard, 2), MISSING, "<u8")
+        self._slot = np.zeros(spec.slot, spec.dtype)
+        self._at = 0
+        self._file = open(path, "xb", buffering=0)
+        self._finished = False
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if not self._finished:
+            self.path.unlink(missing_ok=True)
+
+    def frame(self, pixels: NDArray[Any]) -> int:
+        """Write one frame, (H, W[, C]) in the array's dtype, into the next slot; its CRC-32C."""
+        if pixels.shape == self.spec.slot and pixels.flags.c_contiguous:
+            slot = pixels
+        else:
+            self._slot[...] = 0
+            self._slot[tuple(map(slice, pixels.shape))] = pixels
+            slot = self._slot
+        self._write(memoryview(slot).cast("B"))
+        size = self.spec.slot_bytes
+        self._index[self._at] = self._at * size, size
+        self._at += 1
+        return crc32c(slot)
+
+    def missing(self) -> None:
+        """Reserve the next slot for a frame that failed: zeros, and "missing" in the index."""
+        self._slot[...] = 0
+        self._write(memoryview(self._slot).cast("B"))
+        self._at += 1
+
+    def finish(self) -> tuple[int, int]:
+        """Write the index and make all durable: (size in bytes, CRC-32C of the index)."""
+        index = self._index.tobytes()
+        checksum = crc32c(index)
+        self._write(memoryview(index + checksum.to_bytes(4, "little")))
+        os.fsync(self._file.fileno())
+        self._finished = True
+        return self._at * self.spec.slot_bytes + len(index) + 4, checksum
+
+    def _write(self, data: memoryview) -> None:
+        while data:  # one write takes at most 2 GiB
+            data = data[self._file.write(data) :]

@@ -1,0 +1,102 @@
+"""Values of a pydicom Dataset, as plain Python: None where the header does not say.
+
+pydicom raises on access for a value that is not legal. Where the value only describes, it is as
+good as absent; where decoding hangs on it, `required` names the tag and what it holds.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from dicom2cache.errors import FrameError
+
+
+def value(ds: Any, keyword: str) -> Any:
+    """The element's value; None if absent, empty or illegal."""
+    try:
+        found = ds.get(keyword)
+    except (ValueError, TypeError, OverflowError, AttributeError, NotImplementedError, KeyError):
+        return None
+    return None if found is None or (hasattr(found, "__len__") and len(found) == 0) else found
+
+
+def is_many(found: Any) -> bool:
+    """True for an element with several values."""
+    return hasattr(found, "__len__") and not isinstance(found, str | bytes)
+
+
+def numbers(ds: Any, keyword: str) -> list[float]:
+    """All values as finite floats; empty if one of them is not."""
+    found = value(ds, keyword)
+    if found is None:
+        return []
+    try:
+        result = [float(v) for v in (found if is_many(found) else [found])]
+    except (ValueError, TypeError, OverflowError):
+        return []
+    return result if all(math.isfinite(v) for v in result) else []
+
+
+def number(ds: Any, keyword: str) -> float | None:
+    """The first value as a finite float."""
+    found = numbers(ds, keyword)
+    return found[0] if found else None
+
+
+def whole(ds: Any, keyword: str) -> int | None:
+    """The first value as an int that fits 32 bits."""
+    found = number(ds, keyword)
+    if found is None or not found.is_integer() or abs(found) >= 1 << 31:
+        return None
+    return int(found)
+
+
+def vector(ds: Any, keyword: str, length: int) -> list[float] | None:
+    """Exactly `length` finite values."""
+    found = numbers(ds, keyword)
+    return found if len(found) == length else None
+
+
+def text(ds: Any, keyword: str) -> str | None:
+    """The value as text, several joined by a backslash, without padding."""
+    found = value(ds, keyword)
+    if found is None:
+        return None
+    parts = [str(v) for v in found] if is_many(found) else [str(found)]
+    joined = "\\".join(part.strip(" \0") for part in parts)
+    # A surrogate would not survive the way to Parquet.
+    return joined.encode("utf-8", "replace").decode("utf-8") or None
+
+
+def items(ds: Any, keyword: str) -> list[Any]:
+    """The items of a sequence; empty if absent or not a sequence."""
+    found = value(ds, keyword)
+    return list(found) if is_many(found) else []
+
+
+def required(ds: Any, keyword: str, legal: str) -> int:
+    """A whole number that decoding hangs on.
+
+    Raises FrameError naming the tag, its value and what is legal.
+    """
+    found = whole(ds, keyword)
+    if found is None:
+        raise FrameError(f"{name(keyword)} is {raw(ds, keyword)}; legal: {legal}")
+    return found
+
+
+def name(keyword: str) -> str:
+    """Keyword with its tag, such as Rows (0028,0010)."""
+    from pydicom.datadict import tag_for_keyword
+
+    tag = tag_for_keyword(keyword)
+    return keyword if tag is None else f"{keyword} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
+
+
+def raw(ds: Any, keyword: str) -> str:
+    """What the element holds, for a message."""
+    try:
+        return "absent" if keyword not in ds else repr(ds[keyword].value)[:80]
+    except Exception:  # whatever pydicom cannot read: the message must still be made
+        return "not readable"

@@ -1,0 +1,157 @@
+"""Check a cache: sizes and checksums, and a sample decoded again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dicom2cache.columns import ints
+from dicom2cache.convert import to_values
+from dicom2cache.decode import Source
+from dicom2cache.errors import Dicom2cacheError, is_environment
+from dicom2cache.headers import read_header
+from dicom2cache.layout import FORMAT_VERSION, MISSING, attributes_sha256, shard_path
+from dicom2cache.recipe import Recipe
+from dicom2cache.records import ArraySpec, Candidate
+from dicom2cache.shards import crc32c
+
+_REMEDY = "copy the cache again from a good copy, or build it again"
+
+
+def verify(cache: Path, attributes: dict[str, Any], quick: bool = False) -> Iterator[str]:
+    """What is wrong with the cache, a sentence each; nothing if it is whole.
+
+    `quick` checks metadata, tables, sizes and indexes; else every slot's CRC-32C too.
+    """
+    if attributes.get("format") != FORMAT_VERSION:
+        yield f"{cache}: format {attributes.get('format')!r}, this version knows {FORMAT_VERSION}"
+        return
+    if attributes_sha256(attributes) != attributes.get("sha256"):
+        yield f"{cache / 'zarr.json'}: its SHA-256 does not match; {_REMEDY}"
+        return
+    broken = False
+    entries = [e for tables in attributes["tables"].values() for e in tables]
+    for entry in [*entries, *(a["metadata"] for a in attributes["arrays"])]:
+        problem = _check_file(cache / entry["path"], entry)
+        if problem:
+            broken = True
+            yield problem
+    if broken:
+        return  # the tables say what the rest should be
+    frames = pq.read_table(cache / "frames" / "0.parquet", columns=["array", "row", "crc32c"])
+    shards = pq.read_table(cache / "shards" / "0.parquet").to_pylist()
+    for number, spec in enumerate(map(_spec, attributes["arrays"])):
+        mine = frames.filter(pc.equal(frames["array"], number))
+        rows, checks = ints(mine["row"], -1), ints(mine["crc32c"], -1)
+        bounds = np.searchsorted(rows, np.arange(spec.shards + 1) * spec.frames_per_shard)
+        for shard in (s for s in shards if s["array"] == number):
+            k = shard["shard"]
+            part = slice(bounds[k], bounds[k + 1])
+            slots = rows[part] - k * spec.frames_per_shard
+            yield from _check_shard(cache, spec, shard, slots, checks[part], quick)
+
+
+def _spec(about: dict[str, Any]) -> ArraySpec:
+    keys = ("name", "dtype", "slots", "frames_per_shard")
+    return ArraySpec(slot=tuple(about["slot"]), **{k: about[k] for k in keys})
+
+
+def _check_file(path: Path, entry: dict[str, Any]) -> str | None:
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as e:
+        return f"{path}: {e.strerror}; {_REMEDY}"
+    if digest.hexdigest() != entry["sha256"]:
+        return f"{path}: its SHA-256 is not the one in zarr.json; {_REMEDY}"
+    return None
+
+
+def _check_shard(
+    cache: Path, spec: ArraySpec, shard: dict[str, Any], slots: Any, checks: Any, quick: bool
+) -> Iterator[str]:
+    path = cache / shard_path(spec, shard["shard"])
+    try:
+        size = path.stat().st_size
+        if size != shard["bytes"]:
+            yield f"{path}: {size} bytes, {shard['bytes']} expected; {_REMEDY}"
+            return
+        with open(path, "rb") as file:
+            data_bytes = shard["slots"] * spec.slot_bytes
+            file.seek(data_bytes)
+            raw, tail = file.read(16 * spec.frames_per_shard), file.read()
+            stated = int.from_bytes(tail, "little")
+            if crc32c(raw) != stated or stated != shard["index_crc32c"]:
+                yield f"{path}: the CRC-32C of its index does not match; {_REMEDY}"
+                return
+            index = np.frombuffer(raw, "<u8").reshape(-1, 2)
+            expected = np.full_like(index, MISSING)
+            expected[slots, 0] = slots * spec.slot_bytes
+            expected[slots, 1] = spec.slot_bytes
+            if not (index == expected).all():
+                yield f"{path}: its index does not match frames/; {_REMEDY}"
+                return
+            if quick:
+                return
+            for slot, check in zip(slots, checks, strict=True):
+                file.seek(int(slot) * spec.slot_bytes)
+                if crc32c(file.read(spec.slot_bytes)) != check:
+                    yield f"{path}: slot {slot} is damaged (CRC-32C); {_REMEDY}"
+    except OSError as e:
+        yield f"{path}: {e.strerror}; {_REMEDY}"
+
+
+def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Iterator[str]:
+    """Decode that fraction of the source files again; what differs from the cache, a sentence each.
+
+    The sample is the same each time: the first files by SHA-256 of their path. Raises ValueError
+    for a fraction that is not above 0 and at most 1.
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction {fraction}; legal: above 0 and at most 1")
+    recipe = Recipe.from_dict(attributes["recipe"])
+    specs = [_spec(about) for about in attributes["arrays"]]
+    roots = [s["path"] for s in attributes["sources"]]
+    columns = ["root", "path", "frame", "array", "row", "slope", "intercept", "crc32c"]
+    rows_of: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for row in pq.read_table(cache / "frames" / "0.parquet", columns=columns).to_pylist():
+        rows_of.setdefault((row["root"], row["path"]), []).append(row)
+    files = sorted(rows_of, key=lambda f: hashlib.sha256(f"{f[0]}\0{f[1]}".encode()).digest())
+    for root, relative in files[: max(1, round(fraction * len(files)))]:
+        path = Path(roots[root], relative)
+        try:
+            status = path.stat()
+            candidate = Candidate(root, relative, status.st_size, status.st_mtime_ns)
+            header = read_header(roots, candidate, b"")
+            with Source(str(path), header) as source:
+                for row in rows_of[root, relative]:
+                    yield from _decode_again(cache, source, row, recipe, specs[row["array"]])
+        except (OSError, Dicom2cacheError) as e:
+            if is_environment(e):
+                raise
+            yield f"{path}: cannot be decoded again: {e}"
+
+
+def _decode_again(
+    cache: Path, source: Source, row: dict[str, Any], recipe: Recipe, spec: ArraySpec
+) -> Iterator[str]:
+    values, _ = to_values(source.read(row["frame"]), row, source, recipe, spec.dtype)
+    slot = np.zeros(spec.slot, spec.dtype)
+    slot[tuple(map(slice, values.shape))] = values
+    shard, place = divmod(row["row"], spec.frames_per_shard)
+    with open(cache / shard_path(spec, shard), "rb") as file:
+        file.seek(place * spec.slot_bytes)
+        stored = file.read(spec.slot_bytes)
+    if stored != slot.tobytes() or crc32c(slot) != row["crc32c"]:
+        yield (
+            f"{source.path}, frame {row['frame']}: decoded again it differs from what is stored in "
+            f"{spec.name}, row {row['row']}; build again with --overwrite"
+        )
