@@ -23,7 +23,7 @@ from dicom2cache.recipe import DTYPES, EXCLUDABLE, Recipe
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="Decode DICOM once, true to the standard, into a Zarr v3 cache that trains at memory speed.",
+    help="Decode DICOM once, true to the standard, into a Zarr v3 cache to train from.",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

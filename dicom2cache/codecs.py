@@ -271,7 +271,7 @@ def _rle(data: bytes, coded: Coded) -> Decoded:
     width = coded.bits_allocated // 8
     count = coded.rows * coded.columns * coded.samples
     flat = np.empty(count * width, np.uint8)
-    plain = imagecodecs.dicomrle_decode(data, np.dtype(f"<u{width}"), out=flat)
+    plain = imagecodecs.dicomrle_decode(data, np.dtype(f"<u{width}"), out=flat.data)
     pixels = np.frombuffer(plain, f"<u{width}")
     if pixels.size != count:
         raise FrameError(f"the RLE segments hold {pixels.size} samples, the header says {count}")

@@ -20,12 +20,15 @@ def _one(column: Any) -> Any:
 
 def floats(column: Any) -> NDArray[np.float64]:
     """float64, NaN for null."""
-    return _one(column).cast(pa.float64()).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+    values: NDArray[np.float64] = _one(column).cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return values
 
 
 def ints(column: Any, null: int) -> NDArray[np.int64]:
     """int64, `null` for null."""
-    return _one(column).cast(pa.int64()).fill_null(null).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+    filled = _one(column).cast(pa.int64()).fill_null(null)
+    values: NDArray[np.int64] = filled.to_numpy(zero_copy_only=False)
+    return values
 
 
 def codes(column: Any) -> NDArray[np.int64]:
@@ -38,7 +41,8 @@ def codes(column: Any) -> NDArray[np.int64]:
     rank[pc.sort_indices(array.dictionary).to_numpy()] = np.arange(len(array.dictionary))
     rank[-1] = -1
     index = array.indices.fill_null(len(array.dictionary)).to_numpy(zero_copy_only=False)
-    return rank[index]
+    ranks: NDArray[np.int64] = rank[index]
+    return ranks
 
 
 def vectors(column: Any, length: int) -> NDArray[np.float64]:
@@ -97,3 +101,8 @@ def take_dictionary(column: Any, rows: Any) -> Any:
 
 
 assert set(PER_FRAME_FIELDS) <= set(FILES.names)
+
+
+def with_column(table: pa.Table, name: str, column: Any) -> pa.Table:
+    """A table of FILES with one column replaced."""
+    return table.set_column(table.schema.get_field_index(name), FILES.field(name), column)

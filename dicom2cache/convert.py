@@ -208,7 +208,7 @@ def pixel_digest(roots: tuple[str, ...], header: dict[str, Any]) -> str:
             for frame in range(header["frames"]):
                 pixels = source.read(frame).pixels
                 digest.update(f"{pixels.shape} {pixels.dtype}".encode())
-                digest.update(np.ascontiguousarray(pixels))
+                digest.update(np.ascontiguousarray(pixels).data)
     except Exception as e:
         if is_environment(e):
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import IO, Any
@@ -89,15 +90,11 @@ class Source:
     @cached_property
     def dataset(self) -> Any:
         """The header by pydicom, for lookup tables."""
-        from pydicom import dcmread
-
-        return dcmread(self.path, force=True, stop_before_pixels=True)
+        return _dcmread(self.path, stop_before_pixels=True)
 
     @cached_property
     def _inflated(self) -> bytes:
-        from pydicom import dcmread
-
-        return bytes(dcmread(self.path, force=True)[self.header["pixel_keyword"]].value)
+        return bytes(_dcmread(self.path)[self.header["pixel_keyword"]].value)
 
     @cached_property
     def modality_lut(self) -> Any:
@@ -128,11 +125,12 @@ class Source:
         size = h["height"] * h["width"] * h["samples"] * h["bits_allocated"] // 8
         if h["photometric"] == "YBR_FULL_422":
             size = h["height"] * h["width"] * 2 * h["bits_allocated"] // 8
-        data = self._bytes(frame * size, size)
         if h["bits_allocated"] == 8 and self._order == ">" and h["pixel_vr"] == "OW":
-            # 8-bit samples in 16-bit big-endian words (PS3.5 8.1.2)
-            data = np.frombuffer(data + b"\0" * (size % 2), ">u2").astype("<u2").tobytes()[:size]
-        return data
+            # 8-bit samples in 16-bit big-endian words (PS3.5 8.1.2): whole words are swapped
+            first, last = frame * size & ~1, (frame + 1) * size + 1 & ~1
+            words = np.frombuffer(self._bytes(first, last - first), ">u2")
+            return words.astype("<u2").tobytes()[frame * size - first :][:size]
+        return self._bytes(frame * size, size)
 
     def _native_pixels(self, frame: int) -> NDArray[Any]:
         h = self.header
@@ -168,7 +166,7 @@ class Source:
         return self._fragments.read(self._file.fileno(), frame)
 
     def _fit(self, decoded: codecs.Decoded) -> NDArray[Any]:
-        """Decoded samples in BitsAllocated, signed ones extended from the codestream's precision."""
+        """Decoded samples in BitsAllocated, signed ones extended from the stream's precision."""
         h = self.header
         pixels = decoded.pixels
         if pixels.dtype.kind not in "iu":
@@ -176,7 +174,8 @@ class Source:
         width = h["bits_allocated"]
         if decoded.precision > width:
             raise FrameError(
-                f"the codestream has {decoded.precision} bits, Bits Allocated (0028,0100) is {width}"
+                f"the codestream has {decoded.precision} bits, "
+                f"Bits Allocated (0028,0100) is {width}"
             )
         if h["signed"] and pixels.dtype.kind == "u" and 0 < decoded.precision < h["bits_stored"]:
             pixels = mask_stored(pixels, decoded.precision, decoded.precision - 1, True)
@@ -199,11 +198,19 @@ class Source:
             pixels = ybr_full_to_rgb(pixels)
         elif photometric != "RGB":
             raise FrameError(
-                f"Photometric Interpretation (0028,0004) {photometric} is not supported here; legal: "
-                "RGB, YBR_FULL, YBR_FULL_422, and YBR_RCT or YBR_ICT in JPEG 2000"
+                f"Photometric Interpretation (0028,0004) {photometric} is not supported here; "
+                "legal: RGB, YBR_FULL, YBR_FULL_422, and YBR_RCT or YBR_ICT in JPEG 2000"
             )
         return Stored(pixels, codec, flags)
 
 
 def _native_order(pixels: NDArray[Any]) -> NDArray[Any]:
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+def _dcmread(path: str, **options: bool) -> Any:
+    from pydicom import dcmread
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the header was judged when it was planned
+        return dcmread(path, force=True, **options)

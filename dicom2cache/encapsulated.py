@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import pairwise
 
 from dicom2cache.errors import FrameError
 
@@ -91,9 +92,9 @@ def _by_table(
     except KeyError:
         return None
     bounds = [*starts, len(fragments)]
-    if any(a >= b for a, b in zip(bounds, bounds[1:], strict=False)):
+    if any(a >= b for a, b in pairwise(bounds)):
         return None
-    return tuple(tuple(fragments[a:b]) for a, b in zip(bounds, bounds[1:], strict=False))
+    return tuple(tuple(fragments[a:b]) for a, b in pairwise(bounds))
 
 
 def _by_marker(

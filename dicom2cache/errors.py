@@ -5,10 +5,10 @@ Dicom2cacheError
 ├── RecipeError (ValueError)        the recipe makes no sense; nothing was done
 ├── SourceError (FileNotFoundError) there is nothing to convert
 ├── CacheError (ValueError)         the cache path holds something that it should not
-├── Unfinished (RuntimeError)       a stage was called before the stage that it needs, or could not end
-├── NoPixels                        a DICOM file without pixel data: an outcome, not a fault
-├── NotDicom                        not a DICOM file, and not named like one: an outcome, not a fault
-└── FrameError (ValueError)         one file or frame cannot be stored truly; costs only itself
+├── Unfinished (RuntimeError)       a stage was called too early, or the run could not end
+├── NoPixels                        DICOM without pixel data: an outcome, not a fault
+├── NotDicom                        not DICOM, and not named like it: an outcome, not a fault
+└── FrameError (ValueError)         a file or frame cannot be stored truly; costs only itself
 ```
 
 Errors of the environment (memory, a full disk, EIO) are not in the tree: they stay OSError and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -158,6 +159,6 @@ def cpu_count() -> int:
     return int(joblib.cpu_count())
 
 
-def cache_of(path: str | Path) -> Path:
+def cache_of(path: str | os.PathLike[str]) -> Path:
     """The cache's path, absolute: workers may run elsewhere."""
     return Path(path).absolute()

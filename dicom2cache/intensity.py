@@ -51,7 +51,8 @@ def invert(stored: NDArray[Any], bits_stored: int, signed: bool) -> NDArray[Any]
     """Stored values mirrored in their range: lowest + highest - v, in int32 or int64."""
     low, high = stored_range(bits_stored, signed)
     wide = np.int64 if bits_stored > 30 else np.int32
-    return (low + high) - stored.astype(wide)
+    mirrored: NDArray[Any] = (low + high) - stored.astype(wide)
+    return mirrored
 
 
 def mask_stored(raw: NDArray[Any], bits_stored: int, high_bit: int, signed: bool) -> NDArray[Any]:
@@ -67,7 +68,8 @@ def mask_stored(raw: NDArray[Any], bits_stored: int, high_bit: int, signed: bool
     # Up to the top, then down: the shift down drops what lay below, and extends the sign.
     up, down = width - 1 - high_bit, width - bits_stored
     shifted = np.left_shift(unsigned, up) if up else unsigned
-    return np.right_shift(shifted.view(target), down)
+    masked: NDArray[Any] = np.right_shift(shifted.view(target), down)
+    return masked
 
 
 def apply_lut(stored: NDArray[Any], lut: ModalityLut) -> NDArray[Any]:

@@ -60,7 +60,7 @@ def palette(ds: Any) -> Palette:
         for colour in _COLOURS:
             count, first, depth = _descriptor(ds, f"{colour}PaletteColorLookupTableDescriptor")
             data = value(ds, f"Segmented{colour}PaletteColorLookupTableData")
-            kind = _word(ds) if depth > 8 or len(data) % 2 == 0 and depth == 16 else "u1"
+            kind = _word(ds) if depth > 8 or (len(data) % 2 == 0 and depth == 16) else "u1"
             words = np.frombuffer(data, kind)
             expanded = _expand_segmented_lut(tuple(int(w) for w in words), _struct(kind))
             channels.append(np.array(expanded[:count], np.uint16))

@@ -12,14 +12,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from dicom2cache import __version__, codecs, execute, ledger
+from dicom2cache import __version__, codecs, execute, ledger, selection
 from dicom2cache import commit as committing
 from dicom2cache import plan as planning
 from dicom2cache.convert import pixel_digest
 from dicom2cache.errors import CacheError, SourceError, Unfinished
-from dicom2cache.headers import patient_key as read_patient_key
-from dicom2cache.ledger import Job
 from dicom2cache.layout import ROOT
+from dicom2cache.ledger import Job
+from dicom2cache.patient import patient_key as read_patient_key
 from dicom2cache.progress import Progress, Silent
 from dicom2cache.recipe import Recipe
 from dicom2cache.records import Candidate
@@ -99,9 +99,9 @@ def plan(
     files, rejects = execute.read_all_headers(
         roots, candidates, key, workers, backend, progress.advance
     )
-    files, excluded = planning.select_files(files, recipe)
-    digests = _digests(tuple(roots), planning.same_sop(files), workers, backend)
-    files, repeated = planning.drop_duplicates(files, digests)
+    files, excluded = selection.select_files(files, recipe)
+    digests = _digests(tuple(roots), selection.same_sop(files), workers, backend)
+    files, repeated = selection.drop_duplicates(files, digests)
     progress.end()
     every = pa.concat_tables([unlisted, rejects, excluded, repeated])
     if not files.num_rows:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,133 +17,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dicom2cache import arrays, codecs
-from dicom2cache.columns import codes, expand, floats, ints, take_dictionary, vectors
+from dicom2cache.columns import (
+    codes,
+    expand,
+    floats,
+    ints,
+    take_dictionary,
+    vectors,
+    with_column,
+)
 from dicom2cache.errors import RecipeError
-from dicom2cache.records import FILE_COLUMNS, FILES, FRAMES, REJECTS, ArraySpec, Plan, ShardTask
 from dicom2cache.recipe import Recipe
+from dicom2cache.records import FILES, FRAMES, ArraySpec, Plan, ShardTask
 from dicom2cache.stacks import Geometry, Stacks, assign, combine, float_codes
-from dicom2cache.where import parse_where
-
-_EXCLUDES = {
-    "localizer": pc.match_substring(pc.field("image_type"), "LOCALIZER"),
-    "derived": pc.starts_with(pc.field("image_type"), "DERIVED"),
-    "secondary": pc.match_substring_regex(pc.field("image_type"), r"^[^\\]*\\SECONDARY"),
-    "burned-in": pc.field("burned_in"),
-    "dose": pc.field("kind") == "dose",
-    "map": pc.field("kind") == "map",
-    "lossy": pc.field("lossy"),
-}
-
-
-def select_files(files: pa.Table, recipe: Recipe) -> tuple[pa.Table, pa.Table]:
-    """(files that are converted, REJECTS of the others), each in order of root and path."""
-    files = files.sort_by([("root", "ascending"), ("path", "ascending")])
-    reasons: list[str | None] = [None] * files.num_rows
-    outcomes = ["excluded"] * files.num_rows
-
-    def mark(expression: pc.Expression, reason: str, outcome: str = "excluded") -> None:
-        holds = _holds(files, expression)
-        for i in np.flatnonzero(holds):
-            if reasons[i] is None:
-                reasons[i], outcomes[i] = reason, outcome
-
-    if recipe.where is not None:
-        kept = _holds(files, parse_where(recipe.where, FILE_COLUMNS))
-        for i in np.flatnonzero(~kept):
-            reasons[i] = f"recipe: where {recipe.where}"
-    for kind in recipe.exclude:
-        mark(_EXCLUDES[kind], f"recipe: exclude {kind}")
-    mark(
-        pc.field("kind") == "mask",
-        "a segmentation is a mask, not an image; masks are not stored yet",
-    )
-    syntaxes = [
-        s for s in pc.unique(files["transfer_syntax"]).to_pylist() if not codecs.supported(s)
-    ]
-    for syntax in syntaxes:
-        mark(pc.field("transfer_syntax") == syntax, codecs.refusal(syntax), "failed")
-    if recipe.intensity == "modality" and recipe.dtype in ("uint8", "int16", "uint16", "int32"):
-        fractional = (pc.field("slope") != pc.floor(pc.field("slope"))) | (
-            pc.field("intercept") != pc.floor(pc.field("intercept"))
-        )
-        mark(
-            fractional,
-            f"recipe: dtype {recipe.dtype} cannot hold the fractions that Rescale Slope (0028,1053) "
-            "gives; use dtype auto or float32",
-            "failed",
-        )
-    mask = np.array([r is None for r in reasons], bool)
-    bad = np.flatnonzero(~mask)
-    rejects = pa.table(
-        {
-            "root": files["root"].take(bad),
-            "path": files["path"].take(bad),
-            "frame": pa.nulls(len(bad), pa.int32()),
-            "outcome": [outcomes[i] for i in bad],
-            "stage": ["plan"] * len(bad),
-            "reason": [reasons[i] for i in bad],
-        },
-        REJECTS,
-    )
-    return files.filter(pa.array(mask)), rejects
-
-
-def _holds(files: pa.Table, expression: pc.Expression) -> NDArray[np.bool_]:
-    numbered = files.select(list(FILE_COLUMNS)).append_column(
-        "_row", pa.array(np.arange(files.num_rows))
-    )
-    try:
-        rows = numbered.filter(expression)["_row"].to_numpy()
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid, pa.ArrowTypeError) as e:
-        raise RecipeError(f"where: the types do not match: {e}") from e
-    holds = np.zeros(files.num_rows, bool)
-    holds[rows] = True
-    return holds
-
-
-def same_sop(files: pa.Table) -> pa.Table:
-    """The files whose SOP Instance UID another one has too, in the order of `files`."""
-    counts = files["sop_uid"].value_counts()
-    twice = pc.filter(counts.field("values"), pc.greater(counts.field("counts"), 1)).drop_null()
-    return files.filter(pc.is_in(files["sop_uid"], value_set=twice))
-
-
-def drop_duplicates(
-    files: pa.Table, digests: Mapping[tuple[int, str], str]
-) -> tuple[pa.Table, pa.Table]:
-    """(files without repeated ones, REJECTS "duplicate"): same SOP UID and same pixels.
-
-    `digests` has, for (root, path) of each file of `same_sop`, a digest of its pixels. The first by
-    root and path is kept; different pixels under one UID are all kept and flagged.
-    """
-    if not digests:
-        return files, REJECTS.empty_table()
-    roots, paths = files["root"].to_pylist(), files["path"].to_pylist()
-    sops, flags = files["sop_uid"].to_pylist(), files["flags"].to_pylist()
-    first: dict[tuple[str, str], str] = {}
-    pixels_of: dict[str, set[str]] = {}
-    keep, rows = np.ones(files.num_rows, bool), []
-    for i, key in enumerate(zip(roots, paths, strict=True)):
-        if (digest := digests.get(key)) is None:
-            continue
-        pixels_of.setdefault(sops[i], set()).add(digest)
-        kept = first.setdefault((sops[i], digest), key[1])
-        if kept != key[1]:
-            keep[i] = False
-            rows.append(
-                {
-                    "root": key[0],
-                    "path": key[1],
-                    "outcome": "duplicate",
-                    "stage": "plan",
-                    "reason": f"duplicate of {kept}: same SOP Instance UID, same pixels",
-                }
-            )
-    for i, sop in enumerate(sops):
-        if len(pixels_of.get(sop, ())) > 1:
-            flags[i] = [*(flags[i] or []), "sop-uid-repeated"]
-    files = _with_column(files, "flags", pa.array(flags, FILES.field("flags").type))
-    return files.filter(pa.array(keep)), pa.Table.from_pylist(rows, REJECTS)
 
 
 def make_plan(files: pa.Table, rejects: pa.Table, recipe: Recipe) -> Plan:
@@ -189,7 +74,7 @@ def _as_stored(files: pa.Table) -> pa.Table:
         ("unit", pc.if_else(grey, "stored", None)),
         ("windows", pa.nulls(files.num_rows, files.schema.field("windows").type)),
     ):  # fmt: skip
-        files = _with_column(files, column, value)
+        files = with_column(files, column, value)
     return files
 
 
@@ -351,12 +236,8 @@ def _inverted_windows(
         ]
         flags[i], still[i] = [*(flags[i] or []), "inverted"], False
     for name, column in (("windows", windows), ("flags", flags), ("inverted", still)):
-        files = _with_column(files, name, pa.array(column, FILES.field(name).type))
+        files = with_column(files, name, pa.array(column, FILES.field(name).type))
     return files
-
-
-def _with_column(table: pa.Table, name: str, column: Any) -> pa.Table:
-    return table.set_column(table.schema.get_field_index(name), FILES.field(name), column)
 
 
 def tasks(plan: Plan) -> list[ShardTask]:
@@ -376,7 +257,7 @@ def tasks(plan: Plan) -> list[ShardTask]:
 
 
 def part(all_tasks: list[ShardTask], index: int, of: int) -> list[ShardTask]:
-    """Part `index` (from 0) of `of` parts of about the same cost; the parts cover all tasks once."""
+    """Part `index` (from 0) of `of` of about the same cost; the parts cover all tasks once."""
     loads = [(0.0, i) for i in range(of)]
     mine = []
     for task in sorted(all_tasks, key=lambda t: (-t.cost, t.array, t.shard)):

@@ -57,7 +57,7 @@ class ShardWriter:
         self._index = np.full((spec.frames_per_shard, 2), MISSING, "<u8")
         self._slot = np.zeros(spec.slot, spec.dtype)
         self._at = 0
-        self._file = open(path, "xb", buffering=0)
+        self._file = open(path, "xb", buffering=0)  # noqa: SIM115, closed by __exit__
         self._finished = False
 
     def __enter__(self) -> ShardWriter:
@@ -78,7 +78,7 @@ class ShardWriter:
             self._slot[...] = 0
             self._slot[tuple(map(slice, pixels.shape))] = pixels
             slot = self._slot
-        self._write(memoryview(slot).cast("B"))
+        self._write(slot.data.cast("B"))
         size = self.spec.slot_bytes
         self._index[self._at] = self._at * size, size
         self._at += 1
@@ -87,7 +87,7 @@ class ShardWriter:
     def missing(self) -> None:
         """Reserve the next slot for a frame that failed: zeros, and "missing" in the index."""
         self._slot[...] = 0
-        self._write(memoryview(self._slot).cast("B"))
+        self._write(self._slot.data.cast("B"))
         self._at += 1
 
     def finish(self) -> tuple[int, int]:

@@ -82,7 +82,7 @@ def assign(g: Geometry) -> Stacks:
     if not n:
         empty = np.empty(0, np.int64)
         return Stacks(empty, empty, empty.astype(np.int32), empty.astype(np.int8))
-    placed = ~(np.isnan(g.position).any(axis=1) | np.isnan(g.orientation).any(axis=1))
+    placed = np.isfinite(np.hstack([g.position, g.orientation])).min(axis=1)
     cosines = [float_codes(g.orientation[:, k], 1e-3) for k in range(6)]
     group = combine([*g.base, *cosines, placed.astype(np.int64)])
     z = _along_normal(g.position, np.round(g.orientation, 3), placed)
@@ -181,4 +181,5 @@ def _regular(z: NDArray[Any], starts: NDArray[Any], lengths: NDArray[Any]) -> ND
     off[1:] = np.abs(np.diff(z) - np.repeat(step, lengths)[1:])
     off[starts] = 0
     worst = np.maximum.reduceat(off, starts)
-    return (worst <= 0.02 * np.abs(step) + 2 * _MM).astype(np.int8)
+    even: NDArray[np.int8] = (worst <= 0.02 * np.abs(step) + 2 * _MM).astype(np.int8)
+    return even

@@ -46,7 +46,7 @@ class _Parser:
         self.columns = columns
 
     def refuse(self, node: ast.AST, why: str) -> RecipeError:
-        part = ast.get_source_segment(self.text.strip(), node) or self.text  # type: ignore[arg-type]
+        part = ast.unparse(node)
         return RecipeError(f"where: {why}: {part!r} in {self.text!r}")
 
     def condition(self, node: ast.expr) -> pc.Expression:
