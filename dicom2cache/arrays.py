@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom2cache.columns import combine
 from dicom2cache.records import ArraySpec
 
 FRAMES_PER_SHARD_MAX = 4096  # bounds the index of a shard (16 bytes for each) for tiny frames
@@ -62,9 +64,13 @@ def dtype_names(chosen: NDArray[np.int64]) -> NDArray[Any]:
     return _NAMES[chosen]
 
 
+Size = tuple[str, tuple[int, ...]]
+"""(dtype, frame shape)"""
+
+
 def fit_slots(
     sizes: list[tuple[str, tuple[int, ...], int]], max_arrays: int, shard_bytes: int
-) -> dict[tuple[str, tuple[int, ...]], tuple[int, ...]]:
+) -> dict[Size, tuple[int, ...]]:
     """Slot shape for each (dtype, frame shape): {(dtype, shape): slot}.
 
     `sizes` has (dtype, frame shape, number of frames). While there are too many, rare sizes (less
@@ -73,46 +79,46 @@ def fit_slots(
     ways that fit, the one that wastes least is taken. Raises ValueError if even one slot for each
     dtype and number of channels is too many.
     """
-    exact = {(dtype, shape): shape for dtype, shape, _ in sizes}
-    if len(exact) <= max_arrays:
-        return exact
-    best: tuple[int, dict[tuple[str, tuple[int, ...]], tuple[int, ...]]] | None = None
-    for all_sizes in (False, True):
+    if len(sizes) <= max_arrays:
+        return {(dtype, shape): shape for dtype, shape, _ in sizes}
+    kinds = sorted({(dtype, shape[2:]) for dtype, shape, _ in sizes})
+    kind = np.array([kinds.index((dtype, shape[2:])) for dtype, shape, _ in sizes])
+    pixel_bytes = np.array([np.dtype(d).itemsize * math.prod(c) for d, c in kinds])[kind]
+    height_width = np.array([shape[:2] for _, shape, _ in sizes], np.int64)
+    count = np.array([n for _, _, n in sizes], np.int64)
+    own_bytes = pixel_bytes * height_width.prod(axis=1)
+    best: tuple[int, NDArray[np.int64]] | None = None
+    for kept in (count * own_bytes >= shard_bytes, np.zeros(len(sizes), bool)):
         step = 8
         while step <= 65536:
-            slots = _grouped(sizes, step, None if all_sizes else shard_bytes)
-            if len({(dtype, slot) for (dtype, _), slot in slots.items()}) <= max_arrays:
-                waste = sum(
-                    n * (_bytes(dtype, slots[dtype, shape]) - _bytes(dtype, shape))
-                    for dtype, shape, n in sizes
-                )
+            slots = _shared(kind, height_width, kept, step)
+            if combine([kind, slots[:, 0], slots[:, 1]]).max() < max_arrays:
+                waste = int((count * (pixel_bytes * slots.prod(axis=1) - own_bytes)).sum())
                 if best is None or waste < best[0]:
                     best = waste, slots
                 break  # a larger step wastes more
             step *= 2
     if best is None:
-        need = len({(dtype, shape[2:]) for dtype, shape, _ in sizes})
-        raise ValueError(f"max_arrays {max_arrays} is too few: these files need at least {need}")
-    return best[1]
+        raise ValueError(f"max_arrays {max_arrays} is too few: these files need {len(kinds)}")
+    return {
+        (dtype, shape): (int(h), int(w), *shape[2:])
+        for (dtype, shape, _), (h, w) in zip(sizes, best[1], strict=True)
+    }
 
 
-def _grouped(
-    sizes: list[tuple[str, tuple[int, ...], int]], step: int, keep_from: int | None
-) -> dict[tuple[str, tuple[int, ...]], tuple[int, ...]]:
-    groups: dict[tuple[str, tuple[int, ...]], list[tuple[int, ...]]] = {}
-    key_of = {}
-    for dtype, shape, n in sizes:
-        kept = keep_from is not None and n * _bytes(dtype, shape) >= keep_from
-        rounded = tuple(-(-s // step) * step for s in shape[:2])
-        key = (dtype, (*shape, 0)) if kept else (dtype, (*rounded, *shape[2:]))
-        key_of[dtype, shape] = key
-        groups.setdefault(key, []).append(shape)
-    slots = {k: tuple(max(s) for s in zip(*v, strict=True)) for k, v in groups.items()}
-    return {size: slots[key] for size, key in key_of.items()}
+def _shared(
+    kind: NDArray[Any], height_width: NDArray[np.int64], kept: NDArray[np.bool_], step: int
+) -> NDArray[np.int64]:
+    """(n, 2) slots: its own size where `kept`, else the largest of those that round up alike."""
+    rounded = np.where(kept[:, None], height_width, -(-height_width // step) * step)
+    group = combine([kind, kept.astype(np.int64), rounded[:, 0], rounded[:, 1]])
+    largest = np.zeros((int(group.max()) + 1, 2), np.int64)
+    np.maximum.at(largest, group, height_width)
+    return largest[group]
 
 
 def _bytes(dtype: str, shape: tuple[int, ...]) -> int:
-    return np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
+    return np.dtype(dtype).itemsize * math.prod(shape)
 
 
 def array_name(dtype: str, slot: tuple[int, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dicom2cache.records import FILES, PER_FRAME_FIELDS
+
+Codes = NDArray[np.int64]
 
 
 def _one(column: Any) -> Any:
@@ -24,14 +27,14 @@ def floats(column: Any) -> NDArray[np.float64]:
     return values
 
 
-def ints(column: Any, null: int) -> NDArray[np.int64]:
+def ints(column: Any, null: int) -> Codes:
     """int64, `null` for null."""
     filled = _one(column).cast(pa.int64()).fill_null(null)
     values: NDArray[np.int64] = filled.to_numpy(zero_copy_only=False)
     return values
 
 
-def codes(column: Any) -> NDArray[np.int64]:
+def codes(column: Any) -> Codes:
     """Rank of each text among the column's distinct ones, -1 for null: ordered as the texts are."""
     array = _one(column)
     if not isinstance(array, pa.DictionaryArray):
@@ -106,3 +109,38 @@ assert set(PER_FRAME_FIELDS) <= set(FILES.names)
 def with_column(table: pa.Table, name: str, column: Any) -> pa.Table:
     """A table of FILES with one column replaced."""
     return table.set_column(table.schema.get_field_index(name), FILES.field(name), column)
+
+
+def combine(codes: Sequence[Codes]) -> Codes:
+    """One code for several, dense from 0, ordered as the tuples are."""
+    result = np.zeros(len(codes[0]), np.int64)
+    for code in codes:
+        if not len(code):
+            continue
+        low = int(code.min())
+        span = int(code.max()) - low + 1
+        if span == 1:
+            continue
+        # Both factors are dense or compressed first, so that the product stays far below 2^63.
+        if span > len(code):
+            code, low = np.unique(code, return_inverse=True)[1].astype(np.int64), 0
+            span = int(code.max()) + 1
+        result = result * span + (code - low)
+        result = np.unique(result, return_inverse=True)[1].astype(np.int64)
+    return result
+
+
+def float_codes(values: NDArray[np.float64], step: float) -> Codes:
+    """Codes of floats rounded to `step`; NaN is the least."""
+    with np.errstate(invalid="ignore"):
+        rounded = np.rint(values / step)
+    rounded = np.where(np.isnan(rounded), -(2.0**62), np.clip(rounded, -(2.0**60), 2.0**60))
+    return np.unique(rounded, return_inverse=True)[1].astype(np.int64).reshape(values.shape)
+
+
+def canonical(files: pa.Table) -> pa.Table:
+    """FILES in order of root and path."""
+    order = pc.sort_indices(files, [("root", "ascending"), ("path", "ascending")]).to_numpy()
+    if (order == np.arange(len(order))).all():
+        return files
+    return files.take(pa.array(order))

@@ -8,6 +8,7 @@ one array; and none of it depends on the order of the files.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
 from typing import Any
 
@@ -18,8 +19,11 @@ from numpy.typing import NDArray
 
 from dicom2cache import arrays, codecs
 from dicom2cache.columns import (
+    canonical,
     codes,
+    combine,
     expand,
+    float_codes,
     floats,
     ints,
     take_dictionary,
@@ -29,7 +33,7 @@ from dicom2cache.columns import (
 from dicom2cache.errors import RecipeError
 from dicom2cache.recipe import Recipe
 from dicom2cache.records import FILES, FRAMES, ArraySpec, Plan, ShardTask
-from dicom2cache.stacks import Geometry, Stacks, assign, combine, float_codes
+from dicom2cache.stacks import Geometry, Stacks, assign
 
 
 def make_plan(files: pa.Table, rejects: pa.Table, recipe: Recipe) -> Plan:
@@ -37,7 +41,7 @@ def make_plan(files: pa.Table, rejects: pa.Table, recipe: Recipe) -> Plan:
 
     Raises RecipeError if the sizes cannot be brought under `max_arrays`.
     """
-    files = files.sort_by([("root", "ascending"), ("path", "ascending")]).combine_chunks()
+    files = canonical(files).combine_chunks()
     if recipe.intensity == "stored":
         files = _as_stored(files)
     counts = ints(files["frames"], 1)
@@ -186,7 +190,7 @@ def _arrays(
     own_bytes = 0
     for d, s, n in sizes:
         total[d, slots[d, s]] += n
-        own_bytes += n * np.dtype(d).itemsize * int(np.prod(s))
+        own_bytes += n * np.dtype(d).itemsize * math.prod(s)
     specs = sorted(
         (arrays.array_spec(d, slot, n, recipe.shard_bytes) for (d, slot), n in total.items()),
         key=lambda spec: spec.name,

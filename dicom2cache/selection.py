@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pyarrow import dataset
 
 from dicom2cache import codecs
-from dicom2cache.columns import with_column
+from dicom2cache.columns import canonical, with_column
 from dicom2cache.errors import RecipeError
 from dicom2cache.recipe import Recipe
 from dicom2cache.records import FILE_COLUMNS, FILES, REJECTS
@@ -29,7 +30,7 @@ _EXCLUDES = {
 
 def select_files(files: pa.Table, recipe: Recipe) -> tuple[pa.Table, pa.Table]:
     """(files that are converted, REJECTS of the others), each in order of root and path."""
-    files = files.sort_by([("root", "ascending"), ("path", "ascending")])
+    files = canonical(files)
     reasons: list[str | None] = [None] * files.num_rows
     outcomes = ["excluded"] * files.num_rows
 
@@ -81,15 +82,15 @@ def select_files(files: pa.Table, recipe: Recipe) -> tuple[pa.Table, pa.Table]:
 
 
 def _holds(files: pa.Table, expression: pc.Expression) -> NDArray[np.bool_]:
-    numbered = files.select(list(FILE_COLUMNS)).append_column(
-        "_row", pa.array(np.arange(files.num_rows))
-    )
+    """True where the expression is; a null is not."""
     try:
-        rows = numbered.filter(expression)["_row"].to_numpy()
+        # A projection: a filter would copy all columns.
+        found = dataset.dataset(files).to_table(columns={"holds": expression})["holds"]
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid, pa.ArrowTypeError) as e:
         raise RecipeError(f"where: the types do not match: {e}") from e
-    holds = np.zeros(files.num_rows, bool)
-    holds[rows] = True
+    if not pa.types.is_boolean(found.type):
+        raise RecipeError(f"where: gives {found.type}, not true or false; compare it with a value")
+    holds: NDArray[np.bool_] = found.fill_null(False).to_numpy().astype(bool)
     return holds
 
 

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Codes = NDArray[np.int64]
+from dicom2cache.columns import Codes, combine, float_codes
+
 _MM = 1e-3  # positions nearer than this are the same: DICOM writes them as decimal text
 
 
@@ -47,33 +48,6 @@ class Stacks:
     """place in the stack, from 0"""
     regular: NDArray[np.int8]
     """1: evenly spaced, 0: not, -1: a stack without positions, or all at one"""
-
-
-def combine(codes: Sequence[Codes]) -> Codes:
-    """One code for several, dense from 0, ordered as the tuples are."""
-    result = np.zeros(len(codes[0]), np.int64)
-    for code in codes:
-        if not len(code):
-            continue
-        low = int(code.min())
-        span = int(code.max()) - low + 1
-        if span == 1:
-            continue
-        # Both factors are dense or compressed first, so that the product stays far below 2^63.
-        if span > len(code):
-            code, low = np.unique(code, return_inverse=True)[1].astype(np.int64), 0
-            span = int(code.max()) + 1
-        result = result * span + (code - low)
-        result = np.unique(result, return_inverse=True)[1].astype(np.int64)
-    return result
-
-
-def float_codes(values: NDArray[np.float64], step: float) -> Codes:
-    """Codes of floats rounded to `step`; NaN is the least."""
-    with np.errstate(invalid="ignore"):
-        rounded = np.rint(values / step)
-    rounded = np.where(np.isnan(rounded), -(2.0**62), np.clip(rounded, -(2.0**60), 2.0**60))
-    return np.unique(rounded, return_inverse=True)[1].astype(np.int64).reshape(values.shape)
 
 
 def assign(g: Geometry) -> Stacks:

@@ -1,0 +1,38 @@
+# Every target does its own set-up, from a fresh clone with plain python3 and pip.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help demo check test bench-plan bench-read-stock bench-memory clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	touch $@
+
+demo: $(READY)  ## convert real sample files, show them, train from them
+	$(BIN)/python -m benchmarks.demo
+
+check: $(READY)  ## ruff, mypy and the floors of the house
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_house.py
+
+test: $(READY)  ## all tests
+	$(BIN)/python -m pytest tests
+
+bench-plan: $(READY)  ## plan and open 1,000,000 frames: time and memory
+	$(BIN)/python -m benchmarks.plan_million
+
+bench-read-stock: $(READY)  ## FrameDataset and gather against one .npy map and memcpy
+	$(BIN)/python -m benchmarks.read_stock
+
+bench-memory: $(READY)  ## peak memory of a converting worker
+	$(BIN)/python -m benchmarks.worker_memory
+
+clean:  ## remove what the targets made, the virtual environment too
+	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
