@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.machine import peak_mib
 from dicom2cache.plan import make_plan, tasks
 from dicom2cache.recipe import Recipe
 from dicom2cache.records import FILES, REJECTS
@@ -51,7 +51,7 @@ def headers(n: int, seed: int = 0) -> pa.Table:
     size = height * width * 2
     known: dict[str, Any] = {
         "root": np.zeros(n, np.int16),
-        "path": text("patients/", (f"{s:08d}/IM{p:04d}.dcm" for s, p in zip(series, place, strict=True))),
+        "path": text("patients/", (f"{s:08d}/IM{k % 100:04d}.dcm" for k, s in enumerate(series))),
         "size": size + 3000, "mtime_ns": np.full(n, 1_700_000_000_000_000_000),
         "transfer_syntax": pa.array(["1.2.840.10008.1.2.1"] * n),
         "pixel_keyword": pa.array(["PixelData"] * n), "pixel_vr": pa.array(["OW"] * n),
@@ -62,7 +62,8 @@ def headers(n: int, seed: int = 0) -> pa.Table:
         "signed": kind == CT, "photometric": pa.array(["MONOCHROME2"] * n),
         "slope": np.ones(n), "intercept": np.where(kind == CT, -1024.0, 0.0),
         "unit": pa.array(np.where(kind == CT, "HU", "US")), "inverted": np.zeros(n, bool),
-        "kind": pa.array(["image"] * n), "study_uid": text("1.2.826.0.1.3680043.8.498.", series // 4),
+        "kind": pa.array(["image"] * n),
+        "study_uid": text("1.2.826.0.1.3680043.8.498.", series // 4),
         "series_uid": text("1.2.826.0.1.3680043.8.499.", series),
         "sop_uid": text("1.2.826.0.1.3680043.8.500.10000000000000000", np.arange(n)),
         "frame_of_reference_uid": text("1.2.826.0.1.3680043.8.501.", series // 4),
@@ -70,7 +71,8 @@ def headers(n: int, seed: int = 0) -> pa.Table:
         "patient": text("00112233445566778899aabb", series // 8),
         "modality": pa.array(np.array(["CT", "MR", "DX", "US"])[kind]),
         "manufacturer": pa.array(["ACME"] * n), "image_type": pa.array(["ORIGINAL\\PRIMARY"] * n),
-        "thickness": np.full(n, 2.5), "echo_time": np.where(series % 7 == 0, 10.0 + place % 2, 10.0),
+        "thickness": np.full(n, 2.5),
+        "echo_time": np.where(series % 7 == 0, 10.0 + place % 2, 10.0),
         "temporal_index": np.where(fmri, place // 25, 1), "instance": place,
         "spacing_y": np.full(n, 0.7), "spacing_x": np.full(n, 0.7),
         "spacing_tag": pa.array(["PixelSpacing"] * n),
@@ -82,11 +84,6 @@ def headers(n: int, seed: int = 0) -> pa.Table:
         for f in FILES
     ]
     return pa.table(columns, FILES)
-
-
-def peak_mib() -> float:
-    """Greatest resident memory of this process so far, MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measure(n: int) -> dict[str, float]:

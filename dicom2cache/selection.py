@@ -78,7 +78,7 @@ def select_files(files: pa.Table, recipe: Recipe) -> tuple[pa.Table, pa.Table]:
         },
         REJECTS,
     )
-    return files.filter(pa.array(mask)), rejects
+    return files if mask.all() else files.filter(pa.array(mask)), rejects
 
 
 def _holds(files: pa.Table, expression: pc.Expression) -> NDArray[np.bool_]:

@@ -1,0 +1,41 @@
+"""What a figure was measured on, and memory as the kernel counts it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+
+def peak_mib() -> float:
+    """Greatest resident memory of this process so far, MiB.
+
+    From /proc where there is one: ru_maxrss of a child begins at its parent's peak.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(s for s in status.read_text().splitlines() if s.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 1024
+
+
+def describe(*packages: str) -> dict[str, str]:
+    """Processor, cores, memory, system, Python and the versions of `packages`."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [s for s in cpuinfo.read_text().splitlines() if s.startswith("model name")]
+        model = names[0].split(":")[1].strip() if names else model
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "processor": model,
+        "cores": str(os.cpu_count()),
+        "memory": f"{memory:.0f} GiB",
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }
