@@ -1,0 +1,42 @@
+"""What can go wrong when a cache is read, as a tree.
+
+```
+CacheError
+├── NotACacheError (FileNotFoundError)  no cache here, or one that was not finished
+├── FormatError (ValueError)            a version or a layout that this reader does not know
+├── DamagedError (OSError)              a file is not what the metadata says: names file and remedy
+├── MixedShapesError (ValueError)       frames of several shapes where one is needed
+├── VolumeError (ValueError)            a stack that is no volume: unknown, gaps, irregular
+└── LabelError (ValueError)             labels that do not match the frames
+```
+"""
+
+from __future__ import annotations
+
+
+class CacheError(Exception):
+    """Base of all errors that trainer_adapter raises on purpose."""
+
+
+class NotACacheError(CacheError, FileNotFoundError):
+    """No cache here, or one that was not finished."""
+
+
+class FormatError(CacheError, ValueError):
+    """A version or a layout that this reader does not know."""
+
+
+class DamagedError(CacheError, OSError):
+    """A file is not what the metadata says."""
+
+
+class MixedShapesError(CacheError, ValueError):
+    """Frames of several shapes where one is needed."""
+
+
+class VolumeError(CacheError, ValueError):
+    """A stack that is no volume."""
+
+
+class LabelError(CacheError, ValueError):
+    """Labels that do not match the frames."""

@@ -1,0 +1,99 @@
+"""Labels: from a column of the cache, or from a table of the user's, joined on a column."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from trainer_adapter.cache import Cache
+from trainer_adapter.errors import LabelError
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of n frames."""
+
+    values: NDArray[Any]
+    """(n,) int64 class numbers, or numbers as they were"""
+    classes: list[str] | None
+    """names of the classes, sorted; None for numbers"""
+    known: NDArray[np.bool_]
+    """(n,) False where there is no label"""
+
+
+def from_column(cache: Cache, name: str) -> Labels:
+    """Labels out of a column of frames/."""
+    return _encode(cache.column(name), name)
+
+
+def from_table(cache: Cache, table: Any, on: str, name: str) -> Labels:
+    """Column `name` of `table`, joined to the frames on `on`, a column of both.
+
+    `table` is a pyarrow Table, a pandas DataFrame, a dictionary of lists, or a path to a .csv or
+    .parquet file. Raises LabelError if a column is missing or a key stands there twice.
+    """
+    found = _table(table)
+    for column in (on, name):
+        if column not in found.column_names:
+            raise LabelError(f"the labels have no column {column!r}: {found.column_names}")
+    keys = cache.column(on)
+    key = found[on]
+    if isinstance(key, pa.ChunkedArray):
+        key = key.combine_chunks()
+    try:
+        key = key.cast(keys.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
+        raise LabelError(f"column {on!r} of the labels is {key.type}, of frames {keys.type}") from e
+    counts = pc.value_counts(key.drop_null())
+    twice = pc.filter(counts.field("values"), pc.greater(counts.field("counts"), 1))
+    if len(twice):
+        raise LabelError(f"{len(twice)} keys stand twice in the labels, such as {twice[0]}")
+    place = pc.index_in(keys, value_set=key)
+    return _encode(found[name].take(place), name)
+
+
+def _table(table: Any) -> pa.Table:
+    if isinstance(table, str | Path):
+        path = Path(table)
+        if path.suffix == ".csv":
+            from pyarrow import csv
+
+            return csv.read_csv(path)
+        if path.suffix == ".parquet":
+            from pyarrow import parquet
+
+            return parquet.read_table(path)
+        raise LabelError(f"{path}: labels are read from .csv and .parquet files")
+    if isinstance(table, pa.Table):
+        return table
+    if isinstance(table, dict):
+        return pa.table(table)
+    if hasattr(table, "columns") and hasattr(table, "iloc"):
+        return pa.Table.from_pandas(table)
+    raise LabelError(f"labels of type {type(table).__name__}; legal: table, dictionary or path")
+
+
+def _encode(column: Any, name: str) -> Labels:
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    known = column.is_valid().to_numpy(zero_copy_only=False)
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column, kind = column.dictionary_decode(), kind.value_type
+    if pa.types.is_boolean(kind):
+        column, kind = column.cast(pa.int64()), pa.int64()
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        values = column.fill_null(0).to_numpy(zero_copy_only=False)
+        return Labels(values, None, known)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        classes = sorted(pc.unique(column.drop_null()).to_pylist())
+        number = pc.index_in(column, value_set=pa.array(classes, kind))
+        values = number.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+        return Labels(values, classes, known)
+    raise LabelError(f"column {name!r} is {kind}; labels are text, numbers or true and false")

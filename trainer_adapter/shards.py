@@ -1,0 +1,97 @@
+"""Shard file and index to a read-only map, checked at first touch."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from trainer_adapter.errors import DamagedError
+from trainer_adapter.format import REMEDY, Root
+
+_MISSING = (1 << 64) - 1
+# A process may have 65,530 maps (vm.max_map_count) and has others too.
+_MOST_MAPS = 16384
+
+
+class ShardStore:
+    """Maps shards when they are first touched; safe in threads and after fork.
+
+    A map holds no file descriptor: pyarrow closes it, and the mapping lives while a view does.
+    Pickles as its path: another process maps for itself.
+    """
+
+    def __init__(self, root: Root) -> None:
+        self.root = root
+        self._fresh()
+
+    def _fresh(self) -> None:
+        self._lock = threading.Lock()
+        self._maps: OrderedDict[tuple[int, int], NDArray[Any]] = OrderedDict()
+        self._facts: dict[tuple[int, int], tuple[int, int, int, int]] | None = None
+
+    def __getstate__(self) -> Root:
+        return self.root
+
+    def __setstate__(self, root: Root) -> None:
+        self.root = root
+        self._fresh()
+
+    def slots(self, array: int, shard: int) -> NDArray[Any]:
+        """The shard's slots, (slots, H, W[, C]) read-only view of the map.
+
+        Raises DamagedError, naming the file, if it is not what the metadata says.
+        """
+        key = (array, shard)
+        found = self._maps.get(key)
+        if found is not None:
+            return found
+        with self._lock:
+            if key not in self._maps:
+                self._maps[key] = self._map(array, shard)
+                while len(self._maps) > _MOST_MAPS:
+                    self._maps.popitem(last=False)  # views that are out keep theirs
+            return self._maps[key]
+
+    def _shard_facts(self) -> dict[tuple[int, int], tuple[int, int, int, int]]:
+        if self._facts is None:
+            table = self.root.read("shards")
+            columns = ("array", "shard", "bytes", "index_crc32c", "frames", "slots")
+            rows = zip(*(table[c].to_pylist() for c in columns), strict=True)
+            self._facts = {(r[0], r[1]): r[2:] for r in rows}
+        return self._facts
+
+    def _map(self, array: int, shard: int) -> NDArray[Any]:
+        spec = self.root.arrays[array]
+        path = self.root.path / spec.shard_name(shard)
+        facts = self._shard_facts().get((array, shard))
+        if facts is None:
+            raise DamagedError(f"{path}: not in shards/; {REMEDY}")
+        size, index_crc, frames, slots = facts
+        try:
+            with pa.memory_map(str(path)) as file:
+                buffer = file.read_buffer()
+        except FileNotFoundError:
+            raise DamagedError(f"{path}: missing; {REMEDY}") from None
+        data, per_shard = slots * spec.slot_bytes, spec.frames_per_shard
+        if buffer.size != size or size != data + 16 * per_shard + 4:
+            raise DamagedError(f"{path}: {buffer.size} bytes, {size} expected; {REMEDY}")
+        raw = np.frombuffer(buffer, np.uint8)
+        index = raw[data : data + 16 * per_shard]
+        stated = int.from_bytes(raw[-4:].tobytes(), "little")
+        if stated != index_crc or google_crc32c.value(index.tobytes()) != stated:
+            raise DamagedError(f"{path}: the CRC-32C of its index does not match; {REMEDY}")
+        entries = index.view("<u8").reshape(-1, 2)
+        used = entries[:, 0] != _MISSING
+        place = np.flatnonzero(used)
+        dense = (entries[used, 0] == place * spec.slot_bytes).all()
+        if not dense or (entries[used, 1] != spec.slot_bytes).any() or len(place) != frames:
+            raise DamagedError(f"{path}: its index is not that of an uncompressed shard; {REMEDY}")
+        if len(place) and place[-1] >= slots:
+            raise DamagedError(f"{path}: its index points beyond its data; {REMEDY}")
+        return raw[:data].view(spec.dtype).reshape(slots, *spec.slot)
