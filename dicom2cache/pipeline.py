@@ -134,7 +134,7 @@ def convert(
     if (target / ROOT).exists():
         return
     job = ledger.load_job(target)
-    mine = planning.part(job.tasks, index, of)
+    mine = list(ledger.open_tasks(job, planning.part(job.tasks, index, of)))
     progress.begin("converting", sum(t.stop - t.start for t in mine), "frames")
     execute.run_tasks(
         job, mine, jobs or execute.cpu_count(), backend, on_error,

@@ -1,0 +1,53 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from caches import built
+from dicom_files import write_series
+from pydicom import examples
+
+IMAGE_EXAMPLES = (
+    "ct", "mr", "overlay", "rgb_color", "palette_color", "jpeg2k", "rt_dose", "ybr_color",
+)  # fmt: skip
+OTHER_EXAMPLES = ("waveform", "rt_plan", "rt_ss", "dicomdir")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def config_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home for the patient key, so that the user's own is never touched; one for the session."""
+    home = tmp_path_factory.mktemp("config")
+    before = os.environ.get("XDG_CONFIG_HOME")
+    os.environ["XDG_CONFIG_HOME"] = str(home)
+    yield home
+    if before is None:
+        del os.environ["XDG_CONFIG_HOME"]
+    else:
+        os.environ["XDG_CONFIG_HOME"] = before
+
+
+@pytest.fixture(scope="session")
+def examples_cache(tmp_path_factory: pytest.TempPathFactory, config_home: Path) -> Path:
+    """All examples of pydicom that are whole, in one cache; nothing failed."""
+    paths = [Path(examples.get_path(name)) for name in (*IMAGE_EXAMPLES, *OTHER_EXAMPLES)]
+    return built(*paths, tmp_path_factory.mktemp("examples") / "cache")
+
+
+@pytest.fixture(scope="session")
+def ct_series(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a CT series: 12 slices of 512 x 512, at 1 MiB a shard six shards of two."""
+    folder = tmp_path_factory.mktemp("series")
+    write_series(folder, 12)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ct_series_cache(
+    tmp_path_factory: pytest.TempPathFactory, config_home: Path, ct_series: Path
+) -> Path:
+    """The undisturbed cache of `ct_series` with --shard-mib 1."""
+    return built(ct_series, tmp_path_factory.mktemp("whole") / "cache", "--shard-mib", "1")

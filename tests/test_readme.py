@@ -1,0 +1,101 @@
+"""The README is run: its commands, its Python, its recipe; and its facts are held to the code."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from conftest import run_cli, write_series
+
+from dicom2cache import Recipe
+from dicom2cache.recipe import EXCLUDABLE
+
+HERE = Path(__file__).parent.parent
+README = (HERE / "README.md").read_text()
+COMMANDS = re.findall(r"\| `dicom2cache ([^`]+)` \|", README)
+BLOCKS = {
+    language: re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    for language in ("python", "toml")
+}
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """A working folder with what the README's commands name."""
+    for name in ("scans", "ct", "mr"):
+        write_series(tmp_path / name, 3, BodyPartExamined="CHEST", StudyID=name)
+    (tmp_path / "my.toml").write_text(BLOCKS["toml"][0])
+    return tmp_path
+
+
+def test_the_readme_has_commands() -> None:
+    assert {c.split()[0] for c in COMMANDS} == {
+        "build", "plan", "convert", "commit", "verify", "info"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(scans: Path, command: str) -> None:
+    verb, *rest = shlex.split(command)
+    if verb in ("convert", "commit"):
+        assert run_cli("plan", "scans", "cache", cwd=scans).status == 0
+    if verb == "commit":
+        assert run_cli("convert", "cache", cwd=scans).status == 0
+    if verb in ("verify", "info"):
+        assert run_cli("build", "scans", "cache", cwd=scans).status == 0
+    done = run_cli(verb, *rest, cwd=scans)
+    assert done.status == 0, done.err
+
+
+@pytest.mark.parametrize("code", BLOCKS["python"])
+def test_python(scans: Path, code: str) -> None:
+    if "build(" not in code:
+        assert run_cli("build", "scans", "cache", cwd=scans).status == 0
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=scans, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_library_column_is_valid(scans: Path) -> None:
+    calls = re.findall(r"\| `(build\([^`]+\))` \|", README)
+    assert len(calls) == 4
+    for k, call in enumerate(calls):
+        code = f"from dicom2cache import Recipe, build; {call.replace('cache', f'cache{k}')}"
+        subprocess.run([sys.executable, "-c", code], cwd=scans, check=True, env=os.environ)
+
+
+def test_recipe_block_is_legal() -> None:
+    (block,) = BLOCKS["toml"]
+    assert Recipe.from_dict(tomllib.loads(block)).exclude == ("derived", "localizer")
+
+
+def test_recipe_table_names_every_key_and_default() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", README, re.MULTILINE)
+    documented = {key: default.strip("`") for key, _, default in rows}
+    defaults = {k: v for k, v in Recipe().to_dict().items() if k != "codec"}  # only one so far
+    assert set(documented) == set(defaults)
+    for key, value in defaults.items():
+        said = {"where": "all", "exclude": "none"}.get(key, str(value))
+        assert documented[key] == said
+    (excludable,) = [values for key, values, _ in rows if key == "exclude"]
+    assert re.findall(r"`([\w-]+)`", excludable) == list(EXCLUDABLE)
+
+
+@pytest.mark.parametrize("package", ["dicom2cache", "trainer_adapter"])
+def test_every_module_has_its_line(package: str) -> None:
+    section = README.split(f"| {package}/ |")[1].split("\n\n")[0]
+    named = set(re.findall(r"`(\w+\.py)`", section))
+    assert named == {p.name for p in (HERE / package).glob("*.py")} - {"__init__.py"}
+
+
+def test_every_make_target_exists() -> None:
+    makefile = (HERE / "Makefile").read_text()
+    for target in set(re.findall(r"make ([a-z-]+)", README)) - {"help"}:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
