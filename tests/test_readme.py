@@ -11,7 +11,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import run_cli, write_series
+from caches import run_cli
+from dicom_files import pattern, uid, write_dicom
 
 from dicom2cache import Recipe
 from dicom2cache.recipe import EXCLUDABLE
@@ -29,7 +30,16 @@ BLOCKS = {
 def scans(tmp_path: Path) -> Path:
     """A working folder with what the README's commands name."""
     for name in ("scans", "ct", "mr"):
-        write_series(tmp_path / name, 3, BodyPartExamined="CHEST", StudyID=name)
+        for k in range(3):
+            write_dicom(
+                tmp_path / name / f"IM{k}",  # no suffix: files are known by their content
+                pattern(f"{name}{k}", (64, 64)),
+                Modality="CT",
+                SOPInstanceUID=uid(f"{name}{k}"),
+                BodyPartExamined="CHEST",
+                ImageType=["ORIGINAL", "PRIMARY"],
+                SliceThickness=5,
+            )
     (tmp_path / "my.toml").write_text(BLOCKS["toml"][0])
     return tmp_path
 
@@ -44,19 +54,19 @@ def test_the_readme_has_commands() -> None:
 def test_command(scans: Path, command: str) -> None:
     verb, *rest = shlex.split(command)
     if verb in ("convert", "commit"):
-        assert run_cli("plan", "scans", "cache", cwd=scans).status == 0
+        assert run_cli("plan", "scans", "cache", cwd=scans).returncode == 0
     if verb == "commit":
-        assert run_cli("convert", "cache", cwd=scans).status == 0
+        assert run_cli("convert", "cache", cwd=scans).returncode == 0
     if verb in ("verify", "info"):
-        assert run_cli("build", "scans", "cache", cwd=scans).status == 0
+        assert run_cli("build", "scans", "cache", cwd=scans).returncode == 0
     done = run_cli(verb, *rest, cwd=scans)
-    assert done.status == 0, done.err
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("code", BLOCKS["python"])
 def test_python(scans: Path, code: str) -> None:
     if "build(" not in code:
-        assert run_cli("build", "scans", "cache", cwd=scans).status == 0
+        assert run_cli("build", "scans", "cache", cwd=scans).returncode == 0
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=scans, capture_output=True, text=True, check=False
     )

@@ -1,0 +1,168 @@
+"""Every file of pydicom's wheel and of pydicom-data, against pydicom's own decoders."""
+
+from __future__ import annotations
+
+import os
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from caches import attributes, built, failures, run_cli, stored, table
+from dicom_files import DATA_STORE, WHEEL, real
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
+
+# Files that pydicom with Pillow and NumPy cannot decode, with (shape, CRC-32 of the pixels as
+# little-endian int32) as SimpleITK 2.5.7 (GDCM) reads them: a program that shares no code with us
+# but libjpeg, CharLS and OpenJPEG.
+NOT_BY_PYDICOM: dict[str, tuple[tuple[int, ...], int]] = {
+    "JPEG-LL.dcm": ((1024, 256), 0),
+}
+
+# What pydicom decodes, and we store otherwise, on purpose.
+INVERTED = {  # MONOCHROME1 without a unit: lowest + highest of BitsStored, less the stored value
+    "RG1_J2KI.dcm": 32767, "RG1_J2KR.dcm": 32767, "RG1_UNCI.dcm": 32767, "RG1_UNCR.dcm": 32767,
+    "RG3_J2KI.dcm": 1023, "RG3_J2KR.dcm": 1023, "RG3_UNCI.dcm": 1023, "RG3_UNCR.dcm": 1023,
+}  # fmt: skip
+PER_FRAME_RESCALE = {"eCT_Supplemental.dcm": -1024}  # in functional groups, which pydicom ignores
+
+FAILED = {
+    # OpenJPEG and Pillow both refuse it: the fragment is cut at a sequence delimiter inside.
+    ("JPEG2000-embedded-sequence-delimiter.dcm", 0): "the codestream cannot be decoded",
+    ("MR_truncated.dcm", None): "pixel data is truncated: 8130 bytes, 8192 expected",
+    ("badVR.dcm", None): "NumberOfFrames (0028,0008) is '1A'",
+    ("empty_charset_LEI.dcm", None): "not a DICOM file although its name says so",
+    ("meta_missing_tsyntax.dcm", None): "Rows (0028,0010) is absent",
+    ("nested_priv_SQ.dcm", None): "Rows (0028,0010) is absent",
+    ("no_meta.dcm", None): "not a DICOM file although its name says so",  # a byte before it
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All files, as a user would convert them."""
+    return built(WHEEL, DATA_STORE, tmp_path_factory.mktemp("all") / "cache", status=1)
+
+
+@pytest.fixture(scope="module")
+def caches(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Caches that together hold all files: the duplicates of one are the sources of the next."""
+    found = [whole]
+    while repeated := [
+        Path(attributes(found[-1])["sources"][row["root"]]["path"], row["path"])
+        for row in table(found[-1], "failures")
+        if row["outcome"] == "duplicate"
+    ]:
+        found.append(built(*repeated, tmp_path_factory.mktemp("rest") / "cache"))
+    return found
+
+
+def _by_pydicom(path: Path) -> NDArray[Any]:
+    """(n, H, W[, 3]) as pydicom decodes it, float64 where it rescales."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ds = dcmread(path, force=True)
+        pixels = ds.pixel_array
+        if ds.PhotometricInterpretation == "PALETTE COLOR":
+            pixels = apply_color_lut(pixels, ds)
+            if pixels.max() > 255:  # 16-bit entries with low bytes 0, or equal to the high ones
+                assert np.isin(pixels & 0xFF, [0]).all() or (pixels >> 8 == pixels & 0xFF).all()
+                pixels = pixels >> 8
+        elif ds.SamplesPerPixel == 1:
+            pixels = apply_modality_lut(pixels, ds)
+        if "DoseGridScaling" in ds:
+            pixels = pixels * np.float64(ds.DoseGridScaling)
+    if path.name in INVERTED:
+        pixels = INVERTED[path.name] - pixels.astype(np.int64)
+    if path.name in PER_FRAME_RESCALE:
+        pixels = pixels.astype(np.int64) + PER_FRAME_RESCALE[path.name]
+    many = int(ds.get("NumberOfFrames") or 1) > 1
+    return np.asarray(pixels if many else pixels[None])
+
+
+def test_every_stored_frame_is_what_pydicom_makes_of_it(caches: list[Path]) -> None:
+    compared: set[str] = set()
+    for cache in caches:
+        roots = [source["path"] for source in attributes(cache)["sources"]]
+        path, expected = Path(), np.empty(0)
+        for row, pixels in sorted(stored(cache), key=lambda s: (s[0]["path"], s[0]["frame"])):
+            if row["path"] in NOT_BY_PYDICOM:
+                continue
+            if path != Path(roots[row["root"]], row["path"]):
+                path = Path(roots[row["root"]], row["path"])
+                expected = _by_pydicom(path)
+            frame = expected[row["frame"]]
+            if pixels.dtype == np.float32:
+                frame = frame.astype(np.float32)  # rounded once
+            assert np.array_equal(pixels, frame), f"{path}, frame {row['frame']}"
+            compared.add(row["path"])
+    # All have been compared, those that are duplicates of others too: nothing is skipped.
+    assert len(compared) == 144
+
+
+def test_what_pydicom_cannot_decode_is_what_simpleitk_makes_of_it(caches: list[Path]) -> None:
+    found = {
+        row["path"]: (pixels.shape, zlib.crc32(pixels.astype("<i4").tobytes()))
+        for cache in caches
+        for row, pixels in stored(cache)
+        if row["path"] in NOT_BY_PYDICOM
+    }
+    assert found == NOT_BY_PYDICOM
+
+
+@pytest.mark.parametrize("name", sorted(NOT_BY_PYDICOM))
+def test_pydicom_really_cannot(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ds = dcmread(real(name))
+        with pytest.raises((RuntimeError, AttributeError, ValueError, NotImplementedError)):
+            _ = ds.pixel_array
+
+
+def test_every_file_is_accounted_for_once(whole: Path) -> None:
+    about = attributes(whole)
+    roots = [source["path"] for source in about["sources"]]
+    assert sorted(roots) == sorted([str(WHEEL), str(DATA_STORE)])
+    there = {
+        os.path.join(folder, name)
+        for root in roots
+        for folder, _, names in os.walk(root)
+        for name in names
+    }
+    rows = table(whole, "frames")
+    files_stored = {os.path.join(roots[r["root"]], r["path"]) for r in rows}
+    lost = [r for r in table(whole, "failures") if r["frame"] is None]
+    files_lost = [os.path.join(roots[r["root"]], r["path"]) for r in lost]
+    frames_lost = [r for r in table(whole, "failures") if r["frame"] is not None]
+    only_frames = {os.path.join(roots[r["root"]], r["path"]) for r in frames_lost} - files_stored
+    assert sorted([*files_stored, *files_lost, *only_frames]) == sorted(there)
+
+    counts = about["counts"]
+    parts = ("stored", "no_pixels", "not_dicom", "duplicate", "excluded", "failed")
+    assert counts["files"] == len(there) == sum(counts[f"files_{part}"] for part in parts)
+    assert counts["files_stored"] == len(files_stored)
+    assert counts["frames_stored"] == len(rows)
+    assert counts["frames_failed"] == len(frames_lost) == 1
+
+
+def test_failures_are_these_and_say_why(whole: Path) -> None:
+    failed = {k: why for k, (outcome, why) in failures(whole).items() if outcome == "failed"}
+    assert failed.keys() == FAILED.keys()
+    for key, why in FAILED.items():
+        assert why in failed[key], key
+
+
+def test_segmentations_are_left_out_with_a_reason(whole: Path) -> None:
+    left = {path: why for (path, _), (what, why) in failures(whole).items() if what == "excluded"}
+    names = {"liver.dcm", "liver_expb.dcm", "liver_1frame.dcm", "liver_expb_1frame.dcm"}
+    assert left.keys() == names
+    assert all("a segmentation is a mask" in why for why in left.values())
+
+
+def test_verify_finds_it_whole(whole: Path) -> None:
+    ran = run_cli("verify", whole, "--deep", "1")
+    assert (ran.returncode, ran.stderr) == (0, "")
