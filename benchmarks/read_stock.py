@@ -71,7 +71,7 @@ def write_cache(path: Path, spec: ArraySpec, frames: np.ndarray | None) -> None:
         ],
         "tables": tables,
     }  # fmt: skip
-    (path / "zarr.json").write_bytes(root_metadata(about))
+    (path / "zarr.json").write_bytes(root_metadata(about, {spec.name: array_metadata(spec)}))
 
 
 def _frames(spec: ArraySpec) -> pa.Table:

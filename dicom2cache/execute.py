@@ -87,7 +87,7 @@ def run_tasks(
     """
     todo = list(ledger.open_tasks(job, list(wanted)))
     suspects = [task for task in todo if ledger.claimed(job.cache, task)]
-    todo = sorted((t for t in todo if t not in set(suspects)), key=lambda t: -t.cost)
+    todo = sorted(_without(todo, suspects), key=lambda t: -t.cost)
     failed: dict[str, str] = {}
     for attempt in range(_TRIES):
         if attempt:
@@ -95,12 +95,12 @@ def run_tasks(
         failed = {}
         _isolated(job, suspects, on_error, seen, failed)
         suspects = _round(job, todo, jobs, backend, on_error, seen, failed)
-        todo = list(ledger.open_tasks(job, [t for t in todo if t not in set(suspects)]))
+        todo = list(ledger.open_tasks(job, _without(todo, suspects)))
         while suspects or (todo and not failed):
             # A worker died: the rest goes on, those it had begun go one by one.
             _isolated(job, suspects, on_error, seen, failed)
             suspects = _round(job, todo, jobs, backend, on_error, seen, failed)
-            todo = list(ledger.open_tasks(job, [t for t in todo if t not in set(suspects)]))
+            todo = list(ledger.open_tasks(job, _without(todo, suspects)))
         todo = list(ledger.open_tasks(job, list(wanted)))
         if not todo:
             return
@@ -109,6 +109,11 @@ def run_tasks(
         f"{len(todo)} of {len(wanted)} shards could not be written after {_TRIES} tries: {why}. "
         "Mend that and run the same command again: what is done is kept"
     )
+
+
+def _without(tasks: Sequence[ShardTask], some: Sequence[ShardTask]) -> list[ShardTask]:
+    left_out = set(some)
+    return [task for task in tasks if task not in left_out]
 
 
 def _round(

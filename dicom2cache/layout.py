@@ -136,10 +136,26 @@ def array_metadata(spec: ArraySpec) -> bytes:
     )
 
 
-def root_metadata(attributes: dict[str, Any]) -> bytes:
-    """The cache's zarr.json; adds the SHA-256 of the attributes to them."""
+def root_metadata(attributes: dict[str, Any], arrays: dict[str, bytes]) -> bytes:
+    """The cache's zarr.json; adds the SHA-256 of the attributes to them.
+
+    `arrays` has the zarr.json of each array: in the root too, as zarr-python's consolidated
+    metadata, so that it lists the arrays without looking into frames/ or build/.
+    """
     signed = {**attributes, "sha256": attributes_sha256(attributes)}
-    return to_json({"zarr_format": 3, "node_type": "group", "attributes": {"dicom2cache": signed}})
+    consolidated = {
+        "kind": "inline",
+        "must_understand": False,
+        "metadata": {name: json.loads(data) for name, data in arrays.items()},
+    }
+    return to_json(
+        {
+            "zarr_format": 3,
+            "node_type": "group",
+            "attributes": {"dicom2cache": signed},
+            "consolidated_metadata": consolidated,
+        }
+    )
 
 
 def attributes_sha256(attributes: dict[str, Any]) -> str:

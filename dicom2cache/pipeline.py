@@ -220,7 +220,9 @@ def _digests(
 def _check_target(target: Path) -> None:
     """Refuse a path that holds anything but a cache, finished or not."""
     if not target.exists():
-        target.mkdir(parents=True)
+        above = next(p for p in target.parents if p.exists())
+        if not os.access(above, os.W_OK | os.X_OK):  # not after an hour of reading headers
+            raise CacheError(f"{target}: no permission to make it in {above}")
         return
     if not target.is_dir():
         raise CacheError(f"{target}: a file, not a folder; give a path for the cache's folder")

@@ -1,0 +1,131 @@
+"""Plan and results to the rows of frames/ and failures/, pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dicom2cache.columns import floats, ints
+from dicom2cache.layout import FRAMES_TABLE
+from dicom2cache.records import FRAMES, REJECTS
+
+_STATISTICS = ("min", "max", "mean", "std")
+
+
+def prepared(files: pa.Table) -> pa.Table:
+    """The plan's files with the columns of frames/ that follow from them."""
+    grey = pc.and_(pc.equal(files["samples"], 1), pc.is_null(files["palette_bits"]))
+    polarity = pc.if_else(files["inverted"].fill_null(False), "inverted", "normal")
+    files = files.append_column("polarity", pc.if_else(grey, polarity, None))
+    return files.append_column("padding", pa.array(_padding(files), from_pandas=True))
+
+
+def _padding(files: pa.Table) -> Any:
+    """Least stored value of padding, wrapped into BitsAllocated; NaN where none is declared."""
+    value, limit = floats(files["padding_value"]), floats(files["padding_limit"])
+    span = 2.0 ** ints(files["bits_allocated"], 16)
+    signed = files["signed"].to_numpy(zero_copy_only=False).astype(bool)
+
+    def wrap(v: Any) -> Any:
+        v = np.mod(v, span)
+        return np.where(signed & (v >= span / 2), v - span, v)
+
+    return np.fmin(wrap(value), np.where(np.isnan(limit), np.nan, wrap(limit)))
+
+
+def frame_rows(files: pa.Table, frames: pa.Table, results: pa.Table) -> pa.Table:
+    """Rows of frames/ for stored frames of the plan; `results` has a row for each."""
+    own = files.take(frames["file"])
+    columns = {}
+    slope, intercept = floats(frames["slope"]), floats(frames["intercept"])
+    padding = floats(own["padding"]) * slope + intercept
+    lut = pc.is_valid(own["lut_low"])
+    for field in FRAMES_TABLE:
+        if field.name == "padding_value":
+            column = pc.if_else(lut, None, pa.array(padding, from_pandas=True))
+        elif field.name in ("slope", "intercept"):
+            column = pc.if_else(lut, None, frames[field.name])
+        elif field.name == "flags":
+            column = _joined(own["flags"], results["flags"])
+        elif field.name in results.schema.names:
+            column = results[field.name]
+        elif field.name in FRAMES.names:
+            column = frames[field.name]
+        elif field.name == "unit":
+            column = pc.if_else(pc.is_valid(own["polarity"]), own["unit"], None)
+        else:
+            column = own[field.name]
+        columns[field.name] = column.cast(field.type)
+    return pa.table(columns, FRAMES_TABLE)
+
+
+def _joined(first: Any, second: Any) -> Any:
+    if first.null_count == len(first) and second.null_count == len(second):
+        return pa.nulls(len(first), pa.list_(pa.string()))
+    both = zip(first.to_pylist(), second.to_pylist(), strict=True)
+    return pa.array([[*(a or []), *(b or [])] or None for a, b in both], pa.list_(pa.string()))
+
+
+def frame_failures(files: pa.Table, frames: pa.Table, results: pa.Table) -> pa.Table:
+    """Rows of failures/ for those frames of the plan that could not be stored."""
+    bad = results["reason"].is_valid()
+    rows = frames.filter(bad)
+    own = files.take(rows["file"])
+    n = rows.num_rows
+    return pa.table(
+        {
+            "root": own["root"],
+            "path": own["path"],
+            "frame": rows["frame"],
+            "outcome": pa.array(["failed"] * n, pa.string()),
+            "stage": pa.array(["decode"] * n, pa.string()),
+            "reason": results["reason"].filter(bad),
+        },
+        REJECTS,
+    )
+
+
+@dataclass
+class Totals:
+    """Pooled statistics of an array, in row order, so that sums do not depend on who converted."""
+
+    frames: int = 0
+    count: float = 0.0
+    low: float = np.inf
+    high: float = -np.inf
+    total: float = 0.0
+    squares: float = 0.0
+
+    def add(self, table: pa.Table, channels: tuple[int, ...]) -> None:
+        """Pool the rows of one array."""
+        self.frames += table.num_rows
+        pixels = floats(table["height"]) * floats(table["width"]) * (channels or (1,))[0]
+        n = np.rint(pixels * (1 - np.nan_to_num(floats(table["padding_fraction"]))))
+        low, high, mean, std = (floats(table[c]) for c in _STATISTICS)
+        has = ~np.isnan(mean)
+        if not has.any():
+            return
+        n, mean, std = n[has], mean[has], std[has]
+        self.count += float(n.sum())
+        self.low = min(self.low, float(low[has].min()))
+        self.high = max(self.high, float(high[has].max()))
+        self.total += float((n * mean).sum())
+        self.squares += float((n * (std**2 + mean**2)).sum())
+
+    def summary(self) -> dict[str, Any]:
+        """The `statistics` of the root metadata."""
+        if not self.count:
+            return {"count": 0, **dict.fromkeys(_STATISTICS)}
+        mean = self.total / self.count
+        variance = max(0.0, self.squares / self.count - mean * mean)
+        return {
+            "count": int(self.count),
+            "min": self.low,
+            "max": self.high,
+            "mean": mean,
+            "std": float(np.sqrt(variance)),
+        }
