@@ -71,7 +71,8 @@ def _print_arrays(rows: list[tuple[str, int, int, int, dict[str, Any] | None]]) 
         values = ""
         if found and found["count"]:
             values = f"  values {found['min']:g} to {found['max']:g}, mean {found['mean']:.4g}"
-        print(f"  {name:<{width}}  {frames:>8} frames  {size(count):>10}  {shards} shards{values}")
+        many = "shard" if shards == 1 else "shards"
+        print(f"  {name:<{width}}  {frames:>8} frames  {size(count):>10}  {shards} {many}{values}")
     if len(rows) > _SHOWN:
         print(f"  and {len(rows) - _SHOWN} more arrays")
 

@@ -1,0 +1,94 @@
+"""Frames of encapsulated pixel data: fragments dealt by table, by count and by marker."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.encaps import encapsulate
+
+from dicom2cache.encapsulated import find_frames
+from dicom2cache.errors import FrameError
+
+
+def _item(data: bytes) -> bytes:
+    return b"\xfe\xff\x00\xe0" + struct.pack("<I", len(data)) + data
+
+
+_DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
+_EOI = b"\xff\xd9"
+
+
+def _read(folder: Path, data: bytes, frames: int, start: int = 0) -> list[bytes]:
+    path = folder / "pixels"
+    path.write_bytes(bytes(start) + data)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        found = find_frames(descriptor, start, start + len(data), frames)
+        return [found.read(descriptor, k) for k in range(frames)]
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    ("table", "fragments", "frames", "expected"),
+    [
+        (b"", [b"ab", b"cd"], 2, [b"ab", b"cd"]),  # one fragment for each frame
+        (b"", [b"ab", b"cd", b"ef"], 1, [b"abcdef"]),  # one frame: all fragments
+        (struct.pack("<2I", 0, 20), [b"ab", b"cd", b"ef"], 2, [b"abcd", b"ef"]),  # by the table
+        (struct.pack("<2I", 0, 10), [b"ab", b"cd", b"ef"], 2, [b"ab", b"cdef"]),
+        (b"", [b"ab", b"c" + _EOI + b"\0", b"ef" + _EOI], 2,
+         [b"abc" + _EOI + b"\0", b"ef" + _EOI]),  # by the end of image, padded
+        (struct.pack("<2I", 0, 7), [b"ab" + _EOI, b"cd", b"ef" + _EOI], 2,
+         [b"ab" + _EOI, b"cdef" + _EOI]),  # the table points into a fragment: by the marker
+        (struct.pack("<2I", 0, 0), [b"ab" + _EOI, b"cd", b"ef" + _EOI], 2,
+         [b"ab" + _EOI, b"cdef" + _EOI]),  # a table of zeros is no table
+        (struct.pack("<I", 0), [b"", b"cd"], 1, [b"cd"]),  # an empty fragment
+    ],
+)  # fmt: skip
+def test_fragments_to_frames(
+    tmp_path: Path, table: bytes, fragments: list[bytes], frames: int, expected: list[bytes]
+) -> None:
+    data = _item(table) + b"".join(map(_item, fragments)) + _DELIMITER
+    assert _read(tmp_path, data, frames) == expected
+    assert _read(tmp_path, data, frames, start=37) == expected  # anywhere in the file
+
+
+@pytest.mark.parametrize(
+    ("data", "frames", "reason"),
+    [
+        (_item(b"") + _DELIMITER, 1, "no fragments"),
+        (b"", 1, "no fragments"),
+        (_item(b"") + _item(b"abcd")[:-1], 1, "truncated"),  # the file ends in a fragment
+        (_item(b"") + _item(b"ab") + b"junkjunk", 1, "no item at byte 18"),
+        (_item(b"") + _item(b"ab") + _item(b"cd") + _DELIMITER, 3, "cannot be dealt to 3 frames"),
+        (_item(b"") + _item(b"ab") + _item(b"cd") + _item(b"ef") + _DELIMITER, 2,
+         "cannot be dealt to 2 frames"),  # neither table nor marker: no guess
+        (_item(b"") + b"\xfe\xff\x00\xe0\xff\xff\xff\xff", 1, "no item"),  # undefined length
+    ],
+)  # fmt: skip
+def test_what_makes_no_frames_is_refused(
+    tmp_path: Path, data: bytes, frames: int, reason: str
+) -> None:
+    with pytest.raises(FrameError, match=reason):
+        _read(tmp_path, data, frames)
+
+
+@given(
+    frames=st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=6),
+    per_frame=st.integers(1, 4),
+    has_bot=st.booleans(),
+)
+def test_what_pydicom_encapsulates_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, frames: list[bytes], per_frame: int, has_bot: bool
+) -> None:
+    even = [b"\x01\x02" + f + bytes(len(f) % 2) for f in frames]
+    if not has_bot:  # then only the marker tells where a frame ends
+        even = [f.replace(b"\xff\xd9", b"\0\0") + b"\xff\xd9" for f in even]
+    fragments = min(per_frame, min(len(f) for f in even) // 4 or 1)
+    data = encapsulate(even, fragments_per_frame=fragments, has_bot=has_bot) + _DELIMITER
+    assert _read(tmp_path_factory.mktemp("e"), data, len(even)) == even

@@ -1,0 +1,109 @@
+"""The house: each module imports only from lower floors; no room is too large."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent.parent
+
+# From the ground up. A module may import from floors below its own, and from nowhere else here.
+FLOORS = {
+    "dicom2cache": [
+        {"errors", "records", "progress", "patient", "colour"},
+        {"columns", "tags", "where", "intensity", "layout"},  # pure
+        {"arrays", "stacks", "recipe", "codecs", "encapsulated", "lut", "meaning"},
+        {"tables", "selection", "plan", "image_pixel", "scan", "shards"},
+        {"headers", "decode", "ledger"},
+        {"convert", "isolate", "commit", "report"},
+        {"execute", "verify"},
+        {"pipeline"},
+        {"cli", "__init__"},
+    ],
+    "trainer_adapter": [
+        {"errors"},
+        {"format", "normalize", "sampler", "pool"},
+        {"shards"},
+        {"cache"},
+        {"labels"},
+        {"dataset"},
+        {"__init__"},
+    ],
+}
+PURE = {"arrays", "colour", "columns", "intensity", "layout", "plan", "selection", "stacks"}
+"""modules that touch no file and no process"""
+MODULES = [(p, f.stem) for p in FLOORS for f in sorted((HERE / p).glob("*.py"))]
+
+
+def imported(package: str, module: str) -> set[str]:
+    """Dotted names of all modules that a module imports, late imports too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse((HERE / package / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_every_module_has_a_floor() -> None:
+    housed = [(p, m) for p, floors in FLOORS.items() for floor in floors for m in floor]
+    assert sorted(housed) == sorted(MODULES)
+
+
+@pytest.mark.parametrize(("package", "module"), MODULES)
+def test_imports_go_down(package: str, module: str) -> None:
+    floor = {m: k for k, floor in enumerate(FLOORS[package]) for m in floor}
+    for name in imported(package, module):
+        top, _, rest = name.partition(".")
+        if top != package:
+            continue
+        other = rest.split(".")[0]
+        if other in floor:  # else a name of the package itself, such as __version__
+            assert floor[other] < floor[module], f"{module} imports {other}"
+
+
+@pytest.mark.parametrize(("package", "module"), MODULES)
+def test_the_packages_share_no_code(package: str, module: str) -> None:
+    tops = {name.split(".")[0] for name in imported(package, module)}
+    banned = {
+        "dicom2cache": {"trainer_adapter", "torch"},  # a conversion node has no torch
+        "trainer_adapter": {"dicom2cache", "zarr", "pydicom"},  # the format is the interface
+    }
+    assert not tops & banned[package]
+
+
+@pytest.mark.parametrize("module", sorted(PURE))
+def test_pure_modules_touch_no_file_and_no_process(module: str) -> None:
+    tops = {name.split(".")[0] for name in imported("dicom2cache", module)}
+    assert not tops & {"os", "pathlib", "subprocess", "multiprocessing", "joblib", "pydicom"}
+    text = (HERE / "dicom2cache" / f"{module}.py").read_text()
+    calls = [n.func for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Call)]
+    assert not [c for c in calls if isinstance(c, ast.Name) and c.id == "open"]
+
+
+@pytest.mark.parametrize(("package", "module"), MODULES)
+def test_rooms_stay_small(package: str, module: str) -> None:
+    lines = (HERE / package / f"{module}.py").read_text().splitlines()
+    assert len(lines) <= 300
+    assert module not in {"util", "utils", "helpers", "common", "misc"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "unwanted"),
+    [
+        ("import trainer_adapter; trainer_adapter.open_cache", {"torch", "zarr", "pydicom"}),
+        ("import trainer_adapter.dataset", {"zarr", "pydicom", "dicom2cache"}),
+        ("import dicom2cache", {"pydicom", "pyarrow", "numpy", "joblib"}),  # a fast start
+        ("import dicom2cache.cli", {"torch", "zarr", "trainer_adapter"}),
+    ],
+)
+def test_imports_at_run_time(statement: str, unwanted: set[str]) -> None:
+    code = f"import sys; {statement}; print(*sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert not set(out.stdout.split()) & unwanted
