@@ -8,14 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_C = np.arange(256, dtype=np.float64) - 128.0
+_C = np.arange(256, dtype=np.int64) - 128
+
+
+def _rounded(numerator: NDArray[np.int64], denominator: int) -> NDArray[np.int16]:
+    """The fraction to the nearest whole number, halves up; exact, where a float can miss a half."""
+    return ((2 * numerator + denominator) // (2 * denominator)).astype(np.int16)
+
+
 # Y is whole, so that rounding Y + x is Y + rounding x: one table for each chroma value is exact.
-# PS3.3 C.7.6.3.1.2, inverse of YBR_FULL; halves are rounded up.
-_RED = np.floor(1.402 * _C + 0.5).astype(np.int16)
-_BLUE = np.floor(1.772 * _C + 0.5).astype(np.int16)
-_GREEN = np.floor(
-    -0.114 * 1.772 / 0.587 * _C[:, None] - 0.299 * 1.402 / 0.587 * _C[None, :] + 0.5
-).astype(np.int16)
+# PS3.3 C.7.6.3.1.2, inverse of YBR_FULL.
+_RED = _rounded(1402 * _C, 1000)
+_BLUE = _rounded(1772 * _C, 1000)
+# 0.114 * 1.772 / 0.587 and 0.299 * 1.402 / 0.587, of Cb and of Cr
+_GREEN = _rounded(-202008 * _C[:, None] - 419198 * _C[None, :], 587000)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
 
-INTEGER_DTYPES = ("uint8", "int16", "uint16", "int32")
-
 
 @dataclass(frozen=True)
 class ModalityLut:
@@ -38,21 +36,6 @@ class Statistics:
 
 PERCENTILES = (0.5, 1.0, 50.0, 99.0, 99.5)
 _GRID = 16384
-
-
-def stored_range(bits_stored: int, signed: bool) -> tuple[int, int]:
-    """Least and greatest stored value (PS3.5 8.1.1)."""
-    if signed:
-        return -(1 << (bits_stored - 1)), (1 << (bits_stored - 1)) - 1
-    return 0, (1 << bits_stored) - 1
-
-
-def invert(stored: NDArray[Any], bits_stored: int, signed: bool) -> NDArray[Any]:
-    """Stored values mirrored in their range: lowest + highest - v, in int32 or int64."""
-    low, high = stored_range(bits_stored, signed)
-    wide = np.int64 if bits_stored > 30 else np.int32
-    mirrored: NDArray[Any] = (low + high) - stored.astype(wide)
-    return mirrored
 
 
 def mask_stored(raw: NDArray[Any], bits_stored: int, high_bit: int, signed: bool) -> NDArray[Any]:

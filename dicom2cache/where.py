@@ -80,7 +80,9 @@ class _Parser:
             values = self.literal(right)
             if not isinstance(values, list | tuple | set) or not values:
                 raise self.refuse(right, "`in` wants a list of values")
-            inside = self.column(left).isin(list(values))
+            # isin() says false of a null; here it must stay one, or `not in` would hold for it.
+            column = self.column(left)
+            inside = pc.if_else(column.is_valid(), column.isin(list(values)), None)
             return inside if isinstance(op, ast.In) else ~inside
         if isinstance(op, ast.Is | ast.IsNot):
             if not (isinstance(right, ast.Constant) and right.value is None):

@@ -42,6 +42,7 @@ def test_ybr_to_rgb_is_the_exact_inverse_rounded_for_all_of_256_cubed() -> None:
         ((76, 85, 255), (254, 0, 0)),  # pure red, clipped at 254 by rounding of Y
         ((150, 44, 21), (0, 255, 1)),  # pure green
         ((29, 255, 107), (0, 0, 254)),  # pure blue
+        ((0, 178, 78), (0, 19, 89)),  # green is 18.5: up, where floats give 18.499...
     ],
 )
 def test_primaries(ybr: tuple[int, ...], rgb: tuple[int, ...]) -> None:
