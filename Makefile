@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo check test bench-plan bench-read-stock bench-memory clean
+.PHONY: help demo check test test-oracles bench-plan bench-read-stock bench-memory clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -24,6 +24,17 @@ check: $(READY)  ## ruff, mypy and the floors of the house
 
 test: $(READY)  ## all tests
 	$(BIN)/python -m pytest tests
+
+ORACLES := .venv-oracles/.ready
+
+$(ORACLES): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-oracles
+	.venv-oracles/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -e . -r tests/oracles/requirements.txt
+	touch $@
+
+test-oracles: $(ORACLES)  ## every readable file of pydicom against SimpleITK, DCMTK, highdicom
+	.venv-oracles/bin/python -m tests.oracles $(DIR)
 
 bench-plan: $(READY)  ## plan and open 1,000,000 frames: time and memory
 	$(BIN)/python -m benchmarks.plan_million

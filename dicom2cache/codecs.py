@@ -270,6 +270,11 @@ def _rle(data: bytes, coded: Coded) -> Decoded:
 
     width = coded.bits_allocated // 8
     count = coded.rows * coded.columns * coded.samples
+    if count * width > 64 * len(data):  # two bytes make 128 at most: PS3.5 G.3.1
+        raise FrameError(
+            f"{len(data)} bytes of RLE cannot hold the {coded.rows} x {coded.columns} pixels that "
+            "the header says"
+        )
     flat = np.empty(count * width, np.uint8)
     plain = imagecodecs.dicomrle_decode(data, np.dtype(f"<u{width}"), out=flat.data)
     pixels = np.frombuffer(plain, f"<u{width}")

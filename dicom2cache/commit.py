@@ -40,6 +40,7 @@ def commit(job: Job) -> dict[str, Any]:
     """
     for folder in ("frames", "failures", "shards"):
         (job.cache / folder).mkdir(exist_ok=True)
+    scratch = ledger.scratch(job.cache)
     totals = [Totals() for _ in job.plan.arrays]
     shards: list[dict[str, Any]] = []
     failures: list[pa.Table] = [job.plan.rejects]
@@ -71,7 +72,7 @@ def commit(job: Job) -> dict[str, Any]:
     arrays, metadata = [], {}
     for spec, total in zip(job.plan.arrays, totals, strict=True):
         data = metadata[spec.name] = array_metadata(spec)
-        write_durably(job.cache / spec.name / ROOT, data)
+        write_durably(job.cache / spec.name / ROOT, data, scratch)
         arrays.append(
             {
                 "name": spec.name,
@@ -96,7 +97,7 @@ def commit(job: Job) -> dict[str, Any]:
         **job.facts,
     }
     data = root_metadata(attributes, metadata)
-    write_durably(job.cache / ROOT, data)
+    write_durably(job.cache / ROOT, data, scratch)
     ledger.compact(job.cache)
     return attributes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,7 +173,7 @@ def to_values(
             header["bits_allocated"],
             header["signed"],
         )
-    if header["lut_low"] is not None:
+    if header["lut_low"] is not None and recipe.intensity != "stored":
         return to_dtype(apply_lut(pixels, source.modality_lut), dtype), padding
     slope, intercept = row["slope"], row["intercept"]
     if slope == 0 and pixels.any():
@@ -196,17 +196,21 @@ def _result(stored: Stored, found: Statistics) -> dict[str, Any]:
     }
 
 
-def pixel_digest(roots: tuple[str, ...], header: dict[str, Any]) -> str:
-    """SHA-256 of all stored frames of a file, with their shapes, to compare copies.
+def pixel_digest(roots: Sequence[str], header: dict[str, Any], read: Read | None = None) -> str:
+    """SHA-256 of all stored frames of a file and of what they mean, to compare copies.
 
-    A file that cannot be decoded is like no other: it is kept, and fails by its own reason.
+    A file that cannot be decoded is like no other: it is kept, and fails by its own reason. `read`
+    as in `convert_task`.
     """
-    digest = hashlib.sha256()
+    # Equal stored values under another slope or unit are other pixels. The photometric
+    # interpretation may differ: a compressed copy of an RGB image can be YBR.
+    meaning = ("slope", "intercept", "unit", "inverted", "lut_low", "lut_high")
+    digest = hashlib.sha256(repr([header[name] for name in meaning]).encode())
     path = os.path.join(roots[header["root"]], header["path"])
     try:
         with Source(path, header) as source:
             for frame in range(header["frames"]):
-                pixels = source.read(frame).pixels
+                pixels = (read or Source.read)(source, frame).pixels
                 digest.update(f"{pixels.shape} {pixels.dtype}".encode())
                 digest.update(np.ascontiguousarray(pixels).data)
     except Exception as e:

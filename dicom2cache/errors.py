@@ -59,6 +59,7 @@ _ENVIRONMENT = frozenset(
         errno.ENOMEM,
         errno.ENOSPC,
         errno.EDQUOT,
+        errno.EFBIG,
         errno.EMFILE,
         errno.ENFILE,
         errno.ESTALE,

@@ -11,8 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from dicom2cache import ledger
-from dicom2cache.convert import Done, convert_task
+from dicom2cache import codecs, ledger
+from dicom2cache.convert import Done, convert_task, pixel_digest
+from dicom2cache.decode import Source
 from dicom2cache.errors import FrameError, Unfinished
 from dicom2cache.headers import read_headers
 from dicom2cache.isolate import IsolatedReader
@@ -51,6 +52,7 @@ def read_all_headers(
 ) -> tuple[pa.Table, pa.Table]:
     """Headers of all candidates: (FILES, REJECTS), in their order; `seen` is told how many."""
     from joblib import delayed
+    from joblib.externals.loky.process_executor import BrokenProcessPool
 
     rest = iter(candidates)
     chunks = list(iter(lambda: list(islice(rest, _HEADERS_AT_ONCE)), []))
@@ -58,23 +60,38 @@ def read_all_headers(
         jobs = 1  # starting processes would take longer
     calls = (delayed(read_headers)(roots, chunk, patient_key) for chunk in chunks)
     files, rejects = [FILES.empty_table()], [REJECTS.empty_table()]
-    for k, (some, others) in enumerate(_parallel(jobs, backend, calls, ordered=True)):
-        files.append(some)
-        rejects.append(others)
-        seen(len(chunks[k]))
+    try:
+        for k, (some, others) in enumerate(_parallel(jobs, backend, calls, ordered=True)):
+            files.append(some)
+            rejects.append(others)
+            seen(len(chunks[k]))
+    except BrokenProcessPool as e:
+        raise Unfinished(
+            "a process that read headers died, perhaps for memory; use fewer --jobs"
+        ) from e
     return pa.concat_tables(files), pa.concat_tables(rejects)
 
 
-def map_ordered(
-    function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], jobs: int, backend: str
-) -> list[Any]:
-    """`function(*a)` for each of `arguments`, in order."""
+def pixel_digests(
+    roots: Sequence[str], headers: Sequence[dict[str, Any]], jobs: int, backend: str
+) -> list[str]:
+    """`pixel_digest` of each file, in order; a decoder that aborts costs its own file only."""
     from joblib import delayed
+    from joblib.externals.loky.process_executor import BrokenProcessPool
 
-    if len(arguments) < 2 * jobs and backend == "loky":
-        jobs = 1
-    calls = (delayed(function)(*a) for a in arguments)
-    return list(_parallel(jobs, backend, calls, ordered=True))
+    if jobs > 1 and (len(headers) >= 2 * jobs or backend != "loky"):
+        calls = (delayed(pixel_digest)(roots, header) for header in headers)
+        try:
+            return list(_parallel(jobs, backend, calls, ordered=True))
+        except BrokenProcessPool:
+            pass  # which file it was is not known: once more, one by one
+    with IsolatedReader() as isolated:
+        return [
+            pixel_digest(
+                roots, h, Source.read if h["transfer_syntax"] in codecs.NATIVE else isolated
+            )
+            for h in headers
+        ]
 
 
 def run_tasks(
@@ -85,9 +102,8 @@ def run_tasks(
     A task whose worker died before is run in isolation. Raises Unfinished if the environment fails
     a task again and again, FrameError at the first failed frame if `on_error` is "raise".
     """
-    todo = list(ledger.open_tasks(job, list(wanted)))
-    suspects = [task for task in todo if ledger.claimed(job.cache, task)]
-    todo = sorted(_without(todo, suspects), key=lambda t: -t.cost)
+    suspects = [task for task in wanted if ledger.claimed(job.cache, task)]
+    todo = sorted(_without(wanted, suspects), key=lambda t: -t.cost)
     failed: dict[str, str] = {}
     for attempt in range(_TRIES):
         if attempt:
@@ -133,10 +149,14 @@ def _round(
         return []
     calls = (delayed(convert_task)(str(job.cache), task) for task in todo)
     try:
-        for done in _parallel(min(jobs, len(todo)), backend, calls, ordered=False):
+        for done in _parallel(jobs, backend, calls, ordered=False):
             _take(done, on_error, seen, failed)
     except BrokenProcessPool:
-        return [t for t in ledger.open_tasks(job, list(todo)) if ledger.claimed(job.cache, t)]
+        left = list(ledger.open_tasks(job, list(todo)))
+        begun = [task for task in left if ledger.claimed(job.cache, task)]
+        if not begun and len(left) == len(todo):  # else there is progress, and so an end
+            failed.update(dict.fromkeys((t.name for t in left), "worker processes die at start"))
+        return begun
     return []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import IO, Any, Literal
 
 from dicom2cache import codecs
@@ -13,6 +14,8 @@ _PIXELS = {
     0x7FE00008: "FloatPixelData",
     0x7FE00009: "DoubleFloatPixelData",
 }
+_LEAST_FRAGMENT = 10
+"""bytes: the header of an item and a value of even length (PS3.5 A.4)"""
 _LONG_VRS = {b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN"}
 
 
@@ -32,7 +35,7 @@ def pixel_element(
     order: Literal["little", "big"] = "little" if little else "big"
     head = file.read(12)
     if len(head) < 8:
-        raise _without_pixels(ds)
+        raise _cut(path) or _without_pixels(ds)
     tag = int.from_bytes(head[:2], order) << 16 | int.from_bytes(head[2:4], order)
     if tag not in _PIXELS:
         raise _without_pixels(ds)
@@ -44,6 +47,26 @@ def pixel_element(
     else:
         raise FrameError(f"pixel data element has VR {head[4:6]!r}; legal: OB, OW, OF, OD")
     return _PIXELS[tag], vr, offset, None if length == 0xFFFFFFFF else length
+
+
+def _cut(path: str) -> FrameError | None:
+    """The failure of a file that ends within an element: pydicom reads it without a word."""
+    from pydicom import dcmread
+
+    ds = dcmread(path, force=True)
+    last = ds.get_item(max(ds.keys())) if len(ds) else None
+    with open(path, "rb") as file:
+        if last is not None:
+            # A sequence of undefined length has no length to compare.
+            length = getattr(last, "length", 0xFFFFFFFF)
+            if length == 0xFFFFFFFF:
+                return None
+            file.seek(last.value_tell + length)
+        rest = file.read(8)
+        at_end = file.tell() == os.fstat(file.fileno()).st_size
+    if last is not None and at_end and not rest.strip(b"\0"):
+        return None
+    return FrameError("the file is truncated: it ends in the middle of its header; copy it again")
 
 
 def _without_pixels(ds: Any) -> Dicom2cacheError:
@@ -107,6 +130,12 @@ def frame_bits(row: dict[str, Any]) -> int:
 def check_length(row: dict[str, Any]) -> None:
     """Native pixel data must be as long as the header says; more is flagged, less refused."""
     if row["transfer_syntax"] not in codecs.NATIVE:
+        most = (row["size"] - row["pixel_offset"]) // _LEAST_FRAGMENT
+        if row["frames"] > max(1, most):
+            raise FrameError(
+                f"{name('NumberOfFrames')} is {row['frames']}, but the file has room for {most} "
+                "at most; it is damaged or truncated, copy it again"
+            )
         return
     have, want = row["pixel_length"], (frame_bits(row) * row["frames"] + 7) // 8
     if have is None:

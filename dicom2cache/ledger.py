@@ -76,8 +76,6 @@ def save_plan(job: Job) -> None:
         with pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table.unify_dictionaries(), max_chunksize=1 << 16)
         write_durably(build / f"{name}.arrow", sink.getvalue())
-    for spec in plan.arrays:
-        (job.cache / spec.name).mkdir(exist_ok=True)
     about = {
         "identity": job.identity,
         "roots": list(job.roots),
@@ -91,12 +89,11 @@ def save_plan(job: Job) -> None:
 
 
 def planned_identity(cache: Path) -> str | None:
-    """Identity of the plan in `cache`; None if there is none."""
+    """Identity of the plan in `cache`; None if there is none, or something else of that name."""
     try:
-        about = json.loads((_build(cache) / "plan.json").read_bytes())
-    except FileNotFoundError:
+        return str(json.loads((_build(cache) / "plan.json").read_bytes())["identity"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return str(about["identity"])
 
 
 def load_job(cache: Path) -> Job:
@@ -142,9 +139,14 @@ def receipt_path(cache: Path, task: ShardTask) -> Path:
     return _build(cache) / "receipts" / f"{task.name}.arrow"
 
 
+def scratch(cache: Path) -> Path:
+    """Folder for what is not whole yet, so that a process that dies leaves nothing elsewhere."""
+    return _build(cache) / "attempts"
+
+
 def attempt_path(cache: Path, task: ShardTask) -> Path:
     """A new name for an attempt at the task's shard."""
-    return _build(cache) / "attempts" / f"{task.name}.{secrets.token_hex(8)}"
+    return scratch(cache) / f"{task.name}.{secrets.token_hex(8)}"
 
 
 def claim(cache: Path, task: ShardTask) -> Path:
@@ -213,6 +215,7 @@ def settle(job: Job, task: ShardTask) -> Receipt | None:
     shard = job.cache / shard_path(spec, task.shard)
     if not shard.exists():
         attempt = _build(job.cache) / "attempts" / about["attempt"]
+        shard.parent.mkdir(exist_ok=True)
         try:
             os.rename(attempt, shard)
         except FileNotFoundError:

@@ -15,8 +15,7 @@ import pyarrow as pa
 from dicom2cache import __version__, codecs, execute, ledger, selection
 from dicom2cache import commit as committing
 from dicom2cache import plan as planning
-from dicom2cache.convert import pixel_digest
-from dicom2cache.errors import CacheError, SourceError, Unfinished
+from dicom2cache.errors import CacheError, FrameError, SourceError, Unfinished
 from dicom2cache.layout import ROOT
 from dicom2cache.ledger import Job
 from dicom2cache.patient import patient_key as read_patient_key
@@ -54,6 +53,8 @@ def build(
         patient_key=patient_key, progress=progress,
     )  # fmt: skip
     if job is not None:
+        if on_error == "raise":
+            _raise_first(job)
         convert(cache, jobs=jobs, backend=backend, on_error=on_error, progress=progress)
         commit(cache)
     return counts(cache)
@@ -134,7 +135,9 @@ def convert(
     if (target / ROOT).exists():
         return
     job = ledger.load_job(target)
-    mine = list(ledger.open_tasks(job, planning.part(job.tasks, index, of)))
+    mine = planning.part(job.tasks, index, of)
+    if on_error == "skip":  # else a failure of an earlier run, in its receipt, must stop this one
+        mine = list(ledger.open_tasks(job, mine))
     progress.begin("converting", sum(t.stop - t.start for t in mine), "frames")
     execute.run_tasks(
         job, mine, jobs or execute.cpu_count(), backend, on_error,
@@ -213,12 +216,16 @@ def _digests(
     roots: tuple[str, ...], files: pa.Table, jobs: int, backend: str
 ) -> dict[tuple[int, str], str]:
     headers = files.drop_columns(["per_frame"]).to_pylist()
-    found = execute.map_ordered(pixel_digest, [(roots, h) for h in headers], jobs, backend)
+    found = execute.pixel_digests(roots, headers, jobs, backend)
     return {(h["root"], h["path"]): d for h, d in zip(headers, found, strict=True)}
 
 
 def _check_target(target: Path) -> None:
     """Refuse a path that holds anything but a cache, finished or not."""
+    try:
+        str(target).encode()
+    except UnicodeEncodeError:  # Arrow could not open it
+        raise CacheError(f"{str(target)!r}: not UTF-8; give another path") from None
     if not target.exists():
         above = next(p for p in target.parents if p.exists())
         if not os.access(above, os.W_OK | os.X_OK):  # not after an hour of reading headers
@@ -247,6 +254,13 @@ def _clear(target: Path) -> None:
     (target / ROOT).unlink(missing_ok=True)
     for name in (*arrays, "frames", "failures", "shards", "build"):
         shutil.rmtree(target / name, ignore_errors=True)
+
+
+def _raise_first(job: Job) -> None:
+    for row in job.plan.rejects.to_pylist():
+        if row["outcome"] == "failed":
+            path = os.path.join(job.roots[row["root"]], row["path"])
+            raise FrameError(f"{path}: {row['reason']}")
 
 
 def _nothing(sources: Sources, rejects: pa.Table) -> str:

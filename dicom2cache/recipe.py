@@ -52,12 +52,12 @@ class Recipe:
             value = getattr(self, name)
             if value not in legal:
                 raise RecipeError(f"recipe: {name} = {value!r}; legal: {', '.join(legal)}")
-        if isinstance(self.exclude, str):
+        if not isinstance(self.exclude, list | tuple | set | frozenset):
             raise RecipeError(f"recipe: exclude = {self.exclude!r} must be a list")
-        object.__setattr__(self, "exclude", tuple(sorted(set(self.exclude))))
         for kind in self.exclude:
             if kind not in EXCLUDABLE:
                 raise RecipeError(f"recipe: exclude has {kind!r}; legal: {', '.join(EXCLUDABLE)}")
+        object.__setattr__(self, "exclude", tuple(sorted(set(self.exclude))))
         for name, low, high in (("shard_mib", 1, 65536), ("max_arrays", 1, 32767)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:

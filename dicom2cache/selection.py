@@ -113,23 +113,24 @@ def drop_duplicates(
         return files, REJECTS.empty_table()
     roots, paths = files["root"].to_pylist(), files["path"].to_pylist()
     sops, flags = files["sop_uid"].to_pylist(), files["flags"].to_pylist()
-    first: dict[tuple[str, str], str] = {}
+    first: dict[tuple[str, str], tuple[int, str]] = {}
     pixels_of: dict[str, set[str]] = {}
     keep, rows = np.ones(files.num_rows, bool), []
     for i, key in enumerate(zip(roots, paths, strict=True)):
         if (digest := digests.get(key)) is None:
             continue
         pixels_of.setdefault(sops[i], set()).add(digest)
-        kept = first.setdefault((sops[i], digest), key[1])
-        if kept != key[1]:
+        kept = first.setdefault((sops[i], digest), key)
+        if kept != key:
             keep[i] = False
+            where = kept[1] if kept[0] == key[0] else f"{kept[1]} of source {kept[0]}"
             rows.append(
                 {
                     "root": key[0],
                     "path": key[1],
                     "outcome": "duplicate",
                     "stage": "plan",
-                    "reason": f"duplicate of {kept}: same SOP Instance UID, same pixels",
+                    "reason": f"duplicate of {where}: same SOP Instance UID, same pixels",
                 }
             )
     for i, sop in enumerate(sops):

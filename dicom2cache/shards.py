@@ -30,9 +30,12 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a small file so that it is whole or absent, also after a power cut."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+def write_durably(path: Path, data: bytes, scratch: Path | None = None) -> None:
+    """Write a small file so that it is whole or absent, also after a power cut.
+
+    Until it is whole it lies in `scratch`, or else beside `path`.
+    """
+    temporary = (scratch or path.parent) / f".{path.name}.{secrets.token_hex(8)}"
     try:
         with open(temporary, "xb") as file:
             file.write(data)
@@ -85,9 +88,11 @@ class ShardWriter:
         return crc32c(slot)
 
     def missing(self) -> None:
-        """Reserve the next slot for a frame that failed: zeros, and "missing" in the index."""
-        self._slot[...] = 0
-        self._write(self._slot.data.cast("B"))
+        """Reserve the next slot for a frame that failed: zeros, and "missing" in the index.
+
+        A hole in the file reads as zeros, and costs nothing where a header lies about its size.
+        """
+        self._file.seek(self.spec.slot_bytes, os.SEEK_CUR)
         self._at += 1
 
     def finish(self) -> tuple[int, int]:

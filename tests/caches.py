@@ -1,20 +1,25 @@
-"""Run the converter as a real process, and read caches with programs that are not ours."""
+"""Run the converter, and read caches with programs that are not ours."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 import zarr
 from numpy.typing import NDArray
+
+from dicom2cache import cli
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,21 @@ def run_cli(*arguments: object, env: dict[str, str] | None = None, **options: An
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
-def built(*arguments: object, status: int = 0, env: dict[str, str] | None = None) -> Path:
-    """The cache that `dicom2cache build ARGUMENTS` made; its last argument."""
-    ran = run_cli("build", *arguments, env=env)
+def run_here(*arguments: object) -> Ran:
+    """`dicom2cache ARGUMENTS` in this process, without the second that a new one takes to start."""
+    out, err, before = io.StringIO(), io.StringIO(), sys.argv
+    sys.argv = ["dicom2cache", *command(*arguments)[3:]]
+    try:
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as left:
+            cli.main()
+    finally:
+        sys.argv = before
+    return Ran(int(left.value.code or 0), out.getvalue(), err.getvalue())
+
+
+def built(*arguments: object, status: int = 0) -> Path:
+    """The cache that `dicom2cache build ARGUMENTS` made; the last path of its arguments."""
+    ran = run_here("build", *arguments)
     assert ran.returncode == status, ran.stdout + ran.stderr
     paths = [a for a in arguments if isinstance(a, Path)]
     return paths[-1]

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from dicom_files import pattern
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dicom2cache.errors import FrameError
@@ -97,6 +97,7 @@ def test_whole_rescale_is_exact_or_refused(
 def test_fractional_rescale_is_rounded_to_float32_once(
     values: list[int], slope: float, intercept: float
 ) -> None:
+    assume(not (slope.is_integer() and intercept.is_integer()))  # those are exact or refused
     found = rescale(np.array(values, np.uint16), slope, intercept, "float32")
     for value, stored in zip(found.tolist(), values, strict=True):
         exact = Fraction(slope) * stored + Fraction(intercept)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -160,12 +161,8 @@ def test_what_is_not_legal_is_named(text: str, named: str) -> None:
     ).map(" ".join)
 )  # fmt: skip
 def test_any_text_gives_an_expression_or_a_recipe_error(text: str) -> None:
-    try:
-        found = parse_where(text, _COLUMNS)
-    except RecipeError as e:
-        assert str(e).startswith("where: ")
-    else:
-        assert isinstance(found, pc.Expression)
+    with suppress(RecipeError):  # and no other exception
+        assert isinstance(parse_where(text, _COLUMNS), pc.Expression)
 
 
 def test_pixels_and_paths_of_the_plan_are_no_columns() -> None:

@@ -1,0 +1,1 @@
+"""Programs that are not pydicom, as judges. Run: python -m tests.oracles [DIR]."""
