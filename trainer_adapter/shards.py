@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from typing import Any
@@ -31,7 +32,7 @@ class ShardStore:
         self._fresh()
 
     def _fresh(self) -> None:
-        self._lock = threading.Lock()
+        self._lock, self._process = threading.Lock(), os.getpid()
         self._maps: OrderedDict[tuple[int, int], NDArray[Any]] = OrderedDict()
         self._facts: dict[tuple[int, int], tuple[int, int, int, int]] | None = None
 
@@ -51,6 +52,8 @@ class ShardStore:
         found = self._maps.get(key)
         if found is not None:
             return found
+        if self._process != os.getpid():  # a fork may have copied a lock that a thread held
+            self._lock, self._process = threading.Lock(), os.getpid()
         with self._lock:
             if key not in self._maps:
                 self._maps[key] = self._map(array, shard)
