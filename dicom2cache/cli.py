@@ -37,7 +37,13 @@ RecipeFile = Annotated[
     Path | None,
     typer.Option("--recipe", metavar="FILE.toml", help="Recipe file; flags override it."),
 ]
-Intensity = Annotated[str | None, typer.Option(help="modality (HU for CT, the default) or stored.")]
+Intensity = Annotated[
+    str | None, typer.Option(help="modality (HU for CT, the default), stored, or window.")
+]
+Windows = Annotated[
+    list[str] | None,
+    typer.Option("--window", help="CENTER,WIDTH, a preset such as lung, or dicom; each a channel."),
+]
 Dtype = Annotated[str | None, typer.Option(help=f"auto (the default) or {', '.join(DTYPES)}.")]
 Colour = Annotated[str | None, typer.Option(help="rgb (the default) or grey.")]
 Monochrome1 = Annotated[
@@ -67,8 +73,6 @@ PatientKey = Annotated[
 
 def _recipe(file: Path | None, **flags: Any) -> Recipe:
     given = {k: v for k, v in flags.items() if v is not None and v != []}
-    if "exclude" in given:
-        given["exclude"] = tuple(given["exclude"])
     return Recipe.from_toml(file, **given) if file else Recipe.from_dict(given, "flags")
 
 
@@ -94,6 +98,7 @@ def build(
     paths: Paths,
     recipe: RecipeFile = None,
     intensity: Intensity = None,
+    window: Windows = None,
     dtype: Dtype = None,
     colour: Colour = None,
     monochrome1: Monochrome1 = None,
@@ -111,8 +116,9 @@ def build(
     sources, cache = _split(paths)
     _check(backend, on_error)
     made = _recipe(
-        recipe, intensity=intensity, dtype=dtype, colour=colour, monochrome1=monochrome1,
-        where=where, exclude=exclude, shard_mib=shard_mib, max_arrays=max_arrays,
+        recipe, intensity=intensity, window=window, dtype=dtype, colour=colour,
+        monochrome1=monochrome1, where=where, exclude=exclude, shard_mib=shard_mib,
+        max_arrays=max_arrays,
     )  # fmt: skip
     counts = pipeline.build(
         sources, cache, made, jobs=jobs, backend=backend, on_error=on_error,
@@ -127,6 +133,7 @@ def plan(
     paths: Paths,
     recipe: RecipeFile = None,
     intensity: Intensity = None,
+    window: Windows = None,
     dtype: Dtype = None,
     colour: Colour = None,
     monochrome1: Monochrome1 = None,
@@ -143,8 +150,9 @@ def plan(
     sources, cache = _split(paths)
     _check(backend)
     made = _recipe(
-        recipe, intensity=intensity, dtype=dtype, colour=colour, monochrome1=monochrome1,
-        where=where, exclude=exclude, shard_mib=shard_mib, max_arrays=max_arrays,
+        recipe, intensity=intensity, window=window, dtype=dtype, colour=colour,
+        monochrome1=monochrome1, where=where, exclude=exclude, shard_mib=shard_mib,
+        max_arrays=max_arrays,
     )  # fmt: skip
     job = pipeline.plan(
         sources, cache, made, jobs=jobs, backend=backend, overwrite=overwrite,

@@ -30,6 +30,7 @@ from dicom2cache.ledger import RESULTS, Job
 from dicom2cache.recipe import Recipe
 from dicom2cache.records import ShardTask
 from dicom2cache.shards import ShardWriter
+from dicom2cache.window import Window, apply_voi_lut, apply_window, parse_window, to_range
 
 Read = Callable[[Source, int], Stored]
 
@@ -162,7 +163,7 @@ def to_values(
     Raises FrameError for a value that `dtype` cannot hold truly.
     """
     header, pixels = source.header, stored.pixels
-    if pixels.ndim == 3:
+    if pixels.ndim == 3:  # colour is never windowed
         return to_dtype(rgb_to_grey(pixels) if recipe.colour == "grey" else pixels, dtype), None
     padding = None
     if header["padding_value"] is not None and pixels.dtype.kind in "iu":
@@ -173,14 +174,57 @@ def to_values(
             header["bits_allocated"],
             header["signed"],
         )
-    if header["lut_low"] is not None and recipe.intensity != "stored":
-        return to_dtype(apply_lut(pixels, source.modality_lut), dtype), padding
-    slope, intercept = row["slope"], row["intercept"]
-    if slope == 0 and pixels.any():
+    if slope_is_lost(row["slope"], pixels):
         raise FrameError(
             "Rescale Slope (0028,1053) is 0 but stored values are not; all would be lost"
         )
-    return rescale(pixels, slope, intercept, dtype), padding
+    if recipe.intensity == "window" and header["kind"] == "image":
+        return _windowed(pixels, row, source, recipe, dtype, padding), padding
+    if header["lut_low"] is not None and recipe.intensity != "stored":
+        return to_dtype(apply_lut(pixels, source.modality_lut), dtype), padding
+    return rescale(pixels, row["slope"], row["intercept"], dtype), padding
+
+
+def slope_is_lost(slope: float, pixels: NDArray[Any]) -> bool:
+    """True where a slope of 0 would turn different values into one."""
+    return slope == 0 and bool(pixels.any())
+
+
+def _windowed(
+    pixels: NDArray[Any],
+    row: dict[str, Any],
+    source: Source,
+    recipe: Recipe,
+    dtype: str,
+    padding: NDArray[np.bool_] | None,
+) -> NDArray[Any]:
+    """(H, W) or, with several windows, (H, W, n); padding is 0."""
+    header = source.header
+    if header["lut_low"] is not None:
+        values = apply_lut(pixels, source.modality_lut).astype(np.float64)
+    else:
+        values = pixels * float(row["slope"]) + float(row["intercept"])
+    channels = []
+    for said in recipe.window:
+        spec = parse_window(said)
+        if isinstance(spec, Window):
+            unit = apply_window(values, spec)
+        elif header["voi_lut"]:
+            unit = apply_voi_lut(values, source.voi_lut)
+        elif header["windows"]:
+            w = header["windows"][0]
+            unit = apply_window(values, Window(w["center"], w["width"], w["function"]))
+        else:
+            raise FrameError(
+                "the recipe says window dicom, but the file has no VOI LUT and no Window Center "
+                "(0028,1050); give CENTER,WIDTH, or leave these files out by `where`"
+            )
+        if header["inverted"] and recipe.monochrome1 == "invert":
+            unit = 1 - unit  # PS3.3 C.7.6.3.1.2
+        if padding is not None:
+            unit[padding] = 0
+        channels.append(to_range(unit, dtype))
+    return channels[0] if len(channels) == 1 else np.stack(channels, axis=-1)
 
 
 def _result(stored: Stored, found: Statistics) -> dict[str, Any]:

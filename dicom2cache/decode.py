@@ -15,7 +15,8 @@ from dicom2cache import codecs, encapsulated
 from dicom2cache.colour import palette_to_rgb, ybr_422_to_full, ybr_full_to_rgb
 from dicom2cache.errors import FrameError
 from dicom2cache.intensity import mask_stored
-from dicom2cache.lut import modality_lut, palette
+from dicom2cache.lut import modality_lut, palette, voi_lut
+from dicom2cache.window import VoiLut
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,11 @@ class Source:
     def modality_lut(self) -> Any:
         """The file's modality LUT."""
         return modality_lut(self.dataset)
+
+    @cached_property
+    def voi_lut(self) -> VoiLut:
+        """The first item of the file's VOI LUT sequence."""
+        return voi_lut(self.dataset)
 
     @cached_property
     def _palette(self) -> Any:

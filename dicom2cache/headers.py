@@ -65,7 +65,7 @@ _OTHERS = (
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PlanarConfiguration",
     "NumberOfFrames", "SpectroscopyData", "RescaleSlope", "RescaleIntercept", "RescaleType",
     "Units", "DoseGridScaling", "DoseUnits", "DoseType", "GridFrameOffsetVector",
-    "ModalityLUTSequence", "PresentationLUTShape", "PixelPaddingValue",
+    "ModalityLUTSequence", "VOILUTSequence", "PresentationLUTShape", "PixelPaddingValue",
     "PixelPaddingRangeLimit", "WindowCenter", "WindowWidth", "WindowCenterWidthExplanation",
     "VOILUTFunction", "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing",
     "SequenceOfUltrasoundRegions", "ImagePositionPatient", "ImageOrientationPatient",
@@ -243,6 +243,7 @@ def _describe(ds: Any, file: IO[bytes], candidate: Candidate, path: str) -> dict
         "orientation": vector(ds, "ImageOrientationPatient", 6),
         "stack_name": text(ds, "StackID"),
         "windows": windows_of(ds),
+        "voi_lut": bool(items(ds, "VOILUTSequence")),
     }
     row["spacing_y"], row["spacing_x"], row["spacing_tag"] = spacing_of(ds)
     _add_values(row, ds, frames)

@@ -11,6 +11,7 @@ from dicom2cache.colour import Palette
 from dicom2cache.errors import FrameError
 from dicom2cache.intensity import ModalityLut
 from dicom2cache.tags import items, name, value
+from dicom2cache.window import VoiLut
 
 _COLOURS = ("Red", "Green", "Blue")
 
@@ -93,9 +94,20 @@ def palette_bits(ds: Any) -> int:
     return 8 * palette(ds).entries.dtype.itemsize
 
 
+def voi_lut(ds: Any) -> VoiLut:
+    """The first table of the VOI LUT sequence (PS3.3 C.11.2.1.1)."""
+    bits = _descriptor(items(ds, "VOILUTSequence")[0], "LUTDescriptor")[2]
+    table = _grey_lut(ds, "VOILUTSequence")
+    return VoiLut(table.first, table.entries, bits)
+
+
 def modality_lut(ds: Any) -> ModalityLut:
     """The modality LUT sequence's table (PS3.3 C.11.1.1.1)."""
-    item = items(ds, "ModalityLUTSequence")[0]
+    return _grey_lut(ds, "ModalityLUTSequence")
+
+
+def _grey_lut(ds: Any, sequence: str) -> ModalityLut:
+    item = items(ds, sequence)[0]
     count, first, bits = _descriptor(item, "LUTDescriptor")
     signed = int(value(ds, "PixelRepresentation") or 0) == 1
     if signed and first > 32767:

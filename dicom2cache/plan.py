@@ -53,6 +53,8 @@ def make_plan(files: pa.Table, rejects: pa.Table, recipe: Recipe) -> Plan:
     values = _values(files, file, slope, intercept)
     if recipe.dtype == "auto":
         dtype = arrays.dtype_names(arrays.dtypes_of_stacks(values, stacks.stack))
+        if recipe.intensity == "window":
+            dtype = np.where(_windowed(files, recipe)[file], "uint8", dtype)
     else:
         dtype = np.full(len(file), recipe.dtype)
     specs, array, wasted = _arrays(files, file, dtype, recipe)
@@ -66,7 +68,19 @@ def make_plan(files: pa.Table, rejects: pa.Table, recipe: Recipe) -> Plan:
         "slope": slope[order], "intercept": intercept[order],
     }, stacks)  # fmt: skip
     files = _inverted_windows(files, file, inverted)
+    if recipe.intensity == "window":
+        windowed = pa.array(_windowed(files, recipe))
+        files = with_column(files, "unit", pc.if_else(windowed, "window", files["unit"]))
     return Plan(tuple(specs), files, table, rejects, wasted)
+
+
+def _windowed(files: pa.Table, recipe: Recipe) -> NDArray[np.bool_]:
+    """Which files go through the recipe's window: grey images, and neither dose nor maps."""
+    if recipe.intensity != "window":
+        return np.zeros(files.num_rows, bool)
+    grey = pc.and_(pc.is_valid(files["slope"]), pc.equal(files["kind"], "image"))
+    found: NDArray[np.bool_] = grey.to_numpy(zero_copy_only=False).astype(bool)
+    return found
 
 
 def _as_stored(files: pa.Table) -> pa.Table:
@@ -170,6 +184,8 @@ def _arrays(
     """(arrays, number of its array for each frame, bytes wasted)."""
     colour = (ints(files["samples"], 1) > 1) | (ints(files["palette_bits"], 0) > 0)
     channels = np.where(colour & (recipe.colour == "rgb"), 3, 0)
+    if len(recipe.window) > 1:
+        channels = np.where(_windowed(files, recipe), len(recipe.window), channels)
     shape = combine([ints(files["height"], 0), ints(files["width"], 0), channels])
     height, width = ints(files["height"], 0), ints(files["width"], 0)
     names, dtype_code = np.unique(dtype, return_inverse=True)
@@ -178,7 +194,8 @@ def _arrays(
     keys = []
     for e in example:
         f = file[e]
-        frame_shape = (int(height[f]), int(width[f])) + ((3,) if channels[f] else ())
+        last = (int(channels[f]),) if channels[f] else ()
+        frame_shape = (int(height[f]), int(width[f]), *last)
         keys.append((str(names[dtype_code[e]]), frame_shape))
     frames = np.bincount(inverse, minlength=len(keys))
     sizes = [(d, s, int(n)) for (d, s), n in zip(keys, frames, strict=True)]

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from dicom2cache.errors import RecipeError
+from dicom2cache.window import window_text
 
 DTYPES = ("uint8", "int16", "uint16", "int32", "float32", "float64")
 EXCLUDABLE = ("localizer", "derived", "secondary", "burned-in", "dose", "map", "lossy")
 _CHOICES = {
-    "intensity": ("modality", "stored"),
+    "intensity": ("modality", "stored", "window"),
     "dtype": ("auto", *DTYPES),
     "colour": ("rgb", "grey"),
     "monochrome1": ("invert", "keep"),
@@ -29,7 +30,10 @@ class Recipe:
     """
 
     intensity: str = "modality"
-    """`modality`: values after the modality LUT (HU for CT); `stored`: as in the file."""
+    """`modality`: values after the modality LUT (HU for CT); `stored`: as in the file; `window`:
+    grey values through `window` to the whole range of the dtype."""
+    window: tuple[str, ...] = ()
+    """Windows of grey images, each a channel: CENTER,WIDTH, a preset, or `dicom` (the file's)."""
     dtype: str = "auto"
     """`auto`: the smallest that holds a stack truly; else one NumPy name for all."""
     colour: str = "rgb"
@@ -58,6 +62,7 @@ class Recipe:
             if kind not in EXCLUDABLE:
                 raise RecipeError(f"recipe: exclude has {kind!r}; legal: {', '.join(EXCLUDABLE)}")
         object.__setattr__(self, "exclude", tuple(sorted(set(self.exclude))))
+        self._check_window()
         for name, low, high in (("shard_mib", 1, 65536), ("max_arrays", 1, 32767)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
@@ -72,6 +77,18 @@ class Recipe:
 
             parse_where(self.where, FILE_COLUMNS)
 
+    def _check_window(self) -> None:
+        if not isinstance(self.window, list | tuple):
+            raise RecipeError(f"recipe: window = {self.window!r} must be a list")
+        object.__setattr__(self, "window", tuple(window_text(w) for w in self.window))
+        if self.window and self.intensity == "modality":  # what else would a window be for
+            object.__setattr__(self, "intensity", "window")
+        if bool(self.window) != (self.intensity == "window"):
+            raise RecipeError(
+                f"recipe: intensity {self.intensity!r} with window {list(self.window)}; legal: "
+                "intensity window with at least one window, or no window"
+            )
+
     @property
     def shard_bytes(self) -> int:
         """Frame bytes that a shard may hold."""
@@ -79,7 +96,11 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as JSON values, defaults included."""
-        return {**dataclasses.asdict(self), "exclude": list(self.exclude)}
+        return {
+            **dataclasses.asdict(self),
+            "exclude": list(self.exclude),
+            "window": list(self.window),
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], origin: str = "recipe") -> Recipe:
@@ -90,8 +111,9 @@ class Recipe:
             raise RecipeError(
                 f"{origin}: unknown {', '.join(unknown)}; legal: {', '.join(sorted(known))}"
             )
-        if "exclude" in values and isinstance(values["exclude"], list):
-            values = {**values, "exclude": tuple(values["exclude"])}
+        for name in ("exclude", "window"):
+            if isinstance(values.get(name), list):
+                values = {**values, name: tuple(values[name])}
         return cls(**values)
 
     @classmethod

@@ -77,6 +77,7 @@ FILES = pa.schema(
         ("padding_value", pa.int64()),  # stored value, as declared
         ("padding_limit", pa.int64()),
         ("windows", pa.list_(WINDOW)),
+        ("voi_lut", pa.bool_()),  # there is a VOI LUT sequence
         ("flags", pa.list_(pa.string())),
         # who and what
         ("kind", pa.string()),
@@ -122,7 +123,8 @@ FILES = pa.schema(
 FILE_COLUMNS = tuple(
     name
     for name in FILES.names
-    if name not in {"per_frame", "windows", "flags", "position", "orientation", "pixel_offset"}
+    if name
+    not in {"per_frame", "windows", "voi_lut", "flags", "position", "orientation", "pixel_offset"}
 )
 """what a `where` may name"""
 

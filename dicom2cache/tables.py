@@ -16,10 +16,13 @@ from dicom2cache.records import FRAMES, REJECTS
 _STATISTICS = ("min", "max", "mean", "std")
 
 
-def prepared(files: pa.Table) -> pa.Table:
+def prepared(files: pa.Table, monochrome1: str) -> pa.Table:
     """The plan's files with the columns of frames/ that follow from them."""
     grey = pc.and_(pc.equal(files["samples"], 1), pc.is_null(files["palette_bits"]))
-    polarity = pc.if_else(files["inverted"].fill_null(False), "inverted", "normal")
+    inverted = files["inverted"].fill_null(False)
+    if monochrome1 == "invert":  # windowed values are inverted with the window
+        inverted = pc.and_(inverted, pc.not_equal(files["unit"], "window").fill_null(True))
+    polarity = pc.if_else(inverted, "inverted", "normal")
     files = files.append_column("polarity", pc.if_else(grey, polarity, None))
     return files.append_column("padding", pa.array(_padding(files), from_pandas=True))
 
@@ -42,11 +45,14 @@ def frame_rows(files: pa.Table, frames: pa.Table, results: pa.Table) -> pa.Table
     own = files.take(frames["file"])
     columns = {}
     slope, intercept = floats(frames["slope"]), floats(frames["intercept"])
-    padding = floats(own["padding"]) * slope + intercept
-    lut = pc.is_valid(own["lut_low"])
+    padding = pa.array(floats(own["padding"]) * slope + intercept, from_pandas=True)
+    zero = pc.if_else(pc.is_valid(padding), 0.0, None)
+    # A LUT or a window is no line that slope and intercept could say.
+    windowed = pc.equal(own["unit"], "window").fill_null(False)
+    lut = pc.or_(pc.is_valid(own["lut_low"]), windowed)
     for field in FRAMES_TABLE:
         if field.name == "padding_value":
-            column = pc.if_else(lut, None, pa.array(padding, from_pandas=True))
+            column = pc.if_else(windowed, zero, pc.if_else(lut, None, padding))
         elif field.name in ("slope", "intercept"):
             column = pc.if_else(lut, None, frames[field.name])
         elif field.name == "flags":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -17,8 +18,9 @@ from dicom2cache.decode import Source
 from dicom2cache.errors import Dicom2cacheError, is_environment
 from dicom2cache.headers import read_header
 from dicom2cache.layout import FORMAT_VERSION, MISSING, attributes_sha256, shard_path
+from dicom2cache.plan import make_plan
 from dicom2cache.recipe import Recipe
-from dicom2cache.records import ArraySpec, Candidate
+from dicom2cache.records import FILES, REJECTS, ArraySpec, Candidate
 from dicom2cache.shards import crc32c
 
 _REMEDY = "copy the cache again from a good copy, or build it again"
@@ -120,7 +122,7 @@ def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Ite
     recipe = Recipe.from_dict(attributes["recipe"])
     specs = [_spec(about) for about in attributes["arrays"]]
     roots = [s["path"] for s in attributes["sources"]]
-    columns = ["root", "path", "frame", "array", "row", "slope", "intercept", "crc32c"]
+    columns = ["root", "path", "frame", "array", "row", "crc32c"]
     rows_of: dict[tuple[int, str], list[dict[str, Any]]] = {}
     for row in pq.read_table(cache / "frames" / "0.parquet", columns=columns).to_pylist():
         rows_of.setdefault((row["root"], row["path"]), []).append(row)
@@ -131,9 +133,13 @@ def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Ite
             status = path.stat()
             candidate = Candidate(root, relative, status.st_size, status.st_mtime_ns)
             header = read_header(roots, candidate, b"")
+            # Planned anew, alone: slope and intercept are not what the cache says of itself.
+            plan = make_plan(pa.Table.from_pylist([header], FILES), REJECTS.empty_table(), recipe)
+            linear = {f["frame"]: f for f in plan.frames.to_pylist()}
             with Source(str(path), header) as source:
                 for row in rows_of[root, relative]:
-                    yield from _decode_again(cache, source, row, recipe, specs[row["array"]])
+                    said = {**row, **{k: linear[row["frame"]][k] for k in ("slope", "intercept")}}
+                    yield from _decode_again(cache, source, said, recipe, specs[row["array"]])
         except (OSError, Dicom2cacheError) as e:
             if is_environment(e):
                 raise

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent.parent
 FLOORS = {
     "dicom2cache": [
         {"errors", "records", "progress", "patient", "colour"},
-        {"columns", "tags", "where", "intensity", "layout"},  # pure
+        {"columns", "tags", "where", "intensity", "layout", "window"},  # pure
         {"arrays", "stacks", "recipe", "codecs", "encapsulated", "lut", "meaning"},
         {"tables", "selection", "plan", "image_pixel", "scan", "shards"},
         {"headers", "decode", "ledger"},
@@ -34,7 +34,17 @@ FLOORS = {
         {"__init__"},
     ],
 }
-PURE = {"arrays", "colour", "columns", "intensity", "layout", "plan", "selection", "stacks"}
+PURE = {
+    "arrays",
+    "colour",
+    "columns",
+    "intensity",
+    "layout",
+    "plan",
+    "selection",
+    "stacks",
+    "window",
+}
 """modules that touch no file and no process"""
 MODULES = [(p, f.stem) for p in FLOORS for f in sorted((HERE / p).glob("*.py"))]
 
