@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 from caches import built
 from dicom_files import write_series
+from hypothesis import settings
 from pydicom import examples
+
+# New examples on every run by hand; the same ones on every run of CI, which must not be a lottery.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 IMAGE_EXAMPLES = (
     "ct", "mr", "overlay", "rgb_color", "palette_color", "jpeg2k", "rt_dose", "ybr_color",
