@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +48,7 @@ def commit(job: Job) -> dict[str, Any]:
     stored_of_file = np.zeros(job.plan.files.num_rows, np.int64)
     files = prepared(job.plan.files, job.recipe.monochrome1)
     entries = {}
-    with _ParquetFile(job.cache / "frames" / "0.parquet", FRAMES_TABLE) as out:
+    with _ParquetFile(job.cache / "frames" / "0.parquet", FRAMES_TABLE, scratch) as out:
         for rows, results in _batches(job, shards):
             ok = results["reason"].is_null()
             kept = rows.filter(ok)
@@ -66,7 +67,7 @@ def commit(job: Job) -> dict[str, Any]:
         ("failures", failed),
         ("shards", pa.Table.from_pylist(shards, SHARDS_TABLE)),
     ):
-        with _ParquetFile(job.cache / name / "0.parquet", table.schema) as out:
+        with _ParquetFile(job.cache / name / "0.parquet", table.schema, scratch) as out:
             out.write(table)
         entries[name] = [out.entry(job.cache)]
     arrays, metadata = [], {}
@@ -131,9 +132,9 @@ def _entry(path: str, data: bytes) -> dict[str, Any]:
 class _ParquetFile:
     """A Parquet table written in row groups of about 100,000, durably, with its file entry."""
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, scratch: Path) -> None:
         self.path, self.schema = path, schema
-        self._temporary = path.with_name(f".{path.name}")
+        self._temporary = scratch / f"{path.parent.name}.{secrets.token_hex(8)}"
         self._writer = pq.ParquetWriter(self._temporary, schema, compression="zstd")
         self._waiting: list[pa.Table] = []
         self._rows = 0

@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +94,10 @@ def plan(
                 f"{target}: made from other files, another recipe or other versions than these; "
                 "give --overwrite to replace it, or another path"
             )
-        if (target / ROOT).exists():
-            return None
-        return ledger.load_job(target)
+        with _or_committed(target):
+            if not (target / ROOT).exists():
+                return ledger.load_job(target)
+        return None
     progress.begin("reading headers", len(candidates), "files")
     files, rejects = execute.read_all_headers(
         roots, candidates, key, workers, backend, progress.advance
@@ -112,7 +114,7 @@ def plan(
         _clear(target)
     job = Job(target, identity, tuple(roots), recipe, planned, facts)
     ledger.save_plan(job)
-    return ledger.load_job(target)
+    return job
 
 
 def convert(
@@ -134,16 +136,32 @@ def convert(
     target = execute.cache_of(cache)
     if (target / ROOT).exists():
         return
-    job = ledger.load_job(target)
+    try:
+        job = ledger.load_job(target)
+    except (OSError, Unfinished):
+        if (target / ROOT).exists():  # committed since the line above
+            return
+        raise
     mine = planning.part(job.tasks, index, of)
     if on_error == "skip":  # else a failure of an earlier run, in its receipt, must stop this one
         mine = list(ledger.open_tasks(job, mine))
     progress.begin("converting", sum(t.stop - t.start for t in mine), "frames")
-    execute.run_tasks(
-        job, mine, jobs or execute.cpu_count(), backend, on_error,
-        lambda done: progress.advance(done.frames, done.failed),
-    )  # fmt: skip
+    with _or_committed(target):
+        execute.run_tasks(
+            job, mine, jobs or execute.cpu_count(), backend, on_error,
+            lambda done: progress.advance(done.frames, done.failed),
+        )  # fmt: skip
     progress.end()
+
+
+@contextmanager
+def _or_committed(target: Path) -> Iterator[None]:
+    """What fails because another process has committed the same plan meanwhile is no failure."""
+    try:
+        yield
+    except (OSError, Unfinished):
+        if not (target / ROOT).exists():
+            raise
 
 
 def commit(cache: str | os.PathLike[str]) -> dict[str, int]:
@@ -155,7 +173,9 @@ def commit(cache: str | os.PathLike[str]) -> dict[str, int]:
     if (target / ROOT).exists():
         ledger.compact(target)  # a run may have died between the root and this
         return counts(target)
-    return dict(committing.commit(ledger.load_job(target))["counts"])
+    with _or_committed(target):
+        committing.commit(ledger.load_job(target))
+    return counts(target)
 
 
 def attributes(cache: str | os.PathLike[str]) -> dict[str, Any]:

@@ -52,6 +52,20 @@ def test_killed_once_the_first_receipt_is_there(
     assert tree(cache) == tree(ct_series_cache)
 
 
+def test_the_same_command_several_times_at_once(tmp_path: Path, ct_series: Path) -> None:
+    cache = tmp_path / "cache"
+    again = command("build", ct_series, cache, "--shard-mib", "1", "--jobs", "1")
+    runs = [
+        subprocess.Popen(again, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    ended = [(run.communicate(timeout=300), run.returncode) for run in runs]
+    assert [code for _, code in ended] == [0] * 4, ended
+    alone = run_cli("build", ct_series, tmp_path / "alone", "--shard-mib", "1", "--jobs", "1")
+    assert alone.returncode == 0
+    assert tree(cache) == tree(tmp_path / "alone")
+
+
 def test_killed_before_every_durable_step(tmp_path: Path) -> None:
     source = tmp_path / "source"
     write_series(source, 2, size=700)  # 0.93 MiB a frame: two shards
