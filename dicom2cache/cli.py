@@ -17,8 +17,32 @@ import typer
 from dicom2cache import __version__, execute, pipeline, report
 from dicom2cache import verify as verifying
 from dicom2cache.errors import Dicom2cacheError
+from dicom2cache.flags import (
+    Backend,
+    CachePath,
+    Colour,
+    Dtype,
+    Exclude,
+    Fit,
+    Intensity,
+    Jobs,
+    MaxArrays,
+    Monochrome1,
+    OnError,
+    Overwrite,
+    Pad,
+    Paths,
+    PatientKey,
+    Percentiles,
+    RecipeFile,
+    ShardMib,
+    Size,
+    Spacing,
+    Where,
+    Windows,
+)
 from dicom2cache.progress import progress
-from dicom2cache.recipe import DTYPES, EXCLUDABLE, Recipe
+from dicom2cache.recipe import Recipe
 
 app = typer.Typer(
     add_completion=False,
@@ -28,52 +52,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Paths = Annotated[
-    list[Path],
-    typer.Argument(metavar="SRC... CACHE", help="DICOM files or folders, then the cache's folder."),
-]
-CachePath = Annotated[Path, typer.Argument(metavar="CACHE", help="The cache's folder.")]
-RecipeFile = Annotated[
-    Path | None,
-    typer.Option("--recipe", metavar="FILE.toml", help="Recipe file; flags override it."),
-]
-Intensity = Annotated[
-    str | None, typer.Option(help="modality (HU for CT, the default), stored, or window.")
-]
-Windows = Annotated[
-    list[str] | None,
-    typer.Option("--window", help="CENTER,WIDTH, a preset such as lung, or dicom; each a channel."),
-]
-Dtype = Annotated[str | None, typer.Option(help=f"auto (the default) or {', '.join(DTYPES)}.")]
-Colour = Annotated[str | None, typer.Option(help="rgb (the default) or grey.")]
-Monochrome1 = Annotated[
-    str | None, typer.Option(help="invert (the default; only values without a unit) or keep.")
-]
-Where = Annotated[
-    str | None, typer.Option(help="Take only what this holds for, e.g. 'modality == \"CT\"'.")
-]
-Exclude = Annotated[
-    list[str] | None, typer.Option(help=f"Leave out: {', '.join(EXCLUDABLE)}. May be repeated.")
-]
-ShardMib = Annotated[int | None, typer.Option(help="Frame bytes in a shard, MiB (128).")]
-MaxArrays = Annotated[int | None, typer.Option(help="Most Zarr arrays (256).")]
-Jobs = Annotated[
-    int | None, typer.Option("--jobs", "-j", min=1, help="Processes (all processors).")
-]
-Backend = Annotated[str, typer.Option(help=f"joblib's backend: {', '.join(execute.BACKENDS)}.")]
-OnError = Annotated[
-    str, typer.Option(help="skip: a bad file costs itself only; raise: stop at the first.")
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing cache.")]
-PatientKey = Annotated[
-    Path | None,
-    typer.Option(help="Key of the patient hashes (made for this user at first use)."),
-]
-
 
 def _recipe(file: Path | None, **flags: Any) -> Recipe:
     given = {k: v for k, v in flags.items() if v is not None and v != []}
     return Recipe.from_toml(file, **given) if file else Recipe.from_dict(given, "flags")
+
+
+def _pair(said: str | None, kind: Callable[[str], Any]) -> Any:
+    """A,B as two numbers, A as one; what is neither is left for the recipe to refuse."""
+    if said is None:
+        return None
+    try:
+        found = [kind(part) for part in said.split(",")]
+    except ValueError:
+        return said
+    return found if len(found) != 1 else found[0]
 
 
 def _split(paths: list[Path]) -> tuple[list[Path], Path]:
@@ -99,9 +92,14 @@ def build(
     recipe: RecipeFile = None,
     intensity: Intensity = None,
     window: Windows = None,
+    percentiles: Percentiles = None,
     dtype: Dtype = None,
     colour: Colour = None,
     monochrome1: Monochrome1 = None,
+    size: Size = None,
+    fit: Fit = None,
+    pad: Pad = None,
+    spacing: Spacing = None,
     where: Where = None,
     exclude: Exclude = None,
     shard_mib: ShardMib = None,
@@ -116,8 +114,9 @@ def build(
     sources, cache = _split(paths)
     _check(backend, on_error)
     made = _recipe(
-        recipe, intensity=intensity, window=window, dtype=dtype, colour=colour,
-        monochrome1=monochrome1, where=where, exclude=exclude, shard_mib=shard_mib,
+        recipe, intensity=intensity, window=window, percentiles=_pair(percentiles, float),
+        dtype=dtype, colour=colour, monochrome1=monochrome1, size=_pair(size, int), fit=fit,
+        pad=pad, spacing=spacing, where=where, exclude=exclude, shard_mib=shard_mib,
         max_arrays=max_arrays,
     )  # fmt: skip
     counts = pipeline.build(
@@ -134,9 +133,14 @@ def plan(
     recipe: RecipeFile = None,
     intensity: Intensity = None,
     window: Windows = None,
+    percentiles: Percentiles = None,
     dtype: Dtype = None,
     colour: Colour = None,
     monochrome1: Monochrome1 = None,
+    size: Size = None,
+    fit: Fit = None,
+    pad: Pad = None,
+    spacing: Spacing = None,
     where: Where = None,
     exclude: Exclude = None,
     shard_mib: ShardMib = None,
@@ -150,8 +154,9 @@ def plan(
     sources, cache = _split(paths)
     _check(backend)
     made = _recipe(
-        recipe, intensity=intensity, window=window, dtype=dtype, colour=colour,
-        monochrome1=monochrome1, where=where, exclude=exclude, shard_mib=shard_mib,
+        recipe, intensity=intensity, window=window, percentiles=_pair(percentiles, float),
+        dtype=dtype, colour=colour, monochrome1=monochrome1, size=_pair(size, int), fit=fit,
+        pad=pad, spacing=spacing, where=where, exclude=exclude, shard_mib=shard_mib,
         max_arrays=max_arrays,
     )  # fmt: skip
     job = pipeline.plan(

@@ -65,6 +65,9 @@ def expand(files: pa.Table, file: NDArray[np.int32]) -> dict[str, Any]:
     rows = pa.array(file)
     said = {}
     for name in PER_FRAME_FIELDS:
+        if name == "windows":  # the file's own hold for its frames without a copy for each
+            said[name] = pa.nulls(len(file), FILES.field(name).type)
+            continue
         column = _one(files[name])
         if pa.types.is_string(column.type):
             column = column.dictionary_encode()
@@ -83,14 +86,18 @@ def expand(files: pa.Table, file: NDArray[np.int32]) -> dict[str, Any]:
             base = said[name]
             if isinstance(base, pa.DictionaryArray):
                 base = base.dictionary_decode()
-            said[name] = _coalesce(own.take(index), base)
+            said[name] = first_of(own.take(index), base)
     return said
 
 
-def _coalesce(first: Any, second: Any) -> Any:
-    if not pa.types.is_fixed_size_list(first.type):
+def first_of(first: Any, second: Any) -> Any:
+    """The values of `first`, where it has any, else those of `second`."""
+    first, second = _one(first), _one(second)
+    if first.null_count == len(first):
+        return second
+    if not pa.types.is_nested(first.type):
         return pc.coalesce(first, second)
-    # coalesce knows no fixed-size lists
+    # coalesce knows no lists
     valid = first.is_valid()
     picked = pa.chunked_array([second, first]).take(
         pc.if_else(valid, np.arange(len(first)) + len(second), np.arange(len(first)))

@@ -46,7 +46,7 @@ def commit(job: Job) -> dict[str, Any]:
     shards: list[dict[str, Any]] = []
     failures: list[pa.Table] = [job.plan.rejects]
     stored_of_file = np.zeros(job.plan.files.num_rows, np.int64)
-    files = prepared(job.plan.files, job.recipe.monochrome1)
+    files = prepared(job.plan.files, job.recipe)
     entries = {}
     with _ParquetFile(job.cache / "frames" / "0.parquet", FRAMES_TABLE, scratch) as out:
         for rows, results in _batches(job, shards):

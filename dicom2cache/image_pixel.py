@@ -14,6 +14,8 @@ _PIXELS = {
     0x7FE00008: "FloatPixelData",
     0x7FE00009: "DoubleFloatPixelData",
 }
+OVERLAYS = range(0x6000, 0x6020, 2)
+"""groups of the repeating overlay module"""
 _LEAST_FRAGMENT = 10
 """bytes: the header of an item and a value of even length (PS3.5 A.4)"""
 _LONG_VRS = {b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN"}
@@ -119,6 +121,19 @@ def pixel_layout(ds: Any, keyword: str) -> dict[str, Any]:
         )
     signed = (whole(ds, "PixelRepresentation") or 0) == 1
     return {**layout, "bits_stored": stored, "high_bit": high, "signed": signed}
+
+
+def overlay_bits(ds: Any) -> int:
+    """Mask of the bits of a stored pixel that overlays are declared to lie in (PS3.3 C.9.2)."""
+    mask = 0
+    for group in OVERLAYS:
+        try:
+            allocated, position = (int(ds[group, e].value) for e in (0x0100, 0x0102))
+        except (KeyError, TypeError, ValueError):
+            continue
+        if allocated > 1 and 0 <= position < 32:  # 1: a plane of its own
+            mask |= 1 << position
+    return mask if mask < 1 << 31 else mask - (1 << 32)
 
 
 def frame_bits(row: dict[str, Any]) -> int:

@@ -33,6 +33,8 @@ RESULTS = pa.schema(
         ("codec", pa.string()),
         ("crc32c", pa.uint32()),
         ("padding_fraction", pa.float32()),
+        ("window_low", pa.float64()),
+        ("window_high", pa.float64()),
         *((name, pa.float64()) for name in ("min", "max", "mean", "std")),
         *((name, pa.float64()) for name in ("p0_5", "p1", "p50", "p99", "p99_5")),
         ("flags", pa.list_(pa.string())),
@@ -60,6 +62,10 @@ class Job:
         return tasks(self.plan)
 
 
+_STATE = ("attempts", "receipts", "claims", "surveys")
+"""folders of build/ that a committed cache needs no more"""
+
+
 def _build(cache: Path) -> Path:
     return cache / "build"
 
@@ -67,8 +73,8 @@ def _build(cache: Path) -> Path:
 def save_plan(job: Job) -> None:
     """Write the plan durably; plan.json, written last, makes it one."""
     build = _build(job.cache)
-    for folder in (build, build / "attempts", build / "receipts", build / "claims"):
-        folder.mkdir(parents=True, exist_ok=True)
+    for folder in _STATE:
+        (build / folder).mkdir(parents=True, exist_ok=True)
     plan = job.plan
     files = plan.files.drop_columns(["per_frame"])  # expanded in `frames`
     for name, table in (("files", files), ("frames", plan.frames), ("rejects", plan.rejects)):
@@ -142,6 +148,11 @@ def receipt_path(cache: Path, task: ShardTask) -> Path:
 def scratch(cache: Path) -> Path:
     """Folder for what is not whole yet, so that a process that dies leaves nothing elsewhere."""
     return _build(cache) / "attempts"
+
+
+def survey_path(cache: Path, stack: int) -> Path:
+    """Where the percentiles of a stack are kept until commit."""
+    return _build(cache) / "surveys" / f"{stack}.json"
 
 
 def attempt_path(cache: Path, task: ShardTask) -> Path:
@@ -239,7 +250,7 @@ def open_tasks(job: Job, wanted: list[ShardTask]) -> Iterator[ShardTask]:
 def compact(cache: Path) -> None:
     """Drop the state that a committed cache no longer needs; only plan.json stays."""
     build = _build(cache)
-    for folder in ("attempts", "receipts", "claims"):
+    for folder in _STATE:
         for path in (build / folder).glob("*"):
             path.unlink(missing_ok=True)
         if (build / folder).exists():

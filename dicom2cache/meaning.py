@@ -39,11 +39,28 @@ def rescale_of(ds: Any) -> Rescale:
         if scaling is None:
             return Rescale(1.0, 0.0, "US", ("dose-scaling-missing",))
         return Rescale(scaling, 0.0, unit)
+    if kind_of(ds) == "map" and (mapped := _real_world(ds)):
+        return mapped
     slope, intercept, flags = linear(ds)
     unit = unit_of(ds, ds, slope is not None)
     if slope is None:
         return Rescale(1.0, 0.0, unit, flags)
     return Rescale(slope, intercept, unit, flags)
+
+
+def _real_world(ds: Any) -> Rescale | None:
+    """What the values of a parametric map measure (PS3.3 C.7.6.16.2.11); None if not one line."""
+    groups = items(ds, "SharedFunctionalGroupsSequence")[:1]
+    found = items(groups[0], "RealWorldValueMappingSequence") if groups else []
+    found = found or items(ds, "RealWorldValueMappingSequence")
+    if len(found) != 1:
+        return None
+    slope, intercept = (number(found[0], f"RealWorldValue{w}") for w in ("Slope", "Intercept"))
+    units = items(found[0], "MeasurementUnitsCodeSequence")
+    unit = text(units[0], "CodeValue") if units else None
+    if slope is None or intercept is None:
+        return None
+    return Rescale(slope, intercept, unit or "US")
 
 
 def linear(ds: Any) -> tuple[Any, Any, tuple[str, ...]]:
@@ -136,18 +153,21 @@ def _functional(groups: Any, ds: Any) -> dict[str, Any]:
     if plane := _group(groups, "PlaneOrientationSequence"):
         take("orientation", vector(plane, "ImageOrientationPatient", 6))
     if measures := _group(groups, "PixelMeasuresSequence"):
-        y, x, _ = spacing_of(measures)
+        y, x, tag = spacing_of(measures)
+        take("spacing_tag", tag)
         take("spacing_y", y)
         take("spacing_x", x)
         take("thickness", number(measures, "SliceThickness"))
     if content := _group(groups, "FrameContentSequence"):
         take("stack_name", text(content, "StackID"))
+        take("in_stack", whole(content, "InStackPositionNumber"))
         take("temporal_index", whole(content, "TemporalPositionIndex"))
         take("acquisition", whole(content, "FrameAcquisitionNumber"))
     if echo := _group(groups, "MREchoSequence"):
         take("echo_time", number(echo, "EffectiveEchoTime"))
     if diffusion := _group(groups, "MRDiffusionSequence"):
         take("b_value", number(diffusion, "DiffusionBValue"))
+        take("gradient", gradient_of(diffusion))
     if cardiac := _group(groups, "CardiacSynchronizationSequence"):
         take("trigger_time", number(cardiac, "NominalCardiacTriggerDelayTime"))
     for keyword in ("CTImageFrameTypeSequence", "MRImageFrameTypeSequence", "PETFrameTypeSequence"):
@@ -155,7 +175,41 @@ def _functional(groups: Any, ds: Any) -> dict[str, Any]:
             take("image_type", text(frame_type, "FrameType"))
     if voi := _group(groups, "FrameVOILUTSequence"):
         take("windows", windows_of(voi))
+    if segment := _group(groups, "SegmentIdentificationSequence"):
+        number_of = whole(segment, "ReferencedSegmentNumber")
+        take("segment", number_of)
+        take("segment_label", segment_labels(ds).get(number_of))
+    if derived := _group(groups, "DerivationImageSequence"):
+        said.update(_reference(derived))
     return said
+
+
+def _reference(derived: Any) -> dict[str, Any]:
+    """The one image that a frame was derived from; nothing where there are several."""
+    sources = items(derived, "SourceImageSequence")
+    if len(sources) != 1:
+        return {}
+    said: dict[str, Any] = {"referenced_sop_uid": text(sources[0], "ReferencedSOPInstanceUID")}
+    frame = numbers(sources[0], "ReferencedFrameNumber")
+    if len(frame) == 1:
+        said["referenced_frame"] = int(frame[0]) - 1
+    return said
+
+
+def segment_labels(ds: Any) -> dict[int | None, str | None]:
+    """{segment number: label} of a segmentation (PS3.3 C.8.20.4)."""
+    return {
+        whole(s, "SegmentNumber"): text(s, "SegmentLabel") for s in items(ds, "SegmentSequence")
+    }
+
+
+def gradient_of(ds: Any) -> list[float] | None:
+    """Direction of the diffusion gradient (PS3.3 C.8.13.5.9)."""
+    for source in (*items(ds, "DiffusionGradientDirectionSequence")[:1], ds):
+        found = vector(source, "DiffusionGradientOrientation", 3)
+        if found:
+            return found
+    return None
 
 
 def functional_groups(ds: Any, frames: int) -> tuple[dict[str, Any], list[dict[str, Any]] | None]:

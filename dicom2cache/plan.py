@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dicom2cache import arrays, codecs
+from dicom2cache import arrays, codecs, transform
 from dicom2cache.columns import (
     canonical,
     codes,
@@ -31,8 +31,10 @@ from dicom2cache.columns import (
     with_column,
 )
 from dicom2cache.errors import RecipeError
+from dicom2cache.placement import columns_of, place_frames
 from dicom2cache.recipe import Recipe
-from dicom2cache.records import FILES, FRAMES, ArraySpec, Plan, ShardTask
+from dicom2cache.records import FRAMES, ArraySpec, Plan, ShardTask
+from dicom2cache.resize import Placement
 from dicom2cache.stacks import Geometry, Stacks, assign
 
 
@@ -41,117 +43,51 @@ def make_plan(files: pa.Table, rejects: pa.Table, recipe: Recipe) -> Plan:
 
     Raises RecipeError if the sizes cannot be brought under `max_arrays`.
     """
-    files = canonical(files).combine_chunks()
-    if recipe.intensity == "stored":
-        files = _as_stored(files)
+    files = transform.with_recipe(canonical(files).combine_chunks(), recipe)
     counts = ints(files["frames"], 1)
     file = np.repeat(np.arange(files.num_rows, dtype=np.int32), counts)
     frame = (np.arange(len(file)) - np.repeat(np.cumsum(counts) - counts, counts)).astype(np.int32)
     said = expand(files, file)
-    slope, intercept, inverted = _linear(files, file, said, recipe)
+    slope, intercept, inverted = transform.linear(files, file, said, recipe)
     stacks = assign(_geometry(files, file, frame, said))
-    values = _values(files, file, slope, intercept)
-    if recipe.dtype == "auto":
-        dtype = arrays.dtype_names(arrays.dtypes_of_stacks(values, stacks.stack))
-        if recipe.intensity == "window":
-            dtype = np.where(_windowed(files, recipe)[file], "uint8", dtype)
-    else:
-        dtype = np.full(len(file), recipe.dtype)
-    specs, array, wasted = _arrays(files, file, dtype, recipe)
+    dtype = transform.dtypes(files, file, slope, intercept, stacks.stack, recipe)
+    placement = place_frames(files, file, said, recipe)
+    specs, array, wasted = _arrays(files, file, dtype, placement, recipe)
 
     order = stacks.order[np.argsort(array[stacks.order], kind="stable")]
     array = array[order]
     starts = np.searchsorted(array, np.arange(len(specs)))
     row = np.arange(len(order)) - starts[array]
+    said["windows"] = _frame_windows(files, file, said["windows"], inverted, recipe)
     table = _frames(said, order, {
         "file": file[order], "frame": frame[order], "array": array.astype(np.int16), "row": row,
-        "slope": slope[order], "intercept": intercept[order],
+        "slope": slope[order], "intercept": intercept[order], **columns_of(placement, said, order),
     }, stacks)  # fmt: skip
-    files = _inverted_windows(files, file, inverted)
-    if recipe.intensity == "window":
-        windowed = pa.array(_windowed(files, recipe))
-        files = with_column(files, "unit", pc.if_else(windowed, "window", files["unit"]))
+    files = transform.inverted_windows(files, inverted)
+    graded = transform.graded_files(files, recipe)
+    if graded.any():
+        files = with_column(files, "unit", pc.if_else(pa.array(graded), "window", files["unit"]))
     return Plan(tuple(specs), files, table, rejects, wasted)
 
 
-def _windowed(files: pa.Table, recipe: Recipe) -> NDArray[np.bool_]:
-    """Which files go through the recipe's window: grey images, and neither dose nor maps."""
-    if recipe.intensity != "window":
-        return np.zeros(files.num_rows, bool)
-    grey = pc.and_(pc.is_valid(files["slope"]), pc.equal(files["kind"], "image"))
-    found: NDArray[np.bool_] = grey.to_numpy(zero_copy_only=False).astype(bool)
-    return found
-
-
-def _as_stored(files: pa.Table) -> pa.Table:
-    grey = pc.is_valid(files["slope"])
-    one, zero = (pc.if_else(grey, v, None).cast(pa.float64()) for v in (1.0, 0.0))
-    none = pa.nulls(files.num_rows, pa.float64())
-    for column, value in (
-        ("slope", one), ("intercept", zero), ("lut_low", none), ("lut_high", none),
-        ("unit", pc.if_else(grey, "stored", None)),
-        ("windows", pa.nulls(files.num_rows, files.schema.field("windows").type)),
-    ):  # fmt: skip
-        files = with_column(files, column, value)
-    return files
-
-
-def _linear(
-    files: pa.Table, file: NDArray[np.int32], said: dict[str, Any], recipe: Recipe
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """(slope, intercept) of every frame, MONOCHROME1 folded in; and which files were inverted.
-
-    v' = S - v with S = modality(lowest) + modality(highest) is again linear: slope -m, intercept
-    m * (lowest + highest) + b. Only where the unit is unspecified: HU or optical density keep
-    their values (PS3.3 C.7.6.3.1.2).
-    """
-    if recipe.intensity == "stored":  # per-frame transforms are the file's, not the recipe's
-        slope, intercept = (floats(files[c])[file] for c in ("slope", "intercept"))
-    else:
-        slope, intercept = floats(said["slope"]), floats(said["intercept"])
-    inverted = np.zeros(files.num_rows, bool)
-    if recipe.monochrome1 == "invert" and recipe.intensity == "modality":
-        inverted = pc.and_kleene(
-            pc.and_kleene(files["inverted"], pc.equal(files["unit"], "US")),
-            pc.and_(pc.is_null(files["lut_low"]), pc.equal(files["pixel_keyword"], "PixelData")),
-        ).fill_null(False).to_numpy(zero_copy_only=False).astype(bool)  # fmt: skip
-        low, high = _stored_range(files)
-        total = (low + high)[file]
-        mirrored = inverted[file]
-        intercept = np.where(mirrored, slope * total + intercept, intercept)
-        slope = np.where(mirrored, -slope, slope)
-    return slope, intercept, inverted
-
-
-def _stored_range(files: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    bits = ints(files["bits_stored"], 16)
-    signed = files["signed"].to_numpy(zero_copy_only=False).astype(bool)
-    span = 2.0**bits
-    return np.where(signed, -span / 2, 0.0), np.where(signed, span / 2, span) - 1
-
-
-def _values(
-    files: pa.Table, file: NDArray[np.int32], slope: NDArray[Any], intercept: NDArray[Any]
-) -> arrays.Values:
-    low, high = _stored_range(files)
-    integer = pc.equal(files["pixel_keyword"], "PixelData").to_numpy(zero_copy_only=False)
-    palette = ints(files["palette_bits"], 0)
-    high = np.where(palette > 0, 2.0**palette - 1, high)
-    low = np.where(palette > 0, 0.0, low)
-    m, b = np.nan_to_num(slope, nan=1.0), np.nan_to_num(intercept, nan=0.0)
-    ends = m * low[file] + b, m * high[file] + b
-    lut_low, lut_high = floats(files["lut_low"])[file], floats(files["lut_high"])[file]
-    lut = ~np.isnan(lut_low)
-    whole = integer.astype(bool)[file] & (lut | ((m == np.floor(m)) & (b == np.floor(b))))
-    hu = pc.equal(files["unit"], "HU").fill_null(False).to_numpy(zero_copy_only=False)
-    double = pc.equal(files["pixel_keyword"], "DoubleFloatPixelData")
-    return arrays.Values(
-        low=np.where(lut, lut_low, np.minimum(*ends)),
-        high=np.where(lut, lut_high, np.maximum(*ends)),
-        whole=whole,
-        hu=hu.astype(bool)[file],
-        double=double.to_numpy(zero_copy_only=False).astype(bool)[file],
-    )
+def _frame_windows(
+    files: pa.Table, file: NDArray[np.int32], windows: Any, inverted: Any, recipe: Recipe
+) -> Any:
+    """Windows that frames have of their own, in units of what is stored; null: the file's."""
+    none = FRAMES.field("windows").type
+    if windows.null_count == len(windows):
+        return pa.nulls(len(file), none)
+    total = transform.mirror(files)
+    suv = transform.suv_files(files, recipe)
+    stored = transform.holds(files, recipe, lambda t: t.intensity == "stored")
+    factor = floats(files["suv_factor"])
+    found: list[Any] = [None] * len(file)
+    valid = windows.is_valid().to_numpy(zero_copy_only=False)
+    for i in np.flatnonzero(valid & ~stored[file]):
+        k, mine = file[i], windows[int(i)].as_py()
+        mine = transform.mirrored_windows(mine, total[k]) if inverted[k] else mine
+        found[i] = transform.scaled_windows(mine, factor[k]) if suv[k] else mine
+    return pa.array(found, none)
 
 
 def _geometry(
@@ -163,39 +99,47 @@ def _geometry(
     per_file.append(codes(pc.equal(files["photometric"], "PALETTE COLOR").cast(pa.string())))
     base = [c[file] for c in per_file]
     base += [float_codes(floats(said[c]), 1e-4) for c in ("spacing_y", "spacing_x")]
+    base += [ints(said["segment"], -1), ints(files["rule"], 0)[file]]
     base.append(codes(said["image_type"]))
     resolvers = [
         codes(said["stack_name"]),
         ints(said["acquisition"], -1),
         float_codes(floats(said["echo_time"]), 1e-3),
         float_codes(floats(said["b_value"]), 1e-1),
+        combine([float_codes(g, 1e-3) for g in vectors(said["gradient"], 3).T]),
         ints(said["temporal_index"], -1),
         float_codes(floats(said["trigger_time"]), 1e-1),
     ]
-    ties = [ints(files["instance"], -1)[file], frame.astype(np.int64)]
+    ties = [ints(said["in_stack"], -1), ints(files["instance"], -1)[file], frame.astype(np.int64)]
     ties += [codes(files["sop_uid"])[file], file.astype(np.int64)]
     position, orientation = vectors(said["position"], 3), vectors(said["orientation"], 6)
     return Geometry(base, position, orientation, resolvers, ties)
 
 
 def _arrays(
-    files: pa.Table, file: NDArray[np.int32], dtype: NDArray[Any], recipe: Recipe
+    files: pa.Table,
+    file: NDArray[np.int32],
+    dtype: NDArray[Any],
+    placement: Placement,
+    recipe: Recipe,
 ) -> tuple[list[ArraySpec], NDArray[np.int64], int]:
     """(arrays, number of its array for each frame, bytes wasted)."""
     colour = (ints(files["samples"], 1) > 1) | (ints(files["palette_bits"], 0) > 0)
-    channels = np.where(colour & (recipe.colour == "rgb"), 3, 0)
-    if len(recipe.window) > 1:
-        channels = np.where(_windowed(files, recipe), len(recipe.window), channels)
-    shape = combine([ints(files["height"], 0), ints(files["width"], 0), channels])
-    height, width = ints(files["height"], 0), ints(files["width"], 0)
+    rgb = transform.holds(files, recipe, lambda t: t.colour == "rgb")
+    channels = np.where(colour & rgb, 3, 0)
+    windows = transform.by_rule(files, recipe, lambda t: len(t.window)).astype(np.int64)
+    several = transform.graded_files(files, recipe) & (windows > 1)
+    channels = np.where(several, windows, channels)
+    height, width = placement.height, placement.width
+    shape = combine([height, width, channels[file]])
     names, dtype_code = np.unique(dtype, return_inverse=True)
-    size = combine([dtype_code.astype(np.int64), shape[file]])
+    size = combine([dtype_code.astype(np.int64), shape])
     _, example, inverse = np.unique(size, return_index=True, return_inverse=True)
     keys = []
     for e in example:
         f = file[e]
         last = (int(channels[f]),) if channels[f] else ()
-        frame_shape = (int(height[f]), int(width[f]), *last)
+        frame_shape = (int(height[e]), int(width[e]), *last)
         keys.append((str(names[dtype_code[e]]), frame_shape))
     frames = np.bincount(inverse, minlength=len(keys))
     sizes = [(d, s, int(n)) for (d, s), n in zip(keys, frames, strict=True)]
@@ -235,30 +179,11 @@ def _frames(
         columns[name] = pa.array(known[name], from_pandas=True)  # NaN: colour
     taken = pa.array(order)
     for field in FRAMES:
-        if field.name not in columns:
+        if field.name in said and field.name not in columns:
             columns[field.name] = take_dictionary(said[field.name], taken)
+        elif field.name not in columns:
+            columns[field.name] = pa.nulls(len(order), field.type)
     return pa.table([columns[name].cast(FRAMES.field(name).type) for name in FRAMES.names], FRAMES)
-
-
-def _inverted_windows(
-    files: pa.Table, file: NDArray[np.int32], inverted: NDArray[np.bool_]
-) -> pa.Table:
-    """Windows of inverted files mirrored with the values: c' = S - c + 1 if LINEAR, else S - c."""
-    if not inverted.any():
-        return files
-    windows, flags = files["windows"].to_pylist(), files["flags"].to_pylist()
-    still = files["inverted"].to_pylist()
-    low, high = _stored_range(files)
-    slope, intercept = floats(files["slope"]), floats(files["intercept"])
-    for i in np.flatnonzero(inverted):
-        total = slope[i] * (low[i] + high[i]) + 2 * intercept[i]
-        windows[i] = windows[i] and [
-            {**w, "center": total - w["center"] + (w["function"] == "LINEAR")} for w in windows[i]
-        ]
-        flags[i], still[i] = [*(flags[i] or []), "inverted"], False
-    for name, column in (("windows", windows), ("flags", flags), ("inverted", still)):
-        files = with_column(files, name, pa.array(column, FILES.field(name).type))
-    return files
 
 
 def tasks(plan: Plan) -> list[ShardTask]:

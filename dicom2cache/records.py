@@ -38,6 +38,13 @@ PER_FRAME = pa.struct(
         ("acquisition", pa.int32()),
         ("trigger_time", pa.float64()),
         ("image_type", pa.string()),
+        ("gradient", VECTOR3),
+        ("in_stack", pa.int32()),
+        ("segment", pa.int32()),
+        ("segment_label", pa.string()),
+        ("referenced_sop_uid", pa.string()),
+        ("referenced_frame", pa.int32()),
+        ("windows", pa.list_(WINDOW)),
     ]
 )
 """what a multi-frame file says of one frame; null where the file's own value holds"""
@@ -64,6 +71,7 @@ FILES = pa.schema(
         ("bits_allocated", pa.int16()),
         ("bits_stored", pa.int16()),
         ("high_bit", pa.int16()),
+        ("overlay_bits", pa.int32()),  # mask of the stored bits that overlays are declared in
         ("signed", pa.bool_()),
         ("photometric", pa.string()),
         ("palette_bits", pa.int8()),  # 8 or 16: bits of an RGB sample; null: no palette
@@ -78,6 +86,11 @@ FILES = pa.schema(
         ("padding_limit", pa.int64()),
         ("windows", pa.list_(WINDOW)),
         ("voi_lut", pa.bool_()),  # there is a VOI LUT sequence
+        ("voi", pa.bool_()),  # there is a window or a VOI LUT, for the file or its frames
+        ("suv_factor", pa.float64()),  # SUV by body weight = factor * value
+        ("suv_refusal", pa.string()),  # why there is no factor; null: not PET, or there is one
+        ("dose_type", pa.string()),
+        ("rule", pa.int16()),  # place in the recipe's treatments
         ("flags", pa.list_(pa.string())),
         # who and what
         ("kind", pa.string()),
@@ -116,6 +129,12 @@ FILES = pa.schema(
         ("spacing_tag", pa.string()),
         ("position", VECTOR3),
         ("orientation", VECTOR6),
+        ("gradient", VECTOR3),  # diffusion gradient direction
+        ("in_stack", pa.int32()),
+        ("segment", pa.int32()),
+        ("segment_label", pa.string()),
+        ("referenced_sop_uid", pa.string()),
+        ("referenced_frame", pa.int32()),  # from 0
         ("stack_name", pa.string()),
         ("per_frame", pa.list_(PER_FRAME)),
     ]
@@ -123,8 +142,8 @@ FILES = pa.schema(
 FILE_COLUMNS = tuple(
     name
     for name in FILES.names
-    if name
-    not in {"per_frame", "windows", "voi_lut", "flags", "position", "orientation", "pixel_offset"}
+    if not pa.types.is_nested(FILES.field(name).type)
+    and name not in {"voi_lut", "pixel_offset", "overlay_bits", "suv_factor", "suv_refusal", "rule"}
 )
 """what a `where` may name"""
 
@@ -134,6 +153,12 @@ FRAMES = pa.schema(
         ("frame", pa.int32()),  # from 0
         ("array", pa.int16()),
         ("row", pa.int64()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("scale_y", pa.float64()),  # stored pixels per source pixel; null: as it is
+        ("scale_x", pa.float64()),
+        ("offset_y", pa.float64()),  # stored pixels before the source's first
+        ("offset_x", pa.float64()),
         ("slope", pa.float64()),
         ("intercept", pa.float64()),
         ("spacing_y", pa.float64()),
@@ -146,6 +171,11 @@ FRAMES = pa.schema(
         ("image_type", pa.string()),
         ("position", VECTOR3),
         ("orientation", VECTOR6),
+        ("segment", pa.int32()),
+        ("segment_label", pa.string()),
+        ("referenced_sop_uid", pa.string()),
+        ("referenced_frame", pa.int32()),
+        ("windows", pa.list_(WINDOW)),  # null: the file's
         ("stack", pa.int64()),
         ("stack_index", pa.int32()),
         ("stack_regular", pa.bool_()),

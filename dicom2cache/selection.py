@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import dataset
 
-from dicom2cache import codecs
-from dicom2cache.columns import canonical, with_column
+from dicom2cache import codecs, transform
+from dicom2cache.columns import canonical, floats, with_column
 from dicom2cache.errors import RecipeError
 from dicom2cache.recipe import Recipe
 from dicom2cache.records import FILE_COLUMNS, FILES, REJECTS
@@ -24,6 +24,7 @@ _EXCLUDES = {
     "burned-in": pc.field("burned_in"),
     "dose": pc.field("kind") == "dose",
     "map": pc.field("kind") == "map",
+    "mask": pc.field("kind") == "mask",
     "lossy": pc.field("lossy"),
 }
 
@@ -46,25 +47,15 @@ def select_files(files: pa.Table, recipe: Recipe) -> tuple[pa.Table, pa.Table]:
             reasons[i] = f"recipe: where {recipe.where}"
     for kind in recipe.exclude:
         mark(_EXCLUDES[kind], f"recipe: exclude {kind}")
-    mark(
-        pc.field("kind") == "mask",
-        "a segmentation is a mask, not an image; masks are not stored yet",
-    )
     syntaxes = [
         s for s in pc.unique(files["transfer_syntax"]).to_pylist() if not codecs.supported(s)
     ]
     for syntax in syntaxes:
         mark(pc.field("transfer_syntax") == syntax, codecs.refusal(syntax), "failed")
-    if recipe.intensity == "modality" and recipe.dtype in ("uint8", "int16", "uint16", "int32"):
-        fractional = (pc.field("slope") != pc.floor(pc.field("slope"))) | (
-            pc.field("intercept") != pc.floor(pc.field("intercept"))
-        )
-        mark(
-            fractional,
-            f"recipe: dtype {recipe.dtype} cannot hold the fractions that Rescale Slope "
-            "(0028,1053) gives; use dtype auto or float32",
-            "failed",
-        )
+    files = with_rules(files, recipe)
+    for row, reason in _refusals(files, recipe):
+        if reasons[row] is None:
+            reasons[row], outcomes[row] = reason, "failed"
     mask = np.array([r is None for r in reasons], bool)
     bad = np.flatnonzero(~mask)
     rejects = pa.table(
@@ -79,6 +70,48 @@ def select_files(files: pa.Table, recipe: Recipe) -> tuple[pa.Table, pa.Table]:
         REJECTS,
     )
     return files if mask.all() else files.filter(pa.array(mask)), rejects
+
+
+def with_rules(files: pa.Table, recipe: Recipe) -> pa.Table:
+    """The files with `rule`: the first of the recipe's whose `where` holds, 0 for none."""
+    rule = np.zeros(files.num_rows, np.int16)
+    for place in range(len(recipe.rules), 0, -1):
+        mine = _holds(files, parse_where(recipe.rules[place - 1].where, FILE_COLUMNS))
+        rule[mine] = place
+    return with_column(files, "rule", pa.array(rule))
+
+
+def _refusals(files: pa.Table, recipe: Recipe) -> Iterator[tuple[int, str]]:
+    """(row, reason) of files that their treatment cannot be applied to."""
+    slope, intercept = floats(files["slope"]), floats(files["intercept"])
+    fractional = (slope != np.floor(slope)) | (intercept != np.floor(intercept))
+    fractional &= ~np.isnan(slope)
+    whole = transform.holds(
+        files, recipe, lambda t: t.intensity == "modality" and t.dtype[0] in "iu"
+    )
+    for i in np.flatnonzero(fractional & whole):
+        dtype = recipe.treatments[files["rule"][int(i)].as_py()].dtype
+        yield (
+            int(i),
+            (
+                f"recipe: dtype {dtype} cannot hold the fractions that Rescale Slope (0028,1053) "
+                "gives; use dtype auto or float32"
+            ),
+        )
+    wants = transform.suv_files(files, recipe)
+    for i in np.flatnonzero(wants & np.isnan(floats(files["suv_factor"]))):
+        yield int(i), files["suv_refusal"][int(i)].as_py()
+    spaced = transform.holds(files, recipe, lambda t: t.spacing is not None)
+    for i in np.flatnonzero(spaced & np.isnan(floats(files["spacing_y"]))):
+        frames = files["per_frame"][int(i)].as_py()
+        if not frames or any(frame["spacing_y"] is None for frame in frames):
+            yield (
+                int(i),
+                (
+                    "recipe: spacing wants a Pixel Spacing (0028,0030), and the file has none; "
+                    "leave it out by `where`, or give it a rule without spacing"
+                ),
+            )
 
 
 def _holds(files: pa.Table, expression: pc.Expression) -> NDArray[np.bool_]:

@@ -9,20 +9,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dicom2cache.columns import floats, ints
+from dicom2cache.columns import first_of, floats, ints
 from dicom2cache.layout import FRAMES_TABLE
+from dicom2cache.recipe import Recipe
 from dicom2cache.records import FRAMES, REJECTS
+from dicom2cache.transform import holds
 
+_UNMOVED = {"scale_y": 1.0, "scale_x": 1.0, "offset_y": 0.0, "offset_x": 0.0}
 _STATISTICS = ("min", "max", "mean", "std")
 
 
-def prepared(files: pa.Table, monochrome1: str) -> pa.Table:
+def prepared(files: pa.Table, recipe: Recipe) -> pa.Table:
     """The plan's files with the columns of frames/ that follow from them."""
-    grey = pc.and_(pc.equal(files["samples"], 1), pc.is_null(files["palette_bits"]))
+    grey = pc.is_valid(files["slope"])
     inverted = files["inverted"].fill_null(False)
-    if monochrome1 == "invert":  # windowed values are inverted with the window
-        inverted = pc.and_(inverted, pc.not_equal(files["unit"], "window").fill_null(True))
-    polarity = pc.if_else(inverted, "inverted", "normal")
+    # windowed values are inverted with the window
+    undone = pc.and_(
+        pc.equal(files["unit"], "window").fill_null(False),
+        pa.array(holds(files, recipe, lambda t: t.monochrome1 == "invert")),
+    )
+    polarity = pc.if_else(pc.and_not(inverted, undone), "inverted", "normal")
     files = files.append_column("polarity", pc.if_else(grey, polarity, None))
     return files.append_column("padding", pa.array(_padding(files), from_pandas=True))
 
@@ -55,14 +61,20 @@ def frame_rows(files: pa.Table, frames: pa.Table, results: pa.Table) -> pa.Table
             column = pc.if_else(windowed, zero, pc.if_else(lut, None, padding))
         elif field.name in ("slope", "intercept"):
             column = pc.if_else(lut, None, frames[field.name])
+        elif field.name in ("source_height", "source_width"):
+            column = own[field.name.removeprefix("source_")]
+        elif field.name in _UNMOVED:
+            column = frames[field.name].fill_null(_UNMOVED[field.name])
+        elif field.name == "windows":
+            column = first_of(frames["windows"], own["windows"])
+        elif field.name == "rule":
+            column = own["rule"].fill_null(0)
         elif field.name == "flags":
             column = _joined(own["flags"], results["flags"])
         elif field.name in results.schema.names:
             column = results[field.name]
         elif field.name in FRAMES.names:
             column = frames[field.name]
-        elif field.name == "unit":
-            column = pc.if_else(pc.is_valid(own["polarity"]), own["unit"], None)
         else:
             column = own[field.name]
         columns[field.name] = column.cast(field.type)

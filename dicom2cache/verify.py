@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dicom2cache.columns import ints
-from dicom2cache.convert import to_values
 from dicom2cache.decode import Source
 from dicom2cache.errors import Dicom2cacheError, is_environment
 from dicom2cache.headers import read_header
@@ -21,7 +20,9 @@ from dicom2cache.layout import FORMAT_VERSION, MISSING, attributes_sha256, shard
 from dicom2cache.plan import make_plan
 from dicom2cache.recipe import Recipe
 from dicom2cache.records import FILES, REJECTS, ArraySpec, Candidate
+from dicom2cache.selection import with_rules
 from dicom2cache.shards import crc32c
+from dicom2cache.values import FRAME_COLUMNS, to_values
 
 _REMEDY = "copy the cache again from a good copy, or build it again"
 
@@ -122,7 +123,7 @@ def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Ite
     recipe = Recipe.from_dict(attributes["recipe"])
     specs = [_spec(about) for about in attributes["arrays"]]
     roots = [s["path"] for s in attributes["sources"]]
-    columns = ["root", "path", "frame", "array", "row", "crc32c"]
+    columns = ["root", "path", "frame", "array", "row", "crc32c", "window_low", "window_high"]
     rows_of: dict[tuple[int, str], list[dict[str, Any]]] = {}
     for row in pq.read_table(cache / "frames" / "0.parquet", columns=columns).to_pylist():
         rows_of.setdefault((row["root"], row["path"]), []).append(row)
@@ -134,11 +135,13 @@ def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Ite
             candidate = Candidate(root, relative, status.st_size, status.st_mtime_ns)
             header = read_header(roots, candidate, b"")
             # Planned anew, alone: slope and intercept are not what the cache says of itself.
-            plan = make_plan(pa.Table.from_pylist([header], FILES), REJECTS.empty_table(), recipe)
-            linear = {f["frame"]: f for f in plan.frames.to_pylist()}
+            files = with_rules(pa.Table.from_pylist([header], FILES), recipe)
+            plan = make_plan(files, REJECTS.empty_table(), recipe)
+            (header,) = plan.files.to_pylist()
+            planned = {f["frame"]: f for f in plan.frames.to_pylist()}
             with Source(str(path), header) as source:
                 for row in rows_of[root, relative]:
-                    said = {**row, **{k: linear[row["frame"]][k] for k in ("slope", "intercept")}}
+                    said = {**row, **{k: planned[row["frame"]][k] for k in FRAME_COLUMNS}}
                     yield from _decode_again(cache, source, said, recipe, specs[row["array"]])
         except (OSError, Dicom2cacheError) as e:
             if is_environment(e):
@@ -149,7 +152,9 @@ def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Ite
 def _decode_again(
     cache: Path, source: Source, row: dict[str, Any], recipe: Recipe, spec: ArraySpec
 ) -> Iterator[str]:
-    values, _ = to_values(source.read(row["frame"]), row, source, recipe, spec.dtype)
+    decoded = source.read(row["frame"])
+    limits = (row["window_low"], row["window_high"])  # a stack's; planned alone it is not whole
+    values = to_values(decoded, row, source, recipe.treatments, spec.dtype, limits).pixels
     slot = np.zeros(spec.slot, spec.dtype)
     slot[tuple(map(slice, values.shape))] = values
     shard, place = divmod(row["row"], spec.frames_per_shard)

@@ -107,6 +107,14 @@ def apply_window(values: NDArray[Any], window: Window) -> NDArray[np.float64]:
     )
 
 
+def limits_of(window: Window) -> tuple[float, float] | None:
+    """The values that become 0 and 1, where straight lines do it; None for SIGMOID."""
+    c, w = window.center, window.width
+    if window.function == "LINEAR":
+        return c - 0.5 - (w - 1) / 2, c - 0.5 + (w - 1) / 2
+    return (c - w / 2, c + w / 2) if window.function == "LINEAR_EXACT" else None
+
+
 def apply_voi_lut(values: NDArray[Any], lut: VoiLut) -> NDArray[np.float64]:
     """Values through a VOI LUT to [0, 1] float64; those outside take its first or last entry."""
     place = np.clip(np.floor(values.astype(np.float64)) - lut.first, 0, len(lut.entries) - 1)

@@ -14,14 +14,17 @@ HERE = Path(__file__).parent.parent
 # From the ground up. A module may import from floors below its own, and from nowhere else here.
 FLOORS = {
     "dicom2cache": [
-        {"errors", "records", "progress", "patient", "colour"},
-        {"columns", "tags", "where", "intensity", "layout", "window"},  # pure
-        {"arrays", "stacks", "recipe", "codecs", "encapsulated", "lut", "meaning"},
-        {"tables", "selection", "plan", "image_pixel", "scan", "shards"},
-        {"headers", "decode", "ledger"},
-        {"convert", "isolate", "commit", "report"},
+        {"errors", "records", "progress", "patient", "colour", "resize"},
+        {"columns", "tags", "where", "intensity", "layout", "window"},
+        {"arrays", "stacks", "recipe", "codecs", "encapsulated", "lut", "meaning", "suv"},
+        {"transform", "placement", "image_pixel", "scan", "shards"},
+        {"selection", "plan", "tables", "describe", "decode"},
+        {"headers", "ledger", "values"},
+        {"survey", "isolate", "commit", "report"},
+        {"convert"},
         {"execute", "verify"},
         {"pipeline"},
+        {"flags"},
         {"cli", "__init__"},
     ],
     "trainer_adapter": [
@@ -40,9 +43,12 @@ PURE = {
     "columns",
     "intensity",
     "layout",
+    "placement",
     "plan",
+    "resize",
     "selection",
     "stacks",
+    "transform",
     "window",
 }
 """modules that touch no file and no process"""
