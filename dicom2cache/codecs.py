@@ -7,6 +7,7 @@ pydicom's runner would convert a second time what libjpeg has converted already.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom2cache.codestream import jpeg_is_ybr, parse_jpeg, parse_jpeg_2000
 from dicom2cache.errors import FrameError
 
 IMPLICIT_LE, EXPLICIT_LE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
@@ -27,6 +29,7 @@ _JPEG_LS = {"1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"}
 _JPEG_2000 = {"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"}
 _HTJ2K = {"1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203"}
 _RLE = "1.2.840.10008.1.2.5"
+_UNCOMPRESSED, _DEFLATED_FRAME = "1.2.840.10008.1.2.1.98", "1.2.840.10008.1.2.8.1"
 
 ALWAYS_LOSSY = frozenset(_JPEG8)
 """syntaxes that cannot be lossless; .81, .91 and .203 may be either"""
@@ -41,6 +44,8 @@ class Coded:
     samples: int
     bits_allocated: int
     photometric: str
+    planar: int = 0
+    """Planar Configuration of what is not compressed itself"""
 
 
 @dataclass(frozen=True)
@@ -56,20 +61,6 @@ class Decoded:
     precision: int
     """bits of a sample in the codestream; 0: not said there"""
     flags: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Jpeg:
-    """What the headers of a JPEG codestream say (ITU-T T.81 B.2)."""
-
-    precision: int
-    rows: int
-    columns: int
-    components: tuple[int, ...]
-    subsampled: bool
-    adobe: int | None
-    """transform flag of APP14: 0 RGB, 1 YCbCr; None: no such segment"""
-    jfif: bool
 
 
 def supported(transfer_syntax: str) -> bool:
@@ -135,7 +126,9 @@ def decode(data: bytes, transfer_syntax: str, coded: Coded) -> Decoded:
 
 @cache
 def _decoders() -> dict[str, Callable[[bytes, Coded], Decoded]]:
-    table: dict[str, Callable[[bytes, Coded], Decoded]] = {_RLE: _rle}
+    table: dict[str, Callable[[bytes, Coded], Decoded]] = {
+        _RLE: _rle, _UNCOMPRESSED: _uncompressed, _DEFLATED_FRAME: _deflated_frame
+    }  # fmt: skip
     for syntaxes, decoder in (
         (_JPEG8 | _JPEG_LOSSLESS, _jpeg),
         (_JPEG_LS, _jpeg_ls),
@@ -146,61 +139,42 @@ def _decoders() -> dict[str, Callable[[bytes, Coded], Decoded]]:
     return table
 
 
+def _frame_bytes(coded: Coded) -> int:
+    bits = coded.rows * coded.columns * coded.samples * coded.bits_allocated
+    return (bits + 7) // 8  # each frame of its own, not packed across frames
+
+
+def _uncompressed(data: bytes, coded: Coded, codec: str = "native") -> Decoded:
+    """A frame as it would be in a native syntax, little endian (PS3.5 A.4.11)."""
+    size = _frame_bytes(coded)
+    if len(data) < size:
+        raise FrameError(f"the frame holds {len(data)} bytes, the header says {size}")
+    if coded.photometric == "YBR_FULL_422":
+        raise FrameError("YBR_FULL_422 is legal only in native and in JPEG syntaxes here")
+    shape = (coded.rows, coded.columns)
+    if coded.bits_allocated == 1:
+        bits = np.unpackbits(np.frombuffer(data[:size], np.uint8), bitorder="little")
+        return Decoded(bits[: shape[0] * shape[1]].reshape(shape), coded.photometric, codec, 0)
+    flat = np.frombuffer(data[:size], f"<u{coded.bits_allocated // 8}")
+    if coded.samples == 1:
+        return Decoded(flat.reshape(shape), coded.photometric, codec, 0)
+    if coded.planar:
+        planes = flat.reshape(coded.samples, *shape)
+        return Decoded(
+            np.ascontiguousarray(np.moveaxis(planes, 0, -1)), coded.photometric, codec, 0
+        )
+    return Decoded(flat.reshape(*shape, coded.samples), coded.photometric, codec, 0)
+
+
+def _deflated_frame(data: bytes, coded: Coded) -> Decoded:
+    """Deflated Image Frame Compression: RFC 1951, not inflated beyond a frame."""
+    plain = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, _frame_bytes(coded))
+    return _uncompressed(plain, coded, f"zlib {zlib.ZLIB_RUNTIME_VERSION}")
+
+
 def _label(function: str, library: str) -> str:
     v = versions()
     return f"imagecodecs {v['imagecodecs']} {function} ({library} {v.get(library, '?')})"
-
-
-def parse_jpeg(data: bytes) -> Jpeg:
-    """The headers of a JPEG codestream up to its first scan.
-
-    Raises FrameError if there is no frame header.
-    """
-    place, adobe, jfif = 2, None, False
-    while place + 4 <= len(data):
-        if data[place] != 0xFF:
-            raise FrameError(f"no JPEG marker at byte {place} of the codestream")
-        marker = data[place + 1]
-        if marker == 0xFF:  # fill byte
-            place += 1
-            continue
-        length = int.from_bytes(data[place + 2 : place + 4], "big")
-        body = data[place + 4 : place + 2 + length]
-        if marker == 0xE0 and body[:5] == b"JFIF\0":
-            jfif = True
-        elif marker == 0xEE and body[:5] == b"Adobe" and len(body) >= 12:
-            adobe = body[11]
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and len(body) >= 6:
-            parts = [body[6 + 3 * k : 9 + 3 * k] for k in range(body[5])]
-            return Jpeg(
-                precision=body[0],
-                rows=int.from_bytes(body[1:3], "big"),
-                columns=int.from_bytes(body[3:5], "big"),
-                components=tuple(p[0] for p in parts),
-                subsampled=len({p[1] for p in parts}) > 1,
-                adobe=adobe,
-                jfif=jfif,
-            )
-        elif marker == 0xDA:
-            break
-        place += 2 + length
-    raise FrameError("the JPEG codestream has no frame header")
-
-
-def jpeg_is_ybr(jpeg: Jpeg, photometric: str) -> bool:
-    """True if the three components are YCbCr: the codestream where it is explicit, else the header.
-
-    Subsampled chroma proves YCbCr; then APP14, then component ids R G B, then JFIF (T.871).
-    """
-    if jpeg.subsampled:
-        return True
-    if jpeg.adobe is not None:
-        return jpeg.adobe == 1
-    if jpeg.components == (ord("R"), ord("G"), ord("B")):
-        return False
-    if jpeg.jfif:
-        return True
-    return photometric.startswith("YBR")
 
 
 def _jpeg(data: bytes, coded: Coded) -> Decoded:
@@ -225,44 +199,36 @@ def _jpeg_ls(data: bytes, coded: Coded) -> Decoded:
     return Decoded(pixels, coded.photometric, _label("jpegls", "charls"), 0)
 
 
-def parse_jpeg_2000(data: bytes) -> tuple[int, bool, bool]:
-    """(precision, signed, multiple component transform) of a JPEG 2000 codestream.
+def _wavelet(data: bytes, coded: Coded, decode: Callable[[bytes], Any], label: str) -> Decoded:
+    """JPEG 2000 of either part: the codestream's own transform is undone by the decoder.
 
-    SIZ and COD of ITU-T T.800 A.5.1 and A.6.1; a JP2 box around it is skipped.
+    A header that says otherwise contradicts it (PS3.5 8.2.4): the codestream wins.
     """
-    start = data.find(b"\xff\x4f\xff\x51")
-    if start < 0:
-        raise FrameError("the JPEG 2000 codestream has no SOC and SIZ marker")
-    ssiz = data[start + 42]
-    place, mct = start + 2, False
-    while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != 0x90:
-        if data[place + 1] == 0x52:
-            mct = data[place + 8] == 1
-            break
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return (ssiz & 0x7F) + 1, bool(ssiz & 0x80), mct
-
-
-def _wavelet(data: bytes, coded: Coded, pixels: NDArray[Any], label: str) -> Decoded:
+    data = data[data.find(b"\xff\x4f\xff\x51") :]  # a JP2 box could have the colours converted
     precision, _, mct = parse_jpeg_2000(data)
-    photometric = coded.photometric
-    if mct or photometric in ("YBR_RCT", "YBR_ICT"):
-        photometric = "RGB"  # the decoder has undone the transform
-    return Decoded(pixels, photometric, label, precision)
+    said = photometric = coded.photometric
+    flags: tuple[str, ...] = ()
+    labelled = said in ("YBR_RCT", "YBR_ICT")
+    if coded.samples == 3 and mct != labelled:
+        flags = ("colour-label-conflict",)
+    if mct or labelled:
+        photometric = "RGB"
+    return Decoded(decode(data), photometric, label, precision, flags)
 
 
 def _jpeg_2000(data: bytes, coded: Coded) -> Decoded:
     import imagecodecs
 
-    pixels = imagecodecs.jpeg2k_decode(data, numthreads=1)
-    return _wavelet(data, coded, pixels, _label("jpeg2k", "openjpeg"))
+    def decode(stream: bytes) -> Any:
+        return imagecodecs.jpeg2k_decode(stream, numthreads=1)
+
+    return _wavelet(data, coded, decode, _label("jpeg2k", "openjpeg"))
 
 
 def _htj2k(data: bytes, coded: Coded) -> Decoded:
     import imagecodecs
 
-    pixels = imagecodecs.htj2k_decode(data)
-    return _wavelet(data, coded, pixels, _label("htj2k", "openjph"))
+    return _wavelet(data, coded, imagecodecs.htj2k_decode, _label("htj2k", "openjph"))
 
 
 def _rle(data: bytes, coded: Coded) -> Decoded:

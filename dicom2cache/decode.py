@@ -12,10 +12,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom2cache import codecs, encapsulated
+from dicom2cache import codecs, deflated, encapsulated
 from dicom2cache.colour import palette_to_rgb, ybr_422_to_full, ybr_full_to_rgb
 from dicom2cache.errors import FrameError
-from dicom2cache.intensity import mask_stored
+from dicom2cache.intensity import has_other_bits, mask_stored
 from dicom2cache.lut import modality_lut, palette, voi_lut
 from dicom2cache.window import VoiLut
 
@@ -86,17 +86,20 @@ class Source:
     def _coded(self) -> codecs.Coded:
         h = self.header
         return codecs.Coded(
-            h["height"], h["width"], h["samples"], h["bits_allocated"], h["photometric"]
-        )
+            h["height"], h["width"], h["samples"], h["bits_allocated"], h["photometric"],
+            h["planar"] or 0,
+        )  # fmt: skip
 
     @cached_property
     def dataset(self) -> Any:
         """The header by pydicom, for lookup tables."""
-        return _dcmread(self.path, stop_before_pixels=True)
+        if self.header["transfer_syntax"] == codecs.DEFLATED:
+            return deflated.parse(self._file, None)[0]
+        return _dcmread(self.path)
 
     @cached_property
-    def _inflated(self) -> bytes:
-        return bytes(_dcmread(self.path)[self.header["pixel_keyword"]].value)
+    def _inflater(self) -> deflated.Inflater:
+        return deflated.Inflater(self._file)
 
     @cached_property
     def modality_lut(self) -> Any:
@@ -114,8 +117,8 @@ class Source:
 
     def _bytes(self, offset: int, count: int) -> bytes:
         start = self.header["pixel_offset"]
-        if start is None:
-            data = self._inflated[offset : offset + count]
+        if self.header["transfer_syntax"] == codecs.DEFLATED:
+            data = self._inflater.read(start + offset, count)
         else:
             data = os.pread(self._file.fileno(), count, start + offset)
             while len(data) < count:  # a read may return less than 2 GiB at once
@@ -194,7 +197,10 @@ class Source:
         h = self.header
         native = h["transfer_syntax"] in codecs.NATIVE or codec.find("dicomrle") >= 0
         high = h["high_bit"] if native else h["bits_stored"] - 1  # codecs align to bit 0
-        pixels = mask_stored(pixels, h["bits_stored"], high, bool(h["signed"]))
+        raw = pixels
+        pixels = mask_stored(raw, h["bits_stored"], high, bool(h["signed"]))
+        if has_other_bits(raw, pixels, h["bits_stored"], high, h["overlay_bits"] or 0):
+            flags = (*flags, "high-bits")
         if photometric == "PALETTE COLOR":
             return Stored(palette_to_rgb(pixels, self._palette), codec, flags)
         if h["samples"] == 1:
@@ -241,9 +247,9 @@ def _native_order(pixels: NDArray[Any]) -> NDArray[Any]:
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
-def _dcmread(path: str, **options: bool) -> Any:
+def _dcmread(path: str) -> Any:
     from pydicom import dcmread
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the header was judged when it was planned
-        return dcmread(path, force=True, **options)
+        return dcmread(path, force=True, stop_before_pixels=True)

@@ -10,6 +10,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from dicom2cache import codecs, deflated
 from dicom2cache.describe import describe, wanted_tags
 from dicom2cache.errors import Dicom2cacheError, FrameError, NoPixels, NotDicom, is_environment
 from dicom2cache.patient import keyed_hash
@@ -75,8 +76,8 @@ def read_header(roots: Sequence[str], candidate: Candidate, patient_key: bytes) 
         if (status.st_size, status.st_mtime_ns) != (candidate.size, candidate.mtime_ns):
             raise FrameError("changed while it was being read; run again when it is at rest")
         _sniff(file, candidate, claims)
-        ds = _parse(file, claims)
-        row = describe(ds, file, candidate, path)
+        ds, stream = _parse(file, claims)
+        row = describe(ds, stream, candidate, path)
     row["patient"] = keyed_hash(patient_key, text(ds, "PatientID"))
     row["accession"] = keyed_hash(patient_key, text(ds, "AccessionNumber"))
     return row
@@ -103,11 +104,22 @@ def _sniff(file: IO[bytes], candidate: Candidate, claims: bool) -> None:
     raise NotDicom("no DICM at byte 128 and no data element at byte 0")
 
 
-def _parse(file: IO[bytes], claims: bool) -> Any:
+def _parse(file: IO[bytes], claims: bool) -> tuple[Any, IO[bytes]]:
+    """(dataset without pixels, stream that stands at the pixel data)."""
     from pydicom import dcmread
 
+    stream = file
+    deflated_uid = codecs.DEFLATED.encode() in file.read(4096)  # where group 0002 lies
+    file.seek(0)
     try:
-        ds = dcmread(file, stop_before_pixels=True, force=True, specific_tags=wanted_tags())
+        if deflated_uid:
+            ds, stream = deflated.parse(file, wanted_tags())
+        if not deflated_uid or ds.file_meta.get("TransferSyntaxUID") != codecs.DEFLATED:
+            stream = file
+            file.seek(0)
+            ds = dcmread(file, stop_before_pixels=True, force=True, specific_tags=wanted_tags())
+    except FrameError:
+        raise
     except (MemoryError, OSError) as e:
         # pydicom raises EOFError, which is no OSError; a real OSError has an errno
         if isinstance(e, MemoryError) or e.errno is not None:
@@ -126,4 +138,4 @@ def _parse(file: IO[bytes], claims: bool) -> Any:
         if claims:
             raise FrameError("not a DICOM file although its name says so; remove it or rename it")
         raise NotDicom("no SOP Class UID (0008,0016) and no Rows (0028,0010)")
-    return ds
+    return ds, stream

@@ -23,21 +23,17 @@ _LONG_VRS = {b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN"}
 
 def pixel_element(
     ds: Any, file: IO[bytes], syntax: str, path: str
-) -> tuple[str, str, int | None, int | None]:
-    """(keyword, VR, offset of the value or None, length or None if undefined)."""
-    if syntax == codecs.DEFLATED:  # the stream has no offsets that a reader could use
-        from pydicom import dcmread
+) -> tuple[str, str, int, int | None]:
+    """(keyword, VR, offset of the value, length or None if undefined); `file` stands there.
 
-        whole_ds = dcmread(path, force=True)
-        for keyword in _PIXELS.values():
-            if keyword in whole_ds:
-                return keyword, whole_ds[keyword].VR, None, len(whole_ds[keyword].value)
-        raise _without_pixels(ds)
+    In a deflated dataset the offset is that in the inflated one.
+    """
     implicit, little = ds.original_encoding
     order: Literal["little", "big"] = "little" if little else "big"
     head = file.read(12)
     if len(head) < 8:
-        raise _cut(path) or _without_pixels(ds)
+        cut = None if syntax == codecs.DEFLATED else _cut(path)
+        raise cut or _without_pixels(ds)
     tag = int.from_bytes(head[:2], order) << 16 | int.from_bytes(head[2:4], order)
     if tag not in _PIXELS:
         raise _without_pixels(ds)
@@ -158,7 +154,7 @@ def check_length(row: dict[str, Any]) -> None:
             f"{row['pixel_keyword']} has undefined length, legal only in a compressed transfer "
             f"syntax, but {name('TransferSyntaxUID')} is {row['transfer_syntax']}"
         )
-    if row["pixel_offset"] is not None:
+    if row["transfer_syntax"] != codecs.DEFLATED:  # only inflating would tell
         have = min(have, row["size"] - row["pixel_offset"])
     if have < want:
         raise FrameError(

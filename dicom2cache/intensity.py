@@ -55,6 +55,29 @@ def mask_stored(raw: NDArray[Any], bits_stored: int, high_bit: int, signed: bool
     return masked
 
 
+def has_other_bits(
+    raw: NDArray[Any], masked: NDArray[Any], bits_stored: int, high_bit: int, declared: int
+) -> bool:
+    """True if bits outside of BitsStored are set, but for `declared` overlays and sign extension.
+
+    `masked` is what `mask_stored` made of `raw` (PS3.5 8.1.1, PS3.3 C.9.2).
+    """
+    width = raw.dtype.itemsize * 8
+    if bits_stored == width:
+        return False
+    unsigned = raw.view(f"u{raw.dtype.itemsize}")
+    low = high_bit + 1 - bits_stored
+    outside = ~(((1 << bits_stored) - 1) << low | declared) & ((1 << width) - 1)
+    if not int(np.bitwise_or.reduce(unsigned, axis=None)) & outside:
+        return False
+    if masked.dtype.kind != "i":
+        return True
+    kind = unsigned.dtype.type
+    extended = np.left_shift(masked, low).view(unsigned.dtype)
+    other = unsigned & kind(outside)
+    return bool(((other != 0) & (other != (extended & kind(outside)))).any())
+
+
 def apply_lut(stored: NDArray[Any], lut: ModalityLut) -> NDArray[Any]:
     """Entries of the modality LUT; values outside take its first or last (PS3.3 C.11.1.1.1)."""
     place = stored.astype(np.int64) - lut.first

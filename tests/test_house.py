@@ -15,7 +15,7 @@ HERE = Path(__file__).parent.parent
 FLOORS = {
     "dicom2cache": [
         {"errors", "records", "progress", "patient", "colour", "resize"},
-        {"columns", "tags", "where", "intensity", "layout", "window"},
+        {"columns", "tags", "where", "intensity", "layout", "window", "codestream", "deflated"},
         {"arrays", "stacks", "recipe", "codecs", "encapsulated", "lut", "meaning", "suv"},
         {"transform", "placement", "image_pixel", "scan", "shards"},
         {"selection", "plan", "tables", "describe", "decode"},
@@ -39,6 +39,7 @@ FLOORS = {
 }
 PURE = {
     "arrays",
+    "codestream",
     "colour",
     "columns",
     "intensity",

@@ -64,7 +64,7 @@ def suv(tmp_path: Path, injected: dict[str, Any] | None = None, **elements: Any)
         ({}, {"DecayCorrection": "ADMIN"}, 70_000 / 350e6),
         ({}, {"Units": "GML"}, 1.0),
         # The series was made anew at noon: 10 minutes of a frame whose average count rate is at
-        # its Frame Reference Time of 5 min less 1.579 s, from 10:00 on (0.0631 of a decay in the frame).
+        # its Frame Reference Time, 5 min less 1.579 s (0.0631 of a decay constant in the frame).
         (
             {},
             {"SeriesTime": "120000", "AcquisitionTime": "100000", "FrameReferenceTime": 298421.417,

@@ -1,0 +1,133 @@
+"""Deflated Explicit VR Little Endian (PS3.5 A.5): the dataset inflated, and no more than needed.
+
+A stream can inflate to a thousand times its size, so nothing here inflates to its end: the header
+up to a bound, pixels as far as the header says that they go, a step at a time.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from typing import IO, Any
+
+from dicom2cache.errors import FrameError
+
+MOST_HEADER = 256 << 20
+"""bytes that the elements before the pixel data may have"""
+_STEP = 1 << 20
+
+
+class Inflater:
+    """Ranges of the inflated dataset; ranges in order cost one pass, memory is one range."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._start = file, _stream_start(file)
+        self._restart()
+
+    def _restart(self) -> None:
+        self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._place, self._at = self._start, 0
+        self._waiting = b""
+
+    def read(self, start: int, count: int) -> bytes:
+        """`count` bytes from `start` on; fewer where the dataset ends.
+
+        Raises FrameError if the stream is damaged.
+        """
+        if start < self._at:
+            self._restart()
+        kept = bytearray()
+        while self._at < start + count:
+            piece = self._next(min(_STEP, start + count - self._at))
+            if not piece:
+                break
+            kept += piece[max(0, start - self._at) :]
+            self._at += len(piece)
+        return bytes(kept)
+
+    def _next(self, most: int) -> bytes:
+        while not self._stream.eof:
+            if not self._waiting:
+                self._file.seek(self._place)
+                self._waiting = self._file.read(_STEP)
+                self._place += len(self._waiting)
+            try:
+                piece = self._stream.decompress(self._waiting, most)
+            except zlib.error as e:
+                raise FrameError(f"the deflated dataset is damaged: {e}; copy it again") from e
+            ended = not self._waiting
+            self._waiting = self._stream.unconsumed_tail
+            if piece or ended:
+                return piece
+        return b""
+
+
+class _Header(io.RawIOBase):
+    """The inflated dataset as a stream that can go back; kept as far as it was read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._inflater, self._data, self._at = Inflater(file), bytearray(), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_END:
+            raise io.UnsupportedOperation("the end of a deflated dataset is not known")
+        self._at = offset + (self._at if whence == io.SEEK_CUR else 0)
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        stop = self._at + size if size >= 0 else MOST_HEADER + 1
+        if stop > MOST_HEADER:
+            raise FrameError(
+                f"the elements before the pixel data inflate to more than {MOST_HEADER >> 20} MiB"
+            )
+        while len(self._data) < stop:
+            more = self._inflater.read(len(self._data), max(_STEP, stop - len(self._data)))
+            if not more:
+                break
+            self._data += more
+        found = bytes(self._data[self._at : stop])
+        self._at += len(found)
+        return found
+
+
+def _stream_start(file: IO[bytes]) -> int:
+    """Offset of the deflated dataset: after the preamble and the group 0002 elements."""
+    file.seek(132)
+    head = file.read(12)  # (0002,0000) UL, 4 bytes
+    if head[:8] != b"\x02\x00\x00\x00UL\x04\x00":
+        raise FrameError(
+            "File Meta Information Group Length (0002,0000) is absent; legal: the bytes before the "
+            "deflated dataset"
+        )
+    return 144 + int.from_bytes(head[8:], "little")
+
+
+def parse(file: IO[bytes], tags: list[int] | None) -> tuple[Any, IO[bytes]]:
+    """(dataset up to its pixel data with the `tags`, stream that stands at the pixel data).
+
+    Raises FrameError if the stream is damaged, or its header has no end.
+    """
+    from pydicom.dataset import FileDataset
+    from pydicom.filereader import read_dataset, read_partial
+
+    file.seek(0)
+    whole = read_partial(file, stop_when=lambda tag, vr, length: True)
+    stream: Any = _Header(file)
+    found = read_dataset(
+        stream, False, True, stop_when=lambda tag, vr, length: int(tag) >= 0x7FE00008,
+        specific_tags=tags,
+    )  # fmt: skip
+    ds = FileDataset(
+        stream, found, whole.preamble, whole.file_meta, is_implicit_VR=False, is_little_endian=True
+    )
+    ds.set_original_encoding(False, True)
+    return ds, stream
