@@ -117,17 +117,14 @@ def parse(file: IO[bytes], tags: list[int] | None) -> tuple[Any, IO[bytes]]:
     Raises FrameError if the stream is damaged, or its header has no end.
     """
     from pydicom.dataset import FileDataset
-    from pydicom.filereader import read_dataset, read_partial
+    from pydicom.filereader import read_dataset, read_file_meta_info
 
-    file.seek(0)
-    whole = read_partial(file, stop_when=lambda tag, vr, length: True)
+    meta = read_file_meta_info(file.name)  # dcmread and read_partial would inflate all of it
     stream: Any = _Header(file)
     found = read_dataset(
         stream, False, True, stop_when=lambda tag, vr, length: int(tag) >= 0x7FE00008,
         specific_tags=tags,
     )  # fmt: skip
-    ds = FileDataset(
-        stream, found, whole.preamble, whole.file_meta, is_implicit_VR=False, is_little_endian=True
-    )
+    ds = FileDataset(stream, found, None, meta, is_implicit_VR=False, is_little_endian=True)
     ds.set_original_encoding(False, True)
     return ds, stream

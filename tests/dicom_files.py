@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import examples
 from pydicom.data import get_testdata_file
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
@@ -44,7 +45,8 @@ def write_dicom(
     """A secondary capture of `pixels`, (H, W), (n, H, W) or (..., H, W, 3), in `path`.
 
     `encoded` are the codestreams of its frames, if compressed; `elements` replace or add elements
-    by keyword, None removes one. UIDs follow from the name, so that a file is the same each time.
+    by keyword (a value or a whole DataElement), None removes one. UIDs follow from the name: a
+    file is the same each time.
     """
     ds = Dataset()
     ds.SOPClassUID = SECONDARY_CAPTURE
@@ -73,6 +75,8 @@ def write_dicom(
     for keyword, value in elements.items():
         if value is None:
             delattr(ds, keyword)
+        elif isinstance(value, DataElement):  # with a VR that is not the usual one
+            ds.add(value)
         else:
             setattr(ds, keyword, value)
     ds.file_meta = FileMetaDataset()

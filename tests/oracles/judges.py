@@ -97,8 +97,6 @@ def _dcmtk_excuse(ds: Dataset) -> str | None:
         return "DCMTK has no JPEG 2000"
     if "FloatPixelData" in ds or "DoubleFloatPixelData" in ds:
         return "the comparison is of integer pixel data"
-    if _syntax(ds) == "1.2.840.10008.1.2.2" and ds.BitsAllocated == 32:
-        return "swaps big-endian 32 bits as two 16-bit words"
     return None
 
 
@@ -117,6 +115,9 @@ def _dcmtk_read(path: Path, ds: Dataset) -> Frames:
             raise CannotJudge(said[-1][:80] if said else f"{program[0]} failed")
         native = dcmread(out)
         data = native.PixelData
+        if syntax == "1.2.840.10008.1.2.2" and ds.BitsAllocated == 32:
+            # It swaps OW as two 16-bit words and leaves these in their order: put them right.
+            data = np.frombuffer(data, "<u2").reshape(-1, 2)[:, ::-1].tobytes()
     return _arithmetic(native, ds, data)
 
 
@@ -240,7 +241,7 @@ def _highdicom_read(path: Path, ds: Dataset) -> Frames:
         return np.asarray(
             image.get_frames(
                 apply_real_world_transform=False,
-                apply_modality_transform=True,
+                apply_modality_transform=None,  # where there is one
                 apply_voi_transform=False,
                 apply_presentation_lut=False,
                 apply_icc_profile=False,

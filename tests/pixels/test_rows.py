@@ -1,0 +1,239 @@
+"""Rows 1 to 18 of docs/pixels.md by their cases, 19 to 30 by a test each; values by hand."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from caches import attributes, built, by_path, failures, run_here, stored
+from dicom_files import pattern, real, uid, write_dicom
+from pydicom import dcmread
+from pydicom.dataelem import DataElement
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from pixels.cases import CASES, ENHANCED_CT, HALVES, Case, item
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.row}: {c.name}")
+def test_case(tmp_path: Path, case: Case) -> None:
+    path = case.make(tmp_path / "in")
+    write_dicom(tmp_path / "beside" / "other.dcm", np.zeros((1, 1), np.uint8))
+    refused = isinstance(case.ours, str)
+    cache = built(path, tmp_path / "beside", tmp_path / "cache", status=int(refused))
+    if refused:
+        ((_, reason),) = failures(cache).values()
+        assert case.ours in reason
+        return
+    row, pixels = by_path(cache)[path.name, 0]
+    assert pixels[case.at].tolist() == case.ours
+    assert {name: row[name] for name in case.columns} == case.columns
+
+
+def only(cache: Path) -> tuple[dict[str, Any], Any]:
+    """The one frame of a cache."""
+    ((row, pixels),) = stored(cache)
+    return row, pixels
+
+
+def test_row_19_real_world_values_of_a_parametric_map(tmp_path: Path) -> None:
+    units = item(CodeValue="um2/s", CodingSchemeDesignator="UCUM", CodeMeaning="um2/s")
+    mapping = item(RealWorldValueSlope=0.5, RealWorldValueIntercept=10.0,
+                   MeasurementUnitsCodeSequence=[units])  # fmt: skip
+    source = write_dicom(
+        tmp_path / "map.dcm", np.array([[0, 3]], np.uint16), Modality="MR",
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.30",
+        SharedFunctionalGroupsSequence=[item(RealWorldValueMappingSequence=[mapping])],
+    )  # fmt: skip
+    row, pixels = only(built(source, tmp_path / "cache"))
+    assert (row["kind"], row["unit"], pixels.tolist()) == ("map", "um2/s", [[10.0, 11.5]])
+
+
+def test_row_20_windows_of_single_frames(tmp_path: Path) -> None:
+    frames = [
+        item(FrameVOILUTSequence=[item(WindowCenter=c, WindowWidth=100,
+                                       VOILUTFunction="LINEAR_EXACT")])
+        for c in (50, 150)
+    ]  # fmt: skip
+    source = write_dicom(
+        tmp_path / "e.dcm", np.full((2, 1, 2), (100, 125), np.uint16), SOPClassUID=ENHANCED_CT,
+        PerFrameFunctionalGroupsSequence=frames,
+    )  # fmt: skip
+    found = by_path(built(source, tmp_path / "cache", "--window", "dicom"))
+    assert [found["e.dcm", k][1].tolist() for k in (0, 1)] == [[[255, 255]], [[0, 64]]]
+    centers = [found["e.dcm", k][0]["windows"][0]["center"] for k in (0, 1)]
+    assert centers == [50, 150]
+
+
+def test_row_20_windows_of_frames_turn_over_with_the_values(tmp_path: Path) -> None:
+    frames = [item(FrameVOILUTSequence=[item(WindowCenter=10, WindowWidth=5)])]
+    source = write_dicom(
+        tmp_path / "m.dcm", np.array([[0, 255]], np.uint8), PhotometricInterpretation="MONOCHROME1",
+        PerFrameFunctionalGroupsSequence=frames,
+    )  # fmt: skip
+    row, pixels = only(built(source, tmp_path / "cache"))
+    assert pixels.tolist() == [[255, 0]]
+    assert row["windows"][0]["center"] == 255 - 10 + 1  # LINEAR
+
+
+@pytest.mark.parametrize(("kind", "keyword"), [("f4", "FloatPixelData"),
+                                               ("f8", "DoubleFloatPixelData")])  # fmt: skip
+def test_row_22_float_pixels(tmp_path: Path, kind: str, keyword: str) -> None:
+    values = np.array([[1.5, -3e-5], [np.nan, 1e30]], kind)
+    elements = {keyword: values.tobytes(), "PixelData": None, "BitsAllocated": 8 * values.itemsize}
+    source = write_dicom(tmp_path / "f.dcm", np.zeros((2, 2), np.uint16), **elements)
+    _, pixels = only(built(source, tmp_path / "cache"))
+    assert pixels.dtype == np.dtype(kind)
+    assert np.array_equal(pixels, values, equal_nan=True)
+
+
+def test_row_23_found_by_content(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    write_dicom(folder / "whole.dcm", np.array([[1, 2]], np.uint8), SOPInstanceUID=uid("a"))
+    data = (folder / "whole.dcm").read_bytes()
+    meta = 144 + int.from_bytes(data[140:144], "little")
+    (folder / "NO_PREAMBLE").write_bytes(data[132:].replace(b"\x01\x02", b"\x01\x03"))
+    (folder / "BARE.IMG").write_bytes(data[meta:].replace(uid("a").encode(), uid("b").encode()))
+    (folder / "DICOMDIR").write_bytes(real("DICOMDIR").read_bytes())
+    (folder / "notes.txt").write_text("the scanner was down on Monday")
+    cache = built(folder, tmp_path / "cache")
+    assert {p for p, _ in by_path(cache)} >= {"whole.dcm", "BARE.IMG"}
+    outcomes = {path: outcome for (path, _), (outcome, _) in failures(cache).items()}
+    assert outcomes["DICOMDIR"] == "no-pixels"
+    assert outcomes["notes.txt"] == "not-dicom"
+    assert attributes(cache)["counts"]["files_failed"] == 0
+
+
+def test_row_24_deflated(tmp_path: Path) -> None:
+    pixels = pattern("deflated", (3, 40, 50))
+    source = write_dicom(tmp_path / "d.dcm", pixels, syntax=DeflatedExplicitVRLittleEndian)
+    found = by_path(built(source, tmp_path / "cache"))
+    assert all(np.array_equal(found["d.dcm", k][1], pixels[k]) for k in range(3))
+
+
+def _deflated_again(path: Path, target: Path, change: Any) -> Path:
+    """A deflated file whose inflated dataset went through `change`."""
+    data = path.read_bytes()
+    meta = 144 + int.from_bytes(data[140:144], "little")
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    packed = bytearray(data[:meta])
+    for piece in change(zlib.decompress(data[meta:], -zlib.MAX_WBITS)):
+        packed += packer.compress(piece)
+    target.write_bytes(packed + packer.flush())
+    return target
+
+
+def test_row_24_a_stream_that_goes_on_for_ever_costs_no_memory(tmp_path: Path) -> None:
+    """2 GiB of zeros after the pixels, in 2 MiB of file: only what the header says is inflated."""
+    import resource
+
+    small = write_dicom(
+        tmp_path / "small.dcm", np.array([[1, 2]], np.uint8), syntax=DeflatedExplicitVRLittleEndian
+    )
+    zeros = bytes(1 << 24)
+    bomb = _deflated_again(small, tmp_path / "bomb.dcm", lambda ds: [ds, *[zeros] * 128])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    _, pixels = only(built(bomb, tmp_path / "cache", "--jobs", "1"))
+    assert pixels.tolist() == [[1, 2]]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 << 10  # KiB
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda data, meta: data[:-9000], "pixel data is truncated"),
+        (lambda data, meta: data[:meta] + b"\xff" + data[meta + 1 :], "dataset is damaged"),
+    ],
+)
+def test_row_24_a_damaged_stream_is_named(tmp_path: Path, damage: Any, reason: str) -> None:
+    pixels = pattern("deflated", (300, 300))
+    source = write_dicom(tmp_path / "d.dcm", pixels, syntax=DeflatedExplicitVRLittleEndian)
+    data = source.read_bytes()
+    source.write_bytes(damage(data, 144 + int.from_bytes(data[140:144], "little")))
+    write_dicom(tmp_path / "beside" / "b.dcm", np.zeros((1, 1), np.uint8))
+    cache = built(source, tmp_path / "beside", tmp_path / "cache", status=1)
+    ((_, (_, said)),) = failures(cache).items()
+    assert reason in said
+
+
+def test_row_25_header_explicit_body_implicit(tmp_path: Path) -> None:
+    source = write_dicom(
+        tmp_path / "a.dcm", np.array([[7, 9]], np.uint16), syntax=ImplicitVRLittleEndian
+    )
+    data = source.read_bytes()
+    assert data.count(b"1.2.840.10008.1.2\0") == 1
+    ds = dcmread(source)
+    meta = 144 + int.from_bytes(data[140:144], "little")
+    ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+    explicit = write_dicom(tmp_path / "e.dcm", np.array([[7, 9]], np.uint16)).read_bytes()
+    head = explicit[: 144 + int.from_bytes(explicit[140:144], "little")]
+    source.write_bytes(head + data[meta:])
+    _, pixels = only(built(source, tmp_path / "cache"))
+    assert pixels.tolist() == [[7, 9]]
+
+
+@pytest.mark.parametrize(
+    ("photometric", "pixels"),
+    [
+        ("YBR_FULL", HALVES.astype(np.uint16)),
+        ("YBR_PARTIAL_420", HALVES),
+        ("YBR_PARTIAL_422", HALVES),
+    ],
+)
+def test_row_27_what_no_formula_converts_is_refused(
+    tmp_path: Path, photometric: str, pixels: Any
+) -> None:
+    source = write_dicom(tmp_path / "a.dcm", pixels, PhotometricInterpretation=photometric)
+    write_dicom(tmp_path / "beside" / "b.dcm", np.zeros((1, 1), np.uint8))
+    cache = built(source, tmp_path / "beside", tmp_path / "cache", status=1)
+    assert photometric in failures(cache)["a.dcm", 0][1]
+
+
+def test_row_29_planes_and_byte_order(tmp_path: Path) -> None:
+    pixels = pattern("planar", (2, 6, 5, 3), "uint8", 256)
+    planes = np.ascontiguousarray(np.moveaxis(pixels, -1, 1))
+    write_dicom(tmp_path / "in" / "planar.dcm", pixels, PlanarConfiguration=1,
+                PixelData=planes.tobytes())  # fmt: skip
+    big = pattern("big", (3, 4), "int16", 32768) - 16384
+    write_dicom(
+        tmp_path / "in" / "big.dcm", big.astype(np.int16), syntax="1.2.840.10008.1.2.2",
+        PixelData=big.astype(">i2").tobytes(),
+    )  # fmt: skip
+    found = by_path(built(tmp_path / "in", tmp_path / "cache"))
+    assert np.array_equal(found["big.dcm", 0][1], big)
+    assert all(np.array_equal(found["planar.dcm", k][1], pixels[k]) for k in (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("elements", "spacing", "tag"),
+    [
+        ({"PixelSpacing": [0.5, 0.25]}, (0.5, 0.25), "PixelSpacing"),
+        ({"ImagerPixelSpacing": [0.1, 0.2]}, (0.1, 0.2), "ImagerPixelSpacing"),
+        ({"PixelSpacing": [1, 2], "ImagerPixelSpacing": [3, 4]}, (1, 2), "PixelSpacing"),
+        ({"PixelSpacing": [0, 0]}, (None, None), None),
+        ({"PixelSpacing": DataElement(0x00280030, "DS", ["0.5"])}, (None, None), None),
+    ],
+)
+def test_row_30_spacing_comes_with_its_tag(
+    tmp_path: Path, elements: dict[str, Any], spacing: Any, tag: str | None
+) -> None:
+    source = write_dicom(tmp_path / "a.dcm", np.zeros((2, 2), np.uint8), **elements)
+    row, _ = only(built(source, tmp_path / "cache"))
+    assert ((row["spacing_y"], row["spacing_x"]), row["spacing_tag"]) == (spacing, tag)
+
+
+def test_row_30_a_colour_profile_is_flagged_and_not_applied(tmp_path: Path) -> None:
+    source = write_dicom(tmp_path / "a.dcm", HALVES, ICCProfile=b"profile!")
+    row, pixels = only(built(source, tmp_path / "cache"))
+    assert row["flags"] == ["icc-profile"]
+    assert np.array_equal(pixels, HALVES)
+
+
+def test_deep_verification_of_all_that_a_recipe_does(tmp_path: Path) -> None:
+    for case in CASES[:6]:
+        case.make(tmp_path / "in" / str(CASES.index(case)))
+    cache = built(tmp_path / "in", tmp_path / "cache", "--size", "4", "--percentiles", "1,99")
+    ran = run_here("verify", cache, "--deep", "1")
+    assert (ran.returncode, ran.stderr) == (0, "")
