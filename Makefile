@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo check test test-oracles bench-plan bench-read-stock bench-memory clean
+.PHONY: help demo check test test-oracles test-lightly bench-plan bench-read-stock bench-memory clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -35,6 +35,17 @@ $(ORACLES): pyproject.toml constraints.txt
 
 test-oracles: $(ORACLES)  ## every readable file of pydicom against SimpleITK, DCMTK, highdicom
 	.venv-oracles/bin/python -m tests.oracles $(DIR)
+
+LIGHTLY := .venv-lightly/.ready
+
+$(LIGHTLY): pyproject.toml tests/pixels/requirements.txt
+	$(PYTHON) -m venv .venv-lightly
+	.venv-lightly/bin/python -m pip install --quiet --disable-pip-version-check \
+		-e . -r tests/pixels/requirements.txt
+	touch $@
+
+test-lightly: $(LIGHTLY)  ## what LightlyTrain's own loader makes of the cases in docs/pixels.md
+	.venv-lightly/bin/python -m tests.pixels.lightlytrain
 
 bench-plan: $(READY)  ## plan and open 1,000,000 frames: time and memory
 	$(BIN)/python -m benchmarks.plan_million

@@ -14,6 +14,8 @@ from pydicom.data import get_testdata_file
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset, write_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 WHEEL = Path(examples.get_path("ct")).parent
@@ -84,7 +86,16 @@ def write_dicom(
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     path.parent.mkdir(parents=True, exist_ok=True)
-    ds.save_as(path, enforce_file_format=True)
+    if UID(syntax).is_transfer_syntax:
+        ds.save_as(path, enforce_file_format=True)
+        return path
+    # A syntax that is younger than pydicom: its header is written, the dataset is explicit VR.
+    buffer = DicomBytesIO(bytes(128) + b"DICM")
+    buffer.seek(0, 2)
+    write_file_meta_info(buffer, ds.file_meta)
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    write_dataset(buffer, ds)
+    path.write_bytes(buffer.getvalue())
     return path
 
 

@@ -1,0 +1,219 @@
+"""docs/pixels.md and docs/transfer-syntaxes.md: `python -m tests.pixels.tables` writes them."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does
+
+from pixels.cases import CASES
+
+DOCS = Path(__file__).parents[2] / "docs"
+_ROWS = "tests/pixels/test_rows.py"
+_CASE = f"{_ROWS}::test_case"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A way in which pixels go wrong."""
+
+    pitfall: str
+    behaviour: str
+    tests: tuple[str, ...] = ()
+    """file::function, besides the row's cases"""
+
+
+ROWS = {
+    1: Row("Scaling by the container and not by the bit depth (PS3.5 8.1.1)",
+           "values with their unit are stored; a range is a recipe, recorded"),
+    2: Row("MONOCHROME1, Presentation LUT Shape INVERSE (PS3.3 C.7.6.3.1.2)",
+           "values without a unit are turned over once, v' = lowest + highest - v, windows too; "
+           "HU, OD and others keep theirs, with `polarity`; after a window 1 - y",
+           ("tests/test_stacks.py::test_monochrome1_without_unit_is_mirrored_in_slope_and_windows",
+            "tests/test_window.py::"
+            "test_monochrome1_is_inverted_after_the_window_and_padding_is_0")),
+    3: Row("YBR to RGB", "converted once, by what the decoder returns and not by the header",
+           ("tests/test_colour.py::"
+            "test_ybr_to_rgb_is_the_exact_inverse_rounded_for_all_of_256_cubed",
+            "tests/test_examples.py::"
+            "test_every_ybr_frame_is_what_libjpeg_makes_of_it_through_pillow")),
+    4: Row("Rescale tags on colour", "colour is never rescaled"),
+    5: Row("Multi-frame files (PS3.3 C.7.6.6)",
+           "each frame is a sample, decoded one at a time",
+           ("tests/test_examples.py::test_shape_type_unit_and_sum",)),
+    6: Row("Rescale per frame or shared (PS3.3 C.7.6.16.2.9)",
+           "the frame's own, else the shared, else the file's",
+           ("tests/test_every_file.py::test_every_stored_frame_is_what_pydicom_makes_of_it",)),
+    7: Row("Series assembly: order, gaps, tilt, localizers, 4D (PS3.3 C.7.6.2)",
+           "stacks of one geometry in order of position along the normal; repeats are split by "
+           "what tells them apart; irregular ones are flagged",
+           ("tests/test_stacks.py::test_stacks",)),
+    8: Row("Pixel padding (PS3.3 C.7.5.1.1.2)",
+           "found among stored values, modulo 2^BitsAllocated; left out of statistics, percentiles "
+           "and interpolation; 0 after a window",
+           ("tests/test_intensity.py::test_padding",
+            "tests/test_resize.py::test_padding_does_not_bleed_into_the_image")),
+    9: Row("The header contradicts the codestream's colour (PS3.5 8.2.1)",
+           "the codestream wins where it is explicit; flagged"),
+    10: Row("Native data of full size called YBR_FULL_422", "refused: the length contradicts it"),
+    11: Row("Palettes (PS3.3 C.7.6.3.1.5)",
+            "the index is clamped, not wrapped; 8-bit colours in 16-bit entries become uint8",
+            ("tests/test_colour.py::test_depth_of_palette_entries",)),
+    12: Row("Supplemental palettes (PS3.3 C.7.6.19)", "grey values are kept"),
+    13: Row("Modality LUT sequences (PS3.3 C.11.1.1.1)",
+            "in 32-bit arithmetic; a LUT wins over a slope beside it, flagged",
+            ("tests/test_intensity.py::test_modality_lut",)),
+    14: Row("Empty, one-sided or zero rescale; units that are not HU",
+            "identity, 0 or 1 for what is missing, flagged; a slope of 0 that loses values is a "
+            "failure; HU only where the header says so or the image is original CT"),
+    15: Row("Bits above BitsStored, overlays in pixels (PS3.5 8.1.1)",
+            "masked after every codec; flagged unless declared or sign extension",
+            ("tests/test_intensity.py::test_mask_stored_for_every_layout",)),
+    16: Row("HighBit is not BitsStored - 1", "shifted",
+            ("tests/test_intensity.py::test_mask_stored_literal",)),
+    17: Row("Signs in the codestream and the header differ", "the header's sign of its bits holds"),
+    18: Row("RT Dose (PS3.3 C.8.8.3)",
+            "times Dose Grid Scaling in float64, once; Gy or relative; a position for each plane",
+            ("tests/test_examples.py::test_dose_is_scaled_once_in_double_precision",)),
+    19: Row("PET units, real world values, SUV (PS3.3 C.8.9.1)",
+            "the unit that Units says; SUV only by recipe, with every input checked; a map's "
+            "values in what it measures",
+            ("tests/test_suv.py::test_factor",
+             "tests/test_suv.py::test_what_is_missing_or_mad_is_refused_by_name",
+             f"{_ROWS}::test_row_19_real_world_values_of_a_parametric_map")),
+    20: Row("VOI LUTs and windows (PS3.3 C.11.2)",
+            "all are kept, those of single frames too; applied only by recipe",
+            ("tests/test_window.py::test_formula", "tests/test_window.py::test_recipe",
+             f"{_ROWS}::test_row_20_windows_of_single_frames",
+             f"{_ROWS}::test_row_20_windows_of_frames_turn_over_with_the_values")),
+    21: Row("Segmentations (PS3.3 C.8.20)",
+            "masks, never images: segment number, label and the image that they mark; resized to "
+            "the nearest label",
+            ("tests/test_every_file.py::test_segmentations_are_masks",
+             "tests/test_resize.py::test_masks_take_the_nearest_label")),
+    22: Row("Float and Double Float Pixel Data", "kept as float32 and float64",
+            (f"{_ROWS}::test_row_22_float_pixels",)),
+    23: Row("No preamble, no suffix, DICOMDIR, reports",
+            "files are known by content; no pixels is an outcome of its own",
+            (f"{_ROWS}::test_row_23_found_by_content",)),
+    24: Row("Deflated syntax", "inflated as far as the header says, no further",
+            (f"{_ROWS}::test_row_24_deflated",
+             f"{_ROWS}::test_row_24_a_stream_that_goes_on_for_ever_costs_no_memory",
+             f"{_ROWS}::test_row_24_a_damaged_stream_is_named")),
+    25: Row("Header explicit, body implicit", "read",
+            (f"{_ROWS}::test_row_25_header_explicit_body_implicit",)),
+    26: Row("Truncated or excess pixel data", "truncated: refused; excess: ignored, flagged",
+            ("tests/test_bad_input.py::test_bad_file_is_named_with_its_reason",
+             "tests/test_every_file.py::test_failures_are_these_and_say_why")),
+    27: Row("16-bit YBR, YBR_PARTIAL", "refused by name",
+            (f"{_ROWS}::test_row_27_what_no_formula_converts_is_refused",)),
+    28: Row("Video and rare syntaxes", "refused, naming the UID",
+            ("tests/pixels/test_syntaxes.py::test_others_are_refused_by_name",)),
+    29: Row("Fragments, offset tables, planes, byte order", "native-endian frames, channels last",
+            ("tests/test_encapsulated.py::test_fragments_to_frames",
+             f"{_ROWS}::test_row_29_planes_and_byte_order")),
+    30: Row("ICC profiles, non-square pixels, two kinds of spacing (PS3.3 10.7)",
+            "a profile is flagged and not applied; spacing comes with the tag that said it, and "
+            "resizing keeps millimetres",
+            (f"{_ROWS}::test_row_30_spacing_comes_with_its_tag",
+             f"{_ROWS}::test_row_30_a_colour_profile_is_flagged_and_not_applied",
+             "tests/test_resize.py::"
+             "test_non_square_pixels_keep_their_shape_in_millimetres")),
+}  # fmt: skip
+
+LATER_SYNTAXES = {
+    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
+    "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
+    "1.2.840.10008.1.2.4.112": "JPEG XL",
+    "1.2.840.10008.1.2.8.1": "Deflated Image Frame Compression",
+}
+"""younger than pydicom's dictionary"""
+
+_SYNTAXES = "tests/pixels/test_syntaxes.py"
+_BACK, _REAL = f"{_SYNTAXES}::test_lossless_frames_come_back", f"{_SYNTAXES}::test_real_files"
+SHOWN_BY = {
+    **dict.fromkeys(
+        [f"1.2.840.10008.1.2{end}" for end in (
+            "", ".1", ".1.98", ".1.99", ".2", ".4.57", ".4.70", ".4.80", ".4.81", ".4.90", ".4.91",
+            ".4.201", ".4.202", ".4.203", ".8.1",
+        )],
+        _BACK,
+    ),
+    **dict.fromkeys([f"1.2.840.10008.1.2{end}" for end in (".4.50", ".4.51", ".5")], _REAL),
+}  # fmt: skip
+
+
+def syntaxes() -> dict[str, str]:
+    """{UID: name} of the transfer syntaxes of PS3.6."""
+    from pydicom.uid import UID_dictionary
+
+    known = {uid: e[0] for uid, e in UID_dictionary.items() if e[1] == "Transfer Syntax"}
+    both = {**known, **LATER_SYNTAXES}
+    return dict(sorted(both.items(), key=lambda s: [int(n) for n in s[0].split(".")]))
+
+
+def _shown(value: Any) -> str:
+    return f"`{value}`".replace("], [", "], [").replace("|", "\\|")
+
+
+def pixels_page() -> str:
+    """docs/pixels.md."""
+    lines = [
+        "# Thirty ways in which pixels go wrong",
+        "",
+        "Between a DICOM file and a training tensor, in the order of the damage that they do. Each",
+        "row names the tests that show it; the second table has cases of rows 1 to 18, with what",
+        "LightlyTrain 0.18's own loader returns for the same file (`make test-lightly` runs it).",
+        "A test holds this page to the code; `.venv/bin/python -m tests.pixels.tables` writes it.",
+        "",
+        "| row | pitfall | dicom2cache | shown by |",
+        "| --- | --- | --- | --- |",
+    ]
+    for number, row in ROWS.items():
+        cases = any(c.row == number for c in CASES)
+        tests = ([f"`{_CASE}`"] if cases else []) + [f"`{t}`" for t in row.tests]
+        lines.append(f"| {number} | {row.pitfall} | {row.behaviour} | {'<br>'.join(tests)} |")
+    lines += [
+        "",
+        "## Cases",
+        "Values of a few pixels of a file that `tests/pixels/cases.py` writes or names. A text is",
+        "the refusal of a failure, or the error that is raised.",
+        "",
+        "| row | case | stored | LightlyTrain |",
+        "| --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {c.row} | {c.name} | {_shown(c.ours)} | {_shown(c.theirs)} |" for c in CASES
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def syntaxes_page() -> str:
+    """docs/transfer-syntaxes.md."""
+    from dicom2cache import codecs
+
+    lines = [
+        "# Transfer syntaxes",
+        "",
+        "All of DICOM's (PS3.6, table A-1). A file in one that is not read is a failure whose",
+        "reason names the UID. `frames.codec` says what decoded a frame, with its version.",
+        "`.venv/bin/python -m tests.pixels.tables` writes this page, a test holds it to the code.",
+        "",
+        "| UID | name | read | shown by |",
+        "| --- | --- | --- | --- |",
+    ]
+    for uid, name in syntaxes().items():
+        read = "yes" if codecs.supported(uid) else "no"
+        test = SHOWN_BY.get(uid, f"{_SYNTAXES}::test_others_are_refused_by_name")
+        lines.append(f"| {uid} | {name} | {read} | `{test}` |")
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"pixels.md": pixels_page, "transfer-syntaxes.md": syntaxes_page}
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (DOCS / name).write_text(page())
