@@ -27,14 +27,15 @@ test: $(READY)  ## all tests
 
 ORACLES := .venv-oracles/.ready
 
-$(ORACLES): pyproject.toml constraints.txt
+$(ORACLES): pyproject.toml constraints.txt tests/oracles/requirements.txt
 	$(PYTHON) -m venv .venv-oracles
 	.venv-oracles/bin/python -m pip install --quiet --disable-pip-version-check \
 		-c constraints.txt -e . -r tests/oracles/requirements.txt
 	touch $@
 
-test-oracles: $(ORACLES)  ## every readable file of pydicom against SimpleITK, DCMTK, highdicom
+test-oracles: $(ORACLES)  ## every readable file of pydicom against SimpleITK, DCMTK, highdicom, dcm2niix
 	.venv-oracles/bin/python -m tests.oracles $(DIR)
+	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.volumes)
 
 LIGHTLY := .venv-lightly/.ready
 

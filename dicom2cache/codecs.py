@@ -31,6 +31,8 @@ _HTJ2K = {"1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1
 _RLE = "1.2.840.10008.1.2.5"
 _UNCOMPRESSED, _DEFLATED_FRAME = "1.2.840.10008.1.2.1.98", "1.2.840.10008.1.2.8.1"
 
+AS_WRITTEN = NATIVE | {_RLE, _UNCOMPRESSED, _DEFLATED_FRAME}
+"""syntaxes whose samples are words of BitsAllocated; in codestreams values begin at bit 0"""
 ALWAYS_LOSSY = frozenset(_JPEG8)
 """syntaxes that cannot be lossless; .81, .91 and .203 may be either"""
 

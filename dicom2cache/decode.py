@@ -195,8 +195,8 @@ class Source:
         self, pixels: NDArray[Any], photometric: str, codec: str, flags: tuple[str, ...]
     ) -> Stored:
         h = self.header
-        native = h["transfer_syntax"] in codecs.NATIVE or codec.find("dicomrle") >= 0
-        high = h["high_bit"] if native else h["bits_stored"] - 1  # codecs align to bit 0
+        written = h["transfer_syntax"] in codecs.AS_WRITTEN
+        high = h["high_bit"] if written else h["bits_stored"] - 1
         raw = pixels
         pixels = mask_stored(raw, h["bits_stored"], high, bool(h["signed"]))
         if has_other_bits(raw, pixels, h["bits_stored"], high, h["overlay_bits"] or 0):
