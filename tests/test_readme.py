@@ -63,6 +63,19 @@ def test_command(scans: Path, command: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+DOCS = {
+    f"{page.name}: {line}": line
+    for page in sorted((HERE / "docs").glob("*.md"))
+    for line in re.findall(r"^(dicom2cache .+)$", page.read_text(), re.MULTILINE)
+}
+
+
+@pytest.mark.parametrize("line", DOCS)
+def test_command_of_the_docs(scans: Path, line: str) -> None:
+    done = run_cli(*shlex.split(DOCS[line])[1:], cwd=scans)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("code", BLOCKS["python"])
 def test_python(scans: Path, code: str) -> None:
     if "build(" not in code:
@@ -107,5 +120,6 @@ def test_every_module_has_its_line(package: str) -> None:
 
 def test_every_make_target_exists() -> None:
     makefile = (HERE / "Makefile").read_text()
-    for target in set(re.findall(r"make ([a-z-]+)", README)) - {"help"}:
+    pages = README + "".join(page.read_text() for page in (HERE / "docs").glob("*.md"))
+    for target in set(re.findall(r"`make ([a-z-]+)", pages)) - {"help"}:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

@@ -237,3 +237,54 @@ def test_deep_verification_of_all_that_a_recipe_does(tmp_path: Path) -> None:
     cache = built(tmp_path / "in", tmp_path / "cache", "--size", "4", "--percentiles", "1,99")
     ran = run_here("verify", cache, "--deep", "1")
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_enhanced_frames_become_a_stack_for_each_direction(tmp_path: Path) -> None:
+    """Frames by time, two directions at each of three positions, the highest first."""
+    frames = []
+    for position in (2, 1, 0):
+        for direction in ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0]):
+            toward = item(DiffusionGradientOrientation=direction)
+            frames.append(
+                item(
+                    PlanePositionSequence=[item(ImagePositionPatient=[0, 0, position])],
+                    PlaneOrientationSequence=[item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])],
+                    MRDiffusionSequence=[
+                        item(DiffusionBValue=1000.0, DiffusionGradientDirectionSequence=[toward])
+                    ],
+                )
+            )
+    pixels = np.arange(6, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8)
+    source = write_dicom(
+        tmp_path / "e.dcm", pixels, SOPClassUID="1.2.840.10008.5.1.4.1.1.4.1", Modality="MR",
+        PerFrameFunctionalGroupsSequence=frames,
+    )  # fmt: skip
+    cache = built(source, tmp_path / "cache")
+    found = [
+        (r["stack"], r["stack_index"], r["frame"], r["stack_regular"]) for r, _ in stored(cache)
+    ]
+    assert found == [
+        (0, 0, 5, True), (0, 1, 3, True), (0, 2, 1, True),
+        (1, 0, 4, True), (1, 1, 2, True), (1, 2, 0, True),
+    ]  # fmt: skip
+
+
+def test_the_widest_and_the_smallest_image(tmp_path: Path) -> None:
+    wide = pattern("wide", (2, 65535), "uint16", 65536)
+    write_dicom(tmp_path / "in" / "wide.dcm", wide, SOPInstanceUID=uid("wide"))
+    write_dicom(tmp_path / "in" / "one.dcm", np.array([[5]], np.uint8))
+    found = by_path(built(tmp_path / "in", tmp_path / "cache"))
+    assert np.array_equal(found["wide.dcm", 0][1], wide)
+    assert found["one.dcm", 0][1].tolist() == [[5]]
+
+
+def test_segmented_palette_by_hand(tmp_path: Path) -> None:
+    """PS3.3 C.7.9.2: two discrete entries, then four on a line from the last one to 60."""
+    segments = np.array([0, 2, 10, 20, 1, 4, 60], "<u2").tobytes()
+    elements: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for colour in ("Red", "Green", "Blue"):
+        elements[f"{colour}PaletteColorLookupTableDescriptor"] = [6, 0, 16]
+        elements[f"Segmented{colour}PaletteColorLookupTableData"] = segments
+    source = write_dicom(tmp_path / "s.dcm", np.array([[0, 1, 2, 3, 4, 5]], np.uint8), **elements)
+    _, pixels = only(built(source, tmp_path / "cache"))
+    assert pixels[0, :, 1].tolist() == [10, 20, 30, 40, 50, 60]
