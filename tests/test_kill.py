@@ -107,7 +107,9 @@ def _wavelets(folder: Path) -> tuple[dict[str, np.ndarray], str]:
         name = f"j{k}.dcm"
         pixels[name] = pattern(name, (512, 512))
         pixels[name][:, 8:] = k  # mostly flat, to encode fast
-        stream = imagecodecs.jpeg2k_encode(pixels[name], level=0, reversible=True)
+        stream = imagecodecs.jpeg2k_encode(
+            pixels[name], level=0, reversible=True, codecformat="J2K"
+        )
         stream += bytes(len(stream) % 2)  # a fragment has even length
         write_dicom(
             folder / name, pixels[name], syntax=_JPEG_2000, encoded=[stream], InstanceNumber=k,
