@@ -149,8 +149,8 @@ def to_dtype(values: NDArray[Any], dtype: str, rounded: bool = False) -> NDArray
                 limits = np.iinfo(target)
                 lost = (values < limits.min) | (values > limits.max)
     if lost.any():
-        worst = values[lost][0]
-        raise FrameError(f"value {worst!r} does not fit {dtype} truly; use dtype auto")
+        worst = values[lost][0].item()
+        raise FrameError(f"value {worst} does not fit {dtype} truly; use dtype auto")
     return result
 
 

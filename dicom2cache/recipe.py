@@ -81,8 +81,8 @@ class Treatment:
         legal = isinstance(said, list | tuple) and len(said) == 2 and all(map(_is_number, said))
         if not legal or not 0 <= said[0] < said[1] <= 100:
             raise RecipeError(
-                f"recipe: percentiles = {said!r}; legal: two numbers from 0 to 100, such as "
-                "[0.5, 99.5]"
+                f"recipe: percentiles = {said!r}; legal: two numbers from 0 to 100, the "
+                "first below the second, such as [0.5, 99.5]"
             )
         object.__setattr__(self, "percentiles", (float(said[0]), float(said[1])))
 
