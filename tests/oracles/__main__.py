@@ -43,6 +43,10 @@ class Verdict:
     differs: dict[str, float] = field(default_factory=dict)
 
 
+# Cut short in its last codestream: all four refuse it, and OpenJPEG gives what is there.
+_NO_ORACLE_READS = {"emri_small_jpeg_2k_lossless_too_short.dcm"}
+
+
 def judge(cache: Cache, path: Path, name: str) -> Verdict:
     """Compare all stored frames of one file with every oracle."""
     mine = cache.select(path=name)
@@ -142,7 +146,8 @@ def main() -> int:
     if given.json:
         report = {"files": [asdict(v) for v in verdicts], "not stored": refused}
         given.json.write_text(json.dumps(report, indent=1, default=str) + "\n")
-    return 1 if any(v.differs or not (v.exact or v.within) for v in verdicts) else 0
+    unjudged = {v.path for v in verdicts if not (v.exact or v.within)} - _NO_ORACLE_READS
+    return 1 if unjudged or any(v.differs for v in verdicts) else 0
 
 
 def print_table(verdicts: list[Verdict], refused: list[dict[str, Any]]) -> None:
