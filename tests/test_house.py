@@ -29,11 +29,13 @@ FLOORS = {
     ],
     "trainer_adapter": [
         {"errors"},
-        {"format", "normalize", "sampler", "pool"},
-        {"shards"},
+        {"format", "normalize", "sampler", "pool", "order", "transfer", "columns"},
+        {"shards", "crop", "batches"},
+        {"reading"},
+        {"core"},
         {"cache"},
-        {"labels"},
-        {"dataset"},
+        {"labels", "stage", "sampling"},
+        {"dataset", "loader"},
         {"__init__"},
     ],
 }

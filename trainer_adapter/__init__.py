@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trainer_adapter.cache import Cache, open_cache
+from trainer_adapter.crop import Crop
 from trainer_adapter.errors import (
     CacheError,
     DamagedError,
@@ -12,17 +13,22 @@ from trainer_adapter.errors import (
     LabelError,
     MixedShapesError,
     NotACacheError,
+    StageError,
     VolumeError,
 )
 
 if TYPE_CHECKING:
     from trainer_adapter.dataset import FrameDataset, Sample
+    from trainer_adapter.loader import Batch, CacheLoader
     from trainer_adapter.normalize import Normalize
     from trainer_adapter.sampler import GroupedBatchSampler
 
 __all__ = [
+    "Batch",
     "Cache",
     "CacheError",
+    "CacheLoader",
+    "Crop",
     "DamagedError",
     "FormatError",
     "FrameDataset",
@@ -32,12 +38,15 @@ __all__ = [
     "Normalize",
     "NotACacheError",
     "Sample",
+    "StageError",
     "VolumeError",
     "open_cache",
 ]
 _LATE = {
     "FrameDataset": "dataset",
     "Sample": "dataset",
+    "CacheLoader": "loader",
+    "Batch": "loader",
     "Normalize": "normalize",
     "GroupedBatchSampler": "sampler",
 }

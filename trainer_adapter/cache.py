@@ -13,28 +13,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import dataset as arrow_dataset
 
+from trainer_adapter.batches import shape_groups
+from trainer_adapter.core import Core, open_core
 from trainer_adapter.errors import MixedShapesError, VolumeError
-from trainer_adapter.format import Array, Places, Root, read_places, read_root
-from trainer_adapter.shards import ShardStore
+from trainer_adapter.format import Array
+from trainer_adapter.reading import Corners, Reading, Spots
 
 Shape = tuple[int, ...]
-
-
-class _Core:
-    """What all selections of one cache share in a process; pickles as its path."""
-
-    def __init__(self, root: Root, places: Places) -> None:
-        self.root, self.places = root, places
-        self.store = ShardStore(root)
-        self.columns: dict[str, Any] = {}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _open_core, (self.root.path,)
-
-
-def _open_core(path: Path) -> _Core:
-    root = read_root(path)
-    return _Core(root, read_places(root))
 
 
 def open_cache(path: str | os.PathLike[str]) -> Cache:
@@ -42,7 +27,7 @@ def open_cache(path: str | os.PathLike[str]) -> Cache:
 
     Raises NotACacheError, FormatError or DamagedError.
     """
-    return Cache(_open_core(Path(path).absolute()), None)
+    return Cache(open_core(Path(path).absolute()), None)
 
 
 class Cache(Sequence[NDArray[Any]]):
@@ -52,8 +37,8 @@ class Cache(Sequence[NDArray[Any]]):
     first touched, in each process for itself.
     """
 
-    def __init__(self, core: _Core, indices: NDArray[np.int64] | None) -> None:
-        self._core, self._indices = core, indices
+    def __init__(self, core: Core, indices: NDArray[np.int64] | None) -> None:
+        self.core, self._indices = core, indices
 
     def __repr__(self) -> str:
         return f"<Cache {self.path}: {len(self)} frames>"
@@ -61,17 +46,17 @@ class Cache(Sequence[NDArray[Any]]):
     @property
     def path(self) -> Path:
         """The cache's folder, absolute."""
-        return self._core.root.path
+        return self.core.root.path
 
     @property
     def attributes(self) -> dict[str, Any]:
         """The root metadata: recipe, counts, sources, statistics, versions (FORMAT.md)."""
-        return self._core.root.attributes
+        return self.core.root.attributes
 
     @property
     def arrays(self) -> tuple[Array, ...]:
         """The Zarr arrays."""
-        return self._core.root.arrays
+        return self.core.root.arrays
 
     @property
     def indices(self) -> NDArray[np.int64]:
@@ -80,8 +65,16 @@ class Cache(Sequence[NDArray[Any]]):
             return np.arange(len(self))
         return self._indices
 
+    def samples(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Sample indices in the whole cache of frames of this selection. Raises IndexError."""
+        if self._indices is not None:
+            return self._indices[positions]
+        if len(positions) and not -len(self) <= positions.min() <= positions.max() < len(self):
+            raise IndexError(f"frames {positions.min()} to {positions.max()} of {len(self)}")
+        return np.where(positions < 0, positions + len(self), positions)
+
     def __len__(self) -> int:
-        return len(self._core.places.row if self._indices is None else self._indices)
+        return len(self.core.places.row if self._indices is None else self._indices)
 
     def _sample(self, i: int) -> int:
         n = len(self)
@@ -100,14 +93,14 @@ class Cache(Sequence[NDArray[Any]]):
         A slice gives a Cache. Raises IndexError, or DamagedError at first touch of a bad shard.
         """
         if isinstance(i, slice):
-            return Cache(self._core, self.indices[i])
+            return Cache(self.core, self.indices[i])
         return self._view(self._sample(i))
 
     def _view(self, sample: int) -> NDArray[Any]:
-        places = self._core.places
+        places = self.core.places
         array = int(places.array[sample])
         shard, slot = divmod(int(places.row[sample]), self.arrays[array].frames_per_shard)
-        frame = self._core.store.slots(array, shard)[slot]
+        frame = self.core.store.slots(array, shard)[slot]
         view: NDArray[Any] = frame[: places.height[sample], : places.width[sample]]
         return view
 
@@ -119,17 +112,17 @@ class Cache(Sequence[NDArray[Any]]):
 
         Raises KeyError, with the legal names.
         """
-        columns = self._core.columns
+        columns = self.core.columns
         if name not in columns:
-            columns[name] = self._core.root.read("frames", [name])[name]
+            columns[name] = self.core.root.read("frames", [name])[name]
         return columns[name] if self._indices is None else columns[name].take(self._indices)
 
     @property
     def frames(self) -> pa.Table:
         """The table of frames/ for this selection: a row for each frame, read at first use."""
-        table = self._core.columns.get("")
+        table = self.core.columns.get("")
         if table is None:
-            table = self._core.columns[""] = self._core.root.read("frames")
+            table = self.core.columns[""] = self.core.root.read("frames")
         return table if self._indices is None else table.take(self._indices)
 
     def select(self, rows: Any = None, /, **equals: Any) -> Cache:
@@ -150,7 +143,7 @@ class Cache(Sequence[NDArray[Any]]):
                 raise ValueError(f"a mask of shape {picked.shape} for {len(self)} frames")
             chosen = chosen[picked if picked.size else picked.astype(np.int64)]
         holds = np.ones(len(chosen), bool)
-        narrowed = Cache(self._core, chosen)
+        narrowed = Cache(self.core, chosen)
         for name, value in equals.items():
             column = narrowed.column(name)
             if value is None:
@@ -159,29 +152,25 @@ class Cache(Sequence[NDArray[Any]]):
                 values = value if isinstance(value, list | tuple | set) else [value]
                 mask = pc.is_in(column, value_set=pa.array(list(values), column.type))
             holds &= mask.to_numpy()
-        return Cache(self._core, chosen[holds])
+        return Cache(self.core, chosen[holds])
 
     def shape_of(self, i: int) -> Shape:
         """Shape of frame `i`, without touching its shard."""
-        sample, places = self._sample(i), self._core.places
+        sample, places = self._sample(i), self.core.places
         channels = self.arrays[places.array[sample]].slot[2:]
         return int(places.height[sample]), int(places.width[sample]), *channels
 
     def groups(self) -> dict[tuple[str, Shape], NDArray[np.int64]]:
         """{(array name, frame shape): indices into this selection}: what one batch can hold."""
-        places, samples = self._core.places, self.indices
-        key = np.column_stack(
-            [places.array[samples], places.height[samples], places.width[samples]]
+        places = self.core.places
+        array, height, width = (
+            c if self._indices is None else c[self._indices]
+            for c in (places.array, places.height, places.width)
         )
-        if not len(key):
-            return {}
-        kinds, inverse = np.unique(key, axis=0, return_inverse=True)
-        order = np.argsort(inverse.reshape(-1), kind="stable")
-        parts = np.split(order, np.cumsum(np.bincount(inverse.reshape(-1)))[:-1])
         result = {}
-        for (number, height, width), part in zip(kinds, parts, strict=True):
-            spec = self.arrays[number]
-            result[spec.name, (int(height), int(width), *spec.slot[2:])] = part
+        for part in shape_groups(array, height, width):
+            k, spec = part[0], self.arrays[array[part[0]]]
+            result[spec.name, (int(height[k]), int(width[k]), *spec.slot[2:])] = part
         return result
 
     def batch_shape(self, indices: NDArray[np.int64]) -> tuple[Shape, np.dtype[Any]]:
@@ -189,14 +178,14 @@ class Cache(Sequence[NDArray[Any]]):
 
         Raises MixedShapesError, with the shapes and how to group, IndexError out of bounds.
         """
-        samples, places = self.indices[indices], self._core.places
+        samples, places = self.samples(indices), self.core.places
         array, height, width = (
             c[samples] for c in (places.array, places.height, places.width)
         )  # fmt: skip
         if not len(samples):
             return (0,), np.dtype(np.uint8)
         if (array != array[0]).any() or (height != height[0]).any() or (width != width[0]).any():
-            found = Cache(self._core, samples).groups()
+            found = Cache(self.core, samples).groups()
             shown = ", ".join(f"{len(v)} of {k[1]} in {k[0]}" for k, v in list(found.items())[:5])
             raise MixedShapesError(
                 f"a batch has one shape, these {len(samples)} frames have {len(found)}: {shown}; "
@@ -205,10 +194,13 @@ class Cache(Sequence[NDArray[Any]]):
         spec = self.arrays[array[0]]
         return (len(samples), int(height[0]), int(width[0]), *spec.slot[2:]), spec.dtype
 
-    def gather(self, indices: Any, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    def gather(
+        self, indices: Any, out: NDArray[Any] | None = None, reading: Reading | None = None
+    ) -> NDArray[Any]:
         """Copy frames into one batch, (b, H, W[, C]), into `out` if given.
 
-        Raises MixedShapesError if they differ in array or size, ValueError if `out` does not fit.
+        `reading` is a way to read (reading.py), by default from the map. Raises MixedShapesError
+        if they differ in array or size, ValueError if `out` does not fit.
         """
         wanted = np.asarray(indices, np.int64)
         shape, dtype = self.batch_shape(wanted)
@@ -219,18 +211,41 @@ class Cache(Sequence[NDArray[Any]]):
                 f"out is {out.shape} {out.dtype}{'' if out.flags.writeable else ', read-only'}; "
                 f"these frames need {shape} {dtype}, writable"
             )
-        if not len(wanted):
-            return out
-        samples, places = self.indices[wanted], self._core.places
-        array = int(places.array[samples[0]])
-        spec, slots = self.arrays[array], self._core.store.slots
-        shard, slot = np.divmod(places.row[samples], spec.frames_per_shard)
-        whole = shape[1:] == spec.slot
-        height, width = shape[1:3]
-        for target, k, s in zip(out, shard.tolist(), slot.tolist(), strict=True):
-            frame = slots(array, k)[s]
-            np.copyto(target, frame if whole else frame[:height, :width])
+        (reading or self.core.mapped).whole(out, self._spots(wanted))
         return out
+
+    def gather_crops(
+        self,
+        indices: Any,
+        corners: Corners,
+        out: NDArray[Any],
+        reading: Reading | None = None,
+    ) -> NDArray[Any]:
+        """Copy a crop of each frame into `out`, (b, h, w[, C]); only its rows are touched.
+
+        The frames may differ in array and size, not in dtype or channels: ValueError.
+        """
+        wanted = np.asarray(indices, np.int64)
+        spots = self._spots(wanted)
+        for number in np.unique(spots.array).tolist():
+            spec = self.arrays[number]
+            if spec.dtype != out.dtype or spec.slot[2:] != out.shape[3:]:
+                raise ValueError(
+                    f"out is {out.shape} {out.dtype}; {spec.name} has {spec.dtype} and channels "
+                    f"{spec.slot[2:]}"
+                )
+        if len(out) != len(wanted):
+            raise ValueError(f"out is {out.shape}; {len(wanted)} frames are asked for")
+        (reading or self.core.mapped).crops(out, spots, corners)
+        return out
+
+    def _spots(self, wanted: NDArray[np.int64]) -> Spots:
+        samples, places = self.samples(wanted), self.core.places
+        array, height, width = (
+            c[samples].astype(np.int64) for c in (places.array, places.height, places.width)
+        )
+        shard, slot = np.divmod(places.row[samples], self.core.per_shard[array])
+        return Spots(array, shard, slot, height, width)
 
     def volume(self, stack: int, *, gaps: bool = False) -> NDArray[Any]:
         """The frames of a stack in order, (d, H, W[, C]): a view where they lie in one shard.
@@ -238,14 +253,14 @@ class Cache(Sequence[NDArray[Any]]):
         Raises VolumeError for an unknown stack, and, unless `gaps`, for one with a failed frame or
         with uneven or repeated positions.
         """
-        stacks = self._core.columns.get("stack")
+        stacks = self.core.columns.get("stack")
         if stacks is None:
             self.column("stack")
-            stacks = self._core.columns["stack"]
+            stacks = self.core.columns["stack"]
         samples = np.flatnonzero(pc.equal(stacks, int(stack)).to_numpy())
         if not len(samples):
             raise VolumeError(f"{self.path}: no stack {stack}; the column `stack` has the numbers")
-        whole = Cache(self._core, samples)
+        whole = Cache(self.core, samples)
         if not gaps:
             place = whole.column("stack_index").to_numpy()
             if (place != np.arange(len(place))).any():
@@ -259,7 +274,7 @@ class Cache(Sequence[NDArray[Any]]):
                     f"stack {stack}: its positions are uneven or repeated; give gaps=True to have "
                     "the frames in order all the same"
                 )
-        number, rows = int(self._core.places.array[samples[0]]), self._core.places.row[samples]
+        number, rows = int(self.core.places.array[samples[0]]), self.core.places.row[samples]
         spec = self.arrays[number]
         first, last = int(rows[0]), int(rows[-1])
         shard = first // spec.frames_per_shard
@@ -267,7 +282,7 @@ class Cache(Sequence[NDArray[Any]]):
         if dense:
             start = first - shard * spec.frames_per_shard
             (_, height, width, *_), _ = whole.batch_shape(np.arange(len(samples)))
-            slots = self._core.store.slots(number, shard)
+            slots = self.core.store.slots(number, shard)
             view: NDArray[Any] = slots[start : start + len(rows), :height, :width]
             return view
         return whole.gather(np.arange(len(samples)))

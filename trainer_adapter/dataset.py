@@ -12,8 +12,7 @@ from torch.utils.data import Dataset, get_worker_info
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from trainer_adapter.cache import Cache
-from trainer_adapter.errors import LabelError
-from trainer_adapter.labels import from_column, from_table
+from trainer_adapter.labels import labelled
 from trainer_adapter.pool import BufferPool
 
 
@@ -51,33 +50,9 @@ class FrameDataset(Dataset[Sample]):
 
         Raises LabelError if frames have no label, unless `missing` is "drop".
         """
-        if (labels is None) != (on is None) or (labels is not None and label is None):
-            raise ValueError("`labels`, `on` and `label` go together: table, key, column")
-        if missing not in ("error", "drop"):
-            raise ValueError(f"missing {missing!r}; legal: error, drop")
-        if kind is not None:
-            cache = cache.select(kind=kind)
-        self.classes: list[str] = []
-        self._labels: NDArray[Any] | None = None
-        if label is not None:
-            found = (
-                from_column(cache, label)
-                if labels is None
-                else from_table(cache, labels, str(on), label)
-            )
-            if not found.known.all():
-                lost = np.flatnonzero(~found.known)
-                if missing == "error":
-                    key = on or "path"
-                    example = cache.column(key)[int(lost[0])]
-                    raise LabelError(
-                        f"{len(lost)} of {len(cache)} frames have no label {label!r}, such as "
-                        f'{key} {example}; give missing="drop" to leave them out'
-                    )
-                cache = cache.select(found.known)
-            self._labels = found.values[found.known]
-            self.classes = found.classes or []
-        self.cache, self.transform = cache, transform
+        found = labelled(cache, label, labels, on, kind, missing)
+        self._labels, self.classes = found.values, found.classes
+        self.cache, self.transform = found.cache, transform
         self._pool = BufferPool()
 
     def __len__(self) -> int:

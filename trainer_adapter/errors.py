@@ -7,7 +7,8 @@ CacheError
 ├── DamagedError (OSError)              a file is not what the metadata says: names file and remedy
 ├── MixedShapesError (ValueError)       frames of several shapes where one is needed
 ├── VolumeError (ValueError)            a stack that is no volume: unknown, gaps, irregular
-└── LabelError (ValueError)             labels that do not match the frames
+├── LabelError (ValueError)             labels that do not match the frames
+└── StageError (OSError)                shards cannot be copied to the node's own storage
 ```
 """
 
@@ -40,3 +41,7 @@ class VolumeError(CacheError, ValueError):
 
 class LabelError(CacheError, ValueError):
     """Labels that do not match the frames."""
+
+
+class StageError(CacheError, OSError):
+    """Shards cannot be copied to storage of the node."""

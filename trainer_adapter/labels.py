@@ -27,6 +27,51 @@ class Labels:
     """(n,) False where there is no label"""
 
 
+@dataclass(frozen=True)
+class Labelled:
+    """The frames of a cache that are trained on, with their labels."""
+
+    cache: Cache
+    kept: NDArray[np.int64]
+    """(n,) positions of the frames in the cache that was given"""
+    values: NDArray[Any] | None
+    """(n,) int64 class numbers, or numbers; None without a label"""
+    classes: list[str]
+
+
+def labelled(
+    cache: Cache, label: str | None, labels: Any, on: str | None, kind: str | None, missing: str
+) -> Labelled:
+    """Frames of `kind` (None: all) with `label`, a column of frames/ or of the table `labels`.
+
+    Raises LabelError if frames have no label, unless `missing` is "drop".
+    """
+    if (labels is None) != (on is None) or (labels is not None and label is None):
+        raise ValueError("`labels`, `on` and `label` go together: table, key, column")
+    if missing not in ("error", "drop"):
+        raise ValueError(f"missing {missing!r}; legal: error, drop")
+    kept = np.arange(len(cache))
+    if kind is not None:
+        kept = np.flatnonzero(pc.equal(cache.column("kind"), kind).to_numpy())
+        cache = cache if len(kept) == len(cache) else cache.select(kept)
+    if label is None:
+        return Labelled(cache, kept, None, [])
+    found = (
+        from_column(cache, label) if labels is None else from_table(cache, labels, str(on), label)
+    )
+    if not found.known.all():
+        lost = np.flatnonzero(~found.known)
+        if missing == "error":
+            key = on or "path"
+            example = cache.column(key)[int(lost[0])]
+            raise LabelError(
+                f"{len(lost)} of {len(cache)} frames have no label {label!r}, such as "
+                f'{key} {example}; give missing="drop" to leave them out'
+            )
+        cache = cache.select(found.known)
+    return Labelled(cache, kept[found.known], found.values[found.known], found.classes or [])
+
+
 def from_column(cache: Cache, name: str) -> Labels:
     """Labels out of a column of frames/."""
     return _encode(cache.column(name), name)

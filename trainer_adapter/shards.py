@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import google_crc32c
 import numpy as np
@@ -13,11 +14,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainer_adapter.errors import DamagedError
-from trainer_adapter.format import REMEDY, Root
+from trainer_adapter.format import REMEDY, Array, Root
 
 _MISSING = (1 << 64) - 1
 # A process may have 65,530 maps (vm.max_map_count) and has others too.
 _MOST_MAPS = 16384
+
+
+class Facts(NamedTuple):
+    """What shards/ states of one shard."""
+
+    bytes: int
+    index_crc32c: int
+    frames: int
+    slots: int
 
 
 class ShardStore:
@@ -34,7 +44,7 @@ class ShardStore:
     def _fresh(self) -> None:
         self._lock, self._process = threading.Lock(), os.getpid()
         self._maps: OrderedDict[tuple[int, int], NDArray[Any]] = OrderedDict()
-        self._facts: dict[tuple[int, int], tuple[int, int, int, int]] | None = None
+        self._facts: dict[tuple[int, int], Facts] | None = None
 
     def __getstate__(self) -> Root:
         return self.root
@@ -61,40 +71,51 @@ class ShardStore:
                     self._maps.popitem(last=False)  # views that are out keep theirs
             return self._maps[key]
 
-    def _shard_facts(self) -> dict[tuple[int, int], tuple[int, int, int, int]]:
+    def _shard_facts(self) -> dict[tuple[int, int], Facts]:
         if self._facts is None:
             table = self.root.read("shards")
-            columns = ("array", "shard", "bytes", "index_crc32c", "frames", "slots")
+            columns = ("array", "shard", *Facts._fields)
             rows = zip(*(table[c].to_pylist() for c in columns), strict=True)
-            self._facts = {(r[0], r[1]): r[2:] for r in rows}
+            self._facts = {(r[0], r[1]): Facts(*r[2:]) for r in rows}
         return self._facts
 
-    def _map(self, array: int, shard: int) -> NDArray[Any]:
-        spec = self.root.arrays[array]
-        path = self.root.path / spec.shard_name(shard)
+    def place(self, array: int, shard: int) -> tuple[Path, Facts]:
+        """The shard's file and what shards/ states of it. Raises DamagedError if nothing."""
+        path = self.root.path / self.root.arrays[array].shard_name(shard)
         facts = self._shard_facts().get((array, shard))
         if facts is None:
             raise DamagedError(f"{path}: not in shards/; {REMEDY}")
-        size, index_crc, frames, slots = facts
+        return path, facts
+
+    def _map(self, array: int, shard: int) -> NDArray[Any]:
+        path, facts = self.place(array, shard)
         try:
             with pa.memory_map(str(path)) as file:
                 buffer = file.read_buffer()
         except FileNotFoundError:
             raise DamagedError(f"{path}: missing; {REMEDY}") from None
-        data, per_shard = slots * spec.slot_bytes, spec.frames_per_shard
-        if buffer.size != size or size != data + 16 * per_shard + 4:
-            raise DamagedError(f"{path}: {buffer.size} bytes, {size} expected; {REMEDY}")
-        raw = np.frombuffer(buffer, np.uint8)
-        index = raw[data : data + 16 * per_shard]
-        stated = int.from_bytes(raw[-4:].tobytes(), "little")
-        if stated != index_crc or google_crc32c.value(index.tobytes()) != stated:
-            raise DamagedError(f"{path}: the CRC-32C of its index does not match; {REMEDY}")
-        entries = index.view("<u8").reshape(-1, 2)
-        used = entries[:, 0] != _MISSING
-        place = np.flatnonzero(used)
-        dense = (entries[used, 0] == place * spec.slot_bytes).all()
-        if not dense or (entries[used, 1] != spec.slot_bytes).any() or len(place) != frames:
-            raise DamagedError(f"{path}: its index is not that of an uncompressed shard; {REMEDY}")
-        if len(place) and place[-1] >= slots:
-            raise DamagedError(f"{path}: its index points beyond its data; {REMEDY}")
-        return raw[:data].view(spec.dtype).reshape(slots, *spec.slot)
+        spec, raw = self.root.arrays[array], np.frombuffer(buffer, np.uint8)
+        data = facts.slots * spec.slot_bytes
+        check_shard(path, spec, facts, raw.size, raw[data:])
+        return raw[:data].view(spec.dtype).reshape(facts.slots, *spec.slot)
+
+
+def check_shard(path: Path, spec: Array, facts: Facts, size: int, tail: NDArray[np.uint8]) -> None:
+    """Hold a shard's size and index (`tail`, what follows its slots) to what shards/ states.
+
+    Raises DamagedError, naming the file.
+    """
+    data, per_shard = facts.slots * spec.slot_bytes, spec.frames_per_shard
+    if size != facts.bytes or size != data + 16 * per_shard + 4:
+        raise DamagedError(f"{path}: {size} bytes, {facts.bytes} expected; {REMEDY}")
+    index, stated = tail[:-4], int.from_bytes(tail[-4:].tobytes(), "little")
+    if stated != facts.index_crc32c or google_crc32c.value(index.tobytes()) != stated:
+        raise DamagedError(f"{path}: the CRC-32C of its index does not match; {REMEDY}")
+    entries = np.frombuffer(index.tobytes(), "<u8").reshape(-1, 2)
+    used = entries[:, 0] != _MISSING
+    place = np.flatnonzero(used)
+    dense = (entries[used, 0] == place * spec.slot_bytes).all()
+    if not dense or (entries[used, 1] != spec.slot_bytes).any() or len(place) != facts.frames:
+        raise DamagedError(f"{path}: its index is not that of an uncompressed shard; {REMEDY}")
+    if len(place) and place[-1] >= facts.slots:
+        raise DamagedError(f"{path}: its index points beyond its data; {REMEDY}")

@@ -1,0 +1,235 @@
+"""Batches at memory speed: gathered by threads into leased buffers, ahead of the training loop."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from trainer_adapter.batches import Batches
+from trainer_adapter.cache import Cache
+from trainer_adapter.columns import Column
+from trainer_adapter.crop import Crop, Ints
+from trainer_adapter.labels import labelled
+from trainer_adapter.pool import BufferPool
+from trainer_adapter.reading import Corners, reading_of
+from trainer_adapter.sampling import batch_groups, distributed_rank
+from trainer_adapter.stage import staged
+from trainer_adapter.transfer import Transfer
+
+_PREFETCH_BYTES = 1 << 30
+
+
+class Batch(NamedTuple):
+    """Frames of one shape."""
+
+    image: torch.Tensor
+    """(b, H, W[, C]) in the stored dtype"""
+    label: torch.Tensor | None
+    """(b,) labels; None if none was asked for"""
+    index: Any
+    """(b,) int64 tensor: sample indices in the whole cache"""
+    columns: dict[str, Any]
+    """the columns that were asked for: (b,) tensors, lists of strings; null is NaN or None"""
+    epoch: int
+    """what the order and the crops were drawn for"""
+
+
+class CacheLoader:
+    """An iterable of batches over a cache, in this process: threads, and no workers.
+
+    Each `iter()` begins the next epoch, or that of `set_epoch`. A batch's memory is used again
+    only when nothing refers to it any more: batches may be kept.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        batch_size: int = 64,
+        *,
+        shuffle: bool | str = False,
+        window: int = 64,
+        weights: Any = None,
+        samples: int | None = None,
+        seed: int = 0,
+        drop_last: bool = False,
+        crop: Crop | int | tuple[int, int] | None = None,
+        bucket: str = "size",
+        label: str | None = None,
+        labels: Any = None,
+        on: str | None = None,
+        missing: str = "error",
+        kind: str | None = "image",
+        columns: Sequence[str] = (),
+        device: str | torch.device | None = None,
+        rank: int | None = None,
+        ranks: int | None = None,
+        pad: bool = True,
+        threads: int | None = None,
+        prefetch: int | None = None,
+        read: str = "auto",
+        stage: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """How to go through the frames of `cache`.
+
+        shuffle: False, True, or "windowed": frames shuffled within windows of `window` shards.
+        weights: (n,) for each frame of `cache`: frames are drawn by weight, with replacement, and
+        `samples` of them are an epoch. bucket: batches of one "size", or of one "array", whose
+        slots hold frames of about that size in their upper left corner, zero elsewhere. crop:
+        (h, w) at random, or a Crop; boxes are for each frame of `cache`. label, labels, on,
+        missing, kind: as for FrameDataset. columns: of frames/. rank of ranks: by default those of
+        torch.distributed; pad: repeat samples so that all ranks have as many, else drop some.
+        threads: 0 reads in the loop itself. prefetch: batches ahead. read: auto, map, advise,
+        pread. stage: a folder on local storage, to which shards are copied first.
+
+        Raises ValueError for what is not legal, LabelError, MixedShapesError, StageError.
+        """
+        found = labelled(cache, label, labels, on, kind, missing)
+        self.cache, self.classes, self._labels = found.cache, found.classes, found.values
+        self.batch_size, self.crop = batch_size, _crop_of(crop, seed)
+        self._boxes = None
+        if self.crop is not None and self.crop.boxes is not None:
+            if len(self.crop.boxes) != len(cache):
+                raise ValueError(f"{len(self.crop.boxes)} boxes for {len(cache)} frames")
+            self._boxes = np.asarray(self.crop.boxes)[found.kept]
+        if weights is not None:
+            if np.shape(weights) != (len(cache),):
+                raise ValueError(f"weights of shape {np.shape(weights)} for {len(cache)} frames")
+            weights = np.asarray(weights, np.float64)[found.kept]
+        self._shapes, groups = batch_groups(
+            self.cache, bucket if self.crop is None else self.crop,
+            shuffle=shuffle, window=window, weights=weights, samples=samples, seed=seed,
+        )  # fmt: skip
+        rank, ranks = distributed_rank(rank, ranks)
+        self._batches = Batches(
+            groups, batch_size, rank=rank, ranks=ranks, pad=pad, drop_last=drop_last,
+            mixed=bool(shuffle) or weights is not None, seed=seed,
+        )  # fmt: skip
+        self._columns = {name: Column(self.cache.column(name)) for name in columns}
+        if stage is not None:
+            self.cache = staged(self.cache, stage)
+        frame_bytes = [(self._shapes.bytes_of(members), len(order)) for members, order in groups]
+        self._reading = reading_of(
+            self.cache.core.store, read, sum(size * n for size, n in frame_bytes)
+        )
+        self._threads = min(4, os.cpu_count() or 1) if threads is None else threads
+        largest = max((size for size, _ in frame_bytes), default=0) * batch_size
+        fitting = max(2, min(8, _PREFETCH_BYTES // max(1, largest)))
+        self._ahead = max(1, fitting if prefetch is None else prefetch)
+        self._transfer = Transfer(device)
+        self._pool = BufferPool((self._ahead + 2) * largest, pinned=self._transfer.pinned)
+        self._order = {
+            "frames": len(self.cache), "batch_size": batch_size, "seed": seed, "rank": rank,
+            "ranks": ranks, "batches": len(self._batches), "shuffle": shuffle,
+        }  # fmt: skip
+        self._next, self._now = (0, 0), (0, 0)
+        self._begun = False
+
+    def __len__(self) -> int:
+        """Batches of an epoch, for this rank."""
+        return len(self._batches)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next `iter()` begins, or goes on with after a resume."""
+        if epoch != self._next[0]:
+            self._next = epoch, 0
+        self._begun = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loop is: after the batch that was handed out last."""
+        epoch, batch = self._now if self._begun else self._next
+        if batch >= len(self) > 0:
+            epoch, batch = epoch + 1, 0
+        return {"epoch": epoch, "batch": batch, **self._order}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`, at once; the next `iter()` gives the batches that were left.
+
+        Raises ValueError if the state is that of another order.
+        """
+        other = {k: (state.get(k), v) for k, v in self._order.items() if state.get(k) != v}
+        if other:
+            told = ", ".join(f"{k} {was!r}, here {now!r}" for k, (was, now) in other.items())
+            raise ValueError(f"the state is that of another order: {told}")
+        self._next, self._begun = (int(state["epoch"]), int(state["batch"])), False
+
+    def patients_per_batch(self, batches: int = 64) -> float:
+        """Mean number of different patients in a batch of the coming epoch, of up to `batches`.
+
+        One shard is often one patient; a batch should hold many.
+        """
+        patients = self.cache.column("patient")
+        if not len(self):
+            return 0.0
+        numbers = np.unique(np.linspace(0, len(self) - 1, min(batches, len(self))).astype(int))
+        epoch = self._next[0]
+        counts = [
+            len(patients.take(self._batches.batch(epoch, int(k))).unique().drop_null())
+            for k in numbers
+        ]
+        return float(np.mean(counts))
+
+    def __iter__(self) -> Iterator[Batch]:
+        (epoch, start), self._begun = self._next, True
+        self._next, self._now = (epoch + 1, 0), (epoch, start)
+        return self._epoch(epoch, start)
+
+    def _epoch(self, epoch: int, start: int) -> Iterator[Batch]:
+        if not self._threads:
+            for number in range(start, len(self)):
+                self._now = epoch, number + 1
+                yield self._batch(epoch, self._batches.batch(epoch, number))
+            return
+        process = os.getpid()
+        threads = ThreadPoolExecutor(self._threads, thread_name_prefix="CacheLoader")
+        coming: deque[Future[Batch]] = deque()
+        try:
+            for number in range(start, len(self)):
+                last = min(len(self), number + self._ahead + 1)
+                for k in range(number + len(coming), last):
+                    indices = self._batches.batch(epoch, k)
+                    coming.append(threads.submit(self._batch, epoch, indices))
+                if process != os.getpid():
+                    raise RuntimeError("an iterator does not outlive a fork; begin a new one")
+                self._now = epoch, number + 1
+                # No name for the batch: it would keep the lease while the loop works.
+                yield self._transfer.received(coming.popleft().result())
+        finally:
+            threads.shutdown(wait=process == os.getpid(), cancel_futures=True)
+
+    def _batch(self, epoch: int, indices: Ints) -> Batch:
+        shape, dtype = self._shapes.batch(indices)
+        image, out = self._pool.lease(shape, dtype)
+        samples = self.cache.samples(indices)
+        if self.crop is None and self._shapes.whole:
+            self.cache.gather(indices, out, self._reading)
+        else:
+            top, left = self._corners(epoch, indices, samples)
+            fill = 0.0 if self.crop is None else self.crop.fill
+            self.cache.gather_crops(indices, Corners(top, left, fill), out, self._reading)
+        del out
+        label = None if self._labels is None else torch.from_numpy(self._labels[indices])
+        columns = {name: c.take(indices) for name, c in self._columns.items()}
+        batch = Batch(image, label, torch.from_numpy(samples), columns, epoch)
+        del image
+        return self._transfer.sent(batch)
+
+    def _corners(self, epoch: int, indices: Ints, samples: Ints) -> tuple[Ints, Ints]:
+        if self.crop is None:
+            return np.zeros_like(indices), np.zeros_like(indices)
+        boxes = None if self._boxes is None else self._boxes[indices]
+        places = self.cache.core.places
+        heights, widths = (c[samples].astype(np.int64) for c in (places.height, places.width))
+        return self.crop.places(epoch, samples, heights, widths, boxes)
+
+
+def _crop_of(crop: Crop | int | tuple[int, int] | None, seed: int) -> Crop | None:
+    if crop is None or isinstance(crop, Crop):
+        return crop
+    height, width = (crop, crop) if isinstance(crop, int) else crop
+    return Crop(height, width, seed=seed)

@@ -1,0 +1,142 @@
+"""Copies of shards on storage of the node: whole or absent, checked, shared by its processes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+import pyarrow.compute as pc
+
+from trainer_adapter.cache import Cache
+from trainer_adapter.core import open_core
+from trainer_adapter.errors import DamagedError, StageError
+from trainer_adapter.format import REMEDY
+
+_BLOCK = 8 << 20
+
+
+def staged(cache: Cache, folder: str | os.PathLike[str]) -> Cache:
+    """The same frames, read from copies of their shards under `folder`; missing ones are made.
+
+    The copies are a folder named by the cache's SHA-256, which later runs find. Processes of a
+    node share the work, each shard copied by one. Every frame's CRC-32C is checked on the way.
+    Raises StageError if there is no room for them, DamagedError if the source is damaged.
+    """
+    root = cache.core.root
+    target = Path(folder).absolute() / str(root.attributes["sha256"])[:32]
+    target.mkdir(parents=True, exist_ok=True)
+    needed = _needed(cache)
+    with _locked(target / ".lock"):
+        _tables(
+            root.path, target, [t["path"] for n in root.attributes["tables"].values() for t in n]
+        )
+        _check_room(cache, target, needed)
+    todo = [key for key in needed if not (target / _name(cache, key)).exists()]
+    for wait in (False, True):  # first what nobody else is copying
+        for key in todo:
+            _copy(cache, key, target, wait)
+    shutil.copyfile(root.path / "zarr.json", target / f".zarr.json.{os.getpid()}")
+    os.replace(target / f".zarr.json.{os.getpid()}", target / "zarr.json")
+    return Cache(open_core(target), cache.indices)
+
+
+def _needed(cache: Cache) -> list[tuple[int, int]]:
+    """(array, shard) of the frames of a selection, in order."""
+    places, frames = cache.core.places, cache.indices
+    array = places.array[frames].astype(np.int64)
+    pairs = np.unique(array << 32 | places.row[frames] // cache.core.per_shard[array])
+    return [(int(p) >> 32, int(p) & 0xFFFFFFFF) for p in pairs]
+
+
+def _name(cache: Cache, key: tuple[int, int]) -> str:
+    return cache.arrays[key[0]].shard_name(key[1])
+
+
+@contextmanager
+def _locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock file, which the kernel takes back when its process dies; False if taken."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def _tables(source: Path, target: Path, names: list[str]) -> None:
+    """The tables of the cache: small, and copied by whoever comes first."""
+    for name in names:
+        copy = target / name
+        if not copy.exists():
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(source / name, copy.with_suffix(".part"))
+            os.replace(copy.with_suffix(".part"), copy)
+
+
+def _check_room(cache: Cache, target: Path, needed: list[tuple[int, int]]) -> None:
+    """Raises StageError if what is still to copy does not fit."""
+    missing = 0
+    for key in needed:
+        copy = target / _name(cache, key)
+        if not copy.exists():
+            part = copy.with_name(copy.name + ".part")
+            missing += cache.core.store.place(*key)[1].bytes
+            missing -= part.stat().st_size if part.exists() else 0  # another process is at it
+    free = shutil.disk_usage(target).free
+    if missing > free:
+        raise StageError(
+            f"{target}: {missing:,} bytes of shards are to be copied, {free:,} are free; select "
+            "fewer frames, or stage elsewhere"
+        )
+
+
+def _copy(cache: Cache, key: tuple[int, int], target: Path, wait: bool) -> None:
+    """One shard, unless another process has it or, not to `wait` for, is at it."""
+    copy = target / _name(cache, key)
+    if copy.exists():
+        return
+    copy.parent.mkdir(exist_ok=True)
+    with _locked(copy.with_name(copy.name + ".lock"), wait) as mine:
+        if not mine or copy.exists():
+            return
+        part = copy.with_name(copy.name + ".part")
+        path, facts = cache.core.store.place(*key)
+        try:
+            with path.open("rb") as source, part.open("wb") as out:
+                shutil.copyfileobj(source, out, _BLOCK)
+                out.flush()
+                os.fsync(out.fileno())
+        except FileNotFoundError:
+            raise DamagedError(f"{path}: missing; {REMEDY}") from None
+        except OSError as e:
+            part.unlink(missing_ok=True)
+            raise StageError(f"{part}: {e.strerror} while {facts.bytes:,} bytes were copied") from e
+        try:
+            _check(cache, key, path, part)
+        except DamagedError:
+            part.unlink()
+            raise
+        os.replace(part, copy)
+
+
+def _check(cache: Cache, key: tuple[int, int], path: Path, part: Path) -> None:
+    """Hold a copy to the CRC-32C of each of its frames. Raises DamagedError."""
+    array, shard = key
+    spec, places = cache.arrays[array], cache.core.places
+    start = shard * spec.frames_per_shard
+    first, last = np.searchsorted(places.array, [array, array + 1])
+    rows = places.row[first:last]
+    mine = first + np.arange(*np.searchsorted(rows, [start, start + spec.frames_per_shard]))
+    crcs = pc.take(Cache(cache.core, None).column("crc32c"), mine).to_pylist()
+    with part.open("rb") as file:
+        for sample, crc in zip(mine.tolist(), crcs, strict=True):
+            file.seek((int(places.row[sample]) - start) * spec.slot_bytes)
+            if google_crc32c.value(file.read(spec.slot_bytes)) != crc:
+                raise DamagedError(f"{path}: frame {sample} has another CRC-32C; {REMEDY}")

@@ -1,0 +1,60 @@
+"""From a leased host buffer to the device, beside the training stream."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+
+B = TypeVar("B", bound=NamedTuple)  # a batch: a tuple of tensors, dictionaries and numbers
+
+
+class Transfer:
+    """Sends batches in the threads that made them, and receives them in the training loop.
+
+    On CUDA the copies run on a stream of their own, out of pinned memory. A thread waits for its
+    copy, so that the host buffer is not given back while the device still reads it.
+    """
+
+    def __init__(self, device: str | torch.device | None) -> None:
+        self.device = torch.device(device or "cpu")
+        self.pinned = self.device.type == "cuda"
+        self._stream: Any = torch.cuda.Stream(self.device) if self.pinned else None  # type: ignore[no-untyped-call]
+
+    def sent(self, batch: B) -> B:
+        """The batch on the device."""
+        if self.device.type == "cpu":
+            return batch
+        if self._stream is None:
+            return self._on_device(batch)
+        with torch.cuda.stream(self._stream):
+            moved = self._on_device(batch)
+            done: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            done.record(self._stream)
+        done.synchronize()
+        return moved
+
+    def received(self, batch: B) -> B:
+        """The batch, for use on the current stream of the calling thread."""
+        if self._stream is not None:
+            current = torch.cuda.current_stream(self.device)
+            for tensor in _tensors(batch):
+                tensor.record_stream(current)  # else its memory could be reused too early
+        return batch
+
+    def _on_device(self, batch: B) -> B:
+        fast = self._stream is not None
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, torch.Tensor):
+                return value.to(self.device, non_blocking=fast)
+            if isinstance(value, dict):
+                return {k: moved(v) for k, v in value.items()}
+            return value
+
+        return type(batch)(*map(moved, batch))
+
+
+def _tensors(batch: Any) -> list[torch.Tensor]:
+    flat = [v for field in batch for v in (field.values() if isinstance(field, dict) else [field])]
+    return [v for v in flat if isinstance(v, torch.Tensor)]
