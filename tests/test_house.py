@@ -29,7 +29,7 @@ FLOORS = {
     ],
     "trainer_adapter": [
         {"errors"},
-        {"format", "normalize", "sampler", "pool", "order", "transfer", "columns"},
+        {"format", "normalize", "sampler", "pool", "order", "transfer", "columns", "augment"},
         {"shards", "crop", "batches"},
         {"reading"},
         {"core"},

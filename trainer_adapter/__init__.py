@@ -18,6 +18,7 @@ from trainer_adapter.errors import (
 )
 
 if TYPE_CHECKING:
+    from trainer_adapter.augment import RandomFlip, RandomResizedCrop
     from trainer_adapter.dataset import FrameDataset, Sample
     from trainer_adapter.loader import Batch, CacheLoader
     from trainer_adapter.normalize import Normalize
@@ -37,6 +38,8 @@ __all__ = [
     "MixedShapesError",
     "Normalize",
     "NotACacheError",
+    "RandomFlip",
+    "RandomResizedCrop",
     "Sample",
     "StageError",
     "VolumeError",
@@ -48,6 +51,8 @@ _LATE = {
     "CacheLoader": "loader",
     "Batch": "loader",
     "Normalize": "normalize",
+    "RandomFlip": "augment",
+    "RandomResizedCrop": "augment",
     "GroupedBatchSampler": "sampler",
 }
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import google_crc32c
 import numpy as np
 import torch
 
@@ -89,6 +90,9 @@ class CacheLoader:
 
         Raises ValueError for what is not legal, LabelError, MixedShapesError, StageError.
         """
+        for name, given, least in (("threads", threads, 0), ("prefetch", prefetch, 1)):
+            if given is not None and given < least:
+                raise ValueError(f"{name} {given}; legal: from {least}, or None")
         found = labelled(cache, label, labels, on, kind, missing)
         self.cache, self.classes, self._labels = found.cache, found.classes, found.values
         self.batch_size, self.crop = batch_size, _crop_of(crop, seed)
@@ -117,15 +121,18 @@ class CacheLoader:
         self._reading = reading_of(
             self.cache.core.store, read, sum(size * n for size, n in frame_bytes)
         )
-        self._threads = min(4, os.cpu_count() or 1) if threads is None else threads
+        self._threads = min(4, _cores()) if threads is None else threads
         largest = max((size for size, _ in frame_bytes), default=0) * batch_size
         fitting = max(2, min(8, _PREFETCH_BYTES // max(1, largest)))
-        self._ahead = max(1, fitting if prefetch is None else prefetch)
+        self._ahead = fitting if prefetch is None else prefetch
         self._transfer = Transfer(device)
         self._pool = BufferPool((self._ahead + 2) * largest, pinned=self._transfer.pinned)
         self._order = {
-            "frames": len(self.cache), "batch_size": batch_size, "seed": seed, "rank": rank,
-            "ranks": ranks, "batches": len(self._batches), "shuffle": shuffle,
+            "cache": str(found.cache.attributes["sha256"]), "frames": _digest(found.cache.indices),
+            "shuffle": shuffle, "window": window, "weights": _digest(weights), "seed": seed,
+            "batch_size": batch_size, "batches": len(self._batches), "drop_last": drop_last,
+            "bucket": bucket if self.crop is None else "crop",
+            "rank": rank, "ranks": ranks, "pad": pad,
         }  # fmt: skip
         self._next, self._now = (0, 0), (0, 0)
         self._begun = False
@@ -226,6 +233,18 @@ class CacheLoader:
         places = self.cache.core.places
         heights, widths = (c[samples].astype(np.int64) for c in (places.height, places.width))
         return self.crop.places(epoch, samples, heights, widths, boxes)
+
+
+def _cores() -> int:
+    """Cores that this process may use; a scheduler may have given it few of many."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _digest(values: Any) -> int | None:
+    """CRC-32C of an array's bytes, to tell one order of samples from another."""
+    return None if values is None else int(google_crc32c.value(np.ascontiguousarray(values)))
 
 
 def _crop_of(crop: Crop | int | tuple[int, int] | None, seed: int) -> Crop | None:

@@ -11,13 +11,33 @@ from torch import nn
 Window = tuple[float, float]
 
 
+_TABLED = {torch.uint8, torch.int16, torch.uint16}
+_LEAST, _GREATEST = -(1 << 15), (1 << 16) - 1
+"""what 8 and 16 bits can hold"""
+
+
+def _rounded(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """float64 to `dtype`, rounded once; torch goes over float32, and so rounds twice.
+
+    Inexact float32 is made odd in its last bit, which the second rounding then breaks ties by
+    (Boldo and Melquiond, Emulation of FMA and correctly rounded sums, 2008).
+    """
+    single = values.to(torch.float32)
+    if dtype not in (torch.float16, torch.bfloat16):
+        return values.to(dtype)
+    even = single.view(torch.int32) % 2 == 0
+    step = torch.nextafter(single, torch.where(values > single.double(), torch.inf, -torch.inf))
+    return torch.where((single.double() != values) & even, step, single).to(dtype)
+
+
 class Normalize(nn.Module):
     """(b, H, W) or (b, H, W, C) of any stored dtype to (b, C, H, W) floats.
 
     y = (clip((x - low) / (high - low), 0, 1) - mean) / std, for each window (center, width) with
     low = center - width / 2, high = center + width / 2: several windows of grey become channels.
-    Without a window, y = (x - mean) / std. The arithmetic is float32 (float64 for int32 and float64
-    input), the result is rounded once to `dtype`. Colour comes out as a channels_last view.
+    Without a window, y = (x - mean) / std. For 8 and 16 bits the result is the float64 one, rounded
+    once to `dtype`: it is looked up in a table of all values. Other input is computed in float32
+    (int32 and float64 in float64). Colour comes out as a channels_last view.
     """
 
     def __init__(
@@ -32,7 +52,8 @@ class Normalize(nn.Module):
         """`mean` and `std` are those after the window, one for all channels or one each; `invert`
         turns windowed values over (1 - y) before them.
 
-        Raises ValueError for a width or std that is not above 0, or `invert` without a window.
+        Raises ValueError for a width or std that is not above 0, `invert` without a window, or
+        numbers of windows, means and stds that do not go together.
         """
         super().__init__()
         windows: list[Window] = []
@@ -46,42 +67,69 @@ class Normalize(nn.Module):
         means, stds = (list(v) if isinstance(v, Sequence) else [v] for v in (mean, std))
         if min(stds) <= 0:
             raise ValueError(f"std {std}; legal: above 0")
+        channels = {n for n in (len(windows), len(means), len(stds)) if n > 1}
+        if len(channels) > 1 or 0 in (len(means), len(stds)):
+            raise ValueError(
+                f"{len(windows)} windows, {len(means)} means, {len(stds)} stds; legal: one of "
+                "each, or as many as there are channels"
+            )
         self.invert, self.dtype = invert, dtype
-        constants = {
-            "low": [c - w / 2 for c, w in windows],
-            "width": [w for _, w in windows],
-            "mean": means,
-            "std": stds,
-        }
-        for name, values in constants.items():
-            tensor = torch.tensor(values, dtype=torch.float64)
-            self.register_buffer(name, tensor, persistent=False)
+        self._windows, self._means, self._stds = windows, means, stds
+        values = torch.arange(_LEAST, _GREATEST + 1, dtype=torch.float64)
+        table = _rounded(self._computed(values[None, None, :])[0].T.contiguous(), dtype)
+        self.register_buffer("table", table, persistent=False)
+        """(values, channels)"""
 
     def _apply(self, fn: Any, recurse: bool = True) -> Normalize:
-        """Follow a module to its device, but keep the constants in float64 under `.half()`."""
-        for name, buffer in list(self._buffers.items()):
-            if buffer is not None:
-                self._buffers[name] = buffer.to(fn(buffer.float()).device)
+        """Follow a module to its device, but keep the table as it is under `.half()`."""
+        self._buffers["table"] = self._table.to(fn(self._table).device)
         return self
+
+    def _computed(self, y: torch.Tensor) -> torch.Tensor:
+        """The formula on (b, C, ...), in the dtype of `y`."""
+
+        def constants(values: Sequence[float]) -> torch.Tensor:
+            rest = [1] * (y.ndim - 2)
+            return torch.tensor(values, dtype=y.dtype, device=y.device).reshape(1, -1, *rest)
+
+        if self._windows:
+            low = constants([center - width / 2 for center, width in self._windows])
+            y = ((y - low) / constants([width for _, width in self._windows])).clamp(0, 1)
+            if self.invert:
+                y = 1 - y
+        return (y - constants(self._means)) / constants(self._stds)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(b, H, W[, C]) to (b, C, H, W); several windows need (b, H, W)."""
         if x.ndim not in (3, 4):
             raise ValueError(f"a batch has shape (b, H, W) or (b, H, W, C), not {tuple(x.shape)}")
+        if len(self._windows) > 1 and x.ndim == 4 and x.shape[3] > 1:
+            raise ValueError("several windows are for grey images")
+        if x.dtype in _TABLED:
+            return self._looked_up(x)
         wide = torch.float64 if x.dtype in (torch.int32, torch.float64) else torch.float32
         x = x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2)
-        low, width, mean, std = (
-            getattr(self, n).to(wide)[None, :, None, None] for n in ("low", "width", "mean", "std")
-        )
-        if low.shape[1] > 1 and x.shape[1] > 1:
-            raise ValueError("several windows are for grey images")
-        y = x.to(wide)
-        if low.shape[1]:
-            y = ((y - low) / width).clamp(0, 1)
-            if self.invert:
-                y = 1 - y
-        result: torch.Tensor = ((y - mean) / std).to(self.dtype)
-        return result
+        return self._computed(x.to(wide)).to(self.dtype)
+
+    def _looked_up(self, x: torch.Tensor) -> torch.Tensor:
+        table = self._table
+        rows, colour = table.shape[1], x.ndim == 4 and x.shape[3] > 1
+        place = x.to(torch.int32) - _LEAST
+        if not colour:  # a row of the table is a pixel's channels
+            chosen = table if rows > 1 else table.reshape(-1)
+            found = chosen.index_select(0, place.reshape(-1)).reshape(*x.shape[:3], rows)
+        elif rows == 1:
+            found = table.reshape(-1).index_select(0, place.reshape(-1)).reshape(x.shape)
+        elif rows == x.shape[3]:
+            place = place * rows + torch.arange(rows, dtype=torch.int32, device=x.device)
+            found = table.reshape(-1).index_select(0, place.reshape(-1)).reshape(x.shape)
+        else:
+            raise ValueError(f"{rows} means or stds for images of {x.shape[3]} channels")
+        return found.permute(0, 3, 1, 2)
+
+    @property
+    def _table(self) -> torch.Tensor:
+        return self.get_buffer("table")
 
     @classmethod
     def from_cache(cls, cache: Any, **options: Any) -> Normalize:

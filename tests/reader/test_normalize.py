@@ -43,15 +43,71 @@ def test_invert_after_the_window() -> None:
     np.testing.assert_allclose(y.flatten(), [1, 1 - 64 / 255, 0], atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_rounded_once(dtype: torch.dtype) -> None:
-    x = torch.arange(-1024, 3072, dtype=torch.int16).reshape(1, 64, 64)
-    fine = (x.double() - -160) / 400
-    expected = ((fine.clamp(0, 1) - 0.3) / 0.2).float().to(dtype)
-    found = Normalize((40, 400), mean=0.3, std=0.2, dtype=dtype)(x)[:, 0]
+def nearest(fine: np.ndarray, dtype: torch.dtype) -> np.ndarray:
+    """float64 to the nearest of `dtype`, ties to even; as float64."""
+    kinds = {torch.float32: np.float32, torch.float16: np.float16}
+    if dtype in kinds:
+        return fine.astype(kinds[dtype]).astype(np.float64)
+    # bfloat16 by hand: 8 bits of precision, in exact integer arithmetic.
+    fraction, exponent = np.frexp(fine)
+    return np.ldexp(np.rint(np.ldexp(fraction, 8)), exponent - 8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["uint8", "int16", "uint16"])
+@pytest.mark.parametrize("window", [None, (40.0, 400.0), (-600.3, 1500.7), (0.5, 1 / 3)])
+def test_all_values_are_the_float64_result_rounded_once(
+    kind: str, dtype: torch.dtype, window: tuple[float, float] | None
+) -> None:
+    bounds = np.iinfo(kind)
+    x = np.arange(bounds.min, bounds.max + 1).astype(kind).reshape(1, 16, -1)
+    fine = x.astype(np.float64)
+    if window:
+        fine = np.clip((fine - (window[0] - window[1] / 2)) / window[1], 0, 1)
+    fine = (fine - 0.3) / 11.7
+    found = Normalize(window, mean=0.3, std=11.7, dtype=dtype)(torch.from_numpy(x))[:, 0]
     assert found.dtype == dtype
+    np.testing.assert_array_equal(found.double().numpy(), nearest(fine, dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_ties_that_float32_would_make(dtype: torch.dtype) -> None:
+    # Just above the middle of two neighbours, by less than float32 can tell.
     step = torch.finfo(dtype).eps
-    assert (found.double() - expected.double()).abs().max() <= 4 * step
+    x = torch.tensor([[[1]]], dtype=torch.uint8)
+    found = Normalize(mean=-(step / 2 + 2.0**-40), dtype=dtype)(x)
+    assert found.item() == 1 + step
+
+
+def test_channels_have_their_own_mean() -> None:
+    x = RNG.integers(0, 256, (2, 5, 7, 3)).astype(np.uint8)
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    found = Normalize((127.5, 255), mean=mean, std=std)(torch.from_numpy(x))
+    expected = np.moveaxis((x / 255 - mean) / std, -1, 1).astype(np.float32)
+    np.testing.assert_array_equal(found.numpy(), expected)
+    grey = Normalize((127.5, 255), mean=mean, std=std)(torch.from_numpy(x[..., 0]))
+    np.testing.assert_array_equal(
+        grey.numpy(), np.moveaxis((x[..., :1] / 255 - mean) / std, -1, 1).astype(np.float32)
+    )
+
+
+def test_a_compiled_graph_gives_the_same() -> None:
+    from trainer_adapter import RandomFlip, RandomResizedCrop
+
+    normalize = Normalize([(40, 400), (-600, 1500)], mean=[0.4, 0.5], std=[0.2, 0.3])
+    crop, flip = RandomResizedCrop(16, seed=1), RandomFlip(0.5, seed=1)
+
+    def step(x: torch.Tensor, index: torch.Tensor, epoch: int) -> torch.Tensor:
+        return torch.as_tensor(flip(crop(normalize(x), index, epoch), index, epoch))
+
+    compiled = torch.compile(step, fullgraph=True)
+    for epoch in range(3):
+        x = torch.from_numpy(RNG.integers(-1000, 3000, (4, 32, 32)).astype(np.int16))
+        index = torch.arange(4) + 10 * epoch
+        found = compiled(x, index, epoch)
+        torch.testing.assert_close(found, step(x, index, epoch), rtol=0, atol=1e-5)
+    exact = torch.compile(normalize, fullgraph=True)(x)
+    assert torch.equal(exact, normalize(x))
 
 
 def test_large_whole_numbers_do_not_lose_bits() -> None:
@@ -63,7 +119,7 @@ def test_large_whole_numbers_do_not_lose_bits() -> None:
 def test_half_keeps_its_constants() -> None:
     module = torch.nn.Sequential(Normalize((-600.3, 1500.7))).half()
     x = torch.tensor([[[-600]]], dtype=torch.int16)
-    assert module(x).item() == pytest.approx((-600 + 600.3 + 750.35) / 1500.7, abs=1e-6)
+    assert module(x).item() == np.float32((-600 + 600.3 + 750.35) / 1500.7)
 
 
 def test_from_cache_is_the_mean_of_all_pixels(ct_series_cache: Path) -> None:
@@ -84,6 +140,8 @@ def test_from_cache_refuses_several_units(examples_cache: Path) -> None:
     [
         ({"window": (40, 0)}, "width above 0"),
         ({"std": 0}, "above 0"),
+        ({"mean": [0.1, 0.2], "std": [1, 1, 1]}, "as many as there are channels"),
+        ({"window": [(1, 2), (3, 4)], "mean": [1, 2, 3]}, "as many as there are channels"),
         ({"invert": True}, "give a window"),
     ],
 )
@@ -97,3 +155,5 @@ def test_windows_are_for_grey() -> None:
         Normalize([(1, 2), (3, 4)])(torch.zeros(1, 2, 2, 3))
     with pytest.raises(ValueError, match="shape"):
         Normalize()(torch.zeros(2, 2))
+    with pytest.raises(ValueError, match="2 means or stds for images of 3 channels"):
+        Normalize(mean=[1, 2])(torch.zeros(1, 2, 2, 3, dtype=torch.uint8))

@@ -1,0 +1,124 @@
+"""Random crops and flips of whole batches on their device; functions of (seed, epoch, sample)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
+
+
+_ODD, _FIRST, _SECOND = map(_signed, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+
+
+def _shifted(z: torch.Tensor, bits: int) -> torch.Tensor:
+    return (z >> bits) & ((1 << (64 - bits)) - 1)  # torch has no unsigned 64 bits: shift in zeros
+
+
+def _mix(values: torch.Tensor) -> torch.Tensor:
+    """splitmix64, as in order.py, but in torch: on the device, and within a compiled graph."""
+    z = values + _ODD
+    z = (z ^ _shifted(z, 30)) * _FIRST
+    z = (z ^ _shifted(z, 27)) * _SECOND
+    return z ^ _shifted(z, 31)
+
+
+def uniform(index: torch.Tensor, seed: int, epoch: int, stream: int) -> torch.Tensor:
+    """(b,) float32 in [0, 1), 24 random bits each: the same for the same sample, epoch and seed."""
+    key = torch.zeros((), dtype=torch.int64, device=index.device)
+    for number in (seed, epoch, stream):
+        key = _mix(key ^ number)
+    bits = _shifted(_mix(_mix(index.to(torch.int64)) ^ key), 40)
+    return bits.to(torch.float32) * 2.0**-24
+
+
+def _images(x: torch.Tensor, index: torch.Tensor) -> None:
+    if x.ndim != 4 or not x.is_floating_point() or index.shape != x.shape[:1]:
+        raise ValueError(
+            f"images {tuple(x.shape)} {x.dtype} with indices {tuple(index.shape)}; legal: "
+            "(b, C, H, W) floats, as Normalize makes them, with (b,) indices"
+        )
+
+
+class RandomResizedCrop(nn.Module):
+    """A random part of each image, resampled to `size`; (b, C, H, W) to (b, C, h, w).
+
+    The part has a share of the area within `scale` and a proportion within `ratio`, both as in
+    Inception (Szegedy et al., Going deeper with convolutions, 2015); a side that would exceed the
+    image is as long as the image. Antialiased bilinear, as Pillow's and torchvision's, by two
+    matrix products for the whole batch.
+    """
+
+    def __init__(
+        self,
+        size: int | tuple[int, int],
+        *,
+        scale: tuple[float, float] = (0.2, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        seed: int = 0,
+    ) -> None:
+        """Raises ValueError for a size, scale or ratio that is not legal."""
+        super().__init__()
+        self.size = (size, size) if isinstance(size, int) else size
+        if min(self.size) < 1:
+            raise ValueError(f"size {size}; legal: from 1 x 1")
+        if not (0 < scale[0] <= scale[1] <= 1 and 0 < ratio[0] <= ratio[1]):
+            raise ValueError(
+                f"scale {scale}, ratio {ratio}; legal: 0 < low <= high, and no scale above 1"
+            )
+        self.scale, self.ratio, self.seed = scale, ratio, seed
+
+    def boxes(self, index: torch.Tensor, epoch: int, height: int, width: int) -> torch.Tensor:
+        """(b, 4) float32: top, left, height, width of each part, in pixels."""
+        drawn = [uniform(index, self.seed, epoch, 20 + k) for k in range(4)]
+        area = height * width * (self.scale[0] + drawn[0] * (self.scale[1] - self.scale[0]))
+        low, high = map(math.log, self.ratio)
+        shape = torch.exp(low + drawn[1] * (high - low))
+        h = torch.sqrt(area / shape).clamp(1, height)
+        w = torch.sqrt(area * shape).clamp(1, width)
+        return torch.stack([drawn[2] * (height - h), drawn[3] * (width - w), h, w], -1)
+
+    def forward(self, x: torch.Tensor, index: torch.Tensor, epoch: int) -> torch.Tensor:
+        """Parts of images of the samples `index`, (b,) int64, in an epoch."""
+        _images(x, index)
+        top, left, height, width = self.boxes(index, epoch, x.shape[2], x.shape[3]).unbind(-1)
+        down = _weights(top, height, self.size[0], x.shape[2]).to(x.dtype)
+        across = _weights(left, width, self.size[1], x.shape[3]).to(x.dtype)
+        return down[:, None] @ x @ across[:, None].mT
+
+
+def _weights(start: torch.Tensor, length: torch.Tensor, out: int, size: int) -> torch.Tensor:
+    """(b, out, size) share of each pixel in each resampled one: a triangle, wider to shrink."""
+    step = (length / out)[:, None, None]
+    places = torch.arange(out, device=start.device)[:, None] + 0.5
+    centres = start[:, None, None] + places * step
+    pixels = torch.arange(size, device=start.device) + 0.5
+    weights = (1 - (pixels - centres).abs() / step.clamp(min=1)).clamp(min=0)
+    return weights / weights.sum(-1, keepdim=True)
+
+
+class RandomFlip(nn.Module):
+    """Images turned left to right, or upside down, each with its probability; any (b, C, H, W).
+
+    Laterality is lost by a horizontal flip: left out where the side matters.
+    """
+
+    def __init__(self, horizontal: float = 0.5, vertical: float = 0.0, *, seed: int = 0) -> None:
+        """Raises ValueError for a probability outside of 0 to 1."""
+        super().__init__()
+        if not (0 <= horizontal <= 1 and 0 <= vertical <= 1):
+            raise ValueError(f"probabilities {horizontal}, {vertical}; legal: from 0 to 1")
+        self.horizontal, self.vertical, self.seed = horizontal, vertical, seed
+
+    def forward(self, x: torch.Tensor, index: torch.Tensor, epoch: int) -> torch.Tensor:
+        """Images of the samples `index`, (b,) int64, in an epoch."""
+        _images(x, index)
+        for probability, axis, stream in ((self.horizontal, -1, 30), (self.vertical, -2, 31)):
+            if probability:
+                turned = uniform(index, self.seed, epoch, stream) < probability
+                x = torch.where(turned[:, None, None, None], x.flip(axis), x)
+        return x
