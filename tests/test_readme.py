@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from caches import run_cli
-from dicom_files import pattern, uid, write_dicom
+from dicom_files import CT_IMAGE, pattern, uid, write_dicom
 
 from dicom2cache import Recipe
 from dicom2cache.recipe import EXCLUDABLE
@@ -34,7 +34,12 @@ def scans(tmp_path: Path) -> Path:
             write_dicom(
                 tmp_path / name / f"IM{k}",  # no suffix: files are known by their content
                 pattern(f"{name}{k}", (64, 64)),
+                SOPClassUID=CT_IMAGE,
                 Modality="CT",
+                BitsStored=12,
+                HighBit=11,
+                RescaleSlope=1,
+                RescaleIntercept=-1024,
                 SOPInstanceUID=uid(f"{name}{k}"),
                 BodyPartExamined="CHEST",
                 ImageType=["ORIGINAL", "PRIMARY"],
@@ -74,6 +79,19 @@ DOCS = {
 def test_command_of_the_docs(scans: Path, line: str) -> None:
     done = run_cli(*shlex.split(DOCS[line])[1:], cwd=scans)
     assert done.returncode == 0, done.stderr
+
+
+DOCS_PYTHON = {
+    f"{page.name}, {k}": code
+    for page in sorted((HERE / "docs").glob("*.md"))
+    if page.name != "lightlytrain.md"  # tests/lightly runs it, in an environment that has it
+    for k, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+}
+
+
+@pytest.mark.parametrize("code", DOCS_PYTHON)
+def test_python_of_the_docs(scans: Path, code: str) -> None:
+    test_python(scans, DOCS_PYTHON[code])
 
 
 @pytest.mark.parametrize("code", BLOCKS["python"])
