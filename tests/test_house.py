@@ -40,7 +40,10 @@ FLOORS = {
     "trainer_adapter": [
         {"errors"},
         {"format", "normalize", "sampler", "pool", "order", "transfer", "columns"},
-        {"shards", "crop", "batches"},
+        {"unpack", "crop", "batches"},
+        {"shards"},
+        {"mapped"},
+        {"pread"},
         {"reading"},
         {"core"},
         {"cache"},
