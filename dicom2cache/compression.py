@@ -6,6 +6,7 @@ Levels, blocks and shuffles follow from measurements (docs/compression.md).
 from __future__ import annotations
 
 import math
+import struct
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ LARGEST = 2**31 - 1 - 16
 _LEVEL = {"lz4": 5, "zstd": 2}  # of Blosc: its 2 is level 3 of zstd
 _BLOCK = 1 << 19  # fixed, so that it does not hang on the version of Blosc
 _SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")  # as Blosc numbers them
-_HEADER = 16
+_HEADER = struct.Struct("<BBBBIII")  # version, of the codec, flags, typesize, nbytes, block, cbytes
 _FORMATS = {"lz4": 1, "zstd": 4}
 """in the upper 3 bits of Blosc's flags"""
 
@@ -34,9 +35,10 @@ def codec_of(wanted: str, slot_bytes: int) -> str:
 def _shuffle(spec: ArraySpec) -> int:
     if spec.dtype == "uint8":  # bits of bytes: larger, and half as fast to read
         return 0
-    # Blosc shuffles bits by eights of values, and else leaves the last block, or all, as it is.
-    bits = not spec.dtype.startswith("float") and math.prod(spec.slot) % 8 == 0
-    return 2 if bits else 1
+    if spec.dtype.startswith("float"):
+        return 1
+    # Blosc shuffles the bits of eights of values; a block with a rest is left as it is.
+    return 2 if math.prod(spec.slot) % 8 == 0 or spec.slot_bytes >= 8 * _BLOCK else 1
 
 
 def zarr_codecs(spec: ArraySpec) -> list[dict[str, Any]]:
@@ -69,9 +71,10 @@ def unpack(chunk: bytes, spec: ArraySpec) -> NDArray[Any]:
             raise ValueError(f"{len(chunk)} bytes, {slot.nbytes} expected")
         return np.frombuffer(chunk, spec.dtype).reshape(spec.slot)
     # Blosc takes its header at its word, and so it is checked first.
-    said = np.frombuffer(chunk[4:_HEADER], "<u4").tolist()
-    kind = (chunk[2] >> 5, chunk[3]) if len(chunk) >= _HEADER else None
-    if kind != (_FORMATS[spec.codec], slot.itemsize) or said[::2] != [slot.nbytes, len(chunk)]:
+    said = _HEADER.unpack_from(chunk) if len(chunk) >= _HEADER.size else None
+    if said is None or (said[0], said[2] >> 5, said[3], said[4], said[6]) != (
+        2, _FORMATS[spec.codec], slot.itemsize, slot.nbytes, len(chunk),
+    ):  # fmt: skip
         raise ValueError(f"not a chunk of {slot.nbytes} bytes by {spec.codec}")
     try:
         _blosc().decompress(chunk, slot)
