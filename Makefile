@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo check test test-oracles test-lightly bench-plan bench-read-stock bench-memory clean
+.PHONY: help demo check test test-oracles test-lightly bench-plan bench-read-stock bench-memory bench-codecs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -56,6 +56,9 @@ bench-read-stock: $(READY)  ## FrameDataset and gather against one .npy map and 
 
 bench-memory: $(READY)  ## peak memory of a converting worker
 	$(BIN)/python -m benchmarks.worker_memory
+
+bench-codecs: $(READY)  ## codecs for caches: size, and speed of writing and reading
+	$(BIN)/python -m benchmarks.codecs_of_caches
 
 clean:  ## remove what the targets made, the virtual environment too
 	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

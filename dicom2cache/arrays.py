@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom2cache.columns import combine
+from dicom2cache.compression import codec_of
 from dicom2cache.records import ArraySpec
 
 FRAMES_PER_SHARD_MAX = 4096  # bounds the index of a shard (16 bytes for each) for tiny frames
@@ -126,7 +127,11 @@ def array_name(dtype: str, slot: tuple[int, ...]) -> str:
     return f"{dtype}_{'x'.join(map(str, slot))}"
 
 
-def array_spec(dtype: str, slot: tuple[int, ...], slots: int, shard_bytes: int) -> ArraySpec:
+def array_spec(
+    dtype: str, slot: tuple[int, ...], slots: int, shard_bytes: int, codec: str = "none"
+) -> ArraySpec:
     """The array of `slots` frames; a frame larger than a shard has a shard of its own."""
-    per_shard = min(FRAMES_PER_SHARD_MAX, max(1, shard_bytes // _bytes(dtype, slot)))
-    return ArraySpec(array_name(dtype, slot), dtype, slot, slots, per_shard)
+    size = _bytes(dtype, slot)
+    per_shard = min(FRAMES_PER_SHARD_MAX, max(1, shard_bytes // size))
+    name = array_name(dtype, slot)
+    return ArraySpec(name, dtype, slot, slots, per_shard, codec_of(codec, size))

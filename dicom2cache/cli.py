@@ -20,6 +20,7 @@ from dicom2cache.errors import Dicom2cacheError
 from dicom2cache.flags import (
     Backend,
     CachePath,
+    Codec,
     Colour,
     Dtype,
     Exclude,
@@ -104,6 +105,7 @@ def build(
     exclude: Exclude = None,
     shard_mib: ShardMib = None,
     max_arrays: MaxArrays = None,
+    codec: Codec = None,
     jobs: Jobs = None,
     backend: Backend = "loky",
     on_error: OnError = "skip",
@@ -117,7 +119,7 @@ def build(
         recipe, intensity=intensity, window=window, percentiles=_pair(percentiles, float),
         dtype=dtype, colour=colour, monochrome1=monochrome1, size=_pair(size, int), fit=fit,
         pad=pad, spacing=spacing, where=where, exclude=exclude, shard_mib=shard_mib,
-        max_arrays=max_arrays,
+        max_arrays=max_arrays, codec=codec,
     )  # fmt: skip
     counts = pipeline.build(
         sources, cache, made, jobs=jobs, backend=backend, on_error=on_error,
@@ -145,6 +147,7 @@ def plan(
     exclude: Exclude = None,
     shard_mib: ShardMib = None,
     max_arrays: MaxArrays = None,
+    codec: Codec = None,
     jobs: Jobs = None,
     backend: Backend = "loky",
     overwrite: Overwrite = False,
@@ -157,7 +160,7 @@ def plan(
         recipe, intensity=intensity, window=window, percentiles=_pair(percentiles, float),
         dtype=dtype, colour=colour, monochrome1=monochrome1, size=_pair(size, int), fit=fit,
         pad=pad, spacing=spacing, where=where, exclude=exclude, shard_mib=shard_mib,
-        max_arrays=max_arrays,
+        max_arrays=max_arrays, codec=codec,
     )  # fmt: skip
     job = pipeline.plan(
         sources, cache, made, jobs=jobs, backend=backend, overwrite=overwrite,

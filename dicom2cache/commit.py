@@ -7,6 +7,7 @@ import os
 import secrets
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,13 @@ def commit(job: Job) -> dict[str, Any]:
     scratch = ledger.scratch(job.cache)
     totals = [Totals() for _ in job.plan.arrays]
     shards: list[dict[str, Any]] = []
+    found: list[str | None] = [None] * len(totals)
     failures: list[pa.Table] = [job.plan.rejects]
     stored_of_file = np.zeros(job.plan.files.num_rows, np.int64)
     files = prepared(job.plan.files, job.recipe)
     entries = {}
     with _ParquetFile(job.cache / "frames" / "0.parquet", FRAMES_TABLE, scratch) as out:
-        for rows, results in _batches(job, shards):
+        for rows, results in _batches(job, shards, found):
             ok = results["reason"].is_null()
             kept = rows.filter(ok)
             table = frame_rows(files, kept, results.filter(ok))
@@ -71,7 +73,8 @@ def commit(job: Job) -> dict[str, Any]:
             out.write(table)
         entries[name] = [out.entry(job.cache)]
     arrays, metadata = [], {}
-    for spec, total in zip(job.plan.arrays, totals, strict=True):
+    for plan_spec, codec, total in zip(job.plan.arrays, found, totals, strict=True):
+        spec = replace(plan_spec, codec=codec or "none")
         data = metadata[spec.name] = array_metadata(spec)
         write_durably(job.cache / spec.name / ROOT, data, scratch)
         arrays.append(
@@ -82,7 +85,7 @@ def commit(job: Job) -> dict[str, Any]:
                 "slots": spec.slots,
                 "frames": total.frames,
                 "frames_per_shard": spec.frames_per_shard,
-                "codec": job.recipe.codec,
+                "codec": spec.codec,
                 "statistics": total.summary(),
                 "metadata": _entry(f"{spec.name}/{ROOT}", data),
             }
@@ -103,8 +106,13 @@ def commit(job: Job) -> dict[str, Any]:
     return attributes
 
 
-def _batches(job: Job, shards: list[dict[str, Any]]) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """(rows of the plan, what became of them), about a row group at a time; rows of shards/ too."""
+def _batches(
+    job: Job, shards: list[dict[str, Any]], codecs: list[str | None]
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """(rows of the plan, what became of them), about a row group at a time.
+
+    Adds rows of shards/ to `shards`, and sets the codec of each array in `codecs`.
+    """
     start = stop = 0
     waiting: list[pa.Table] = []
     for task in job.tasks:
@@ -115,6 +123,13 @@ def _batches(job: Job, shards: list[dict[str, Any]]) -> Iterator[tuple[pa.Table,
                 f"{job.cache}: shard {task.shard} of {spec.name} is not converted; run "
                 f"`dicom2cache convert {job.cache}` first"
             )
+        if codecs[task.array] not in (None, receipt.codec):  # nodes with other versions of Blosc
+            spec = job.plan.arrays[task.array]
+            raise Unfinished(
+                f"{job.cache}: shards of {spec.name} are compressed by {codecs[task.array]} and by "
+                f"{receipt.codec}; build again with --overwrite and one codec"
+            )
+        codecs[task.array] = receipt.codec
         shards.append(_shard_row(task, receipt))
         waiting.append(receipt.results.replace_schema_metadata(None))
         stop = task.stop

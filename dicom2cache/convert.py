@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dicom2cache import ledger, survey
+from dicom2cache import ledger, survey, trial
 from dicom2cache.decode import OpenSources, Source, Stored
 from dicom2cache.errors import Dicom2cacheError, is_environment
 from dicom2cache.intensity import statistics
@@ -78,7 +78,7 @@ def _first_failure(job: Job, task: ShardTask, results: pa.Table) -> str:
 
 def write_shard(job: Job, task: ShardTask, read: Read) -> None:
     """Decode the task's frames into an attempt and publish it."""
-    spec = job.plan.arrays[task.array]
+    spec = trial.settled(job, task.array, read)
     rows = job.plan.frames.slice(task.start, task.stop - task.start).select(FRAME_COLUMNS)
     rows = rows.to_pylist()
     treatments = job.recipe.treatments
@@ -109,7 +109,7 @@ def write_shard(job: Job, task: ShardTask, read: Read) -> None:
             sources.close()
         size, checksum = writer.finish()
     table = pa.Table.from_pylist(results, RESULTS)
-    ledger.publish(job, task, attempt, size, checksum, table)
+    ledger.publish(job, task, attempt, size, checksum, spec.codec, table)
 
 
 def _reason(error: Exception) -> str:

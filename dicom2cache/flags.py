@@ -54,6 +54,9 @@ Exclude = Annotated[
 ]
 ShardMib = Annotated[int | None, typer.Option(help="Frame bytes in a shard, MiB (128).")]
 MaxArrays = Annotated[int | None, typer.Option(help="Most Zarr arrays (256).")]
+Codec = Annotated[
+    str | None, typer.Option(help="none (the default), lz4, zstd or auto: compress frames.")
+]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", "-j", min=1, help="Processes (all processors).")
 ]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from dicom2cache.compression import zarr_codecs
 from dicom2cache.records import VECTOR3, VECTOR6, WINDOW, ArraySpec
 
 FORMAT_VERSION = 1
@@ -138,7 +139,7 @@ def array_metadata(spec: ArraySpec) -> bytes:
                     "name": "sharding_indexed",
                     "configuration": {
                         "chunk_shape": [1, *spec.slot],
-                        "codecs": [inner],
+                        "codecs": [inner, *zarr_codecs(spec)],
                         "index_codecs": [little, {"name": "crc32c"}],
                         "index_location": "end",
                     },

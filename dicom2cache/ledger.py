@@ -155,6 +155,11 @@ def survey_path(cache: Path, stack: int) -> Path:
     return _build(cache) / "surveys" / f"{stack}.json"
 
 
+def trial_path(cache: Path, array: int) -> Path:
+    """Where the codec that a trial chose for an array is kept until commit."""
+    return _build(cache) / "surveys" / f"codec.{array}.json"
+
+
 def attempt_path(cache: Path, task: ShardTask) -> Path:
     """A new name for an attempt at the task's shard."""
     return scratch(cache) / f"{task.name}.{secrets.token_hex(8)}"
@@ -173,11 +178,20 @@ def claimed(cache: Path, task: ShardTask) -> bool:
 
 
 def publish(
-    job: Job, task: ShardTask, attempt: Path, size: int, index_crc32c: int, results: pa.Table
+    job: Job,
+    task: ShardTask,
+    attempt: Path,
+    size: int,
+    index_crc32c: int,
+    codec: str,
+    results: pa.Table,
 ) -> None:
     """Publish a durable attempt; if another one was first, drop it: its bytes are the same."""
     target = receipt_path(job.cache, task)
-    about = {"attempt": attempt.name, "bytes": str(size), "index_crc32c": str(index_crc32c)}
+    about = {
+        "attempt": attempt.name, "bytes": str(size), "index_crc32c": str(index_crc32c),
+        "codec": codec,
+    }  # fmt: skip
     sink = pa.BufferOutputStream()
     table = results.replace_schema_metadata(about)
     with pa.ipc.new_file(sink, table.schema) as writer:
@@ -206,6 +220,8 @@ class Receipt:
     bytes: int
     """size of the shard file"""
     index_crc32c: int
+    codec: str
+    """what compressed it"""
     results: pa.Table
     """RESULTS"""
 
@@ -234,7 +250,7 @@ def settle(job: Job, task: ShardTask) -> Receipt | None:
                 path.unlink(missing_ok=True)  # neither: somebody removed it; do the task again
                 return None
         sync_folder(shard.parent)
-    return Receipt(int(about["bytes"]), int(about["index_crc32c"]), results)
+    return Receipt(int(about["bytes"]), int(about["index_crc32c"]), about["codec"], results)
 
 
 def is_done(job: Job, task: ShardTask) -> bool:

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def plan(
     roots, candidates, unlisted = scan(sources, target)
     if not candidates:
         raise SourceError(f"{', '.join(map(str, sources))}: no files here")
-    facts = _facts(key)
+    facts = _facts(key, recipe)
     identity = _identity(roots, candidates, unlisted, recipe, facts)
     known = ledger.planned_identity(target)
     if known is not None and not overwrite:
@@ -202,7 +203,7 @@ def counts(cache: str | os.PathLike[str]) -> dict[str, int]:
     return dict(attributes(cache)["counts"])
 
 
-def _facts(key: bytes) -> dict[str, Any]:
+def _facts(key: bytes, recipe: Recipe) -> dict[str, Any]:
     import numpy
     import pydicom
 
@@ -212,6 +213,7 @@ def _facts(key: bytes) -> dict[str, Any]:
             "numpy": numpy.__version__,
             "pyarrow": pa.__version__,
             "pydicom": pydicom.__version__,
+            **({} if recipe.codec == "none" else {"numcodecs": version("numcodecs")}),
         },
         "codecs": codecs.versions(),
         "patient_key": hashlib.sha256(b"dicom2cache patient key" + key).hexdigest()[:16],

@@ -153,7 +153,10 @@ def _arrays(
         total[d, slots[d, s]] += n
         own_bytes += n * np.dtype(d).itemsize * math.prod(s)
     specs = sorted(
-        (arrays.array_spec(d, slot, n, recipe.shard_bytes) for (d, slot), n in total.items()),
+        (
+            arrays.array_spec(d, slot, n, recipe.shard_bytes, recipe.codec)
+            for (d, slot), n in total.items()
+        ),
         key=lambda spec: spec.name,
     )
     number = {(spec.dtype, spec.slot): k for k, spec in enumerate(specs)}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dicom2cache.compression import CODECS
 from dicom2cache.errors import RecipeError
 from dicom2cache.window import window_text
 
@@ -154,12 +155,13 @@ class Recipe(Treatment):
     max_arrays: int = 256
     """Most Zarr arrays; rare sizes share larger slots to stay under it."""
     codec: str = "none"
-    """Compression of the frames in the cache."""
+    """Compression of the frames in the cache: `none`, `lz4`, `zstd`; `auto`: for each array, by
+    what a sample of its frames comes to."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.codec != "none":
-            raise RecipeError(f"recipe: codec = {self.codec!r}; legal: none")
+        if self.codec not in CODECS:
+            raise RecipeError(f"recipe: codec = {self.codec!r}; legal: {', '.join(CODECS)}")
         if not isinstance(self.exclude, list | tuple | set | frozenset):
             raise RecipeError(f"recipe: exclude = {self.exclude!r} must be a list")
         for kind in self.exclude:

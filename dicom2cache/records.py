@@ -222,6 +222,8 @@ class ArraySpec:
     slots: int
     """length of the first axis"""
     frames_per_shard: int
+    codec: str = "none"
+    """`none`, `lz4` or `zstd`; in a plan `auto` too"""
 
     @property
     def slot_bytes(self) -> int:

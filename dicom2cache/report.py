@@ -38,10 +38,14 @@ def print_plan(job: Job) -> None:
     print(
         f"{plan.frames.num_rows} frames of {plan.files.num_rows} files, {size(total)} in "
         f"{sum(s.shards for s in specs)} shards, {size(plan.wasted_bytes)} ({share:.1%}) of it "
-        "empty corners of shared slots"
+        f"empty corners of shared slots{_before(job.recipe.codec)}"
     )
-    _print_arrays([(s.name, s.slots, s.slots * s.slot_bytes, s.shards, None) for s in specs])
+    _print_arrays([(s.name, s.slots, s.slots * s.slot_bytes, s.shards, "", None) for s in specs])
     _print_rejects(plan.rejects)
+
+
+def _before(codec: str) -> str:
+    return "" if codec == "none" else f"; bytes are before compression ({codec})"
 
 
 def print_cache(cache: Path, about: dict[str, Any]) -> None:
@@ -56,23 +60,23 @@ def print_cache(cache: Path, about: dict[str, Any]) -> None:
         f"{cache}: {counts['frames_stored']} frames of {counts['files_stored']} files, "
         f"{size(total)} in {shards.num_rows} shards"
     )
-    _print_arrays(
-        [
-            (a["name"], a["frames"], sum(by_array[k]), len(by_array[k]), a["statistics"])
-            for k, a in enumerate(about["arrays"])
-        ]
-    )
+    rows = []
+    for k, a in enumerate(about["arrays"]):
+        codec = "" if a["codec"] == "none" else f", {a['codec']}"
+        shown = (sum(by_array[k]), len(by_array[k]), codec, a["statistics"])
+        rows.append((a["name"], a["frames"], *shown))
+    _print_arrays(rows)
     _print_rejects(pq.read_table(cache / "failures" / "0.parquet"))
 
 
-def _print_arrays(rows: list[tuple[str, int, int, int, dict[str, Any] | None]]) -> None:
+def _print_arrays(rows: list[tuple[str, int, int, int, str, dict[str, Any] | None]]) -> None:
     width = max((len(r[0]) for r in rows), default=0)
-    for name, frames, count, shards, found in rows[:_SHOWN]:
+    for name, frames, count, shards, codec, found in rows[:_SHOWN]:
         values = ""
         if found and found["count"]:
             values = f"  values {found['min']:g} to {found['max']:g}, mean {found['mean']:.4g}"
-        many = "shard" if shards == 1 else "shards"
-        print(f"  {name:<{width}}  {frames:>8} frames  {size(count):>10}  {shards} {many}{values}")
+        many = f"{shards} {'shard' if shards == 1 else 'shards'}{codec}"
+        print(f"  {name:<{width}}  {frames:>8} frames  {size(count):>10}  {many}{values}")
     if len(rows) > _SHOWN:
         print(f"  and {len(rows) - _SHOWN} more arrays")
 

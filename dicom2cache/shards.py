@@ -1,4 +1,4 @@
-"""Write one shard: slot after slot, then the index; durable before it is named."""
+"""One shard: written slot after slot, then the index, durable before it is named; and read back."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import os
 import secrets
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom2cache.compression import pack, unpack
 from dicom2cache.layout import MISSING
 from dicom2cache.records import ArraySpec
 
@@ -59,7 +60,7 @@ class ShardWriter:
         self.path, self.spec = path, spec
         self._index = np.full((spec.frames_per_shard, 2), MISSING, "<u8")
         self._slot = np.zeros(spec.slot, spec.dtype)
-        self._at = 0
+        self._at = self._end = 0
         self._file = open(path, "xb", buffering=0)  # noqa: SIM115, closed by __exit__
         self._finished = False
 
@@ -81,18 +82,23 @@ class ShardWriter:
             self._slot[...] = 0
             self._slot[tuple(map(slice, pixels.shape))] = pixels
             slot = self._slot
-        self._write(slot.data.cast("B"))
-        size = self.spec.slot_bytes
-        self._index[self._at] = self._at * size, size
+        plain = self.spec.codec == "none"
+        chunk = slot.data.cast("B") if plain else memoryview(pack(slot, self.spec))
+        self._write(chunk)
+        self._index[self._at] = self._end, len(chunk)
         self._at += 1
+        self._end += len(chunk)
         return crc32c(slot)
 
     def missing(self) -> None:
-        """Reserve the next slot for a frame that failed: zeros, and "missing" in the index.
+        """Leave the next slot to a frame that failed: "missing" in the index.
 
-        A hole in the file reads as zeros, and costs nothing where a header lies about its size.
+        Uncompressed it keeps its place. A hole in the file reads as zeros, and costs nothing where
+        a header lies about its size.
         """
-        self._file.seek(self.spec.slot_bytes, os.SEEK_CUR)
+        if self.spec.codec == "none":
+            self._file.seek(self.spec.slot_bytes, os.SEEK_CUR)
+            self._end += self.spec.slot_bytes
         self._at += 1
 
     def finish(self) -> tuple[int, int]:
@@ -102,8 +108,30 @@ class ShardWriter:
         self._write(memoryview(index + checksum.to_bytes(4, "little")))
         os.fsync(self._file.fileno())
         self._finished = True
-        return self._at * self.spec.slot_bytes + len(index) + 4, checksum
+        return self._end + len(index) + 4, checksum
 
     def _write(self, data: memoryview) -> None:
         while data:  # one write takes at most 2 GiB
             data = data[self._file.write(data) :]
+
+
+def read_index(file: BinaryIO, spec: ArraySpec) -> tuple[NDArray[np.uint64], int, bool]:
+    """(entries (n, 2): offset and length, bytes before them, whether their CRC-32C matches).
+
+    Raises ValueError if the file is shorter than its index.
+    """
+    size = 16 * spec.frames_per_shard + 4
+    start = file.seek(0, os.SEEK_END) - size
+    if start < 0:
+        raise ValueError(f"{start + size} bytes, too few for an index")
+    file.seek(start)
+    tail = file.read()
+    raw, stated = tail[:-4], int.from_bytes(tail[-4:], "little")
+    return np.frombuffer(raw, "<u8").reshape(-1, 2), start, crc32c(raw) == stated
+
+
+def read_slot(file: BinaryIO, spec: ArraySpec, entry: NDArray[np.uint64]) -> NDArray[Any]:
+    """The slot that an entry of the index names. Raises ValueError if its chunk is none."""
+    offset, length = entry.tolist()
+    file.seek(offset)
+    return unpack(file.read(length), spec)

@@ -21,7 +21,7 @@ from dicom2cache.plan import make_plan
 from dicom2cache.recipe import Recipe
 from dicom2cache.records import FILES, REJECTS, ArraySpec, Candidate
 from dicom2cache.selection import with_rules
-from dicom2cache.shards import crc32c
+from dicom2cache.shards import crc32c, read_index, read_slot
 from dicom2cache.values import FRAME_COLUMNS, to_values
 
 _REMEDY = "copy the cache again from a good copy, or build it again"
@@ -61,7 +61,7 @@ def verify(cache: Path, attributes: dict[str, Any], quick: bool = False) -> Iter
 
 
 def _spec(about: dict[str, Any]) -> ArraySpec:
-    keys = ("name", "dtype", "slots", "frames_per_shard")
+    keys = ("name", "dtype", "slots", "frames_per_shard", "codec")
     return ArraySpec(slot=tuple(about["slot"]), **{k: about[k] for k in keys})
 
 
@@ -88,28 +88,39 @@ def _check_shard(
             yield f"{path}: {size} bytes, {shard['bytes']} expected; {_REMEDY}"
             return
         with open(path, "rb") as file:
-            data_bytes = shard["slots"] * spec.slot_bytes
-            file.seek(data_bytes)
-            raw, tail = file.read(16 * spec.frames_per_shard), file.read()
-            stated = int.from_bytes(tail, "little")
-            if crc32c(raw) != stated or stated != shard["index_crc32c"]:
+            index, data_bytes, whole = read_index(file, spec)
+            if not whole or crc32c(index.tobytes()) != shard["index_crc32c"]:
                 yield f"{path}: the CRC-32C of its index does not match; {_REMEDY}"
                 return
-            index = np.frombuffer(raw, "<u8").reshape(-1, 2)
-            expected = np.full_like(index, MISSING)
-            expected[slots, 0] = slots * spec.slot_bytes
-            expected[slots, 1] = spec.slot_bytes
-            if not (index == expected).all():
+            if not _is_index(index, data_bytes, spec, shard["slots"], slots):
                 yield f"{path}: its index does not match frames/; {_REMEDY}"
                 return
             if quick:
                 return
             for slot, check in zip(slots, checks, strict=True):
-                file.seek(int(slot) * spec.slot_bytes)
-                if crc32c(file.read(spec.slot_bytes)) != check:
-                    yield f"{path}: slot {slot} is damaged (CRC-32C); {_REMEDY}"
+                try:
+                    if crc32c(read_slot(file, spec, index[slot])) != check:
+                        yield f"{path}: slot {slot} is damaged (CRC-32C); {_REMEDY}"
+                except ValueError as e:
+                    yield f"{path}: slot {slot} is damaged ({e}); {_REMEDY}"
+    except ValueError as e:
+        yield f"{path}: {e}; {_REMEDY}"
     except OSError as e:
         yield f"{path}: {e.strerror}; {_REMEDY}"
+
+
+def _is_index(index: Any, data_bytes: int, spec: ArraySpec, count: int, slots: Any) -> bool:
+    """Whether the index has the frames in `slots` of `count` and no other, as FORMAT.md says."""
+    expected = np.full_like(index, MISSING)
+    if spec.codec == "none":
+        expected[slots, 0], expected[slots, 1] = slots * spec.slot_bytes, spec.slot_bytes
+        end = count * spec.slot_bytes
+    else:  # one after another, without gaps
+        lengths = np.minimum(index[slots, 1], 2 * spec.slot_bytes + 32)  # no sum overflows
+        ends = np.cumsum(lengths)
+        expected[slots, 0], expected[slots, 1] = ends - lengths, lengths
+        end = int(ends[-1]) if len(ends) else 0
+    return end == data_bytes and bool((index == expected).all())
 
 
 def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Iterator[str]:
@@ -159,9 +170,8 @@ def _decode_again(
     slot[tuple(map(slice, values.shape))] = values
     shard, place = divmod(row["row"], spec.frames_per_shard)
     with open(cache / shard_path(spec, shard), "rb") as file:
-        file.seek(place * spec.slot_bytes)
-        stored = file.read(spec.slot_bytes)
-    if stored != slot.tobytes() or crc32c(slot) != row["crc32c"]:
+        stored = read_slot(file, spec, read_index(file, spec)[0][place])
+    if stored.tobytes() != slot.tobytes() or crc32c(slot) != row["crc32c"]:
         yield (
             f"{source.path}, frame {row['frame']}: decoded again it differs from what is stored in "
             f"{spec.name}, row {row['row']}; build again with --overwrite"

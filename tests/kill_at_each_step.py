@@ -1,6 +1,6 @@
 """Kill a build before each call that makes something durable, run it again, print what came out.
 
-    python kill_at_each_step.py SOURCE FOLDER FIRST STRIDE
+    python kill_at_each_step.py SOURCE FOLDER FIRST STRIDE CODEC
 
 A process of its own, so that it can fork without threads: a build then costs no imports. Prints a
 line of JSON for each step: [number, name, status of the killed build, of the next one, tree].
@@ -49,7 +49,7 @@ def _die_at(step: int, told: int) -> None:
         setattr(os, name, patched(name, getattr(os, name)))
 
 
-def _in_child(source: Path, cache: Path, step: int | None) -> tuple[str, int]:
+def _in_child(source: Path, cache: Path, codec: str, step: int | None) -> tuple[str, int]:
     """(name of the call it died at, exit status) of a build in a child."""
     heard, told = os.pipe()
     child = os.fork()
@@ -57,7 +57,7 @@ def _in_child(source: Path, cache: Path, step: int | None) -> tuple[str, int]:
         if step is not None:
             _die_at(step, told)
         try:
-            build(source, cache, Recipe(shard_mib=1), jobs=1)
+            build(source, cache, Recipe(shard_mib=1, codec=codec), jobs=1)
         except BaseException as e:
             print(repr(e), file=sys.stderr, flush=True)
             os._exit(2)
@@ -68,18 +68,18 @@ def _in_child(source: Path, cache: Path, step: int | None) -> tuple[str, int]:
     return name, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def main(source: Path, folder: Path, first: int, stride: int) -> None:
+def main(source: Path, folder: Path, first: int, stride: int, codec: str) -> None:
     """Every `stride`-th step from `first` on, until a build comes through."""
     for step in range(first, 1000, stride):
         cache = folder / str(step)
-        name, killed = _in_child(source, cache, step)
+        name, killed = _in_child(source, cache, codec, step)
         if not name:
             break
-        _, status = _in_child(source, cache, None)
+        _, status = _in_child(source, cache, codec, None)
         found = tree(cache) if status == 0 else {}
         print(json.dumps([step, name, killed, status, found]), flush=True)
         shutil.rmtree(cache)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])

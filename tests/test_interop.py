@@ -13,9 +13,10 @@ import pytest
 import tensorstore
 import zarr
 from caches import attributes, built, table
+from conftest import IMAGE_EXAMPLES
 from dicom_files import pattern, real, uid, write_dicom
 from numpy.typing import NDArray
-from pydicom import dcmread
+from pydicom import dcmread, examples
 from pydicom.pixels import apply_modality_lut, pixel_array
 
 from trainer_adapter import open_cache
@@ -58,6 +59,17 @@ def test_examples(examples_cache: Path) -> None:
     assert all_alike(examples_cache) == 51
 
 
+@pytest.mark.parametrize("codec", ["lz4", "zstd", "auto"])
+def test_examples_compressed(examples_cache: Path, tmp_path: Path, codec: str) -> None:
+    paths = [Path(examples.get_path(name)) for name in IMAGE_EXAMPLES]
+    cache = built(*paths, tmp_path / "cache", "--codec", codec)
+    assert all_alike(cache) == 51
+    plain, packed = open_cache(examples_cache), open_cache(cache)
+    assert {a.codec for a in packed.arrays} & {"lz4", "zstd"}
+    for k in range(51):
+        np.testing.assert_array_equal(packed[k], plain[k])
+
+
 def test_examples_are_pydicoms_modality_values(examples_cache: Path) -> None:
     cache = open_cache(examples_cache)
     root = {s["root"]: Path(s["path"]) for s in cache.attributes["sources"]}
@@ -71,8 +83,8 @@ def test_examples_are_pydicoms_modality_values(examples_cache: Path) -> None:
         np.testing.assert_array_equal(cache[k], pixels)
 
 
-@pytest.fixture(scope="module")
-def ragged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["none", "lz4", "zstd"])
+def ragged(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """Seven frames of 256 KiB, four to a shard; the third, a truncated codestream, fails."""
     folder = tmp_path_factory.mktemp("ragged")
     for k in range(7):
@@ -90,7 +102,8 @@ def ragged(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if keyword in data:
             delattr(data, keyword)
     data.save_as(folder / "2.dcm")
-    return built(folder, folder / "cache", "--shard-mib", "1", status=1)
+    codec = ("--codec", request.param)
+    return built(folder, folder / "cache", "--shard-mib", "1", *codec, status=1)
 
 
 def test_a_failed_frame_keeps_its_slot(ragged: Path) -> None:
@@ -108,9 +121,20 @@ def test_a_failed_frame_keeps_its_slot(ragged: Path) -> None:
 
 def test_the_ragged_shard_ends_with_the_array(ragged: Path) -> None:
     first, last = table(ragged, "shards")
-    slot = 512 * 256 * 2
-    assert (first["slots"], first["frames"], first["bytes"]) == (4, 3, 4 * slot + 4 * 16 + 4)
-    assert (last["slots"], last["frames"], last["bytes"]) == (3, 3, 3 * slot + 4 * 16 + 4)
+    assert (first["slots"], first["frames"], last["slots"], last["frames"]) == (4, 3, 3, 3)
+    slot, index = 512 * 256 * 2, 4 * 16 + 4
+    (about,) = attributes(ragged)["arrays"]
+    if about["codec"] == "none":
+        assert (first["bytes"], last["bytes"]) == (4 * slot + index, 3 * slot + index)
+        return
+    for facts in (first, last):  # no bytes for the frame that failed, none between the others
+        data = (ragged / about["name"] / f"c.{facts['shard']}.0.0").read_bytes()
+        entries = np.frombuffer(data[-index:-4], "<u8").reshape(4, 2)
+        missing = entries[:, 0] == 2**64 - 1
+        assert missing.tolist() == [False, False, facts is first, facts is last]
+        lengths = entries[~missing, 1]
+        assert entries[~missing, 0].tolist() == [0, *np.cumsum(lengths)[:-1].tolist()]
+        assert lengths.sum() + index == len(data) == facts["bytes"]
 
 
 def test_shared_slots_give_the_corner(tmp_path: Path) -> None:

@@ -66,17 +66,19 @@ def test_the_same_command_several_times_at_once(tmp_path: Path, ct_series: Path)
     assert tree(cache) == tree(tmp_path / "alone")
 
 
-def test_killed_before_every_durable_step(tmp_path: Path) -> None:
+@pytest.mark.parametrize("codec", ["none", "auto"])
+def test_killed_before_every_durable_step(tmp_path: Path, codec: str) -> None:
     source = tmp_path / "source"
     write_series(source, 2, size=700)  # 0.93 MiB a frame: two shards
-    undisturbed = run_cli("build", source, tmp_path / "whole", "--shard-mib", "1", "--jobs", "1")
+    flags = ("--shard-mib", "1", "--jobs", "1", "--codec", codec)
+    undisturbed = run_cli("build", source, tmp_path / "whole", *flags)
     assert undisturbed.returncode == 0, undisturbed.stderr
     expected = tree(tmp_path / "whole")
     assert len([name for name in expected if "/c." in name]) == 2
     driver = Path(__file__).with_name("kill_at_each_step.py")
     halves = [
         subprocess.Popen(
-            [sys.executable, driver, source, tmp_path, str(first), "2"],
+            [sys.executable, driver, source, tmp_path, str(first), "2", codec],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for first in (0, 1)

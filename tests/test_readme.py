@@ -120,7 +120,7 @@ def test_recipe_block_is_legal() -> None:
 def test_recipe_table_names_every_key_and_default() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", README, re.MULTILINE)
     documented = {key: default.strip("`") for key, _, default in rows}
-    defaults = {k: v for k, v in Recipe().to_dict().items() if k != "codec"}  # only one so far
+    defaults = Recipe().to_dict()
     assert set(documented) == set(defaults)
     for key, value in defaults.items():
         said = "none" if value in (None, []) and key != "where" else str(value)

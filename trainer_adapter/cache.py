@@ -88,9 +88,10 @@ class Cache(Sequence[NDArray[Any]]):
     @overload
     def __getitem__(self, i: slice) -> Cache: ...
     def __getitem__(self, i: int | slice) -> NDArray[Any] | Cache:
-        """Frame `i`, (H, W) or (H, W, C): a read-only view of the map, nothing is copied.
+        """Frame `i`, (H, W) or (H, W, C), read-only: a view of the map, nothing is copied.
 
-        A slice gives a Cache. Raises IndexError, or DamagedError at first touch of a bad shard.
+        Of a compressed array it is decompressed at each call. A slice gives a Cache. Raises
+        IndexError, or DamagedError at first touch of a bad shard.
         """
         if isinstance(i, slice):
             return Cache(self.core, self.indices[i])
@@ -100,7 +101,7 @@ class Cache(Sequence[NDArray[Any]]):
         places = self.core.places
         array = int(places.array[sample])
         shard, slot = divmod(int(places.row[sample]), self.arrays[array].frames_per_shard)
-        frame = self.core.store.slots(array, shard)[slot]
+        frame = self.core.mapped.frame(array, shard, slot)
         view: NDArray[Any] = frame[: places.height[sample], : places.width[sample]]
         return view
 
@@ -248,7 +249,9 @@ class Cache(Sequence[NDArray[Any]]):
         return Spots(array, shard, slot, height, width)
 
     def volume(self, stack: int, *, gaps: bool = False) -> NDArray[Any]:
-        """The frames of a stack in order, (d, H, W[, C]): a view where they lie in one shard.
+        """The frames of a stack in order, (d, H, W[, C]).
+
+        A view where they lie, uncompressed, in one shard; else a copy.
 
         Raises VolumeError for an unknown stack, and, unless `gaps`, for one with a failed frame or
         with uneven or repeated positions.
@@ -279,7 +282,7 @@ class Cache(Sequence[NDArray[Any]]):
         first, last = int(rows[0]), int(rows[-1])
         shard = first // spec.frames_per_shard
         dense = last - first + 1 == len(rows) and last // spec.frames_per_shard == shard
-        if dense:
+        if dense and spec.codec == "none":
             start = first - shard * spec.frames_per_shard
             (_, height, width, *_), _ = whole.batch_shape(np.arange(len(samples)))
             slots = self.core.store.slots(number, shard)

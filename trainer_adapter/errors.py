@@ -7,6 +7,7 @@ CacheError
 ├── DamagedError (OSError)              a file is not what the metadata says: names file and remedy
 ├── MixedShapesError (ValueError)       frames of several shapes where one is needed
 ├── VolumeError (ValueError)            a stack that is no volume: unknown, gaps, irregular
+├── MissingCodecError (ImportError)      a compressed cache, and what decompresses it is not there
 ├── LabelError (ValueError)             labels that do not match the frames
 └── StageError (OSError)                shards cannot be copied to the node's own storage
 ```
@@ -37,6 +38,10 @@ class MixedShapesError(CacheError, ValueError):
 
 class VolumeError(CacheError, ValueError):
     """A stack that is no volume."""
+
+
+class MissingCodecError(CacheError, ImportError):
+    """A compressed cache, and what decompresses it is not installed."""
 
 
 class LabelError(CacheError, ValueError):

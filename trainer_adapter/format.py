@@ -20,6 +20,7 @@ from trainer_adapter.errors import DamagedError, FormatError, NotACacheError
 
 VERSION = 1
 REMEDY = "run `dicom2cache verify` on it, then copy the cache again or build it again"
+_CODECS = {"none", "lz4", "zstd"}
 _DTYPES = {"uint8", "int16", "uint16", "int32", "float32", "float64"}
 
 
@@ -35,6 +36,8 @@ class Array:
     slots: int
     """length of its first axis"""
     frames_per_shard: int
+    codec: str
+    """`none`, `lz4` or `zstd`"""
 
     @property
     def slot_bytes(self) -> int:
@@ -133,13 +136,14 @@ def read_root(path: Path) -> Root:
 
 def _array(file: Path, about: dict[str, Any]) -> Array:
     slot = tuple(int(n) for n in about["slot"])
-    if about["dtype"] not in _DTYPES or len(slot) not in (2, 3) or about["codec"] != "none":
+    codec = about["codec"]
+    if about["dtype"] not in _DTYPES or len(slot) not in (2, 3) or codec not in _CODECS:
         raise FormatError(
             f"{file}: array {about['name']} has dtype {about['dtype']}, slot {slot}, codec "
-            f"{about['codec']}, which this reader does not know; install a newer trainer_adapter"
+            f"{codec}, which this reader does not know; install a newer trainer_adapter"
         )
     dtype = np.dtype(about["dtype"]).newbyteorder("<")
-    return Array(about["name"], dtype, slot, about["slots"], about["frames_per_shard"])
+    return Array(about["name"], dtype, slot, about["slots"], about["frames_per_shard"], codec)
 
 
 def read_places(root: Root) -> Places:

@@ -1,10 +1,11 @@
-"""Shard file and index to a read-only map, checked at first touch."""
+"""Shard file and index to a read-only map, of slots or of chunks, checked at first touch."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 
 from trainer_adapter.errors import DamagedError
 from trainer_adapter.format import REMEDY, Array, Root
+from trainer_adapter.unpack import MOST_OVERHEAD, Chunk
 
-_MISSING = (1 << 64) - 1
 # A process may have 65,530 maps (vm.max_map_count) and has others too.
 _MOST_MAPS = 16384
 
@@ -28,6 +29,30 @@ class Facts(NamedTuple):
     index_crc32c: int
     frames: int
     slots: int
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A shard of compressed frames."""
+
+    path: Path
+    data: NDArray[np.uint8]
+    """its bytes, a map"""
+    index: NDArray[np.int64]
+    """(frames_per_shard, 2): offset and length of each slot's chunk; -1: no frame there"""
+
+    def chunk(self, slot: int) -> Chunk:
+        """The chunk of a slot. Raises DamagedError if it has none."""
+        offset, length = span_of(self.path, self.index, slot)
+        return Chunk(self.data[offset : offset + length], self.path, slot)
+
+
+def span_of(path: Path, index: NDArray[np.int64], slot: int) -> tuple[int, int]:
+    """(offset, length) of a slot's bytes in its shard. Raises DamagedError if it has none."""
+    offset, length = index[slot].tolist()
+    if offset < 0:
+        raise DamagedError(f"{path}: has no frame in slot {slot}, and frames/ has one; {REMEDY}")
+    return offset, length
 
 
 class ShardStore:
@@ -43,7 +68,7 @@ class ShardStore:
 
     def _fresh(self) -> None:
         self._lock, self._process = threading.Lock(), os.getpid()
-        self._maps: OrderedDict[tuple[int, int], NDArray[Any]] = OrderedDict()
+        self._maps: OrderedDict[tuple[int, int], Any] = OrderedDict()
         self._facts: dict[tuple[int, int], Facts] | None = None
 
     def __getstate__(self) -> Root:
@@ -54,14 +79,20 @@ class ShardStore:
         self._fresh()
 
     def slots(self, array: int, shard: int) -> NDArray[Any]:
-        """The shard's slots, (slots, H, W[, C]) read-only view of the map.
+        """The slots of an uncompressed shard, (slots, H, W[, C]) read-only view of the map.
 
         Raises DamagedError, naming the file, if it is not what the metadata says.
         """
+        found: NDArray[Any] | None = self._maps.get((array, shard))
+        return self._touched(array, shard) if found is None else found
+
+    def packed(self, array: int, shard: int) -> Packed:
+        """A compressed shard. Raises DamagedError as `slots` does."""
+        found: Packed | None = self._maps.get((array, shard))
+        return self._touched(array, shard) if found is None else found
+
+    def _touched(self, array: int, shard: int) -> Any:
         key = (array, shard)
-        found = self._maps.get(key)
-        if found is not None:
-            return found
         if self._process != os.getpid():  # a fork may have copied a lock that a thread held
             self._lock, self._process = threading.Lock(), os.getpid()
         with self._lock:
@@ -87,7 +118,7 @@ class ShardStore:
             raise DamagedError(f"{path}: not in shards/; {REMEDY}")
         return path, facts
 
-    def _map(self, array: int, shard: int) -> NDArray[Any]:
+    def _map(self, array: int, shard: int) -> NDArray[Any] | Packed:
         path, facts = self.place(array, shard)
         try:
             with pa.memory_map(str(path)) as file:
@@ -95,27 +126,43 @@ class ShardStore:
         except FileNotFoundError:
             raise DamagedError(f"{path}: missing; {REMEDY}") from None
         spec, raw = self.root.arrays[array], np.frombuffer(buffer, np.uint8)
+        index = check_shard(path, spec, facts, raw.size, raw[-index_bytes(spec) :])
+        if spec.codec != "none":
+            return Packed(path, raw, index)
         data = facts.slots * spec.slot_bytes
-        check_shard(path, spec, facts, raw.size, raw[data:])
         return raw[:data].view(spec.dtype).reshape(facts.slots, *spec.slot)
 
 
-def check_shard(path: Path, spec: Array, facts: Facts, size: int, tail: NDArray[np.uint8]) -> None:
-    """Hold a shard's size and index (`tail`, what follows its slots) to what shards/ states.
+def index_bytes(spec: Array) -> int:
+    """Size of a shard's index with its checksum: the end of the file."""
+    return 16 * spec.frames_per_shard + 4
 
-    Raises DamagedError, naming the file.
+
+def check_shard(
+    path: Path, spec: Array, facts: Facts, size: int, tail: NDArray[np.uint8]
+) -> NDArray[np.int64]:
+    """Hold a shard's size and index (`tail`, its last bytes) to what shards/ states.
+
+    The index, (frames_per_shard, 2) offset and length, -1 where there is no frame. Raises
+    DamagedError, naming the file.
     """
-    data, per_shard = facts.slots * spec.slot_bytes, spec.frames_per_shard
-    if size != facts.bytes or size != data + 16 * per_shard + 4:
+    data = size - index_bytes(spec)
+    plain = spec.codec == "none"
+    if size != facts.bytes or data < 0 or (plain and data != facts.slots * spec.slot_bytes):
         raise DamagedError(f"{path}: {size} bytes, {facts.bytes} expected; {REMEDY}")
-    index, stated = tail[:-4], int.from_bytes(tail[-4:].tobytes(), "little")
-    if stated != facts.index_crc32c or google_crc32c.value(index.tobytes()) != stated:
+    raw, stated = tail[:-4].tobytes(), int.from_bytes(tail[-4:].tobytes(), "little")
+    if stated != facts.index_crc32c or google_crc32c.value(raw) != stated:
         raise DamagedError(f"{path}: the CRC-32C of its index does not match; {REMEDY}")
-    entries = np.frombuffer(index.tobytes(), "<u8").reshape(-1, 2)
-    used = entries[:, 0] != _MISSING
-    place = np.flatnonzero(used)
-    dense = (entries[used, 0] == place * spec.slot_bytes).all()
-    if not dense or (entries[used, 1] != spec.slot_bytes).any() or len(place) != facts.frames:
-        raise DamagedError(f"{path}: its index is not that of an uncompressed shard; {REMEDY}")
-    if len(place) and place[-1] >= facts.slots:
+    index: NDArray[np.int64] = np.frombuffer(raw, "<i8").reshape(-1, 2)
+    used = np.flatnonzero(index[:, 0] != -1)
+    offset, length = index[used].T
+    if plain:
+        fits = (offset == used * spec.slot_bytes).all() and (length == spec.slot_bytes).all()
+    else:  # one after another, without gaps: so none overlaps, and none is outside
+        fits = ((length > 0) & (length <= spec.slot_bytes + MOST_OVERHEAD)).all()
+        fits = fits and (offset == np.cumsum(length) - length).all() and length.sum() == data
+    if not fits or len(used) != facts.frames:
+        raise DamagedError(f"{path}: its index is not that of such a shard; {REMEDY}")
+    if len(used) and used[-1] >= facts.slots:
         raise DamagedError(f"{path}: its index points beyond its data; {REMEDY}")
+    return index

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -17,6 +18,8 @@ from trainer_adapter.cache import Cache
 from trainer_adapter.core import open_core
 from trainer_adapter.errors import DamagedError, StageError
 from trainer_adapter.format import REMEDY
+from trainer_adapter.shards import check_shard, index_bytes, span_of
+from trainer_adapter.unpack import Chunk, scratch_slot
 
 _BLOCK = 8 << 20
 
@@ -135,8 +138,16 @@ def _check(cache: Cache, key: tuple[int, int], path: Path, part: Path) -> None:
     rows = places.row[first:last]
     mine = first + np.arange(*np.searchsorted(rows, [start, start + spec.frames_per_shard]))
     crcs = pc.take(Cache(cache.core, None).column("crc32c"), mine).to_pylist()
+    size, facts = part.stat().st_size, cache.core.store.place(array, shard)[1]
     with part.open("rb") as file:
+        file.seek(max(0, size - index_bytes(spec)))
+        index = check_shard(path, spec, facts, size, np.frombuffer(file.read(), np.uint8))
         for sample, crc in zip(mine.tolist(), crcs, strict=True):
-            file.seek((int(places.row[sample]) - start) * spec.slot_bytes)
-            if google_crc32c.value(file.read(spec.slot_bytes)) != crc:
+            slot = int(places.row[sample]) - start
+            offset, length = span_of(path, index, slot)
+            file.seek(offset)
+            data: Any = file.read(length)
+            if spec.codec != "none":
+                data = scratch_slot(Chunk(np.frombuffer(data, np.uint8), path, slot), spec)
+            if google_crc32c.value(data) != crc:
                 raise DamagedError(f"{path}: frame {sample} has another CRC-32C; {REMEDY}")
