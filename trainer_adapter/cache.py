@@ -17,7 +17,7 @@ from trainer_adapter.batches import shape_groups
 from trainer_adapter.core import Core, open_core
 from trainer_adapter.errors import MixedShapesError, VolumeError
 from trainer_adapter.format import Array
-from trainer_adapter.reading import Corners, Reading, Spots
+from trainer_adapter.mapped import Corners, Reading
 
 Shape = tuple[int, ...]
 
@@ -212,7 +212,7 @@ class Cache(Sequence[NDArray[Any]]):
                 f"out is {out.shape} {out.dtype}{'' if out.flags.writeable else ', read-only'}; "
                 f"these frames need {shape} {dtype}, writable"
             )
-        (reading or self.core.mapped).whole(out, self._spots(wanted))
+        (reading or self.core.mapped).whole(out, self.core.spots(self.samples(wanted)))
         return out
 
     def gather_crops(
@@ -227,7 +227,7 @@ class Cache(Sequence[NDArray[Any]]):
         The frames may differ in array and size, not in dtype or channels: ValueError.
         """
         wanted = np.asarray(indices, np.int64)
-        spots = self._spots(wanted)
+        spots = self.core.spots(self.samples(wanted))
         for number in np.unique(spots.array).tolist():
             spec = self.arrays[number]
             if spec.dtype != out.dtype or spec.slot[2:] != out.shape[3:]:
@@ -239,14 +239,6 @@ class Cache(Sequence[NDArray[Any]]):
             raise ValueError(f"out is {out.shape}; {len(wanted)} frames are asked for")
         (reading or self.core.mapped).crops(out, spots, corners)
         return out
-
-    def _spots(self, wanted: NDArray[np.int64]) -> Spots:
-        samples, places = self.samples(wanted), self.core.places
-        array, height, width = (
-            c[samples].astype(np.int64) for c in (places.array, places.height, places.width)
-        )
-        shard, slot = np.divmod(places.row[samples], self.core.per_shard[array])
-        return Spots(array, shard, slot, height, width)
 
     def volume(self, stack: int, *, gaps: bool = False) -> NDArray[Any]:
         """The frames of a stack in order, (d, H, W[, C]).

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainer_adapter.format import Places, Root, read_places, read_root
-from trainer_adapter.reading import Mapped
+from trainer_adapter.mapped import Mapped, Spots
 from trainer_adapter.shards import ShardStore
 
 
@@ -21,6 +22,15 @@ class Core:
         self.mapped = Mapped(self.store)
         self.per_shard = np.array([a.frames_per_shard for a in root.arrays], np.int64)
         self.columns: dict[str, Any] = {}
+
+    def spots(self, samples: NDArray[np.int64]) -> Spots:
+        """Where frames lie, by sample index in the whole cache."""
+        places = self.places
+        array, height, width = (
+            c[samples].astype(np.int64) for c in (places.array, places.height, places.width)
+        )
+        shard, slot = np.divmod(places.row[samples], self.per_shard[array])
+        return Spots(array, shard, slot, height, width)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return open_core, (self.root.path,)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class Array:
     codec: str
     """`none`, `lz4` or `zstd`"""
 
-    @property
+    @cached_property
     def slot_bytes(self) -> int:
         """Size of a slot in bytes."""
         return int(np.prod(self.slot, dtype=np.int64)) * self.dtype.itemsize

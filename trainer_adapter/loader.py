@@ -17,8 +17,9 @@ from trainer_adapter.cache import Cache
 from trainer_adapter.columns import Column
 from trainer_adapter.crop import Crop, Ints
 from trainer_adapter.labels import labelled
+from trainer_adapter.mapped import Corners, Spots
 from trainer_adapter.pool import BufferPool
-from trainer_adapter.reading import Corners, reading_of
+from trainer_adapter.reading import reading_of
 from trainer_adapter.sampling import batch_groups, distributed_rank
 from trainer_adapter.stage import staged
 from trainer_adapter.transfer import Transfer
@@ -210,15 +211,14 @@ class CacheLoader:
             threads.shutdown(wait=process == os.getpid(), cancel_futures=True)
 
     def _batch(self, epoch: int, indices: Ints) -> Batch:
-        shape, dtype = self._shapes.batch(indices)
-        image, out = self._pool.lease(shape, dtype)
         samples = self.cache.samples(indices)
+        frame, dtype = self._shapes.frame(int(samples[0]))
+        image, out = self._pool.lease((len(indices), *frame), dtype)
+        spots = self.cache.core.spots(samples)
         if self.crop is None and self._shapes.whole:
-            self.cache.gather(indices, out, self._reading)
+            self._reading.whole(out, spots)
         else:
-            top, left = self._corners(epoch, indices, samples)
-            fill = 0.0 if self.crop is None else self.crop.fill
-            self.cache.gather_crops(indices, Corners(top, left, fill), out, self._reading)
+            self._reading.crops(out, spots, self._corners(epoch, indices, samples, spots))
         del out
         label = None if self._labels is None else torch.from_numpy(self._labels[indices])
         columns = {name: c.take(indices) for name, c in self._columns.items()}
@@ -226,13 +226,12 @@ class CacheLoader:
         del image
         return self._transfer.sent(batch)
 
-    def _corners(self, epoch: int, indices: Ints, samples: Ints) -> tuple[Ints, Ints]:
+    def _corners(self, epoch: int, indices: Ints, samples: Ints, spots: Spots) -> Corners:
         if self.crop is None:
-            return np.zeros_like(indices), np.zeros_like(indices)
+            return Corners(np.zeros_like(indices), np.zeros_like(indices))
         boxes = None if self._boxes is None else self._boxes[indices]
-        places = self.cache.core.places
-        heights, widths = (c[samples].astype(np.int64) for c in (places.height, places.width))
-        return self.crop.places(epoch, samples, heights, widths, boxes)
+        heights, widths = spots.height.astype(np.int64), spots.width.astype(np.int64)
+        return Corners(*self.crop.places(epoch, samples, heights, widths, boxes), self.crop.fill)
 
 
 def _cores() -> int:

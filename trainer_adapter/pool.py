@@ -64,7 +64,9 @@ class BufferPool:
         fit = [b for b in self._idle if size <= b.nbytes <= 2 * size]
         if not fit:
             return None
-        best = min(fit, key=lambda b: b.nbytes)
+        best = min(
+            reversed(fit), key=lambda b: b.nbytes
+        )  # given back last: warm in the CPU's cache
         self._idle = [b for b in self._idle if b is not best]
         return best
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,22 +68,23 @@ class Advised(Mapped):
         return start
 
     def _advise(self, spots: Spots, first: Ints, count: Ints) -> None:
-        ranges = []
-        for array, shard, slot, y, rows in zip(
-            *(c.tolist() for c in (spots.array, spots.shard, spots.slot, first, count)), strict=True
-        ):
-            offset, length = self._span(array, shard, slot, y, rows)
-            start = self._start(array, shard) + offset
-            page = start // _PAGE * _PAGE
-            ranges.append((page, start + length - page))
-            if self._probe and len(ranges) == _PROBED and all(map(self._resident, ranges)):
-                return
-        for page, length in ranges:
+        columns = (spots.array, spots.shard, spots.slot, first, count)
+        if self._probe and all(map(self._resident, self._ranges(*(c[:_PROBED] for c in columns)))):
+            return
+        for page, length in self._ranges(*columns):
             for k in range(0, length, _ADVISED_AT_ONCE):
                 part = min(_ADVISED_AT_ONCE, length - k)
                 self._libc.madvise(
                     ctypes.c_void_p(page + k), ctypes.c_size_t(part), mmap.MADV_WILLNEED
                 )
+
+    def _ranges(self, *columns: Ints) -> Iterator[tuple[int, int]]:
+        """(page, length) in memory of what is touched of each frame."""
+        for array, shard, slot, y, rows in zip(*(c.tolist() for c in columns), strict=True):
+            offset, length = self._span(array, shard, slot, y, rows)
+            start = self._start(array, shard) + offset
+            page = start // _PAGE * _PAGE
+            yield page, start + length - page
 
     def _span(self, array: int, shard: int, slot: int, y: int, rows: int) -> tuple[int, int]:
         """(offset, length) in the shard of what is touched for `rows` of a slot."""

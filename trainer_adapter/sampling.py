@@ -17,26 +17,29 @@ from trainer_adapter.order import Order, Sequential, Shuffle, Weighted, Windowed
 
 @dataclass(frozen=True)
 class Shapes:
-    """What batches of a cache look like."""
+    """What batches of a cache look like; the frames of each are of one group."""
 
     cache: Cache
     whole: bool
     """frames as they are, one size each; else a part of a slot, or a crop"""
     crop: Crop | None
 
+    def frame(self, sample: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """((H, W[, C]), dtype) of this frame in its batch, by sample index in the whole cache."""
+        places = self.cache.core.places
+        spec = self.cache.core.root.arrays[places.array[sample]]
+        if self.crop is not None:
+            height, width = self.crop.height, self.crop.width
+        elif self.whole:
+            height, width = int(places.height[sample]), int(places.width[sample])
+        else:
+            height, width = spec.slot[:2]
+        return (height, width, *spec.slot[2:]), spec.dtype
+
     def bytes_of(self, members: Ints) -> int:
         """Bytes of a frame in the batches of one group."""
-        shape, dtype = self.batch(members[:1])
+        shape, dtype = self.frame(int(self.cache.samples(members[:1])[0]))
         return int(np.prod(shape)) * dtype.itemsize
-
-    def batch(self, indices: Ints) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        """((b, H, W[, C]), dtype) of the batch of these frames."""
-        if self.whole:
-            return self.cache.batch_shape(indices)
-        core, (sample,) = self.cache.core, self.cache.samples(indices[:1])
-        spec = core.root.arrays[core.places.array[sample]]
-        height, width = spec.slot[:2] if self.crop is None else (self.crop.height, self.crop.width)
-        return (len(indices), height, width, *spec.slot[2:]), spec.dtype
 
 
 def batch_groups(
