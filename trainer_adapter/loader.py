@@ -124,7 +124,7 @@ class CacheLoader:
         )
         self._threads = min(4, _cores()) if threads is None else threads
         largest = max((size for size, _ in frame_bytes), default=0) * batch_size
-        fitting = max(2, min(8, _PREFETCH_BYTES // max(1, largest)))
+        fitting = max(2, min(4, _PREFETCH_BYTES // max(1, largest)))
         self._ahead = fitting if prefetch is None else prefetch
         self._transfer = Transfer(device)
         self._pool = BufferPool((self._ahead + 2) * largest, pinned=self._transfer.pinned)
