@@ -1,0 +1,70 @@
+"""One contender in a process of its own, told what to do by lines of JSON.
+
+Run by contenders.py: python -m benchmarks.contender PEER FOLDER WORKLOAD OPTIONS.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+import warnings
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import private_mib
+from benchmarks.workloads import Workload, untrue
+
+
+def epoch(reader: Any, order: Any) -> dict[str, Any]:
+    """Seconds, frames and batches of an epoch that does nothing with its batches."""
+    frames = batches = 0
+    start = time.perf_counter()
+    for image, index in reader(order):
+        frames, batches = frames + len(index), batches + 1
+        del image
+    return {"seconds": time.perf_counter() - start, "frames": frames, "batches": batches}
+
+
+def main() -> None:
+    """Open the contender, then an answer for each line: check, or an epoch of a seed."""
+    # What libraries print must not come between the answers.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    warnings.simplefilter("ignore")
+    peer, folder = import_module(f"benchmarks.peers.{sys.argv[1]}"), Path(sys.argv[2])
+    work, options = Workload(**json.loads(sys.argv[3])), json.loads(sys.argv[4])
+    frames = folder.parent / f"{work.name}.npy"
+    reader: Any = None
+    for line in sys.stdin:
+        told: dict[str, Any] = json.loads(line)
+        answer: dict[str, Any]
+        try:
+            if told["do"] == "build":
+                start = time.perf_counter()
+                folder.mkdir(parents=True)
+                peer.build(frames, folder, work)
+                answer = {"seconds": time.perf_counter() - start}
+            else:
+                if reader is None:
+                    reader = peer.opened(folder, work, options)
+                order = np.random.default_rng(told["seed"]).permutation(work.frames)
+                if told["do"] == "check":
+                    true = np.load(frames, mmap_mode="r")[: work.frames]
+                    answer = {"wrong": untrue(work, true, reader(order))}
+                else:
+                    answer = epoch(reader, order)
+                answer["private_mib"] = private_mib()
+        except Exception as error:  # whatever it is, it costs this contender alone
+            traceback.print_exc()
+            answer = {"error": f"{type(error).__name__}: {error}"[:300]}
+        answers.write(json.dumps(answer) + "\n")
+
+
+if __name__ == "__main__":
+    main()
