@@ -24,14 +24,14 @@ def _dataset(folder: Path, work: Workload) -> Any:
         EnsureChannelFirstd,
         LoadImaged,
         RandSpatialCropd,
-        ToTensord,
+        EnsureTyped,
     )
 
     colour = len(work.shape) == 3
     steps: list[Any] = [
         LoadImaged("image", reader=PydicomReader(swap_ij=False), dtype=work.dtype, image_only=True),
         EnsureChannelFirstd("image", channel_dim=-1 if colour else "no_channel"),
-        ToTensord("image", track_meta=False),
+        EnsureTyped("image", track_meta=False),
     ]
     if work.crop:
         steps.append(
