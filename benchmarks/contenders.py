@@ -16,6 +16,10 @@ from benchmarks.workloads import Workload
 
 _PATIENCE = 180.0
 """seconds after which an answer is no longer waited for"""
+_LEAST = 0.4
+"""seconds that a round of a contender takes at least, in whole epochs"""
+_SLOW = 10.0
+"""seconds after which a contender that has run 3 rounds is let off"""
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,8 @@ CONTENDERS = (
     Contender("zarr-python, threads", "zarr", share=4),
     Contender("zarr-python, DataLoader, 2 workers", "zarr", {"workers": 2}, 4),
     Contender("zarrs, threads", "zarr", {"pipeline": "zarrs"}, 4),
-    Contender("zarrs, gather", "zarr", {"pipeline": "zarrs", "gather": True}, 2),
-    Contender("tensorstore, batched", "tensorstore", share=2),
+    Contender("zarrs, gather", "zarr", {"pipeline": "zarrs", "gather": True}, 4),
+    Contender("tensorstore, batched", "tensorstore", share=4),
     Contender("MosaicML streaming", "mds", {"workers": 0}, 4),
     Contender("MosaicML streaming, 2 workers", "mds", {"workers": 2}, 4),
     Contender("LitData", "litdata", {"workers": 0}, 4),
@@ -67,10 +71,11 @@ class Process:
     """A contender at work on frames of one kind. After an error it says `failed`, and no more."""
 
     def __init__(self, contender: Contender, work: Workload, here: Path) -> None:
-        frames = max(work.batch, work.frames // contender.share // work.batch * work.batch)
+        frames = max(2 * work.batch, work.frames // contender.share // work.batch * work.batch)
         self.contender, self.work = contender, replace(work, frames=frames)
         self.folder = here / f"{contender.peer}-{frames}"
-        self.failed, self.private_mib, self.speeds = "", 0.0, list[float]()
+        self.failed, self.private_mib, self.spent = "", 0.0, 0.0
+        self.speeds: list[float | None] = []
         command = [
             sys.executable, "-m", "benchmarks.contender", contender.peer, str(self.folder),
             json.dumps(asdict(self.work)), json.dumps(contender.options),
@@ -81,11 +86,11 @@ class Process:
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
             )
 
-    def ask(self, do: str, seed: int = 0) -> dict[str, Any]:
+    def ask(self, do: str, **more: float) -> dict[str, Any]:
         """What it answers; nothing if it failed, now or before."""
         if self.failed:
             return {}
-        answer = self._answer(json.dumps({"do": do, "seed": seed}) + "\n")
+        answer = self._answer(json.dumps({"do": do, "seed": 0, **more}) + "\n")
         self.failed = answer.get("error") or answer.get("wrong") or ""
         self.private_mib = max(self.private_mib, answer.get("private_mib", 0.0))
         return {} if self.failed else answer
@@ -137,9 +142,10 @@ def compete(work: Workload, here: Path, rounds: int, chosen: str) -> list[dict[s
         os.sync()  # else writing back what was built would go on beside the rounds
         for k in range(rounds):
             for entry in entries if k % 2 else entries[::-1]:
-                answer = entry.ask("epoch", seed=k + 1)
-                if answer:
-                    entry.speeds.append(answer["frames"] / answer["seconds"])
+                done = k >= 3 and entry.spent > _SLOW
+                answer = {} if done else entry.ask("epoch", seed=k + 1, least=_LEAST)
+                entry.spent += answer.get("seconds", 0.0)
+                entry.speeds.append(answer["frames"] / answer["seconds"] if answer else None)
     finally:
         for entry in entries:
             entry.close()
@@ -149,10 +155,17 @@ def compete(work: Workload, here: Path, rounds: int, chosen: str) -> list[dict[s
 def _row(entry: Process) -> dict[str, Any]:
     row = {"name": entry.contender.name, "peer": entry.contender.peer, "options":
            entry.contender.options, "frames": entry.work.frames}  # fmt: skip
-    if entry.failed or not entry.speeds:
-        return {**row, "failed": entry.failed}
-    speeds = entry.speeds
+    speeds = [s for s in entry.speeds if s is not None]
+    if entry.failed or not speeds:
+        return {**row, "failed": entry.failed or "no round"}
     return {
         **row, "median": median(speeds), "min": min(speeds), "max": max(speeds),
-        "private_mib": entry.private_mib,
+        "rounds": entry.speeds, "private_mib": entry.private_mib,
     }  # fmt: skip
+
+
+def ratio(one: dict[str, Any], other: dict[str, Any]) -> float:
+    """How many times as fast: the median over rounds, so that a drift of the machine drops out."""
+    both = zip(one.get("rounds", []), other.get("rounds", []), strict=False)
+    found = [a / b for a, b in both if a is not None and b is not None]
+    return median(found) if found else float("nan")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.common import Options, Reader
+from benchmarks.peers.common import Options, Reader, cropped
 from benchmarks.workloads import Workload
 
 PACKAGES = ("mosaicml-streaming", "torch")
@@ -55,20 +55,21 @@ def build(frames: Path, folder: Path, work: Workload) -> None:
 
 def opened(folder: Path, work: Workload, options: Options) -> Reader:
     """The shards in StreamingDataLoader; a random crop is cut from each decoded sample."""
-    from benchmarks.peers.common import cropped
+    streaming, workers = _streaming(), int(options.get("workers", 0))
+    # Two processes may not have the same `local` at a time.
+    local = folder / f"mds-{workers}"
+    local.symlink_to(folder / "mds")
 
-    streaming = _streaming()
-    streaming.base.util.clean_stale_shared_memory()
+    whole: Any = streaming.StreamingDataset
 
-    class Cropped(streaming.StreamingDataset):  # type: ignore[misc]
+    class Cropped(whole):  # type: ignore[misc]
         def __getitem__(self, at: Any) -> Any:
             sample = super().__getitem__(at)
             sample["image"] = cropped(sample["image"], work)
             return sample
 
-    made = Cropped if work.crop else streaming.StreamingDataset
-    dataset = made(local=str(folder / "mds"), shuffle=True, batch_size=work.batch)
-    workers = int(options.get("workers", 0))
+    made = Cropped if work.crop else whole
+    dataset = made(local=str(local), shuffle=True, batch_size=work.batch)
     batches = streaming.StreamingDataLoader(
         dataset, batch_size=work.batch, num_workers=workers, drop_last=True,
         persistent_workers=workers > 0,

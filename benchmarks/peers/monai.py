@@ -13,7 +13,7 @@ PACKAGES = ("monai", "pydicom", "torch")
 SETTINGS = (
     "PersistentDataset over DICOM files, LoadImaged(PydicomReader, stored dtype) without "
     "MetaTensors (they are slower), weights_only=True as is the default; RandSpatialCropd where a "
-    "crop is wanted; in MONAI's DataLoader"
+    "crop is wanted; in MONAI's DataLoader; uint16 comes as int32, as MONAI makes it"
 )
 
 
@@ -22,9 +22,9 @@ def _dataset(folder: Path, work: Workload) -> Any:
     from monai.transforms import (
         Compose,
         EnsureChannelFirstd,
+        EnsureTyped,
         LoadImaged,
         RandSpatialCropd,
-        EnsureTyped,
     )
 
     colour = len(work.shape) == 3
