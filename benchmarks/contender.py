@@ -20,16 +20,31 @@ import numpy as np
 from benchmarks.machine import private_mib
 from benchmarks.workloads import Workload, untrue
 
+_LONG = 1.5
+"""seconds"""
+
 
 def epochs(reader: Any, order: Any, least: float) -> dict[str, Any]:
-    """Seconds and frames of as many epochs as take `least` seconds; batches are only let go."""
-    frames, start, seconds = 0, time.perf_counter(), 0.0
-    while seconds < least:
-        for image, index in reader(order):
-            frames += len(index)
-            del image
-        seconds = time.perf_counter() - start
+    """Seconds and frames of as many epochs as take `least` seconds; batches are only let go.
+
+    Another one comes first, untimed: while others had their turn the system may have taken back
+    memory, and pages of files. It is timed, and alone, if it was so long that this is lost in it.
+    """
+    seconds, frames = _epoch(reader, order)
+    if seconds < _LONG:
+        seconds = frames = 0
+        while seconds < least:
+            one = _epoch(reader, order)
+            seconds, frames = seconds + one[0], frames + one[1]
     return {"seconds": seconds, "frames": frames}
+
+
+def _epoch(reader: Any, order: Any) -> tuple[float, int]:
+    start, frames = time.perf_counter(), 0
+    for image, index in reader(order):
+        frames += len(index)
+        del image
+    return time.perf_counter() - start, frames
 
 
 def main() -> None:

@@ -16,7 +16,9 @@ from benchmarks.workloads import Workload
 
 _PATIENCE = 180.0
 """seconds after which an answer is no longer waited for"""
-_LEAST = 0.4
+_SPRINTS = 3
+"""rounds of memcpy and CacheLoader to one of all: the closest race is run most often"""
+_LEAST = 0.3
 """seconds that a round of a contender takes at least, in whole epochs"""
 _SLOW = 10.0
 """seconds after which a contender that has run 3 rounds is let off"""
@@ -34,6 +36,11 @@ class Contender:
     """it serves one frame of so many: slow ones fewer, all timed by the frame"""
     only: str = ""
     """the workload that it takes part in, if not in all"""
+
+    @property
+    def sprints(self) -> bool:
+        """Whether it takes part in the rounds between those of all."""
+        return self.peer == "memcpy" or (self.peer == "ours" and "workers" not in self.options)
 
 
 CONTENDERS = (
@@ -129,7 +136,7 @@ class Process:
 def compete(work: Workload, here: Path, rounds: int, chosen: str) -> list[dict[str, Any]]:
     """A row for each contender: frames per second in each round, or why there are none.
 
-    All are built and checked first; then each round times all of them, in turn.
+    All are built and checked first; then each of `rounds` times all of them, in turn.
     """
     taking = [c for c in CONTENDERS if c.only in ("", work.name) and chosen in c.name]
     entries = [Process(c, work, here) for c in taking]
@@ -140,9 +147,10 @@ def compete(work: Workload, here: Path, rounds: int, chosen: str) -> list[dict[s
             entry.ask("check")  # which warms it up, too
             print(f"  {entry.contender.name}: {entry.failed or 'true'}", file=sys.stderr)
         os.sync()  # else writing back what was built would go on beside the rounds
-        for k in range(rounds):
+        for k in range(rounds * _SPRINTS):
             for entry in entries if k % 2 else entries[::-1]:
-                done = k >= 3 and entry.spent > _SLOW
+                done = k >= 3 * _SPRINTS and entry.spent > _SLOW
+                done = done or (k % _SPRINTS > 0 and not entry.contender.sprints)
                 answer = {} if done else entry.ask("epoch", seed=k + 1, least=_LEAST)
                 entry.spent += answer.get("seconds", 0.0)
                 entry.speeds.append(answer["frames"] / answer["seconds"] if answer else None)

@@ -32,13 +32,14 @@ RESULTS = Path(__file__).parent / "results"
 
 def run(here: Path, quick: bool, chosen: str) -> dict[str, Any]:
     """Everything that is measured: warm tables, the cold one, the loader's limits, the bars."""
-    rounds, found = (3 if quick else 9), dict[str, Any](warm={})
+    found = dict[str, Any](warm={})
     for work in WORKLOADS.values():
         told(work.title)
         folder = here / work.name
         folder.mkdir()
         used = replace(work, frames=work.frames // 2) if quick else work
         write_frames(used, folder / f"{work.name}.npy")
+        rounds = 2 if quick else 5 if work is SLICES else 3
         rows = compete(used, folder, rounds, chosen)
         found["warm"][work.name] = {"title": work.title, "frames": used.frames, "rows": rows}
         if work is SLICES and not chosen:
@@ -59,7 +60,7 @@ def run(here: Path, quick: bool, chosen: str) -> dict[str, Any]:
         return found
     large = replace(SLICES, frames=1024 if quick else 4096)
     write_frames(large, here / "cold.npy")
-    found["cold"] = cold(here, here / "cold.npy", large, 2 if quick else 7)
+    found["cold"] = cold(here, here / "cold.npy", large, 2 if quick else 5)
     return found
 
 
