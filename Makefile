@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo check test test-oracles test-lightly bench-plan bench-read-stock bench-memory bench-codecs clean
+.PHONY: help demo check test test-oracles test-lightly bench-plan bench-read bench-read-stock \
+	bench-memory bench-codecs bench-headers bench-convert bench-lightly clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -50,6 +51,19 @@ test-lightly: $(LIGHTLY)  ## what LightlyTrain's own loader makes of the cases i
 
 bench-plan: $(READY)  ## plan and open 1,000,000 frames: time and memory
 	$(BIN)/python -m benchmarks.plan_million
+
+PEERS := .venv-peers/.ready
+
+$(PEERS): pyproject.toml constraints.txt benchmarks/peers/requirements.txt benchmarks/peers/alone.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -e '.[train]' -r benchmarks/peers/requirements.txt
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check \
+		--no-deps -r benchmarks/peers/alone.txt
+	touch $@
+
+bench-read: $(PEERS)  ## CacheLoader against its peers and memcpy; QUICK=1 for a short run
+	.venv-peers/bin/python -m benchmarks.read $(if $(QUICK),--quick)
 
 bench-read-stock: $(READY)  ## FrameDataset and gather against one .npy map and memcpy
 	$(BIN)/python -m benchmarks.read_stock

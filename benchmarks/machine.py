@@ -39,3 +39,9 @@ def describe(*packages: str) -> dict[str, str]:
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
     }
+
+
+def private_mib() -> float:
+    """Memory of this process that is not of a file, MiB: anonymous and shared, now."""
+    lines = [s.split() for s in Path("/proc/self/status").read_text().splitlines()]
+    return sum(int(s[1]) for s in lines if s[0] in ("RssAnon:", "RssShmem:")) / 1024
