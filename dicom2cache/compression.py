@@ -19,7 +19,6 @@ CODECS = ("none", *COMPRESSED, "auto")
 LARGEST = 2**31 - 1 - 16
 """bytes of a slot that Blosc can hold"""
 
-_LEVEL = {"lz4": 5, "zstd": 2}  # of Blosc: its 2 is level 3 of zstd
 _BLOCK = 1 << 19  # fixed, so that it does not hang on the version of Blosc
 _SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")  # as Blosc numbers them
 _HEADER = struct.Struct("<BBBBIII")  # version, of the codec, flags, typesize, nbytes, block, cbytes
@@ -41,6 +40,13 @@ def _shuffle(spec: ArraySpec) -> int:
     return 2 if math.prod(spec.slot) % 8 == 0 or spec.slot_bytes >= 8 * _BLOCK else 1
 
 
+def _level(spec: ArraySpec) -> int:
+    if spec.codec == "lz4":
+        return 5
+    # Of Blosc: its n is zstd's 2n - 1. After bits were shuffled, 3 saves no more than 1.
+    return 1 if _shuffle(spec) == 2 else 2
+
+
 def zarr_codecs(spec: ArraySpec) -> list[dict[str, Any]]:
     """What follows `bytes` among the inner codecs of the array (Zarr v3 blosc codec)."""
     if spec.codec == "none":
@@ -48,7 +54,7 @@ def zarr_codecs(spec: ArraySpec) -> list[dict[str, Any]]:
     about = {
         "typesize": np.dtype(spec.dtype).itemsize,
         "cname": spec.codec,
-        "clevel": _LEVEL[spec.codec],
+        "clevel": _level(spec),
         "shuffle": _SHUFFLES[_shuffle(spec)],
         "blocksize": _BLOCK,
     }
@@ -58,7 +64,7 @@ def zarr_codecs(spec: ArraySpec) -> list[dict[str, Any]]:
 def pack(slot: NDArray[Any], spec: ArraySpec) -> bytes:
     """The chunk of a contiguous slot in the array's dtype; the same bytes each time."""
     packed: bytes = _blosc().compress(
-        slot, spec.codec.encode(), _LEVEL[spec.codec], _shuffle(spec), _BLOCK
+        slot, spec.codec.encode(), _level(spec), _shuffle(spec), _BLOCK
     )
     return packed
 

@@ -18,6 +18,7 @@ from typing import Any
 
 # Imported before the forks, but nothing of it run: Arrow's threads must start in the children.
 import joblib
+import numcodecs.blosc
 import numpy.ma
 import pyarrow.parquet
 import pydicom
@@ -25,7 +26,7 @@ from caches import tree
 
 from dicom2cache import Recipe, build, codecs, commit
 
-_READY = (joblib, numpy.ma, pyarrow.parquet, pydicom, commit)
+_READY = (joblib, numcodecs.blosc, numpy.ma, pyarrow.parquet, pydicom, commit)
 codecs.versions()  # imports every codec
 _STEPS = ("mkdir", "fsync", "link", "replace", "rename", "unlink")
 
