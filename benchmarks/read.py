@@ -39,7 +39,7 @@ def run(here: Path, quick: bool, chosen: str) -> dict[str, Any]:
         folder.mkdir()
         used = replace(work, frames=work.frames // 2) if quick else work
         write_frames(used, folder / f"{work.name}.npy")
-        rounds = 2 if quick else 5 if work is SLICES else 3
+        rounds = 2 if quick else 4 if work is SLICES else 3
         rows = compete(used, folder, rounds, chosen)
         found["warm"][work.name] = {"title": work.title, "frames": used.frames, "rows": rows}
         if work is SLICES and not chosen:
