@@ -86,7 +86,8 @@ class CacheLoader:
         (h, w) at random, or a Crop; boxes are for each frame of `cache`. label, labels, on,
         missing, kind: as for FrameDataset. columns: of frames/. rank of ranks: by default those of
         torch.distributed; pad: repeat samples so that all ranks have as many, else drop some.
-        threads: 0 reads in the loop itself. prefetch: batches ahead. read: auto, map, advise,
+        threads: 0 reads in the loop itself. prefetch: batches ahead, by
+        default as many as threads. read: auto, map, advise,
         pread. stage: a folder on local storage, to which shards are copied first.
 
         Raises ValueError for what is not legal, LabelError, MixedShapesError, StageError.
@@ -124,7 +125,7 @@ class CacheLoader:
         )
         self._threads = min(4, _cores()) if threads is None else threads
         largest = max((size for size, _ in frame_bytes), default=0) * batch_size
-        fitting = max(2, min(4, _PREFETCH_BYTES // max(1, largest)))
+        fitting = max(2, min(self._threads, _PREFETCH_BYTES // max(1, largest)))
         self._ahead = fitting if prefetch is None else prefetch
         self._transfer = Transfer(device)
         self._pool = BufferPool((self._ahead + 2) * largest, pinned=self._transfer.pinned)
