@@ -92,7 +92,7 @@ def main() -> None:
     """Measure, print, and keep the results of a whole run."""
     parser = argparse.ArgumentParser(description="Reading: ours, peers, memcpy.")
     parser.add_argument("--quick", action="store_true", help="fewer frames and rounds; not kept")
-    parser.add_argument("--only", default="", help="contenders with this in their name; not kept")
+    parser.add_argument("--only", default="", help="contenders whose name matches; not kept")
     parser.add_argument("--tmp", type=Path, help="where the frames go: up to 12 GiB at a time")
     given = parser.parse_args()
     start = time.perf_counter()
