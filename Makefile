@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo check test test-oracles test-lightly bench-plan bench-read-stock bench-memory clean
+.PHONY: help demo check test test-oracles test-lightly bench-plan bench-read-stock bench-headers bench-memory clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -53,6 +53,17 @@ bench-plan: $(READY)  ## plan and open 1,000,000 frames: time and memory
 
 bench-read-stock: $(READY)  ## FrameDataset and gather against one .npy map and memcpy
 	$(BIN)/python -m benchmarks.read_stock
+
+HEADERS := .venv-headers/.ready
+
+$(HEADERS): pyproject.toml benchmarks/peers/headers.txt
+	$(PYTHON) -m venv .venv-headers
+	.venv-headers/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -e . -r benchmarks/peers/headers.txt
+	touch $@
+
+bench-headers: $(HEADERS)  ## the header scan against pydicom and dicomsdl
+	.venv-headers/bin/python -m benchmarks.header_scan
 
 bench-memory: $(READY)  ## peak memory of a converting worker
 	$(BIN)/python -m benchmarks.worker_memory

@@ -104,9 +104,7 @@ def wanted_tags() -> list[int]:
     return sorted(tags)
 
 
-def describe(
-    ds: Any, head: bytes, at: int, candidate: Candidate, path: str
-) -> dict[str, Any]:
+def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> dict[str, Any]:
     """The row of FILES that a dataset without pixels makes, a pydicom Dataset or a Scan.
 
     `head` has the 12 bytes at offset `at`, where its pixel data element begins.

@@ -2,8 +2,7 @@
 
 Only what is beyond doubt is read here: little endian, every element in order, of a known VR and
 within the file, up to the pixel data. For anything else `scan` gives None, and pydicom reads the
-file. Values are pydicom's own: each distinct one is converted by pydicom once and remembered, save
-for the few forms of number, time and UID whose meaning one regular expression settles.
+file.
 """
 
 from __future__ import annotations
@@ -24,10 +23,8 @@ _SYNTAX = 0x00020010
 _explicit, _implicit = Struct("<HH2sH").unpack_from, Struct("<HHL").unpack_from
 _long = Struct("<L").unpack_from
 # PS3.5 7.1.2: 16-bit and 32-bit lengths.
-_SHORT = frozenset(
-    vr.encode() for vr in "AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split()
-)
-_LONG = frozenset(vr.encode() for vr in "OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+_SHORT = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
+_LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 
 
 class _Unusual(Exception):
@@ -52,7 +49,7 @@ def _scan(descriptor: int, wanted: frozenset[int]) -> Scan:
         raise _Unusual
     syntax, at = _meta(data)
     implicit = syntax == _IMPLICIT
-    if syntax in (_BIG, _DEFLATED) or data[at + 1] or not 0x08 <= data[at] or len(data) < at + 12:
+    if syntax in (_BIG, _DEFLATED) or data[at + 1] or data[at] < 0x08 or len(data) < at + 12:
         raise _Unusual
     found, at = _elements(window, at, implicit, wanted)
     if 0x00080016 not in found and 0x00280010 not in found:

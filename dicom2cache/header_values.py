@@ -15,7 +15,7 @@ CHARSET = 0x00080005
 
 Raw = tuple[bytes | None, bytes]
 """(VR, value); without a VR where it is implicit"""
-_PLAIN = frozenset("AE AS CS DA DS DT FL FD IS LO LT SH SL SS ST TM UI UL US".split())
+_PLAIN = frozenset(b"AE AS CS DA DS DT FL FD IS LO LT SH SL SS ST TM UI UL US".split())
 """VRs whose value depends on nothing but its bytes and the character set"""
 _LONGEST_KEPT, _MOST_KEPT = 1024, 20_000  # bytes of a value, and values, that are remembered
 
@@ -106,8 +106,8 @@ def _about(tag: int, vr: bytes | None) -> tuple[str | int, bool, Callable[[bytes
 
     usual = dictionary_vr(tag)
     said = usual if vr is None else vr.decode()
-    quick = _QUICK.get(said or "") if said == usual else None
-    return keyword_for_tag(tag) or tag, said in _PLAIN, quick
+    quick = _QUICK.get(said) if said and said == usual else None
+    return keyword_for_tag(tag) or tag, (said or "").encode() in _PLAIN, quick
 
 
 class _Pydicom:
