@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dicom2cache.errors import FrameError
 
 _ITEM, _END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
+_MOST_AT_ONCE = 64 << 20  # bytes of a single frame's pixel data that are read in one go
 
 
 Fragments = tuple[tuple[int, int], ...]
@@ -48,6 +49,19 @@ class Walked:
 
 
 @dataclass(frozen=True)
+class Lone:
+    """The only frame of a file: all fragments, already read."""
+
+    codestream: bytes
+
+    def read(self, _: int, frame: int) -> bytes:
+        """The codestream of frame `frame`, which is 0."""
+        if frame:
+            raise FrameError(f"frame {frame} is not there; the file holds 1")
+        return self.codestream
+
+
+@dataclass(frozen=True)
 class Tabled:
     """Frames that an offset table names: each is one read, wherever it lies in the file.
 
@@ -77,6 +91,10 @@ def find_frames(descriptor: int, start: int, size: int, frames: int) -> Frames:
     else by the end of image marker that closes a codestream. Raises FrameError if the items are
     broken or do not make `frames` frames.
     """
+    if frames == 1 and size - start <= _MOST_AT_ONCE:
+        lone = _lone(os.pread(descriptor, size - start, start))
+        if lone is not None:
+            return lone
     status = os.fstat(descriptor)
     key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
 
@@ -92,6 +110,18 @@ def find_frames(descriptor: int, start: int, size: int, frames: int) -> Frames:
             return walk(descriptor)
         return Tabled(np.append(table, end), walk)
     return walk(descriptor)
+
+
+def _lone(data: bytes) -> Lone | None:
+    """The fragments of pixel data that is whole, joined; None if there is anything odd."""
+    parts, place = [], 0
+    while data[place : place + 4] == _ITEM:
+        stop = place + 8 + int.from_bytes(data[place + 4 : place + 8], "little")
+        parts.append(data[place + 8 : stop])
+        place = stop
+    if len(parts) < 2 or data[place : place + 4] != _END:
+        return None
+    return Lone(parts[1] if len(parts) == 2 else b"".join(parts[1:]))
 
 
 def _table(descriptor: int, start: int, size: int, frames: int) -> NDArray[np.int64] | None:

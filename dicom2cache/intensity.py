@@ -56,6 +56,14 @@ def mask_stored(raw: NDArray[Any], bits_stored: int, high_bit: int, signed: bool
     return masked
 
 
+def is_clean(raw: NDArray[Any], bits_stored: int, high_bit: int, signed: bool) -> bool:
+    """True if no bit is set that `mask_stored` would drop or extend, found in one pass."""
+    if high_bit != bits_stored - 1:
+        return False
+    unsigned = raw.view(f"u{raw.dtype.itemsize}")
+    return int(np.bitwise_or.reduce(unsigned, axis=None)) < 1 << (bits_stored - signed)
+
+
 def has_other_bits(
     raw: NDArray[Any], masked: NDArray[Any], bits_stored: int, high_bit: int, declared: int
 ) -> bool:
