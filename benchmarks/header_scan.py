@@ -26,7 +26,7 @@ from pydicom.uid import generate_uid
 from benchmarks.machine import describe
 from dicom2cache.describe import wanted_tags
 from dicom2cache.header_scan import scan as scan_header
-from dicom2cache.header_values import CHARSET
+from dicom2cache.header_values import CHARSET, Scan
 from dicom2cache.headers import read_headers
 from dicom2cache.scan import scan
 
@@ -61,7 +61,9 @@ def ways(folder: Path) -> dict[str, Callable[[], Any]]:
     def scanned() -> None:
         for path in paths:
             descriptor = os.open(path, os.O_RDONLY)
-            assert scan_header(descriptor, wanted) is not None
+            elements = scan_header(descriptor, wanted)
+            assert elements is not None
+            Scan(elements)
             os.close(descriptor)
 
     found: dict[str, Callable[[], Any]] = {

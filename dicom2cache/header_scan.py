@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 from struct import Struct
+from struct import error as StructError
 
-from dicom2cache.header_values import CHARSET, Raw, Scan, dictionary_vr, is_uid, values_of
+from dicom2cache.header_values import CHARSET, Elements, Raw, dictionary_vr, is_uid
 
 _FIRST, _MORE = 16384, 65536  # bytes read at once: most headers end in the first
 _UNDEFINED = 0xFFFFFFFF
@@ -31,17 +32,15 @@ class _Unusual(Exception):
     """pydicom shall read this file."""
 
 
-def scan(descriptor: int, wanted: frozenset[int]) -> Scan | None:
+def scan(descriptor: int, wanted: frozenset[int]) -> Elements | None:
     """The header of an open file; None if there is anything in it that pydicom should judge."""
     try:
         return _scan(descriptor, wanted)
-    except MemoryError:
-        raise
-    except Exception:  # pydicom raises whatever the bytes provoke, and shall say so itself
+    except (_Unusual, StructError, IndexError, OSError):
         return None
 
 
-def _scan(descriptor: int, wanted: frozenset[int]) -> Scan:
+def _scan(descriptor: int, wanted: frozenset[int]) -> Elements:
     window = _Window(descriptor)
     data = window.data
     # With the group length first, group 0002 is what it seems (PS3.10 7.1).
@@ -54,9 +53,8 @@ def _scan(descriptor: int, wanted: frozenset[int]) -> Scan:
     found, at = _elements(window, at, implicit, wanted)
     if 0x00080016 not in found and 0x00280010 not in found:
         raise _Unusual
-    values = values_of(found, implicit)
     head = window.data[at : at + 12]
-    return Scan(values, implicit, syntax.decode(), window.start + at, head)
+    return Elements(found, implicit, syntax.decode(), window.start + at, head)
 
 
 def _meta(data: bytes) -> tuple[bytes, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 CHARSET = 0x00080005
 
@@ -25,20 +25,30 @@ is_uid = re.compile(rb"[0-9.]+\0?").fullmatch
 _clock = re.compile(rb"[0-9]+(?:\.[0-9]+)? ?").fullmatch
 
 
+class Elements(NamedTuple):
+    """The wanted elements of a header, as they lie in the file."""
+
+    found: dict[int, Raw]
+    implicit: bool
+    syntax: str
+    """transfer syntax UID"""
+    offset: int
+    """of the pixel data element"""
+    head: bytes
+    """its first 12 bytes"""
+
+
 class Scan:
-    """The wanted elements of a header, by keyword as in a pydicom Dataset (overlays by tag)."""
+    """Values of a header's elements, by keyword as in a pydicom Dataset (overlays by tag)."""
 
-    __slots__ = ("_values", "file_meta", "get", "head", "offset", "original_encoding")
+    __slots__ = ("_values", "file_meta", "get", "original_encoding")
 
-    def __init__(
-        self, values: dict[str | int, Any], implicit: bool, syntax: str, offset: int, head: bytes
-    ) -> None:
-        self._values = values
-        self.get = values.get
-        self.original_encoding = implicit, True
-        self.file_meta = {"TransferSyntaxUID": syntax}
-        self.offset, self.head = offset, head
-        """of the pixel data element, and its first 12 bytes"""
+    def __init__(self, elements: Elements) -> None:
+        """Raises what pydicom raises for a value."""
+        self._values = _values_of(elements.found, elements.implicit)
+        self.get = self._values.get
+        self.original_encoding = elements.implicit, True
+        self.file_meta = {"TransferSyntaxUID": elements.syntax}
 
     def __contains__(self, key: Any) -> bool:
         return (key if isinstance(key, str) else key[0] << 16 | key[1]) in self._values
@@ -65,7 +75,7 @@ def dictionary_vr(tag: int) -> str | None:
         return None
 
 
-def values_of(found: dict[int, Raw], implicit: bool) -> dict[str | int, Any]:
+def _values_of(found: dict[int, Raw], implicit: bool) -> dict[str | int, Any]:
     """{keyword, or tag of an overlay: value as pydicom gives it, or a plain equal}."""
     pydicom = _Pydicom(found, implicit)
     known = _known(found.get(CHARSET), implicit)

@@ -14,6 +14,7 @@ import pyarrow as pa
 from dicom2cache import codecs, deflated
 from dicom2cache.describe import describe, wanted_tags
 from dicom2cache.errors import Dicom2cacheError, FrameError, NoPixels, NotDicom, is_environment
+from dicom2cache.header_rows import row_of
 from dicom2cache.header_scan import scan
 from dicom2cache.header_values import CHARSET
 from dicom2cache.patient import keyed_hash
@@ -77,31 +78,36 @@ def read_header(
     Raises NoPixels, NotDicom, FrameError or OSError.
     """
     path = os.path.join(roots[candidate.root], candidate.path)
-    ds, row = _by_scan(path, candidate) if scanned else (None, None)
-    if row is None:
-        ds, row = _by_pydicom(path, candidate)
-    row["patient"] = keyed_hash(patient_key, text(ds, "PatientID"))
-    row["accession"] = keyed_hash(patient_key, text(ds, "AccessionNumber"))
+    found = _by_scan(path, candidate) if scanned else None
+    row, patient, accession = found or _by_pydicom(path, candidate)
+    row["patient"] = keyed_hash(patient_key, patient)
+    row["accession"] = keyed_hash(patient_key, accession)
     return row
 
 
-def _by_scan(path: str, candidate: Candidate) -> tuple[Any, dict[str, Any] | None]:
-    """(scan, row), or no row if pydicom shall judge the file."""
+_Row = tuple[dict[str, Any], str | None, str | None]
+"""(row without its hashes, patient ID, accession number)"""
+
+
+def _by_scan(path: str, candidate: Candidate) -> _Row | None:
+    """None if pydicom shall judge the file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         _check_unchanged(descriptor, candidate)
-        ds = scan(descriptor, _wanted())
+        elements = scan(descriptor, _wanted())
     finally:
         os.close(descriptor)
-    if ds is None:
-        return None, None
+    if elements is None:
+        return None
     try:
-        return ds, describe(ds, ds.head, ds.offset, candidate, path)
-    except Dicom2cacheError:
-        return None, None  # refused: then in the words that pydicom's values give
+        return row_of(elements, candidate, path)
+    except MemoryError:
+        raise
+    except Exception:  # refused, or a value that provokes pydicom: then in the words of its way
+        return None
 
 
-def _by_pydicom(path: str, candidate: Candidate) -> tuple[Any, dict[str, Any]]:
+def _by_pydicom(path: str, candidate: Candidate) -> _Row:
     claims = PurePosixPath(candidate.path).suffix.lower() in _CLAIMS_DICOM
     with open(path, "rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -109,7 +115,8 @@ def _by_pydicom(path: str, candidate: Candidate) -> tuple[Any, dict[str, Any]]:
         _sniff(file, candidate, claims)
         ds, stream = _parse(file, claims)
         at = stream.tell()
-        return ds, describe(ds, stream.read(12), at, candidate, path)
+        row = describe(ds, stream.read(12), at, candidate, path)
+        return row, text(ds, "PatientID"), text(ds, "AccessionNumber")
 
 
 def _check_unchanged(descriptor: int, candidate: Candidate) -> None:

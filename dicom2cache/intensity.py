@@ -230,7 +230,8 @@ def _moments(values: NDArray[Any]) -> tuple[float, float]:
     return mean, float(np.sqrt(np.multiply(wide, wide, out=wide).mean()))
 
 
-_ROW, _BLOCK = 4096, 1 << 18  # BLAS takes no threads for so short a row
+_ROW, _BLOCK = 4096, 1 << 16  # BLAS takes no threads for so short a row; a block fits the cache
+_ONES = np.ones(_ROW)
 
 
 def _sums(flat: NDArray[Any]) -> tuple[int, int]:
@@ -245,6 +246,6 @@ def _sums(flat: NDArray[Any]) -> tuple[int, int]:
         whole = wide.size // _ROW * _ROW
         for rows in (wide[:whole].reshape(-1, _ROW), wide[whole:].reshape(1, -1)):
             if rows.size:
-                total += int(rows.sum())
+                total += int(np.vecdot(rows, _ONES[: rows.shape[1]]).sum())
                 squares += int(np.vecdot(rows, rows).astype(np.uint64).sum())
     return total, squares

@@ -19,7 +19,7 @@ from pydicom import dcmread
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
-from dicom2cache import headers
+from dicom2cache import header_rows, headers
 from dicom2cache.errors import NotDicom
 from dicom2cache.records import Candidate
 from dicom2cache.scan import scan
@@ -51,7 +51,7 @@ def _row(path: Path, scanned: bool) -> str:
 
 def _is_scanned(path: Path) -> bool:
     """True if pydicom was not needed."""
-    return headers._by_scan(str(path), _candidate(path))[1] is not None
+    return headers._by_scan(str(path), _candidate(path)) is not None
 
 
 def _all_files() -> list[Path]:
@@ -290,6 +290,46 @@ def test_what_is_scanned(tmp_path: Path, elements: dict[str, Any], scanned: bool
     path = write_dicom(tmp_path / "a.dcm", pattern("a", (8, 8)), **elements)
     assert _row(path, True) == _row(path, False)
     assert _is_scanned(path) is scanned
+
+
+_OF_A_SERIES = [
+    {}, {"InstanceNumber": 3}, {"SOPInstanceUID": "1.2.9"}, {"AcquisitionNumber": "4"},
+    {"ImagePositionPatient": [1, 2, 3.5]}, {"AcquisitionTime": "101010.5"},
+    {"ImagePositionPatient": [1, 2]}, {"InstanceNumber": None}, {"RescaleSlope": 2},
+    {"AcquisitionTime": "no time"}, {"SeriesDate": "20200102"}, {"PatientID": "other"},
+    {"Modality": "PT", "Units": "BQML"}, {"Modality": "PT", "AcquisitionTime": "090000"},
+    {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.481.2", "DoseGridScaling": "0.5"},
+    {"InstanceNumber": DataElement("InstanceNumber", "UN", b"8 ")},
+    {"NumberOfFrames": 2, "ImagePositionPatient": [0, 0, 9]}, {"PixelData": bytes(200)},
+]  # fmt: skip
+
+
+def test_files_that_are_alike_have_rows_of_their_own(tmp_path: Path) -> None:
+    """Each after each: what one file left behind must not show in another."""
+    shared = Dataset()
+    shared.PlanePositionSequence = [Dataset()]
+    shared.PlanePositionSequence[0].ImagePositionPatient = [7, 8, 9]
+    common: dict[str, Any] = {
+        "InstanceNumber": 1, "AcquisitionNumber": 1, "AcquisitionTime": "100000",
+        "ImagePositionPatient": [0.0, 0.0, 1.0], "RescaleSlope": 1, "RescaleIntercept": 0,
+        "SeriesDate": "20200101", "SOPClassUID": CT_IMAGE, "Modality": "CT",
+    }  # fmt: skip
+    every = [*_OF_A_SERIES, {"SharedFunctionalGroupsSequence": [shared]}]
+    paths = [
+        write_dicom(
+            tmp_path / f"{k}.dcm",
+            pattern(f"{k}", (8, 8)),
+            **{name: v for name, v in {**common, **said}.items() if v is not None},
+        )
+        for k, said in enumerate(every)
+    ]
+    expected = [_row(path, False) for path in paths]
+    assert len(set(expected)) == len(paths)
+    for first in range(len(paths)):
+        header_rows._known.clear()
+        order = [*range(first, len(paths)), *range(first)]
+        assert [_row(paths[k], True) for k in order] == [expected[k] for k in order]
+    assert len(header_rows._known) == 4  # the series; another slope, date and patient
 
 
 def test_a_header_beyond_the_first_read(tmp_path: Path) -> None:
