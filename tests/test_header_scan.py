@@ -8,6 +8,7 @@ import struct
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pydicom import dcmread
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
-from dicom2cache import header_rows, headers
+from dicom2cache import execute, header_rows, headers
 from dicom2cache.errors import NotDicom
 from dicom2cache.records import Candidate
 from dicom2cache.scan import scan
@@ -362,3 +363,24 @@ def test_not_dicom_is_still_said(tmp_path: Path) -> None:
         headers.read_header(
             [str(tmp_path)], Candidate(0, path.name, 9, path.stat().st_mtime_ns), _KEY
         )
+
+
+def test_files_are_read_folder_by_folder_and_by_inode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("b/1.dcm", "b/2.dcm", "a/1.dcm", "a/2.dcm", "c.dcm"):
+        write_dicom(tmp_path / name, pattern(name, (8, 8)), SOPInstanceUID=uid(name))
+    roots, candidates, _ = scan([tmp_path], Path("/nowhere"))
+    assert all(c.inode == (tmp_path / c.path).stat().st_ino for c in candidates)
+    backwards = [replace(c, inode=-k) for k, c in enumerate(candidates)]
+    read: list[str] = []
+    original = headers.read_header
+
+    def told(roots: Any, candidate: Candidate, *rest: Any) -> Any:
+        read.append(candidate.path)
+        return original(roots, candidate, *rest)
+
+    monkeypatch.setattr(headers, "read_header", told)
+    files, _ = execute.read_all_headers(roots, backwards, _KEY, 1, "loky", lambda _: None)
+    assert read == ["c.dcm", "a/2.dcm", "a/1.dcm", "b/2.dcm", "b/1.dcm"]
+    assert files["path"].to_pylist() == ["a/1.dcm", "a/2.dcm", "b/1.dcm", "b/2.dcm", "c.dcm"]
