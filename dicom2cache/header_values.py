@@ -117,7 +117,8 @@ def _about(tag: int, vr: bytes | None) -> tuple[str | int, bool, Callable[[bytes
     usual = dictionary_vr(tag)
     said = usual if vr is None else vr.decode()
     quick = _QUICK.get(said) if said and said == usual else None
-    return keyword_for_tag(tag) or tag, (said or "").encode() in _PLAIN, quick
+    keyword = None if tag >> 24 == 0x60 else keyword_for_tag(tag)  # one for all overlays
+    return keyword or tag, (said or "").encode() in _PLAIN, quick
 
 
 class _Pydicom:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -87,6 +88,18 @@ class Progress(Protocol):
 
     def end(self) -> None:
         """The phase is over."""
+
+
+@contextmanager
+def phase(
+    progress: Progress, what: str, total: Work, unit: str, begun: Callable[[], Work] | None = None
+) -> Iterator[None]:
+    """A phase that is over whatever happens in it."""
+    progress.begin(what, total, unit, begun)
+    try:
+        yield
+    finally:
+        progress.end()
 
 
 class Silent:

@@ -236,6 +236,11 @@ def _files(draw: st.DrawFn) -> bytes:
             if draw(st.integers(0, 9)):
                 data += b" " * (len(data) % 2)
         elements.append((tag, _encoded(tag, vr, data, implicit)))
+    for group in draw(st.lists(st.sampled_from([0x6000, 0x6002, 0x601E]), unique=True)):
+        for element in draw(st.sampled_from([(0x100, 0x102), (0x102,), (0x100,)])):
+            data = struct.pack("<H", draw(st.sampled_from([1, 12, 16])))
+            tag = group << 16 | element
+            elements.append((tag, _encoded(tag, "US", data, implicit)))
     if draw(st.booleans()):
         sequence = draw(_sequences(implicit))
         elements.append((0x00081115, _encoded(0x00081115, "SQ", sequence, implicit, True)))
@@ -280,6 +285,14 @@ _SQ[0].Modality = "CT"
         ({"SpecificCharacterSet": "ISO_IR 192", "Manufacturer": "Größe 東芝"}, True),
         ({"SpecificCharacterSet": "ISO_IR 100", "Manufacturer": "Größe"}, True),
         ({"PixelPaddingValue": 63536}, True),
+        (
+            {
+                f"{group:x}{e:04x}": DataElement(group << 16 | e, "US", 12 + e % 2)
+                for group in (0x6000, 0x6004)
+                for e in (0x100, 0x102)
+            },
+            True,
+        ),  # overlays in the pixels
         ({"ReferencedImageSequence": _SQ}, True),  # not wanted: passed over by its length
         ({"InstanceNumber": DataElement("InstanceNumber", "UN", b"7 ")}, True),
         ({"syntax": "1.2.840.10008.1.2.2"}, False),  # big endian

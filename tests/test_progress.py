@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from dicom_files import write_series
 
-from dicom2cache import ledger, pipeline
+from dicom2cache import Recipe, ledger, pipeline
 from dicom2cache.codecs import cost_weight
+from dicom2cache.errors import RecipeError
 from dicom2cache.progress import Estimate, Lines, Work, clock, estimate, line
 
 # 1,000 native frames of half a megabyte, and 100 of JPEG 2000 that cost 65 times as much each.
@@ -107,3 +108,16 @@ def test_it_is_told_before_the_first_task_ends(capsys: pytest.CaptureFixture[str
     assert counts[:3] == [1, 2, 2]
     assert counts == sorted(counts)
     assert counts[-1] == 4
+
+
+def test_it_is_over_when_a_run_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_series(tmp_path / "ct", 2, size=64)
+    lines = Lines()
+    lines.first = lines.every = 0.01
+    recipe = Recipe(where="slope == 'x'")
+    with pytest.raises(RecipeError):
+        pipeline.build(tmp_path / "ct", tmp_path / "cache", recipe, jobs=1, progress=lines)
+    said = capsys.readouterr().err
+    time.sleep(0.05)
+    assert said.endswith(" MB/s\n")
+    assert capsys.readouterr().err == ""
