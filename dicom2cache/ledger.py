@@ -12,7 +12,7 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +23,6 @@ import pyarrow as pa
 from dicom2cache.errors import Unfinished
 from dicom2cache.layout import shard_path
 from dicom2cache.plan import tasks
-from dicom2cache.progress import Work
 from dicom2cache.recipe import Recipe
 from dicom2cache.records import ArraySpec, Plan, ShardTask
 from dicom2cache.shards import sync_folder, write_durably
@@ -164,31 +163,6 @@ def trial_path(cache: Path, array: int) -> Path:
 def attempt_path(cache: Path, task: ShardTask) -> Path:
     """A new name for an attempt at the task's shard."""
     return scratch(cache) / f"{task.name}.{secrets.token_hex(8)}"
-
-
-def work_of(job: Job, task: ShardTask) -> Work:
-    """What the task is, for progress."""
-    frames = task.stop - task.start
-    return Work(frames, frames * job.plan.arrays[task.array].slot_bytes, task.cost)
-
-
-def under_way(job: Job, work: Mapping[str, Work]) -> Work:
-    """What is done of tasks that have not ended, by the sizes of their attempts; at most all."""
-    written: dict[str, int] = {}
-    try:
-        with os.scandir(scratch(job.cache)) as entries:
-            for entry in entries:
-                name = entry.name.rpartition(".")[0]
-                if name in work:  # else a receipt, or a table
-                    written[name] = max(written.get(name, 0), entry.stat().st_size)
-    except OSError:  # committed, or a task has just ended: only progress is late
-        return Work()
-    total = Work()
-    for name, size in written.items():
-        whole = work[name]
-        share = min(1.0, size / whole.bytes)
-        total += Work(int(whole.units * share), int(whole.bytes * share), whole.cost * share)
-    return total
 
 
 def claim(cache: Path, task: ShardTask) -> Path:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dicom2cache import __version__, codecs, execute, ledger, selection
+from dicom2cache import __version__, backlog, codecs, execute, ledger, selection
 from dicom2cache import commit as committing
 from dicom2cache import plan as planning
 from dicom2cache.errors import CacheError, FrameError, SourceError, Unfinished
@@ -145,9 +145,11 @@ def convert(
     mine = planning.part(job.tasks, index, of)
     if on_error == "skip":  # else a failure of an earlier run, in its receipt, must stop this one
         mine = list(ledger.open_tasks(job, mine))
-    work = {task.name: ledger.work_of(job, task) for task in mine}
+    work = {task.name: backlog.work_of(job, task) for task in mine}
     total = sum(work.values(), Work())
-    converting = phase(progress, "converting", total, "frames", lambda: ledger.under_way(job, work))
+    converting = phase(
+        progress, "converting", total, "frames", lambda: backlog.under_way(job, work)
+    )
     with converting, _or_committed(target):
         execute.run_tasks(
             job, mine, jobs or execute.cpu_count(), backend, on_error,

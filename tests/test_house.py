@@ -42,7 +42,7 @@ FLOORS = {
         {"selection", "plan", "tables", "describe", "decode"},
         {"header_rows", "ledger", "values"},
         {"headers"},
-        {"survey", "isolate", "commit", "report"},
+        {"survey", "isolate", "commit", "report", "backlog"},
         {"trial"},
         {"convert"},
         {"execute", "verify"},

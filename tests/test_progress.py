@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from dicom_files import write_series
 
-from dicom2cache import Recipe, ledger, pipeline
+from dicom2cache import Recipe, backlog, ledger, pipeline
 from dicom2cache.codecs import cost_weight
 from dicom2cache.errors import RecipeError
 from dicom2cache.progress import Estimate, Lines, Work, clock, estimate, line
@@ -72,14 +72,14 @@ def test_tasks_that_have_not_ended_count(tmp_path: Path) -> None:
     job = pipeline.plan(tmp_path / "ct", tmp_path / "cache", jobs=1)
     assert job is not None
     (task,) = job.tasks
-    work = {task.name: ledger.work_of(job, task)}
+    work = {task.name: backlog.work_of(job, task)}
     assert work == {"0.0": Work(8, 8 * 64 * 64 * 2, 8 * 64 * 64 * 2.0)}
-    assert ledger.under_way(job, work) == Work()
+    assert backlog.under_way(job, work) == Work()
     ledger.attempt_path(job.cache, task).write_bytes(bytes(3 * 64 * 64 * 2))
     ledger.attempt_path(job.cache, task).write_bytes(bytes(64 * 64 * 2))  # of a process that died
-    assert ledger.under_way(job, work) == Work(3, 3 * 64 * 64 * 2, 3 * 64 * 64 * 2.0)
+    assert backlog.under_way(job, work) == Work(3, 3 * 64 * 64 * 2, 3 * 64 * 64 * 2.0)
     ledger.attempt_path(job.cache, task).write_bytes(bytes(1 << 20))  # with its index: not over all
-    assert ledger.under_way(job, work) == work["0.0"]
+    assert backlog.under_way(job, work) == work["0.0"]
 
 
 def test_lines_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
