@@ -39,14 +39,15 @@ test-oracles: $(ORACLES)  ## every readable file of pydicom against SimpleITK, D
 
 LIGHTLY := .venv-lightly/.ready
 
-$(LIGHTLY): pyproject.toml tests/pixels/requirements.txt
+$(LIGHTLY): pyproject.toml tests/lightly/requirements.txt
 	$(PYTHON) -m venv .venv-lightly
 	.venv-lightly/bin/python -m pip install --quiet --disable-pip-version-check \
-		-e . -r tests/pixels/requirements.txt
+		-e . -r tests/lightly/requirements.txt
 	touch $@
 
-test-lightly: $(LIGHTLY)  ## what LightlyTrain's own loader makes of the cases in docs/pixels.md
+test-lightly: $(LIGHTLY)  ## LightlyTrain itself: trained from caches; and its loader on docs/pixels.md
 	.venv-lightly/bin/python -m tests.pixels.lightlytrain
+	.venv-lightly/bin/python -m pytest tests/lightly
 
 bench-plan: $(READY)  ## plan and open 1,000,000 frames: time and memory
 	$(BIN)/python -m benchmarks.plan_million

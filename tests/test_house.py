@@ -30,12 +30,16 @@ FLOORS = {
     "trainer_adapter": [
         {"errors"},
         {"format", "normalize", "sampler", "pool", "order", "transfer", "columns"},
+        {"lightly_pixels", "lightly_args", "lightly_counts"},
         {"shards", "crop", "batches"},
         {"reading"},
         {"core"},
         {"cache"},
-        {"labels", "stage", "sampling"},
-        {"dataset", "loader"},
+        {"labels", "stage", "sampling", "lightly_names"},
+        {"dataset", "loader", "lightly_convert"},
+        {"lightly_images"},
+        {"lightly_serve"},
+        {"lightly"},
         {"__init__"},
     ],
 }
@@ -118,6 +122,10 @@ def test_rooms_stay_small(package: str, module: str) -> None:
     [
         ("import trainer_adapter; trainer_adapter.open_cache", {"torch", "zarr", "pydicom"}),
         ("import trainer_adapter.dataset", {"zarr", "pydicom", "dicom2cache"}),
+        (
+            "import trainer_adapter.lightly",
+            {"torch", "zarr", "pydicom", "dicom2cache", "lightly_train", "cv2"},
+        ),
         ("import dicom2cache", {"pydicom", "pyarrow", "numpy", "joblib"}),  # a fast start
         ("import dicom2cache.cli", {"torch", "zarr", "trainer_adapter"}),
     ],
