@@ -94,7 +94,7 @@ def test_the_same_file_name_below_two_sources(scans: Path, tmp_path: Path) -> No
 
 def test_what_is_not_in_the_cache_says_why(scans: Path, recipe_cache: Path, tmp_path: Path) -> None:
     with lightly.serve(recipe_cache) as served:
-        with pytest.raises(NotServedError, match="excluded: .*; train on .*names"):
+        with pytest.raises(NotServedError, match=r"excluded: .*; train on .*names"):
             opened(scans / "rt_dose" / "rt_dose.dcm")
         with pytest.raises(NotServedError, match=r"not in .*missing='pass'"):
             opened(scans / "ct" / "IM9.dcm")
@@ -187,7 +187,7 @@ def test_one_context_within_another_is_refused(cache: Path, recipe_cache: Path) 
     before = doors()
     with lightly.serve(cache):
         outer = doors()
-        with pytest.raises(RuntimeError, match="already served from .*cache; leave"), \
+        with pytest.raises(RuntimeError, match=r"already served from .*cache; leave"), \
                 lightly.serve(recipe_cache):  # fmt: skip
             pass
         assert doors() == outer
