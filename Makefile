@@ -47,7 +47,7 @@ $(LIGHTLY): pyproject.toml tests/lightly/requirements.txt
 
 test-lightly: $(LIGHTLY)  ## LightlyTrain itself: trained from caches; and its loader on docs/pixels.md
 	.venv-lightly/bin/python -m tests.pixels.lightlytrain
-	.venv-lightly/bin/python -m pytest tests/lightly
+	.venv-lightly/bin/python -m pytest tests/lightly --disable-warnings
 
 bench-plan: $(READY)  ## plan and open 1,000,000 frames: time and memory
 	$(BIN)/python -m benchmarks.plan_million

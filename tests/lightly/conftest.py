@@ -13,13 +13,10 @@ import pydicom
 import pytest
 from caches import built
 from dicom_files import uid
+from example_types import COPIES, MULTI, SINGLE
 from pydicom import examples
 
 os.environ["LIGHTLY_TRAIN_EVENTS_DISABLED"] = "1"  # its usage statistics
-
-SINGLE = ("ct", "mr", "overlay", "rgb_color", "palette_color", "jpeg2k")
-MULTI = ("rt_dose", "ybr_color")
-COPIES = 4
 
 
 @pytest.fixture(scope="session")

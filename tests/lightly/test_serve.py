@@ -14,6 +14,7 @@ import pytest
 import torch
 from caches import built
 from dicom_files import pattern, write_dicom
+from example_types import SINGLE
 from lightly_train._data import file_helpers
 from lightly_train._data.file_helpers import ImageMode
 from lightly_train._data.image_dataset import ImageDataset
@@ -289,10 +290,7 @@ def test_a_server_pickles_without_its_tables(cache: Path) -> None:
         assert len(pickle.dumps(served)) < 2000
 
 
-TYPES = ("ct", "mr", "overlay", "rgb_color", "palette_color", "jpeg2k")
-
-
-@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("name", SINGLE)
 @pytest.mark.parametrize("recipe", [(), ("--recipe", "lightlytrain")])
 def test_a_model_predicts_on_the_pixels_that_it_was_trained_on(
     scans: Path, tmp_path: Path, name: str, recipe: tuple[str, ...]
