@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo check test test-oracles test-lightly bench-plan bench-read-stock bench-memory clean
+.PHONY: help demo check test test-oracles test-lightly bench-plan bench-read-stock bench-memory \
+	bench-lightly clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -57,6 +58,9 @@ bench-read-stock: $(READY)  ## FrameDataset and gather against one .npy map and 
 
 bench-memory: $(READY)  ## peak memory of a converting worker
 	$(BIN)/python -m benchmarks.worker_memory
+
+bench-lightly: $(LIGHTLY)  ## LightlyTrain's own loading of DICOM against a cache
+	.venv-lightly/bin/python -m benchmarks.lightly --results benchmarks/results/lightly
 
 clean:  ## remove what the targets made, the virtual environment too
 	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

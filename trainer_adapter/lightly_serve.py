@@ -86,17 +86,16 @@ class Server:
 
 
 class InWorker:
-    """A worker_init_fn that serves in a worker, which may have been spawned, and then calls the
-    DataLoader's own."""
+    """A function that first serves in its process, which may have been spawned: the worker_init_fn
+    of a DataLoader's workers, or what the ranks of a training run."""
 
-    def __init__(self, server: Server, inner: Callable[[int], Any] | None) -> None:
+    def __init__(self, server: Server, inner: Callable[..., Any] | None) -> None:
         self.server, self.inner = server, inner
 
-    def __call__(self, worker: int) -> None:
-        if _active is None:  # a forked worker has its parent's doors
-            install(self.server, ExitStack())  # for as long as the worker lives
-        if self.inner is not None:
-            self.inner(worker)
+    def __call__(self, *given: Any) -> Any:
+        if _active is None:  # a forked process has its parent's doors
+            install(self.server, ExitStack())  # for as long as the process lives
+        return None if self.inner is None else self.inner(*given)
 
 
 def check(module: Any) -> None:
@@ -116,6 +115,7 @@ def install(server: Server, undo: ExitStack) -> None:
     """Replace the doors; `undo` puts back what was there. Raises UnknownLightlyError."""
     global _active
     import torch
+    import torch.multiprocessing
     from lightly_train._data import file_helpers
     from torch.utils.data import DataLoader
 
@@ -123,6 +123,7 @@ def install(server: Server, undo: ExitStack) -> None:
     numpy_door, tensor_door = file_helpers.open_image_numpy, file_helpers.open_image_tensor
     pydicom_door = file_helpers._open_image_numpy__with_pydicom
     iterator_of = DataLoader._get_iterator
+    start_processes: Any = torch.multiprocessing.start_processes  # type: ignore[attr-defined]
     rgb_mode = file_helpers.ImageMode.RGB
 
     def open_image_numpy(image_path: Any, mode: Any = rgb_mode) -> Any:
@@ -159,11 +160,15 @@ def install(server: Server, undo: ExitStack) -> None:
         finally:
             self.worker_init_fn = inner
 
+    def start(fn: Any, *given: Any, **options: Any) -> Any:
+        return start_processes(InWorker(server, fn), *given, **options)
+
     for owner, name, new in (
         (file_helpers, "open_image_numpy", open_image_numpy),
         (file_helpers, "open_image_tensor", open_image_tensor),
         (file_helpers, "_open_image_numpy__with_pydicom", with_pydicom),
         (DataLoader, "_get_iterator", get_iterator),
+        (torch.multiprocessing, "start_processes", start),  # strategy ddp_spawn
     ):
         undo.callback(setattr, owner, name, getattr(owner, name))
         setattr(owner, name, new)

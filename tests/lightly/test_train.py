@@ -7,7 +7,6 @@ Models are small, and none needs weights from elsewhere.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -80,7 +79,7 @@ def test_pretrain_multi_frame_by_folder(cache: Path, tmp_path: Path, name: str) 
 
 
 @pytest.mark.usefixtures("no_dicom")
-@pytest.mark.parametrize("name", (*SINGLE, *MULTI))
+@pytest.mark.parametrize("name", [*SINGLE, *MULTI])
 def test_pretrain_by_names(recipe_cache: Path, cache: Path, tmp_path: Path, name: str) -> None:
     """From the recipe's cache, save for dose, which that leaves out."""
     source = open_cache(cache if name == "rt_dose" else recipe_cache)
@@ -164,7 +163,7 @@ def test_classification_and_predicting_with_what_was_trained(
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory, config_home: Path) -> Iterator[Path]:
+def labelled(tmp_path_factory: pytest.TempPathFactory, config_home: Path) -> Path:
     """CT with a bright square in each, its box, its polygon and its mask; for train and val."""
     folder = tmp_path_factory.mktemp("labelled")
     for split in ("train", "val"):
@@ -189,7 +188,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory, config_home: Path) -> Ite
             Image.fromarray(mask).save(drawn)
     (folder / "polygons" / "images").symlink_to(folder / "images")
     built(folder / "images", folder / "cache")
-    yield folder
+    return folder
 
 
 BOXED = {"train": "images/train", "val": "images/val", "names": {0: "square"}}
@@ -213,12 +212,13 @@ def test_semantic_segmentation(labelled: Path, tmp_path: Path) -> None:
         s: {"images": labelled / "images" / s, "masks": labelled / "masks" / s}
         for s in ("train", "val")
     }
+    args = lightly.transform_args("semantic_segmentation")
     with lightly.serve(labelled / "cache") as served:
         fine_tune(
             "train_semantic_segmentation", tmp_path / "out", model="dinov2/_vittest14-eomt",
             model_args={"num_joint_blocks": 1},
             data={**splits, "classes": {0: "background", 1: "square"}},
-            transform_args={**lightly.transform_args("semantic_segmentation"), "image_size": (56, 56)},
+            transform_args={**args, "image_size": (56, 56)},
         )  # fmt: skip
     assert served.counts.cached >= 8
     assert served.counts[1:] == (0, 0)
