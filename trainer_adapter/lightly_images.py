@@ -7,15 +7,17 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import NotServedError
 from trainer_adapter.lightly_convert import Paths, converted
 from trainer_adapter.lightly_names import Names, Roots, parse_name
-from trainer_adapter.lightly_pixels import Facts, Image, Look, image_of
+from trainer_adapter.lightly_pixels import RADIOGRAPHS, Facts, Image, Look, image_of
 
-_FACTS = ("kind", "unit", "modality", "polarity", "padding_value", "p0_5", "p99_5")
+_TEXTS = ("kind", "unit", "modality", "polarity")
+_NUMBERS = ("padding_value", "p0_5", "p99_5")
 _MOST = 1024
 """frames that mean and standard deviation are taken from"""
 
@@ -39,17 +41,30 @@ class Images:
         """Which frame a path stands for."""
         return Names(self.cache, self.root)
 
+    def prepare(self) -> Images:
+        """Read the tables now: what is forked later shares them."""
+        self.names, self._columns  # noqa: B018  (cached at first touch)
+        return self
+
     @cached_property
-    def _columns(self) -> list[Any]:
-        columns = [self.cache.column(name) for name in (*_FACTS, "windows")]
-        return [c.combine_chunks() for c in columns]
+    def _columns(self) -> tuple[list[Any], list[Any], Any]:
+        texts = []
+        for name in _TEXTS:
+            column = self.cache.column(name).cast(pa.string()).combine_chunks().dictionary_encode()
+            codes = column.indices.fill_null(-1).to_numpy()
+            texts.append((codes, [*column.dictionary.to_pylist(), None]))
+        numbers = [self.cache.column(name).to_numpy() for name in _NUMBERS]  # null is NaN
+        return texts, numbers, self.cache.column("windows").combine_chunks()
 
     def facts(self, i: int) -> Facts:
         """What frames/ says of frame `i`."""
-        *plain, windows = (column[i].as_py() for column in self._columns)
-        first = windows[0] if windows else None
-        voi = first and (first["center"], first["width"], first["function"] or "LINEAR")
-        return Facts(*[*plain, voi])
+        texts, numbers, windows = self._columns
+        kind, unit, modality, polarity = (known[codes[i]] for codes, known in texts)
+        padding, low, high = (None if n[i] != n[i] else float(n[i]) for n in numbers)
+        # A list of structs takes longer than all the rest.
+        said = windows[i].as_py() if modality in RADIOGRAPHS else None
+        voi = (said[0]["center"], said[0]["width"], said[0]["function"]) if said else None
+        return Facts(kind, unit, modality, polarity, padding, low, high, voi)
 
     def image(self, i: int, rgb: bool) -> Image:
         """Frame `i`, (H, W, C); ValueError names the file if it cannot be an image."""

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -67,34 +68,41 @@ class Names:
         Raises NotServedError if there is none, or if a path has several frames.
         """
         path, frame = parse_name(os.fspath(name))
-        found = self._frames(path)
-        if not found and frame is not None:  # a file that is really called so
-            found, frame = self._frames(os.fspath(name)), None
-        if not found:
+        places = self._places(path)
+        if not places and frame is not None:  # a file that is really called so
+            places, frame = self._places(os.fspath(name)), None
+        if not places:
             raise NotServedError(self._absent(path))
         if frame is not None:
-            found = [k for k in found if self._frame[k].as_py() == frame]
-            if not found:
+            k = bisect_left(places, frame, key=self._frame_at)
+            if k == len(places) or self._frame_at(places[k]) != frame:
                 raise NotServedError(f"{path}: frame {frame} is not in {self.cache.path}")
-        if len(found) > 1:
+            return int(self._order[places[k]])
+        if len(places) > 1:
             raise NotServedError(
-                f"{path}: {len(found)} frames of it are in {self.cache.path}; name one, such as "
-                f"{name_of(path, self._frame[found[0]].as_py())}, or train on "
+                f"{path}: {len(places)} frames of it are in {self.cache.path}; name one, such as "
+                f"{name_of(path, self._frame_at(places[0]))}, or train on "
                 "trainer_adapter.lightly.names(cache)"
             )
-        return int(self._order[found[0]])
+        return int(self._order[places[0]])
 
-    def _frames(self, path: str) -> list[int]:
-        """Places in the sorted columns of all frames of a file."""
+    def _frame_at(self, k: int) -> int:
+        return int(self._frame[k].as_py())
+
+    def _places(self, path: str) -> range:
+        """Places in the sorted columns of all frames of a file, by frame number."""
         for number, below in self._candidates(path):
             start = bisect_left(self._path, below, key=lambda p: p.as_py())
             stop = start
-            while stop < len(self._path) and self._path[stop].as_py() == below:
-                stop += 1
-            found = [k for k in range(start, stop) if self._root[k].as_py() == number]
-            if found:
-                return found
-        return []
+            if start < len(self._path) and self._path[start].as_py() == below:
+                stop = start + 1
+            if stop < len(self._path) and self._path[stop].as_py() == below:  # of many frames
+                stop = bisect_right(self._path, below, start, key=lambda p: p.as_py())
+            same = self._root[start:stop].to_numpy()
+            first, last = np.searchsorted(same, [number, number + 1])
+            if first < last:
+                return range(start + int(first), start + int(last))
+        return range(0)
 
     def _candidates(self, path: str) -> Any:
         """(root, path below it) that a path may mean: as written, then with links followed."""

@@ -199,6 +199,7 @@ def serving(images: Images, missing: str, mode: str | None) -> Iterator[Server]:
         raise RuntimeError(
             f"already served from {_active.images.cache.path}; leave that context first"
         )
+    images.prepare()
     folder = Path(tempfile.mkdtemp(prefix="trainer_adapter-counts-"))
     server = Server(images, missing, mode, Counts(folder))
     try:
