@@ -59,6 +59,7 @@ CONTENDERS = (
     Contender("pydicom, header alone", "pydicom", {"step": "header"}, 5, "ct", False),
     Contender("pydicom, pixel_array alone", "pydicom", {"step": "decode"}, 5, writes=False),
     Contender("pydicom to .npy", "pydicom", {"step": "npy"}, 8),
+    Contender("pydicom to .npy, synced", "pydicom", {"sync": True}, 8, "ct"),
     Contender("pydicom to .npy, 2 processes", "pydicom", {"processes": 2}, 8, "ct"),
     Contender("SimpleITK to .npy", "simpleitk", share=10),
     Contender("SimpleITK to .npy, 2 processes", "simpleitk", {"processes": 2}, 10, "ct"),
@@ -66,6 +67,7 @@ CONTENDERS = (
     Contender("MONAI PersistentDataset, 2 processes", "monai", {"processes": 2}, 10, "ct"),
     Contender("dicomsdl to .npy", "dicomsdl", share=5),
     Contender("dicomsdl to .npy, 2 processes", "dicomsdl", {"processes": 2}, 5, "ct"),
+    Contender("dicomsdl to .npy, synced", "dicomsdl", {"sync": True}, 5, "ct"),
     Contender("dcm2niix", "dcm2niix", share=5),
     Contender("dcm2niix, 2 processes", "dcm2niix", {"processes": 2}, 5, "ct"),
 )

@@ -91,7 +91,7 @@ def slices() -> Any:
     from pydicom.encaps import generate_frames
 
     def codestream(name: str) -> bytes:
-        return next(generate_frames(dcmread(_real(name)).PixelData))
+        return bytes(next(generate_frames(dcmread(_real(name)).PixelData)))
 
     real = (
         dcmread(_real("693_UNCR.dcm")).pixel_array.astype(np.int16) - 1024,
@@ -121,7 +121,7 @@ def scenes() -> Any:
     )
 
 
-def encoder(kind: Kind) -> Callable[[Any], bytes] | None:
+def encoder(kind: Kind) -> Callable[[Any], Any] | None:
     """Image to codestream; None if the syntax is native."""
     import imagecodecs as ic
 
@@ -206,7 +206,7 @@ def _write_series(folder: Path, kind: Kind, series: int) -> None:
 
 
 def write(folder: Path, kind: Kind) -> None:
-    """The files in `folder`/all/SERIES, links to a few of them in few/, their images in truth.npy."""
+    """The files in `folder`/all/SERIES, a few again in few/, their images in truth.npy."""
     import numpy as np
 
     folder.mkdir(parents=True)
@@ -233,7 +233,7 @@ def encoded_frames(path: Path, frames: int) -> Iterator[bytes]:
     from pydicom import dcmread
     from pydicom.encaps import generate_frames
 
-    return generate_frames(dcmread(path).PixelData, number_of_frames=frames)
+    yield from generate_frames(dcmread(path).PixelData, number_of_frames=frames)
 
 
 if __name__ == "__main__":

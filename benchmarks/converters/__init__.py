@@ -1,1 +1,1 @@
-"""Contenders of `make bench-convert`: programs that turn DICOM files into something to train from."""
+"""Contenders of `make bench-convert`: what makes training data of DICOM files."""

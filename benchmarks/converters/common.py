@@ -24,7 +24,7 @@ Work = Callable[[Sequence[Path], Path], None]
 Pixels = Iterator[tuple[int, Any]]
 
 
-def each(one: Callable[[Path, Path], None], options: Options) -> Work:
+def each(one: Callable[..., None], options: Options) -> Work:
     """Work that is done file by file, `one(path, out)`, over as many processes as are wanted."""
     processes = int(options.get("processes", 1))
     if processes == 1:

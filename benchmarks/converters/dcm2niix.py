@@ -48,7 +48,7 @@ def pixels(kind: Kind, files: Sequence[Path], out: Path) -> Pixels:
         found = sorted(out.glob(f"{series.name}*.nii"))
         if len(found) != 1:
             raise RuntimeError(f"{len(found)} volumes of a series")
-        data = np.asanyarray(nibabel.load(found[0]).dataobj)  # type: ignore[attr-defined]
+        data = np.asanyarray(nibabel.load(found[0]).dataobj)
         if data.dtype.names:  # RGB
             data = np.stack([data[n] for n in data.dtype.names], -1)
         planes = np.swapaxes(data[:, ::-1], 0, 1)

@@ -19,7 +19,8 @@ SETTINGS = (
 def _save(path: Path, out: Path) -> None:
     import SimpleITK as sitk
 
-    np.save(out / f"{path.stem}.npy", sitk.GetArrayViewFromImage(sitk.ReadImage(str(path))))
+    image = sitk.ReadImage(str(path))  # the view does not keep it alive
+    np.save(out / f"{path.stem}.npy", sitk.GetArrayViewFromImage(image))
 
 
 def opened(kind: Kind, files: Sequence[Path], options: Options) -> Work:
