@@ -22,10 +22,10 @@ def in_words(found: dict[str, Any]) -> str:
         "taken off on both sides: of peers, all until a few files are converted; of dicom2cache, "
         "the whole command on a few files, so that what it starts later counts. CPU is user and "
         "system time of all processes, memory that of the largest. Peers convert fewer files, as "
-        "the tables say, and leave their output to the page cache (but for the rows that say synced: "
-        "one sync after all files); dicom2cache syncs each shard. The first "
-        f"time, the pixels of {CHECKED} files at most are compared with those that the files were "
-        "made from; whose differ is left out, with the reason.", "",
+        "the tables say, and leave their output to the page cache, except in rows that say synced: "
+        "one sync after all files; dicom2cache syncs each shard. The first time, the pixels of "
+        f"{CHECKED} files at most are compared with those that the files were made from; whose "
+        "differ is left out, with the reason.", "",
     ]  # fmt: skip
     if found["bars"]:
         lines += ["## Figures and their bars", "", "| figure | value | bar | met | |"]
