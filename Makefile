@@ -71,6 +71,17 @@ bench-convert: $(PEERS)  ## builds against their peers and the codecs alone; QUI
 bench-read-stock: $(READY)  ## FrameDataset and gather against one .npy map and memcpy
 	$(BIN)/python -m benchmarks.read_stock
 
+HEADERS := .venv-headers/.ready
+
+$(HEADERS): pyproject.toml benchmarks/peers/headers.txt
+	$(PYTHON) -m venv .venv-headers
+	.venv-headers/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -e . -r benchmarks/peers/headers.txt
+	touch $@
+
+bench-headers: $(HEADERS)  ## the header scan against pydicom and dicomsdl
+	.venv-headers/bin/python -m benchmarks.header_scan
+
 bench-memory: $(READY)  ## peak memory of a converting worker
 	$(BIN)/python -m benchmarks.worker_memory
 

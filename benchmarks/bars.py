@@ -72,8 +72,8 @@ def _cold(rows: dict[str, Any]) -> float:
 
 def _beside(found: dict[str, Any]) -> tuple[float, float]:
     """Greatest private memory beside the leased batches: (without imports, with them), MiB."""
-    whole = found["private, MiB"]["max"] - found["leased, MiB"]["min"]
-    return whole - found["after imports, MiB"]["min"], whole
+    names = "beside leased and imports, MiB", "beside leased, MiB"
+    return found[names[0]]["max"], found[names[1]]["max"]
 
 
 def _least(what: str, value: float, bar: float, note: str = "") -> dict[str, Any]:

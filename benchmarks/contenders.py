@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import subprocess
 import sys
@@ -138,7 +139,7 @@ def compete(work: Workload, here: Path, rounds: int, chosen: str) -> list[dict[s
 
     All are built and checked first; then each of `rounds` times all of them, in turn.
     """
-    taking = [c for c in CONTENDERS if c.only in ("", work.name) and chosen in c.name]
+    taking = [c for c in CONTENDERS if c.only in ("", work.name) and re.search(chosen, c.name)]
     entries = [Process(c, work, here) for c in taking]
     try:
         for entry in entries:

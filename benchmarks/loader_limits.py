@@ -65,10 +65,13 @@ def measure(cache: Path, batch: int) -> dict[str, float]:
                 break
     done.set()
     watcher.join()
+    leased = sum(buffers.values()) / 2**20
     return {
         "first batch, s": now - constructing, "with open_cache, s": now - start,
         "private, MiB": peak, "after imports, MiB": imported,
-        "leased, MiB": sum(buffers.values()) / 2**20, "buffers": len(buffers),
+        "leased, MiB": leased, "buffers": len(buffers),
+        "beside leased, MiB": peak - leased,
+        "beside leased and imports, MiB": peak - leased - imported,
     }  # fmt: skip
 
 

@@ -39,7 +39,7 @@ def run(here: Path, quick: bool, chosen: str) -> dict[str, Any]:
         folder.mkdir()
         used = replace(work, frames=work.frames // 2) if quick else work
         write_frames(used, folder / f"{work.name}.npy")
-        rounds = 2 if quick else 5 if work is SLICES else 3
+        rounds = 2 if quick else 4 if work is SLICES else 3
         rows = compete(used, folder, rounds, chosen)
         found["warm"][work.name] = {"title": work.title, "frames": used.frames, "rows": rows}
         if work is SLICES and not chosen:
@@ -92,7 +92,7 @@ def main() -> None:
     """Measure, print, and keep the results of a whole run."""
     parser = argparse.ArgumentParser(description="Reading: ours, peers, memcpy.")
     parser.add_argument("--quick", action="store_true", help="fewer frames and rounds; not kept")
-    parser.add_argument("--only", default="", help="contenders with this in their name; not kept")
+    parser.add_argument("--only", default="", help="contenders whose name matches; not kept")
     parser.add_argument("--tmp", type=Path, help="where the frames go: up to 12 GiB at a time")
     given = parser.parse_args()
     start = time.perf_counter()

@@ -45,7 +45,7 @@ class Workload:
         return (self.batch, *self.shape)
 
 
-SLICES = Workload("slices", (512, 512), "int16", 2048, 64)
+SLICES = Workload("slices", (512, 512), "int16", 4096, 64)
 PHOTOS = Workload("photos", (224, 224, 3), "uint8", 4096, 64)
 RADIOGRAPHS = Workload("radiographs", (2048, 2048), "uint16", 256, 8, crop=512)
 WORKLOADS = {w.name: w for w in (SLICES, PHOTOS, RADIOGRAPHS)}

@@ -81,13 +81,18 @@ def refusal(transfer_syntax: str) -> str:
 
 
 def cost_weight(transfer_syntax: str) -> float:
-    """Time to decode, relative to reading the same pixels uncompressed (measured on 16-bit CT)."""
-    if transfer_syntax in NATIVE:
-        return 1.0
-    for syntaxes, weight in ((_JPEG_2000, 150.0), (_JPEG_LS, 25.0), (_JPEG_LOSSLESS, 9.0)):
+    """Time to convert a frame, relative to an uncompressed one of the same size.
+
+    Measured on 512x512 CT of 16 bits: 0.45 ms besides the decoder, which takes 29 ms for JPEG 2000,
+    4.4 JPEG-LS, 1.5 JPEG Lossless, 1.1 HTJ2K, 0.4 JPEG and RLE, 3 to inflate.
+    """
+    for syntaxes, weight in (
+        (_JPEG_2000, 65.0), (_JPEG_LS, 11.0), ({DEFLATED, _DEFLATED_FRAME}, 8.0),
+        (_JPEG_LOSSLESS, 4.3), (_HTJ2K, 3.4), (NATIVE | {_UNCOMPRESSED}, 1.0),
+    ):  # fmt: skip
         if transfer_syntax in syntaxes:
             return weight
-    return 6.0
+    return 1.9
 
 
 @cache
@@ -174,6 +179,7 @@ def _deflated_frame(data: bytes, coded: Coded) -> Decoded:
     return _uncompressed(plain, coded, f"zlib {zlib.ZLIB_RUNTIME_VERSION}")
 
 
+@cache
 def _label(function: str, library: str) -> str:
     v = versions()
     return f"imagecodecs {v['imagecodecs']} {function} ({library} {v.get(library, '?')})"

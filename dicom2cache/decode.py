@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dicom2cache import codecs, deflated, encapsulated
 from dicom2cache.colour import palette_to_rgb, ybr_422_to_full, ybr_full_to_rgb
 from dicom2cache.errors import FrameError
-from dicom2cache.intensity import has_other_bits, mask_stored
+from dicom2cache.intensity import has_other_bits, is_clean, mask_stored
 from dicom2cache.lut import modality_lut, palette, voi_lut
 from dicom2cache.window import VoiLut
 
@@ -197,10 +197,13 @@ class Source:
         h = self.header
         written = h["transfer_syntax"] in codecs.AS_WRITTEN
         high = h["high_bit"] if written else h["bits_stored"] - 1
-        raw = pixels
-        pixels = mask_stored(raw, h["bits_stored"], high, bool(h["signed"]))
-        if has_other_bits(raw, pixels, h["bits_stored"], high, h["overlay_bits"] or 0):
-            flags = (*flags, "high-bits")
+        raw, bits, signed = pixels, h["bits_stored"], bool(h["signed"])
+        if is_clean(raw, bits, high, signed):
+            pixels = raw.view(f"{'i' if signed else 'u'}{raw.dtype.itemsize}")
+        else:
+            pixels = mask_stored(raw, bits, high, signed)
+            if has_other_bits(raw, pixels, bits, high, h["overlay_bits"] or 0):
+                flags = (*flags, "high-bits")
         if photometric == "PALETTE COLOR":
             return Stored(palette_to_rgb(pixels, self._palette), codec, flags)
         if h["samples"] == 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import IO, Any
+from typing import Any
 
 from dicom2cache import codecs
 from dicom2cache.errors import FrameError
@@ -85,6 +85,8 @@ _OTHERS = (
 )
 # fmt: on
 
+_EMPTY = dict.fromkeys(FILES.names)
+
 
 @cache
 def wanted_tags() -> list[int]:
@@ -102,8 +104,10 @@ def wanted_tags() -> list[int]:
     return sorted(tags)
 
 
-def describe(ds: Any, file: IO[bytes], candidate: Candidate, path: str) -> dict[str, Any]:
-    """The row of FILES that a dataset without pixels makes; `file` stands at its pixel data.
+def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> dict[str, Any]:
+    """The row of FILES that a dataset without pixels makes, a pydicom Dataset or a Scan.
+
+    `head` has the 12 bytes at offset `at`, where its pixel data element begins.
 
     Raises NoPixels, FrameError or OSError.
     """
@@ -112,7 +116,7 @@ def describe(ds: Any, file: IO[bytes], candidate: Candidate, path: str) -> dict[
         implicit, little = ds.original_encoding
         little_syntax = codecs.IMPLICIT_LE if implicit else codecs.EXPLICIT_LE
         syntax = little_syntax if little else codecs.EXPLICIT_BE
-    keyword, vr, offset, length = pixel_element(ds, file, syntax, path)
+    keyword, vr, offset, length = pixel_element(ds, head, at, syntax, path)
     frames = whole(ds, "NumberOfFrames") if value(ds, "NumberOfFrames") is not None else 1
     if frames is None or frames < 0:
         raise FrameError(
@@ -120,7 +124,7 @@ def describe(ds: Any, file: IO[bytes], candidate: Candidate, path: str) -> dict[
         )
     frames = frames or 1  # 0 is written by some exporters for single-frame files
     row: dict[str, Any] = {
-        **dict.fromkeys(FILES.names),
+        **_EMPTY,
         "root": candidate.root,
         "path": candidate.path,
         "size": candidate.size,
@@ -211,7 +215,7 @@ def _add_functional(row: dict[str, Any], ds: Any, frames: int) -> None:
         raise FrameError(f"frames of several units ({', '.join(sorted(units))}) in one file")
     elif units and row["lut_low"] is None:
         row["unit"] = units.pop()
-    row.update({k: v for k, v in shared.items() if k in FILES.names})
+    row.update({k: v for k, v in shared.items() if k in _EMPTY})
     if per_frame:
         row["spacing_tag"] = row["spacing_tag"] or per_frame[0].get("spacing_tag")
         row["per_frame"] = [{k: g.get(k) for k in PER_FRAME_FIELDS} for g in per_frame]

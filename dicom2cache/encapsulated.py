@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
 
 _ITEM, _END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
+_MOST_AT_ONCE = 64 << 20  # bytes of a single frame's pixel data that are read in one go
+
+
+Fragments = tuple[tuple[int, int], ...]
+"""(offset in the file, length in bytes) of each"""
+
+
+class Frames(Protocol):
+    """The encoded frames of a file."""
+
+    def read(self, descriptor: int, frame: int) -> bytes:
+        """The codestream of frame `frame`, from 0."""
 
 
 @dataclass(frozen=True)
-class Frames:
-    """The fragments of each frame, as (offset in the file, length in bytes)."""
+class Walked:
+    """Frames whose fragments were found from item to item."""
 
-    fragments: tuple[tuple[tuple[int, int], ...], ...]
+    fragments: tuple[Fragments, ...]
 
     def read(self, descriptor: int, frame: int) -> bytes:
         """The codestream of frame `frame`, from 0."""
@@ -30,34 +48,173 @@ class Frames:
         return b"".join(parts)
 
 
-def find_frames(descriptor: int, start: int, size: int, frames: int) -> Frames:
-    """The fragments of all frames of the pixel data whose first item is at `start`.
+@dataclass(frozen=True)
+class Lone:
+    """The only frame of a file: all fragments, already read."""
 
-    By the basic offset table where it is valid, else one fragment for each frame, else by the end
-    of image marker that closes a codestream. Raises FrameError if the items are broken or do not
-    make `frames` frames.
+    codestream: bytes
+
+    def read(self, _: int, frame: int) -> bytes:
+        """The codestream of frame `frame`, which is 0."""
+        if frame:
+            raise FrameError(f"frame {frame} is not there; the file holds 1")
+        return self.codestream
+
+
+@dataclass(frozen=True)
+class Tabled:
+    """Frames that an offset table names: each is one read, wherever it lies in the file.
+
+    A table counts for a frame if items fill exactly what it says of it; else the items are walked.
+    So a frame's bytes depend on the file alone, not on which others were read.
     """
+
+    bounds: NDArray[np.int64]
+    """offset of the first item of each frame, then the end of the last"""
+    walk: Callable[[int], Walked]
+    """descriptor to the frames as they are found without the table"""
+
+    def read(self, descriptor: int, frame: int) -> bytes:
+        """The codestream of frame `frame`, from 0."""
+        if frame + 1 < len(self.bounds):
+            start, stop = (int(place) for place in self.bounds[frame : frame + 2])
+            found = _values_of_items(os.pread(descriptor, stop - start, start), stop - start)
+            if found is not None:
+                return found
+        return self.walk(descriptor).read(descriptor, frame)
+
+
+def find_frames(descriptor: int, start: int, size: int, frames: int) -> Frames:
+    """The frames of the pixel data whose first item is at `start`, in a file of `size` bytes.
+
+    By the extended or the basic offset table where it is valid, else one fragment for each frame,
+    else by the end of image marker that closes a codestream. Raises FrameError if the items are
+    broken or do not make `frames` frames.
+    """
+    if frames == 1 and size - start <= _MOST_AT_ONCE:
+        lone = _lone(os.pread(descriptor, size - start, start))
+        if lone is not None:
+            return lone
+    status = os.fstat(descriptor)
+    key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+
+    def walk(descriptor: int) -> Walked:
+        found = _Opened(key, descriptor)
+        return (_remembered if frames > 1 else _walked)(found, start, size, frames)
+
+    table = _table(descriptor, start, size, frames) if frames > 1 else None
+    if table is not None:
+        try:  # the last frame has no successor: its items end where the pixel data does
+            _, end = _items(descriptor, int(table[-1]), size)
+        except FrameError:
+            return walk(descriptor)
+        return Tabled(np.append(table, end), walk)
+    return walk(descriptor)
+
+
+def _lone(data: bytes) -> Lone | None:
+    """The fragments of pixel data that is whole, joined; None if there is anything odd."""
+    parts, place = [], 0
+    while data[place : place + 4] == _ITEM:
+        stop = place + 8 + int.from_bytes(data[place + 4 : place + 8], "little")
+        parts.append(data[place + 8 : stop])
+        place = stop
+    if len(parts) < 2 or data[place : place + 4] != _END:
+        return None
+    return Lone(parts[1] if len(parts) == 2 else b"".join(parts[1:]))
+
+
+def _table(descriptor: int, start: int, size: int, frames: int) -> NDArray[np.int64] | None:
+    """Offsets in the file of the first items of the frames; None if no table can be right."""
+    head = os.pread(descriptor, 8, start)
+    if len(head) < 8 or head[:4] != _ITEM:
+        return None
+    length = int.from_bytes(head[4:], "little")
+    if length == 4 * frames:
+        said = np.frombuffer(os.pread(descriptor, length, start + 8), "<u4")
+    elif length == 0:
+        said = _extended(descriptor, start, frames)
+    else:
+        return None
+    # In uint64: an offset beyond 2^63 is no offset.
+    if len(said) != frames or said[0] != 0 or int(said[-1]) >= size:
+        return None
+    places = said.astype(np.int64) + start + 8 + length
+    return places if (places[1:] > places[:-1]).all() and places[-1] + 8 <= size else None
+
+
+def _extended(descriptor: int, start: int, frames: int) -> NDArray[Any]:
+    """The extended offset table (PS3.3 C.7.6.3.1.8); empty if there is none.
+
+    It lies right before the pixel data, its own lengths between them: so its place is known.
+    """
+    count = 8 * frames
+    elements = [b"\xe0\x7f" + e + b"\0OV\0\0" + count.to_bytes(4, "little") for e in (b"\1", b"\2")]
+    place = start - 12 - 2 * (12 + count)
+    if count >= 1 << 32 or place < 0:
+        return np.empty(0, "<u8")
+    if [os.pread(descriptor, 12, place + k * (12 + count)) for k in (0, 1)] != elements:
+        return np.empty(0, "<u8")
+    return np.frombuffer(os.pread(descriptor, count, place + 12), "<u8")
+
+
+def _values_of_items(data: bytes, length: int) -> bytes | None:
+    """The values of the items that fill `data`, joined; None if they do not."""
+    parts, place = [], 0
+    while place < length:
+        if data[place : place + 4] != _ITEM:
+            return None
+        stop = place + 8 + int.from_bytes(data[place + 4 : place + 8], "little")
+        parts.append(data[place + 8 : stop])
+        place = stop
+    if place != length or len(data) < length:
+        return None
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A file that is known by what it is, so that a walk is remembered after it was closed."""
+
+    key: tuple[int, ...]
+    descriptor: int = field(compare=False)
+
+
+def _walked(opened: _Opened, start: int, size: int, frames: int) -> Walked:
+    descriptor = opened.descriptor
     table, fragments = _walk(descriptor, start, size)
     if not fragments:
         raise FrameError("the pixel data has no fragments; the file is truncated")
     if frames == 1:
-        return Frames((tuple(fragments),))
+        return Walked((tuple(fragments),))
     if len(fragments) == frames:
-        return Frames(tuple((f,) for f in fragments))
+        return Walked(tuple((f,) for f in fragments))
     groups = _by_table(table, fragments, frames) or _by_marker(descriptor, fragments, frames)
     if groups is None:
         raise FrameError(
             f"{len(fragments)} fragments cannot be dealt to {frames} frames: Number of Frames "
             "(0028,0008) is wrong or the file is truncated"
         )
-    return Frames(groups)
+    return Walked(groups)
+
+
+_remembered = lru_cache(maxsize=4)(_walked)  # the shards of one long file walk it once
 
 
 def _walk(descriptor: int, start: int, size: int) -> tuple[list[int], list[tuple[int, int]]]:
     """(basic offset table, fragments), by the item headers."""
-    table: list[int] = []
-    fragments: list[tuple[int, int]] = []
-    place, first = start, True
+    fragments, _ = _items(descriptor, start, size)
+    if not fragments:
+        return [], []
+    (offset, length), *rest = fragments
+    data = os.pread(descriptor, length, offset)
+    return [int.from_bytes(data[k : k + 4], "little") for k in range(0, length - 3, 4)], rest
+
+
+def _items(descriptor: int, start: int, size: int) -> tuple[list[tuple[int, int]], int]:
+    """((offset, length) of the items from `start` on, where the last one ends)."""
+    found: list[tuple[int, int]] = []
+    place = start
     while place + 8 <= size:
         head = os.pread(descriptor, 8, place)
         if head[:4] == _END:
@@ -65,24 +222,19 @@ def _walk(descriptor: int, start: int, size: int) -> tuple[list[int], list[tuple
         length = int.from_bytes(head[4:], "little")
         if head[:4] != _ITEM or length == 0xFFFFFFFF:
             raise FrameError(f"no item at byte {place} of the pixel data: {head[:4].hex()}")
-        if first:
-            data = os.pread(descriptor, length, place + 8)
-            table = [int.from_bytes(data[k : k + 4], "little") for k in range(0, length - 3, 4)]
-            first = False
-        else:
-            if place + 8 + length > size:
-                raise FrameError(
-                    f"pixel data is truncated: a fragment of {length} bytes at byte {place + 8}, "
-                    f"the file has {size}; copy the file again"
-                )
-            fragments.append((place + 8, length))
+        if place + 8 + length > size:
+            raise FrameError(
+                f"pixel data is truncated: a fragment of {length} bytes at byte {place + 8}, "
+                f"the file has {size}; copy the file again"
+            )
+        found.append((place + 8, length))
         place += 8 + length
-    return table, fragments
+    return found, place
 
 
 def _by_table(
     table: list[int], fragments: list[tuple[int, int]], frames: int
-) -> tuple[tuple[tuple[int, int], ...], ...] | None:
+) -> tuple[Fragments, ...] | None:
     if len(table) != frames or table[0] != 0:
         return None
     origin = fragments[0][0] - 8
@@ -99,9 +251,9 @@ def _by_table(
 
 def _by_marker(
     descriptor: int, fragments: list[tuple[int, int]], frames: int
-) -> tuple[tuple[tuple[int, int], ...], ...] | None:
+) -> tuple[Fragments, ...] | None:
     """Frames end where a fragment ends with EOI or EOC (FFD9), perhaps padded."""
-    groups: list[tuple[tuple[int, int], ...]] = []
+    groups: list[Fragments] = []
     current: list[tuple[int, int]] = []
     for offset, length in fragments:
         current.append((offset, length))

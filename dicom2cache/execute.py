@@ -12,12 +12,14 @@ from typing import Any
 import pyarrow as pa
 
 from dicom2cache import codecs, ledger
+from dicom2cache.columns import canonical
 from dicom2cache.convert import Done, convert_task, pixel_digest
 from dicom2cache.decode import Source
 from dicom2cache.errors import FrameError, Unfinished
 from dicom2cache.headers import read_headers
 from dicom2cache.isolate import IsolatedReader
 from dicom2cache.ledger import Job
+from dicom2cache.progress import Work
 from dicom2cache.records import FILES, REJECTS, Candidate, ShardTask
 
 BACKENDS = ("loky", "threading", "dask")
@@ -48,13 +50,13 @@ def read_all_headers(
     patient_key: bytes,
     jobs: int,
     backend: str,
-    seen: Callable[[int], None],
+    seen: Callable[[Work], None],
 ) -> tuple[pa.Table, pa.Table]:
-    """Headers of all candidates: (FILES, REJECTS), in their order; `seen` is told how many."""
+    """Headers of all candidates: (FILES, REJECTS), in their order; `seen` is told what is done."""
     from joblib import delayed
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
-    rest = iter(candidates)
+    rest = iter(sorted(candidates, key=_on_disk))
     chunks = list(iter(lambda: list(islice(rest, _HEADERS_AT_ONCE)), []))
     if len(chunks) < 2 * jobs and backend == "loky":
         jobs = 1  # starting processes would take longer
@@ -64,12 +66,24 @@ def read_all_headers(
         for k, (some, others) in enumerate(_parallel(jobs, backend, calls, ordered=True)):
             files.append(some)
             rejects.append(others)
-            seen(len(chunks[k]))
+            seen(header_work(chunks[k], others))
     except BrokenProcessPool as e:
         raise Unfinished(
             "a process that read headers died, perhaps for memory; use fewer --jobs"
         ) from e
-    return pa.concat_tables(files), pa.concat_tables(rejects)
+    order = [("root", "ascending"), ("path", "ascending")]
+    return canonical(pa.concat_tables(files)), pa.concat_tables(rejects).sort_by(order)
+
+
+def _on_disk(candidate: Candidate) -> tuple[int, str, int]:
+    """Folder by folder and by inode: a disk that must seek for each file then seeks little."""
+    return candidate.root, candidate.path.rpartition("/")[0], candidate.inode
+
+
+def header_work(candidates: Sequence[Candidate], rejects: pa.Table | None = None) -> Work:
+    """What reading these headers is: each costs about the same, whatever its file's size."""
+    failed = 0 if rejects is None else rejects["outcome"].to_pylist().count("failed")
+    return Work(len(candidates), sum(c.size for c in candidates), float(len(candidates)), failed)
 
 
 def pixel_digests(

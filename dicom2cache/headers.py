@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import PurePosixPath
 from typing import IO, Any
 
@@ -13,6 +14,9 @@ import pyarrow as pa
 from dicom2cache import codecs, deflated
 from dicom2cache.describe import describe, wanted_tags
 from dicom2cache.errors import Dicom2cacheError, FrameError, NoPixels, NotDicom, is_environment
+from dicom2cache.header_rows import row_of
+from dicom2cache.header_scan import scan
+from dicom2cache.header_values import CHARSET
 from dicom2cache.patient import keyed_hash
 from dicom2cache.records import FILES, REJECTS, Candidate
 from dicom2cache.tags import text
@@ -30,22 +34,24 @@ def read_headers(
     """
     rows: list[dict[str, Any]] = []
     rejects: list[dict[str, Any]] = []
-    for candidate in candidates:
-        try:
-            rows.append(read_header(roots, candidate, patient_key))
-        except Exception as e:
-            if is_environment(e):
-                raise
-            outcome, reason = _outcome(e)
-            rejects.append(
-                {
-                    "root": candidate.root,
-                    "path": candidate.path,
-                    "outcome": outcome,
-                    "stage": "header",
-                    "reason": reason,
-                }
-            )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's; what matters ends as a flag or a failure
+        for candidate in candidates:
+            try:
+                rows.append(read_header(roots, candidate, patient_key))
+            except Exception as e:
+                if is_environment(e):
+                    raise
+                outcome, reason = _outcome(e)
+                rejects.append(
+                    {
+                        "root": candidate.root,
+                        "path": candidate.path,
+                        "outcome": outcome,
+                        "stage": "header",
+                        "reason": reason,
+                    }
+                )
     return pa.Table.from_pylist(rows, FILES), pa.Table.from_pylist(rejects, REJECTS)
 
 
@@ -63,24 +69,65 @@ def _outcome(error: Exception) -> tuple[str, str]:
     return "failed", f"the header cannot be read: {type(error).__name__}: {error}"
 
 
-def read_header(roots: Sequence[str], candidate: Candidate, patient_key: bytes) -> dict[str, Any]:
+def read_header(
+    roots: Sequence[str], candidate: Candidate, patient_key: bytes, scanned: bool = True
+) -> dict[str, Any]:
     """One file's header as a row of FILES.
 
+    The common header is scanned; pydicom reads what is unusual, or everything unless `scanned`.
     Raises NoPixels, NotDicom, FrameError or OSError.
     """
     path = os.path.join(roots[candidate.root], candidate.path)
+    found = _by_scan(path, candidate) if scanned else None
+    row, patient, accession = found or _by_pydicom(path, candidate)
+    row["patient"] = keyed_hash(patient_key, patient)
+    row["accession"] = keyed_hash(patient_key, accession)
+    return row
+
+
+_Row = tuple[dict[str, Any], str | None, str | None]
+"""(row without its hashes, patient ID, accession number)"""
+
+
+def _by_scan(path: str, candidate: Candidate) -> _Row | None:
+    """None if pydicom shall judge the file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _check_unchanged(descriptor, candidate)
+        elements = scan(descriptor, _wanted())
+    finally:
+        os.close(descriptor)
+    if elements is None:
+        return None
+    try:
+        return row_of(elements, candidate, path)
+    except MemoryError:
+        raise
+    except Exception:  # refused, or a value that provokes pydicom: then in the words of its way
+        return None
+
+
+def _by_pydicom(path: str, candidate: Candidate) -> _Row:
     claims = PurePosixPath(candidate.path).suffix.lower() in _CLAIMS_DICOM
     with open(path, "rb") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's; what matters ends as a flag or a failure
-        status = os.fstat(file.fileno())
-        if (status.st_size, status.st_mtime_ns) != (candidate.size, candidate.mtime_ns):
-            raise FrameError("changed while it was being read; run again when it is at rest")
+        warnings.simplefilter("ignore")
+        _check_unchanged(file.fileno(), candidate)
         _sniff(file, candidate, claims)
         ds, stream = _parse(file, claims)
-        row = describe(ds, stream, candidate, path)
-    row["patient"] = keyed_hash(patient_key, text(ds, "PatientID"))
-    row["accession"] = keyed_hash(patient_key, text(ds, "AccessionNumber"))
-    return row
+        at = stream.tell()
+        row = describe(ds, stream.read(12), at, candidate, path)
+        return row, text(ds, "PatientID"), text(ds, "AccessionNumber")
+
+
+def _check_unchanged(descriptor: int, candidate: Candidate) -> None:
+    status = os.fstat(descriptor)
+    if (status.st_size, status.st_mtime_ns) != (candidate.size, candidate.mtime_ns):
+        raise FrameError("changed while it was being read; run again when it is at rest")
+
+
+@cache
+def _wanted() -> frozenset[int]:
+    return frozenset(wanted_tags()) | {CHARSET}
 
 
 def _sniff(file: IO[bytes], candidate: Candidate, claims: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 from dicom2cache import codecs
 from dicom2cache.errors import Dicom2cacheError, FrameError, NoPixels
@@ -22,15 +22,15 @@ _LONG_VRS = {b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN"}
 
 
 def pixel_element(
-    ds: Any, file: IO[bytes], syntax: str, path: str
+    ds: Any, head: bytes, at: int, syntax: str, path: str
 ) -> tuple[str, str, int, int | None]:
-    """(keyword, VR, offset of the value, length or None if undefined); `file` stands there.
+    """(keyword, VR, offset of the value, length or None if undefined).
 
-    In a deflated dataset the offset is that in the inflated one.
+    `head` has the first 12 bytes of the element that ends the header, `at` is its offset: in a
+    deflated dataset, as that of the value, in the inflated one.
     """
     implicit, little = ds.original_encoding
     order: Literal["little", "big"] = "little" if little else "big"
-    head = file.read(12)
     if len(head) < 8:
         cut = None if syntax == codecs.DEFLATED else _cut(path)
         raise cut or _without_pixels(ds)
@@ -39,9 +39,9 @@ def pixel_element(
         raise _without_pixels(ds)
     # The header may say explicit where the body is implicit: a VR is two capital letters.
     if implicit or not (head[4:6].isalpha() and head[4:6].isupper()):
-        vr, length, offset = "OW", int.from_bytes(head[4:8], order), file.tell() - len(head) + 8
+        vr, length, offset = "OW", int.from_bytes(head[4:8], order), at + 8
     elif head[4:6] in _LONG_VRS:
-        vr, length, offset = head[4:6].decode(), int.from_bytes(head[8:12], order), file.tell()
+        vr, length, offset = head[4:6].decode(), int.from_bytes(head[8:12], order), at + 12
     else:
         raise FrameError(f"pixel data element has VR {head[4:6]!r}; legal: OB, OW, OF, OD")
     return _PIXELS[tag], vr, offset, None if length == 0xFFFFFFFF else length
@@ -123,6 +123,8 @@ def overlay_bits(ds: Any) -> int:
     """Mask of the bits of a stored pixel that overlays are declared to lie in (PS3.3 C.9.2)."""
     mask = 0
     for group in OVERLAYS:
+        if (group, 0x0100) not in ds:
+            continue
         try:
             allocated, position = (int(ds[group, e].value) for e in (0x0100, 0x0102))
         except (KeyError, TypeError, ValueError):

@@ -14,14 +14,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from dicom2cache import __version__, codecs, execute, ledger, selection
+from dicom2cache import __version__, backlog, codecs, execute, ledger, selection
 from dicom2cache import commit as committing
 from dicom2cache import plan as planning
 from dicom2cache.errors import CacheError, FrameError, SourceError, Unfinished
 from dicom2cache.layout import ROOT
 from dicom2cache.ledger import Job
 from dicom2cache.patient import patient_key as read_patient_key
-from dicom2cache.progress import Progress, Silent
+from dicom2cache.progress import Progress, Silent, Work, phase
 from dicom2cache.recipe import Recipe
 from dicom2cache.records import Candidate
 from dicom2cache.scan import scan
@@ -99,14 +99,13 @@ def plan(
             if not (target / ROOT).exists():
                 return ledger.load_job(target)
         return None
-    progress.begin("reading headers", len(candidates), "files")
-    files, rejects = execute.read_all_headers(
-        roots, candidates, key, workers, backend, progress.advance
-    )
-    files, excluded = selection.select_files(files, recipe)
-    digests = _digests(tuple(roots), selection.same_sop(files), workers, backend)
-    files, repeated = selection.drop_duplicates(files, digests)
-    progress.end()
+    with phase(progress, "reading headers", execute.header_work(candidates), "files"):
+        files, rejects = execute.read_all_headers(
+            roots, candidates, key, workers, backend, progress.advance
+        )
+        files, excluded = selection.select_files(files, recipe)
+        digests = _digests(tuple(roots), selection.same_sop(files), workers, backend)
+        files, repeated = selection.drop_duplicates(files, digests)
     every = pa.concat_tables([unlisted, rejects, excluded, repeated])
     if not files.num_rows:
         raise SourceError(_nothing(sources, every))
@@ -146,13 +145,16 @@ def convert(
     mine = planning.part(job.tasks, index, of)
     if on_error == "skip":  # else a failure of an earlier run, in its receipt, must stop this one
         mine = list(ledger.open_tasks(job, mine))
-    progress.begin("converting", sum(t.stop - t.start for t in mine), "frames")
-    with _or_committed(target):
+    work = {task.name: backlog.work_of(job, task) for task in mine}
+    total = sum(work.values(), Work())
+    converting = phase(
+        progress, "converting", total, "frames", lambda: backlog.under_way(job, work)
+    )
+    with converting, _or_committed(target):
         execute.run_tasks(
             job, mine, jobs or execute.cpu_count(), backend, on_error,
-            lambda done: progress.advance(done.frames, done.failed),
+            lambda done: progress.advance(work[done.name] + Work(failed=done.failed)),
         )  # fmt: skip
-    progress.end()
 
 
 @contextmanager

@@ -1,98 +1,203 @@
-"""Progress of a run: a bar on a terminal, plain lines in a log, nothing in a library call."""
+"""Progress of a run: a bar on a terminal, plain lines in a log, nothing in a library call.
+
+Time left is told by cost and not by count: a frame of JPEG 2000 takes as long as sixty native ones.
+"""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a phase has to do, or has done."""
+
+    units: int = 0
+    """files or frames"""
+    bytes: int = 0
+    """of source files while headers are read, of stored pixels while frames are converted"""
+    cost: float = 0.0
+    """what is proportional to the time: bytes weighted by transfer syntax"""
+    failed: int = 0
+    """units that were in vain"""
+
+    def __add__(self, other: Work) -> Work:
+        return Work(
+            self.units + other.units, self.bytes + other.bytes, self.cost + other.cost,
+            self.failed + other.failed,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How fast a phase goes, and how long it will take yet."""
+
+    units: float
+    """a second"""
+    bytes: float
+    """a second"""
+    left: float | None
+    """seconds; None while nothing is done that could tell"""
+
+
+def estimate(done: Work, total: Work, seconds: float) -> Estimate:
+    """Rates since the phase began, its start-up included, and the time left at the rate of cost."""
+    if seconds <= 0 or done.cost <= 0:
+        return Estimate(0.0, 0.0, None)
+    left = max(0.0, total.cost - done.cost) * seconds / done.cost
+    return Estimate(done.units / seconds, done.bytes / seconds, left)
+
+
+def line(what: str, unit: str, done: Work, total: Work, seconds: float) -> str:
+    """Such as `converting: 300 of 9000 frames, 150/s, 79 MB/s, 2 failed, 0:58 left`."""
+    now = estimate(done, total, seconds)
+    parts = [f"{what}: {done.units} of {total.units} {unit}"]
+    if now.left is not None:
+        parts += [f"{now.units:.{0 if now.units >= 10 else 1}f}/s", f"{now.bytes / 1e6:.0f} MB/s"]
+    if done.failed:
+        parts.append(f"{done.failed} failed")
+    if now.left is not None and done.units < total.units:
+        parts.append(f"{clock(now.left)} left")
+    return ", ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """H:MM:SS, or M:SS below an hour, rounded up: nothing is said to be over before it is."""
+    whole = -int(-seconds // 1)
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class Progress(Protocol):
     """What a run tells whoever watches it."""
 
-    def begin(self, what: str, total: int, unit: str) -> None:
-        """A phase of `total` units begins."""
+    def begin(
+        self, what: str, total: Work, unit: str, begun: Callable[[], Work] | None = None
+    ) -> None:
+        """A phase begins; `begun` tells what is done of tasks that have not ended."""
 
-    def advance(self, count: int, failed: int = 0) -> None:
-        """`count` more units are done, `failed` of them in vain."""
+    def advance(self, done: Work) -> None:
+        """More is done."""
 
     def end(self) -> None:
         """The phase is over."""
+
+
+@contextmanager
+def phase(
+    progress: Progress, what: str, total: Work, unit: str, begun: Callable[[], Work] | None = None
+) -> Iterator[None]:
+    """A phase that is over whatever happens in it."""
+    progress.begin(what, total, unit, begun)
+    try:
+        yield
+    finally:
+        progress.end()
 
 
 class Silent:
     """Says nothing."""
 
-    def begin(self, what: str, total: int, unit: str) -> None:
+    def begin(
+        self, what: str, total: Work, unit: str, begun: Callable[[], Work] | None = None
+    ) -> None:
         """Nothing."""
 
-    def advance(self, count: int, failed: int = 0) -> None:
+    def advance(self, done: Work) -> None:
         """Nothing."""
 
     def end(self) -> None:
         """Nothing."""
 
 
-class Lines:
-    """A line to stderr every ten seconds, for log files."""
+class _Told:
+    """Tells of a phase at intervals, in a thread of its own, since tasks end seldom."""
 
-    def __init__(self, seconds: float = 10.0) -> None:
-        self._every = seconds
+    first, every = 2.0, 10.0  # seconds
 
-    def begin(self, what: str, total: int, unit: str) -> None:
+    def begin(
+        self, what: str, total: Work, unit: str, begun: Callable[[], Work] | None = None
+    ) -> None:
         """A phase begins."""
-        self._what, self._total, self._unit = what, total, unit
-        self._done = self._failed = 0
-        self._start = self._last = time.monotonic()
+        self._what, self._total, self._unit, self._begun = what, total, unit, begun
+        self._done = self._most = Work()
+        self._start = time.monotonic()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._open()
+        self._thread.start()
 
-    def advance(self, count: int, failed: int = 0) -> None:
+    def advance(self, done: Work) -> None:
         """More is done."""
-        self._done += count
-        self._failed += failed
-        if time.monotonic() - self._last >= self._every:
-            self._print()
+        self._done += done
 
     def end(self) -> None:
         """The phase is over."""
-        self._print()
+        self._over.set()
+        self._thread.join()
+        self._begun = None
+        self._most = self._done
+        self._tell()
+        self._close()
 
-    def _print(self) -> None:
-        self._last = time.monotonic()
-        rate = self._done / max(self._last - self._start, 1e-9)
-        failed = f", {self._failed} failed" if self._failed else ""
-        print(
-            f"{self._what}: {self._done} of {self._total} {self._unit}, {rate:.0f}/s{failed}",
-            file=sys.stderr,
-            flush=True,
-        )
+    def _watch(self) -> None:
+        wait = self.first
+        while not self._over.wait(wait):
+            self._tell()
+            wait = self.every
+
+    def _tell(self) -> None:
+        now = self._done + (self._begun() if self._begun else Work())
+        if now.cost < self._most.cost:  # between the end of a task and the word of it
+            now = self._most
+        self._most = now
+        said = line(self._what, self._unit, now, self._total, time.monotonic() - self._start)
+        self._say(said, now.cost / self._total.cost if self._total.cost else 1.0)
+
+    def _open(self) -> None:
+        """Before the first word."""
+
+    def _close(self) -> None:
+        """After the last."""
+
+    def _say(self, said: str, share: float) -> None:
+        raise NotImplementedError
 
 
-class Bar:
+class Lines(_Told):
+    """A line to stderr after two seconds, then every ten, for log files."""
+
+    def _say(self, said: str, share: float) -> None:
+        print(said, file=sys.stderr, flush=True)
+
+
+class Bar(_Told):
     """A bar on a terminal."""
 
-    def begin(self, what: str, total: int, unit: str) -> None:
-        """A phase begins."""
+    first = every = 0.5
+
+    def _open(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as RichProgress
 
-        self._failed = 0
         self._bar: Any = RichProgress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TextColumn(unit + "{task.fields[failed]}"), TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )  # fmt: skip
+            BarColumn(), TextColumn("{task.description}"), console=Console(stderr=True)
+        )
         self._bar.start()
-        self._task = self._bar.add_task(what, total=total, failed="")
+        self._task = self._bar.add_task(self._what, total=1.0)
 
-    def advance(self, count: int, failed: int = 0) -> None:
-        """More is done."""
-        self._failed += failed
-        note = f", {self._failed} failed" if self._failed else ""
-        self._bar.update(self._task, advance=count, failed=note)
+    def _say(self, said: str, share: float) -> None:
+        self._bar.update(self._task, description=said, completed=share)
 
-    def end(self) -> None:
-        """The phase is over."""
+    def _close(self) -> None:
         self._bar.stop()
 
 

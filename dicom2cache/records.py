@@ -207,6 +207,8 @@ class Candidate:
     """in bytes"""
     mtime_ns: int
     """in nanoseconds"""
+    inode: int = 0
+    """in its folder, files of neighbouring inodes lie close on a disk"""
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,8 @@ def _add(
         try:
             shown.encode()
             status = os.stat(path)
-            candidates.append(Candidate(root, shown, status.st_size, status.st_mtime_ns))
+            size, mtime, inode = status.st_size, status.st_mtime_ns, status.st_ino
+            candidates.append(Candidate(root, shown, size, mtime, inode))
             return
         except UnicodeEncodeError:
             problem = "the file name is not UTF-8; rename it"

@@ -31,6 +31,8 @@ def numbers(ds: Any, keyword: str) -> list[float]:
     found = value(ds, keyword)
     if found is None:
         return []
+    if type(found) is int:
+        return [float(found)]
     try:
         result = [float(v) for v in (found if is_many(found) else [found])]
     except (ValueError, TypeError, OverflowError):
@@ -63,8 +65,12 @@ def text(ds: Any, keyword: str) -> str | None:
     found = value(ds, keyword)
     if found is None:
         return None
-    parts = [str(v) for v in found] if is_many(found) else [str(found)]
-    joined = "\\".join(part.strip(" \0") for part in parts)
+    if is_many(found):
+        joined = "\\".join(str(v).strip(" \0") for v in found)
+    else:
+        joined = str(found).strip(" \0")
+    if joined.isascii():
+        return joined or None
     # A surrogate would not survive the way to Parquet.
     return joined.encode("utf-8", "replace").decode("utf-8") or None
 

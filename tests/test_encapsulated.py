@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, encapsulate_extended
 
 from dicom2cache.encapsulated import find_frames
 from dicom2cache.errors import FrameError
@@ -23,9 +23,11 @@ _DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
 _EOI = b"\xff\xd9"
 
 
-def _read(folder: Path, data: bytes, frames: int, start: int = 0) -> list[bytes]:
+def _read(
+    folder: Path, data: bytes, frames: int, start: int = 0, before: bytes = b""
+) -> list[bytes]:
     path = folder / "pixels"
-    path.write_bytes(bytes(start) + data)
+    path.write_bytes(bytes(start - len(before)) + before + data)
     descriptor = os.open(path, os.O_RDONLY)
     try:
         found = find_frames(descriptor, start, start + len(data), frames)
@@ -92,3 +94,81 @@ def test_what_pydicom_encapsulates_comes_back(
     fragments = min(per_frame, min(len(f) for f in even) // 4 or 1)
     data = encapsulate(even, fragments_per_frame=fragments, has_bot=has_bot) + _DELIMITER
     assert _read(tmp_path_factory.mktemp("e"), data, len(even)) == even
+
+
+def _counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """(offset, bytes) of every read from here on."""
+    seen: list[tuple[int, int]] = []
+    pread = os.pread
+
+    def counted(descriptor: int, count: int, offset: int) -> bytes:
+        seen.append((offset, count))
+        return pread(descriptor, count, offset)
+
+    monkeypatch.setattr(os, "pread", counted)
+    return seen
+
+
+_FRAMES = [bytes([k]) * (100 + 2 * k) for k in range(50)]
+
+
+def _extended_table(frames: list[bytes]) -> tuple[bytes, bytes]:
+    """(the elements before the pixel data that end in its own header, its items)."""
+    data, offsets, lengths = encapsulate_extended(frames)
+    tables = b""
+    for element, value in ((b"\1\0", offsets), (b"\2\0", lengths)):
+        tables += b"\xe0\x7f" + element + b"OV\0\0" + struct.pack("<I", len(value)) + value
+    return tables + b"\xe0\x7f\x10\0OB\0\0\xff\xff\xff\xff", data + _DELIMITER
+
+
+@pytest.mark.parametrize("table", ["basic", "extended"])
+def test_a_table_finds_a_frame_without_a_walk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    before, data = b"", encapsulate(_FRAMES, has_bot=True) + _DELIMITER
+    if table == "extended":
+        before, data = _extended_table(_FRAMES)
+    (tmp_path / "pixels").write_bytes(before + data)
+    descriptor = os.open(tmp_path / "pixels", os.O_RDONLY)
+    reads = _counted(monkeypatch)
+    start, size = len(before), len(before) + len(data)
+    found = find_frames(descriptor, start, size, 50)
+    assert len(reads) <= 7  # the table, and the items of the last frame
+    reads.clear()
+    assert found.read(descriptor, 31) == _FRAMES[31]
+    assert [count for _, count in reads] == [8 + len(_FRAMES[31])]
+    assert [found.read(descriptor, k) for k in range(50)] == _FRAMES
+    os.close(descriptor)
+
+
+def test_without_a_table_a_file_is_walked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encapsulate(_FRAMES, has_bot=False) + _DELIMITER
+    assert _read(tmp_path, data, 50) == _FRAMES
+    reads = _counted(monkeypatch)
+    descriptor = os.open(tmp_path / "pixels", os.O_RDONLY)  # another shard of the same file
+    found = find_frames(descriptor, 0, len(data), 50)
+    assert found.read(descriptor, 49) == _FRAMES[49]
+    os.close(descriptor)
+    assert len(reads) <= 2  # the table's item, and the frame
+
+
+def _tables(change: int) -> bytes:
+    offsets = [0, 12, 24, 38]
+    offsets[2] += change
+    return struct.pack("<4I", *offsets)
+
+
+@pytest.mark.parametrize("change", [0, 2, -2, 14, 1 << 30])
+def test_a_table_that_is_wrong_in_the_middle_is_not_believed(tmp_path: Path, change: int) -> None:
+    frames = [b"ab" + _EOI, b"cd" + _EOI, b"ghij" + _EOI, b"kl" + _EOI]
+    data = _item(_tables(change)) + b"".join(map(_item, frames)) + _DELIMITER
+    assert _read(tmp_path, data, 4) == frames
+
+
+@pytest.mark.parametrize("wrong", [0, 7, 1 << 62, (1 << 64) - 1])
+def test_an_extended_table_that_is_wrong_is_not_believed(tmp_path: Path, wrong: int) -> None:
+    before, data = _extended_table(_FRAMES)
+    before = before[: 12 + 8 * 20] + struct.pack("<Q", wrong) + before[12 + 8 * 21 :]
+    assert _read(tmp_path, data, 50, len(before) + 100, before) == _FRAMES

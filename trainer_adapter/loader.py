@@ -19,7 +19,7 @@ from trainer_adapter.crop import Crop, Ints
 from trainer_adapter.labels import labelled
 from trainer_adapter.mapped import Corners, Spots
 from trainer_adapter.pool import BufferPool
-from trainer_adapter.reading import reading_of
+from trainer_adapter.reading import fits_in_memory, reading_of
 from trainer_adapter.sampling import batch_groups, distributed_rank
 from trainer_adapter.stage import staged
 from trainer_adapter.transfer import Transfer
@@ -86,8 +86,9 @@ class CacheLoader:
         (h, w) at random, or a Crop; boxes are for each frame of `cache`. label, labels, on,
         missing, kind: as for FrameDataset. columns: of frames/. rank of ranks: by default those of
         torch.distributed; pad: repeat samples so that all ranks have as many, else drop some.
-        threads: 0 reads in the loop itself. prefetch: batches ahead. read: auto, map, advise,
-        pread. stage: a folder on local storage, to which shards are copied first.
+        threads: 0 reads in the loop itself. prefetch: batches ahead, by default one less than
+        threads, or twice as many if an epoch is larger than memory. read: auto, map, advise, pread.
+        stage: a folder on local storage, to which shards are copied first.
 
         Raises ValueError for what is not legal, LabelError, MixedShapesError, StageError.
         """
@@ -119,12 +120,13 @@ class CacheLoader:
         if stage is not None:
             self.cache = staged(self.cache, stage)
         frame_bytes = [(self._shapes.bytes_of(members), len(order)) for members, order in groups]
-        self._reading = reading_of(
-            self.cache.core.store, read, sum(size * n for size, n in frame_bytes)
-        )
+        total = sum(size * n for size, n in frame_bytes)
+        self._reading = reading_of(self.cache.core.store, read, total)
         self._threads = min(4, _cores()) if threads is None else threads
         largest = max((size for size, _ in frame_bytes), default=0) * batch_size
-        fitting = max(2, min(4, _PREFETCH_BYTES // max(1, largest)))
+        # Few buffers stay in the CPU's cache; what comes from a disk is asked for early.
+        usual = self._threads - 1 if fits_in_memory(total) else 2 * self._threads
+        fitting = max(1, min(usual, _PREFETCH_BYTES // max(1, largest)))
         self._ahead = fitting if prefetch is None else prefetch
         self._transfer = Transfer(device)
         self._pool = BufferPool((self._ahead + 2) * largest, pinned=self._transfer.pinned)

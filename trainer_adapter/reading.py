@@ -26,13 +26,13 @@ __all__ = ["Advised", "Corners", "Mapped", "Pread", "Reading", "Spots", "reading
 
 _PAGE = mmap.PAGESIZE
 _ADVISED_AT_ONCE = 128 << 10  # Linux cuts longer requests down to the device's read-ahead
-_PROBED = 4
+_PROBED = 1  # a system call each; what is cold in part is found within a few batches
 
 
 class Advised(Mapped):
     """From the memory map, after telling the kernel what a batch will touch (madvise, mincore).
 
-    With `probe`, a batch whose first frames are in memory is taken to be there as a whole: warm
+    With `probe`, a batch whose first frame is in memory is taken to be there as a whole: warm
     data then cost no system call for each frame.
     """
 
@@ -116,7 +116,7 @@ def reading_of(store: ShardStore, how: str, nbytes: int) -> Reading:
             how = "map"
         # What fits in memory is warm after an epoch.
         return (
-            Advised(store, probe=nbytes < _available()) if how == "advise" else _NAMED[how](store)
+            Advised(store, probe=fits_in_memory(nbytes)) if how == "advise" else _NAMED[how](store)
         )
     if how not in _NAMED:
         raise ValueError(f"read {how!r}; legal: auto, {', '.join(_NAMED)}")
@@ -142,8 +142,12 @@ def _is_remote(path: Path) -> bool:
     return bool(on) and max(on, key=lambda found: found[0])[1].startswith(_REMOTE)
 
 
+def fits_in_memory(nbytes: int) -> bool:
+    """Whether the page cache could hold so many bytes."""
+    return nbytes < _available()
+
+
 def _available() -> int:
-    """Bytes of memory that the page cache could have."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:

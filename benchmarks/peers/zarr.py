@@ -17,8 +17,8 @@ from benchmarks.workloads import Workload
 PACKAGES = ("zarr", "zarrs", "numcodecs")
 SETTINGS = (
     "the cache's own array; a batch is np.stack of its frames, read side by side: by 4 threads, or "
-    "with `gather` by asyncio.gather over an AsyncArray (both faster than array.oindex[indices], "
-    "which reads sorted shards whole); with `workers` in a DataLoader; zarrs is the documented "
+    "with `gather` by asyncio.gather over an AsyncArray (both faster than array.oindex[indices]); "
+    "with `workers` in a DataLoader; zarrs is the documented "
     "setting codec_pipeline.path"
 )
 
