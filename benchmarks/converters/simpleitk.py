@@ -12,8 +12,8 @@ from benchmarks.converters.common import Options, Pixels, Work, arrays, each
 
 PACKAGES = ("SimpleITK",)
 SETTINGS = (
-    "np.save(GetArrayViewFromImage(ReadImage(path))), which applies slope and intercept; one thread, but "
-    "for the threads of its JPEG 2000 decoder"
+    "np.save(GetArrayViewFromImage(ReadImage(path))), which applies slope and intercept; one "
+    "thread, but for those of its JPEG 2000 decoder"
 )
 
 
