@@ -66,6 +66,9 @@ $(PEERS): pyproject.toml constraints.txt benchmarks/peers/requirements.txt bench
 bench-read: $(PEERS)  ## CacheLoader against its peers and memcpy; QUICK=1 for a short run
 	.venv-peers/bin/python -m benchmarks.read $(if $(QUICK),--quick)
 
+bench-convert: $(PEERS)  ## builds against their peers and the codecs alone; QUICK=1 for a short run
+	.venv-peers/bin/python -m benchmarks.convert $(if $(QUICK),--quick)
+
 bench-read-stock: $(READY)  ## FrameDataset and gather against one .npy map and memcpy
 	$(BIN)/python -m benchmarks.read_stock
 

@@ -1,0 +1,1 @@
+"""Contenders of `make bench-convert`: what makes training data of DICOM files."""
