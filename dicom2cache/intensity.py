@@ -93,9 +93,12 @@ def apply_lut(stored: NDArray[Any], lut: ModalityLut) -> NDArray[Any]:
     return lut.entries[np.clip(place, 0, len(lut.entries) - 1)]
 
 
-def rescale(stored: NDArray[Any], slope: float, intercept: float, dtype: str) -> NDArray[Any]:
+def rescale(
+    stored: NDArray[Any], slope: float, intercept: float, dtype: str, own: bool = False
+) -> NDArray[Any]:
     """slope * stored + intercept as `dtype`, computed exactly or in float64 and rounded once.
 
+    With `own` the memory of `stored` may become the result's: fresh memory costs page faults.
     Raises FrameError if a value does not fit `dtype` truly.
     """
     target = np.dtype(dtype)
@@ -127,10 +130,11 @@ def rescale(stored: NDArray[Any], slope: float, intercept: float, dtype: str) ->
     bits = target.itemsize * 8
     same = stored.dtype.itemsize == target.itemsize
     result = stored.view(target) if same else stored.astype(target)
+    out = result if not same or (own and result.flags.writeable) else None
     if m != 1:
-        result = result * _modular(m, bits, target)
+        result = out = np.multiply(result, _modular(m, bits, target), out=out)
     if b:
-        result = result + _modular(b, bits, target)
+        result = np.add(result, _modular(b, bits, target), out=out)
     return result
 
 
@@ -203,12 +207,25 @@ def statistics(values: NDArray[Any], padding: NDArray[np.bool_] | None) -> Stati
     if not values.size:
         return Statistics(None, None, None, None, (None,) * len(PERCENTILES), fraction)
     mean, std = _moments(values)
+    low, high = values.min(), values.max()
     points: tuple[float | None, ...] = (None,) * len(PERCENTILES)
     if grid.size:
-        # A tenth of np.percentile, which partitions; the stable sort of 16 bits is a radix sort.
-        ordered = np.sort(grid, axis=None, kind="stable" if grid.itemsize <= 2 else None)
-        points = tuple(float(ordered[k]) for k in _nearest(grid.size))
-    return Statistics(float(values.min()), float(values.max()), mean, std, points, fraction)
+        points = _percentiles(grid, low, high)
+    return Statistics(float(low), float(high), mean, std, points, fraction)
+
+
+def _percentiles(grid: NDArray[Any], low: Any, high: Any) -> tuple[float, ...]:
+    """Values at PERCENTILES of `grid`, which lies in `low` to `high`; a tenth of np.percentile."""
+    places = _nearest(grid.size)
+    if grid.itemsize > 2:
+        return tuple(np.sort(grid, axis=None)[list(places)].tolist())
+    if int(high) - int(low) > grid.size:
+        ordered = np.sort(grid, axis=None, kind="stable")  # of 16 bits a radix sort
+        return tuple(float(ordered[k]) for k in places)
+    # Counting takes half the time of sorting. The difference may wrap: unsigned it is right.
+    above = (grid - low).reshape(-1).view(f"u{grid.itemsize}")
+    reached = np.cumsum(np.bincount(above))
+    return tuple(float(int(low) + k) for k in np.searchsorted(reached, places, "right").tolist())
 
 
 @lru_cache(maxsize=64)
@@ -231,21 +248,26 @@ def _moments(values: NDArray[Any]) -> tuple[float, float]:
 
 
 _ROW, _BLOCK = 4096, 1 << 16  # BLAS takes no threads for so short a row; a block fits the cache
-_ONES = np.ones(_ROW)
 
 
 def _sums(flat: NDArray[Any]) -> tuple[int, int]:
     """Exact (sum, sum of squares) of 8- or 16-bit whole numbers.
 
-    In float64, which is faster than integers are: the squares of a row sum to less than 2^53, so
-    that every step is exact in whatever order.
+    A row sums to less than 2^31. Squares in float64, which is faster than integers are: those of a
+    row sum to less than 2^53, so that every step is exact in whatever order.
     """
     total = squares = 0
+    # One buffer for all blocks: fresh ones can cost more in page faults than the sums do.
+    buffer = np.empty(min(flat.size, _BLOCK))
     for start in range(0, flat.size, _BLOCK):
-        wide = flat[start : start + _BLOCK].astype(np.float64)
-        whole = wide.size // _ROW * _ROW
-        for rows in (wide[:whole].reshape(-1, _ROW), wide[whole:].reshape(1, -1)):
-            if rows.size:
-                total += int(np.vecdot(rows, _ONES[: rows.shape[1]]).sum())
+        block = flat[start : start + _BLOCK]
+        wide = buffer[: block.size]
+        np.copyto(wide, block)
+        whole = block.size // _ROW * _ROW
+        for part in (slice(whole), slice(whole, None)):
+            if block[part].size:
+                rows = block[part].reshape(-1, _ROW) if part.stop else block[part][None]
+                total += int(rows.sum(axis=1, dtype=np.int32).sum(dtype=np.int64))
+                rows = wide[part].reshape(rows.shape)
                 squares += int(np.vecdot(rows, rows).astype(np.uint64).sum())
     return total, squares

@@ -78,7 +78,7 @@ def to_values(
     if not graded and canvas is None:  # exact, without a detour through floats
         if header["lut_low"] is not None and treatment.intensity != "stored":
             return Values(to_dtype(apply_lut(pixels, source.modality_lut), dtype), padding)
-        return Values(rescale(pixels, row["slope"], row["intercept"], dtype), padding)
+        return Values(rescale(pixels, row["slope"], row["intercept"], dtype, own=True), padding)
     values: NDArray[Any] = modality(pixels, row, source, treatment)
     outside = None
     if canvas is not None:
