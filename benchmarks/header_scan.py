@@ -77,7 +77,7 @@ def ways(folder: Path) -> dict[str, Callable[[], Any]]:
         ),
     }
     try:
-        import dicomsdl  # type: ignore[import-not-found]
+        import dicomsdl
     except ImportError:
         return found
     names = [name for name in map(keyword_for_tag, tags) if name]
