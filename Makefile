@@ -40,14 +40,15 @@ test-oracles: $(ORACLES)  ## every readable file of pydicom against SimpleITK, D
 
 LIGHTLY := .venv-lightly/.ready
 
-$(LIGHTLY): pyproject.toml tests/pixels/requirements.txt
+$(LIGHTLY): pyproject.toml tests/lightly/requirements.txt
 	$(PYTHON) -m venv .venv-lightly
 	.venv-lightly/bin/python -m pip install --quiet --disable-pip-version-check \
-		-e . -r tests/pixels/requirements.txt
+		-e . -r tests/lightly/requirements.txt
 	touch $@
 
-test-lightly: $(LIGHTLY)  ## what LightlyTrain's own loader makes of the cases in docs/pixels.md
+test-lightly: $(LIGHTLY)  ## LightlyTrain itself: trained from caches; and its loader on docs/pixels.md
 	.venv-lightly/bin/python -m tests.pixels.lightlytrain
+	.venv-lightly/bin/python -m pytest tests/lightly --disable-warnings
 
 bench-plan: $(READY)  ## plan and open 1,000,000 frames: time and memory
 	$(BIN)/python -m benchmarks.plan_million
@@ -87,6 +88,9 @@ bench-memory: $(READY)  ## peak memory of a converting worker
 
 bench-codecs: $(READY)  ## codecs for caches: size, and speed of writing and reading
 	$(BIN)/python -m benchmarks.codecs_of_caches
+
+bench-lightly: $(LIGHTLY)  ## LightlyTrain's own loading of DICOM against a cache
+	.venv-lightly/bin/python -m benchmarks.lightly --results benchmarks/results/lightly
 
 clean:  ## remove what the targets made, the virtual environment too
 	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -53,15 +53,18 @@ FLOORS = {
     "trainer_adapter": [
         {"errors"},
         {"format", "normalize", "sampler", "pool", "order", "transfer", "columns", "augment"},
-        {"unpack", "crop", "batches"},
+        {"unpack", "crop", "batches", "lightly_pixels", "lightly_args", "lightly_counts"},
         {"shards"},
         {"mapped"},
         {"pread"},
         {"reading"},
         {"core"},
         {"cache"},
-        {"labels", "stage", "sampling"},
-        {"dataset", "loader"},
+        {"labels", "stage", "sampling", "lightly_names"},
+        {"dataset", "loader", "lightly_convert"},
+        {"lightly_images"},
+        {"lightly_serve"},
+        {"lightly"},
         {"__init__"},
     ],
 }
@@ -145,6 +148,10 @@ def test_rooms_stay_small(package: str, module: str) -> None:
     [
         ("import trainer_adapter; trainer_adapter.open_cache", {"torch", "zarr", "pydicom"}),
         ("import trainer_adapter.dataset", {"zarr", "pydicom", "dicom2cache"}),
+        (
+            "import trainer_adapter.lightly",
+            {"torch", "zarr", "pydicom", "dicom2cache", "lightly_train", "cv2"},
+        ),
         ("import dicom2cache", {"pydicom", "pyarrow", "numpy", "joblib"}),  # a fast start
         ("import dicom2cache.cli", {"torch", "zarr", "trainer_adapter"}),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -63,14 +64,14 @@ class RandomResizedCrop(nn.Module):
     ) -> None:
         """Raises ValueError for a size, scale or ratio that is not legal."""
         super().__init__()
-        self.size = (size, size) if isinstance(size, int) else size
+        self.size = tuple(map(int, size)) if isinstance(size, Sequence) else (int(size),) * 2
         if min(self.size) < 1:
             raise ValueError(f"size {size}; legal: from 1 x 1")
         if not (0 < scale[0] <= scale[1] <= 1 and 0 < ratio[0] <= ratio[1]):
             raise ValueError(
                 f"scale {scale}, ratio {ratio}; legal: 0 < low <= high, and no scale above 1"
             )
-        self.scale, self.ratio, self.seed = scale, ratio, seed
+        self.scale, self.ratio, self.seed = scale, ratio, int(seed)
 
     def boxes(self, index: torch.Tensor, epoch: int, height: int, width: int) -> torch.Tensor:
         """(b, 4) float32: top, left, height, width of each part, in pixels."""
@@ -112,7 +113,7 @@ class RandomFlip(nn.Module):
         super().__init__()
         if not (0 <= horizontal <= 1 and 0 <= vertical <= 1):
             raise ValueError(f"probabilities {horizontal}, {vertical}; legal: from 0 to 1")
-        self.horizontal, self.vertical, self.seed = horizontal, vertical, seed
+        self.horizontal, self.vertical, self.seed = horizontal, vertical, int(seed)
 
     def forward(self, x: torch.Tensor, index: torch.Tensor, epoch: int) -> torch.Tensor:
         """Images of the samples `index`, (b,) int64, in an epoch."""

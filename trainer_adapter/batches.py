@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer_adapter.order import Ints, Order, key_of, permuted
+from trainer_adapter.order import Ints, Order, Weighted, key_of, uniform
 
-_BLOCK = 64
-"""batches whose order is worked out at once: NumPy's overhead is that of a call"""
-_BLOCKS_KEPT = 256
+_BLOCK = 4096
+"""samples whose order is worked out at once: NumPy's overhead is that of a call"""
+_BLOCKS_KEPT = 1024
+_EPOCHS_KEPT = 2
+"""of whose batches the order is kept: two iterators may run at once"""
 
 
 def shape_groups(array: NDArray[Any], height: NDArray[Any], width: NDArray[Any]) -> list[Ints]:
@@ -30,10 +32,12 @@ def shape_groups(array: NDArray[Any], height: NDArray[Any], width: NDArray[Any])
 
 
 class Batches:
-    """Samples of one group each (one shape); with `mixed`, batches of all groups in random order.
+    """Samples of one group each (one shape); with `mixed`, batches of all groups take turns.
 
     Ranks get disjoint samples, equally many: what does not divide comes again (`pad`, so that the
-    last rounds of some ranks repeat the epoch's first samples) or is dropped.
+    last rounds of some ranks repeat the epoch's first samples) or is dropped. Mixed groups keep
+    step: after a part of an epoch, about that part of each has come; so windows of shards stay
+    windows.
     """
 
     def __init__(
@@ -52,13 +56,12 @@ class Batches:
 
         Raises ValueError for a size below 1 or a rank that is not below `ranks`.
         """
-        if size < 1:
-            raise ValueError(f"batch_size {size}; legal: from 1")
-        if not 0 <= rank < ranks:
-            raise ValueError(f"rank {rank} of {ranks}; legal: from 0 to {ranks - 1}")
+        check_ranks(size, rank, ranks)
         self._groups, self._size, self._rank, self._ranks = list(groups), size, rank, ranks
         self._seed, self._mixed = seed, mixed and len(groups) > 1
+        self._block = max(1, _BLOCK // size)
         self._known: OrderedDict[tuple[int, ...], Ints] = OrderedDict()
+        self._mixes: OrderedDict[int, Ints] = OrderedDict()
         self._each = [
             -(-len(order) // ranks) if pad else len(order) // ranks for _, order in self._groups
         ]
@@ -71,28 +74,83 @@ class Batches:
     def batch(self, epoch: int, number: int) -> Ints:
         """The samples of batch `number`, from 0."""
         if self._mixed:
-            block, within = divmod(number, _BLOCK)
-            start = block * _BLOCK
-            numbers = np.arange(start, min(start + _BLOCK, len(self)))
-            key = key_of(self._seed, epoch, 3)
-            number = int(
-                self._kept((epoch, block), lambda: permuted(numbers, len(self), key))[within]
-            )
+            number = int(self._mix(epoch)[number])
         g = int(np.searchsorted(self._ends, number, side="right")) - 1
         members, order = self._groups[g]
-        block, within = divmod(number - int(self._ends[g]), _BLOCK)
-        start, size = block * _BLOCK * self._size, self._size
-
-        def samples() -> Ints:
-            mine = np.arange(start, min(start + size * _BLOCK, self._each[g]))
-            found: Ints = members[order.at(epoch, (mine * self._ranks + self._rank) % len(order))]
-            return found
-
-        return self._kept((epoch, g, block), samples)[within * size : (within + 1) * size]
-
-    def _kept(self, key: tuple[int, ...], make: Callable[[], Ints]) -> Ints:
+        block, within = divmod(number - int(self._ends[g]), self._block)
+        key = epoch, g, block
         if key not in self._known:
-            self._known[key] = make()
+            start, size = block * self._block * self._size, self._block * self._size
+            mine = np.arange(start, min(start + size, self._each[g]))
+            places = (mine * self._ranks + self._rank) % len(order)
+            self._known[key] = members[order.at(epoch, places)]
             if len(self._known) > _BLOCKS_KEPT:
                 self._known.popitem(last=False)
-        return self._known[key]
+        self._known.move_to_end(key)
+        return self._known[key][within * self._size : (within + 1) * self._size]
+
+    def _mix(self, epoch: int) -> Ints:
+        """Batches of all groups in the order of the epoch: each somewhere in its stretch."""
+        if epoch not in self._mixes:
+            counts = np.diff(self._ends)
+            place = np.arange(len(self)) - np.repeat(self._ends[:-1], counts)
+            jitter = uniform(key_of(self._seed, epoch, 3), np.arange(len(self)))
+            at = (place + jitter) / np.repeat(counts, counts)
+            self._mixes[epoch] = np.argsort(at, kind="stable")
+            if len(self._mixes) > _EPOCHS_KEPT:
+                self._mixes.popitem(last=False)
+        return self._mixes[epoch]
+
+
+class WeightedBatches:
+    """Batches of samples drawn by weight, with replacement, each of one group (one shape).
+
+    The group of a batch is drawn by its share of the weights, the same for all ranks.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Ints],
+        weights: NDArray[np.float64],
+        samples: int,
+        size: int,
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+        pad: bool = True,
+        drop_last: bool = False,
+        seed: int = 0,
+    ) -> None:
+        """`samples` are drawn in an epoch, of all ranks. Raises ValueError as Batches does."""
+        check_ranks(size, rank, ranks)
+        self._members, self._size, self._rank, self._ranks = list(members), size, rank, ranks
+        self._each = -(-samples // ranks) if pad else samples // ranks
+        self._count = self._each // size if drop_last else -(-self._each // size)
+        shares = [weights[m].sum() for m in members]
+        self._orders = [
+            Weighted(weights[m], seed=int(key_of(seed, 4, g))) if share else None
+            for g, (m, share) in enumerate(zip(members, shares, strict=True))
+        ]
+        self._group = Weighted(shares, seed=int(key_of(seed, 5))) if len(shares) else None
+
+    def __len__(self) -> int:
+        return self._count if self._members else 0
+
+    def batch(self, epoch: int, number: int) -> Ints:
+        """The samples of batch `number`, from 0."""
+        assert self._group is not None
+        g = int(self._group.at(epoch, np.array([number]))[0])
+        order = self._orders[g]
+        assert order is not None, "a group without weight is never drawn"
+        start = number * self._size
+        mine = np.arange(start, min(start + self._size, self._each))
+        found: Ints = self._members[g][order.at(epoch, mine * self._ranks + self._rank)]
+        return found
+
+
+def check_ranks(size: int, rank: int, ranks: int) -> None:
+    """Raises ValueError for a size below 1 or a rank that is not below `ranks`."""
+    if size < 1:
+        raise ValueError(f"batch_size {size}; legal: from 1")
+    if not 0 <= rank < ranks:
+        raise ValueError(f"rank {rank} of {ranks}; legal: from 0 to {ranks - 1}")

@@ -67,7 +67,7 @@ class FrameDataset(Dataset[Sample]):
         image = torch.from_numpy(np.array(self.cache[i]))
         if self.transform is not None:
             image = self.transform(image)
-        return Sample(image, self._label(i), int(self.cache.indices[i]))
+        return Sample(image, self._label(i), int(self.cache.samples(np.array([i]))[0]))
 
     def _label(self, i: int) -> Any:
         return None if self._labels is None else self._labels[i].item()
@@ -82,7 +82,7 @@ class FrameDataset(Dataset[Sample]):
         batch, buffer = self._buffer(shape, dtype)
         self.cache.gather(wanted, out=buffer)
         del buffer
-        samples = self.cache.indices[wanted]
+        samples = self.cache.samples(wanted)
         if self.transform is not None:
             images = [self.transform(image) for image in batch]
             return [

@@ -9,7 +9,10 @@ CacheError
 ├── VolumeError (ValueError)            a stack that is no volume: unknown, gaps, irregular
 ├── MissingCodecError (ImportError)      a compressed cache, and what decompresses it is not there
 ├── LabelError (ValueError)             labels that do not match the frames
-└── StageError (OSError)                shards cannot be copied to the node's own storage
+├── StageError (OSError)                shards cannot be copied to the node's own storage
+├── NotServedError (LookupError)        a path that LightlyTrain opens stands for no frame here
+├── ConvertError (RuntimeError)         a single new file could not be converted
+└── UnknownLightlyError (RuntimeError)  a LightlyTrain that this version does not know
 ```
 """
 
@@ -50,3 +53,15 @@ class LabelError(CacheError, ValueError):
 
 class StageError(CacheError, OSError):
     """Shards cannot be copied to storage of the node."""
+
+
+class NotServedError(CacheError, LookupError):
+    """A path that LightlyTrain opens stands for no frame of the cache, or for several."""
+
+
+class ConvertError(CacheError, RuntimeError):
+    """A single new file could not be converted as the cache was."""
+
+
+class UnknownLightlyError(CacheError, RuntimeError):
+    """What would be replaced in LightlyTrain is not what this version knows."""

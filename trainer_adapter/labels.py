@@ -99,7 +99,7 @@ def from_table(cache: Cache, table: Any, on: str, name: str) -> Labels:
     twice = pc.filter(counts.field("values"), pc.greater(counts.field("counts"), 1))
     if len(twice):
         raise LabelError(f"{len(twice)} keys stand twice in the labels, such as {twice[0]}")
-    place = pc.index_in(keys, value_set=key)
+    place = pc.index_in(keys, value_set=key, skip_nulls=True)
     return _encode(found[name].take(place), name)
 
 

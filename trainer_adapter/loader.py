@@ -6,13 +6,13 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from operator import index
 from typing import Any, NamedTuple
 
 import google_crc32c
 import numpy as np
 import torch
 
-from trainer_adapter.batches import Batches
 from trainer_adapter.cache import Cache
 from trainer_adapter.columns import Column
 from trainer_adapter.crop import Crop, Ints
@@ -20,7 +20,7 @@ from trainer_adapter.labels import labelled
 from trainer_adapter.mapped import Corners, Spots
 from trainer_adapter.pool import BufferPool
 from trainer_adapter.reading import fits_in_memory, reading_of
-from trainer_adapter.sampling import batch_groups, distributed_rank
+from trainer_adapter.sampling import Share, batches_of, distributed_rank
 from trainer_adapter.stage import staged
 from trainer_adapter.transfer import Transfer
 
@@ -92,6 +92,10 @@ class CacheLoader:
 
         Raises ValueError for what is not legal, LabelError, MixedShapesError, StageError.
         """
+        batch_size, window, seed = index(batch_size), index(window), index(seed)
+        shuffle = shuffle if isinstance(shuffle, str) else bool(shuffle)
+        if isinstance(columns, str):
+            raise ValueError(f"columns {columns!r}; legal: a list of names")
         for name, given, least in (("threads", threads, 0), ("prefetch", prefetch, 1)):
             if given is not None and given < least:
                 raise ValueError(f"{name} {given}; legal: from {least}, or None")
@@ -107,19 +111,16 @@ class CacheLoader:
             if np.shape(weights) != (len(cache),):
                 raise ValueError(f"weights of shape {np.shape(weights)} for {len(cache)} frames")
             weights = np.asarray(weights, np.float64)[found.kept]
-        self._shapes, groups = batch_groups(
-            self.cache, bucket if self.crop is None else self.crop,
-            shuffle=shuffle, window=window, weights=weights, samples=samples, seed=seed,
-        )  # fmt: skip
         rank, ranks = distributed_rank(rank, ranks)
-        self._batches = Batches(
-            groups, batch_size, rank=rank, ranks=ranks, pad=pad, drop_last=drop_last,
-            mixed=bool(shuffle) or weights is not None, seed=seed,
+        self._shapes, groups, self._batches = batches_of(
+            self.cache, bucket if self.crop is None else self.crop,
+            Share(batch_size, rank, ranks, pad, drop_last),
+            shuffle=shuffle, window=window, weights=weights, samples=samples, seed=seed,
         )  # fmt: skip
         self._columns = {name: Column(self.cache.column(name)) for name in columns}
         if stage is not None:
             self.cache = staged(self.cache, stage)
-        frame_bytes = [(self._shapes.bytes_of(members), len(order)) for members, order in groups]
+        frame_bytes = [(self._shapes.bytes_of(members), len(members)) for members in groups]
         total = sum(size * n for size, n in frame_bytes)
         self._reading = reading_of(self.cache.core.store, read, total)
         self._threads = min(4, _cores()) if threads is None else threads
@@ -134,7 +135,8 @@ class CacheLoader:
             "cache": str(found.cache.attributes["sha256"]), "frames": _digest(found.cache.indices),
             "shuffle": shuffle, "window": window, "weights": _digest(weights), "seed": seed,
             "batch_size": batch_size, "batches": len(self._batches), "drop_last": drop_last,
-            "bucket": bucket if self.crop is None else "crop",
+            "bucket": bucket if self.crop is None else "crop", "crop": _said(self.crop),
+            "samples": samples,
             "rank": rank, "ranks": ranks, "pad": pad,
         }  # fmt: skip
         self._next, self._now = (0, 0), (0, 0)
@@ -147,7 +149,7 @@ class CacheLoader:
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next `iter()` begins, or goes on with after a resume."""
         if epoch != self._next[0]:
-            self._next = epoch, 0
+            self._next = index(epoch), 0
         self._begun = False
 
     def state_dict(self) -> dict[str, Any]:
@@ -192,8 +194,9 @@ class CacheLoader:
     def _epoch(self, epoch: int, start: int) -> Iterator[Batch]:
         if not self._threads:
             for number in range(start, len(self)):
+                batch = [self._batch(epoch, self._batches.batch(epoch, number))]
                 self._now = epoch, number + 1
-                yield self._batch(epoch, self._batches.batch(epoch, number))
+                yield self._transfer.received(batch.pop())
             return
         process = os.getpid()
         threads = ThreadPoolExecutor(self._threads, thread_name_prefix="CacheLoader")
@@ -206,9 +209,10 @@ class CacheLoader:
                     coming.append(threads.submit(self._batch, epoch, indices))
                 if process != os.getpid():
                     raise RuntimeError("an iterator does not outlive a fork; begin a new one")
-                self._now = epoch, number + 1
-                # No name for the batch: it would keep the lease while the loop works.
-                yield self._transfer.received(coming.popleft().result())
+                # No name for the batch itself: it would keep the lease while the loop works.
+                batch = [coming.popleft().result()]
+                self._now = epoch, number + 1  # not before it is there: it may fail
+                yield self._transfer.received(batch.pop())
         finally:
             threads.shutdown(wait=process == os.getpid(), cancel_futures=True)
 
@@ -248,8 +252,15 @@ def _digest(values: Any) -> int | None:
     return None if values is None else int(google_crc32c.value(np.ascontiguousarray(values)))
 
 
+def _said(crop: Crop | None) -> str | None:
+    """What the pixels of a crop depend on."""
+    if crop is None:
+        return None
+    return f"{crop.height}x{crop.width} {crop.at} {crop.seed} {crop.fill} {_digest(crop.boxes)}"
+
+
 def _crop_of(crop: Crop | int | tuple[int, int] | None, seed: int) -> Crop | None:
     if crop is None or isinstance(crop, Crop):
         return crop
-    height, width = (crop, crop) if isinstance(crop, int) else crop
-    return Crop(height, width, seed=seed)
+    height, width = crop if isinstance(crop, Sequence | np.ndarray) else (crop, crop)
+    return Crop(index(height), index(width), seed=seed)

@@ -52,6 +52,9 @@ class Mapped:
     def __init__(self, store: ShardStore) -> None:
         self._store = store
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._store,)
+
     def whole(self, out: NDArray[Any], spots: Spots) -> None:
         """Frames of one array and size into `out`, (b, H, W[, C])."""
         if not len(out):

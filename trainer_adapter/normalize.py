@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -56,17 +57,14 @@ class Normalize(nn.Module):
         numbers of windows, means and stds that do not go together.
         """
         super().__init__()
-        windows: list[Window] = []
-        if window is not None:
-            pair = len(window) == 2 and not isinstance(window[0], Sequence)
-            windows = [tuple(window)] if pair else list(window)  # type: ignore[list-item, arg-type]
-        if any(width <= 0 for _, width in windows):
+        windows = [] if window is None else np.asarray(window, np.float64).reshape(-1, 2).tolist()
+        if not all(np.isfinite(center) and 0 < width < np.inf for center, width in windows):
             raise ValueError(f"window {window}; legal: (center, width) with a width above 0")
         if invert and not windows:
             raise ValueError("invert turns windowed values over; give a window")
-        means, stds = (list(v) if isinstance(v, Sequence) else [v] for v in (mean, std))
-        if min(stds) <= 0:
-            raise ValueError(f"std {std}; legal: above 0")
+        means, stds = (np.asarray(v, np.float64).reshape(-1).tolist() for v in (mean, std))
+        if not (np.isfinite(means).all() and all(0 < s < np.inf for s in stds)):
+            raise ValueError(f"mean {mean}, std {std}; legal: finite numbers, std above 0")
         channels = {n for n in (len(windows), len(means), len(stds)) if n > 1}
         if len(channels) > 1 or 0 in (len(means), len(stds)):
             raise ValueError(

@@ -31,7 +31,7 @@ def key_of(*numbers: int) -> np.uint64:
     """One key of several numbers, such as seed and epoch; their order matters."""
     key = np.zeros(1, np.uint64)
     for number in numbers:
-        key = mix(key ^ np.uint64(number % (1 << 64)))
+        key = mix(key ^ np.uint64(int(number) % (1 << 64)))
     return np.uint64(key[0])
 
 

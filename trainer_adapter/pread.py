@@ -52,6 +52,9 @@ class Pread:
         self._lock, self._process = threading.Lock(), os.getpid()
         self._files: OrderedDict[tuple[int, int], _File] = OrderedDict()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Pread, (self._store,)
+
     def _file(self, array: int, shard: int) -> _File:
         if self._process != os.getpid():  # a fork may have copied a lock that a thread held
             self._lock, self._process = threading.Lock(), os.getpid()
@@ -69,6 +72,7 @@ class Pread:
 
     def _open(self, array: int, shard: int) -> _File:
         path, facts = self._store.place(array, shard)
+        self._store.check_current()
         try:
             file = _File(path)
         except FileNotFoundError:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,10 +38,15 @@ class Advised(Mapped):
     data then cost no system call for each frame.
     """
 
-    def __init__(self, store: ShardStore, probe: bool) -> None:
+    def __init__(self, store: ShardStore, probe: bool, unseen: int = 0) -> None:
+        """`unseen`: bytes that are taken for cold first, where mincore does not say."""
         super().__init__(store)
         self._probe, self._libc = probe, ctypes.CDLL(None, use_errno=True)
+        self._unseen = unseen
         self._starts: dict[tuple[int, int], int] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Advised, (self._store, self._probe, self._unseen)
 
     def whole(self, out: NDArray[Any], spots: Spots) -> None:
         """Frames of one array and size into `out`, (b, H, W[, C])."""
@@ -69,9 +76,12 @@ class Advised(Mapped):
 
     def _advise(self, spots: Spots, first: Ints, count: Ints) -> None:
         columns = (spots.array, spots.shard, spots.slot, first, count)
-        if self._probe and all(map(self._resident, self._ranges(*(c[:_PROBED] for c in columns)))):
-            return
+        if self._probe and self._unseen <= 0:
+            probed = self._ranges(*(c[:_PROBED] for c in columns))
+            if all(map(self._resident, probed)):
+                return
         for page, length in self._ranges(*columns):
+            self._unseen -= length
             for k in range(0, length, _ADVISED_AT_ONCE):
                 part = min(_ADVISED_AT_ONCE, length - k)
                 self._libc.madvise(
@@ -115,12 +125,21 @@ def reading_of(store: ShardStore, how: str, nbytes: int) -> Reading:
         if how == "advise" and not hasattr(mmap, "MADV_WILLNEED"):
             how = "map"
         # What fits in memory is warm after an epoch.
-        return (
-            Advised(store, probe=fits_in_memory(nbytes)) if how == "advise" else _NAMED[how](store)
-        )
+        if how == "advise":
+            unseen = 0 if _says_resident(store.root.path) else nbytes
+            return Advised(store, fits_in_memory(nbytes), unseen)
+        return _NAMED[how](store)
     if how not in _NAMED:
         raise ValueError(f"read {how!r}; legal: auto, {', '.join(_NAMED)}")
     return _NAMED[how](store)
+
+
+def _says_resident(path: Path) -> bool:
+    """Whether mincore tells the truth: of files of others, Linux says that all is in memory."""
+    try:
+        return os.access(path / "zarr.json", os.W_OK) or path.stat().st_uid == os.getuid()
+    except OSError:
+        return False
 
 
 _NAMED: dict[str, Callable[[ShardStore], Reading]] = {
@@ -128,18 +147,21 @@ _NAMED: dict[str, Callable[[ShardStore], Reading]] = {
     "advise": lambda store: Advised(store, probe=False),
     "pread": Pread,
 }
+_MOUNT_ESCAPE = re.compile(r"\\([0-7]{3})")
 _REMOTE = ("nfs", "lustre", "gpfs", "cifs", "smb", "ceph", "fuse", "9p", "beegfs", "afs", "pvfs")
 
 
 def _is_remote(path: Path) -> bool:
     """Whether `path` lies on a network file system, as far as /proc/mounts says."""
     try:
-        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+        lines = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     except OSError:
         return False
     here = path.resolve()
-    on = [(len(m), kind) for m, kind in mounts if here.is_relative_to(m)]
-    return bool(on) and max(on, key=lambda found: found[0])[1].startswith(_REMOTE)
+    mounts = [(_MOUNT_ESCAPE.sub(lambda m: chr(int(m[1], 8)), x[1]), x[2]) for x in lines]
+    # The last of a place is on top: autofs mounts over itself.
+    on = [(len(m), k, kind) for k, (m, kind) in enumerate(mounts) if here.is_relative_to(m)]
+    return bool(on) and max(on)[2].startswith(_REMOTE)
 
 
 def fits_in_memory(nbytes: int) -> bool:

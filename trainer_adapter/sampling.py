@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from operator import index
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer_adapter.batches import shape_groups
+from trainer_adapter.batches import Batches, WeightedBatches, shape_groups
 from trainer_adapter.cache import Cache
 from trainer_adapter.crop import Crop, Ints
-from trainer_adapter.order import Order, Sequential, Shuffle, Weighted, WindowedShuffle
+from trainer_adapter.order import Order, Sequential, Shuffle, WindowedShuffle, key_of
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,32 @@ class Shapes:
         return int(np.prod(shape)) * dtype.itemsize
 
 
-def batch_groups(
+@dataclass(frozen=True)
+class Share:
+    """What one rank gets of an epoch."""
+
+    size: int
+    """frames in a batch"""
+    rank: int
+    ranks: int
+    pad: bool
+    drop_last: bool
+
+
+def batches_of(
     cache: Cache,
     bucket: str | Crop,
+    share: Share,
     *,
     shuffle: bool | str,
     window: int,
     weights: NDArray[np.float64] | None,
     samples: int | None,
     seed: int,
-) -> tuple[Shapes, list[tuple[Ints, Order]]]:
-    """Groups of frames that may share a batch, each with its order.
+) -> tuple[Shapes, list[Ints], Batches | WeightedBatches]:
+    """(what batches look like, frames that may share one, the batches).
 
-    Raises ValueError for a bucket, shuffle or weights that are not legal.
+    Raises ValueError for a bucket, shuffle, weights or share that are not legal.
     """
     crop = bucket if isinstance(bucket, Crop) else None
     if crop is None and bucket not in ("size", "array"):
@@ -63,8 +77,8 @@ def batch_groups(
         raise ValueError(f'shuffle {shuffle!r}; legal: False, True, "windowed"')
     if weights is not None and shuffle:
         raise ValueError("weights already draw at random; leave shuffle off")
-    if samples is not None and weights is None:
-        raise ValueError("samples is the length of an epoch of weights; give weights")
+    if samples is not None and (weights is None or samples < 1):
+        raise ValueError(f"samples {samples}; legal: from 1, how many are drawn by weights")
     places, frames = cache.core.places, cache.indices
     array, height, width = (c[frames] for c in (places.array, places.height, places.width))
     if crop is not None:
@@ -83,29 +97,26 @@ def batch_groups(
         height = width = np.zeros(len(array), np.int32)
     shapes = Shapes(cache, bucket == "size", crop)
     parts = shape_groups(kind, height, width)
+    told: dict[str, Any] = {**asdict(share), "seed": seed}
+    size = told.pop("size")
     if weights is not None:
-        return shapes, _weighted(parts, weights, samples or len(array), seed)
+        if not np.isfinite(weights).all() or (weights < 0).any() or not weights.sum() > 0:
+            raise ValueError("weights: legal are finite numbers from 0, and one above 0")
+        drawn = len(array) if samples is None else samples
+        return shapes, parts, WeightedBatches(parts, weights, drawn, size, **told)
+    # Groups of one length must not share a permutation: their batches would be paired.
+    seeds = [seed if k == 0 else int(key_of(seed, 4, k)) for k in range(len(parts))]
+    orders: list[Order]
     if shuffle == "windowed":
         number = places.row[frames] // cache.core.per_shard[array]
         shard = number + array.astype(np.int64) * (int(number.max(initial=0)) + 1)
-        return shapes, [(p, WindowedShuffle(shard[p], window, seed)) for p in parts]
-    if shuffle:
-        return shapes, [(p, Shuffle(len(p), seed)) for p in parts]
-    return shapes, [(p, Sequential(len(p))) for p in parts]
-
-
-def _weighted(
-    parts: list[Ints], weights: NDArray[np.float64], samples: int, seed: int
-) -> list[tuple[Ints, Order]]:
-    """Each group has its share of an epoch by weight; the greatest remainders are rounded up."""
-    if not np.isfinite(weights).all() or (weights < 0).any() or not weights.sum() > 0:
-        raise ValueError("weights: legal are finite numbers from 0, and one above 0")
-    share = np.array([weights[p].sum() for p in parts]) / weights.sum() * samples
-    counts = np.floor(share).astype(np.int64)
-    counts[np.argsort(counts - share, kind="stable")[: samples - counts.sum()]] += 1
-    return [
-        (p, Weighted(weights[p], int(n), seed)) for p, n in zip(parts, counts, strict=True) if n
-    ]
+        orders = [WindowedShuffle(shard[p], window, s) for p, s in zip(parts, seeds, strict=True)]
+    elif shuffle:
+        orders = [Shuffle(len(p), s) for p, s in zip(parts, seeds, strict=True)]
+    else:
+        orders = [Sequential(len(p)) for p in parts]
+    groups = list(zip(parts, orders, strict=True))
+    return shapes, parts, Batches(groups, size, mixed=bool(shuffle), **told)
 
 
 def distributed_rank(rank: int | None, ranks: int | None) -> tuple[int, int]:
@@ -116,7 +127,7 @@ def distributed_rank(rank: int | None, ranks: int | None) -> tuple[int, int]:
     if (rank is None) != (ranks is None):
         raise ValueError(f"rank {rank} of ranks {ranks}: give both or none")
     if rank is not None and ranks is not None:
-        return rank, ranks
+        return index(rank), index(ranks)
     from torch import distributed
 
     if distributed.is_available() and distributed.is_initialized():

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainer_adapter.errors import DamagedError
-from trainer_adapter.format import REMEDY, Array, Root
+from trainer_adapter.format import REMEDY, Array, Root, read_root
 from trainer_adapter.unpack import MOST_OVERHEAD, Chunk
 
 # A process may have 65,530 maps (vm.max_map_count) and has others too.
@@ -70,6 +70,7 @@ class ShardStore:
         self._lock, self._process = threading.Lock(), os.getpid()
         self._maps: OrderedDict[tuple[int, int], Any] = OrderedDict()
         self._facts: dict[tuple[int, int], Facts] | None = None
+        self._stamp: tuple[int, ...] | None = None
 
     def __getstate__(self) -> Root:
         return self.root
@@ -118,8 +119,31 @@ class ShardStore:
             raise DamagedError(f"{path}: not in shards/; {REMEDY}")
         return path, facts
 
+    def check_current(self) -> None:
+        """Raises DamagedError if another cache was built at this path since it was opened.
+
+        Its shards may have the same sizes and indexes, and hold other frames.
+        """
+        file = self.root.path / "zarr.json"
+        try:
+            status = os.stat(file)
+        except FileNotFoundError:
+            raise DamagedError(f"{file}: gone since the cache was opened; open it again") from None
+        stamp = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+        if stamp != self._stamp:
+            now, opened = read_root(self.root.path).attributes, self.root.attributes
+            for kind in ("frames", "shards"):  # a later generation adds tables behind these
+                tables = opened["tables"][kind]
+                if now["tables"][kind][: len(tables)] != tables:
+                    raise DamagedError(
+                        f"{file}: another cache was built here since this one was opened; open it "
+                        "again"
+                    )
+            self._stamp = stamp
+
     def _map(self, array: int, shard: int) -> NDArray[Any] | Packed:
         path, facts = self.place(array, shard)
+        self.check_current()
         try:
             with pa.memory_map(str(path)) as file:
                 buffer = file.read_buffer()

@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +27,30 @@ _BLOCK = 8 << 20
 def staged(cache: Cache, folder: str | os.PathLike[str]) -> Cache:
     """The same frames, read from copies of their shards under `folder`; missing ones are made.
 
-    The copies are a folder named by the cache's SHA-256, which later runs find. Processes of a
-    node share the work, each shard copied by one. Every frame's CRC-32C is checked on the way.
-    Raises StageError if there is no room for them, DamagedError if the source is damaged.
+    The copies are a folder named by the cache's SHA-256, which later runs find, also those of
+    users who may only read it. Processes of a node share the work, each shard copied by one. Every
+    frame's CRC-32C is checked on the way. Raises StageError if there is no room for them, or no
+    permission, DamagedError if the source is damaged.
     """
     root = cache.core.root
     target = Path(folder).absolute() / str(root.attributes["sha256"])[:32]
-    target.mkdir(parents=True, exist_ok=True)
     needed = _needed(cache)
-    with _locked(target / ".lock"):
-        _tables(
-            root.path, target, [t["path"] for n in root.attributes["tables"].values() for t in n]
-        )
-        _check_room(cache, target, needed)
+    ready = (target / "zarr.json").exists()
     todo = [key for key in needed if not (target / _name(cache, key)).exists()]
-    for wait in (False, True):  # first what nobody else is copying
-        for key in todo:
-            _copy(cache, key, target, wait)
-    shutil.copyfile(root.path / "zarr.json", target / f".zarr.json.{os.getpid()}")
-    os.replace(target / f".zarr.json.{os.getpid()}", target / "zarr.json")
+    if todo or not ready:
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            with _locked(target / ".lock"):
+                cache.core.store.check_current()
+                _tables(cache, target)
+                _check_room(cache, target, needed)
+        except (DamagedError, StageError):
+            raise
+        except OSError as e:
+            raise StageError(f"{target}: {e.strerror or e}; stage in a folder of your own") from e
+        for wait in (False, True):  # first what nobody else is copying
+            for key in todo:
+                _copy(cache, key, target, wait)
     return Cache(open_core(target), cache.indices)
 
 
@@ -73,14 +78,19 @@ def _locked(path: Path, wait: bool = True) -> Iterator[bool]:
         yield True
 
 
-def _tables(source: Path, target: Path, names: list[str]) -> None:
-    """The tables of the cache: small, and copied by whoever comes first."""
-    for name in names:
+def _tables(cache: Cache, target: Path) -> None:
+    """The cache's tables and root, by whoever comes first and holds the lock; the root last."""
+    tables = cache.core.root.attributes["tables"]
+    for name in [*(entry["path"] for kind in tables.values() for entry in kind), "zarr.json"]:
         copy = target / name
         if not copy.exists():
             copy.parent.mkdir(exist_ok=True)
-            shutil.copyfile(source / name, copy.with_suffix(".part"))
-            os.replace(copy.with_suffix(".part"), copy)
+            part = copy.with_name(copy.name + ".part")
+            try:
+                shutil.copyfile(cache.path / name, part)
+            except FileNotFoundError:
+                raise DamagedError(f"{cache.path / name}: missing; {REMEDY}") from None
+            os.replace(part, copy)
 
 
 def _check_room(cache: Cache, target: Path, needed: list[tuple[int, int]]) -> None:
@@ -89,9 +99,9 @@ def _check_room(cache: Cache, target: Path, needed: list[tuple[int, int]]) -> No
     for key in needed:
         copy = target / _name(cache, key)
         if not copy.exists():
-            part = copy.with_name(copy.name + ".part")
             missing += cache.core.store.place(*key)[1].bytes
-            missing -= part.stat().st_size if part.exists() else 0  # another process is at it
+            with suppress(FileNotFoundError):  # whole by now
+                missing -= copy.with_name(copy.name + ".part").stat().st_size  # another is at it
     free = shutil.disk_usage(target).free
     if missing > free:
         raise StageError(
@@ -105,19 +115,26 @@ def _copy(cache: Cache, key: tuple[int, int], target: Path, wait: bool) -> None:
     copy = target / _name(cache, key)
     if copy.exists():
         return
-    copy.parent.mkdir(exist_ok=True)
+    try:
+        copy.parent.mkdir(exist_ok=True)
+    except OSError as e:
+        raise StageError(f"{copy.parent}: {e.strerror}; stage in a folder of your own") from e
     with _locked(copy.with_name(copy.name + ".lock"), wait) as mine:
         if not mine or copy.exists():
             return
         part = copy.with_name(copy.name + ".part")
         path, facts = cache.core.store.place(*key)
         try:
-            with path.open("rb") as source, part.open("wb") as out:
+            source = path.open("rb")
+        except FileNotFoundError:
+            raise DamagedError(f"{path}: missing; {REMEDY}") from None
+        except OSError as e:
+            raise StageError(f"{path}: cannot be read: {e.strerror}") from e
+        try:
+            with source, part.open("wb") as out:
                 shutil.copyfileobj(source, out, _BLOCK)
                 out.flush()
                 os.fsync(out.fileno())
-        except FileNotFoundError:
-            raise DamagedError(f"{path}: missing; {REMEDY}") from None
         except OSError as e:
             part.unlink(missing_ok=True)
             raise StageError(f"{part}: {e.strerror} while {facts.bytes:,} bytes were copied") from e

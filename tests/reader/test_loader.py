@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 import threading
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -262,7 +264,9 @@ def test_patients_of_a_batch_are_counted(path: Path) -> None:
         ({"rank": 2, "ranks": 2}, "legal: from 0 to 1"),
         ({"weights": [1.0]}, "for 150 frames"),
         ({"weights": np.ones(N), "shuffle": True}, "leave shuffle off"),
-        ({"samples": 5}, "give weights"),
+        ({"samples": 5}, "drawn by weights"),
+        ({"weights": np.ones(N), "samples": 0}, "samples 0"),
+        ({"columns": "path"}, "a list of names"),
         ({"shuffle": "windowed", "window": 0}, "window 0"),
         ({"crop": (0, 5)}, "from 1 x 1"),
         ({"threads": -1}, "threads -1"),
@@ -291,6 +295,7 @@ def test_a_damaged_shard_is_an_error_in_the_loop(
 def test_an_iterator_does_not_outlive_a_fork(path: Path) -> None:
     code = f"""
 import os
+import pickle
 from trainer_adapter import CacheLoader, open_cache
 loader = CacheLoader(open_cache({str(path)!r}), 4, threads=2)
 batches = iter(loader)
@@ -357,3 +362,90 @@ def test_ranks_of_torch_distributed(path: Path, tmp_path: Path, how: str) -> Non
             flat = [[i for batch in share for i in batch] for share in shares]
             assert sorted(flat[0] + flat[1]) == list(range(N))  # 150 = 2 * 75
         assert ranks[0][pad][0] != ranks[0][pad][1]
+
+
+class FailsOnce:
+    """A way to read that fails at one batch, as a disk may."""
+
+    def __init__(self, reading: Any, at: int) -> None:
+        self.reading, self.left = reading, at
+
+    def whole(self, out: np.ndarray, spots: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise OSError(5, "Input/output error")
+        self.reading.whole(out, spots)
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_a_batch_that_failed_is_not_counted_as_done(path: Path, threads: int) -> None:
+    loader = CacheLoader(open_cache(path), 16, shuffle=True, threads=threads)
+    loader._reading = FailsOnce(loader._reading, 3)  # type: ignore[assignment]
+    batches = iter(loader)
+    seen = [i for _ in range(2) for i in next(batches).index.tolist()]
+    with pytest.raises(OSError, match="Input/output"):
+        next(batches)
+    resumed = CacheLoader(open_cache(path), 16, shuffle=True)
+    resumed.load_state_dict(loader.state_dict())
+    assert sorted(seen + order_of(resumed)) == list(range(N))
+
+
+def test_numbers_of_numpy(path: Path) -> None:
+    plain = CacheLoader(open_cache(path), 16, shuffle=True, seed=3, rank=0, ranks=2, crop=8)
+    given = CacheLoader(
+        open_cache(path), np.int64(16), shuffle=np.bool_(True), seed=np.int32(3),
+        rank=np.int64(0), ranks=np.int64(2), crop=np.int64(8),
+    )  # fmt: skip
+    for loader in (plain, given):
+        loader.set_epoch(np.int64(2) if loader is given else 2)
+    assert order_of(given) == order_of(plain)
+    given.load_state_dict(json.loads(json.dumps(given.state_dict())))
+
+
+@pytest.mark.parametrize("read", ["auto", "map", "advise", "pread"])
+def test_a_loader_travels_to_another_process(path: Path, read: str) -> None:
+    loader = CacheLoader(open_cache(path), 16, shuffle=True, seed=2, read=read, label="body_part")
+    again = pickle.loads(pickle.dumps(loader))
+    for a, b in zip(loader, again, strict=True):
+        assert torch.equal(a.image, b.image)
+        assert torch.equal(a.label, b.label)
+
+
+def test_a_null_key_is_no_key(path: Path) -> None:
+    cache = open_cache(path)  # no frame has a b-value
+    labels = pa.table({"b_value": pa.array([None, 1.0], pa.float64()), "y": [11, 12]})
+    with pytest.raises(LabelError, match="150 of 150 frames have no label"):
+        CacheLoader(cache, label="y", labels=labels, on="b_value")
+
+
+@pytest.mark.parametrize("read", ["map", "pread"])
+def test_a_cache_that_is_built_anew_under_a_loader(tmp_path: Path, read: str) -> None:
+    def build(text: str) -> Path:
+        shutil.rmtree(tmp_path / "in", ignore_errors=True)
+        for k in range(2):
+            write_dicom(tmp_path / "in" / f"{k}", pattern(f"{text}{k}", (8, 8)), Modality="OT")
+        return built(tmp_path / "in", tmp_path / "cache", "--overwrite")
+
+    cache = open_cache(build("old"))
+    build("new")  # shards of the same name, size and index
+    with pytest.raises(DamagedError, match="another cache was built here"):
+        next(iter(CacheLoader(cache, 2, read=read)))
+    (batch,) = CacheLoader(open_cache(tmp_path / "cache"), 2, read=read)
+    np.testing.assert_array_equal(batch.image[0].numpy(), pattern("new0", (8, 8)))
+
+
+def test_frames_of_rare_sizes_are_drawn_by_their_weight(tmp_path: Path) -> None:
+    for k in range(21):
+        size = (8, 8) if k else (9, 9)
+        write_dicom(tmp_path / "in" / f"{k:02}", pattern(str(k), size), Modality="OT")
+    cache = open_cache(built(tmp_path / "in", tmp_path / "cache"))
+    for samples in (10, 11):
+        loader = CacheLoader(cache, 4, weights=np.ones(21), samples=samples, threads=0)
+        drawn: Counter[int] = Counter()
+        for _ in range(1500):
+            drawn.update(order_of(loader))
+        assert sum(drawn.values()) == 1500 * samples
+        expected = 1500 * samples / 21
+        # A batch is of one size: its 4 (or fewer) samples come together.
+        assert all(abs(n - expected) < 5 * (4 * expected) ** 0.5 for n in drawn.values())
+        assert len(drawn) == 21

@@ -140,6 +140,8 @@ def test_from_cache_refuses_several_units(examples_cache: Path) -> None:
     [
         ({"window": (40, 0)}, "width above 0"),
         ({"std": 0}, "above 0"),
+        ({"std": float("nan")}, "finite"),
+        ({"window": (40, float("nan"))}, "width above 0"),
         ({"mean": [0.1, 0.2], "std": [1, 1, 1]}, "as many as there are channels"),
         ({"window": [(1, 2), (3, 4)], "mean": [1, 2, 3]}, "as many as there are channels"),
         ({"invert": True}, "give a window"),
@@ -148,6 +150,14 @@ def test_from_cache_refuses_several_units(examples_cache: Path) -> None:
 def test_nonsense_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Normalize(**options)
+
+
+def test_numbers_of_numpy() -> None:
+    x = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
+    plain = Normalize([(40, 80), (128, 256)], mean=[0.1, 0.2], std=[2.0, 3.0])(x)
+    windows = np.array([[40, 80], [128, 256]])
+    given = Normalize(windows, mean=np.array([0.1, 0.2]), std=torch.tensor([2.0, 3.0]).double())
+    assert torch.equal(given(x), plain)
 
 
 def test_windows_are_for_grey() -> None:

@@ -200,3 +200,25 @@ def test_a_late_batch_costs_no_more_than_an_early_one() -> None:
 def test_batches_that_are_none(size: int, rank: int, ranks: int) -> None:
     with pytest.raises(ValueError, match="legal"):
         Batches([(np.arange(3), Sequential(3))], size, rank=rank, ranks=ranks)
+
+
+def test_groups_keep_step_so_that_windows_stay_windows() -> None:
+    # Two sizes, each in 200 shards of 100 frames: with room for 32 shards, none is loaded twice.
+    groups = []
+    for g in range(2):
+        shard = np.repeat(np.arange(200), 100) + 200 * g
+        groups.append((np.arange(20_000) + 20_000 * g, WindowedShuffle(shard, 8, g)))
+    batches = Batches(groups, 64, mixed=True)
+    held: dict[int, None] = {}
+    loads = 0
+    for k in range(len(batches)):
+        for s in np.unique(batches.batch(0, k) // 100).tolist():
+            loads += s not in held
+            held.pop(s, None)
+            held[s] = None
+            if len(held) > 48:
+                held.pop(next(iter(held)))
+    assert loads <= 1.3 * 400
+    kinds = [int(batches.batch(0, k)[0] >= 20_000) for k in range(len(batches))]
+    assert 0.35 < np.mean(kinds[:60]) < 0.65  # and both come all along
+    assert kinds != [int(batches.batch(1, k)[0] >= 20_000) for k in range(len(batches))]

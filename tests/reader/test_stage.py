@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +171,53 @@ def test_a_killed_copy_is_gone_on_with(large: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, check=True, capture_output=True, timeout=120)
     total = sum(int(image.sum()) for image in open_cache(large))
     assert done.stdout.split() == [b"staged", str(total).encode()]
+
+
+def test_threads_of_one_process(cache: Path, tmp_path: Path) -> None:
+    opened = open_cache(cache)
+    for k in range(5):
+        with ThreadPoolExecutor(4) as threads:
+            jobs = [
+                threads.submit(CacheLoader, opened, 12, stage=tmp_path / f"node{k}")
+                for _ in range(4)
+            ]
+            for job in jobs:
+                (batch,) = job.result()
+                np.testing.assert_array_equal(batch.image[7].numpy(), hu(7))
+
+
+def test_a_place_that_cannot_be_written_is_a_stage_error(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StageError, match="Not a directory"):
+        CacheLoader(open_cache(cache), 4, stage=tmp_path / "file")
+
+
+def test_a_copy_is_not_mixed_with_a_later_build(cache: Path, tmp_path: Path) -> None:
+    opened = open_cache(cache)
+    write_dicom(tmp_path / "in" / "a", pattern("a", (8, 8)), Modality="OT")
+    built(tmp_path / "in", cache, "--overwrite")
+    with pytest.raises(DamagedError, match="another cache was built here"):
+        CacheLoader(opened, 4, kind=None, stage=tmp_path / "node")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_another_user_reads_what_is_staged(cache: Path, tmp_path: Path) -> None:
+    CacheLoader(open_cache(cache), 4, stage=tmp_path / "node")
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.owner() == "root" and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o755)
+    code = f"""
+import os
+from trainer_adapter import CacheLoader, open_cache
+def total():
+    (batch,) = CacheLoader(open_cache({str(cache)!r}), 12, stage={str(tmp_path / "node")!r})
+    return int(batch.image.sum())
+total()  # all modules are loaded: nobody may not read them everywhere
+os.seteuid(65534)
+print(total())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == sum(int(hu(k).sum()) for k in range(SLICES))

@@ -1,0 +1,55 @@
+"""What was served, counted by all processes: a small file for each, without locks."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Served(NamedTuple):
+    """How many images LightlyTrain was given, by where they came from."""
+
+    cached: int
+    """from the cache"""
+    passed: int
+    """opened by LightlyTrain itself, because `missing` is "pass\""""
+    converted: int
+    """new files, converted when they were asked for"""
+
+
+class Counts:
+    """Counters in a folder; each process counts in a file of its own, so a killed worker loses
+    nothing and blocks nobody. Pickles as the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._process = 0
+        self._lock = threading.Lock()
+        self._mine: NDArray[np.uint64]
+
+    def __reduce__(self) -> tuple[type[Counts], tuple[Path]]:
+        return Counts, (self.folder,)
+
+    def add(self, name: str) -> None:
+        """Count one image; `name` is a field of Served."""
+        if self._process != os.getpid():  # the first one, here or after a fork
+            self._lock = threading.Lock()
+            handle, path = tempfile.mkstemp(dir=self.folder, suffix=".counts")
+            os.truncate(handle, 8 * len(Served._fields))
+            os.close(handle)
+            self._mine = np.memmap(path, np.uint64, "r+")
+            self._process = os.getpid()
+        with self._lock:
+            self._mine[Served._fields.index(name)] += np.uint64(1)
+
+    def total(self) -> Served:
+        """The sum over all processes so far."""
+        found = [np.fromfile(f, np.uint64, 3) for f in self.folder.glob("*.counts")]
+        whole = [f for f in found if len(f) == len(Served._fields)]  # else it is being made
+        return Served(*(int(n) for n in np.sum(whole, axis=0))) if whole else Served(0, 0, 0)
