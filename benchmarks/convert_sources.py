@@ -41,6 +41,11 @@ class Kind:
         return self.name in ("jpeg", "cine")
 
     @property
+    def frame_bytes(self) -> int:
+        """Of a frame, decoded."""
+        return 480 * 640 * 3 if self.colour else 512 * 512 * 2
+
+    @property
     def few(self) -> int:
         """Files of a run that is nearly all start-up."""
         return 1 if self.frames > 1 else 8
@@ -51,10 +56,10 @@ KINDS = {
     kind.name: kind
     for kind in (
         Kind("ct", f"{_CT}, uncompressed", "1.2.840.10008.1.2.1", 10_240),
-        Kind("jpeg-lossless", f"{_CT}, JPEG Lossless SV1", "1.2.840.10008.1.2.4.70", 2048),
-        Kind("jpeg-ls", f"{_CT}, JPEG-LS Lossless", "1.2.840.10008.1.2.4.80", 2048),
+        Kind("jpeg-lossless", f"{_CT}, JPEG Lossless SV1", "1.2.840.10008.1.2.4.70", 1536),
+        Kind("jpeg-ls", f"{_CT}, JPEG-LS Lossless", "1.2.840.10008.1.2.4.80", 1536),
         Kind("jpeg-2000", f"{_CT}, JPEG 2000 Lossless", "1.2.840.10008.1.2.4.90", 512),
-        Kind("htj2k", f"{_CT}, HTJ2K Lossless", "1.2.840.10008.1.2.4.201", 2048),
+        Kind("htj2k", f"{_CT}, HTJ2K Lossless", "1.2.840.10008.1.2.4.201", 1536),
         Kind("jpeg", "Ultrasound 640x480 colour, JPEG Baseline", "1.2.840.10008.1.2.4.50", 1024,
              lossy=True),
         Kind("cine", "Ultrasound 640x480 RGB, uncompressed, 30 frames a file",
