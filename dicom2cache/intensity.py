@@ -218,7 +218,7 @@ def _percentiles(grid: NDArray[Any], low: Any, high: Any) -> tuple[float, ...]:
     """Values at PERCENTILES of `grid`, which lies in `low` to `high`; a tenth of np.percentile."""
     places = _nearest(grid.size)
     if grid.itemsize > 2:
-        return tuple(np.sort(grid, axis=None)[list(places)].tolist())
+        return tuple(map(float, np.sort(grid, axis=None)[list(places)]))
     if int(high) - int(low) > grid.size:
         ordered = np.sort(grid, axis=None, kind="stable")  # of 16 bits a radix sort
         return tuple(float(ordered[k]) for k in places)
