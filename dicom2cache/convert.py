@@ -123,7 +123,7 @@ def _reason(error: Exception) -> str:
 
 
 def _result(stored: Stored, made: Values) -> dict[str, Any]:
-    found = statistics(made.pixels, made.padding)
+    found = statistics(made.pixels, made.padding, made.ends)
     return {
         "codec": stored.codec,
         "window_low": made.window_low,

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from dicom2cache import codecs, deflated, encapsulated
 from dicom2cache.colour import palette_to_rgb, ybr_422_to_full, ybr_full_to_rgb
 from dicom2cache.errors import FrameError
-from dicom2cache.intensity import has_other_bits, is_clean, mask_stored
+from dicom2cache.intensity import clean_ends, has_other_bits, mask_stored
 from dicom2cache.lut import modality_lut, palette, voi_lut
 from dicom2cache.window import VoiLut
+
+Buffer = bytes | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Stored:
     """(H, W) or (H, W, 3)"""
     codec: str
     flags: tuple[str, ...] = ()
+    ends: tuple[int, int] | None = None
+    """least and greatest value of `pixels`, where they are known"""
 
 
 @dataclass
@@ -115,22 +119,24 @@ class Source:
     def _palette(self) -> Any:
         return palette(self.dataset)
 
-    def _bytes(self, offset: int, count: int) -> bytes:
-        start = self.header["pixel_offset"]
+    def _bytes(self, offset: int, count: int) -> Buffer:
+        """Bytes of the pixel data; of a plain file in memory that may be written to."""
+        place = self.header["pixel_offset"] + offset
         if self.header["transfer_syntax"] == codecs.DEFLATED:
-            data = self._inflater.read(start + offset, count)
+            data: Buffer = self._inflater.read(place, count)
+            done = len(data)
         else:
-            data = os.pread(self._file.fileno(), count, start + offset)
-            while len(data) < count:  # a read may return less than 2 GiB at once
-                more = os.pread(self._file.fileno(), count - len(data), start + offset + len(data))
+            data, done = np.empty(count, np.uint8), 0
+            while done < count:  # one read takes at most 2 GiB
+                more = os.preadv(self._file.fileno(), [data.data[done:]], place + done)
                 if not more:
                     break
-                data += more
-        if len(data) < count:
-            raise FrameError(f"pixel data is truncated: {len(data)} of {count} bytes of a frame")
+                done += more
+        if done < count:
+            raise FrameError(f"pixel data is truncated: {done} of {count} bytes of a frame")
         return data
 
-    def _native(self, frame: int) -> bytes:
+    def _native(self, frame: int) -> Buffer:
         h = self.header
         size = h["height"] * h["width"] * h["samples"] * h["bits_allocated"] // 8
         if h["photometric"] == "YBR_FULL_422":
@@ -198,7 +204,8 @@ class Source:
         written = h["transfer_syntax"] in codecs.AS_WRITTEN
         high = h["high_bit"] if written else h["bits_stored"] - 1
         raw, bits, signed = pixels, h["bits_stored"], bool(h["signed"])
-        if is_clean(raw, bits, high, signed):
+        ends = clean_ends(raw, bits, high, signed)
+        if ends is not None:
             pixels = raw.view(f"{'i' if signed else 'u'}{raw.dtype.itemsize}")
         else:
             pixels = mask_stored(raw, bits, high, signed)
@@ -206,13 +213,13 @@ class Source:
                 flags = (*flags, "high-bits")
         if photometric == "PALETTE COLOR":
             return Stored(palette_to_rgb(pixels, self._palette), codec, flags)
-        if h["samples"] == 1:
-            return Stored(pixels, codec, flags)
-        if pixels.dtype != np.uint8 and photometric != "RGB":
+        if h["samples"] == 1 or photometric == "RGB":
+            return Stored(pixels, codec, flags, ends)
+        if pixels.dtype != np.uint8:
             raise FrameError(f"{photometric} with {h['bits_allocated']} bits; legal: 8")
         if photometric in ("YBR_FULL", "YBR_FULL_422"):
             pixels = ybr_full_to_rgb(pixels)
-        elif photometric != "RGB":
+        else:
             raise FrameError(
                 f"Photometric Interpretation (0028,0004) {photometric} is not supported here; "
                 "legal: RGB, YBR_FULL, YBR_FULL_422, and YBR_RCT or YBR_ICT in JPEG 2000"

@@ -56,12 +56,21 @@ def mask_stored(raw: NDArray[Any], bits_stored: int, high_bit: int, signed: bool
     return masked
 
 
-def is_clean(raw: NDArray[Any], bits_stored: int, high_bit: int, signed: bool) -> bool:
-    """True if no bit is set that `mask_stored` would drop or extend, found in one pass."""
+def clean_ends(
+    raw: NDArray[Any], bits_stored: int, high_bit: int, signed: bool
+) -> tuple[int, int] | None:
+    """(least, greatest) value of `raw`, if `mask_stored` would change none of them; else None.
+
+    Both are of use later: no pass over the pixels is spent on the question alone.
+    """
     if high_bit != bits_stored - 1:
-        return False
-    unsigned = raw.view(f"u{raw.dtype.itemsize}")
-    return int(np.bitwise_or.reduce(unsigned, axis=None)) < 1 << (bits_stored - signed)
+        return None
+    values = raw.view(f"{'i' if signed else 'u'}{raw.dtype.itemsize}")
+    low, high = int(values.min()), int(values.max())
+    least, most = (
+        (-1 << (bits_stored - 1), 1 << (bits_stored - 1)) if signed else (0, 1 << bits_stored)
+    )
+    return (low, high) if least <= low and high < most else None
 
 
 def has_other_bits(
@@ -94,12 +103,18 @@ def apply_lut(stored: NDArray[Any], lut: ModalityLut) -> NDArray[Any]:
 
 
 def rescale(
-    stored: NDArray[Any], slope: float, intercept: float, dtype: str, own: bool = False
+    stored: NDArray[Any],
+    slope: float,
+    intercept: float,
+    dtype: str,
+    own: bool = False,
+    ends: tuple[int, int] | None = None,
 ) -> NDArray[Any]:
     """slope * stored + intercept as `dtype`, computed exactly or in float64 and rounded once.
 
     With `own` the memory of `stored` may become the result's: fresh memory costs page faults.
-    Raises FrameError if a value does not fit `dtype` truly.
+    `ends` are the least and the greatest of `stored`, where they are known. Raises FrameError if a
+    value does not fit `dtype` truly.
     """
     target = np.dtype(dtype)
     if stored.dtype.kind == "f":
@@ -116,14 +131,13 @@ def rescale(
     m, b = int(slope), int(intercept)
     if (m, b) == (1, 0) and stored.dtype == target:
         return stored
-    low, high = int(stored.min()), int(stored.max())
-    ends = (m * low + b, m * high + b)
     if target.kind == "f":
         return to_dtype(stored.astype(np.float64) * m + b, dtype)
     limits = np.iinfo(target)
-    if min(ends) < limits.min or max(ends) > limits.max:
+    low, high = rescaled_ends(ends or (int(stored.min()), int(stored.max())), m, b)
+    if low < limits.min or high > limits.max:
         raise FrameError(
-            f"values from {min(ends)} to {max(ends)} do not fit {dtype} "
+            f"values from {low} to {high} do not fit {dtype} "
             f"({limits.min} to {limits.max}); use dtype auto, or int32 or float32"
         )
     # Whole numbers modulo 2^bits: since the result fits, wrapped intermediate values cannot matter.
@@ -136,6 +150,12 @@ def rescale(
     if b:
         result = np.add(result, _modular(b, bits, target), out=out)
     return result
+
+
+def rescaled_ends(ends: tuple[int, int], slope: float, intercept: float) -> tuple[int, int]:
+    """(least, greatest) value after `rescale` by whole numbers."""
+    made = sorted(int(slope) * end + int(intercept) for end in ends)
+    return made[0], made[1]
 
 
 def _modular(value: int, bits: int, dtype: np.dtype[Any]) -> Any:
@@ -189,8 +209,13 @@ def padding_mask(
     return np.asarray((stored >= low) & (stored <= high))
 
 
-def statistics(values: NDArray[Any], padding: NDArray[np.bool_] | None) -> Statistics:
-    """Statistics of one frame, (H, W[, C]) of any dtype, without `padding` (H, W)."""
+def statistics(
+    values: NDArray[Any], padding: NDArray[np.bool_] | None, ends: tuple[int, int] | None = None
+) -> Statistics:
+    """Statistics of one frame, (H, W[, C]) of any dtype, without `padding` (H, W).
+
+    `ends` are the least and the greatest of all values, padding too, where they are known.
+    """
     step = max(1, int(np.sqrt(values.shape[0] * values.shape[1] / _GRID)))
     grid = values[::step, ::step]
     fraction = None
@@ -198,7 +223,7 @@ def statistics(values: NDArray[Any], padding: NDArray[np.bool_] | None) -> Stati
         fraction = float(np.count_nonzero(padding)) / padding.size
         if fraction:
             grid = grid[~padding[::step, ::step]]
-            values = values[~padding]
+            values, ends = values[~padding], None
     if values.dtype.kind == "f":
         finite = np.isfinite(values)
         if not finite.all():
@@ -207,25 +232,25 @@ def statistics(values: NDArray[Any], padding: NDArray[np.bool_] | None) -> Stati
     if not values.size:
         return Statistics(None, None, None, None, (None,) * len(PERCENTILES), fraction)
     mean, std = _moments(values)
-    low, high = values.min(), values.max()
+    low, high = ends or (values.min().item(), values.max().item())
     points: tuple[float | None, ...] = (None,) * len(PERCENTILES)
     if grid.size:
         points = _percentiles(grid, low, high)
     return Statistics(float(low), float(high), mean, std, points, fraction)
 
 
-def _percentiles(grid: NDArray[Any], low: Any, high: Any) -> tuple[float, ...]:
+def _percentiles(grid: NDArray[Any], low: float, high: float) -> tuple[float, ...]:
     """Values at PERCENTILES of `grid`, which lies in `low` to `high`; a tenth of np.percentile."""
     places = _nearest(grid.size)
     if grid.itemsize > 2:
         return tuple(map(float, np.sort(grid, axis=None)[list(places)]))
-    if int(high) - int(low) > grid.size:
+    if high - low > grid.size:
         ordered = np.sort(grid, axis=None, kind="stable")  # of 16 bits a radix sort
         return tuple(float(ordered[k]) for k in places)
     # Counting takes half the time of sorting. The difference may wrap: unsigned it is right.
     above = (grid - low).reshape(-1).view(f"u{grid.itemsize}")
     reached = np.cumsum(np.bincount(above))
-    return tuple(float(int(low) + k) for k in np.searchsorted(reached, places, "right").tolist())
+    return tuple(float(low + k) for k in np.searchsorted(reached, places, "right").tolist())
 
 
 @lru_cache(maxsize=64)
@@ -248,26 +273,24 @@ def _moments(values: NDArray[Any]) -> tuple[float, float]:
 
 
 _ROW, _BLOCK = 4096, 1 << 16  # BLAS takes no threads for so short a row; a block fits the cache
+_ONES = np.ones(_ROW)
 
 
 def _sums(flat: NDArray[Any]) -> tuple[int, int]:
     """Exact (sum, sum of squares) of 8- or 16-bit whole numbers.
 
-    A row sums to less than 2^31. Squares in float64, which is faster than integers are: those of a
-    row sum to less than 2^53, so that every step is exact in whatever order.
+    In float64, which is faster than integers are: the squares of a row sum to less than 2^53, so
+    that every step is exact in whatever order.
     """
     total = squares = 0
     # One buffer for all blocks: fresh ones can cost more in page faults than the sums do.
     buffer = np.empty(min(flat.size, _BLOCK))
     for start in range(0, flat.size, _BLOCK):
-        block = flat[start : start + _BLOCK]
-        wide = buffer[: block.size]
-        np.copyto(wide, block)
-        whole = block.size // _ROW * _ROW
-        for part in (slice(whole), slice(whole, None)):
-            if block[part].size:
-                rows = block[part].reshape(-1, _ROW) if part.stop else block[part][None]
-                total += int(rows.sum(axis=1, dtype=np.int32).sum(dtype=np.int64))
-                rows = wide[part].reshape(rows.shape)
-                squares += int(np.vecdot(rows, rows).astype(np.uint64).sum())
+        wide = buffer[: flat.size - start]
+        np.copyto(wide, flat[start : start + _BLOCK])
+        whole = wide.size // _ROW * _ROW
+        for part in (wide[:whole].reshape(-1, _ROW), wide[None, whole:]):
+            if part.size:
+                total += int(np.vecdot(part, _ONES[: part.shape[1]]).sum())
+                squares += int(np.vecdot(part, part).astype(np.uint64).sum())
     return total, squares

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom2cache.compression import pack, unpack
+from dicom2cache.direct import DirectFile
 from dicom2cache.layout import MISSING
 from dicom2cache.records import ArraySpec
 
@@ -50,7 +51,7 @@ def write_durably(path: Path, data: bytes, scratch: Path | None = None) -> None:
 
 
 class ShardWriter:
-    """Writes the slots of one shard in order; memory is one slot.
+    """Writes the slots of one shard in order; memory is one slot and two of DirectFile's buffers.
 
     `frame` or `missing` is called once for each slot, then `finish`. The file is removed if the
     block ends otherwise.
@@ -61,7 +62,7 @@ class ShardWriter:
         self._index = np.full((spec.frames_per_shard, 2), MISSING, "<u8")
         self._slot = np.zeros(spec.slot, spec.dtype)
         self._at = self._end = 0
-        self._file = open(path, "xb", buffering=0)  # noqa: SIM115, closed by __exit__
+        self._file = DirectFile(path)
         self._finished = False
 
     def __enter__(self) -> ShardWriter:
@@ -84,7 +85,7 @@ class ShardWriter:
             slot = self._slot
         plain = self.spec.codec == "none"
         chunk = slot.data.cast("B") if plain else memoryview(pack(slot, self.spec))
-        self._write(chunk)
+        self._file.write(chunk)
         self._index[self._at] = self._end, len(chunk)
         self._at += 1
         self._end += len(chunk)
@@ -97,7 +98,7 @@ class ShardWriter:
         a header lies about its size.
         """
         if self.spec.codec == "none":
-            self._file.seek(self.spec.slot_bytes, os.SEEK_CUR)
+            self._file.skip(self.spec.slot_bytes)
             self._end += self.spec.slot_bytes
         self._at += 1
 
@@ -105,14 +106,10 @@ class ShardWriter:
         """Write the index and make all durable: (size in bytes, CRC-32C of the index)."""
         index = self._index.tobytes()
         checksum = crc32c(index)
-        self._write(memoryview(index + checksum.to_bytes(4, "little")))
-        os.fsync(self._file.fileno())
+        self._file.write(memoryview(index + checksum.to_bytes(4, "little")))
+        size = self._file.finish()
         self._finished = True
-        return self._end + len(index) + 4, checksum
-
-    def _write(self, data: memoryview) -> None:
-        while data:  # one write takes at most 2 GiB
-            data = data[self._file.write(data) :]
+        return size, checksum
 
 
 def read_index(file: BinaryIO, spec: ArraySpec) -> tuple[NDArray[np.uint64], int, bool]:

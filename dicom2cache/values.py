@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from dicom2cache import resize
 from dicom2cache.colour import rgb_to_grey
 from dicom2cache.decode import Source, Stored
 from dicom2cache.errors import FrameError
-from dicom2cache.intensity import apply_lut, padding_mask, rescale, to_dtype
+from dicom2cache.intensity import apply_lut, padding_mask, rescale, rescaled_ends, to_dtype
 from dicom2cache.recipe import Treatment
 from dicom2cache.resize import Canvas
 from dicom2cache.window import (
@@ -44,6 +44,8 @@ class Values:
     """value that became 0, of one linear window or of percentiles"""
     window_high: float | None = None
     """value that became the greatest"""
+    ends: tuple[int, int] | None = None
+    """least and greatest of `pixels`, padding too, where they are known"""
 
 
 def to_values(
@@ -68,7 +70,8 @@ def to_values(
     if header["kind"] == "mask":
         return _mask(pixels, canvas, dtype)
     if pixels.ndim == 3:
-        return _colour(pixels, header, treatment, canvas, dtype)
+        made = _colour(pixels, header, treatment, canvas, dtype)
+        return replace(made, ends=stored.ends) if made.pixels is pixels else made
     padding = padding_of(pixels, header)
     if slope_is_lost(row["slope"], pixels):
         raise FrameError(
@@ -78,8 +81,12 @@ def to_values(
     if not graded and canvas is None:  # exact, without a detour through floats
         if header["lut_low"] is not None and treatment.intensity != "stored":
             return Values(to_dtype(apply_lut(pixels, source.modality_lut), dtype), padding)
-        return Values(rescale(pixels, row["slope"], row["intercept"], dtype, own=True), padding)
-    values: NDArray[Any] = modality(pixels, row, source, treatment)
+        slope, intercept, ends = row["slope"], row["intercept"], stored.ends
+        values = rescale(pixels, slope, intercept, dtype, own=True, ends=ends)
+        if ends is not None:
+            ends = rescaled_ends(ends, slope, intercept) if values.dtype.kind in "iu" else None
+        return Values(values, padding, ends=ends)
+    values = modality(pixels, row, source, treatment)
     outside = None
     if canvas is not None:
         values, padding, outside = _resampled(values, padding, canvas, row, header)

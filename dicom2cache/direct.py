@@ -1,0 +1,135 @@
+"""A file written from its start to its end, past the page cache where that was seen to pay."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from mmap import PAGESIZE, mmap
+from pathlib import Path
+
+_STAGED = 4 << 20
+"""bytes of one write: with less the disk waits for its writer"""
+_SPARE: list[mmap] = []  # buffers of files that are closed; fresh memory costs page faults
+
+# Those that were measured. On a network, the client's own cache decides how writes are sent.
+_FILE_SYSTEMS = {"ext4", "xfs"}
+
+
+class DirectFile:
+    """Writes a new file in order; a thread writes to the disk while the next bytes come.
+
+    Direct I/O (open(2), O_DIRECT) spares a copy of all pixels and the memory of a page cache as
+    large as the cache of frames: a seventh of the CPU time here, and less of the wall time. File
+    systems where it was not measured, and systems without it, get the same bytes in the usual way.
+    Used by one thread. Raises FileExistsError if `path` exists; OSError of any write, at the latest
+    from `finish`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
+        self._descriptor = os.open(path, flags, 0o666)
+        _set_direct(self._descriptor, file_system(path) in _FILE_SYSTEMS)
+        self._writer = ThreadPoolExecutor(1, "shard-writer")
+        self._under_way: Future[None] | None = None
+        self._buffers = [_SPARE.pop() if _SPARE else mmap(-1, _STAGED) for _ in range(2)]
+        self._start = self._filled = 0
+        self._open = True
+
+    def write(self, data: memoryview) -> None:
+        """Append bytes; they are copied, and may change afterwards."""
+        while data:
+            part = data[: _STAGED - self._filled]
+            stop = self._filled + len(part)
+            self._buffers[0][self._filled : stop] = part
+            self._filled, data = stop, data[len(part) :]
+            if stop == _STAGED:
+                self._send()
+
+    def skip(self, count: int) -> None:
+        """Append zeros, as a hole where they are many: that costs nothing."""
+        if self._filled + count >= _STAGED:
+            rest = -self._filled % PAGESIZE
+            self.write(memoryview(bytes(rest)))
+            count -= rest
+            self._send()
+            self._start += count // PAGESIZE * PAGESIZE
+            count %= PAGESIZE
+        self.write(memoryview(bytes(count)))
+
+    def finish(self) -> int:
+        """Make all durable; the size in bytes."""
+        size = self._start + self._filled
+        self.write(memoryview(bytes(-size % PAGESIZE)))  # direct I/O takes whole blocks
+        self._send()
+        self._wait()
+        os.ftruncate(self._descriptor, size)
+        os.fsync(self._descriptor)
+        return size
+
+    def close(self) -> None:
+        """Close, whatever is written yet."""
+        if self._open:
+            self._open = False
+            self._writer.shutdown()  # it must not write to another file of the same descriptor
+            os.close(self._descriptor)
+            _SPARE.extend(self._buffers)
+            del _SPARE[2:]
+
+    def _send(self) -> None:
+        """Hand what is staged, whole blocks, to the thread."""
+        self._wait()
+        if self._filled:
+            data = memoryview(self._buffers[0])[: self._filled]
+            self._under_way = self._writer.submit(_write, self._descriptor, data, self._start)
+            self._buffers.reverse()
+            self._start, self._filled = self._start + self._filled, 0
+
+    def _wait(self) -> None:
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None:
+            under_way.result()
+
+
+def _write(descriptor: int, data: memoryview, place: int) -> None:
+    with data:
+        done = 0
+        while done < len(data):
+            try:
+                done += os.pwrite(descriptor, data[done:], place + done)
+            except OSError as e:
+                # A file system may refuse blocks of this size, or the rest of a write cut short.
+                if e.errno != errno.EINVAL or not _set_direct(descriptor, False):
+                    raise
+
+
+def _set_direct(descriptor: int, wanted: bool) -> bool:
+    """Turn direct I/O on or off; False if that changed nothing."""
+    if sys.platform != "linux":
+        return False
+    from fcntl import F_GETFL, F_SETFL, fcntl
+
+    flags = fcntl(descriptor, F_GETFL)
+    if bool(flags & os.O_DIRECT) == wanted:
+        return False
+    try:
+        fcntl(descriptor, F_SETFL, flags ^ os.O_DIRECT)
+    except OSError:
+        return False  # not on this file system
+    return True
+
+
+def file_system(path: Path) -> str:
+    """The type of the file system that `path` lies on, as the kernel names it; "" if not known."""
+    device = os.stat(path).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    for line in mounts:  # proc(5): number, parent, device, ..., "-", type, ...
+        fields = line.split(" ")
+        if fields[2] == wanted:
+            return fields[fields.index("-") + 1]
+    return ""
