@@ -54,7 +54,7 @@ def commit(job: Job) -> dict[str, Any]:
         for rows, results in _batches(job, shards, found):
             ok = results["reason"].is_null()
             kept = rows.filter(ok)
-            table = frame_rows(files, kept, results.filter(ok))
+            table = frame_rows(files, kept, results.filter(ok), job.plan.arrays)
             out.write(table)
             for number in pc.unique(table["array"]).to_pylist():
                 mine = table.filter(pc.equal(table["array"], number))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,8 @@ import pyarrow.compute as pc
 from dicom2cache.columns import first_of, floats, ints
 from dicom2cache.layout import FRAMES_TABLE
 from dicom2cache.recipe import Recipe
-from dicom2cache.records import FRAMES, REJECTS
-from dicom2cache.transform import holds
+from dicom2cache.records import FRAMES, REJECTS, ArraySpec
+from dicom2cache.transform import holds, mask_of
 
 _UNMOVED = {"scale_y": 1.0, "scale_x": 1.0, "offset_y": 0.0, "offset_x": 0.0}
 _STATISTICS = ("min", "max", "mean", "std")
@@ -30,11 +31,21 @@ def prepared(files: pa.Table, recipe: Recipe) -> pa.Table:
     )
     polarity = pc.if_else(pc.and_not(inverted, undone), "inverted", "normal")
     files = files.append_column("polarity", pc.if_else(grey, polarity, None))
-    return files.append_column("padding", pa.array(_padding(files), from_pandas=True))
+    for name, column in zip(("padding", "padding_end"), _padding(files), strict=True):
+        files = files.append_column(name, pa.array(column, from_pandas=True))
+    colour = pc.and_not(pc.invert(grey), pc.equal(files["kind"], "mask"))
+    shares = mask_of(colour) & holds(files, recipe, lambda t: t.graded)
+    bits = first_of(files["palette_bits"].cast(pa.int16()), files["bits_stored"])
+    scale = np.where(shares, np.inf, 2.0 ** ints(bits, 8) - 1)
+    files = files.append_column("full_scale", pc.if_else(colour, pa.array(scale), None))
+    return files
 
 
-def _padding(files: pa.Table) -> Any:
-    """Least stored value of padding, wrapped into BitsAllocated; NaN where none is declared."""
+def _padding(files: pa.Table) -> tuple[Any, Any]:
+    """The two ends of padding in stored values, wrapped into BitsAllocated, in no order.
+
+    The second is NaN for a single value, both where none is declared.
+    """
     value, limit = floats(files["padding_value"]), floats(files["padding_limit"])
     span = 2.0 ** ints(files["bits_allocated"], 16)
     signed = files["signed"].to_numpy(zero_copy_only=False).astype(bool)
@@ -43,15 +54,20 @@ def _padding(files: pa.Table) -> Any:
         v = np.mod(v, span)
         return np.where(signed & (v >= span / 2), v - span, v)
 
-    return np.fmin(wrap(value), np.where(np.isnan(limit), np.nan, wrap(limit)))
+    return wrap(value), np.where(np.isnan(value), np.nan, wrap(limit))
 
 
-def frame_rows(files: pa.Table, frames: pa.Table, results: pa.Table) -> pa.Table:
+def frame_rows(
+    files: pa.Table, frames: pa.Table, results: pa.Table, arrays: Sequence[ArraySpec]
+) -> pa.Table:
     """Rows of frames/ for stored frames of the plan; `results` has a row for each."""
     own = files.take(frames["file"])
     columns = {}
     slope, intercept = floats(frames["slope"]), floats(frames["intercept"])
-    padding = pa.array(floats(own["padding"]) * slope + intercept, from_pandas=True)
+    one, other = (floats(own[c]) * slope + intercept for c in ("padding", "padding_end"))
+    padding = pa.array(np.fmin(one, other), from_pandas=True)
+    # A slope below 0 turns the range over.
+    limit = pa.array(np.where(np.isnan(other), np.nan, np.fmax(one, other)), from_pandas=True)
     zero = pc.if_else(pc.is_valid(padding), 0.0, None)
     # A LUT or a window is no line that slope and intercept could say.
     windowed = pc.equal(own["unit"], "window").fill_null(False)
@@ -59,6 +75,11 @@ def frame_rows(files: pa.Table, frames: pa.Table, results: pa.Table) -> pa.Table
     for field in FRAMES_TABLE:
         if field.name == "padding_value":
             column = pc.if_else(windowed, zero, pc.if_else(lut, None, padding))
+        elif field.name == "padding_limit":
+            column = pc.if_else(lut, None, limit)
+        elif field.name == "full_scale":
+            tops = np.array([_top(spec.dtype) for spec in arrays])[ints(frames["array"], 0)]
+            column = pc.if_else(pc.is_inf(own["full_scale"]), tops, own["full_scale"])
         elif field.name in ("slope", "intercept"):
             column = pc.if_else(lut, None, frames[field.name])
         elif field.name in ("source_height", "source_width"):
@@ -79,6 +100,11 @@ def frame_rows(files: pa.Table, frames: pa.Table, results: pa.Table) -> pa.Table
             column = own[field.name]
         columns[field.name] = column.cast(field.type)
     return pa.table(columns, FRAMES_TABLE)
+
+
+def _top(dtype: str) -> float:
+    """What the whole of a share is in `dtype`: its greatest value, or 1."""
+    return 1.0 if dtype.startswith("float") else float(np.iinfo(dtype).max)
 
 
 def _joined(first: Any, second: Any) -> Any:

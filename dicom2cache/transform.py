@@ -48,10 +48,11 @@ def with_recipe(files: pa.Table, recipe: Recipe) -> pa.Table:
     grey = mask_of(pc.is_valid(files["slope"]))
     stored = grey & holds(files, recipe, lambda t: t.intensity == "stored")
     if stored.any():
+        files = with_column(files, "windows", _windows_of_stored(files, stored))
         mask, none = pa.array(stored), pa.scalar(None, pa.float64())
         for column, said in (
             ("slope", 1.0), ("intercept", 0.0), ("lut_low", none), ("lut_high", none),
-            ("unit", "stored"), ("windows", pa.scalar(None, FILES.field("windows").type)),
+            ("unit", "stored"),
         ):  # fmt: skip
             files = with_column(files, column, _replaced(files[column], mask, said))
     suv = suv_files(files, recipe)
@@ -76,6 +77,33 @@ def _replaced(column: Any, mask: Any, value: Any) -> Any:
     place[~flags] = np.arange(len(kept))
     place[flags] = len(kept)
     return pa.chunked_array([kept, new], column.type).take(pa.array(place)).combine_chunks()
+
+
+def _windows_of_stored(files: pa.Table, stored: Mask) -> Any:
+    """Windows with those of `stored` in units of stored values; null where no line leads there.
+
+    A LUT is no line, a slope below 0 turns the window over, and frames may differ in theirs.
+    """
+    slope, intercept = floats(files["slope"]), floats(files["intercept"])
+    one = mask_of(pc.and_(pc.is_null(files["lut_low"]), pc.is_null(files["per_frame"])))
+    straight = one & (slope > 0)
+    dropped = pa.array(stored & ~straight)
+    column = _replaced(files["windows"], dropped, pa.scalar(None, FILES.field("windows").type))
+    moved = stored & straight & ((slope != 1) | (intercept != 0)) & mask_of(pc.is_valid(column))
+    if not moved.any():
+        return column
+    windows = column.to_pylist()
+    for i in np.flatnonzero(moved):
+        windows[i] = [_of_stored(w, slope[i], intercept[i]) for w in windows[i]]
+    return pa.array(windows, FILES.field("windows").type)
+
+
+def _of_stored(window: dict[str, Any], slope: float, intercept: float) -> dict[str, Any]:
+    """A window of slope * x + intercept as one of x (PS3.3 C.11.2.1.2.1: LINEAR runs from
+    c - 0.5 - (w - 1) / 2 to c - 0.5 + (w - 1) / 2)."""
+    half, one = (0.5, 1.0) if window["function"] == "LINEAR" else (0.0, 0.0)
+    center = (window["center"] - half - intercept) / slope + half
+    return {**window, "center": center, "width": (window["width"] - one) / slope + one}
 
 
 def scaled_windows(windows: Any, factor: float) -> Any:
