@@ -19,7 +19,8 @@ from trainer_adapter.lightly_args import transform_args
 from trainer_adapter.lightly_convert import Paths
 from trainer_adapter.lightly_images import Images, wants_rgb
 from trainer_adapter.lightly_names import Roots, frame_names, stub_tree
-from trainer_adapter.lightly_pixels import Image, look
+from trainer_adapter.lightly_look import look
+from trainer_adapter.lightly_pixels import Image
 from trainer_adapter.lightly_serve import Server, active, serving
 
 __all__ = ["load", "mean_std", "names", "serve", "stubs", "transform_args"]

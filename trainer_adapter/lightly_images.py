@@ -9,15 +9,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import NotServedError
 from trainer_adapter.lightly_convert import Paths, converted
 from trainer_adapter.lightly_names import Names, Roots, parse_name
-from trainer_adapter.lightly_pixels import RADIOGRAPHS, Facts, Image, Look, image_of
+from trainer_adapter.lightly_look import Look
+from trainer_adapter.lightly_pixels import RADIOGRAPHS, Facts, Image, image_of
 
 _TEXTS = ("kind", "unit", "modality", "polarity")
-_NUMBERS = ("padding_value", "p0_5", "p99_5")
+_NUMBERS = (
+    "padding_value", "p0_5", "p99_5", "padding_limit", "slope", "intercept", "bits_stored",
+    "full_scale",
+)  # fmt: skip
+_LATER = {"padding_limit", "bits_stored", "full_scale"}
+"""columns that the first caches do not have"""
 _MOST = 1024
 """frames that mean and standard deviation are taken from"""
 
@@ -53,18 +60,27 @@ class Images:
             column = self.cache.column(name).cast(pa.string()).combine_chunks().dictionary_encode()
             codes = column.indices.fill_null(-1).to_numpy()
             texts.append((codes, [*column.dictionary.to_pylist(), None]))
-        numbers = [self.cache.column(name).to_numpy() for name in _NUMBERS]  # null is NaN
+        numbers = [self._numbers(name) for name in _NUMBERS]
         return texts, numbers, self.cache.column("windows").combine_chunks()
+
+    def _numbers(self, name: str) -> NDArray[Any]:
+        """A column, null as NaN; all NaN where the cache is older than the column."""
+        try:
+            return np.asarray(self.cache.column(name).to_numpy())
+        except KeyError:
+            if name not in _LATER:
+                raise
+            return np.broadcast_to(np.float64(np.nan), len(self.cache))
 
     def facts(self, i: int) -> Facts:
         """What frames/ says of frame `i`."""
         texts, numbers, windows = self._columns
         kind, unit, modality, polarity = (known[codes[i]] for codes, known in texts)
-        padding, low, high = (None if n[i] != n[i] else float(n[i]) for n in numbers)
+        padding, low, high, *more = (None if n[i] != n[i] else float(n[i]) for n in numbers)
         # A list of structs takes longer than all the rest.
         said = windows[i].as_py() if modality in RADIOGRAPHS else None
         voi = (said[0]["center"], said[0]["width"], said[0]["function"]) if said else None
-        return Facts(kind, unit, modality, polarity, padding, low, high, voi)
+        return Facts(kind, unit, modality, polarity, padding, low, high, voi, *more)
 
     def image(self, i: int, rgb: bool) -> Image:
         """Frame `i`, (H, W, C); ValueError names the file if it cannot be an image."""

@@ -7,78 +7,24 @@ of stored values and one made by that recipe are served alike.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer_adapter.lightly_look import Curve, Look
+
 Image = NDArray[Any]
-PRESETS = {
-    "lung": (-600.0, 1500.0),
-    "soft": (40.0, 400.0),
-    "mediastinum": (50.0, 350.0),
-    "abdomen": (60.0, 400.0),
-    "liver": (30.0, 150.0),
-    "bone": (300.0, 1500.0),
-    "brain": (40.0, 80.0),
-    "stroke": (32.0, 8.0),
-    "subdural": (75.0, 215.0),
-    "angio": (300.0, 600.0),
-}
-"""center and width in HU; the names that recipes of the converter know"""
 RADIOGRAPHS = {"CR", "DX", "MG", "IO", "PX", "RF", "XA"}
 """modalities whose files choose a window for their image"""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Values to [0, 1]: a window (PS3.3 C.11.2.1), or a straight line from `a` to `b`."""
-
-    function: Literal["LINEAR", "LINEAR_EXACT", "SIGMOID", "RANGE"]
-    a: float
-    """center, or the value that becomes 0"""
-    b: float
-    """width, or the value that becomes 1"""
-
-    def __call__(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """Values to [0, 1] float64, same shape; NaN stays."""
-        x, a, b = values.astype(np.float64), self.a, self.b
-        if self.function == "SIGMOID":
-            with np.errstate(over="ignore"):
-                return np.asarray(1 / (1 + np.exp(-4 * (x - a) / b)))  # C.11.2.1.3.1
-        if self.function == "LINEAR_EXACT":
-            return np.clip((x - a) / b + 0.5, 0, 1)  # C.11.2.1.3.2
-        if self.function == "LINEAR" and b > 1:
-            return np.clip((x - (a - 0.5)) / (b - 1) + 0.5, 0, 1)  # C.11.2.1.2.1
-        if self.function == "RANGE" and b > a:
-            return np.clip((x - a) / (b - a), 0, 1)
-        return np.asarray(x > (a - 0.5 if self.function == "LINEAR" else a), np.float64)  # a step
-
-    def limits(self) -> tuple[float, float]:
-        """The values up to which all is 0, and from which all is 1."""
-        if self.function == "SIGMOID":
-            return -math.inf, math.inf
-        if self.function == "RANGE":
-            return self.a, self.b
-        center, width = (
-            (self.a - 0.5, self.b - 1) if self.function == "LINEAR" else (self.a, self.b)
-        )
-        return center - width / 2, center + width / 2
-
-
-@dataclass(frozen=True)
-class Look:
-    """How images are to look."""
-
-    windows: tuple[Curve, ...] = tuple(
-        Curve("LINEAR_EXACT", *PRESETS[n]) for n in ("lung", "soft", "bone")
-    )
-    """for values in HU, each a channel"""
-    dtype: str = "uint8"
-    """`uint8`, or `float32` from 0 to 1"""
+COUNTS = {"MR", "NM", "PT"}
+"""modalities whose 8-bit values are numbers and no picture of a screen"""
+SCREEN = Curve("LINEAR_EXACT", 127.5, 255.0)
+"""0 to 255 as they are"""
+Padding = tuple[float, float] | None
+"""least and greatest value that is padding"""
 
 
 @dataclass(frozen=True)
@@ -90,64 +36,93 @@ class Facts:
     modality: str | None
     polarity: str | None
     padding: float | None
+    """the least value, if it is a range"""
     low: float | None
     """percentile 0.5 of the frame, without padding"""
     high: float | None
     """percentile 99.5"""
     voi: tuple[float, float, str] | None
     """the file's first window: center, width, function; in the unit of the stored values"""
+    padding_limit: float | None = None
+    """the greatest value of a range"""
+    slope: float | None = None
+    intercept: float | None = None
+    bits: int | None = None
+    """BitsStored of the file; None in caches that do not say"""
+    full_scale: float | None = None
+    """what full intensity of colour is; None in caches that do not say"""
 
+    @property
+    def padded(self) -> Padding:
+        """The values that are padding."""
+        if self.padding is None:
+            return None
+        return self.padding, self.padding if self.padding_limit is None else self.padding_limit
 
-def look(window: Any = None, dtype: str = "uint8") -> Look:
-    """The look with `window`: a name of PRESETS, (center, width) in HU, or a list of these.
+    @property
+    def colour(self) -> bool:
+        """Colour, or grey made of it: neither has a polarity."""
+        return self.unit is None and self.polarity is None
 
-    None: lung, soft and bone as three channels. Raises ValueError naming what is legal.
-    """
-    if dtype not in ("uint8", "float32"):
-        raise ValueError(f"dtype {dtype!r}; legal: uint8, float32 (what LightlyTrain takes)")
-    if window is None:
-        return Look(dtype=dtype)
-    one = isinstance(window, str) or (
-        len(window) == 2 and not isinstance(window[0], str | Sequence)
-    )
-    return Look(tuple(_window(w) for w in ([window] if one else window)), dtype)
+    def screen(self, dtype: np.dtype[Any]) -> bool:
+        """A picture of a screen: 8 bits that nothing rescales, save that larger may be darker.
 
-
-def _window(said: Any) -> Curve:
-    pair = PRESETS.get(said) if isinstance(said, str) else said
-    if not isinstance(pair, tuple | list) or len(pair) != 2 or not float(pair[1]) > 0:
-        raise ValueError(
-            f"window {said!r}; legal: (center, width) in HU with a width above 0, or one of "
-            f"{', '.join(PRESETS)}"
+        The recipe's rule. `dtype`: what the frame is stored as; 8 bits unless the cache says.
+        """
+        return (
+            self.kind == "image"
+            and self.unit in ("US", "stored")
+            and self.modality is not None
+            and self.modality not in COUNTS
+            and (self.bits or 8 * dtype.itemsize) == 8
+            and (self.slope, self.intercept) in ((1, 0), (-1, 255))
+            and not (self.low is not None and self.low < 0)
         )
-    return Curve("LINEAR_EXACT", float(pair[0]), float(pair[1]))
 
 
 def curves_of(facts: Facts, dtype: np.dtype[Any], look: Look) -> tuple[Curve, ...] | None:
     """The curves that make channels of a frame; None if its numbers are shares of a range already.
 
-    In this order: HU by the look's windows; radiographs by the file's window; 8-bit grey (pictures
-    of a screen) and colour as they are; all else from percentile 0.5 to 99.5 of the frame.
+    In this order: HU by the look's windows; radiographs by the file's window; pictures of a screen
+    and colour as they are; all else from percentile 0.5 to 99.5 of the frame.
     """
     if facts.unit == "HU":
         return look.windows
-    if facts.unit in (None, "window"):
+    if facts.colour or facts.unit == "window":
         return None
     if facts.kind == "image" and facts.modality in RADIOGRAPHS and facts.voi is not None:
         center, width, function = facts.voi
         return (Curve(function, center, width),)  # type: ignore[arg-type]
-    if facts.kind == "image" and dtype == np.uint8:
-        return None
+    if facts.screen(dtype):
+        as_it_is = dtype == np.uint8 and facts.padding is None and facts.polarity != "inverted"
+        return None if as_it_is else (SCREEN,)
     if facts.low is None or facts.high is None:  # nothing but padding
         return (Curve("RANGE", math.inf, math.inf),)
     return (Curve("RANGE", facts.low, facts.high),)
+
+
+def scale_of(facts: Facts, dtype: np.dtype[Any]) -> float:
+    """The value of full intensity, where a frame's numbers are shares of a range.
+
+    Raises ValueError for colour whose range nobody recorded.
+    """
+    if facts.colour:
+        if facts.full_scale is not None:
+            return facts.full_scale
+        if dtype != np.uint8:
+            raise ValueError(
+                f"colour in {dtype} whose bits the cache does not record: it was made by an "
+                "earlier dicom2cache; build it again"
+            )
+    return 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
 
 
 def image_of(frame: Image, facts: Facts, look: Look, rgb: bool) -> Image:
     """A stored frame, (H, W) or (H, W, C), as an image of its own, (H, W, C), that may be written.
 
     uint8, or float32 from 0 to 1. With `rgb`, grey is repeated to three channels; without, grey
-    has one. Raises ValueError for a mask, and for channels that are no RGB where that is wanted.
+    has one. Raises ValueError for a mask, for channels that are no RGB where that is wanted, and
+    for colour of unknown range.
     """
     if facts.kind == "mask":
         raise ValueError("a mask, not an image; select(kind='image') leaves masks out")
@@ -158,37 +133,34 @@ def image_of(frame: Image, facts: Facts, look: Look, rgb: bool) -> Image:
             f"{channels} channels where LightlyTrain asks for RGB; give 1 or 3 windows, or set its "
             "num_channels"
         )
-    inverted = facts.polarity == "inverted" and facts.unit != "window"
+    inverted = facts.polarity == "inverted"
     if curves is None:
-        image = _shares(frame, inverted, look.dtype)
+        image = _shares(frame, scale_of(facts, frame.dtype), look.dtype)
     elif frame.dtype in (np.uint8, np.int16, np.uint16):
-        image = _by_table(frame, curves, facts.padding, inverted, look.dtype)
+        image = _by_table(frame, curves, facts.padded, inverted, look.dtype)
     else:
-        found = [_graded(c(frame), frame, facts.padding, inverted, look.dtype) for c in curves]
+        found = [_graded(c(frame), frame, facts.padded, inverted, look.dtype) for c in curves]
         image = found[0] if len(found) == 1 else np.stack(found, axis=-1)
     if image.ndim == 2 or image.shape[2] == 1:
         return _repeated(image) if rgb else image.reshape(*image.shape[:2], 1)
     return image
 
 
-def _shares(frame: Image, inverted: bool, dtype: str) -> Image:
-    """What is a share of its type's range already, in `dtype`; always a copy."""
-    if frame.dtype == dtype and not inverted:
+def _shares(frame: Image, scale: float, dtype: str) -> Image:
+    """What is a share of the range from 0 to `scale` already, in `dtype`; always a copy."""
+    if frame.dtype == dtype and scale == (255 if dtype == "uint8" else 1):
         return np.array(frame)
-    unit = frame.astype(np.float64)
-    if frame.dtype.kind != "f":
-        unit /= np.iinfo(frame.dtype).max
-    return _to_range(np.nan_to_num(1 - unit if inverted else unit), dtype)
+    return _to_range(np.nan_to_num(np.clip(frame.astype(np.float64) / scale, 0, 1)), dtype)
 
 
 def _graded(
-    unit: NDArray[np.float64], values: Image, padding: float | None, inverted: bool, dtype: str
+    unit: NDArray[np.float64], values: Image, padding: Padding, inverted: bool, dtype: str
 ) -> Image:
     """[0, 1] to `dtype`, turned over if larger is darker (PS3.3 C.7.6.3.1.2); padding is 0."""
     if inverted:
         unit = 1 - unit
     if padding is not None:
-        unit = np.where(values == padding, 0.0, unit)
+        unit = np.where((values >= padding[0]) & (values <= padding[1]), 0.0, unit)
     return _to_range(np.nan_to_num(unit), dtype)
 
 
@@ -199,7 +171,7 @@ def _to_range(unit: NDArray[np.float64], dtype: str) -> Image:
 
 
 def _by_table(
-    frame: Image, curves: tuple[Curve, ...], padding: float | None, inverted: bool, dtype: str
+    frame: Image, curves: tuple[Curve, ...], padding: Padding, inverted: bool, dtype: str
 ) -> Image:
     """Grey of 8 or 16 bits through one look-up: 10 times as fast as the arithmetic."""
     import cv2
@@ -235,7 +207,7 @@ def _look_up(table: Any, code: Image) -> Image:
 
 @lru_cache(maxsize=32)
 def _table(
-    curves: tuple[Curve, ...], padding: float | None, inverted: bool, source: str, dtype: str
+    curves: tuple[Curve, ...], padding: Padding, inverted: bool, source: str, dtype: str
 ) -> Any:
     """What each value of `source` becomes, by its bit pattern, as an Arrow array.
 
@@ -253,7 +225,7 @@ def _table(
 
 
 def _plane(
-    curve: Curve, padding: float | None, inverted: bool, source: np.dtype[Any], dtype: str
+    curve: Curve, padding: Padding, inverted: bool, source: np.dtype[Any], dtype: str
 ) -> Image:
     """The curve at every value of `source`, by bit pattern; computed only where it is not flat."""
     info = np.iinfo(source)
@@ -265,8 +237,9 @@ def _plane(
     plane[: at.start], plane[at.stop :] = ends
     values = np.arange(first, last + 1)
     plane[at] = _graded(curve(values), values, None, inverted, dtype)
-    if padding is not None and padding.is_integer() and info.min <= padding <= info.max:
-        plane[int(padding) - int(info.min)] = 0
+    if padding is not None:
+        least, most = max(math.ceil(padding[0]), info.min), min(math.floor(padding[1]), info.max)
+        plane[least - info.min : max(least, most + 1) - info.min] = 0
     return np.roll(plane, int(info.min))  # by bit pattern: 0 first, negative values last
 
 

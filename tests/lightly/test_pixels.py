@@ -13,7 +13,8 @@ from dicom_files import pattern, real, write_dicom
 
 from dicom2cache.window import PRESETS as CONVERTERS
 from trainer_adapter import lightly, open_cache
-from trainer_adapter.lightly_pixels import PRESETS, Facts, image_of, look
+from trainer_adapter.lightly_look import PRESETS, look
+from trainer_adapter.lightly_pixels import Facts, image_of
 
 CT = Facts("image", "HU", "CT", "normal", None, -1000.0, 900.0, None)
 MR = Facts("image", "US", "MR", "normal", None, 10.0, 110.0, (60.0, 10.0, "LINEAR"))
