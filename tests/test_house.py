@@ -53,9 +53,17 @@ FLOORS = {
     "trainer_adapter": [
         {"errors"},
         {
-            "format", "normalize", "sampler", "pool", "order", "transfer", "columns", "augment",
+            "format",
+            "normalize",
+            "sampler",
+            "pool",
+            "order",
+            "transfer",
+            "columns",
+            "augment",
             "lightly_look",
-        },  # fmt: skip
+            "lightly_roots",
+        },
         {"unpack", "crop", "batches", "lightly_pixels", "lightly_args", "lightly_counts"},
         {"shards"},
         {"mapped"},

@@ -18,9 +18,10 @@ from trainer_adapter.cache import Cache, open_cache
 from trainer_adapter.lightly_args import transform_args
 from trainer_adapter.lightly_convert import Paths
 from trainer_adapter.lightly_images import Images, wants_rgb
-from trainer_adapter.lightly_names import Roots, frame_names, stub_tree
 from trainer_adapter.lightly_look import look
+from trainer_adapter.lightly_names import frame_names, of_kind, stub_tree
 from trainer_adapter.lightly_pixels import Image
+from trainer_adapter.lightly_roots import Roots
 from trainer_adapter.lightly_serve import Server, active, serving
 
 __all__ = ["load", "mean_std", "names", "serve", "stubs", "transform_args"]
@@ -47,31 +48,31 @@ def serve(
     (as `load`); a new DICOM file is always converted for `model.predict`. `mode` "UNCHANGED" is for
     predicting with a model of other than 3 channels: there LightlyTrain does not say what it wants.
 
-    Yields a Server: `counts`, `load(path)`, `mean_std()`. Raises NotServedError where LightlyTrain
-    opens what is not there, UnknownLightlyError for a LightlyTrain whose doors are not known,
-    RuntimeError within another such context.
+    Yields a Server: `counts`, `load(path)`, `mean_std()`. Warns where boxes or polygons are trained
+    on frames that a recipe's size moved, and on leaving of files that LightlyTrain did not list.
+    Raises NotServedError where LightlyTrain opens what is not there, UnknownLightlyError for a
+    LightlyTrain or torch whose doors are not known, ValueError for a `window` that nothing in the
+    cache is for, RuntimeError within another such context.
     """
-    return serving(Images(_opened(cache), look(window, dtype), root), missing, mode)
+    return serving(_images(cache, window, dtype, root), missing, mode)
 
 
 def names(cache: CachePath, kind: str | None = "image") -> list[str]:
     """A name for each frame, for `pretrain(data=names(cache))`: no DICOM file needs to be there.
 
-    Of one `kind` (image, dose, map), or None for all but masks.
+    Of one `kind` (image, dose, map), or None for all but masks. Raises ValueError for another kind.
     """
-    opened = _opened(cache)
-    kinds = ["image", "dose", "map"] if kind is None else kind
-    return frame_names(opened.select(kind=kinds))
+    return frame_names(of_kind(_opened(cache), kind))
 
 
 def stubs(cache: CachePath, folder: str | os.PathLike[str], kind: str | None = "image") -> Path:
     """Empty files below `folder`, one for each frame, to fine-tune on without the DICOM files.
 
-    Fine-tuning looks whether its images are there: label these, and give serve(cache, root=folder).
+    Fine-tuning looks whether its images are there: label these, and give serve(cache, root=folder),
+    for caches of several source folders too. Raises ValueError for an unknown kind, and for a
+    folder with stubs of another source.
     """
-    opened = _opened(cache)
-    kinds = ["image", "dose", "map"] if kind is None else kind
-    return stub_tree(opened.select(kind=kinds), folder)
+    return stub_tree(of_kind(_opened(cache), kind), folder)
 
 
 def load(
@@ -90,22 +91,33 @@ def load(
     second and needs dicom2cache. Without `cache`, that of the context one is in, with its options.
     `beside`: the rest of a new file's stack, where the recipe takes percentiles of a stack.
 
-    Raises ValueError without a cache, ConvertError, NotServedError.
+    Raises ValueError without a cache or for a window that nothing in it is for, ConvertError,
+    NotServedError.
     """
     served = active()
     if cache is None:
         if served is None:
             raise ValueError("load(path) outside of serve(...): give the cache, load(path, cache)")
         return served.load(path, beside=beside)
-    images = Images(_opened(cache), look(window, dtype), root)
+    images = _images(cache, window, dtype, root)
     return images.open(path, wants_rgb(mode), True, beside)[0]
 
 
 def mean_std(
-    cache: CachePath, *, window: Any = None, dtype: str = "uint8"
+    cache: CachePath, *, window: Any = None, dtype: str = "uint8", kind: str | None = "image"
 ) -> dict[str, tuple[float, ...]]:
-    """Mean and std of three channels of what is served, for transform_args(normalize=...)."""
-    return Images(_opened(cache), look(window, dtype)).mean_std()
+    """Mean and std of each channel of what is served, for transform_args(normalize=...).
+
+    Of the frames that names(cache, kind) names. Raises ValueError if there is none.
+    """
+    return _images(cache, window, dtype).mean_std(kind)
+
+
+def _images(cache: CachePath, window: Any, dtype: str, root: Roots = None) -> Images:
+    images = Images(_opened(cache), look(window, dtype), root)
+    if window is not None:
+        images.check_window()
+    return images
 
 
 def _opened(cache: CachePath) -> Cache:

@@ -7,12 +7,25 @@ differs between tasks, methods and models; they are read from its config classes
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from typing import Any, get_args
+
+from trainer_adapter.errors import UnknownLightlyError
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _OFF = ("solarize", "random_gray_scale", "color_jitter", "photometric_distort", "channel_drop")
 """photometric_distort is the colour jitter of detection"""
+_KNOWN = {
+    "bbox_params", "channel_drop", "color_jitter", "copyblend", "gaussian_blur", "global_view_1",
+    "ignore_index", "image_size", "local_view", "min_bbox_size_px", "mixup", "mosaic", "normalize",
+    "num_channels", "num_views", "paka_high_overlap_iou", "paka_num_local", "photometric_distort",
+    "random_crop", "random_flip", "random_gray_scale", "random_iou_crop", "random_resize",
+    "random_rotate", "random_rotate_90", "random_rotation", "random_zoom_out", "record_geometry",
+    "resize", "resize_scale", "scale_jitter", "smallest_max_size", "solarize", "view_size",
+}  # fmt: skip
+"""fields of LightlyTrain 0.18's configurations: a renamed one would no longer be turned off"""
 _VIEWS = ("global_view_1", "local_view")
 _LOOSE_BOXES = {"object_detection", "instance_segmentation"}
 """tasks of boxes: a rotated box is boxed again, and grows"""
@@ -37,7 +50,8 @@ def transform_args(
     "imagenet" (right for pretrained backbones and teachers), or None for LightlyTrain's own:
     ImageNet's in pretraining, the model's in fine-tuning.
 
-    Raises ValueError for an unknown task, method or model, with the legal ones.
+    Raises ValueError for an unknown task, method or model, with the legal ones, and
+    UnknownLightlyError where what is to be off is not there by its name; warns of new transforms.
     """
     classes = _pretraining(method) if task == "pretrain" else _fine_tuning(task, model)
     found = [_args(c, task, horizontal_flip, rotation, normalize) for c in classes]
@@ -69,6 +83,7 @@ def _args(
     config: Any, task: str, horizontal_flip: bool, rotation: float, normalize: Any
 ) -> dict[str, Any]:
     fields = config.model_fields
+    _check(config, task)
     args: dict[str, Any] = dict(_off(config))
     for view in _VIEWS:
         inner = _config_in(fields[view].annotation) if view in fields else None
@@ -88,6 +103,25 @@ def _args(
             raise ValueError(f"normalize {normalize!r}; legal: imagenet, mean and std, None")
         args["normalize"] = {k: tuple(float(x) for x in said[k]) for k in ("mean", "std")}
     return args
+
+
+def _check(config: Any, task: str) -> None:
+    """Refuse a configuration in which something that is to be off has another name, or none."""
+    fields = set(config.model_fields)
+    views = [_config_in(config.model_fields[v].annotation) for v in _VIEWS if v in fields]
+    unknown = fields.union(*(v.model_fields for v in views if v is not None)) - _KNOWN
+    jitter = "photometric_distort" if "photometric_distort" in fields else "color_jitter"
+    needed = {"channel_drop", jitter}
+    needed |= {"solarize", "random_gray_scale"} if task == "pretrain" else set()
+    said = f"lightly-train {version('lightly-train')}: {config.__name__} "
+    new = f"has {', '.join(sorted(unknown))}, which this trainer_adapter does not know"
+    if missing := sorted(needed - fields):
+        raise UnknownLightlyError(
+            f"{said}has no {', '.join(missing)} to turn off{'; it ' + new if unknown else ''}; "
+            "install 0.18, or a newer trainer_adapter"
+        )
+    if unknown:
+        warnings.warn(f"{said}{new}; look whether it suits medical images", stacklevel=4)
 
 
 def _off(config: Any) -> Iterator[tuple[str, None]]:

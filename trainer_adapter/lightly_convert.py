@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,9 @@ from trainer_adapter.cache import Cache, open_cache
 from trainer_adapter.errors import ConvertError
 from trainer_adapter.lightly_names import parse_name
 
-Paths = Sequence[str | os.PathLike[str]]
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""one, or several"""
+_PROGRESS = re.compile(r"[a-z ]+: \d+ of \d+ (files|frames),")
 
 
 @contextmanager
@@ -37,22 +40,30 @@ def converted(path: str | os.PathLike[str], like: Cache, beside: Paths = ()) -> 
     if find_spec("dicom2cache") is None:
         raise ConvertError(f"{path}: not in {like.path}; to load new files, install dicom2cache")
     file, _ = parse_name(os.fspath(path))
+    more = [beside] if isinstance(beside, str | os.PathLike) else beside
     with tempfile.TemporaryDirectory(prefix="trainer_adapter-") as temporary:
         here = Path(temporary)
         (here / "recipe.toml").write_text(toml(like.attributes["recipe"]), encoding="utf-8")
         # Of one file nobody needs a patient's hash; so the user's own key is not asked for.
         (here / "key").write_bytes(os.urandom(32))
         command = [
-            sys.executable, "-m", "dicom2cache.cli", "build", file, *(os.fspath(b) for b in beside),
+            # From the root on, no path can be taken for an option.
+            sys.executable, "-m", "dicom2cache.cli", "build", *map(os.path.abspath, [file, *more]),
             str(here / "cache"), "--recipe", str(here / "recipe.toml"),
             "--patient-key", str(here / "key"), "--jobs", "1",
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if not (here / "cache" / "zarr.json").exists():
-            raise ConvertError(f"{file}: {done.stderr.strip() or done.stdout.strip()}")
+            raise ConvertError(f"{file}: {_words(done.stderr, here) or _words(done.stdout, here)}")
         made = open_cache(here / "cache")
         _compare(like, made)
         yield made
+
+
+def _words(said: str, here: Path) -> str:
+    """What a command said, without its progress, and without a folder that is gone by then."""
+    lines = said.replace(str(here / "cache"), "a cache").replace(f"{here}{os.sep}", "").splitlines()
+    return "\n".join(k for k in lines if k.strip() and not _PROGRESS.match(k)).strip()
 
 
 def _compare(like: Cache, made: Cache) -> None:

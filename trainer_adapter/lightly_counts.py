@@ -23,6 +23,10 @@ class Served(NamedTuple):
     """new files, converted when they were asked for"""
 
 
+_SLOTS = (*Served._fields, "unlisted")
+"""unlisted: those of `cached` whose files LightlyTrain would not find in a folder"""
+
+
 class Counts:
     """Counters in a folder; each process counts in a file of its own, so a killed worker loses
     nothing and blocks nobody. Pickles as the folder."""
@@ -37,19 +41,34 @@ class Counts:
         return Counts, (self.folder,)
 
     def add(self, name: str) -> None:
-        """Count one image; `name` is a field of Served."""
+        """Count one image; `name` is a field of Served, or `unlisted`."""
         if self._process != os.getpid():  # the first one, here or after a fork
             self._lock = threading.Lock()
             handle, path = tempfile.mkstemp(dir=self.folder, suffix=".counts")
-            os.truncate(handle, 8 * len(Served._fields))
+            os.truncate(handle, 8 * len(_SLOTS))
             os.close(handle)
             self._mine = np.memmap(path, np.uint64, "r+")
             self._process = os.getpid()
         with self._lock:
-            self._mine[Served._fields.index(name)] += np.uint64(1)
+            self._mine[_SLOTS.index(name)] += np.uint64(1)
 
     def total(self) -> Served:
         """The sum over all processes so far."""
-        found = [np.fromfile(f, np.uint64, 3) for f in self.folder.glob("*.counts")]
-        whole = [f for f in found if len(f) == len(Served._fields)]  # else it is being made
-        return Served(*(int(n) for n in np.sum(whole, axis=0))) if whole else Served(0, 0, 0)
+        return Served(*self._sums()[: len(Served._fields)])
+
+    def unlisted(self) -> int:
+        """How many images so far were of files that LightlyTrain would not find in a folder."""
+        return self._sums()[-1]
+
+    def first(self, what: str) -> bool:
+        """True for the first process that asks, of all: what is said once is said by it."""
+        try:
+            (self.folder / what).touch(exist_ok=False)
+        except OSError:  # another one was first, or the context was left
+            return False
+        return True
+
+    def _sums(self) -> list[int]:
+        found = [np.fromfile(f, np.uint64, len(_SLOTS)) for f in self.folder.glob("*.counts")]
+        whole = [f for f in found if len(f) == len(_SLOTS)]  # else it is being made
+        return [int(n) for n in np.sum(whole, axis=0)] if whole else [0] * len(_SLOTS)

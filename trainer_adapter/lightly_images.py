@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import NotServedError
 from trainer_adapter.lightly_convert import Paths, converted
-from trainer_adapter.lightly_names import Names, Roots, parse_name
 from trainer_adapter.lightly_look import Look
+from trainer_adapter.lightly_names import Names, of_kind, parse_name
 from trainer_adapter.lightly_pixels import RADIOGRAPHS, Facts, Image, image_of
+from trainer_adapter.lightly_roots import Roots
 
 _TEXTS = ("kind", "unit", "modality", "polarity")
 _NUMBERS = (
@@ -37,16 +38,19 @@ def wants_rgb(mode: str | None) -> bool:
 class Images:
     """Frames of a cache in one look; pickles as what it was made of, without its tables."""
 
-    def __init__(self, cache: Cache, look: Look, root: Roots = None) -> None:
-        self.cache, self.look, self.root = cache, look, root
+    def __init__(
+        self, cache: Cache, look: Look, root: Roots = None, called: str | None = None
+    ) -> None:
+        """`called`: how errors name the cache, if it is no cache of the user's."""
+        self.cache, self.look, self.root, self._called = cache, look, root, called
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Images, (self.cache, self.look, self.root)
+        return Images, (self.cache, self.look, self.root, self._called)
 
     @cached_property
     def names(self) -> Names:
         """Which frame a path stands for."""
-        return Names(self.cache, self.root)
+        return Names(self.cache, self.root, self._called)
 
     def prepare(self) -> Images:
         """Read the tables now: what is forked later shares them."""
@@ -98,27 +102,80 @@ class Images:
         try:
             return self.image(self.names[path], rgb), "cached"
         except NotServedError:
-            if not convert or not os.path.exists(parse_name(os.fspath(path))[0]):
+            if not convert or not os.path.isfile(parse_name(os.fspath(path))[0]):
                 raise
         with converted(path, self.cache, beside) as made:
-            new = Images(made, self.look)
+            new = Images(made, self.look, called="what it was converted to")
             return new.image(new.names[path], rgb), "converted"
 
-    def mean_std(self, frames: int = _MOST) -> dict[str, tuple[float, ...]]:
-        """Mean and standard deviation of each of three channels after windowing, as shares of 1.
+    def check_window(self) -> None:
+        """Refuse a window where no frame has HU that it could apply to. Raises ValueError."""
+        units = set(self.cache.column("unit").unique().to_pylist())
+        if "HU" in units or not len(self.cache):
+            return
+        if "window" in units:
+            raise ValueError(
+                f"{self.cache.path}: it was windowed when it was built, and holds no HU; build it "
+                "without the recipe for other windows, or leave window= out"
+            )
+        raise ValueError(
+            f"{self.cache.path}: nothing in it is in HU, which window= is for; leave it out"
+        )
 
-        Of at most `frames` images at even distances, each with the same weight, as LightlyTrain
-        scales them all to one size. Raises ValueError for a cache without images.
+    def listed(self, path: str | os.PathLike[str]) -> bool:
+        """Whether LightlyTrain finds the file of a path or a name, if it is given its folder."""
+        return os.path.splitext(parse_name(os.fspath(path))[0])[1].lower() == ".dcm"
+
+    def unlisted(self) -> tuple[int, str | None]:
+        """(how many images are in files that it does not find, the path of one)."""
+        paths = of_kind(self.cache, "image").column("path").cast(pa.string())
+        found = paths.filter(pc.invert(pc.ends_with(paths, ".dcm", ignore_case=True)))
+        return len(found), found[0].as_py() if len(found) else None
+
+    def resized(self) -> int:
+        """How many frames a recipe's size moved within the picture: there, boxes lie elsewhere.
+
+        Stretched ones do not count: a share of the width stays one.
         """
-        chosen = np.flatnonzero(pc.not_equal(self.cache.column("kind"), "mask").to_numpy())
+        column = {
+            c: self.cache.column(c).to_numpy()
+            for a in ("y", "x")
+            for c in (f"scale_{a}", f"offset_{a}")
+        }
+        moved = np.zeros(len(self.cache), bool)
+        for a, size in (("y", "height"), ("x", "width")):
+            now, then = (self.cache.column(f"{s}{size}").to_numpy() for s in ("", "source_"))
+            # Half a pixel is what rounding a size can come to.
+            moved |= np.abs(column[f"offset_{a}"]) > 0.5
+            moved |= np.abs(column[f"scale_{a}"] * then - now) > 0.5
+        return int(np.count_nonzero(moved))
+
+    def mean_std(
+        self, kind: str | None = "image", frames: int = _MOST
+    ) -> dict[str, tuple[float, ...]]:
+        """Mean and standard deviation of each channel after windowing, as shares of 1.
+
+        Three channels, or as many as there are windows. Of at most `frames` images of a kind at
+        even distances, each with the same weight, as LightlyTrain scales them all to one size.
+        Raises ValueError for a cache without images, or with images of other channels.
+        """
+        chosen = of_kind(self.cache, kind)
         if not len(chosen):
             raise ValueError(f"{self.cache.path}: no images to take mean and std of")
+        images = Images(chosen, self.look)
+        rgb = len(self.look.windows) in (1, 3)
         places = np.unique(np.linspace(0, len(chosen) - 1, min(frames, len(chosen))).round())
         moments = []
-        for i in chosen[places.astype(np.int64)].tolist():
-            image = self.image(i, rgb=True).astype(np.float64)
+        for i in places.astype(np.int64).tolist():
+            image = images.image(i, rgb).astype(np.float64)
             image /= 255.0 if self.look.dtype == "uint8" else 1.0
             moments.append([image.mean((0, 1)), np.square(image).mean((0, 1))])
+        channels = {len(mean) for mean, _ in moments}
+        if len(channels) > 1:
+            raise ValueError(
+                f"{self.cache.path}: images of {' and of '.join(map(str, sorted(channels)))} "
+                "channels have no common mean and std; select those of one kind"
+            )
         mean, square = np.mean(moments, axis=0)
         std = np.sqrt(np.maximum(square - mean**2, 1e-12))
         return {"mean": tuple(mean.tolist()), "std": tuple(std.tolist())}

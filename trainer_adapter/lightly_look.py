@@ -88,7 +88,7 @@ def look(window: Any = None, dtype: str = "uint8") -> Look:
 
 
 def _window(said: Any) -> Curve:
-    pair = PRESETS.get(said) if isinstance(said, str) else said
+    pair: Any = PRESETS.get(said) if isinstance(said, str) else said
     numbers = isinstance(pair, list | tuple) and all(isinstance(w, Real) for w in pair)
     if not numbers or len(pair) != 2 or not all(map(math.isfinite, pair)) or not pair[1] > 0:
         raise ValueError(

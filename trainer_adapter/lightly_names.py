@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,10 @@ import pyarrow.compute as pc
 
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import NotServedError
+from trainer_adapter.lightly_roots import Roots, folders, mark, stub_folder
 
-Roots = str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None
+KINDS = ("image", "dose", "map")
+"""of frames that can be an image; a mask cannot"""
 _NAME = re.compile(r"(.+)#frame=(\d+)\.dcm", re.DOTALL)
 
 
@@ -34,6 +35,16 @@ def parse_name(name: str) -> tuple[str, int | None]:
     return (found[1], int(found[2])) if found else (name, None)
 
 
+def of_kind(cache: Cache, kind: str | None) -> Cache:
+    """The frames of one kind, or, if it is None, all that can be an image.
+
+    Raises ValueError naming the legal kinds.
+    """
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"kind {kind!r}; legal: {', '.join(KINDS)}, and None for all of these")
+    return cache.select(kind=list(KINDS) if kind is None else kind)
+
+
 def frame_names(cache: Cache) -> list[str]:
     """A name for each frame, in the cache's order; no file needs to be there."""
     folders = {s["root"]: s["path"] for s in cache.attributes["sources"]}
@@ -44,14 +55,14 @@ def frame_names(cache: Cache) -> list[str]:
 class Names:
     """Which frame of a cache (or of a selection) a path or a name stands for."""
 
-    def __init__(self, cache: Cache, root: Roots = None) -> None:
-        """`root`: where the source folder is now, if it was moved; for caches of several, a mapping
-        from where each was to where it is.
+    def __init__(self, cache: Cache, root: Roots = None, called: str | None = None) -> None:
+        """`root`: where the source folder is now, or its stubs; for caches of several, a mapping
+        from where each was to where it is. `called`: how errors name the cache.
 
-        Raises ValueError for a mapping that names another folder than the cache's.
+        Raises ValueError for a root that is not this cache's.
         """
-        self.cache = cache
-        self._folders = _folders(cache.attributes["sources"], root)
+        self.cache, self._called = cache, called or str(cache.path)
+        self._folders = folders(cache.attributes["sources"], root)
         table = pa.table({c: cache.column(c) for c in ("path", "root", "frame")})
         table = table.set_column(0, "path", table["path"].cast(pa.string()))
         self._order = pc.sort_indices(
@@ -76,11 +87,11 @@ class Names:
         if frame is not None:
             k = bisect_left(places, frame, key=self._frame_at)
             if k == len(places) or self._frame_at(places[k]) != frame:
-                raise NotServedError(f"{path}: frame {frame} is not in {self.cache.path}")
+                raise NotServedError(f"{path}: frame {frame} is not in {self._called}")
             return int(self._order[places[k]])
         if len(places) > 1:
             raise NotServedError(
-                f"{path}: {len(places)} frames of it are in {self.cache.path}; name one, such as "
+                f"{path}: {len(places)} frames of it are in {self._called}; name one, such as "
                 f"{name_of(path, self._frame_at(places[0]))}, or train on "
                 "trainer_adapter.lightly.names(cache)"
             )
@@ -118,11 +129,21 @@ class Names:
 
     def _absent(self, path: str) -> str:
         """Why a path is not served, and what to do."""
+        if not path:
+            return f"the path is empty, and names no frame of {self._called}"
+        if "://" in path:
+            return (
+                f"{path}: a URL, and {self._called} holds files; download it, or give "
+                "missing='pass' to let LightlyTrain open it itself"
+            )
+        if os.path.isdir(path):
+            return f"{path}: a folder; give one of its files, or a name of lightly.names(cache)"
+        said = f"{path}:" if os.path.exists(path) else f"{path}: no such file, and"
         places = list(self._candidates(path))
         if not places:
             known = ", ".join(s["path"] for s in self.cache.attributes["sources"])
             return (
-                f"{path}: not below a folder that {self.cache.path} was made from ({known}); give "
+                f"{said} not below a folder that {self._called} was made from ({known}); give "
                 "serve(cache, root=...) where that folder is now"
             )
         table = self.cache.core.root.read("failures", ["root", "path", "outcome", "reason"])
@@ -130,48 +151,29 @@ class Names:
             held = pc.and_(pc.equal(table["path"], below), pc.equal(table["root"], number))
             for row in table.filter(held).slice(0, 1).to_pylist():
                 return (
-                    f"{path}: not in {self.cache.path}: {row['outcome']}: {row['reason']}; train "
+                    f"{said} not in {self._called}: {row['outcome']}: {row['reason']}; train "
                     "on trainer_adapter.lightly.names(cache), which has just what is stored"
                 )
         return (
-            f"{path}: not in {self.cache.path}; build the cache again with this file, select it, "
+            f"{said} not in {self._called}; build the cache again with this file, select it, "
             "or give missing='pass' to let LightlyTrain open it itself"
         )
 
 
-def _folders(sources: list[dict[str, Any]], root: Roots) -> list[tuple[int, str]]:
-    """(root, folder with a separator at its end), all spellings."""
-    recorded = {s["path"]: int(s["root"]) for s in sources}
-    moved: dict[str, Any] = {}
-    if isinstance(root, Mapping):
-        moved = {os.fspath(k): v for k, v in root.items()}
-    elif root is not None:
-        if len(recorded) > 1:
-            raise ValueError(
-                f"the cache was made from {len(recorded)} folders, {', '.join(recorded)}; give "
-                "root as a mapping from each to where it is now"
-            )
-        moved = dict.fromkeys(recorded, root)
-    unknown = sorted(set(moved) - set(recorded))
-    if unknown:
-        raise ValueError(f"root names {unknown[0]}; the cache's folders: {', '.join(recorded)}")
-    found = []
-    for path, number in recorded.items():
-        for spelling in (path, moved.get(path, path)):
-            for folder in (os.path.abspath(spelling), os.path.realpath(spelling)):
-                place = (number, folder.rstrip(os.sep) + os.sep)
-                if place not in found:
-                    found.append(place)
-    return found
-
-
 def stub_tree(cache: Cache, folder: str | os.PathLike[str]) -> Path:
-    """Empty files named like the frames, below `folder`: for fine-tuning, which wants files."""
-    below = Path(folder)
-    several = len(cache.attributes["sources"]) > 1
+    """Empty files named like the frames, below `folder`: for fine-tuning, which wants files.
+
+    Of several sources, each lies below its number. Raises ValueError where another's stubs lie.
+    """
+    sources = {s["root"]: s["path"] for s in cache.attributes["sources"]}
     columns = (cache.column(c).to_pylist() for c in ("root", "path", "frame"))
+    marked = set()
     for root, path, frame in zip(*columns, strict=True):
-        file = below / (str(root) if several else "") / name_of(path, frame)
+        below = stub_folder(folder, root, len(sources) > 1)
+        if root not in marked:
+            mark(below, sources[root])
+            marked.add(root)
+        file = below / name_of(path, frame)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    return below
+    return Path(folder)

@@ -47,7 +47,7 @@ class Facts:
     """the greatest value of a range"""
     slope: float | None = None
     intercept: float | None = None
-    bits: int | None = None
+    bits: float | None = None
     """BitsStored of the file; None in caches that do not say"""
     full_scale: float | None = None
     """what full intensity of colour is; None in caches that do not say"""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import shutil
+import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
@@ -29,21 +32,26 @@ _DOORS = {
 }
 """functions of lightly_train._data.file_helpers with their parameters; every task calls the first
 as an attribute of the module, every predict the second"""
+_BOXED = re.compile(r"detection|instance")
+"""modules of lightly_train._data whose datasets have boxes or polygons"""
 _active: Server | None = None
 
 
 class Server:
     """What is served, and how much of it was; pickles for spawned workers."""
 
-    def __init__(self, images: Images, missing: str, mode: str | None, counts: Counts) -> None:
+    def __init__(
+        self, images: Images, missing: str, mode: str | None, counts: Counts, resized: int = 0
+    ) -> None:
+        """`resized`: how many frames are not where their boxes are."""
         self.images, self.missing, self.mode = images, missing, mode
-        self._counts = counts
+        self._counts, self.resized = counts, resized
         self._final: Served | None = None
         self.passing = threading.local()
         """`now` is set while LightlyTrain opens a file itself"""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Server, (self.images, self.missing, self.mode, self._counts)
+        return Server, (self.images, self.missing, self.mode, self._counts, self.resized)
 
     @property
     def counts(self) -> Served:
@@ -55,9 +63,9 @@ class Server:
         self._final = self._counts.total()
         shutil.rmtree(self._counts.folder, ignore_errors=True)
 
-    def mean_std(self) -> dict[str, tuple[float, ...]]:
+    def mean_std(self, kind: str | None = "image") -> dict[str, tuple[float, ...]]:
         """Mean and standard deviation of what is served, for transform_args(normalize=...)."""
-        return self.images.mean_std()
+        return self.images.mean_std(kind)
 
     def load(self, path: str | os.PathLike[str], *, beside: Paths = ()) -> Image:
         """The image at `path` as a model is given it: from the cache, or converted if it is new."""
@@ -73,7 +81,34 @@ class Server:
                 raise
             return self._pass(own)
         self._counts.add(origin)
+        if not self.images.listed(path):
+            self._counts.add("unlisted")
         return image
+
+    def say_boxes(self) -> None:
+        """Warn, once of all processes, that boxes are trained on frames which a size moved."""
+        cache, many, self.resized = self.images.cache, self.resized, 0
+        if self._counts.first("boxes"):
+            warnings.warn(
+                f"{cache.path}: {many} of {len(cache)} frames were padded or cropped to a size, so "
+                "that boxes and polygons of the DICOM files do not match them; build a cache "
+                "without `size` (LightlyTrain resizes boxes with their images), or move the labels "
+                "by scale_y, scale_x, offset_y and offset_x of frames/",
+                stacklevel=3,
+            )
+
+    def say_unlisted(self) -> None:
+        """Warn, if none of the files that LightlyTrain does not find in a folder was asked for."""
+        if not self.counts.cached or self._counts.unlisted():
+            return
+        many, example = self.images.unlisted()
+        if many:
+            warnings.warn(
+                f"{self.images.cache.path}: {many} of its images are in files that LightlyTrain "
+                f"does not find in a folder, such as {example}, and none was asked for: it goes by "
+                "the suffix .dcm; train on data=trainer_adapter.lightly.names(cache) for all",
+                stacklevel=4,
+            )
 
     def _pass(self, own: Callable[[], Any]) -> Any:
         self.passing.now = True
@@ -122,18 +157,22 @@ def install(server: Server, undo: ExitStack) -> None:
     check(file_helpers)
     numpy_door, tensor_door = file_helpers.open_image_numpy, file_helpers.open_image_tensor
     pydicom_door = file_helpers._open_image_numpy__with_pydicom
-    iterator_of = DataLoader._get_iterator
+    iterator_of = getattr(DataLoader, "_get_iterator", None)
+    probe: Any = DataLoader([0])  # type: ignore[arg-type]
+    probed = []
     start_processes: Any = torch.multiprocessing.start_processes  # type: ignore[attr-defined]
     rgb_mode = file_helpers.ImageMode.RGB
 
     def open_image_numpy(image_path: Any, mode: Any = rgb_mode) -> Any:
+        if server.resized and _BOXED.search(sys._getframe(1).f_globals["__name__"]):
+            server.say_boxes()
         return server.open(
             image_path, mode == rgb_mode, server.missing, lambda: numpy_door(image_path, mode)
         )
 
     def open_image_tensor(image_path: Any) -> Any:
         # A model predicts on what it was trained on: LightlyTrain's own pixels of DICOM are others.
-        new = "convert" if str(image_path).lower().endswith(".dcm") else server.missing
+        new = "convert" if is_dicom(image_path) else server.missing
         found = server.open(
             image_path, wants_rgb(server.mode), new, lambda: tensor_door(image_path)
         )
@@ -150,6 +189,10 @@ def install(server: Server, undo: ExitStack) -> None:
         return pydicom_door(image_src)
 
     def get_iterator(self: Any) -> Any:
+        if self is probe:
+            probed.append(True)
+            return iter(())
+        assert iterator_of is not None
         if self.num_workers == 0:
             return iterator_of(self)
         # Only while workers are started: Lightning seeds those that have no function of their own.
@@ -170,10 +213,35 @@ def install(server: Server, undo: ExitStack) -> None:
         (DataLoader, "_get_iterator", get_iterator),
         (torch.multiprocessing, "start_processes", start),  # strategy ddp_spawn
     ):
-        undo.callback(setattr, owner, name, getattr(owner, name))
+        undo.callback(_put_back, owner, name, getattr(owner, name, None))
         setattr(owner, name, new)
+    iter(probe)
+    if not probed or iterator_of is None:
+        raise UnknownLightlyError(
+            f"torch {torch.__version__}: DataLoader does not start its workers by _get_iterator, "
+            "so that they would not be served; known: 2.4 to 2.14; install one of these, or a "
+            "newer trainer_adapter"
+        )
     _active = server
     undo.callback(_deactivate)
+
+
+def _put_back(owner: Any, name: str, what: Any) -> None:
+    if what is None:
+        delattr(owner, name)
+    else:
+        setattr(owner, name, what)
+
+
+def is_dicom(path: Any) -> bool:
+    """By its suffix, or by what stands at byte 128 (PS3.10 7.1): many files have no suffix."""
+    if str(path).lower().endswith(".dcm"):
+        return True
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except (OSError, ValueError, TypeError):  # no file, no path
+        return False
 
 
 def _deactivate() -> None:
@@ -201,10 +269,11 @@ def serving(images: Images, missing: str, mode: str | None) -> Iterator[Server]:
         )
     images.prepare()
     folder = Path(tempfile.mkdtemp(prefix="trainer_adapter-counts-"))
-    server = Server(images, missing, mode, Counts(folder))
+    server = Server(images, missing, mode, Counts(folder), images.resized())
     try:
         with ExitStack() as undo:
             install(server, undo)
             yield server
+        server.say_unlisted()
     finally:
         server.close()

@@ -1,0 +1,86 @@
+"""Where the source folders of a cache are: as recorded, moved, or trees of stubs with a marker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+Roots = str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None
+_MARKER = ".source"
+"""in a tree of stubs: the source folder that its frames are from, as the cache records it"""
+
+
+def mark(folder: Path, source: str) -> None:
+    """Say in a tree of stubs which source it stands for; ValueError if it stands for another."""
+    said = _marked(folder)
+    if said is not None and said != source:
+        raise ValueError(f"{folder}: has stubs of {said}; choose another folder for {source}")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _MARKER).write_bytes(os.fsencode(source))
+
+
+def _marked(folder: str | os.PathLike[str]) -> str | None:
+    try:
+        return os.fsdecode((Path(folder) / _MARKER).read_bytes())
+    except OSError:
+        return None
+
+
+def stub_folder(below: str | os.PathLike[str], number: int, several: bool) -> Path:
+    """Where the stubs of one source lie: each has a folder of its own, if there are several."""
+    return Path(below) / str(number) if several else Path(below)
+
+
+def folders(sources: list[dict[str, Any]], root: Roots) -> list[tuple[int, str]]:
+    """(number of a source, folder with a separator at its end), all spellings.
+
+    `root`: where the source folder is now, or its stubs; for several sources a mapping from where
+    each was to where it is, or one folder of stubs. Raises ValueError for a folder that is not the
+    cache's, and for stubs of another source.
+    """
+    recorded = {s["path"]: int(s["root"]) for s in sources}
+    moved = _moved(recorded, root)
+    found = []
+    for path, number in recorded.items():
+        for spelling in (path, moved.get(path, path)):
+            for folder in (os.path.abspath(spelling), os.path.realpath(spelling)):
+                place = (number, folder.rstrip(os.sep) + os.sep)
+                if place not in found:
+                    found.append(place)
+    return found
+
+
+def _moved(recorded: dict[str, int], root: Roots) -> dict[str, Any]:
+    known = ", ".join(recorded)
+    if isinstance(root, Mapping):
+        moved: dict[str, Any] = {os.fspath(k): v for k, v in root.items()}
+        for path, place in moved.items():
+            said = _marked(place)
+            if path not in recorded:
+                raise ValueError(f"root names {path}; the cache's folders: {known}")
+            # Stubs of a folder that was moved since are still its own, if one says so.
+            if said != path and said in recorded:
+                raise ValueError(f"root gives {place} for {path}, but its stubs are of {said}")
+        return moved
+    if root is None:
+        return {}
+    several = len(recorded) > 1
+    places = {n: stub_folder(root, n, several) for n in recorded.values()}
+    marked = {n: _marked(place) for n, place in places.items()}
+    for n, said in marked.items():
+        if said is not None and said not in recorded:
+            raise ValueError(
+                f"{places[n]}: stubs of {said}, and the cache was made from {known}; write stubs "
+                "of this cache, or, if that folder was only moved, give root as a mapping"
+            )
+    if not several:
+        return dict.fromkeys(recorded, root)
+    moved = {said: places[n] for n, said in marked.items() if said is not None}
+    if not moved:
+        raise ValueError(
+            f"the cache was made from {len(recorded)} folders, {known}; give root as a mapping "
+            f"from each to where it is now: {root} is no folder of its stubs"
+        )
+    return moved
