@@ -20,10 +20,7 @@ from trainer_adapter.lightly_pixels import RADIOGRAPHS, Facts, Image, image_of
 from trainer_adapter.lightly_roots import Roots
 
 _TEXTS = ("kind", "unit", "modality", "polarity")
-_NUMBERS = (
-    "padding_value", "p0_5", "p99_5", "padding_limit", "slope", "intercept", "bits_stored",
-    "full_scale",
-)  # fmt: skip
+_NUMBERS = ("padding_value", "padding_limit", "bits_stored", "full_scale")
 _LATER = {"padding_limit", "bits_stored", "full_scale"}
 """columns that the first caches do not have"""
 _MOST = 1024
@@ -58,33 +55,47 @@ class Images:
         return self
 
     @cached_property
-    def _columns(self) -> tuple[list[Any], list[Any], Any]:
-        texts = []
-        for name in _TEXTS:
-            column = self.cache.column(name).cast(pa.string()).combine_chunks().dictionary_encode()
-            codes = column.indices.fill_null(-1).to_numpy()
-            texts.append((codes, [*column.dictionary.to_pylist(), None]))
-        numbers = [self._numbers(name) for name in _NUMBERS]
-        return texts, numbers, self.cache.column("windows").combine_chunks()
+    def _columns(self) -> tuple[list[Any], list[Any], list[Any], NDArray[Any], Any]:
+        """What facts() needs, as small as it goes: every spawned worker has it."""
+        texts, numbers = ([self._coded(c) for c in names] for names in (_TEXTS, _NUMBERS))
+        low, high, slope, intercept = (
+            self._column(c).to_numpy() for c in ("p0_5", "p99_5", "slope", "intercept")
+        )
+        plain = (slope == 1) & (intercept == 0) | (slope == -1) & (intercept == 255)
+        return texts, numbers, [low, high], plain, self._column("windows").combine_chunks()
 
-    def _numbers(self, name: str) -> NDArray[Any]:
-        """A column, null as NaN; all NaN where the cache is older than the column."""
+    def _column(self, name: str) -> Any:
+        """A column of frames/, which the cache does not keep; null if it is older than that."""
         try:
-            return np.asarray(self.cache.column(name).to_numpy())
+            column = self.cache.core.root.read("frames", [name])[name]
         except KeyError:
             if name not in _LATER:
                 raise
-            return np.broadcast_to(np.float64(np.nan), len(self.cache))
+            return pa.chunked_array([pa.nulls(len(self.cache), pa.float64())])
+        return column.take(self.cache.indices)
+
+    def _coded(self, name: str) -> tuple[NDArray[Any], list[Any]]:
+        """(number of the value of each frame, the values); the last value is None."""
+        column = self._column(name)
+        column = column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
+        coded = column.combine_chunks().dictionary_encode()
+        codes = coded.indices.fill_null(-1).to_numpy()
+        small = np.min_scalar_type(-1 - len(coded.dictionary))
+        return codes.astype(small), [*coded.dictionary.to_pylist(), None]
 
     def facts(self, i: int) -> Facts:
         """What frames/ says of frame `i`."""
-        texts, numbers, windows = self._columns
+        texts, numbers, ends, plain, windows = self._columns
         kind, unit, modality, polarity = (known[codes[i]] for codes, known in texts)
-        padding, low, high, *more = (None if n[i] != n[i] else float(n[i]) for n in numbers)
+        padding, limit, bits, scale = (known[codes[i]] for codes, known in numbers)
+        low, high = (None if n[i] != n[i] else float(n[i]) for n in ends)  # null is NaN
         # A list of structs takes longer than all the rest.
         said = windows[i].as_py() if modality in RADIOGRAPHS else None
         voi = (said[0]["center"], said[0]["width"], said[0]["function"]) if said else None
-        return Facts(kind, unit, modality, polarity, padding, low, high, voi, *more)
+        return Facts(
+            kind, unit, modality, polarity, padding, low, high, voi, limit, bool(plain[i]), bits,
+            scale,
+        )  # fmt: skip
 
     def image(self, i: int, rgb: bool) -> Image:
         """Frame `i`, (H, W, C); ValueError names the file if it cannot be an image."""
@@ -137,17 +148,12 @@ class Images:
 
         Stretched ones do not count: a share of the width stays one.
         """
-        column = {
-            c: self.cache.column(c).to_numpy()
-            for a in ("y", "x")
-            for c in (f"scale_{a}", f"offset_{a}")
-        }
         moved = np.zeros(len(self.cache), bool)
-        for a, size in (("y", "height"), ("x", "width")):
-            now, then = (self.cache.column(f"{s}{size}").to_numpy() for s in ("", "source_"))
+        for axis, size in (("y", "height"), ("x", "width")):
+            names = (f"offset_{axis}", f"scale_{axis}", f"source_{size}", size)
+            offset, scale, before, now = (self._column(c).to_numpy() for c in names)
             # Half a pixel is what rounding a size can come to.
-            moved |= np.abs(column[f"offset_{a}"]) > 0.5
-            moved |= np.abs(column[f"scale_{a}"] * then - now) > 0.5
+            moved |= (np.abs(offset) > 0.5) | (np.abs(scale * before - now) > 0.5)
         return int(np.count_nonzero(moved))
 
     def mean_std(

@@ -45,8 +45,8 @@ class Facts:
     """the file's first window: center, width, function; in the unit of the stored values"""
     padding_limit: float | None = None
     """the greatest value of a range"""
-    slope: float | None = None
-    intercept: float | None = None
+    plain: bool = False
+    """slope 1 and intercept 0, or the same turned over: -1 and 255"""
     bits: float | None = None
     """BitsStored of the file; None in caches that do not say"""
     full_scale: float | None = None
@@ -75,7 +75,7 @@ class Facts:
             and self.modality is not None
             and self.modality not in COUNTS
             and (self.bits or 8 * dtype.itemsize) == 8
-            and (self.slope, self.intercept) in ((1, 0), (-1, 255))
+            and self.plain
             and not (self.low is not None and self.low < 0)
         )
 
