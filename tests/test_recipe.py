@@ -141,6 +141,40 @@ def test_recipes_by_name(tmp_path: Path, name: str) -> None:
     assert Recipe.from_dict(attributes(cache)["recipe"]) == Recipe.from_toml(name)
 
 
+@pytest.mark.parametrize("name", ["lightlytrain", "mixed"])
+def test_only_pictures_of_a_screen_are_kept_as_they_are(tmp_path: Path, name: str) -> None:
+    """8 bits that are rescaled, that are counts, or fewer bits go by percentiles of their stack."""
+    folder = tmp_path / "in"
+    eight = (np.arange(1024, dtype=np.uint8) % 100).reshape(32, 32)
+    others = {
+        "small.dcm": {"RescaleSlope": 1 / 256, "RescaleIntercept": 0},
+        "large.dcm": {"RescaleSlope": 12.5, "RescaleIntercept": 0},
+        "moved.dcm": {"RescaleSlope": 1, "RescaleIntercept": 50},
+        "mr.dcm": {"Modality": "MR"},
+        "nm.dcm": {"Modality": "NM"},
+        "signed.dcm": {"PixelRepresentation": 1},
+    }
+    write(folder, "us.dcm", eight, Modality="US")
+    write(folder, "same.dcm", eight, Modality="US", RescaleSlope=1, RescaleIntercept=0)
+    for file, said in others.items():
+        write(folder, file, eight, **{"Modality": "US", **said})
+    write(folder, "four.dcm", eight % 16, Modality="US", BitsStored=4, HighBit=3)
+    bits = np.packbits(eight.ravel() % 2, bitorder="little").tobytes()
+    write(
+        folder, "one.dcm", eight, Modality="OT", BitsAllocated=1, BitsStored=1, HighBit=0,
+        PixelData=bits,
+    )  # fmt: skip
+    flags = ("--size", "32") if name == "mixed" else ()
+    found = by_path(built(folder, tmp_path / "cache", "--recipe", name, *flags))
+    for file in ("us.dcm", "same.dcm"):
+        assert np.array_equal(found[file, 0][1], eight)
+    for file in (*others, "four.dcm", "one.dcm"):
+        pixels = found[file, 0][1]
+        assert (pixels.min(), pixels.max()) == (0, 255), file
+        # brighter or darker, but no two values became one, save at the ends
+        assert len(np.unique(pixels)) >= {"four.dcm": 16, "one.dcm": 2}.get(file, 98)
+
+
 def test_a_series_that_two_rules_share_is_two_stacks(tmp_path: Path) -> None:
     write_series(tmp_path / "in", 4, size=16)
     (tmp_path / "r.toml").write_text('[[rules]]\nwhere = "instance <= 2"\nwindow = ["soft"]\n')
