@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from lightly_train._commands import train_helpers, train_task_helpers
 from lightly_train._methods import method_helpers
 from lightly_train._transforms.normalize import NormalizeDtypeAware
 
-from trainer_adapter import lightly
+from trainer_adapter import lightly, lightly_args
+from trainer_adapter.errors import UnknownLightlyError
 
 METHODS = method_helpers._list_methods()
 MODELS = {
@@ -187,3 +189,40 @@ def test_the_caches_own_mean_and_std_make_images_of_mean_0_and_std_1(cache: Path
 def test_what_is_unknown_is_named(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         lightly.transform_args(**options)
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "said"),
+    [
+        (
+            {"random_gray_scale": "random_grayscale", "color_jitter": "colour_jitter"},
+            UnknownLightlyError,
+            r"SimCLRTransformArgs has no color_jitter, random_gray_scale to turn off; it has "
+            r"colour_jitter, random_grayscale, which",
+        ),
+        (
+            {"random_resize": "random_melt"},
+            UserWarning,
+            "SimCLRTransformArgs has random_melt, which",
+        ),
+    ],
+)
+def test_what_would_no_longer_be_turned_off_is_named(
+    monkeypatch: pytest.MonkeyPatch, names: dict[str, str], error: type[Exception], said: str
+) -> None:
+    known = method_helpers.get_method_cls("simclr").transform_cls().transform_args_cls()
+    fields = {names.get(k, k): v for k, v in known.model_fields.items()}
+    other = type("SimCLRTransformArgs", (), {"model_fields": fields})
+    monkeypatch.setattr(lightly_args, "_pretraining", lambda method: [other])
+    with warnings.catch_warnings(), pytest.raises(error, match=said):
+        warnings.simplefilter("error")
+        lightly.transform_args(method="simclr")
+
+
+def test_no_configuration_of_this_lightly_train_is_unknown() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for method in METHODS:
+            lightly.transform_args(method=method)
+        for task, model in CASES:
+            lightly.transform_args(task, model=model)

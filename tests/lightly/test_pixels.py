@@ -1,18 +1,14 @@
-"""What a stored frame becomes: literal values, and the converter's recipe for the same files."""
+"""What a stored frame becomes: literal values."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from caches import built
-from dicom_files import pattern, real, write_dicom
 
 from dicom2cache.window import PRESETS as CONVERTERS
-from trainer_adapter import lightly, open_cache
 from trainer_adapter.lightly_look import PRESETS, look
 from trainer_adapter.lightly_pixels import Facts, image_of
 
@@ -78,14 +74,74 @@ def test_a_radiograph_has_the_window_that_its_maker_chose() -> None:
     assert image_of(frame, facts, look(), False)[0, :, 0].tolist() == [0, 16, 143, 255, 255]
 
 
+SCREEN = replace(MR, modality="US", plain=True, bits=8)
+COLOUR = Facts("image", None, "ES", None, None, 0.0, 255.0, None)
+
+
 def test_eight_bits_of_a_screen_and_shares_stay_as_they_are() -> None:
     frame = np.arange(6, dtype=np.uint8).reshape(2, 3)
-    for unit in ("US", "window"):
-        image = image_of(frame, replace(MR, unit=unit), look(), rgb=False)
+    for facts in (SCREEN, replace(SCREEN, bits=None), replace(MR, unit="window")):
+        image = image_of(frame, facts, look(), rgb=False)
         assert image[..., 0].tolist() == [[0, 1, 2], [3, 4, 5]]
         assert not np.shares_memory(image, frame)
-    wide = np.array([[[0, 257, 65535]]], np.uint16)  # colour of 16 bits
-    assert image_of(wide, replace(MR, unit=None), look(), True).tolist() == [[[0, 1, 255]]]
+    wide = frame.astype(np.float32)  # a cache of another type, the same picture
+    assert image_of(wide, SCREEN, look(), False)[..., 0].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"plain": False}, {"bits": 4}, {"modality": "NM"}, {"modality": None}, {"unit": "OD"},
+     {"kind": "dose"}],
+)  # fmt: skip
+def test_eight_bits_that_are_no_screen_are_spread(change: dict[str, Any]) -> None:
+    frame = np.array([[10, 60, 110]], np.uint8)
+    image = image_of(frame, replace(SCREEN, **change), look(), rgb=False)
+    assert image[..., 0].tolist() == [[0, 128, 255]]
+
+
+def test_a_screen_that_is_dark_on_bright_is_turned_over_with_its_padding_black() -> None:
+    frame = np.array([[0, 10, 255, 3]], np.uint8)
+    facts = replace(SCREEN, polarity="inverted", padding=0.0)
+    assert image_of(frame, facts, look(), False)[..., 0].tolist() == [[0, 245, 0, 252]]
+    upright = replace(SCREEN, padding=255.0)
+    assert image_of(frame, upright, look(), False)[..., 0].tolist() == [[0, 10, 0, 3]]
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "scale", "served"),
+    [
+        ([0, 128, 255], "uint8", 255, [0, 128, 255]),
+        ([0, 128, 255], "uint8", None, [0, 128, 255]),  # a cache that does not say
+        ([0, 257, 65535], "uint16", 65535, [0, 1, 255]),
+        ([0, 2048, 4095], "uint16", 4095, [0, 128, 255]),
+        ([0, 128, 255], "uint16", 255, [0, 128, 255]),
+        ([0, 8, 15], "uint8", 15, [0, 136, 255]),
+        ([0, 128, 255], "float32", 255, [0, 128, 255]),
+        ([0, 0.5, 1], "float32", 1, [0, 128, 255]),
+        ([0, 128, 300], "int32", 255, [0, 128, 255]),  # beyond its bits: cut off
+    ],
+)
+def test_colour_by_its_full_scale(
+    values: list[float], dtype: str, scale: float | None, served: list[int]
+) -> None:
+    frame, facts = np.array([[values]], dtype), replace(COLOUR, full_scale=scale)
+    assert image_of(frame, facts, look(), True).tolist() == [[served]]
+    share = image_of(frame, facts, look(dtype="float32"), True)[0, 0]
+    assert share.tolist() == pytest.approx([min(v / (scale or 255), 1) for v in values], abs=1e-6)
+
+
+def test_colour_of_unknown_scale_is_refused() -> None:
+    with pytest.raises(ValueError, match="colour in uint16 whose bits the cache does not record"):
+        image_of(np.zeros((2, 2, 3), np.uint16), COLOUR, look(), True)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+def test_all_of_a_range_is_padding(dtype: str) -> None:
+    frame = np.array([[-50, -40, -39, 240]], dtype)
+    facts = replace(CT, padding=-50.0, padding_limit=-40.0)
+    assert image_of(frame, facts, look("soft"), False)[..., 0].tolist() == [[0, 0, 77, 255]]
+    turned = replace(facts, polarity="inverted")
+    assert image_of(frame, turned, look("soft"), False)[..., 0].tolist() == [[0, 0, 178, 0]]
 
 
 def test_nothing_but_padding_and_nan_are_black() -> None:
@@ -103,7 +159,11 @@ def test_presets_are_those_of_the_converter() -> None:
     assert PRESETS == CONVERTERS
 
 
-@pytest.mark.parametrize("said", ["chest", (40,), (40, 0), ["soft", "chest"]])
+@pytest.mark.parametrize(
+    "said",
+    ["chest", (40,), (40, 0), ["soft", "chest"], 40, [], (), (float("nan"), 100),
+     (40, float("inf")), "40,400", [(40, 400), 40]],
+)  # fmt: skip
 def test_an_illegal_window_is_named(said: Any) -> None:
     with pytest.raises(ValueError, match=r"window .*legal: .*lung, soft"):
         look(said)
@@ -112,94 +172,3 @@ def test_an_illegal_window_is_named(said: Any) -> None:
 def test_an_illegal_dtype_is_named() -> None:
     with pytest.raises(ValueError, match="dtype 'int16'; legal: uint8, float32"):
         look(dtype="int16")
-
-
-def test_stored_values_are_served_as_the_recipe_would_store_them(
-    tmp_path: Path, cache: Path, recipe_cache: Path
-) -> None:
-    """CT, colour, and 8-bit grey: two programs, and no value differs."""
-    found = 0
-    for name in ("ct", "rgb_color", "palette_color", "jpeg2k"):
-        for k in range(4):
-            path = str(cache.parent / "scans" / name / f"IM{k}.dcm")
-            assert np.array_equal(lightly.load(path, cache), lightly.load(path, recipe_cache))
-            found += 1
-    assert found == 16
-
-
-@pytest.mark.parametrize(
-    ("elements", "dtype"),
-    [
-        ({"Modality": "CT", "RescaleSlope": 1, "RescaleIntercept": -1024}, "uint16"),
-        ({"Modality": "DX", "WindowCenter": 800, "WindowWidth": 900}, "uint16"),
-        (
-            {
-                "Modality": "CR",
-                "WindowCenter": 800,
-                "WindowWidth": 900,
-                "VOILUTFunction": "SIGMOID",
-            },
-            "uint16",
-        ),
-        (
-            {
-                "Modality": "XA",
-                "WindowCenter": 800,
-                "WindowWidth": 900,
-                "PhotometricInterpretation": "MONOCHROME1",
-            },
-            "uint16",
-        ),
-        ({"Modality": "US"}, "uint8"),
-        (
-            {
-                "Modality": "CT",
-                "RescaleSlope": 1,
-                "RescaleIntercept": -1024,
-                "PixelPaddingValue": 77,
-            },
-            "uint16",
-        ),
-        ({"Modality": "CT", "RescaleSlope": 0.5, "RescaleIntercept": -1024}, "uint16"),
-    ],
-)
-def test_a_written_file_is_served_as_the_recipe_would_store_it(
-    tmp_path: Path, elements: dict[str, Any], dtype: str
-) -> None:
-    top = 256 if dtype == "uint8" else 4096
-    pixels = pattern("a", (40, 50), dtype, top)
-    file = write_dicom(
-        tmp_path / "a.dcm", pixels, ImageType=["ORIGINAL", "PRIMARY"], **elements,
-        **({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2"} if elements["Modality"] == "CT" else {}),
-    )  # fmt: skip
-    plain = built(file, tmp_path / "plain")
-    shares = built(file, tmp_path / "shares", "--recipe", "lightlytrain")
-    assert open_cache(plain).column("unit")[0].as_py() != "window"
-    assert open_cache(shares).column("unit")[0].as_py() == "window"
-    served = lightly.load(file, plain)
-    assert np.array_equal(served, lightly.load(file, shares))
-    assert served.max() > served.min()
-
-
-def test_mean_and_std_are_those_of_the_images(tmp_path: Path) -> None:
-    """Two images of one value each: the mean of both, and half their difference."""
-    for k, hu in enumerate((40, 240)):  # soft tissue: 128 and 255
-        write_dicom(
-            tmp_path / "scans" / f"{k}.dcm",
-            np.full((8, 8), hu + 1024, np.uint16),
-            SOPClassUID="1.2.840.10008.5.1.4.1.1.2",
-            Modality="CT",
-            ImageType=["ORIGINAL", "PRIMARY"],
-            RescaleSlope=1,
-            RescaleIntercept=-1024,
-        )
-    made = built(tmp_path / "scans", tmp_path / "cache")
-    found = lightly.mean_std(made, window="soft")
-    assert found["mean"] == pytest.approx([(128 + 255) / 2 / 255] * 3)
-    assert found["std"] == pytest.approx([(255 - 128) / 2 / 255] * 3)
-
-
-def test_a_mask_has_no_mean(tmp_path: Path) -> None:
-    made = built(real("liver_1frame.dcm"), tmp_path / "cache")
-    with pytest.raises(ValueError, match="no images to take mean and std of"):
-        lightly.mean_std(made)
