@@ -2,7 +2,8 @@
 
 ```
 with trainer_adapter.lightly.serve("cache") as served:
-    lightly_train.pretrain(out="out", data="scans", model="torchvision/resnet18", method="dino")
+    names = lightly.names("cache")
+    lightly_train.pretrain(out="out", data=names, model="torchvision/resnet18", method="dino")
 print(served.counts)
 ```
 """

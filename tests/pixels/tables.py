@@ -28,7 +28,9 @@ class Row:
 
 ROWS = {
     1: Row("Scaling by the container and not by the bit depth (PS3.5 8.1.1)",
-           "values with their unit are stored; a range is a recipe, recorded"),
+           "values with their unit are stored; a range is a recipe, recorded; colour says what its "
+           "full intensity is",
+           ("tests/test_frames.py::test_full_scale_of_colour",)),
     2: Row("MONOCHROME1, Presentation LUT Shape INVERSE (PS3.3 C.7.6.3.1.2)",
            "values without a unit are turned over once, v' = lowest + highest - v, windows too; "
            "HU, OD and others keep theirs, with `polarity`; after a window 1 - y",
@@ -52,9 +54,10 @@ ROWS = {
            "what tells them apart; irregular ones are flagged",
            ("tests/test_stacks.py::test_stacks",)),
     8: Row("Pixel padding (PS3.3 C.7.5.1.1.2)",
-           "found among stored values, modulo 2^BitsAllocated; left out of statistics, percentiles "
-           "and interpolation; 0 after a window",
+           "found among stored values, modulo 2^BitsAllocated, a range too; left out of "
+           "statistics, percentiles and interpolation; 0 after a window",
            ("tests/test_intensity.py::test_padding",
+            "tests/test_frames.py::test_both_ends_of_padding",
             "tests/test_resize.py::test_padding_does_not_bleed_into_the_image")),
     9: Row("The header contradicts the codestream's colour (PS3.5 8.2.1)",
            "the codestream wins where it is explicit; flagged"),
