@@ -211,12 +211,12 @@ def _jpeg(data: bytes, coded: Coded) -> Decoded:
         what = f"{len(data)} bytes without an end marker"
         if not jpeg.single:
             raise codestream.cut(what)
-        rest = data.rstrip(b"\xff")
-        pixels, other = (
+        rest = data.rstrip(b"\0\xff")  # padding is no code
+        pixels, *others = (
             imagecodecs.jpeg8_decode(rest + bytes([fill]) * 64 + codestream.END, **spaces)
-            for fill in (0x00, 0xFE)
+            for fill in (0x00, 0x55, 0xAA, 0xFE)
         )
-        if not np.array_equal(pixels, other):
+        if not all(np.array_equal(pixels, other) for other in others):
             raise codestream.cut(f"{what} do not hold all of its pixels")
         flags = (*flags, "unterminated")
     label = _label("jpeg8", "libjpeg_turbo")
@@ -228,7 +228,9 @@ def _jpeg_ls(data: bytes, coded: Coded) -> Decoded:
 
     jpeg = codestream.parse_jpeg(data)
     _check_size(jpeg.rows, jpeg.columns, len(jpeg.components), coded)
-    pixels = imagecodecs.jpegls_decode(data)  # CharLS refuses what is cut
+    if not codestream.is_ended(data, jpeg.scan):  # CharLS would look for bits for seconds
+        raise codestream.cut(f"{len(data)} bytes without an end marker")
+    pixels = imagecodecs.jpegls_decode(data)  # it refuses most damage
     return Decoded(pixels, coded.photometric, _label("jpegls", "charls"), jpeg.precision)
 
 

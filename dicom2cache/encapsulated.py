@@ -251,12 +251,13 @@ def _items(descriptor: int, start: int, size: int) -> tuple[Items, int, tuple[st
             )
         found.append((place + 8, length))
         place += 8 + length
-    if os.pread(descriptor, 8, place)[:3] == _ITEM[:3]:
+    rest = os.pread(descriptor, 8, place)
+    if rest[:3] == _ITEM[:3]:
         raise FrameError(
             f"pixel data is truncated: the file ends at byte {size}, within the header of a "
             "fragment; copy the file again"
         )
-    return found, place, _UNTERMINATED
+    return found, place, () if rest[:4] == _END else _UNTERMINATED
 
 
 def _begins(fragment: bytes) -> bool:
