@@ -44,6 +44,8 @@ class Source:
 
     path: str
     header: dict[str, Any]
+    room: NDArray[np.uint8] | None = None
+    """memory that the bytes of a native frame may be read into, so that they need not be copied"""
     _file: IO[bytes] = field(init=False, repr=False)
 
     def __enter__(self) -> Source:
@@ -129,7 +131,10 @@ class Source:
             data: Buffer = self._inflater.read(place, count)
             done = len(data)
         else:
-            data = np.empty(count, np.uint8)
+            room = self.room
+            data = np.empty(count, np.uint8) if room is None else room[:count]
+            if len(data) < count:
+                data = np.empty(count, np.uint8)
             done = read_into(self._file.fileno(), place, data.data)
         if done < count:
             raise FrameError(f"pixel data is truncated: {done} of {count} bytes of a frame")

@@ -50,6 +50,8 @@ def build(
     RecipeError, Unfinished if the machine could not end it, FrameError if `on_error` is "raise".
     """
     progress = progress or Silent()
+    if overwrite or ledger.planned_identity(execute.cache_of(cache)) is None:
+        execute.start_workers(jobs or execute.cpu_count(), backend)  # needed soon
     job = plan(
         sources, cache, recipe, jobs=jobs, backend=backend, overwrite=overwrite,
         patient_key=patient_key, progress=progress,
