@@ -84,6 +84,8 @@ def plan(
     _check_target(target)
     key = read_patient_key(Path(patient_key) if patient_key else None)
     roots, candidates, unlisted = scan(sources, target)
+    if not candidates and unlisted.num_rows:
+        raise SourceError(_nothing(sources, unlisted))
     if not candidates:
         raise SourceError(f"{', '.join(map(str, sources))}: no files here")
     facts = _facts(key, recipe)
