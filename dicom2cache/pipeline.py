@@ -50,6 +50,8 @@ def build(
     RecipeError, Unfinished if the machine could not end it, FrameError if `on_error` is "raise".
     """
     progress = progress or Silent()
+    if overwrite or ledger.planned_identity(execute.cache_of(cache)) is None:
+        execute.start_workers(jobs or execute.cpu_count(), backend)  # needed soon
     job = plan(
         sources, cache, recipe, jobs=jobs, backend=backend, overwrite=overwrite,
         patient_key=patient_key, progress=progress,
@@ -84,10 +86,8 @@ def plan(
     _check_target(target)
     key = read_patient_key(Path(patient_key) if patient_key else None)
     roots, candidates, unlisted = scan(sources, target)
-    if not candidates and unlisted.num_rows:
-        raise SourceError(_nothing(sources, unlisted))
     if not candidates:
-        raise SourceError(f"{', '.join(map(str, sources))}: no files here")
+        raise SourceError(_nothing(sources, unlisted))
     facts = _facts(key, recipe)
     identity = _identity(roots, candidates, unlisted, recipe, facts)
     known = ledger.planned_identity(target)
@@ -290,9 +290,11 @@ def _raise_first(job: Job) -> None:
 
 
 def _nothing(sources: Sources, rejects: pa.Table) -> str:
+    where = ", ".join(map(str, sources))
+    if not rejects.num_rows:
+        return f"{where}: no files here"
     lines = [f"  {r['path']}: {r['reason']}" for r in rejects.slice(0, 20).to_pylist()]
     more = rejects.num_rows - len(lines)
     if more > 0:
         lines.append(f"  and {more} more")
-    where = ", ".join(map(str, sources))
     return "\n".join([f"{where}: {rejects.num_rows} files, none with an image to store:", *lines])
