@@ -14,10 +14,11 @@ import numpy as np
 import pyarrow as pa
 
 from dicom2cache import ledger, survey, trial
-from dicom2cache.decode import OpenSources, Source, Stored
+from dicom2cache.decode import Source, Stored
 from dicom2cache.errors import Dicom2cacheError, is_environment
 from dicom2cache.intensity import statistics
 from dicom2cache.ledger import RESULTS, Job
+from dicom2cache.open_sources import OpenSources
 from dicom2cache.records import ShardTask
 from dicom2cache.shards import ShardWriter
 from dicom2cache.values import FRAME_COLUMNS, Values, to_values
@@ -92,6 +93,7 @@ def write_shard(job: Job, task: ShardTask, read: Read) -> None:
             for row in rows:
                 try:
                     source = sources.open(row["file"])
+                    source.room = writer.room()
                     stored = read(source, row["frame"])
                     source.check_unchanged()
                     limits = survey.limits_of(job, row, read)

@@ -7,14 +7,14 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from dicom2cache import __version__, backlog, codecs, execute, ledger, selection
+from dicom2cache import __version__, backlog, codecs, execute, ledger, report, selection
 from dicom2cache import commit as committing
 from dicom2cache import plan as planning
 from dicom2cache.errors import CacheError, FrameError, SourceError, Unfinished
@@ -50,14 +50,17 @@ def build(
     RecipeError, Unfinished if the machine could not end it, FrameError if `on_error` is "raise".
     """
     progress = progress or Silent()
-    job = plan(
-        sources, cache, recipe, jobs=jobs, backend=backend, overwrite=overwrite,
-        patient_key=patient_key, progress=progress,
-    )  # fmt: skip
+    workers = jobs or execute.cpu_count()
+    fresh = overwrite or ledger.planned_identity(execute.cache_of(cache)) is None
+    with execute.workers_starting(workers, backend) if fresh else nullcontext():
+        job = plan(
+            sources, cache, recipe, jobs=workers, backend=backend, overwrite=overwrite,
+            patient_key=patient_key, progress=progress,
+        )  # fmt: skip
     if job is not None:
         if on_error == "raise":
             _raise_first(job)
-        convert(cache, jobs=jobs, backend=backend, on_error=on_error, progress=progress)
+        convert(cache, jobs=workers, backend=backend, on_error=on_error, progress=progress)
         commit(cache)
     return counts(cache)
 
@@ -85,7 +88,7 @@ def plan(
     key = read_patient_key(Path(patient_key) if patient_key else None)
     roots, candidates, unlisted = scan(sources, target)
     if not candidates:
-        raise SourceError(f"{', '.join(map(str, sources))}: no files here")
+        raise SourceError(report.nothing(sources, unlisted))
     facts = _facts(key, recipe)
     identity = _identity(roots, candidates, unlisted, recipe, facts)
     known = ledger.planned_identity(target)
@@ -108,7 +111,7 @@ def plan(
         files, repeated = selection.drop_duplicates(files, digests)
     every = pa.concat_tables([unlisted, rejects, excluded, repeated])
     if not files.num_rows:
-        raise SourceError(_nothing(sources, every))
+        raise SourceError(report.nothing(sources, every))
     planned = planning.make_plan(files, every, recipe)
     if overwrite:
         _clear(target)
@@ -285,12 +288,3 @@ def _raise_first(job: Job) -> None:
         if row["outcome"] == "failed":
             path = os.path.join(job.roots[row["root"]], row["path"])
             raise FrameError(f"{path}: {row['reason']}")
-
-
-def _nothing(sources: Sources, rejects: pa.Table) -> str:
-    lines = [f"  {r['path']}: {r['reason']}" for r in rejects.slice(0, 20).to_pylist()]
-    more = rejects.num_rows - len(lines)
-    if more > 0:
-        lines.append(f"  and {more} more")
-    where = ", ".join(map(str, sources))
-    return "\n".join([f"{where}: {rejects.num_rows} files, none with an image to store:", *lines])
