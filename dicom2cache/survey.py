@@ -29,24 +29,24 @@ def limits_of(job: Job, row: dict[str, Any], read: Read) -> tuple[float, float] 
     Counted on a regular sub-grid of every frame, without padding; frames that cannot be decoded do
     not count. Raises FrameError if nothing is left.
     """
-    header = _headers(job.cache, job.identity)
+    header = _headers(job.cache, job.nonce)
     rule, kind, grey = header[row["file"]]
     treatment = job.recipe.treatments[rule]
     if treatment.intensity != "percentiles" or kind != "image" or not grey:
         return None
-    path = ledger.survey_path(job.cache, row["stack"])
+    path = ledger.survey_path(job, row["stack"])
     try:
         low, high = json.loads(path.read_bytes())
     except FileNotFoundError:
         low, high = _survey(job, row["stack"], treatment.percentiles, read)
-        write_durably(path, json.dumps([low, high]).encode(), ledger.scratch(job.cache))
+        write_durably(path, json.dumps([low, high]).encode(), ledger.scratch(job))
     if low is None:
         raise FrameError("no pixel of the stack is left to take percentiles of: all are padding")
     return low, high
 
 
 @lru_cache(maxsize=2)
-def _headers(cache: Path, identity: str) -> list[tuple[int, str, bool]]:
+def _headers(cache: Path, nonce: str) -> list[tuple[int, str, bool]]:
     files = ledger.load_job(cache).plan.files
     slope = files["slope"].is_valid().to_pylist()
     rules = files["rule"].fill_null(0).to_pylist()

@@ -34,12 +34,12 @@ def settled(job: Job, array: int, read: Read) -> ArraySpec:
     spec = job.plan.arrays[array]
     if spec.codec != "auto":
         return spec
-    path = ledger.trial_path(job.cache, array)
+    path = ledger.trial_path(job, array)
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
         found = _try(job, array, read)
-        write_durably(path, json.dumps(found).encode(), ledger.scratch(job.cache))
+        write_durably(path, json.dumps(found).encode(), ledger.scratch(job))
     return replace(spec, codec=found["codec"])
 
 
