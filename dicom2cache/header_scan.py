@@ -11,6 +11,7 @@ import os
 from struct import Struct
 from struct import error as StructError
 
+from dicom2cache.header_stretches import learned
 from dicom2cache.header_values import CHARSET, Elements, Raw, dictionary_vr, is_uid
 
 _FIRST, _MORE = 16384, 65536  # bytes read at once: most headers end in the first
@@ -94,10 +95,14 @@ def _elements(
         raise _Unusual
     found: dict[int, Raw] = {}
     last, vr = 0x0002FFFF, None
+    lessons = learned(implicit, wanted)
+    stretches, loose = lessons.stretches, list[tuple[int, int]]()
+    first, moved = data, None  # how many elements were read when the window was left
     while True:
         if at > most:
             at = window.move(window.start + at)
             data, most = window.data, len(window.data) - 12
+            moved = len(loose) if moved is None else moved
             if most < 0:
                 raise _Unusual  # the file ends here
         if implicit:
@@ -114,15 +119,28 @@ def _elements(
         tag = group << 16 | element
         if tag <= last:
             raise _Unusual
+        known = stretches.get(tag)
+        if known is not None and data.startswith(known.data, at):
+            last, at = known.last, at + len(known.data)
+            found.update(known.found)
+            continue
         last = tag
         if tag in _PIXELS:
+            if moved is None:
+                lessons.tell(first, loose, at, found, not stretches)
+            elif moved:
+                end = loose[moved - 1][1]
+                lessons.tell(first, loose[: moved - 1], end, found, not stretches)
             return found, at
+        loose.append((tag, at))
         if length == _UNDEFINED:
             if tag in wanted or not _is_sequence(tag, vr, data[start : start + 4]):
                 raise _Unusual
             place = _sequence_end(window, window.start + start, implicit, 0)
             at = place - window.start
-            data, most = window.data, len(window.data) - 12
+            if window.data is not data:
+                data, most = window.data, len(window.data) - 12
+                moved = len(loose) if moved is None else moved
             continue
         at = start + length
         if tag in wanted:

@@ -40,15 +40,18 @@ def clear(target: Path) -> None:
     Then the state of its plan, so that no process that still works for it can put a shard in place;
     plan.json, which says what else is to be removed, last. Raises CacheError if anything is left.
     """
+    folder = target
     try:
         (target / ROOT).unlink(missing_ok=True)
         ledger.forget(target)
         for name in (*ledger.planned_arrays(target), "frames", "failures", "shards"):
-            if (target / name).exists():
-                shutil.rmtree(target / name)
+            folder = target / name
+            if folder.exists():
+                shutil.rmtree(folder)
         ledger.plan_path(target).unlink(missing_ok=True)
     except OSError as e:
+        what = folder / (e.filename or "")  # rmtree names what is inside by its name alone
         raise CacheError(
-            f"{e.filename or target}: cannot be removed ({e.strerror}); remove {target} yourself, "
-            "or give another path"
+            f"{what}: cannot be removed ({e.strerror}); remove {target} yourself, or give another "
+            "path"
         ) from e

@@ -20,7 +20,7 @@ from pydicom import dcmread
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
-from dicom2cache import execute, header_rows, headers
+from dicom2cache import execute, header_rows, header_stretches, headers
 from dicom2cache.errors import NotDicom
 from dicom2cache.records import Candidate
 from dicom2cache.scan import scan
@@ -108,8 +108,13 @@ _VRS = [b"CS", b"DS", b"IS", b"LO", b"SH", b"UI", b"US", b"UN", b"SQ", b"OB", b"
         b"SS", b"FD", b"AT", b"PN", b"DA", b"TM", b"ZZ"]  # fmt: skip
 
 
-def _damage(folder: Path, count: int, seed: int) -> Counter[tuple[str, bool]]:
-    """Compare `count` damaged files; how many of each kind could still be scanned."""
+def _damage(
+    folder: Path, count: int, seed: int, in_a_row: bool = False
+) -> Counter[tuple[str, bool]]:
+    """Compare `count` damaged files; how many of each kind could still be scanned.
+
+    With `in_a_row`, all damaged forms of a file with a long header come one after the other.
+    """
     bases = []
     for path in _all_files():
         data = path.read_bytes()
@@ -117,10 +122,13 @@ def _damage(folder: Path, count: int, seed: int) -> Counter[tuple[str, bool]]:
         if len(data) < 50_000 and data[128:132] == b"DICM" and at > 0:
             bases.append((path, data, at))
     assert len(bases) > 50
+    if in_a_row:
+        bases = sorted(bases, key=lambda base: (base[2], base[0]))[-12:]
     rng = random.Random(seed)
     seen: Counter[tuple[str, bool]] = Counter()
     for number in range(count):
-        path, whole, header = bases[number % len(bases)]
+        place = number * len(bases) // count if in_a_row else number % len(bases)
+        path, whole, header = bases[place]
         data = bytearray(whole)
         how = _mutated(data, header, rng)
         damaged = folder / f"damaged{path.suffix}"
@@ -129,6 +137,24 @@ def _damage(folder: Path, count: int, seed: int) -> Counter[tuple[str, bool]]:
             raise AssertionError(f"{path}, {how}, mutation {number}:\n{scanned}\n{expected}")
         seen[how, _is_scanned(damaged)] += 1
     return seen
+
+
+def test_damaged_files_that_are_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of such a header is taken as a stretch that the one before had too."""
+    header_stretches.learned.cache_clear()
+    used = 0
+
+    class Counted(header_stretches.Stretch):
+        @property
+        def last(self) -> int:
+            nonlocal used
+            used += 1
+            return self[1]
+
+    monkeypatch.setattr(header_stretches, "Stretch", Counted)
+    _damage(tmp_path, 6000, seed=6, in_a_row=True)
+    header_stretches.learned.cache_clear()
+    assert used > 4000
 
 
 def test_damaged_files(tmp_path: Path) -> None:
