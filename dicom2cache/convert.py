@@ -62,14 +62,14 @@ def convert_task(cache: str, nonce: str, task: ShardTask, isolated: bool = False
             else:
                 write_shard(job, task, Source.read)
         except Exception as e:
-            claim.unlink(missing_ok=True)
             if not job.state.exists():
                 raise _replaced(cache) from e
             if is_environment(e):
                 why = f"{type(e).__name__}: {e}"
                 return Done(task.name, count, 0, time.perf_counter() - start, None, why)
             raise
-        claim.unlink(missing_ok=True)
+        finally:  # one that stays says that the process died
+            claim.unlink(missing_ok=True)
     receipt = receipts.settle(job, task)
     if receipt is None:
         if not job.state.exists():

@@ -137,8 +137,8 @@ class Receipt:
 def settle(job: Job, task: ShardTask) -> Receipt | None:
     """The task's receipt, its shard in place; None if the task is not done.
 
-    Finishes the rename of a process that died after it published the receipt. A file of the
-    shard's name that the receipt does not describe is replaced.
+    Finishes the rename of a process that died after it published the receipt: the attempt is there
+    until then, and a file of the shard's name is none of this plan.
     """
     path = receipt_path(job, task)
     try:
@@ -149,10 +149,11 @@ def settle(job: Job, task: ShardTask) -> Receipt | None:
     about = {k.decode(): v.decode() for k, v in results.schema.metadata.items()}
     receipt = Receipt(int(about["bytes"]), int(about["index_crc32c"]), about["codec"], results)
     shard = job.cache / shard_path(job.plan.arrays[task.array], task.shard)
-    if not _describes(receipt, shard):
+    attempt = scratch(job) / about["attempt"]
+    if attempt.exists() or not _describes(receipt, shard):
         shard.parent.mkdir(exist_ok=True)
         try:
-            os.rename(scratch(job) / about["attempt"], shard)
+            os.rename(attempt, shard)
         except FileNotFoundError:
             if not _describes(receipt, shard):  # else another process was faster
                 path.unlink(missing_ok=True)  # neither: somebody removed it; do the task again
