@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +49,17 @@ def build(
     RecipeError, Unfinished if the machine could not end it, FrameError if `on_error` is "raise".
     """
     progress = progress or Silent()
-    if overwrite or ledger.planned_identity(execute.cache_of(cache)) is None:
-        execute.start_workers(jobs or execute.cpu_count(), backend)  # needed soon
-    job = plan(
-        sources, cache, recipe, jobs=jobs, backend=backend, overwrite=overwrite,
-        patient_key=patient_key, progress=progress,
-    )  # fmt: skip
+    workers = jobs or execute.cpu_count()
+    fresh = overwrite or ledger.planned_identity(execute.cache_of(cache)) is None
+    with execute.workers_starting(workers, backend) if fresh else nullcontext():
+        job = plan(
+            sources, cache, recipe, jobs=workers, backend=backend, overwrite=overwrite,
+            patient_key=patient_key, progress=progress,
+        )  # fmt: skip
     if job is not None:
         if on_error == "raise":
             _raise_first(job)
-        convert(cache, jobs=jobs, backend=backend, on_error=on_error, progress=progress)
+        convert(cache, jobs=workers, backend=backend, on_error=on_error, progress=progress)
         commit(cache)
         if ledger.planned_identity(execute.cache_of(cache)) != job.identity:
             raise CacheError(f"{cache}: another process has replaced the plan of this run")
