@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dicom2cache import receipts
+from dicom2cache import ledger, receipts, versions
 from dicom2cache.columns import canonical
 from dicom2cache.convert import Done, convert_task, pixel_digest
 from dicom2cache.errors import FrameError, Unfinished
@@ -202,15 +202,21 @@ def _round(
 
     # Suspects first: what they find out about their stack or array in isolation serves the others.
     order = sorted(todo, key=lambda t: (t not in suspects, -t.cost))
-    calls = (
-        delayed(convert_task)(str(job.cache), job.nonce, task, task in suspects) for task in order
-    )
+    convert = convert_elsewhere if backend == "dask" else convert_task
+    calls = (delayed(convert)(str(job.cache), job.nonce, task, task in suspects) for task in order)
     try:
         for done in _parallel(jobs, backend, calls, ordered=False):
             _take(done, on_error, seen, failed)
     except BrokenProcessPool:
         return False
     return True
+
+
+def convert_elsewhere(cache: str, nonce: str, task: ShardTask, isolated: bool) -> Done:
+    """As `convert_task`, on a machine that may have other versions: raises CacheError then."""
+    job = ledger.load_job(Path(cache))
+    versions.check(job.cache, job.facts, job.recipe.codec)
+    return convert_task(cache, nonce, task, isolated)
 
 
 def _take(done: Done, on_error: str, seen: Seen, failed: dict[str, str]) -> None:

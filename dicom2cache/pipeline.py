@@ -146,12 +146,7 @@ def convert(
         if (target / ROOT).exists():  # committed since the line above
             return
         raise
-    differing = versions.differences(job.facts, job.recipe.codec)
-    if differing:
-        raise CacheError(
-            f"{target}: planned by other versions, which the pixels may depend on: "
-            f"{'; '.join(differing)}. Install those here, or plan again with --overwrite"
-        )
+    versions.check(target, job.facts, job.recipe.codec)
     mine = planning.part(job.tasks, index, of)
     if on_error == "skip":  # else a failure of an earlier run, in its receipt, must stop this one
         mine = list(receipts.open_tasks(job, mine))

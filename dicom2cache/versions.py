@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from dicom2cache import __version__
 from dicom2cache.codecs import versions as codecs
+from dicom2cache.errors import CacheError
 
-__all__ = ["codecs", "differences", "software"]
+__all__ = ["check", "codecs", "software"]
 
 
 def software(codec: str) -> dict[str, str]:
@@ -27,12 +29,17 @@ def software(codec: str) -> dict[str, str]:
     }
 
 
-def differences(planned: Mapping[str, Any], codec: str) -> list[str]:
-    """Where the versions here are not those of a plan, `numpy 2.4.1 planned, 2.3.0 here`."""
+def check(cache: Path, planned: Mapping[str, Any], codec: str) -> None:
+    """Raises CacheError, naming both, if versions here are not those of the plan in `cache`."""
     here = {**software(codec), **codecs()}
     there = {**planned["software"], **planned["codecs"]}
-    return [
+    differing = [
         f"{name} {there.get(name, 'none')} planned, {here.get(name, 'none')} here"
         for name in sorted({*here, *there})
         if here.get(name) != there.get(name)
     ]
+    if differing:
+        raise CacheError(
+            f"{cache}: planned by other versions, which the pixels may depend on: "
+            f"{'; '.join(differing)}. Install those here, or plan again with --overwrite"
+        )

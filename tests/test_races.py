@@ -20,7 +20,7 @@ from caches import by_path, command, failures, run_cli, run_here, table, tree
 from dicom_files import pattern, write_dicom
 from test_kill import _fault, _wavelets
 
-from dicom2cache import Recipe, build, execute, pipeline, receipts
+from dicom2cache import Recipe, build, execute, ledger, pipeline, receipts
 
 _FLAGS = ("--shard-mib", "1")
 
@@ -261,6 +261,9 @@ def test_converter_of_other_versions(tmp_path: Path) -> None:
     ran = run_here("convert", cache)
     assert ran.returncode == 2
     assert f"openjpeg 2.4.9 planned, {here[1]} here; pydicom 2.4.0 planned, {here[0]}" in ran.stderr
+    job = ledger.load_job(cache)
+    with pytest.raises(ValueError, match=r"openjpeg 2\.4\.9 planned"):  # on a node of Dask
+        execute.convert_elsewhere(str(cache), job.nonce, job.tasks[0], False)
     assert not list(cache.glob("*/c.*"))
 
 
