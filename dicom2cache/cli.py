@@ -279,7 +279,8 @@ def _guarded(run: Callable[[], Any]) -> int:
     except (Dicom2cacheError, ValueError) as e:
         print(f"dicom2cache: {e}", file=sys.stderr)
     except MemoryError as e:
-        print(f"dicom2cache: out of memory {e}; use fewer --jobs", file=sys.stderr)
+        what = f"out of memory: {e}" if str(e) else "out of memory"
+        print(f"dicom2cache: {what}; use fewer --jobs", file=sys.stderr)
     except OSError as e:
         where = f"{os.fspath(e.filename)}: " if e.filename else ""
         print(f"dicom2cache: {where}{e.strerror or e}", file=sys.stderr)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import IO, Any
@@ -17,6 +16,7 @@ from dicom2cache.colour import palette_to_rgb, ybr_422_to_full, ybr_full_to_rgb
 from dicom2cache.errors import FrameError
 from dicom2cache.intensity import clean_ends, has_other_bits, mask_stored
 from dicom2cache.lut import modality_lut, palette, voi_lut
+from dicom2cache.ranges import read_into
 from dicom2cache.window import VoiLut
 
 Buffer = bytes | NDArray[np.uint8]
@@ -72,21 +72,46 @@ class Source:
     def read(self, frame: int) -> Stored:
         """Frame `frame`, from 0.
 
-        Raises FrameError if it cannot be decoded truly, OSError if it cannot be read.
+        Raises FrameError if it cannot be decoded truly, OSError if it cannot be read, MemoryError;
+        both name the file.
         """
+        try:
+            return self._read(frame)
+        except OSError as e:
+            e.filename = e.filename or self.path
+            raise
+        except MemoryError as e:
+            raise MemoryError(f"{self.path}: {e}" if str(e) else self.path) from e
+
+    def _read(self, frame: int) -> Stored:
         h = self.header
         if h["pixel_keyword"] != "PixelData":
             kind = f"f{h['bits_allocated'] // 8}"
             flat = np.frombuffer(self._native(frame), self._order + kind)
-            return Stored(_native_order(flat.reshape(h["height"], h["width"])), "native")
+            flat = flat.reshape(h["height"], h["width"])
+            return Stored(_native_order(flat), "native", self._late_elements)
         if h["transfer_syntax"] in codecs.NATIVE:
-            return self._finish(self._native_pixels(frame), h["photometric"], "native", ())
+            pixels, late = self._native_pixels(frame), self._late_elements
+            return self._finish(pixels, h["photometric"], "native", late)
         decoded = codecs.decode(self._encoded(frame), h["transfer_syntax"], self._coded)
-        return self._finish(self._fit(decoded), decoded.photometric, decoded.codec, decoded.flags)
+        pixels, flags = self._fit(decoded)
+        flags = (*flags, *self._fragments.flags)
+        return self._finish(pixels, decoded.photometric, decoded.codec, flags)
 
     @property
     def _order(self) -> str:
         return ">" if self.header["transfer_syntax"] == codecs.EXPLICIT_BE else "<"
+
+    @cached_property
+    def _late_elements(self) -> tuple[str, ...]:
+        """A flag if elements follow that belong before the pixels: nobody looks for them there."""
+        h = self.header
+        end = h["pixel_offset"] + h["pixel_length"]
+        if h["transfer_syntax"] == codecs.DEFLATED or end + 8 > h["size"]:
+            return ()
+        data = os.pread(self._file.fileno(), 4, end)
+        group, element = np.frombuffer(data, f"{self._order}u2").tolist()
+        return ("elements-after-pixels",) if 0 < group << 16 | element < 0x7FE00010 else ()
 
     @property
     def _coded(self) -> codecs.Coded:
@@ -128,15 +153,11 @@ class Source:
             data: Buffer = self._inflater.read(place, count)
             done = len(data)
         else:
-            room, done = self.room, 0
+            room = self.room
             data = np.empty(count, np.uint8) if room is None else room[:count]
             if len(data) < count:
                 data = np.empty(count, np.uint8)
-            while done < count:  # one read takes at most 2 GiB
-                more = os.preadv(self._file.fileno(), [data.data[done:]], place + done)
-                if not more:
-                    break
-                done += more
+            done = read_into(self._file.fileno(), place, data.data)
         if done < count:
             raise FrameError(f"pixel data is truncated: {done} of {count} bytes of a frame")
         return data
@@ -146,19 +167,24 @@ class Source:
         size = h["height"] * h["width"] * h["samples"] * h["bits_allocated"] // 8
         if h["photometric"] == "YBR_FULL_422":
             size = h["height"] * h["width"] * 2 * h["bits_allocated"] // 8
-        if h["bits_allocated"] == 8 and self._order == ">" and h["pixel_vr"] == "OW":
-            # 8-bit samples in 16-bit big-endian words (PS3.5 8.1.2): whole words are swapped
-            first, last = frame * size & ~1, (frame + 1) * size + 1 & ~1
-            words = np.frombuffer(self._bytes(first, last - first), ">u2")
-            return words.astype("<u2").tobytes()[frame * size - first :][:size]
-        return self._bytes(frame * size, size)
+        return self._ordered(frame * size, size)
+
+    def _ordered(self, offset: int, count: int) -> Buffer:
+        """Bytes of the pixel data; those of samples in bytes or bits in the order of the pixels."""
+        h = self.header
+        if h["bits_allocated"] > 8 or self._order == "<" or h["pixel_vr"] != "OW":
+            return self._bytes(offset, count)
+        # Samples packed in 16-bit big-endian words (PS3.5 8.1.2, D.2): whole words are swapped.
+        first, last = offset & ~1, offset + count + 1 & ~1
+        words = np.frombuffer(self._bytes(first, last - first), ">u2")
+        return words.astype("<u2").tobytes()[offset - first :][:count]
 
     def _native_pixels(self, frame: int) -> NDArray[Any]:
         h = self.header
         rows, columns, samples = h["height"], h["width"], h["samples"]
         if h["bits_allocated"] == 1:  # packed across frames, least significant bit first
             first = frame * rows * columns
-            data = self._bytes(first // 8, (first % 8 + rows * columns + 7) // 8)
+            data = self._ordered(first // 8, (first % 8 + rows * columns + 7) // 8)
             bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
             return bits[first % 8 : first % 8 + rows * columns].reshape(rows, columns)
         if h["photometric"] == "YBR_FULL_422":
@@ -186,21 +212,29 @@ class Source:
     def _encoded(self, frame: int) -> bytes:
         return self._fragments.read(self._file.fileno(), frame)
 
-    def _fit(self, decoded: codecs.Decoded) -> NDArray[Any]:
-        """Decoded samples in BitsAllocated, signed ones extended from the stream's precision."""
+    def _fit(self, decoded: codecs.Decoded) -> tuple[NDArray[Any], tuple[str, ...]]:
+        """(samples in BitsAllocated, flags); signed ones extended from the stream's precision."""
         h = self.header
-        pixels = decoded.pixels
+        pixels, flags = decoded.pixels, decoded.flags
         if pixels.dtype.kind not in "iu":
             raise FrameError(f"the codestream holds {pixels.dtype}, legal: integers")
-        width = h["bits_allocated"]
-        if decoded.precision > width:
-            raise FrameError(
-                f"the codestream has {decoded.precision} bits, "
-                f"Bits Allocated (0028,0100) is {width}"
-            )
-        if h["signed"] and pixels.dtype.kind == "u" and 0 < decoded.precision < h["bits_stored"]:
-            pixels = mask_stored(pixels, decoded.precision, decoded.precision - 1, True)
-        return pixels.astype(f"u{max(width, 8) // 8}", copy=False)
+        width, precision = h["bits_allocated"], decoded.precision
+        conflict = precision > width
+        if conflict:
+            half = 1 << (width - 1)
+            low, high = int(pixels.min()), int(pixels.max())
+            most = half - 1 if pixels.dtype.kind == "i" else 2 * half - 1
+            if low < most + 1 - 2 * half or high > most:
+                raise FrameError(
+                    f"the codestream has {precision} bits and values from {low} to {high}, "
+                    f"Bits Allocated (0028,0100) is {width}"
+                )
+        elif h["signed"] and pixels.dtype.kind == "u" and 0 < precision < h["bits_stored"]:
+            conflict = bool(int(pixels.max()) >> (precision - 1))
+            pixels = mask_stored(pixels, precision, precision - 1, True)
+        if conflict:
+            flags = (*flags, "precision-conflict")
+        return pixels.astype(f"u{max(width, 8) // 8}", copy=False), flags
 
     def _finish(
         self, pixels: NDArray[Any], photometric: str, codec: str, flags: tuple[str, ...]
@@ -230,32 +264,6 @@ class Source:
                 "legal: RGB, YBR_FULL, YBR_FULL_422, and YBR_RCT or YBR_ICT in JPEG 2000"
             )
         return Stored(pixels, codec, flags)
-
-
-class OpenSources:
-    """Open sources, a few at a time: neighbours in a shard often come from one file."""
-
-    _MOST = 4
-
-    def __init__(self, roots: Sequence[str], headers: dict[int, dict[str, Any]]) -> None:
-        self._roots, self._headers = roots, headers
-        self._open: dict[int, Source] = {}
-
-    def open(self, file: int) -> Source:
-        """The source of a row of FILES; raises as Source."""
-        if file in self._open:
-            return self._open[file]
-        while len(self._open) >= self._MOST:
-            self._open.pop(next(iter(self._open))).__exit__()
-        header = self._headers[file]
-        path = os.path.join(self._roots[header["root"]], header["path"])
-        self._open[file] = Source(path, header).__enter__()
-        return self._open[file]
-
-    def close(self) -> None:
-        """Close all."""
-        for source in self._open.values():
-            source.__exit__()
 
 
 def _native_order(pixels: NDArray[Any]) -> NDArray[Any]:

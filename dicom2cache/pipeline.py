@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dicom2cache import backlog, execute, ledger, receipts, selection, versions
+from dicom2cache import backlog, execute, ledger, receipts, report, selection, versions
 from dicom2cache import commit as committing
 from dicom2cache import plan as planning
 from dicom2cache import target as target_folder
@@ -89,7 +89,7 @@ def plan(
     key = read_patient_key(Path(patient_key) if patient_key else None)
     roots, candidates, unlisted = scan(sources, target)
     if not candidates:
-        raise SourceError(f"{', '.join(map(str, sources))}: no files here")
+        raise SourceError(report.nothing(sources, unlisted))
     facts = _facts(key, recipe)
     identity = _identity(roots, candidates, unlisted, recipe, facts)
     known = ledger.planned_identity(target)
@@ -112,7 +112,7 @@ def plan(
         files, repeated = selection.drop_duplicates(files, digests)
     every = pa.concat_tables([unlisted, rejects, excluded, repeated])
     if not files.num_rows:
-        raise SourceError(_nothing(sources, every))
+        raise SourceError(report.nothing(sources, every))
     planned = planning.make_plan(files, every, recipe)
     if overwrite:
         target_folder.clear(target)
@@ -245,12 +245,3 @@ def _raise_first(job: Job) -> None:
         if row["outcome"] == "failed":
             path = os.path.join(job.roots[row["root"]], row["path"])
             raise FrameError(f"{path}: {row['reason']}")
-
-
-def _nothing(sources: Sources, rejects: pa.Table) -> str:
-    lines = [f"  {r['path']}: {r['reason']}" for r in rejects.slice(0, 20).to_pylist()]
-    more = rejects.num_rows - len(lines)
-    if more > 0:
-        lines.append(f"  and {more} more")
-    where = ", ".join(map(str, sources))
-    return "\n".join([f"{where}: {rejects.num_rows} files, none with an image to store:", *lines])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +95,15 @@ def _print_rejects(rejects: pa.Table) -> None:
         print(f"  {row['outcome']}: {row['path']}{frame}: {row['reason']}")
     if len(rows) > _SHOWN:
         print(f"  and {len(rows) - _SHOWN} more, all in failures/0.parquet")
+
+
+def nothing(sources: Sequence[object], rejects: pa.Table) -> str:
+    """Why nothing below the sources can be stored, for the error that says so."""
+    where = ", ".join(map(str, sources))
+    if not rejects.num_rows:
+        return f"{where}: no files here"
+    lines = [f"  {r['path']}: {r['reason']}" for r in rejects.slice(0, _SHOWN).to_pylist()]
+    more = rejects.num_rows - len(lines)
+    if more > 0:
+        lines.append(f"  and {more} more")
+    return "\n".join([f"{where}: {rejects.num_rows} files, none with an image to store:", *lines])

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom2cache import ledger
-from dicom2cache.decode import OpenSources, Source, Stored
+from dicom2cache.decode import Source, Stored
 from dicom2cache.errors import FrameError, is_environment
 from dicom2cache.ledger import Job
+from dicom2cache.open_sources import OpenSources
 from dicom2cache.shards import write_durably
 from dicom2cache.values import FRAME_COLUMNS, modality, padding_of
 
