@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from dicom2cache import ledger, survey
 from dicom2cache.compression import COMPRESSED, pack
-from dicom2cache.decode import OpenSources
 from dicom2cache.errors import is_environment
 from dicom2cache.ledger import Job
 from dicom2cache.open_sources import OpenSources
