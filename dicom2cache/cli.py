@@ -1,6 +1,7 @@
 """The command line: `dicom2cache build|plan|convert|commit|verify|info`.
 
-Exit status: 0 all is stored, 1 finished but some files failed, 2 could not run or finish.
+Exit status: 0 all is stored, 1 finished but some files failed, 2 could not run or finish; of
+`convert`, for the frames of its part.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import typer
 
 from dicom2cache import __version__, execute, pipeline, report
 from dicom2cache import verify as verifying
+from dicom2cache.columns import tally
 from dicom2cache.errors import Dicom2cacheError
 from dicom2cache.flags import (
     Backend,
@@ -170,7 +172,7 @@ def plan(
         report.print_cache(cache, pipeline.attributes(cache))
         return
     report.print_plan(job)
-    raise typer.Exit(1 if "failed" in job.plan.rejects["outcome"].to_pylist() else 0)
+    raise typer.Exit(1 if tally(job.plan.rejects["outcome"])["failed"] else 0)
 
 
 @app.command()
@@ -185,9 +187,13 @@ def convert(
 ) -> None:
     """Convert what `plan` planned; with --part, one share of it, on any node that sees CACHE."""
     _check(backend, on_error)
-    pipeline.convert(
+    failed = pipeline.convert(
         cache, part=_part(part), jobs=jobs, backend=backend, on_error=on_error, progress=progress()
     )
+    if failed:
+        many = "1 frame" if failed == 1 else f"{failed} frames"
+        print(f"{many} failed; failures/ will have the reasons after commit", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 def _part(text: str) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,13 @@ def ints(column: Any, null: int) -> Codes:
     filled = _one(column).cast(pa.int64()).fill_null(null)
     values: NDArray[np.int64] = filled.to_numpy(zero_copy_only=False)
     return values
+
+
+def tally(column: Any) -> Counter[str]:
+    """How often each text is there."""
+    found = column.value_counts()
+    texts, numbers = found.field("values").to_pylist(), found.field("counts").to_pylist()
+    return Counter(dict(zip(texts, numbers, strict=True)))
 
 
 def codes(column: Any) -> Codes:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dicom2cache import ledger, survey, trial
+from dicom2cache import ledger, mounts, survey, trial
 from dicom2cache.decode import OpenSources, Source, Stored
-from dicom2cache.errors import Dicom2cacheError, is_environment
+from dicom2cache.errors import is_environment, reason_of
 from dicom2cache.intensity import statistics
 from dicom2cache.ledger import RESULTS, Job
 from dicom2cache.records import ShardTask
@@ -94,13 +94,17 @@ def write_shard(job: Job, task: ShardTask, read: Read) -> None:
                     source = sources.open(row["file"])
                     stored = read(source, row["frame"])
                     source.check_unchanged()
-                    limits = survey.limits_of(job, row, read)
-                    made = to_values(stored, row, source, treatments, spec.dtype, limits)
+                    limits = survey.limits_of(job, row, source.header, read)
+                    made = to_values(
+                        stored, row, source, treatments, spec.dtype, limits.ends if limits else None
+                    )
+                    if limits is not None:
+                        limits.check()
                 except Exception as e:
-                    if is_environment(e):
-                        raise
+                    header = headers[row["file"]]
+                    mounts.raise_environment(e, job.roots[header["root"]], header["path"])
                     writer.missing()
-                    results.append({"reason": _reason(e)})
+                    results.append({"reason": reason_of(e)})
                     continue
                 said = _result(stored, made)
                 said["crc32c"] = writer.frame(np.ascontiguousarray(made.pixels))
@@ -110,16 +114,6 @@ def write_shard(job: Job, task: ShardTask, read: Read) -> None:
         size, checksum = writer.finish()
     table = pa.Table.from_pylist(results, RESULTS)
     ledger.publish(job, task, attempt, size, checksum, spec.codec, table)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "the file has vanished since plan; build again with --overwrite"
-    if isinstance(error, OSError):
-        return f"cannot read the file: {error.strerror or error}"
-    if isinstance(error, Dicom2cacheError):
-        return str(error)
-    return f"cannot be decoded: {type(error).__name__}: {error}"
 
 
 def _result(stored: Stored, made: Values) -> dict[str, Any]:
@@ -156,7 +150,6 @@ def pixel_digest(roots: Sequence[str], header: dict[str, Any], read: Read | None
                 digest.update(f"{pixels.shape} {pixels.dtype}".encode())
                 digest.update(np.ascontiguousarray(pixels).data)
     except Exception as e:
-        if is_environment(e):
-            raise
+        mounts.raise_environment(e, roots[header["root"]], header["path"])
         return f"not decoded: {path}"
     return digest.hexdigest()

@@ -9,7 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from dicom2cache import codecs, ledger
 from dicom2cache.columns import canonical
@@ -83,18 +85,18 @@ def _on_disk(candidate: Candidate) -> tuple[int, str, int]:
 def header_work(candidates: Sequence[Candidate], rejects: pa.Table | None = None) -> Work:
     """What reading these headers is: each costs about the same, whatever its file's size."""
     failed = 0 if rejects is None else rejects["outcome"].to_pylist().count("failed")
-    return Work(len(candidates), sum(c.size for c in candidates), float(len(candidates)), failed)
+    return Work(len(candidates), 0, float(len(candidates)), failed)
 
 
 def pixel_digests(
-    roots: Sequence[str], headers: Sequence[dict[str, Any]], jobs: int, backend: str
+    roots: Sequence[str], files: pa.Table, rows: NDArray[np.int64], jobs: int, backend: str
 ) -> list[str]:
-    """`pixel_digest` of each file, in order; a decoder that aborts costs its own file only."""
+    """`pixel_digest` of some rows of FILES; a decoder that aborts costs its own file only."""
     from joblib import delayed
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
-    if jobs > 1 and (len(headers) >= 2 * jobs or backend != "loky"):
-        calls = (delayed(pixel_digest)(roots, header) for header in headers)
+    if jobs > 1 and (len(rows) >= 2 * jobs or backend != "loky"):
+        calls = (delayed(pixel_digest)(roots, header) for header in _headers(files, rows))
         try:
             return list(_parallel(jobs, backend, calls, ordered=True))
         except BrokenProcessPool:
@@ -104,8 +106,15 @@ def pixel_digests(
             pixel_digest(
                 roots, h, Source.read if h["transfer_syntax"] in codecs.NATIVE else isolated
             )
-            for h in headers
+            for h in _headers(files, rows)
         ]
+
+
+def _headers(files: pa.Table, rows: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
+    """Rows of FILES as objects, a few at a time: each is some kilobytes."""
+    files = files.drop_columns(["per_frame"])
+    for start in range(0, len(rows), _HEADERS_AT_ONCE):
+        yield from files.take(pa.array(rows[start : start + _HEADERS_AT_ONCE])).to_pylist()
 
 
 def run_tasks(

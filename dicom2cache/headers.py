@@ -11,9 +11,9 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from dicom2cache import codecs, deflated
+from dicom2cache import codecs, deflated, mounts
 from dicom2cache.describe import describe, wanted_tags
-from dicom2cache.errors import Dicom2cacheError, FrameError, NoPixels, NotDicom, is_environment
+from dicom2cache.errors import Dicom2cacheError, FrameError, NoPixels, NotDicom
 from dicom2cache.header_rows import row_of
 from dicom2cache.header_scan import scan
 from dicom2cache.header_values import CHARSET
@@ -29,8 +29,8 @@ def read_headers(
 ) -> tuple[pa.Table, pa.Table]:
     """Headers of the candidates: (FILES, REJECTS), in their order.
 
-    A file that cannot be read or is no image becomes a row of REJECTS. Raises OSError or
-    MemoryError for faults of the environment.
+    A file that cannot be read or is no image becomes a row of REJECTS. Raises OSError, MemoryError
+    or SourceAway for faults of the environment.
     """
     rows: list[dict[str, Any]] = []
     rejects: list[dict[str, Any]] = []
@@ -40,8 +40,7 @@ def read_headers(
             try:
                 rows.append(read_header(roots, candidate, patient_key))
             except Exception as e:
-                if is_environment(e):
-                    raise
+                mounts.raise_environment(e, roots[candidate.root], candidate.path)
                 outcome, reason = _outcome(e)
                 rejects.append(
                     {

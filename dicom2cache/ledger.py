@@ -8,7 +8,6 @@ winner, or whoever comes by later, renames the shard into place.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import secrets
@@ -25,7 +24,7 @@ from dicom2cache.layout import shard_path
 from dicom2cache.plan import tasks
 from dicom2cache.recipe import Recipe
 from dicom2cache.records import ArraySpec, Plan, ShardTask
-from dicom2cache.shards import sync_folder, write_durably
+from dicom2cache.shards import give_name, sync_folder, write_durably
 
 RESULTS = pa.schema(
     [
@@ -198,18 +197,8 @@ def publish(
         writer.write_table(table)
     own = attempt.with_name(f"{attempt.name}.receipt")
     write_durably(own, sink.getvalue())
-    try:
-        os.link(own, target)
-    except FileExistsError:
-        if own.stat().st_nlink < 2:  # 2: the link is ours, and the reply to it was lost (NFS)
-            attempt.unlink(missing_ok=True)
-    except OSError as e:
-        if e.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise
-        if not target.exists():  # no links here (exFAT): safe within one machine only
-            os.replace(own, target)
-    sync_folder(target.parent)
-    own.unlink(missing_ok=True)
+    if not give_name(own, target):
+        attempt.unlink(missing_ok=True)
     settle(job, task)
 
 
@@ -256,6 +245,15 @@ def settle(job: Job, task: ShardTask) -> Receipt | None:
 def is_done(job: Job, task: ShardTask) -> bool:
     """True if the task's receipt is published and its shard in place."""
     return receipt_path(job.cache, task).exists() and settle(job, task) is not None
+
+
+def failed_frames(job: Job, task: ShardTask) -> int | None:
+    """How many frames of the task are not stored; None if the task is not done."""
+    receipt = settle(job, task)
+    if receipt is None:
+        return None
+    reasons = receipt.results["reason"]
+    return len(reasons) - int(reasons.null_count)
 
 
 def open_tasks(job: Job, wanted: list[ShardTask]) -> Iterator[ShardTask]:

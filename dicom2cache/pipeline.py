@@ -14,16 +14,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from dicom2cache import __version__, backlog, codecs, execute, ledger, selection
+from dicom2cache import __version__, backlog, codecs, execute, ledger, mounts, report, selection
 from dicom2cache import commit as committing
 from dicom2cache import plan as planning
+from dicom2cache.convert import Done
 from dicom2cache.errors import CacheError, FrameError, SourceError, Unfinished
 from dicom2cache.layout import ROOT
 from dicom2cache.ledger import Job
 from dicom2cache.patient import patient_key as read_patient_key
 from dicom2cache.progress import Progress, Silent, Work, phase
 from dicom2cache.recipe import Recipe
-from dicom2cache.records import Candidate
+from dicom2cache.records import Candidate, ShardTask
 from dicom2cache.scan import scan
 
 Sources = Sequence[str | os.PathLike[str]]
@@ -56,7 +57,9 @@ def build(
     )  # fmt: skip
     if job is not None:
         if on_error == "raise":
-            _raise_first(job)
+            said = report.first_failed(job)
+            if said is not None:
+                raise FrameError(said)
         convert(cache, jobs=jobs, backend=backend, on_error=on_error, progress=progress)
         commit(cache)
     return counts(cache)
@@ -104,11 +107,12 @@ def plan(
             roots, candidates, key, workers, backend, progress.advance
         )
         files, excluded = selection.select_files(files, recipe)
-        digests = _digests(tuple(roots), selection.same_sop(files), workers, backend)
-        files, repeated = selection.drop_duplicates(files, digests)
+        rows = selection.same_sop(files)
+        digests = execute.pixel_digests(roots, files, rows, workers, backend)
+        files, repeated = selection.drop_duplicates(files, rows, digests)
     every = pa.concat_tables([unlisted, rejects, excluded, repeated])
     if not files.num_rows:
-        raise SourceError(_nothing(sources, every))
+        raise SourceError(report.nothing_in(sources, every))
     planned = planning.make_plan(files, every, recipe)
     if overwrite:
         _clear(target)
@@ -125,8 +129,12 @@ def convert(
     backend: str = "loky",
     on_error: str = "skip",
     progress: Progress | None = None,
-) -> None:
-    """Convert the shards of `part` (I, N), I from 0 to N-1, of the plan in `cache`."""
+) -> int:
+    """Convert the shards of `part` (I, N), I from 0 to N-1; how many of their frames failed.
+
+    Of a cache that is committed, how many failed in all. Raises Unfinished if the machine could not
+    end it, SourceAway if it cannot see a source folder, FrameError if `on_error` is "raise".
+    """
     progress = progress or Silent()
     index, of = part
     if not 0 <= index < of:
@@ -134,27 +142,39 @@ def convert(
     if on_error not in ("skip", "raise"):
         raise ValueError(f"on_error {on_error!r}; legal: skip, raise")
     target = execute.cache_of(cache)
-    if (target / ROOT).exists():
-        return
-    try:
-        job = ledger.load_job(target)
-    except (OSError, Unfinished):
-        if (target / ROOT).exists():  # committed since the line above
-            return
-        raise
-    mine = planning.part(job.tasks, index, of)
+    with _or_committed(target):
+        if not (target / ROOT).exists():
+            job = ledger.load_job(target)
+            mine = planning.part(job.tasks, index, of)
+            return _convert(job, mine, jobs or execute.cpu_count(), backend, on_error, progress)
+    return counts(target)["frames_failed"]
+
+
+def _convert(
+    job: Job, mine: list[ShardTask], jobs: int, backend: str, on_error: str, progress: Progress
+) -> int:
+    failed = {task.name: ledger.failed_frames(job, task) for task in mine}
+    todo = [task for task in mine if failed[task.name] is None]
+    mounts.check(backlog.roots_of(job, todo))
     if on_error == "skip":  # else a failure of an earlier run, in its receipt, must stop this one
-        mine = list(ledger.open_tasks(job, mine))
+        mine = todo
     work = {task.name: backlog.work_of(job, task) for task in mine}
+
+    def seen(done: Done) -> None:
+        failed[done.name] = done.failed
+        progress.advance(work[done.name] + Work(failed=done.failed))
+
     total = sum(work.values(), Work())
-    converting = phase(
-        progress, "converting", total, "frames", lambda: backlog.under_way(job, work)
-    )
-    with converting, _or_committed(target):
-        execute.run_tasks(
-            job, mine, jobs or execute.cpu_count(), backend, on_error,
-            lambda done: progress.advance(work[done.name] + Work(failed=done.failed)),
-        )  # fmt: skip
+    with phase(progress, "converting", total, "frames", lambda: backlog.under_way(job, work)):
+        execute.run_tasks(job, mine, jobs, backend, on_error, seen)
+    for task in todo:  # what was done by a worker that died before it said so, or elsewhere
+        if failed[task.name] is None:
+            failed[task.name] = ledger.failed_frames(job, task)
+    if None in failed.values():
+        raise Unfinished(
+            f"{job.cache}: receipts were removed meanwhile; run the same command again"
+        )
+    return sum(filter(None, failed.values()))
 
 
 @contextmanager
@@ -236,14 +256,6 @@ def _identity(
     return digest.hexdigest()
 
 
-def _digests(
-    roots: tuple[str, ...], files: pa.Table, jobs: int, backend: str
-) -> dict[tuple[int, str], str]:
-    headers = files.drop_columns(["per_frame"]).to_pylist()
-    found = execute.pixel_digests(roots, headers, jobs, backend)
-    return {(h["root"], h["path"]): d for h, d in zip(headers, found, strict=True)}
-
-
 def _check_target(target: Path) -> None:
     """Refuse a path that holds anything but a cache, finished or not."""
     try:
@@ -278,19 +290,3 @@ def _clear(target: Path) -> None:
     (target / ROOT).unlink(missing_ok=True)
     for name in (*arrays, "frames", "failures", "shards", "build"):
         shutil.rmtree(target / name, ignore_errors=True)
-
-
-def _raise_first(job: Job) -> None:
-    for row in job.plan.rejects.to_pylist():
-        if row["outcome"] == "failed":
-            path = os.path.join(job.roots[row["root"]], row["path"])
-            raise FrameError(f"{path}: {row['reason']}")
-
-
-def _nothing(sources: Sources, rejects: pa.Table) -> str:
-    lines = [f"  {r['path']}: {r['reason']}" for r in rejects.slice(0, 20).to_pylist()]
-    more = rejects.num_rows - len(lines)
-    if more > 0:
-        lines.append(f"  and {more} more")
-    where = ", ".join(map(str, sources))
-    return "\n".join([f"{where}: {rejects.num_rows} files, none with an image to store:", *lines])

@@ -17,6 +17,7 @@ FLOORS = {
         {"errors", "records", "progress", "patient", "colour", "resize", "direct"},
         {
             "columns",
+            "mounts",
             "tags",
             "where",
             "intensity",
