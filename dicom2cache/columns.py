@@ -35,6 +35,21 @@ def ints(column: Any, null: int) -> Codes:
     return values
 
 
+def rows_of(table: pa.Table, rows: Any) -> pa.Table:
+    """Some rows, numbers ascending, of a table that may be mapped: the others are not read.
+
+    `Table.take` would first copy each column as a whole.
+    """
+    wanted = np.asarray(rows, np.int64)
+    found, start = [], 0
+    for batch in table.to_batches():
+        first, last = np.searchsorted(wanted, [start, start + batch.num_rows])
+        if first < last:
+            found.append(batch.take(pa.array(wanted[first:last] - start)))
+        start += batch.num_rows
+    return pa.Table.from_batches(found, table.schema)
+
+
 def tally(column: Any) -> Counter[str]:
     """How often each text is there."""
     found = column.value_counts()

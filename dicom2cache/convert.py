@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from dicom2cache import ledger, mounts, survey, trial
+from dicom2cache.columns import rows_of
 from dicom2cache.decode import OpenSources, Source, Stored
 from dicom2cache.errors import is_environment, reason_of
 from dicom2cache.intensity import statistics
@@ -83,7 +84,7 @@ def write_shard(job: Job, task: ShardTask, read: Read) -> None:
     rows = rows.to_pylist()
     treatments = job.recipe.treatments
     needed = sorted({row["file"] for row in rows})
-    headers = dict(zip(needed, job.plan.files.take(needed).to_pylist(), strict=True))
+    headers = dict(zip(needed, rows_of(job.plan.files, needed).to_pylist(), strict=True))
     attempt = ledger.attempt_path(job.cache, task)
     results: list[dict[str, Any]] = []
     sources = OpenSources(job.roots, headers)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dicom2cache import codecs, ledger
-from dicom2cache.columns import canonical
+from dicom2cache.columns import canonical, rows_of
 from dicom2cache.convert import Done, convert_task, pixel_digest
 from dicom2cache.decode import Source
 from dicom2cache.errors import FrameError, Unfinished
@@ -114,7 +114,7 @@ def _headers(files: pa.Table, rows: NDArray[np.int64]) -> Iterator[dict[str, Any
     """Rows of FILES as objects, a few at a time: each is some kilobytes."""
     files = files.drop_columns(["per_frame"])
     for start in range(0, len(rows), _HEADERS_AT_ONCE):
-        yield from files.take(pa.array(rows[start : start + _HEADERS_AT_ONCE])).to_pylist()
+        yield from rows_of(files, rows[start : start + _HEADERS_AT_ONCE]).to_pylist()
 
 
 def run_tasks(

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dicom2cache.columns import tally
+from dicom2cache.columns import rows_of, tally
 from dicom2cache.ledger import Job
 
 _SHOWN, _RUNS = 20, 6  # most lines, and most runs of frames in one
@@ -109,7 +109,7 @@ def _of_outcome(rejects: pa.Table, outcome: str) -> Iterator[dict[str, Any]]:
     """Rows of an outcome, in order, a few of them as objects at a time."""
     rows = np.flatnonzero(pc.equal(rejects["outcome"], outcome).to_numpy())
     for start in range(0, len(rows), _AT_ONCE):
-        yield from rejects.take(pa.array(rows[start : start + _AT_ONCE])).to_pylist()
+        yield from rows_of(rejects, rows[start : start + _AT_ONCE]).to_pylist()
 
 
 def _print_rejects(rejects: pa.Table) -> None:

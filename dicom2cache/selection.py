@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pyarrow import dataset
 
 from dicom2cache import codecs, transform
-from dicom2cache.columns import canonical, floats, with_column
+from dicom2cache.columns import canonical, floats, rows_of, with_column
 from dicom2cache.errors import RecipeError
 from dicom2cache.recipe import Recipe
 from dicom2cache.records import FILE_COLUMNS, REJECTS
@@ -146,7 +146,7 @@ def drop_duplicates(
     """
     if not len(rows):
         return files, REJECTS.empty_table()
-    some = files.select(["root", "path", "sop_uid", "flags"]).take(pa.array(rows))
+    some = rows_of(files.select(["root", "path", "sop_uid", "flags"]), rows)
     roots, paths = some["root"].to_pylist(), some["path"].to_pylist()
     sops, flags = some["sop_uid"].to_pylist(), some["flags"].to_pylist()
     first: dict[tuple[str, str], int] = {}

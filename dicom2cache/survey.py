@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom2cache import ledger, mounts
+from dicom2cache.columns import rows_of
 from dicom2cache.decode import OpenSources, Source, Stored
 from dicom2cache.errors import FrameError, reason_of
 from dicom2cache.ledger import Job
@@ -94,7 +95,7 @@ def _survey(job: Job, stack: int, percentiles: tuple[float, float], read: Read) 
     rows = job.plan.frames.slice(start, stop - start).select(FRAME_COLUMNS).to_pylist()
     budget = min(_FRAME_GRID, max(1, _STACK_GRID // len(rows)))
     needed = sorted({row["file"] for row in rows})
-    headers = dict(zip(needed, job.plan.files.take(needed).to_pylist(), strict=True))
+    headers = dict(zip(needed, rows_of(job.plan.files, needed).to_pylist(), strict=True))
     sources = OpenSources(job.roots, headers)
     samples, left_out = [], []
     try:

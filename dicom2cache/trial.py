@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom2cache import ledger, mounts, survey
+from dicom2cache.columns import rows_of
 from dicom2cache.compression import COMPRESSED, pack
 from dicom2cache.decode import OpenSources, Source
 from dicom2cache.ledger import Job
@@ -57,9 +58,9 @@ def _try(job: Job, array: int, read: Read) -> dict[str, Any]:
     start = int(np.searchsorted(job.plan.frames["array"].to_numpy(), array))
     count = min(_SAMPLE, -(-spec.slots // _OF))
     places = start + np.unique((np.arange(count) * 2 + 1) * spec.slots // (2 * count))
-    rows = job.plan.frames.take(places).select(FRAME_COLUMNS).to_pylist()
+    rows = rows_of(job.plan.frames.select(FRAME_COLUMNS), places).to_pylist()
     needed = sorted({row["file"] for row in rows})
-    headers = dict(zip(needed, job.plan.files.take(needed).to_pylist(), strict=True))
+    headers = dict(zip(needed, rows_of(job.plan.files, needed).to_pylist(), strict=True))
     sizes = dict.fromkeys(("plain", *COMPRESSED), 0)
     sources = OpenSources(job.roots, headers)
     try:
