@@ -31,6 +31,32 @@ _PAUSE = 1.0  # seconds before an environment failure is tried again; doubled ea
 
 Seen = Callable[[Done], None]
 
+_STARTING = 0.5  # seconds that worker processes take to start and to import what they need
+_starting: list[Iterator[Any]] = []
+
+
+def start_workers(jobs: int, backend: str) -> None:
+    """Have the worker processes start while this one still has other things to do."""
+    from joblib import Parallel, delayed
+
+    if backend == "loky" and jobs > 1 and not _starting:
+        ready = Parallel(jobs, return_as="generator_unordered", batch_size=1)
+        _starting.append(ready(delayed(_ready)() for _ in range(jobs)))
+
+
+def _ready() -> None:
+    """What a worker does first: all that it needs is imported by then."""
+
+
+def _await_workers() -> None:
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    while _starting:
+        try:
+            list(_starting.pop())
+        except BrokenProcessPool:
+            return  # the next call finds the same, and says it
+
 
 def _parallel(jobs: int, backend: str, calls: Iterator[Any], ordered: bool) -> Iterator[Any]:
     """Results of joblib-delayed calls, in order or as they come; in this process if jobs is 1."""
@@ -40,6 +66,7 @@ def _parallel(jobs: int, backend: str, calls: Iterator[Any], ordered: bool) -> I
         for function, args, kwargs in calls:
             yield function(*args, **kwargs)
         return
+    _await_workers()
     with parallel_config(backend=backend, n_jobs=jobs):
         yield from Parallel(
             return_as="generator" if ordered else "generator_unordered", batch_size=1
@@ -60,21 +87,31 @@ def read_all_headers(
 
     rest = iter(sorted(candidates, key=_on_disk))
     chunks = list(iter(lambda: list(islice(rest, _HEADERS_AT_ONCE)), []))
-    if len(chunks) < 2 * jobs and backend == "loky":
-        jobs = 1  # starting processes would take longer
-    calls = (delayed(read_headers)(roots, chunk, patient_key) for chunk in chunks)
+    calls = [delayed(read_headers)(roots, chunk, patient_key) for chunk in chunks]
     files, rejects = [FILES.empty_table()], [REJECTS.empty_table()]
     try:
-        for k, (some, others) in enumerate(_parallel(jobs, backend, calls, ordered=True)):
+        for chunk, (some, others) in zip(chunks, _headers(jobs, backend, calls), strict=True):
             files.append(some)
             rejects.append(others)
-            seen(header_work(chunks[k], others))
+            seen(header_work(chunk, others))
     except BrokenProcessPool as e:
         raise Unfinished(
             "a process that read headers died, perhaps for memory; use fewer --jobs"
         ) from e
     order = [("root", "ascending"), ("path", "ascending")]
     return canonical(pa.concat_tables(files)), pa.concat_tables(rejects).sort_by(order)
+
+
+def _headers(jobs: int, backend: str, calls: Sequence[Any]) -> Iterator[Any]:
+    """Results of the calls, in order: here while workers are not up, or would not be worth it."""
+    start, left = time.perf_counter(), list(calls)
+    while left and backend == "loky":
+        if len(left) >= 2 * jobs and time.perf_counter() - start > _STARTING:
+            break
+        yield from _parallel(1, backend, iter(left[:1]), ordered=True)
+        del left[0]
+    if left:
+        yield from _parallel(jobs, backend, iter(left), ordered=True)
 
 
 def _on_disk(candidate: Candidate) -> tuple[int, str, int]:
