@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dicom2cache import codecs, ledger
+from dicom2cache import backlog, codecs, ledger, mounts
 from dicom2cache.columns import canonical, rows_of
 from dicom2cache.convert import Done, convert_task, pixel_digest
 from dicom2cache.decode import Source
@@ -21,7 +21,7 @@ from dicom2cache.errors import FrameError, Unfinished
 from dicom2cache.headers import read_headers
 from dicom2cache.isolate import IsolatedReader
 from dicom2cache.ledger import Job
-from dicom2cache.progress import Work
+from dicom2cache.progress import Progress, Work, phase
 from dicom2cache.records import FILES, REJECTS, Candidate, ShardTask
 
 BACKENDS = ("loky", "threading", "dask")
@@ -133,7 +133,7 @@ def pixel_digests(
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
     if jobs > 1 and (len(rows) >= 2 * jobs or backend != "loky"):
-        calls = (delayed(pixel_digest)(roots, header) for header in _headers(files, rows))
+        calls = (delayed(pixel_digest)(roots, header) for header in _objects(files, rows))
         try:
             return list(_parallel(jobs, backend, calls, ordered=True))
         except BrokenProcessPool:
@@ -143,15 +143,47 @@ def pixel_digests(
             pixel_digest(
                 roots, h, Source.read if h["transfer_syntax"] in codecs.NATIVE else isolated
             )
-            for h in _headers(files, rows)
+            for h in _objects(files, rows)
         ]
 
 
-def _headers(files: pa.Table, rows: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
+def _objects(files: pa.Table, rows: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
     """Rows of FILES as objects, a few at a time: each is some kilobytes."""
     files = files.drop_columns(["per_frame"])
     for start in range(0, len(rows), _HEADERS_AT_ONCE):
         yield from rows_of(files, rows[start : start + _HEADERS_AT_ONCE]).to_pylist()
+
+
+def convert_part(
+    job: Job, mine: Sequence[ShardTask], jobs: int, backend: str, on_error: str, progress: Progress
+) -> int:
+    """Convert what is not done of a part; how many of its frames failed, those of earlier runs too.
+
+    Raises SourceAway before anything is done if a folder that it needs cannot be seen, and as
+    `run_tasks`.
+    """
+    failed = {task.name: ledger.failed_frames(job, task) for task in mine}
+    todo = [task for task in mine if failed[task.name] is None]
+    mounts.check(backlog.roots_of(job, todo))
+    if on_error == "skip":  # else a failure of an earlier run, in its receipt, must stop this one
+        mine = todo
+    work = {task.name: backlog.work_of(job, task) for task in mine}
+
+    def seen(done: Done) -> None:
+        failed[done.name] = done.failed
+        progress.advance(work[done.name] + Work(failed=done.failed))
+
+    total = sum(work.values(), Work())
+    with phase(progress, "converting", total, "frames", lambda: backlog.under_way(job, work)):
+        run_tasks(job, mine, jobs, backend, on_error, seen)
+    for task in todo:  # what was done by a worker that died before it said so, or elsewhere
+        if failed[task.name] is None:
+            failed[task.name] = ledger.failed_frames(job, task)
+    if None in failed.values():
+        raise Unfinished(
+            f"{job.cache}: receipts were removed meanwhile; run the same command again"
+        )
+    return sum(filter(None, failed.values()))
 
 
 def run_tasks(

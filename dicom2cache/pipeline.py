@@ -14,17 +14,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from dicom2cache import __version__, backlog, codecs, execute, ledger, mounts, report, selection
+from dicom2cache import __version__, codecs, execute, ledger, report, selection
 from dicom2cache import commit as committing
 from dicom2cache import plan as planning
-from dicom2cache.convert import Done
 from dicom2cache.errors import CacheError, FrameError, SourceError, Unfinished
 from dicom2cache.layout import ROOT
 from dicom2cache.ledger import Job
 from dicom2cache.patient import patient_key as read_patient_key
-from dicom2cache.progress import Progress, Silent, Work, phase
+from dicom2cache.progress import Progress, Silent, phase
 from dicom2cache.recipe import Recipe
-from dicom2cache.records import Candidate, ShardTask
+from dicom2cache.records import Candidate
 from dicom2cache.scan import scan
 
 Sources = Sequence[str | os.PathLike[str]]
@@ -162,35 +161,10 @@ def convert(
         if not (target / ROOT).exists():
             job = ledger.load_job(target)
             mine = planning.part(job.tasks, index, of)
-            return _convert(job, mine, jobs or execute.cpu_count(), backend, on_error, progress)
+            return execute.convert_part(
+                job, mine, jobs or execute.cpu_count(), backend, on_error, progress
+            )
     return counts(target)["frames_failed"]
-
-
-def _convert(
-    job: Job, mine: list[ShardTask], jobs: int, backend: str, on_error: str, progress: Progress
-) -> int:
-    failed = {task.name: ledger.failed_frames(job, task) for task in mine}
-    todo = [task for task in mine if failed[task.name] is None]
-    mounts.check(backlog.roots_of(job, todo))
-    if on_error == "skip":  # else a failure of an earlier run, in its receipt, must stop this one
-        mine = todo
-    work = {task.name: backlog.work_of(job, task) for task in mine}
-
-    def seen(done: Done) -> None:
-        failed[done.name] = done.failed
-        progress.advance(work[done.name] + Work(failed=done.failed))
-
-    total = sum(work.values(), Work())
-    with phase(progress, "converting", total, "frames", lambda: backlog.under_way(job, work)):
-        execute.run_tasks(job, mine, jobs, backend, on_error, seen)
-    for task in todo:  # what was done by a worker that died before it said so, or elsewhere
-        if failed[task.name] is None:
-            failed[task.name] = ledger.failed_frames(job, task)
-    if None in failed.values():
-        raise Unfinished(
-            f"{job.cache}: receipts were removed meanwhile; run the same command again"
-        )
-    return sum(filter(None, failed.values()))
 
 
 @contextmanager
