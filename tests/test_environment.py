@@ -133,6 +133,16 @@ def test_a_folder_that_goes_away_while_headers_are_read(tmp_path: Path) -> None:
         read_headers([str(path.parent)], [there], b"key")
 
 
+def test_verify_does_not_blame_a_cache_for_sources_that_are_away(tmp_path: Path) -> None:
+    source, cache = tmp_path / "series", tmp_path / "cache"
+    write_series(source, 1, size=64)
+    assert run_here("build", source, cache, "--jobs", "1").returncode == 0
+    _moved(source)
+    ran = run_here("verify", cache, "--deep", "1")
+    assert (ran.returncode, str(source) in ran.stderr) == (2, True)
+    assert "decoded again" not in ran.stderr
+
+
 @pytest.mark.parametrize("number", [errno.ENOTCONN, errno.EHOSTDOWN, errno.ESTALE, errno.EIO])
 def test_errors_of_a_network_are_not_the_file_s(number: int) -> None:
     assert is_environment(OSError(number, os.strerror(number)))
