@@ -93,6 +93,7 @@ def write_shard(job: Job, task: ShardTask, read: Read) -> None:
             for row in rows:
                 try:
                     source = sources.open(row["file"])
+                    source.room = writer.room()
                     stored = read(source, row["frame"])
                     source.check_unchanged()
                     limits = survey.limits_of(job, row, source.header, read)

@@ -43,6 +43,8 @@ class Source:
 
     path: str
     header: dict[str, Any]
+    room: NDArray[np.uint8] | None = None
+    """memory that the bytes of a native frame may be read into, so that they need not be copied"""
     _file: IO[bytes] = field(init=False, repr=False)
 
     def __enter__(self) -> Source:
@@ -126,7 +128,10 @@ class Source:
             data: Buffer = self._inflater.read(place, count)
             done = len(data)
         else:
-            data, done = np.empty(count, np.uint8), 0
+            room, done = self.room, 0
+            data = np.empty(count, np.uint8) if room is None else room[:count]
+            if len(data) < count:
+                data = np.empty(count, np.uint8)
             while done < count:  # one read takes at most 2 GiB
                 more = os.preadv(self._file.fileno(), [data.data[done:]], place + done)
                 if not more:

@@ -47,6 +47,20 @@ class DirectFile:
             if stop == _STAGED:
                 self._send()
 
+    def room(self, count: int) -> memoryview | None:
+        """Memory to make the next `count` bytes in, for `wrote`; None: give them to `write`.
+
+        Valid until something is written.
+        """
+        stop = self._filled + count
+        return memoryview(self._buffers[0])[self._filled : stop] if stop <= _STAGED else None
+
+    def wrote(self, count: int) -> None:
+        """Append the first `count` bytes of `room`."""
+        self._filled += count
+        if self._filled == _STAGED:
+            self._send()
+
     def skip(self, count: int) -> None:
         """Append zeros, as a hole where they are many: that costs nothing."""
         if self._filled + count >= _STAGED:

@@ -50,9 +50,12 @@ def build(
     RecipeError, Unfinished if the machine could not end it, FrameError if `on_error` is "raise".
     """
     progress = progress or Silent()
-    job = _plan(
-        sources, cache, recipe, jobs, backend, overwrite, patient_key, progress, workers_too=True
-    )
+    if overwrite or ledger.planned_identity(execute.cache_of(cache)) is None:
+        execute.start_workers(jobs or execute.cpu_count(), backend)  # needed soon
+    job = plan(
+        sources, cache, recipe, jobs=jobs, backend=backend, overwrite=overwrite,
+        patient_key=patient_key, progress=progress,
+    )  # fmt: skip
     if job is not None:
         if on_error == "raise":
             said = report.first_failed(job)
@@ -78,21 +81,6 @@ def plan(
 
     No pixel is read, save of files that share a SOP Instance UID. Raises as `build`.
     """
-    return _plan(sources, cache, recipe, jobs, backend, overwrite, patient_key, progress)
-
-
-def _plan(
-    sources: Sources | str | os.PathLike[str],
-    cache: str | os.PathLike[str],
-    recipe: Recipe | None,
-    jobs: int | None,
-    backend: str,
-    overwrite: bool,
-    patient_key: str | os.PathLike[str] | None,
-    progress: Progress | None,
-    workers_too: bool = False,
-) -> Job | None:
-    """As `plan`; with `workers_too` the processes that will convert start meanwhile."""
     recipe, progress = recipe or Recipe(), progress or Silent()
     target, workers = execute.cache_of(cache), jobs or execute.cpu_count()
     if isinstance(sources, str | os.PathLike):
@@ -102,11 +90,9 @@ def _plan(
     roots, candidates, unlisted = scan(sources, target)
     if not candidates:
         raise SourceError(f"{', '.join(map(str, sources))}: no files here")
-    known = ledger.planned_identity(target)
-    if workers_too and (known is None or overwrite):
-        execute.start_workers(workers, backend)
     facts = _facts(key, recipe)
     identity = _identity(roots, candidates, unlisted, recipe, facts)
+    known = ledger.planned_identity(target)
     if known is not None and not overwrite:
         if known != identity:
             raise CacheError(

@@ -390,7 +390,7 @@ def test_processes_that_die_reading_headers_end_the_run(tmp_path: Path) -> None:
     source.mkdir()
     for k in range(1100):  # enough for worker processes
         (source / f"{k}.txt").touch()
-    hooks = {"PYTHONPATH": str(Path(__file__).parent / "hooks"), "FAULT": "abort-workers"}
+    hooks = {"PYTHONPATH": str(Path(__file__).parent / "hooks"), "FAULT": "abort-workers at-once"}
     ran = run_cli("build", source, tmp_path / "cache", "--jobs", "2", env=hooks)
     assert ran.returncode == 2
     assert "a process that read headers died" in ran.stderr.splitlines()[-1]

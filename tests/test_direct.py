@@ -34,11 +34,15 @@ def test_bytes_and_holes_lie_where_they_were_put(folder: Path, seed: int) -> Non
     rng = random.Random(seed)
     said, path = bytearray(), folder / "file"
     file = DirectFile(path)
-    for _ in range(12):
+    for _ in range(24):
         size = rng.choice((0, 1, 4095, 4096, 524_288, 921_600, (4 << 20) + 1, rng.randrange(9**7)))
         if rng.random() < 0.4:
             file.skip(size)
             said += bytes(size)
+        elif rng.random() < 0.5 and (room := file.room(size)) is not None:
+            room[:] = part = rng.randbytes(size)
+            file.wrote(size)
+            said += part
         else:
             part = bytearray(rng.randbytes(size))
             file.write(memoryview(part))

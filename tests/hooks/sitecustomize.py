@@ -1,9 +1,9 @@
 """Faults for a converter in a process of its own: Python imports this at start, by PYTHONPATH.
 
 FAULT says which: `abort-decoder SHA256`: the JPEG 2000 decoder aborts the process at the codestream
-of that digest; `abort-workers`: worker processes die at start; `slow-publish`: half a second goes
-by after each receipt; `errno FUNCTION NUMBER [MARKER]`: the function of `os` fails, with MARKER
-only until that file exists, which the first failure makes.
+of that digest; `abort-workers [at-once]`: worker processes die at start, and are needed at once;
+`slow-publish`: half a second goes by after each receipt; `errno FUNCTION NUMBER [MARKER]`: the
+function of `os` fails, with MARKER only until that file exists, which the first failure makes.
 """
 
 import hashlib
@@ -25,9 +25,13 @@ def _abort_decoder(digest):
     imagecodecs.jpeg2k_decode = decode_or_die
 
 
-def _abort_workers():
+def _abort_workers(at_once=""):
     if any("popen_loky" in argument for argument in sys.orig_argv):
         os.abort()
+    if at_once:
+        from dicom2cache import execute
+
+        execute._STARTING = 0
 
 
 def _slow_publish():
