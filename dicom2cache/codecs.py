@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom2cache.codestream import jpeg_is_ybr, parse_jpeg, parse_jpeg_2000
+from dicom2cache import codestream
 from dicom2cache.errors import FrameError
+from dicom2cache.unraisable import raising
 
 IMPLICIT_LE, EXPLICIT_LE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 DEFLATED, EXPLICIT_BE = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
@@ -116,19 +117,26 @@ def decode(data: bytes, transfer_syntax: str, coded: Coded) -> Decoded:
         raise FrameError(refusal(transfer_syntax))
     try:
         decoded = decoder(data, coded)
-    except FrameError:
-        raise
-    except MemoryError:
+    except (FrameError, MemoryError):
         raise
     except Exception as e:  # imagecodecs has an exception type for each library
         raise FrameError(f"the codestream cannot be decoded: {type(e).__name__}: {e}") from e
-    want = (coded.rows, coded.columns) + ((coded.samples,) if coded.samples > 1 else ())
-    if decoded.pixels.shape != want:
-        raise FrameError(
-            f"the codestream holds {decoded.pixels.shape}, the header says {want} "
-            "(rows, columns[, samples])"
-        )
+    _check_shape(decoded.pixels.shape, coded)
     return decoded
+
+
+def _check_shape(shape: tuple[int, ...], coded: Coded) -> None:
+    want = (coded.rows, coded.columns) + ((coded.samples,) if coded.samples > 1 else ())
+    if shape != want:
+        raise FrameError(
+            f"the codestream holds {shape}, the header says {want} (rows, columns[, samples])"
+        )
+
+
+def _check_size(rows: int, columns: int, components: int, coded: Coded) -> None:
+    """Before the decoder allocates what a damaged codestream claims."""
+    if rows and columns:  # 0: said later in the codestream, or nowhere
+        _check_shape((rows, columns) + ((components,) if components > 1 else ()), coded)
 
 
 @cache
@@ -188,23 +196,42 @@ def _label(function: str, library: str) -> str:
 def _jpeg(data: bytes, coded: Coded) -> Decoded:
     import imagecodecs
 
-    jpeg = parse_jpeg(data)
+    jpeg = codestream.parse_jpeg(data)
+    _check_size(jpeg.rows, jpeg.columns, len(jpeg.components), coded)
+    photometric, spaces = coded.photometric, dict[str, Any]()
+    flags: tuple[str, ...] = ()
+    if len(jpeg.components) == 3:
+        ybr = codestream.jpeg_is_ybr(jpeg, photometric)
+        flags = () if ybr == photometric.startswith("YBR") else ("colour-label-conflict",)
+        spaces = {"colorspace": "YCBCR" if ybr else "RGB", "outcolorspace": "RGB"}
+        photometric = "RGB"
+    if codestream.is_ended(data, jpeg.scan):
+        pixels = imagecodecs.jpeg8_decode(data, **spaces)
+    else:  # libjpeg makes up what is missing: pixels that are there do not depend on what follows
+        what = f"{len(data)} bytes without an end marker"
+        if not jpeg.single:
+            raise codestream.cut(what)
+        rest = data.rstrip(b"\0\xff")  # padding is no code
+        pixels, *others = (
+            imagecodecs.jpeg8_decode(rest + bytes([fill]) * 64 + codestream.END, **spaces)
+            for fill in (0x00, 0x55, 0xAA, 0xFE)
+        )
+        if not all(np.array_equal(pixels, other) for other in others):
+            raise codestream.cut(f"{what} do not hold all of its pixels")
+        flags = (*flags, "unterminated")
     label = _label("jpeg8", "libjpeg_turbo")
-    if len(jpeg.components) != 3:
-        return Decoded(imagecodecs.jpeg8_decode(data), coded.photometric, label, jpeg.precision)
-    ybr = jpeg_is_ybr(jpeg, coded.photometric)
-    flags = () if ybr == coded.photometric.startswith("YBR") else ("colour-label-conflict",)
-    pixels = imagecodecs.jpeg8_decode(
-        data, colorspace="YCBCR" if ybr else "RGB", outcolorspace="RGB"
-    )
-    return Decoded(pixels, "RGB", label, jpeg.precision, flags)
+    return Decoded(pixels, photometric, label, jpeg.precision, flags)
 
 
 def _jpeg_ls(data: bytes, coded: Coded) -> Decoded:
     import imagecodecs
 
-    pixels = imagecodecs.jpegls_decode(data)
-    return Decoded(pixels, coded.photometric, _label("jpegls", "charls"), 0)
+    jpeg = codestream.parse_jpeg(data)
+    _check_size(jpeg.rows, jpeg.columns, len(jpeg.components), coded)
+    if not codestream.is_ended(data, jpeg.scan):  # CharLS would look for bits for seconds
+        raise codestream.cut(f"{len(data)} bytes without an end marker")
+    pixels = imagecodecs.jpegls_decode(data)  # it refuses most damage
+    return Decoded(pixels, coded.photometric, _label("jpegls", "charls"), jpeg.precision)
 
 
 def _wavelet(data: bytes, coded: Coded, decode: Callable[[bytes], Any], label: str) -> Decoded:
@@ -212,16 +239,19 @@ def _wavelet(data: bytes, coded: Coded, decode: Callable[[bytes], Any], label: s
 
     A header that says otherwise contradicts it (PS3.5 8.2.4): the codestream wins.
     """
-    data = data[data.find(b"\xff\x4f\xff\x51") :]  # a JP2 box could have the colours converted
-    precision, _, mct = parse_jpeg_2000(data)
+    data = data[max(0, data.find(b"\xff\x4f\xff\x51")) :]  # a JP2 box could convert the colours
+    main = codestream.parse_jpeg_2000(data)
+    _check_size(main.rows, main.columns, main.components, coded)
     said = photometric = coded.photometric
     flags: tuple[str, ...] = ()
     labelled = said in ("YBR_RCT", "YBR_ICT")
-    if coded.samples == 3 and mct != labelled:
+    if coded.samples == 3 and main.transform != labelled:
         flags = ("colour-label-conflict",)
-    if mct or labelled:
+    if main.transform or labelled:
         photometric = "RGB"
-    return Decoded(decode(data), photometric, label, precision, flags)
+    if (end := codestream.end_of_tiles(data, main)) is not None:
+        data, flags = data[:end] + codestream.END, (*flags, "unterminated")
+    return Decoded(decode(data), photometric, label, main.precision, flags)
 
 
 def _jpeg_2000(data: bytes, coded: Coded) -> Decoded:
@@ -236,7 +266,10 @@ def _jpeg_2000(data: bytes, coded: Coded) -> Decoded:
 def _htj2k(data: bytes, coded: Coded) -> Decoded:
     import imagecodecs
 
-    return _wavelet(data, coded, imagecodecs.htj2k_decode, _label("htj2k", "openjph"))
+    def decode(stream: bytes) -> Any:
+        return raising("imagecodecs", imagecodecs.htj2k_decode, stream)
+
+    return _wavelet(data, coded, decode, _label("htj2k", "openjph"))
 
 
 def _rle(data: bytes, coded: Coded) -> Decoded:

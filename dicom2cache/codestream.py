@@ -1,7 +1,8 @@
-"""What a codestream says of itself: headers of JPEG and JPEG 2000, pure."""
+"""What a codestream says of itself: headers of JPEG, JPEG-LS and JPEG 2000, pure."""
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 
 from dicom2cache.errors import FrameError
@@ -9,7 +10,7 @@ from dicom2cache.errors import FrameError
 
 @dataclass(frozen=True)
 class Jpeg:
-    """What the headers of a JPEG codestream say (ITU-T T.81 B.2)."""
+    """What the headers of a JPEG or JPEG-LS codestream say (ITU-T T.81 B.2, T.87 C.2)."""
 
     precision: int
     rows: int
@@ -20,14 +21,24 @@ class Jpeg:
     """transform flag of APP14: 0 RGB, 1 YCbCr; None: no such segment"""
     jfif: bool
     lossless: bool
+    scan: int
+    """offset of the first scan header"""
+    single: bool
+    """one Huffman-coded scan of all components without restart markers"""
+
+
+END = b"\xff\xd9"
+"""the marker that closes a codestream: EOI of JPEG and JPEG-LS, EOC of JPEG 2000"""
+_CUT = "the codestream is cut: {}; copy the file again"
 
 
 def parse_jpeg(data: bytes) -> Jpeg:
-    """The headers of a JPEG codestream up to its first scan.
+    """The headers of a JPEG or JPEG-LS codestream up to its first scan.
 
-    Raises FrameError if there is no frame header.
+    Raises FrameError if there is no frame header, or no scan.
     """
-    place, adobe, jfif = 2, None, False
+    place, adobe, jfif, restarts = 2, None, False, False
+    frame, kind = b"", 0
     while place + 4 <= len(data):
         if data[place] != 0xFF:
             raise FrameError(f"no JPEG marker at byte {place} of the codestream")
@@ -41,22 +52,33 @@ def parse_jpeg(data: bytes) -> Jpeg:
             jfif = True
         elif marker == 0xEE and body[:5] == b"Adobe" and len(body) >= 12:
             adobe = body[11]
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and len(body) >= 6:
-            parts = [body[6 + 3 * k : 9 + 3 * k] for k in range(body[5])]
+        elif marker == 0xDD:
+            restarts = any(body)
+        elif marker in _FRAMES and len(body) >= 6:
+            frame, kind = body, marker
+        elif marker == 0xDA and frame and body:
+            parts = [frame[6 + 3 * k : 9 + 3 * k] for k in range(frame[5])]
             return Jpeg(
-                precision=body[0],
-                rows=int.from_bytes(body[1:3], "big"),
-                columns=int.from_bytes(body[3:5], "big"),
+                precision=frame[0],
+                rows=int.from_bytes(frame[1:3], "big"),
+                columns=int.from_bytes(frame[3:5], "big"),
                 components=tuple(p[0] for p in parts),
                 subsampled=len({p[1] for p in parts}) > 1,
                 adobe=adobe,
                 jfif=jfif,
-                lossless=marker in (0xC3, 0xC7, 0xCB, 0xCF),
+                lossless=kind in (0xC3, 0xC7, 0xCB, 0xCF),
+                scan=place,
+                single=body[0] == len(parts) and not restarts and kind in (0xC0, 0xC1, 0xC3),
             )
         elif marker == 0xDA:
             break
         place += 2 + length
+    if frame:
+        raise FrameError(_CUT.format("its headers are all that is there"))
     raise FrameError("the JPEG codestream has no frame header")
+
+
+_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15, and JPEG-LS's SOF55
 
 
 def jpeg_is_ybr(jpeg: Jpeg, photometric: str) -> bool:
@@ -75,19 +97,79 @@ def jpeg_is_ybr(jpeg: Jpeg, photometric: str) -> bool:
     return photometric.startswith("YBR")
 
 
-def parse_jpeg_2000(data: bytes) -> tuple[int, bool, bool]:
-    """(precision, signed, multiple component transform) of a JPEG 2000 codestream.
+def is_ended(data: bytes, scan: int) -> bool:
+    """True if the end marker follows the scan header at `scan`: no coded byte looks like it."""
+    return data.rfind(END) > scan
 
-    SIZ and COD of ITU-T T.800 A.5.1 and A.6.1; a JP2 box around it is skipped.
+
+def cut(what: str) -> FrameError:
+    """The failure of a codestream that ends before its pixels do."""
+    return FrameError(_CUT.format(what))
+
+
+@dataclass(frozen=True)
+class Jpeg2000:
+    """What the main header of a JPEG 2000 codestream says (ITU-T T.800 A.5.1, A.6.1)."""
+
+    precision: int
+    signed: bool
+    rows: int
+    columns: int
+    components: int
+    transform: bool
+    """multiple component transform"""
+    tiles: int
+    body: int
+    """offset of the first tile-part"""
+
+
+def parse_jpeg_2000(data: bytes) -> Jpeg2000:
+    """SIZ and COD of a JPEG 2000 codestream that begins with SOC.
+
+    Raises FrameError if they are not there.
     """
-    start = data.find(b"\xff\x4f\xff\x51")
-    if start < 0:
+    if data[:4] != b"\xff\x4f\xff\x51" or len(data) < 45:
         raise FrameError("the JPEG 2000 codestream has no SOC and SIZ marker")
-    ssiz = data[start + 42]
-    place, mct = start + 2, False
+    x1, y1, x0, y0, tile_x, tile_y, first_x, first_y = struct.unpack(">8I", data[8:40])
+    step_x, step_y = data[43], data[44]
+    if not (tile_x and tile_y and step_x and step_y):
+        raise FrameError("the SIZ marker of the JPEG 2000 codestream has a tile or step of 0")
+    place, transform = 2, False
     while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != 0x90:
         if data[place + 1] == 0x52:
-            mct = data[place + 8] == 1
-            break
+            transform = data[place + 8 : place + 9] == b"\1"
         place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return (ssiz & 0x7F) + 1, bool(ssiz & 0x80), mct
+    return Jpeg2000(
+        precision=(data[42] & 0x7F) + 1,
+        signed=bool(data[42] & 0x80),
+        rows=-(-y1 // step_y) - -(-y0 // step_y),
+        columns=-(-x1 // step_x) - -(-x0 // step_x),
+        components=int.from_bytes(data[40:42], "big"),
+        transform=transform,
+        tiles=-((first_x - x1) // tile_x) * -((first_y - y1) // tile_y),
+        body=place,
+    )
+
+
+def end_of_tiles(data: bytes, main: Jpeg2000) -> int | None:
+    """Where the tile-parts end if the end marker is missing there; None if all is there.
+
+    Tile-parts say how long they are (SOT, ITU-T T.800 A.4.2). Raises FrameError if one of them is
+    missing or cut.
+    """
+    place, parts, said = main.body, dict[int, int](), dict[int, int]()
+    length = 1
+    while length and data[place : place + 2] == b"\xff\x90" and place + 12 <= len(data):
+        tile, length, _, count = struct.unpack(">HIBB", data[place + 4 : place + 12])
+        parts[tile] = parts.get(tile, 0) + 1
+        said[tile] = count or said.get(tile, 0)
+        place += length
+    if place > len(data):
+        raise cut(f"{len(data)} bytes, a tile-part goes on to byte {place}")
+    if len(parts) < main.tiles or any(said[tile] > parts[tile] for tile in parts):
+        raise cut(f"it has {len(parts)} of {main.tiles} tiles, or not all parts of a tile")
+    if data.rfind(END) >= place:
+        return None
+    if not length or data[place:].strip(b"\0"):
+        raise cut("it has no end marker")
+    return place

@@ -17,6 +17,7 @@ from dicom2cache.colour import palette_to_rgb, ybr_422_to_full, ybr_full_to_rgb
 from dicom2cache.errors import FrameError
 from dicom2cache.intensity import clean_ends, has_other_bits, mask_stored
 from dicom2cache.lut import modality_lut, palette, voi_lut
+from dicom2cache.ranges import read_into
 from dicom2cache.window import VoiLut
 
 Buffer = bytes | NDArray[np.uint8]
@@ -82,7 +83,9 @@ class Source:
         if h["transfer_syntax"] in codecs.NATIVE:
             return self._finish(self._native_pixels(frame), h["photometric"], "native", ())
         decoded = codecs.decode(self._encoded(frame), h["transfer_syntax"], self._coded)
-        return self._finish(self._fit(decoded), decoded.photometric, decoded.codec, decoded.flags)
+        pixels, flags = self._fit(decoded)
+        flags = (*flags, *self._fragments.flags)
+        return self._finish(pixels, decoded.photometric, decoded.codec, flags)
 
     @property
     def _order(self) -> str:
@@ -128,15 +131,11 @@ class Source:
             data: Buffer = self._inflater.read(place, count)
             done = len(data)
         else:
-            room, done = self.room, 0
+            room = self.room
             data = np.empty(count, np.uint8) if room is None else room[:count]
             if len(data) < count:
                 data = np.empty(count, np.uint8)
-            while done < count:  # one read takes at most 2 GiB
-                more = os.preadv(self._file.fileno(), [data.data[done:]], place + done)
-                if not more:
-                    break
-                done += more
+            done = read_into(self._file.fileno(), place, data.data)
         if done < count:
             raise FrameError(f"pixel data is truncated: {done} of {count} bytes of a frame")
         return data
@@ -146,19 +145,24 @@ class Source:
         size = h["height"] * h["width"] * h["samples"] * h["bits_allocated"] // 8
         if h["photometric"] == "YBR_FULL_422":
             size = h["height"] * h["width"] * 2 * h["bits_allocated"] // 8
-        if h["bits_allocated"] == 8 and self._order == ">" and h["pixel_vr"] == "OW":
-            # 8-bit samples in 16-bit big-endian words (PS3.5 8.1.2): whole words are swapped
-            first, last = frame * size & ~1, (frame + 1) * size + 1 & ~1
-            words = np.frombuffer(self._bytes(first, last - first), ">u2")
-            return words.astype("<u2").tobytes()[frame * size - first :][:size]
-        return self._bytes(frame * size, size)
+        return self._ordered(frame * size, size)
+
+    def _ordered(self, offset: int, count: int) -> Buffer:
+        """Bytes of the pixel data; those of samples in bytes or bits in the order of the pixels."""
+        h = self.header
+        if h["bits_allocated"] > 8 or self._order == "<" or h["pixel_vr"] != "OW":
+            return self._bytes(offset, count)
+        # Samples packed in 16-bit big-endian words (PS3.5 8.1.2, D.2): whole words are swapped.
+        first, last = offset & ~1, offset + count + 1 & ~1
+        words = np.frombuffer(self._bytes(first, last - first), ">u2")
+        return words.astype("<u2").tobytes()[offset - first :][:count]
 
     def _native_pixels(self, frame: int) -> NDArray[Any]:
         h = self.header
         rows, columns, samples = h["height"], h["width"], h["samples"]
         if h["bits_allocated"] == 1:  # packed across frames, least significant bit first
             first = frame * rows * columns
-            data = self._bytes(first // 8, (first % 8 + rows * columns + 7) // 8)
+            data = self._ordered(first // 8, (first % 8 + rows * columns + 7) // 8)
             bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
             return bits[first % 8 : first % 8 + rows * columns].reshape(rows, columns)
         if h["photometric"] == "YBR_FULL_422":
@@ -186,21 +190,29 @@ class Source:
     def _encoded(self, frame: int) -> bytes:
         return self._fragments.read(self._file.fileno(), frame)
 
-    def _fit(self, decoded: codecs.Decoded) -> NDArray[Any]:
-        """Decoded samples in BitsAllocated, signed ones extended from the stream's precision."""
+    def _fit(self, decoded: codecs.Decoded) -> tuple[NDArray[Any], tuple[str, ...]]:
+        """(samples in BitsAllocated, flags); signed ones extended from the stream's precision."""
         h = self.header
-        pixels = decoded.pixels
+        pixels, flags = decoded.pixels, decoded.flags
         if pixels.dtype.kind not in "iu":
             raise FrameError(f"the codestream holds {pixels.dtype}, legal: integers")
-        width = h["bits_allocated"]
-        if decoded.precision > width:
-            raise FrameError(
-                f"the codestream has {decoded.precision} bits, "
-                f"Bits Allocated (0028,0100) is {width}"
-            )
-        if h["signed"] and pixels.dtype.kind == "u" and 0 < decoded.precision < h["bits_stored"]:
-            pixels = mask_stored(pixels, decoded.precision, decoded.precision - 1, True)
-        return pixels.astype(f"u{max(width, 8) // 8}", copy=False)
+        width, precision = h["bits_allocated"], decoded.precision
+        conflict = precision > width
+        if conflict:
+            half = 1 << (width - 1)
+            low, high = int(pixels.min()), int(pixels.max())
+            most = half - 1 if pixels.dtype.kind == "i" else 2 * half - 1
+            if low < most + 1 - 2 * half or high > most:
+                raise FrameError(
+                    f"the codestream has {precision} bits and values from {low} to {high}, "
+                    f"Bits Allocated (0028,0100) is {width}"
+                )
+        elif h["signed"] and pixels.dtype.kind == "u" and 0 < precision < h["bits_stored"]:
+            conflict = bool(int(pixels.max()) >> (precision - 1))
+            pixels = mask_stored(pixels, precision, precision - 1, True)
+        if conflict:
+            flags = (*flags, "precision-conflict")
+        return pixels.astype(f"u{max(width, 8) // 8}", copy=False), flags
 
     def _finish(
         self, pixels: NDArray[Any], photometric: str, codec: str, flags: tuple[str, ...]

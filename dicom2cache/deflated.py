@@ -15,41 +15,59 @@ from dicom2cache.errors import FrameError
 MOST_HEADER = 256 << 20
 """bytes that the elements before the pixel data may have"""
 _STEP = 1 << 20
+_INPUT = 1 << 14  # deflated bytes at a time; at most 1032 times as many come of them
+_MARK = 4 << 20  # inflated bytes between marks, as long as there are few
+_MARKS = 256  # of 40 KiB each; beyond, every second is dropped
 
 
 class Inflater:
-    """Ranges of the inflated dataset; ranges in order cost one pass, memory is one range."""
+    """Ranges of the inflated dataset; ranges in order cost one pass, in reverse two.
+
+    Marks are kept on the way, to go back to; what was inflated from one on serves the ranges before
+    the one that was asked for. Memory is one range, the marks and what lies between two.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._file, self._start = file, _stream_start(file)
-        self._restart()
-
-    def _restart(self) -> None:
+        self._file = file
         self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
-        self._place, self._at = self._start, 0
+        self._place, self._at = _stream_start(file), 0
         self._waiting = b""
+        self._marks: list[tuple[int, int, Any]] = []
+        self._apart = _MARK
+        self._kept, self._kept_at = b"", 0
 
     def read(self, start: int, count: int) -> bytes:
         """`count` bytes from `start` on; fewer where the dataset ends.
 
         Raises FrameError if the stream is damaged.
         """
+        skip = start - self._kept_at
+        if skip >= 0 and skip + count <= len(self._kept):
+            return self._kept[skip : skip + count]
+        first = start
         if start < self._at:
-            self._restart()
+            mark = max(k for k, (at, _, _) in enumerate(self._marks) if at <= start)
+            first, self._place, stream = self._marks[mark]
+            self._at, self._stream, self._waiting = first, stream.copy(), b""
         kept = bytearray()
         while self._at < start + count:
             piece = self._next(min(_STEP, start + count - self._at))
             if not piece:
                 break
-            kept += piece[max(0, start - self._at) :]
+            kept += piece[max(0, first - self._at) :]
             self._at += len(piece)
-        return bytes(kept)
+        if first == start:
+            self._kept = b""
+            return bytes(kept)
+        self._kept, self._kept_at = bytes(kept), first
+        return self._kept[start - first :]
 
     def _next(self, most: int) -> bytes:
         while not self._stream.eof:
             if not self._waiting:
+                self._mark()
                 self._file.seek(self._place)
-                self._waiting = self._file.read(_STEP)
+                self._waiting = self._file.read(_INPUT)
                 self._place += len(self._waiting)
             try:
                 piece = self._stream.decompress(self._waiting, most)
@@ -60,6 +78,15 @@ class Inflater:
             if piece or ended:
                 return piece
         return b""
+
+    def _mark(self) -> None:
+        """Remember the stream as it is here, between two inputs, if the last mark is far behind."""
+        if self._marks and self._at < self._marks[-1][0] + self._apart:
+            return
+        if len(self._marks) == _MARKS:
+            del self._marks[1::2]
+            self._apart *= 2
+        self._marks.append((self._at, self._place, self._stream.copy()))
 
 
 class _Header(io.RawIOBase):

@@ -13,17 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
+from dicom2cache.ranges import read_range
 
 _ITEM, _END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
+_UNTERMINATED = ("unterminated",)
 _MOST_AT_ONCE = 64 << 20  # bytes of a single frame's pixel data that are read in one go
-
 
 Fragments = tuple[tuple[int, int], ...]
 """(offset in the file, length in bytes) of each"""
+Items = list[tuple[int, int]]
+"""as fragments"""
 
 
 class Frames(Protocol):
     """The encoded frames of a file."""
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Oddities of the items, for each frame of the file."""
 
     def read(self, descriptor: int, frame: int) -> bytes:
         """The codestream of frame `frame`, from 0."""
@@ -34,6 +41,7 @@ class Walked:
     """Frames whose fragments were found from item to item."""
 
     fragments: tuple[Fragments, ...]
+    flags: tuple[str, ...] = ()
 
     def read(self, descriptor: int, frame: int) -> bytes:
         """The codestream of frame `frame`, from 0."""
@@ -41,7 +49,7 @@ class Walked:
             raise FrameError(f"frame {frame} is not there; the file holds {len(self.fragments)}")
         parts = []
         for offset, length in self.fragments[frame]:
-            part = os.pread(descriptor, length, offset)
+            part = read_range(descriptor, offset, length)
             if len(part) < length:
                 raise FrameError(f"a fragment is truncated: {len(part)} of {length} bytes")
             parts.append(part)
@@ -53,6 +61,7 @@ class Lone:
     """The only frame of a file: all fragments, already read."""
 
     codestream: bytes
+    flags: tuple[str, ...] = ()
 
     def read(self, _: int, frame: int) -> bytes:
         """The codestream of frame `frame`, which is 0."""
@@ -70,15 +79,16 @@ class Tabled:
     """
 
     bounds: NDArray[np.int64]
-    """offset of the first item of each frame, then the end of the last"""
+    """offset of the first item of each frame, then the end of the last; fewer if the file is cut"""
     walk: Callable[[int], Walked]
     """descriptor to the frames as they are found without the table"""
+    flags: tuple[str, ...] = ()
 
     def read(self, descriptor: int, frame: int) -> bytes:
         """The codestream of frame `frame`, from 0."""
         if frame + 1 < len(self.bounds):
             start, stop = (int(place) for place in self.bounds[frame : frame + 2])
-            found = _values_of_items(os.pread(descriptor, stop - start, start), stop - start)
+            found = _values_of_items(read_range(descriptor, start, stop - start), stop - start)
             if found is not None:
                 return found
         return self.walk(descriptor).read(descriptor, frame)
@@ -92,7 +102,7 @@ def find_frames(descriptor: int, start: int, size: int, frames: int) -> Frames:
     broken or do not make `frames` frames.
     """
     if frames == 1 and size - start <= _MOST_AT_ONCE:
-        lone = _lone(os.pread(descriptor, size - start, start))
+        lone = _lone(read_range(descriptor, start, size - start))
         if lone is not None:
             return lone
     status = os.fstat(descriptor)
@@ -103,13 +113,16 @@ def find_frames(descriptor: int, start: int, size: int, frames: int) -> Frames:
         return (_remembered if frames > 1 else _walked)(found, start, size, frames)
 
     table = _table(descriptor, start, size, frames) if frames > 1 else None
-    if table is not None:
+    if table is None:
+        return walk(descriptor)
+    there = table[table + 8 <= size]
+    if len(there) == len(table):
         try:  # the last frame has no successor: its items end where the pixel data does
-            _, end = _items(descriptor, int(table[-1]), size)
+            _, end, flags = _items(descriptor, int(table[-1]), size)
+            return Tabled(np.append(table, end), walk, flags)
         except FrameError:
-            return walk(descriptor)
-        return Tabled(np.append(table, end), walk)
-    return walk(descriptor)
+            pass
+    return Tabled(there, walk)  # the file is cut, or the table wrong: frame by frame
 
 
 def _lone(data: bytes) -> Lone | None:
@@ -119,7 +132,9 @@ def _lone(data: bytes) -> Lone | None:
         stop = place + 8 + int.from_bytes(data[place + 4 : place + 8], "little")
         parts.append(data[place + 8 : stop])
         place = stop
-    if len(parts) < 2 or data[place : place + 4] != _END:
+    if len(parts) < 2 or data[place : place + 4] != _END or len(parts[0]) > 4:
+        return None
+    if any(map(_begins, parts[2:])):
         return None
     return Lone(parts[1] if len(parts) == 2 else b"".join(parts[1:]))
 
@@ -136,11 +151,11 @@ def _table(descriptor: int, start: int, size: int, frames: int) -> NDArray[np.in
         said = _extended(descriptor, start, frames)
     else:
         return None
-    # In uint64: an offset beyond 2^63 is no offset.
-    if len(said) != frames or said[0] != 0 or int(said[-1]) >= size:
+    # In uint64: an offset beyond 2^62 is no offset.
+    if len(said) != frames or said[0] != 0 or int(said[-1]) >> 62:
         return None
     places = said.astype(np.int64) + start + 8 + length
-    return places if (places[1:] > places[:-1]).all() and places[-1] + 8 <= size else None
+    return places if (places[1:] > places[:-1]).all() else None
 
 
 def _extended(descriptor: int, start: int, frames: int) -> NDArray[Any]:
@@ -182,43 +197,50 @@ class _Opened:
 
 def _walked(opened: _Opened, start: int, size: int, frames: int) -> Walked:
     descriptor = opened.descriptor
-    table, fragments = _walk(descriptor, start, size)
+    table, fragments, flags = _walk(descriptor, start, size)
     if not fragments:
         raise FrameError("the pixel data has no fragments; the file is truncated")
     if frames == 1:
-        return Walked((tuple(fragments),))
+        heads = [os.pread(descriptor, min(length, 8), offset) for offset, length in fragments]
+        begin = [k for k, head in enumerate(heads) if _begins(head)]
+        if len(begin) > 1:
+            del fragments[begin[1] :]
+        if len(begin) > 1 or len(table) > 1:
+            flags = (*flags, "excess-pixel-data")
+        return Walked((tuple(fragments),), flags)
     if len(fragments) == frames:
-        return Walked(tuple((f,) for f in fragments))
+        return Walked(tuple((f,) for f in fragments), flags)
     groups = _by_table(table, fragments, frames) or _by_marker(descriptor, fragments, frames)
     if groups is None:
         raise FrameError(
             f"{len(fragments)} fragments cannot be dealt to {frames} frames: Number of Frames "
             "(0028,0008) is wrong or the file is truncated"
         )
-    return Walked(groups)
+    return Walked(groups, flags)
 
 
 _remembered = lru_cache(maxsize=4)(_walked)  # the shards of one long file walk it once
 
 
-def _walk(descriptor: int, start: int, size: int) -> tuple[list[int], list[tuple[int, int]]]:
-    """(basic offset table, fragments), by the item headers."""
-    fragments, _ = _items(descriptor, start, size)
+def _walk(descriptor: int, start: int, size: int) -> tuple[list[int], Items, tuple[str, ...]]:
+    """(basic offset table, fragments, flags), by the item headers."""
+    fragments, _, flags = _items(descriptor, start, size)
     if not fragments:
-        return [], []
+        return [], [], flags
     (offset, length), *rest = fragments
-    data = os.pread(descriptor, length, offset)
-    return [int.from_bytes(data[k : k + 4], "little") for k in range(0, length - 3, 4)], rest
+    data = read_range(descriptor, offset, length)
+    table = [int.from_bytes(data[k : k + 4], "little") for k in range(0, length - 3, 4)]
+    return table, rest, flags
 
 
-def _items(descriptor: int, start: int, size: int) -> tuple[list[tuple[int, int]], int]:
-    """((offset, length) of the items from `start` on, where the last one ends)."""
-    found: list[tuple[int, int]] = []
+def _items(descriptor: int, start: int, size: int) -> tuple[Items, int, tuple[str, ...]]:
+    """(the items from `start` on, where the last one ends, flags)."""
+    found: Items = []
     place = start
     while place + 8 <= size:
         head = os.pread(descriptor, 8, place)
         if head[:4] == _END:
-            break
+            return found, place, ()
         length = int.from_bytes(head[4:], "little")
         if head[:4] != _ITEM or length == 0xFFFFFFFF:
             raise FrameError(f"no item at byte {place} of the pixel data: {head[:4].hex()}")
@@ -229,12 +251,23 @@ def _items(descriptor: int, start: int, size: int) -> tuple[list[tuple[int, int]
             )
         found.append((place + 8, length))
         place += 8 + length
-    return found, place
+    rest = os.pread(descriptor, 8, place)
+    if rest[:3] == _ITEM[:3]:
+        raise FrameError(
+            f"pixel data is truncated: the file ends at byte {size}, within the header of a "
+            "fragment; copy the file again"
+        )
+    return found, place, () if rest[:4] == _END else _UNTERMINATED
 
 
-def _by_table(
-    table: list[int], fragments: list[tuple[int, int]], frames: int
-) -> tuple[Fragments, ...] | None:
+def _begins(fragment: bytes) -> bool:
+    """True if a codestream begins here: SOI, SOC, or the header of RLE (PS3.5 G.5)."""
+    if fragment[:3] == b"\xff\xd8\xff" or fragment[:4] == b"\xff\x4f\xff\x51":
+        return True
+    return fragment[1:8] == b"\0\0\0\x40\0\0\0" and 0 < fragment[0] < 16
+
+
+def _by_table(table: list[int], fragments: Items, frames: int) -> tuple[Fragments, ...] | None:
     if len(table) != frames or table[0] != 0:
         return None
     origin = fragments[0][0] - 8
@@ -249,9 +282,7 @@ def _by_table(
     return tuple(tuple(fragments[a:b]) for a, b in pairwise(bounds))
 
 
-def _by_marker(
-    descriptor: int, fragments: list[tuple[int, int]], frames: int
-) -> tuple[Fragments, ...] | None:
+def _by_marker(descriptor: int, fragments: Items, frames: int) -> tuple[Fragments, ...] | None:
     """Frames end where a fragment ends with EOI or EOC (FFD9), perhaps padded."""
     groups: list[Fragments] = []
     current: list[tuple[int, int]] = []

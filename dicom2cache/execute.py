@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,18 @@ _STARTING = 0.5  # seconds that worker processes take to start and to import wha
 _starting: list[Iterator[Any]] = []
 
 
-def start_workers(jobs: int, backend: str) -> None:
-    """Have the worker processes start while this one still has other things to do."""
+@contextmanager
+def workers_starting(jobs: int, backend: str) -> Iterator[None]:
+    """Have the worker processes start, and import what they need, while the block runs."""
     from joblib import Parallel, delayed
 
-    if backend == "loky" and jobs > 1 and not _starting:
+    if backend == "loky" and jobs > 1:
         ready = Parallel(jobs, return_as="generator_unordered", batch_size=1)
         _starting.append(ready(delayed(_ready)() for _ in range(jobs)))
+    try:
+        yield
+    finally:
+        _await_workers()
 
 
 def _ready() -> None:

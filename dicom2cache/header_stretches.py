@@ -50,10 +50,11 @@ class Learned:
 
         `whole` if no stretch was used: then there is no gap between them.
         """
-        if self._patience:
+        model = self._model  # other threads may be here too
+        if self._patience > 0:
             self._patience -= 1
-        elif self._model is not None and whole:
-            model, self._model = self._model, None
+        elif model is not None and whole:
+            self._model = None
             self._learn(model, _parts(data, loose, end), found)
         elif len(loose) > self._usual + _SLACK:
             # From nothing, since elements of old stretches are among what may change.

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -50,18 +50,19 @@ def build(
     RecipeError, Unfinished if the machine could not end it, FrameError if `on_error` is "raise".
     """
     progress = progress or Silent()
-    if overwrite or ledger.planned_identity(execute.cache_of(cache)) is None:
-        execute.start_workers(jobs or execute.cpu_count(), backend)  # needed soon
-    job = plan(
-        sources, cache, recipe, jobs=jobs, backend=backend, overwrite=overwrite,
-        patient_key=patient_key, progress=progress,
-    )  # fmt: skip
+    workers = jobs or execute.cpu_count()
+    fresh = overwrite or ledger.planned_identity(execute.cache_of(cache)) is None
+    with execute.workers_starting(workers, backend) if fresh else nullcontext():
+        job = plan(
+            sources, cache, recipe, jobs=workers, backend=backend, overwrite=overwrite,
+            patient_key=patient_key, progress=progress,
+        )  # fmt: skip
     if job is not None:
         if on_error == "raise":
             said = report.first_failed(job)
             if said is not None:
                 raise FrameError(said)
-        convert(cache, jobs=jobs, backend=backend, on_error=on_error, progress=progress)
+        convert(cache, jobs=workers, backend=backend, on_error=on_error, progress=progress)
         commit(cache)
     return counts(cache)
 

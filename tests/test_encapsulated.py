@@ -71,6 +71,8 @@ def test_fragments_to_frames(
         (_item(b"") + _item(b"ab") + _item(b"cd") + _item(b"ef") + _DELIMITER, 2,
          "cannot be dealt to 2 frames"),  # neither table nor marker: no guess
         (_item(b"") + b"\xfe\xff\x00\xe0\xff\xff\xff\xff", 1, "no item"),  # undefined length
+        (_item(b"") + _item(b"ab") + _item(b"cd")[:4], 1, "within the header of a fragment"),
+        (_item(b"") + _item(b"ab") + _item(b"cd")[:7], 1, "within the header of a fragment"),
     ],
 )  # fmt: skip
 def test_what_makes_no_frames_is_refused(
@@ -172,3 +174,54 @@ def test_an_extended_table_that_is_wrong_is_not_believed(tmp_path: Path, wrong: 
     before, data = _extended_table(_FRAMES)
     before = before[: 12 + 8 * 20] + struct.pack("<Q", wrong) + before[12 + 8 * 21 :]
     assert _read(tmp_path, data, 50, len(before) + 100, before) == _FRAMES
+
+
+@pytest.mark.parametrize("end", [b"", _DELIMITER[:3], _DELIMITER[:7], _DELIMITER])
+@pytest.mark.parametrize("frames", [1, 2])
+def test_items_without_a_delimiter_are_flagged(tmp_path: Path, end: bytes, frames: int) -> None:
+    table = struct.pack("<2I", 0, 10) if frames == 2 else b""
+    data = _item(table) + _item(b"ab") + _item(b"cd") + end
+    (tmp_path / "pixels").write_bytes(data)
+    descriptor = os.open(tmp_path / "pixels", os.O_RDONLY)
+    found = find_frames(descriptor, 0, len(data), frames)
+    assert found.flags == (() if len(end) >= 4 else ("unterminated",))
+    expected = [b"abcd"] if frames == 1 else [b"ab", b"cd"]
+    assert [found.read(descriptor, k) for k in range(frames)] == expected
+    os.close(descriptor)
+
+
+_SOI = b"\xff\xd8\xff\xdb"
+
+
+@pytest.mark.parametrize(
+    ("table", "fragments", "own", "flags"),
+    [
+        (b"", [_SOI + b"ab", b"cd"], 2, ()),
+        (b"", [_SOI + b"ab", b"cd", _SOI + b"ef", b"gh"], 2, ("excess-pixel-data",)),
+        (b"", [b"\xff\x4f\xff\x51a", b"\xff\x4f\xff\x51b"], 1, ("excess-pixel-data",)),
+        (struct.pack("<2I", 0, 14), [_SOI + b"ab", _SOI + b"cd"], 1, ("excess-pixel-data",)),
+        (struct.pack("<2I", 0, 14), [_SOI + b"ab", b"cd"], 2, ("excess-pixel-data",)),
+    ],
+)
+def test_more_than_the_one_frame(
+    tmp_path: Path, table: bytes, fragments: list[bytes], own: int, flags: tuple[str, ...]
+) -> None:
+    data = _item(table) + b"".join(map(_item, fragments)) + _DELIMITER
+    (tmp_path / "pixels").write_bytes(data)
+    descriptor = os.open(tmp_path / "pixels", os.O_RDONLY)
+    found = find_frames(descriptor, 0, len(data), 1)
+    assert (found.read(descriptor, 0), found.flags) == (b"".join(fragments[:own]), flags)
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+@pytest.mark.parametrize("has_bot", [True, False])
+def test_the_system_may_read_less_than_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: int, has_bot: bool
+) -> None:
+    """Linux reads 2147479552 bytes at most: here 100."""
+    streams = [bytes([k]) * 1000 + _EOI for k in range(frames)]
+    data = encapsulate(streams, has_bot=has_bot) + _DELIMITER
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda d, n, offset: pread(d, min(n, 100), offset))
+    assert _read(tmp_path, data, frames) == streams

@@ -14,7 +14,17 @@ HERE = Path(__file__).parent.parent
 # From the ground up. A module may import from floors below its own, and from nowhere else here.
 FLOORS = {
     "dicom2cache": [
-        {"errors", "records", "progress", "patient", "colour", "resize", "direct"},
+        {
+            "errors",
+            "records",
+            "progress",
+            "patient",
+            "colour",
+            "resize",
+            "direct",
+            "ranges",
+            "unraisable",
+        },
         {
             "columns",
             "mounts",

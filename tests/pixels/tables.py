@@ -13,6 +13,7 @@ from pixels.cases import CASES
 
 DOCS = Path(__file__).parents[2] / "docs"
 _ROWS = "tests/pixels/test_rows.py"
+_STREAMS = "tests/test_codestreams.py"
 _CASE = f"{_ROWS}::test_case"
 
 
@@ -74,7 +75,12 @@ ROWS = {
             ("tests/test_intensity.py::test_mask_stored_for_every_layout",)),
     16: Row("HighBit is not BitsStored - 1", "shifted",
             ("tests/test_intensity.py::test_mask_stored_literal",)),
-    17: Row("Signs in the codestream and the header differ", "the header's sign of its bits holds"),
+    17: Row("Signs or bits in the codestream and the header differ (PS3.5 8.2)",
+            "the header's sign holds, of the codestream's bits where these are fewer than "
+            "BitsStored, whatever the codec: flagged where it changes a value; values beyond "
+            "BitsAllocated: refused",
+            (f"{_STREAMS}::test_signed_values_narrower_than_bits_stored",
+             f"{_STREAMS}::test_a_stream_wider_than_bits_allocated")),
     18: Row("RT Dose (PS3.3 C.8.8.3)",
             "times Dose Grid Scaling in float64, once; Gy or relative; a position for each plane",
             ("tests/test_examples.py::test_dose_is_scaled_once_in_double_precision",)),
@@ -102,19 +108,31 @@ ROWS = {
     24: Row("Deflated syntax", "inflated as far as the header says, no further",
             (f"{_ROWS}::test_row_24_deflated",
              f"{_ROWS}::test_row_24_a_stream_that_goes_on_for_ever_costs_no_memory",
-             f"{_ROWS}::test_row_24_a_damaged_stream_is_named")),
+             f"{_ROWS}::test_row_24_a_damaged_stream_is_named",
+             f"{_ROWS}::test_row_24_frames_from_last_to_first_cost_two_passes")),
     25: Row("Header explicit, body implicit", "read",
             (f"{_ROWS}::test_row_25_header_explicit_body_implicit",)),
-    26: Row("Truncated or excess pixel data", "truncated: refused; excess: ignored, flagged",
+    26: Row("Truncated, damaged or excess pixel data, codestreams too (PS3.5 A.4)",
+            "truncated: refused, and of many frames those that are gone; an end marker or "
+            "delimiter alone missing: flagged; what a decoder finds damaged: refused (coded bits "
+            "that were changed may look like others: JPEG has no checksum); excess, as of more "
+            "frames than the header says: ignored, flagged",
             ("tests/test_bad_input.py::test_bad_file_is_named_with_its_reason",
-             "tests/test_every_file.py::test_failures_are_these_and_say_why")),
+             "tests/test_every_file.py::test_failures_are_these_and_say_why",
+             f"{_STREAMS}::test_a_codestream_that_is_cut_is_refused",
+             f"{_STREAMS}::test_a_codestream_without_its_end_marker",
+             f"{_STREAMS}::test_scans_and_tiles_that_are_missing",
+             f"{_STREAMS}::test_what_openjph_can_only_report_is_a_failure",
+             f"{_STREAMS}::test_one_frame_that_is_more",
+             f"{_STREAMS}::test_frames_before_the_cut_are_stored")),
     27: Row("16-bit YBR, YBR_PARTIAL", "refused by name",
             (f"{_ROWS}::test_row_27_what_no_formula_converts_is_refused",)),
     28: Row("Video and rare syntaxes", "refused, naming the UID",
             ("tests/pixels/test_syntaxes.py::test_others_are_refused_by_name",)),
     29: Row("Fragments, offset tables, planes, byte order", "native-endian frames, channels last",
             ("tests/test_encapsulated.py::test_fragments_to_frames",
-             f"{_ROWS}::test_row_29_planes_and_byte_order")),
+             f"{_ROWS}::test_row_29_planes_and_byte_order",
+             f"{_ROWS}::test_row_29_bits_in_big_endian_words")),
     30: Row("ICC profiles, non-square pixels, two kinds of spacing (PS3.3 10.7)",
             "a profile is flagged and not applied; spacing comes with the tag that said it, and "
             "resizing keeps millimetres",

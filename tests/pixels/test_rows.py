@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,38 @@ def test_row_24_deflated(tmp_path: Path) -> None:
     assert all(np.array_equal(found["d.dcm", k][1], pixels[k]) for k in range(3))
 
 
+def test_row_24_frames_from_last_to_first_cost_two_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dicom2cache import deflated
+
+    monkeypatch.setattr(deflated, "_MARK", 40_000)
+    monkeypatch.setattr(deflated, "_MARKS", 4)  # some are dropped on the way
+    monkeypatch.setattr(deflated, "_INPUT", 5_000)
+    frames = pattern("deflated", (60, 100, 100), "uint8", 256)
+    source = write_dicom(tmp_path / "d.dcm", frames, syntax=DeflatedExplicitVRLittleEndian)
+    data = source.read_bytes()
+    plain = zlib.decompress(data[144 + int.from_bytes(data[140:144], "little") :], -zlib.MAX_WBITS)
+
+    class Counted(io.BytesIO):
+        taken = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            found = super().read(size)
+            self.taken += len(found)
+            return found
+
+    for step in (7_000, 10_000, 300_000):
+        file = Counted(data)
+        inflater = deflated.Inflater(file)
+        for start in reversed(range(0, len(plain) + step, step)):
+            assert inflater.read(start, step) == plain[start : start + step]
+        assert file.taken < 3 * len(data)
+        assert inflater.read(5, 70_000) == plain[5:70_005]
+        assert inflater.read(500_000, 70_000) == plain[500_000:570_000]
+        assert inflater.read(0, len(plain) + 1) == plain
+
+
 def _deflated_again(path: Path, target: Path, change: Any) -> Path:
     """A deflated file whose inflated dataset went through `change`."""
     data = path.read_bytes()
@@ -204,6 +237,23 @@ def test_row_29_planes_and_byte_order(tmp_path: Path) -> None:
     found = by_path(built(tmp_path / "in", tmp_path / "cache"))
     assert np.array_equal(found["big.dcm", 0][1], big)
     assert all(np.array_equal(found["planar.dcm", k][1], pixels[k]) for k in (0, 1))
+
+
+@pytest.mark.parametrize("vr", ["OB", "OW"])
+def test_row_29_bits_in_big_endian_words(tmp_path: Path, vr: str) -> None:
+    """Bit k of the frames is bit k % 16 of word k // 16, counted from the least (PS3.5 8.1.1)."""
+    pixels = pattern("bits", (3, 5, 7), "uint8", 2)
+    bits = [*pixels.reshape(-1).tolist(), *[0] * 7]  # to whole words
+    packed = b""
+    for start in range(0, len(bits), 16):
+        word = sum(bit << k for k, bit in enumerate(bits[start : start + 16]))
+        packed += word.to_bytes(2, "big" if vr == "OW" else "little")
+    write_dicom(
+        tmp_path / "bits.dcm", pixels, syntax="1.2.840.10008.1.2.2", BitsAllocated=1, BitsStored=1,
+        HighBit=0, PixelData=DataElement(0x7FE00010, vr, packed),
+    )  # fmt: skip
+    found = by_path(built(tmp_path / "bits.dcm", tmp_path / "cache"))
+    assert all(np.array_equal(found["bits.dcm", k][1], pixels[k]) for k in range(3))
 
 
 @pytest.mark.parametrize(
