@@ -11,6 +11,7 @@ from dicom2cache.columns import ints
 from dicom2cache.compression import CHUNK_HEADER, chunk_bytes
 from dicom2cache.ledger import Job, scratch
 from dicom2cache.progress import Work
+from dicom2cache.receipts import abandoned, task_of
 from dicom2cache.records import ShardTask
 
 _CHUNKS = 1024  # enough to know how an array compresses
@@ -33,10 +34,10 @@ def under_way(job: Job, work: Mapping[str, Work]) -> Work:
     """What is done of tasks that have not ended, by the sizes of their attempts; at most all."""
     written: dict[str, float] = {}  # in bytes before compression
     try:
-        with os.scandir(scratch(job.cache)) as entries:
+        with os.scandir(scratch(job)) as entries:
             for entry in entries:
-                name = entry.name.rpartition(".")[0]
-                if name in work:  # else a receipt, or a table
+                name = task_of(entry.name)
+                if name in work and not abandoned(entry.name):  # else a receipt, or a table
                     size = entry.stat().st_size / _ratio(job, name, entry)
                     written[name] = max(written.get(name, 0), size)
     except OSError:  # committed, or a task has just ended: only progress is late

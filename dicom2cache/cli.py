@@ -1,13 +1,14 @@
 """The command line: `dicom2cache build|plan|convert|commit|verify|info`.
 
-Exit status: 0 all is stored, 1 finished but some files failed, 2 could not run or finish; of
-`convert`, for the frames of its part.
+Exit status: 0 all is stored, 1 finished but some files failed, 2 could not run or finish, 130
+interrupted; of `convert`, for the frames of its part.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,8 @@ from dicom2cache.flags import (
 )
 from dicom2cache.progress import progress
 from dicom2cache.recipe import Recipe
+
+_INTERRUPTED = 130  # 128 + SIGINT: what typer makes of KeyboardInterrupt
 
 app = typer.Typer(
     add_completion=False,
@@ -191,8 +194,9 @@ def convert(
         cache, part=_part(part), jobs=jobs, backend=backend, on_error=on_error, progress=progress()
     )
     if failed:
-        many = "1 frame" if failed == 1 else f"{failed} frames"
-        print(f"{many} failed; failures/ will have the reasons after commit", file=sys.stderr)
+        print(
+            f"frames that failed: {failed}; failures/ has the reasons after commit", file=sys.stderr
+        )
         raise typer.Exit(1)
 
 
@@ -256,9 +260,19 @@ def _main(
 
 def main() -> None:
     """Run the command line; errors that are foreseen print a sentence, not a traceback."""
-    code = _guarded(lambda: app(standalone_mode=False))
+    before = signal.signal(signal.SIGTERM, _interrupt)  # what schedulers send before they kill
+    try:
+        code = _guarded(lambda: app(standalone_mode=False))
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+    if code == _INTERRUPTED:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
     sys.stdout.flush()
     sys.exit(code)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def _guarded(run: Callable[[], Any]) -> int:
@@ -267,7 +281,7 @@ def _guarded(run: Callable[[], Any]) -> int:
     except typer.Exit as e:
         return int(e.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        print("interrupted; run the same command again to go on", file=sys.stderr)
+        return _INTERRUPTED
     except (Dicom2cacheError, ValueError) as e:
         print(f"dicom2cache: {e}", file=sys.stderr)
     except MemoryError as e:

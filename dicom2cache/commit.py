@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dicom2cache import ledger
+from dicom2cache import ledger, receipts
 from dicom2cache.columns import ints, tally
-from dicom2cache.errors import Unfinished
+from dicom2cache.errors import CacheError, Unfinished
 from dicom2cache.layout import (
     FORMAT_VERSION,
     FRAMES_TABLE,
@@ -26,7 +26,8 @@ from dicom2cache.layout import (
     array_metadata,
     root_metadata,
 )
-from dicom2cache.ledger import Job, Receipt
+from dicom2cache.ledger import Job
+from dicom2cache.receipts import Receipt
 from dicom2cache.records import ShardTask
 from dicom2cache.shards import sync_folder, write_durably
 from dicom2cache.tables import Totals, frame_failures, frame_rows, prepared
@@ -41,7 +42,7 @@ def commit(job: Job) -> dict[str, Any]:
     """
     for folder in ("frames", "failures", "shards"):
         (job.cache / folder).mkdir(exist_ok=True)
-    scratch = ledger.scratch(job.cache)
+    scratch = ledger.scratch(job)
     totals = [Totals() for _ in job.plan.arrays]
     shards: list[dict[str, Any]] = []
     found: list[str | None] = [None] * len(totals)
@@ -115,12 +116,17 @@ def _batches(
     start = stop = 0
     waiting: list[pa.Table] = []
     for task in job.tasks:
-        receipt = ledger.settle(job, task)
+        receipt = receipts.settle(job, task)
         if receipt is None:
             spec = job.plan.arrays[task.array]
             raise Unfinished(
                 f"{job.cache}: shard {task.shard} of {spec.name} is not converted; run "
                 f"`dicom2cache convert {job.cache}` first"
+            )
+        if receipt.results.num_rows != task.stop - task.start:
+            raise CacheError(
+                f"{receipts.receipt_path(job, task)}: {receipt.results.num_rows} slots, the plan "
+                f"has {task.stop - task.start}; build again with --overwrite"
             )
         if codecs[task.array] not in (None, receipt.codec):  # nodes with other versions of Blosc
             spec = job.plan.arrays[task.array]

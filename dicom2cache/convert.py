@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dicom2cache import ledger, mounts, survey, trial
+from dicom2cache import ledger, mounts, receipts, survey, trial
 from dicom2cache.columns import rows_of
 from dicom2cache.decode import OpenSources, Source, Stored
-from dicom2cache.errors import is_environment, reason_of
+from dicom2cache.errors import Unfinished, is_environment, reason_of
 from dicom2cache.intensity import statistics
-from dicom2cache.ledger import RESULTS, Job
+from dicom2cache.isolate import IsolatedReader
+from dicom2cache.ledger import Job
+from dicom2cache.receipts import RESULTS
 from dicom2cache.records import ShardTask
 from dicom2cache.shards import ShardWriter
 from dicom2cache.values import FRAME_COLUMNS, Values, to_values
@@ -41,30 +43,49 @@ class Done:
     """why the machine could not; the task is still open then"""
 
 
-def convert_task(cache: str, task: ShardTask, read: Read | None = None) -> Done:
-    """Convert one shard of the plan in `cache` and publish its receipt.
+def convert_task(cache: str, nonce: str, task: ShardTask, isolated: bool = False) -> Done:
+    """Convert one shard of the plan of this nonce in `cache` and publish its receipt.
 
-    `read` decodes a frame of a source, for a caller that isolates it.
+    `isolated`: frames are decoded in a child process, so that one it dies of costs itself only.
+    Raises Unfinished if that plan is no longer there.
     """
     start = time.perf_counter()
     job = ledger.load_job(Path(cache))
     count = task.stop - task.start
-    if not ledger.is_done(job, task):
-        claim = ledger.claim(job.cache, task)
+    if job.nonce != nonce:
+        raise _replaced(cache)
+    if not receipts.is_done(job, task):
+        claim = receipts.claim(job, task)
         try:
-            write_shard(job, task, read or Source.read)
+            if isolated:
+                with IsolatedReader() as read:
+                    write_shard(job, task, read)
+            else:
+                write_shard(job, task, Source.read)
         except Exception as e:
-            claim.unlink(missing_ok=True)
+            if not job.state.exists():
+                raise _replaced(cache) from e
             if is_environment(e):
                 why = f"{type(e).__name__}: {e}"
                 return Done(task.name, count, 0, time.perf_counter() - start, None, why)
             raise
-        claim.unlink(missing_ok=True)
-    receipt = ledger.settle(job, task)
-    assert receipt is not None
+        finally:  # one that stays says that the process died
+            claim.unlink(missing_ok=True)
+    receipt = receipts.settle(job, task)
+    if receipt is None:
+        if not job.state.exists():
+            raise _replaced(cache)
+        why = "somebody has removed what was written of a shard"
+        return Done(task.name, count, 0, time.perf_counter() - start, None, why)
     reasons = receipt.results["reason"].drop_null().to_pylist()
     first = _first_failure(job, task, receipt.results) if reasons else None
     return Done(task.name, count, len(reasons), time.perf_counter() - start, first)
+
+
+def _replaced(cache: str) -> Unfinished:
+    return Unfinished(
+        f"{cache}: another process has replaced the plan of this run, or has committed it"
+    )
 
 
 def _first_failure(job: Job, task: ShardTask, results: pa.Table) -> str:
@@ -85,7 +106,7 @@ def write_shard(job: Job, task: ShardTask, read: Read) -> None:
     treatments = job.recipe.treatments
     needed = sorted({row["file"] for row in rows})
     headers = dict(zip(needed, rows_of(job.plan.files, needed).to_pylist(), strict=True))
-    attempt = ledger.attempt_path(job.cache, task)
+    attempt = receipts.new_attempt(job, task)
     results: list[dict[str, Any]] = []
     sources = OpenSources(job.roots, headers)
     with ShardWriter(attempt, spec) as writer:
@@ -115,7 +136,7 @@ def write_shard(job: Job, task: ShardTask, read: Read) -> None:
             sources.close()
         size, checksum = writer.finish()
     table = pa.Table.from_pylist(results, RESULTS)
-    ledger.publish(job, task, attempt, size, checksum, spec.codec, table)
+    receipts.publish(job, task, attempt, size, checksum, spec.codec, table)
 
 
 def _result(stored: Stored, made: Values) -> dict[str, Any]:
@@ -138,7 +159,7 @@ def pixel_digest(roots: Sequence[str], header: dict[str, Any], read: Read | None
     """SHA-256 of all stored frames of a file and of what they mean, to compare copies.
 
     A file that cannot be decoded is like no other: it is kept, and fails by its own reason. `read`
-    as in `convert_task`.
+    decodes a frame of a source, for a caller that isolates it.
     """
     # Equal stored values under another slope or unit are other pixels. The photometric
     # interpretation may differ: a compressed copy of an RGB image can be YBR.

@@ -78,6 +78,7 @@ _ENVIRONMENT = frozenset(
         errno.EAGAIN,
         errno.ETIMEDOUT,
         errno.ENOLCK,
+        errno.ECHILD,  # a process to decode in
     }
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 from pathlib import Path
@@ -49,40 +48,6 @@ def write_durably(path: Path, data: bytes, scratch: Path | None = None) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
-
-
-def write_once(path: Path, data: bytes, scratch: Path) -> None:
-    """Write a small file as `write_durably`, but never over one that is there.
-
-    Of several processes the first one wins: all read `path` afterwards, and so agree.
-    """
-    own = scratch / f".{path.name}.{secrets.token_hex(8)}"
-    with open(own, "xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    give_name(own, path)
-
-
-def give_name(own: Path, target: Path) -> bool:
-    """Give a durable file the name `target` and drop its own; False if another one has it already.
-
-    Decides between processes on any number of machines without a lock, as link() never replaces.
-    """
-    first = True
-    try:
-        os.link(own, target)
-    except FileExistsError:
-        first = own.stat().st_nlink > 1  # the link is ours, and the reply to it was lost (NFS)
-    except OSError as e:
-        if e.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise
-        first = not target.exists()
-        if first:  # no links here (exFAT): safe within one machine only
-            os.replace(own, target)
-    sync_folder(target.parent)
-    own.unlink(missing_ok=True)
-    return first
 
 
 class ShardWriter:

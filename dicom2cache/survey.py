@@ -18,7 +18,6 @@ from dicom2cache.columns import rows_of
 from dicom2cache.decode import OpenSources, Source, Stored
 from dicom2cache.errors import FrameError, reason_of
 from dicom2cache.ledger import Job
-from dicom2cache.shards import write_once
 from dicom2cache.values import FRAME_COLUMNS, modality, padding_of
 
 Read = Callable[[Source, int], Stored]
@@ -53,12 +52,12 @@ def limits_of(job: Job, row: dict[str, Any], header: dict[str, Any], read: Read)
     grey = header["slope"] is not None
     if treatment.intensity != "percentiles" or header["kind"] != "image" or not grey:
         return None
-    path = ledger.survey_path(job.cache, row["stack"])
+    path = ledger.survey_path(job, row["stack"])
     try:
         found = _found(path, *_version(path))
     except FileNotFoundError:
         made = json.dumps(_survey(job, row["stack"], treatment.percentiles, read)).encode()
-        write_once(path, made, ledger.scratch(job.cache))
+        ledger.keep_first(job, path, made)
         found = _found(path, *_version(path))
     ends, reasons = found
     reason = reasons.get((row["file"], row["frame"]))

@@ -20,7 +20,6 @@ from dicom2cache.compression import COMPRESSED, pack
 from dicom2cache.decode import OpenSources, Source
 from dicom2cache.ledger import Job
 from dicom2cache.records import ArraySpec
-from dicom2cache.shards import write_once
 from dicom2cache.survey import Read
 from dicom2cache.values import FRAME_COLUMNS, to_values
 
@@ -34,12 +33,12 @@ def settled(job: Job, array: int, read: Read) -> ArraySpec:
     spec = job.plan.arrays[array]
     if spec.codec != "auto":
         return spec
-    path = ledger.trial_path(job.cache, array)
+    path = ledger.trial_path(job, array)
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
         tried = json.dumps(_try(job, array, read)).encode()
-        write_once(path, tried, ledger.scratch(job.cache))
+        ledger.keep_first(job, path, tried)
         found = json.loads(path.read_bytes())  # another node's, if that was first
     return replace(spec, codec=found["codec"])
 

@@ -22,7 +22,6 @@ from dicom2cache.errors import FrameError, SourceAway, is_environment
 from dicom2cache.headers import read_headers
 from dicom2cache.ledger import Job
 from dicom2cache.records import Candidate
-from dicom2cache.shards import write_once
 
 
 def _planned(source: Path, cache: Path, **recipe: Any) -> Job:
@@ -68,7 +67,7 @@ def test_a_node_without_the_sources_fails_no_frame(
     for said in (str(source), platform.node(), "run the same command again"):
         assert said in ran.stderr
     assert "Traceback" not in ran.stderr
-    assert not list(cache.glob("build/receipts/*"))
+    assert not list(cache.glob("build/*/receipts/*"))
     assert run_here("convert", cache, "--jobs", "1").returncode == 0
     assert run_here("commit", cache).returncode == 0
     assert failures(cache) == {}
@@ -87,36 +86,45 @@ def test_only_the_folders_of_the_part_are_needed(tmp_path: Path) -> None:
     assert run_here("convert", cache, "--part", "0/2", "--jobs", "1").returncode == 0
     ran = run_here("convert", cache, "--part", "1/2", "--jobs", "1")
     assert (ran.returncode, str(tmp_path / "b") in ran.stderr) == (2, True)
-    assert [path.name for path in cache.glob("build/receipts/*")] == ["1.0.arrow"]
+    assert [path.name for path in cache.glob("build/*/receipts/*")] == ["1.0.arrow"]
 
 
-def test_sources_that_go_away_in_the_middle_of_a_shard(tmp_path: Path) -> None:
+def test_sources_that_go_away_in_the_middle_of_a_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = tmp_path / "series"
     write_series(source, 3, size=64)
     job = _planned(source, tmp_path / "cache")
 
-    def read(opened: Source, frame: int) -> Stored:
-        found = opened.read(frame)
+    read = Source.read
+
+    def read_once(opened: Source, frame: int) -> Stored:
+        found = read(opened, frame)
         _moved(source)
         return found
 
-    done = convert.convert_task(str(job.cache), job.tasks[0], read)
+    monkeypatch.setattr(Source, "read", read_once)
+    done = convert.convert_task(str(job.cache), job.nonce, job.tasks[0])
+    monkeypatch.undo()
     assert done.environment is not None
     assert str(source) in done.environment
-    assert not list(job.cache.glob("build/receipts/*"))
-    assert not list(job.cache.glob("build/attempts/*"))
+    assert not list(job.cache.glob("build/*/receipts/*"))
+    assert not list(job.cache.glob("build/*/attempts/*"))
     _back(source)
-    assert convert.convert_task(str(job.cache), job.tasks[0]).failed == 0
+    assert convert.convert_task(str(job.cache), job.nonce, job.tasks[0]).failed == 0
 
 
-def test_a_file_that_comes_back_at_once_is_tried_again(tmp_path: Path) -> None:
+def test_a_file_that_comes_back_at_once_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (path,) = write_series(tmp_path / "series", 1, size=64)
     job = _planned(tmp_path / "series", tmp_path / "cache")
 
     def flickers(opened: Source, frame: int) -> Stored:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
-    done = convert.convert_task(str(job.cache), job.tasks[0], flickers)
+    monkeypatch.setattr(Source, "read", flickers)
+    done = convert.convert_task(str(job.cache), job.nonce, job.tasks[0])
     assert done.environment is not None
     assert f"{path}: was gone for a moment" in done.environment
 
@@ -159,7 +167,7 @@ def test_exit_status_of_convert(tmp_path: Path) -> None:
     for _ in range(2):
         assert run_here("convert", cache, "--part", "0/2", "--jobs", "1").returncode == 0
         ran = run_here("convert", cache, "--part", "1/2", "--jobs", "1")
-        assert (ran.returncode, "1 frame failed" in ran.stderr) == (1, True)
+        assert (ran.returncode, "frames that failed: 1;" in ran.stderr) == (1, True)
     assert run_here("commit", cache).returncode == 1
     assert run_here("convert", cache, "--part", "1/2", "--jobs", "1").returncode == 1
     assert failures(cache) == {
@@ -233,7 +241,7 @@ def test_no_percentiles_are_kept_of_folders_that_are_away(tmp_path: Path) -> Non
         survey.limits_of(job, row, header, Source.read)
     with pytest.raises(SourceAway):
         trial.settled(job, 0, Source.read)
-    assert not list(job.cache.glob("build/surveys/*"))
+    assert not list(job.cache.glob("build/*/surveys/*"))
 
 
 def test_a_frame_without_percentiles_costs_no_look_at_the_plan(tmp_path: Path) -> None:
@@ -250,7 +258,7 @@ def test_of_two_nodes_that_differ_the_first_counts_for_both(tmp_path: Path) -> N
     row, header = job.plan.frames.to_pylist()[0], job.plan.files.to_pylist()[0]
     limits = {"ends": [7.0, 70.0], "left_out": [[1, 0, "not seen"]]}
     codec = {"codec": "zstd", "plain": 3, "lz4": 2, "zstd": 1}
-    paths = ledger.survey_path(job.cache, row["stack"]), ledger.trial_path(job.cache, 0)
+    paths = ledger.survey_path(job, row["stack"]), ledger.trial_path(job, 0)
 
     def read(source: Source, frame: int) -> Stored:
         for path, said in zip(paths, (limits, codec), strict=True):
@@ -268,12 +276,14 @@ def test_of_two_nodes_that_differ_the_first_counts_for_both(tmp_path: Path) -> N
     assert other == survey.Limits((7.0, 70.0), "not seen")
     with pytest.raises(FrameError, match=r"\(not seen\)"):
         other.check()
-    assert not list(ledger.scratch(job.cache).iterdir())
+    assert not list(ledger.scratch(job).iterdir())
 
 
-def test_write_once_never_replaces(tmp_path: Path) -> None:
-    (tmp_path / "scratch").mkdir()
+def test_what_is_kept_is_never_replaced(tmp_path: Path) -> None:
+    _steps(tmp_path / "source")
+    job = _planned(tmp_path / "source", tmp_path / "cache")
+    path = ledger.trial_path(job, 0)
     for data in (b"first", b"second"):
-        write_once(tmp_path / "kept", data, tmp_path / "scratch")
-        assert (tmp_path / "kept").read_bytes() == b"first"
-    assert not list((tmp_path / "scratch").iterdir())
+        ledger.keep_first(job, path, data)
+        assert path.read_bytes() == b"first"
+    assert not list(ledger.scratch(job).iterdir())

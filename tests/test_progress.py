@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from dicom_files import write_series
 from numcodecs import blosc
 
-from dicom2cache import Recipe, backlog, ledger, pipeline
+from dicom2cache import Recipe, backlog, ledger, pipeline, receipts
 from dicom2cache.codecs import cost_weight
 from dicom2cache.errors import RecipeError
 from dicom2cache.progress import Estimate, Lines, Work, clock, estimate, line
@@ -77,10 +79,23 @@ def test_tasks_that_have_not_ended_count(tmp_path: Path) -> None:
     work = {task.name: backlog.work_of(job, task)}
     assert work == {"0.0": Work(8, 8 * 64 * 64 * 2, 8 * 64 * 64 * 2.0)}
     assert backlog.under_way(job, work) == Work()
-    ledger.attempt_path(job.cache, task).write_bytes(bytes(3 * 64 * 64 * 2))
-    ledger.attempt_path(job.cache, task).write_bytes(bytes(64 * 64 * 2))  # of a process that died
+    died = """
+import sys
+from pathlib import Path
+from dicom2cache import ledger, receipts
+
+job = ledger.load_job(Path(sys.argv[1]))
+receipts.new_attempt(job, job.tasks[0]).write_bytes(bytes(6 * 64 * 64 * 2))
+"""
+    subprocess.run([sys.executable, "-c", died, job.cache], check=True)
+    assert backlog.under_way(job, work) == Work()
+    mine = receipts.new_attempt(job, task)  # which removes that of the process that is no more
+    assert list(ledger.scratch(job).iterdir()) == []
+    mine.write_bytes(bytes(3 * 64 * 64 * 2))
     assert backlog.under_way(job, work) == Work(3, 3 * 64 * 64 * 2, 3 * 64 * 64 * 2.0)
-    ledger.attempt_path(job.cache, task).write_bytes(bytes(1 << 20))  # with its index: not over all
+    other = receipts.new_attempt(job, task)
+    assert mine.exists()
+    other.write_bytes(bytes(1 << 20))  # with its index: not over all
     assert backlog.under_way(job, work) == work["0.0"]
 
 
@@ -94,7 +109,7 @@ def test_compressed_tasks_count_by_frames(tmp_path: Path) -> None:
     flat = np.full((64, 64), 40, np.int16)
     chunk = blosc.compress(flat, b"zstd", 1, blosc.BITSHUFFLE, 1 << 19)
     assert len(chunk) < flat.nbytes / 50
-    attempt = ledger.attempt_path(job.cache, task)
+    attempt = receipts.new_attempt(job, task)
     attempt.write_bytes(b"")
     assert backlog.under_way(job, work) == Work()
     attempt.write_bytes(7 * chunk)
