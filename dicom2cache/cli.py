@@ -44,6 +44,7 @@ from dicom2cache.flags import (
     Spacing,
     Where,
     Windows,
+    pair,
 )
 from dicom2cache.progress import progress
 from dicom2cache.recipe import Recipe
@@ -62,17 +63,6 @@ app = typer.Typer(
 def _recipe(file: Path | None, **flags: Any) -> Recipe:
     given = {k: v for k, v in flags.items() if v is not None and v != []}
     return Recipe.from_toml(file, **given) if file else Recipe.from_dict(given, "flags")
-
-
-def _pair(said: str | None, kind: Callable[[str], Any]) -> Any:
-    """A,B as two numbers, A as one; what is neither is left for the recipe to refuse."""
-    if said is None:
-        return None
-    try:
-        found = [kind(part) for part in said.split(",")]
-    except ValueError:
-        return said
-    return found if len(found) != 1 else found[0]
 
 
 def _split(paths: list[Path]) -> tuple[list[Path], Path]:
@@ -121,8 +111,8 @@ def build(
     sources, cache = _split(paths)
     _check(backend, on_error)
     made = _recipe(
-        recipe, intensity=intensity, window=window, percentiles=_pair(percentiles, float),
-        dtype=dtype, colour=colour, monochrome1=monochrome1, size=_pair(size, int), fit=fit,
+        recipe, intensity=intensity, window=window, percentiles=pair(percentiles, float),
+        dtype=dtype, colour=colour, monochrome1=monochrome1, size=pair(size, int), fit=fit,
         pad=pad, spacing=spacing, where=where, exclude=exclude, shard_mib=shard_mib,
         max_arrays=max_arrays, codec=codec,
     )  # fmt: skip
@@ -162,8 +152,8 @@ def plan(
     sources, cache = _split(paths)
     _check(backend)
     made = _recipe(
-        recipe, intensity=intensity, window=window, percentiles=_pair(percentiles, float),
-        dtype=dtype, colour=colour, monochrome1=monochrome1, size=_pair(size, int), fit=fit,
+        recipe, intensity=intensity, window=window, percentiles=pair(percentiles, float),
+        dtype=dtype, colour=colour, monochrome1=monochrome1, size=pair(size, int), fit=fit,
         pad=pad, spacing=spacing, where=where, exclude=exclude, shard_mib=shard_mib,
         max_arrays=max_arrays, codec=codec,
     )  # fmt: skip
@@ -285,7 +275,8 @@ def _guarded(run: Callable[[], Any]) -> int:
     except (Dicom2cacheError, ValueError) as e:
         print(f"dicom2cache: {e}", file=sys.stderr)
     except MemoryError as e:
-        print(f"dicom2cache: out of memory {e}; use fewer --jobs", file=sys.stderr)
+        what = f"out of memory: {e}" if str(e) else "out of memory"
+        print(f"dicom2cache: {what}; use fewer --jobs", file=sys.stderr)
     except OSError as e:
         where = f"{os.fspath(e.filename)}: " if e.filename else ""
         print(f"dicom2cache: {where}{e.strerror or e}", file=sys.stderr)

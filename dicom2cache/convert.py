@@ -15,11 +15,12 @@ import pyarrow as pa
 
 from dicom2cache import ledger, mounts, receipts, survey, trial
 from dicom2cache.columns import rows_of
-from dicom2cache.decode import OpenSources, Source, Stored
+from dicom2cache.decode import Source, Stored
 from dicom2cache.errors import Unfinished, is_environment, reason_of
 from dicom2cache.intensity import statistics
 from dicom2cache.isolate import IsolatedReader
 from dicom2cache.ledger import Job
+from dicom2cache.open_sources import OpenSources
 from dicom2cache.receipts import RESULTS
 from dicom2cache.records import ShardTask
 from dicom2cache.shards import ShardWriter

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import IO, Any
@@ -73,15 +72,27 @@ class Source:
     def read(self, frame: int) -> Stored:
         """Frame `frame`, from 0.
 
-        Raises FrameError if it cannot be decoded truly, OSError if it cannot be read.
+        Raises FrameError if it cannot be decoded truly, OSError if it cannot be read, MemoryError;
+        both name the file.
         """
+        try:
+            return self._read(frame)
+        except OSError as e:
+            e.filename = e.filename or self.path
+            raise
+        except MemoryError as e:
+            raise MemoryError(f"{self.path}: {e}" if str(e) else self.path) from e
+
+    def _read(self, frame: int) -> Stored:
         h = self.header
         if h["pixel_keyword"] != "PixelData":
             kind = f"f{h['bits_allocated'] // 8}"
             flat = np.frombuffer(self._native(frame), self._order + kind)
-            return Stored(_native_order(flat.reshape(h["height"], h["width"])), "native")
+            flat = flat.reshape(h["height"], h["width"])
+            return Stored(_native_order(flat), "native", self._late_elements)
         if h["transfer_syntax"] in codecs.NATIVE:
-            return self._finish(self._native_pixels(frame), h["photometric"], "native", ())
+            pixels, late = self._native_pixels(frame), self._late_elements
+            return self._finish(pixels, h["photometric"], "native", late)
         decoded = codecs.decode(self._encoded(frame), h["transfer_syntax"], self._coded)
         pixels, flags = self._fit(decoded)
         flags = (*flags, *self._fragments.flags)
@@ -90,6 +101,17 @@ class Source:
     @property
     def _order(self) -> str:
         return ">" if self.header["transfer_syntax"] == codecs.EXPLICIT_BE else "<"
+
+    @cached_property
+    def _late_elements(self) -> tuple[str, ...]:
+        """A flag if elements follow that belong before the pixels: nobody looks for them there."""
+        h = self.header
+        end = h["pixel_offset"] + h["pixel_length"]
+        if h["transfer_syntax"] == codecs.DEFLATED or end + 8 > h["size"]:
+            return ()
+        data = os.pread(self._file.fileno(), 4, end)
+        group, element = np.frombuffer(data, f"{self._order}u2").tolist()
+        return ("elements-after-pixels",) if 0 < group << 16 | element < 0x7FE00010 else ()
 
     @property
     def _coded(self) -> codecs.Coded:
@@ -242,32 +264,6 @@ class Source:
                 "legal: RGB, YBR_FULL, YBR_FULL_422, and YBR_RCT or YBR_ICT in JPEG 2000"
             )
         return Stored(pixels, codec, flags)
-
-
-class OpenSources:
-    """Open sources, a few at a time: neighbours in a shard often come from one file."""
-
-    _MOST = 4
-
-    def __init__(self, roots: Sequence[str], headers: dict[int, dict[str, Any]]) -> None:
-        self._roots, self._headers = roots, headers
-        self._open: dict[int, Source] = {}
-
-    def open(self, file: int) -> Source:
-        """The source of a row of FILES; raises as Source."""
-        if file in self._open:
-            return self._open[file]
-        while len(self._open) >= self._MOST:
-            self._open.pop(next(iter(self._open))).__exit__()
-        header = self._headers[file]
-        path = os.path.join(self._roots[header["root"]], header["path"])
-        self._open[file] = Source(path, header).__enter__()
-        return self._open[file]
-
-    def close(self) -> None:
-        """Close all."""
-        for source in self._open.values():
-            source.__exit__()
 
 
 def _native_order(pixels: NDArray[Any]) -> NDArray[Any]:

@@ -143,15 +143,23 @@ def _stream_start(file: IO[bytes]) -> int:
     return 144 + int.from_bytes(head[8:], "little")
 
 
+def file_meta(file: IO[bytes]) -> Any:
+    """Group 0002 of a file with preamble."""
+    from pydicom.filereader import _read_file_meta_info  # the public one takes a path only
+
+    file.seek(132)
+    return _read_file_meta_info(file)
+
+
 def parse(file: IO[bytes], tags: list[int] | None) -> tuple[Any, IO[bytes]]:
     """(dataset up to its pixel data with the `tags`, stream that stands at the pixel data).
 
     Raises FrameError if the stream is damaged, or its header has no end.
     """
     from pydicom.dataset import FileDataset
-    from pydicom.filereader import read_dataset, read_file_meta_info
+    from pydicom.filereader import read_dataset
 
-    meta = read_file_meta_info(file.name)  # dcmread and read_partial would inflate all of it
+    meta = file_meta(file)  # dcmread and read_partial would inflate all of it
     stream: Any = _Header(file)
     found = read_dataset(
         stream, False, True, stop_when=lambda tag, vr, length: int(tag) >= 0x7FE00008,

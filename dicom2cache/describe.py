@@ -67,7 +67,9 @@ _OTHERS = (
     "NumberOfFrames", "SpectroscopyData", "RescaleSlope", "RescaleIntercept", "RescaleType",
     "Units", "DoseGridScaling", "DoseUnits", "DoseType", "GridFrameOffsetVector",
     "ModalityLUTSequence", "VOILUTSequence", "PresentationLUTShape", "PixelPaddingValue",
-    "PixelPaddingRangeLimit", "WindowCenter", "WindowWidth", "WindowCenterWidthExplanation",
+    "PixelPaddingRangeLimit", "FloatPixelPaddingValue", "FloatPixelPaddingRangeLimit",
+    "DoubleFloatPixelPaddingValue", "DoubleFloatPixelPaddingRangeLimit",
+    "WindowCenter", "WindowWidth", "WindowCenterWidthExplanation",
     "VOILUTFunction", "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing",
     "SequenceOfUltrasoundRegions", "ImagePositionPatient", "ImageOrientationPatient",
     "LossyImageCompression", "BurnedInAnnotation", "ContrastBolusAgent", "StackID",
@@ -166,8 +168,10 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
 def _add_values(row: dict[str, Any], ds: Any, frames: int) -> None:
     """Slope, intercept, unit, palette, padding, and what single frames say."""
     flags: list[str] = []
-    row["padding_value"] = whole(ds, "PixelPaddingValue")
-    row["padding_limit"] = whole(ds, "PixelPaddingRangeLimit")
+    kind = row["pixel_keyword"].removesuffix("PixelData")  # Float, Double Float or nothing
+    read = number if kind else whole
+    row["padding_value"] = read(ds, f"{kind}PixelPaddingValue")
+    row["padding_limit"] = read(ds, f"{kind}PixelPaddingRangeLimit")
     if row["samples"] > 1 or row["photometric"] == "PALETTE COLOR":
         if row["photometric"] == "PALETTE COLOR" and row["kind"] != "mask":
             row["palette_bits"] = palette_bits(ds)
@@ -180,7 +184,7 @@ def _add_values(row: dict[str, Any], ds: Any, frames: int) -> None:
         row.update(slope=None, intercept=None, lut_low=None, lut_high=None, unit=None)
     if row["kind"] == "mask":
         row["unit"] = (text(ds, "SegmentationType") or "labelmap").lower()
-    _add_functional(row, ds, frames)
+    _add_functional(row, ds, frames, flags)
     row["flags"] = flags or None
 
 
@@ -201,17 +205,15 @@ def _add_grey(row: dict[str, Any], ds: Any, flags: list[str]) -> None:
         flags.append("slope-zero")
 
 
-def _add_functional(row: dict[str, Any], ds: Any, frames: int) -> None:
+def _add_functional(row: dict[str, Any], ds: Any, frames: int, flags: list[str]) -> None:
     """What the shared and per-frame functional groups say (PS3.3 C.7.6.16)."""
-    shared, per_frame = functional_groups(ds, frames)
+    grey = row["slope"] is not None  # colour and masks are not rescaled
+    shared, per_frame, mismatch = functional_groups(ds, frames, grey)
+    flags += mismatch
     if row["kind"] == "dose" and per_frame is None:
         per_frame = dose_positions(ds, frames)
     units = {g.pop("unit") for g in [shared, *(per_frame or [])] if "unit" in g}
-    if row["slope"] is None:  # colour and masks are not rescaled
-        for group in [shared, *(per_frame or [])]:
-            group.pop("slope", None)
-            group.pop("intercept", None)
-    elif len(units) > 1:
+    if len(units) > 1:
         raise FrameError(f"frames of several units ({', '.join(sorted(units))}) in one file")
     elif units and row["lut_low"] is None:
         row["unit"] = units.pop()

@@ -13,7 +13,8 @@ Dicom2cacheError
 ```
 
 Other errors of the environment (memory, a full disk, EIO) are not in the tree: they stay OSError
-and MemoryError, since no file is to blame (`is_environment`).
+and MemoryError, since no file is to blame (`is_environment`). They name the file all the same; and
+a few headers that cannot be read for EIO cost their files only.
 """
 
 from __future__ import annotations

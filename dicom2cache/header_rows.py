@@ -10,7 +10,7 @@ from typing import Any
 
 from dicom2cache.describe import describe
 from dicom2cache.header_values import CHARSET, Elements, Scan
-from dicom2cache.image_pixel import check_length
+from dicom2cache.image_pixel import check_length, has_vr
 from dicom2cache.records import Candidate
 from dicom2cache.tags import text, vector, whole
 
@@ -58,7 +58,8 @@ def _key(elements: Elements) -> Any:
                 return None
             said.append((tag, raw))
     # Without a VR, the last 4 bytes are pixels.
-    head = elements.head[:8] if elements.implicit else elements.head
+    without = elements.implicit and not has_vr(elements.head)
+    head = elements.head[:8] if without else elements.head
     return elements.syntax, head, tuple(said)
 
 

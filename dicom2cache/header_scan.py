@@ -146,7 +146,7 @@ def _elements(
         if tag in wanted:
             value = data[start:at]
             if at > len(data):
-                value = os.pread(window.descriptor, length, window.start + start)
+                value = window.value(start, length)
             found[tag] = vr, value
 
 
@@ -163,6 +163,12 @@ class _Window:
         """Have `start` in memory; its place there."""
         self.start, self.data = start, os.pread(self.descriptor, _MORE, start)
         return 0
+
+    def value(self, start: int, length: int) -> bytes:
+        """The bytes at index `start`, which go on beyond `data`."""
+        if self.start + start + length > os.fstat(self.descriptor).st_size:
+            raise _Unusual  # it would be allocated before it is found to be absent
+        return os.pread(self.descriptor, length, self.start + start)
 
     def at(self, place: int, count: int) -> int:
         """Index in `data` of `count` bytes of the file."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 import warnings
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -12,6 +14,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from dicom2cache import codecs, deflated, mounts
+from dicom2cache.bounded import BoundedFile
 from dicom2cache.describe import describe, wanted_tags
 from dicom2cache.errors import Dicom2cacheError, FrameError, NoPixels, NotDicom
 from dicom2cache.header_rows import row_of
@@ -19,9 +22,12 @@ from dicom2cache.header_scan import scan
 from dicom2cache.header_values import CHARSET
 from dicom2cache.patient import keyed_hash
 from dicom2cache.records import FILES, REJECTS, Candidate
-from dicom2cache.tags import text
+from dicom2cache.tags import name, text
 
 _CLAIMS_DICOM = {".dcm", ".dicom", ".dic", ".ima"}
+_TRIES, _PAUSE = 3, 0.25  # EIO may pass; seconds between
+_MOST_UNREADABLE = 8
+"""files of one call that EIO may fail before it stops the run"""
 
 
 def read_headers(
@@ -29,18 +35,23 @@ def read_headers(
 ) -> tuple[pa.Table, pa.Table]:
     """Headers of the candidates: (FILES, REJECTS), in their order.
 
-    A file that cannot be read or is no image becomes a row of REJECTS. Raises OSError, MemoryError
-    or SourceAway for faults of the environment.
+    A file that cannot be read or is no image becomes a row of REJECTS. Raises OSError or
+    MemoryError, naming the file, for faults of the environment, and SourceAway.
     """
     rows: list[dict[str, Any]] = []
     rejects: list[dict[str, Any]] = []
+    unreadable = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's; what matters ends as a flag or a failure
         for candidate in candidates:
             try:
-                rows.append(read_header(roots, candidate, patient_key))
+                rows.append(_patiently(roots, candidate, patient_key, 1 if unreadable else _TRIES))
             except Exception as e:
-                mounts.raise_environment(e, roots[candidate.root], candidate.path)
+                # A few files may lie on bad blocks; if many cannot be read, it is not the files.
+                failing = isinstance(e, OSError) and e.errno == errno.EIO
+                unreadable += failing
+                if not (failing and unreadable <= _MOST_UNREADABLE):
+                    mounts.raise_environment(e, roots[candidate.root], candidate.path)
                 outcome, reason = _outcome(e)
                 rejects.append(
                     {
@@ -54,6 +65,25 @@ def read_headers(
     return pa.Table.from_pylist(rows, FILES), pa.Table.from_pylist(rejects, REJECTS)
 
 
+def _patiently(
+    roots: Sequence[str], candidate: Candidate, patient_key: bytes, tries: int
+) -> dict[str, Any]:
+    """`read_header`, which EIO fails only if it comes `tries` times; faults name the file."""
+    while True:
+        try:
+            return read_header(roots, candidate, patient_key)
+        except OSError as e:
+            if e.filename is None:
+                e.filename = os.path.join(roots[candidate.root], candidate.path)
+            tries -= 1
+            if e.errno != errno.EIO or tries <= 0:
+                raise
+            time.sleep(_PAUSE)
+        except MemoryError as e:
+            path = os.path.join(roots[candidate.root], candidate.path)
+            raise MemoryError(f"{path}: {e}" if str(e) else path) from e
+
+
 def _outcome(error: Exception) -> tuple[str, str]:
     if isinstance(error, NoPixels):
         return "no-pixels", str(error)
@@ -64,7 +94,8 @@ def _outcome(error: Exception) -> tuple[str, str]:
     if isinstance(error, PermissionError):
         return "failed", "no permission to read the file; make it readable for the converting user"
     if isinstance(error, OSError):
-        return "failed", f"cannot read the file: {error.strerror or error}"
+        why = f"cannot read the file: {error.strerror or error}"
+        return "failed", why + ("; its storage may be failing" if error.errno == errno.EIO else "")
     return "failed", f"the header cannot be read: {type(error).__name__}: {error}"
 
 
@@ -108,7 +139,7 @@ def _by_scan(path: str, candidate: Candidate) -> _Row | None:
 
 def _by_pydicom(path: str, candidate: Candidate) -> _Row:
     claims = PurePosixPath(candidate.path).suffix.lower() in _CLAIMS_DICOM
-    with open(path, "rb") as file, warnings.catch_warnings():
+    with BoundedFile(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _check_unchanged(file.fileno(), candidate)
         _sniff(file, candidate, claims)
@@ -155,13 +186,12 @@ def _parse(file: IO[bytes], claims: bool) -> tuple[Any, IO[bytes]]:
     from pydicom import dcmread
 
     stream = file
-    deflated_uid = codecs.DEFLATED.encode() in file.read(4096)  # where group 0002 lies
-    file.seek(0)
+    head = file.read(4096)  # where group 0002 lies
+    _check_body(head)
     try:
-        if deflated_uid:
+        if codecs.DEFLATED.encode() in head and _syntax(file) == codecs.DEFLATED:
             ds, stream = deflated.parse(file, wanted_tags())
-        if not deflated_uid or ds.file_meta.get("TransferSyntaxUID") != codecs.DEFLATED:
-            stream = file
+        else:
             file.seek(0)
             ds = dcmread(file, stop_before_pixels=True, force=True, specific_tags=wanted_tags())
     except FrameError:
@@ -176,12 +206,37 @@ def _parse(file: IO[bytes], claims: bool) -> tuple[Any, IO[bytes]]:
             f"the header cannot be read ({type(e).__name__}: {e}); the file is damaged or "
             "truncated, copy it again"
         ) from e
-    if (
-        "SOPClassUID" not in ds
-        and "Rows" not in ds
-        and "MediaStorageSOPClassUID" not in ds.file_meta
-    ):
+    part_10 = head[128:132] == b"DICM" and "TransferSyntaxUID" in ds.file_meta
+    said = "SOPClassUID" in ds or "Rows" in ds or "MediaStorageSOPClassUID" in ds.file_meta
+    if not said and not part_10:
         if claims:
             raise FrameError("not a DICOM file although its name says so; remove it or rename it")
         raise NotDicom("no SOP Class UID (0008,0016) and no Rows (0028,0010)")
     return ds, stream
+
+
+def _syntax(file: IO[bytes]) -> str | None:
+    """Transfer Syntax UID of a file with preamble."""
+    found = deflated.file_meta(file).get("TransferSyntaxUID")
+    return None if found is None else str(found)
+
+
+def _check_body(head: bytes) -> None:
+    """Refuse a plain little-endian dataset that is said to be deflated or big-endian.
+
+    It begins with group 0008, least byte first; neither a deflated stream nor a big-endian dataset
+    can begin so (RFC 1951 3.2.4; there is no group 0800).
+    """
+    if head[128:140] != b"DICM\x02\0\0\0UL\x04\0":
+        return
+    at = 144 + int.from_bytes(head[140:144], "little")
+    if head[at : at + 2] != b"\x08\0" or head[at + 3 : at + 4] != b"\0":
+        return
+    for uid, what in ((codecs.DEFLATED, "deflated"), (codecs.EXPLICIT_BE, "big-endian")):
+        said = uid.encode() + bytes(len(uid) % 2)
+        if b"\x02\0\x10\0UI" + len(said).to_bytes(2, "little") + said in head[144:at]:
+            raise FrameError(
+                f"{name('TransferSyntaxUID')} is {uid}, {what}, but the dataset is plain and "
+                "little-endian; the UID is wrong, correct it (1.2.840.10008.1.2.1 where elements "
+                "have a VR, else 1.2.840.10008.1.2)"
+            )

@@ -6,6 +6,7 @@ import os
 from typing import Any, Literal
 
 from dicom2cache import codecs
+from dicom2cache.bounded import BoundedFile
 from dicom2cache.errors import Dicom2cacheError, FrameError, NoPixels
 from dicom2cache.tags import name, required, text, value, whole
 
@@ -37,23 +38,29 @@ def pixel_element(
     tag = int.from_bytes(head[:2], order) << 16 | int.from_bytes(head[2:4], order)
     if tag not in _PIXELS:
         raise _without_pixels(ds)
-    # The header may say explicit where the body is implicit: a VR is two capital letters.
-    if implicit or not (head[4:6].isalpha() and head[4:6].isupper()):
-        vr, length, offset = "OW", int.from_bytes(head[4:8], order), at + 8
-    elif head[4:6] in _LONG_VRS:
+    # The header may say one of implicit and explicit where the body is the other.
+    if has_vr(head) or (not implicit and head[4:6] in _LONG_VRS):
         vr, length, offset = head[4:6].decode(), int.from_bytes(head[8:12], order), at + 12
+    elif implicit or not (head[4:6].isalpha() and head[4:6].isupper()):
+        vr, length, offset = "OW", int.from_bytes(head[4:8], order), at + 8
     else:
         raise FrameError(f"pixel data element has VR {head[4:6]!r}; legal: OB, OW, OF, OD")
     return _PIXELS[tag], vr, offset, None if length == 0xFFFFFFFF else length
+
+
+def has_vr(head: bytes) -> bool:
+    """True if the first 8 bytes of a pixel data element have a VR (PS3.5 7.1.2), whatever group 2
+    says: as a length those four bytes would be odd, which is illegal."""
+    return head[4:6] in _LONG_VRS and head[6:8] == b"\0\0"
 
 
 def _cut(path: str) -> FrameError | None:
     """The failure of a file that ends within an element: pydicom reads it without a word."""
     from pydicom import dcmread
 
-    ds = dcmread(path, force=True)
-    last = ds.get_item(max(ds.keys())) if len(ds) else None
-    with open(path, "rb") as file:
+    with BoundedFile(path) as file:
+        ds = dcmread(file, force=True)
+        last = ds.get_item(max(ds.keys())) if len(ds) else None
         if last is not None:
             # A sequence of undefined length has no length to compare.
             length = getattr(last, "length", 0xFFFFFFFF)
@@ -140,9 +147,21 @@ def frame_bits(row: dict[str, Any]) -> int:
     return int(row["height"] * row["width"] * samples * row["bits_allocated"])
 
 
+def _check_encapsulated(row: dict[str, Any]) -> None:
+    """Data of a length of its own, just that of the pixels, is not what the syntax says."""
+    plain = (frame_bits(row) * row["frames"] + 7) // 8
+    if row["pixel_length"] is not None and row["pixel_length"] in (plain, plain + plain % 2):
+        raise FrameError(
+            f"{name('TransferSyntaxUID')} is {row['transfer_syntax']}, a compressed one, but "
+            f"{row['pixel_keyword']} has a defined length, {row['pixel_length']} bytes, as the "
+            "uncompressed pixels have: the UID is wrong, correct it (PS3.5 A.4)"
+        )
+
+
 def check_length(row: dict[str, Any]) -> None:
     """Native pixel data must be as long as the header says; more is flagged, less refused."""
     if row["transfer_syntax"] not in codecs.NATIVE:
+        _check_encapsulated(row)
         most = (row["size"] - row["pixel_offset"]) // _LEAST_FRAGMENT
         if row["frames"] > max(1, most):
             raise FrameError(

@@ -188,23 +188,25 @@ def to_dtype(values: NDArray[Any], dtype: str, rounded: bool = False) -> NDArray
     return result
 
 
+def wrapped(value: float, bits_allocated: int, signed: bool) -> int:
+    """A declared whole number modulo 2^BitsAllocated: real files declare 63536 on signed data."""
+    v = int(value) % (1 << bits_allocated)
+    return v - (1 << bits_allocated) if signed and v >> (bits_allocated - 1) else v
+
+
 def padding_mask(
-    stored: NDArray[Any], value: int, limit: int | None, bits_allocated: int, signed: bool
+    stored: NDArray[Any], value: float, limit: float | None, bits_allocated: int, signed: bool
 ) -> NDArray[np.bool_]:
-    """Where stored values are padding (PS3.3 C.7.5.1.1.2).
+    """Where stored values are padding (PS3.3 C.7.5.1.1.2; of float pixels C.7.6.24).
 
-    The declared value and limit count modulo 2^BitsAllocated, since real files declare 63536 on
-    signed data. The limit may lie below the value: then the range runs downward.
+    Whole numbers count as `wrapped`. The limit may lie below the value: then the range runs
+    downward.
     """
-
-    def wrap(v: int) -> int:
-        v %= 1 << bits_allocated
-        return v - (1 << bits_allocated) if signed and v >> (bits_allocated - 1) else v
-
-    first = wrap(value)
-    if limit is None:
+    first, last = value, value if limit is None else limit
+    if stored.dtype.kind in "iu":
+        first, last = (wrapped(v, bits_allocated, signed) for v in (first, last))
+    if first == last:
         return np.asarray(stored == first)
-    last = wrap(limit)
     low, high = min(first, last), max(first, last)
     return np.asarray((stored >= low) & (stored <= high))
 

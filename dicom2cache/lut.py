@@ -26,6 +26,12 @@ def _descriptor(ds: Any, keyword: str) -> tuple[int, int, int]:
     return count % 65536 or 65536, first, bits
 
 
+def _signed(ds: Any, first: int) -> int:
+    """The first mapped value, signed where pixels are, whatever VR it is in (C.7.6.3.1.5)."""
+    signed = int(value(ds, "PixelRepresentation") or 0) == 1
+    return first - 65536 if signed and first > 32767 else first
+
+
 def _entries(ds: Any, keyword: str, count: int, bits: int) -> NDArray[np.uint16]:
     data = value(ds, keyword)
     if data is None:
@@ -76,7 +82,7 @@ def palette(ds: Any) -> Palette:
     if len({len(c) for c in channels}) != 1 or len(firsts) != 1:
         raise FrameError("red, green and blue palettes differ in length or first mapped value")
     table = np.stack(channels, axis=-1)
-    first = firsts.pop()
+    first = _signed(ds, firsts.pop())
     if depth == 8 or not table.max(initial=0) >> 8:
         return Palette(first, table.astype(np.uint8))
     low, high = table & 0xFF, table >> 8
@@ -109,9 +115,7 @@ def modality_lut(ds: Any) -> ModalityLut:
 def _grey_lut(ds: Any, sequence: str) -> ModalityLut:
     item = items(ds, sequence)[0]
     count, first, bits = _descriptor(item, "LUTDescriptor")
-    signed = int(value(ds, "PixelRepresentation") or 0) == 1
-    if signed and first > 32767:
-        first -= 65536
+    first = _signed(ds, first)
     data = value(item, "LUTData")
     if isinstance(data, bytes):
         little = ds.original_encoding[1] is not False

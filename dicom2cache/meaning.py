@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dicom2cache.tags import items, number, numbers, text, value, vector, whole
+from dicom2cache.errors import FrameError
+from dicom2cache.tags import decimal, items, name, number, numbers, text, value, vector, whole
 
 RT_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
 _KINDS = {
@@ -34,7 +35,7 @@ def kind_of(ds: Any) -> str:
 def rescale_of(ds: Any) -> Rescale:
     """The file's own slope, intercept and unit (PS3.3 C.11.1, C.8.8.3, C.8.9.1)."""
     if str(value(ds, "SOPClassUID")) == RT_DOSE or text(ds, "Modality") == "RTDOSE":
-        scaling = number(ds, "DoseGridScaling")
+        scaling = decimal(ds, "DoseGridScaling")
         unit = {"GY": "Gy", "RELATIVE": "relative"}.get(text(ds, "DoseUnits") or "", "US")
         if scaling is None:
             return Rescale(1.0, 0.0, "US", ("dose-scaling-missing",))
@@ -64,8 +65,11 @@ def _real_world(ds: Any) -> Rescale | None:
 
 
 def linear(ds: Any) -> tuple[Any, Any, tuple[str, ...]]:
-    """(slope or None, intercept or None, flags): one of the pair alone is completed by 1 or 0."""
-    slope, intercept = number(ds, "RescaleSlope"), number(ds, "RescaleIntercept")
+    """(slope or None, intercept or None, flags): one of the pair alone is completed by 1 or 0.
+
+    Raises FrameError for a value that is no number: taken for absent it would yield wrong values.
+    """
+    slope, intercept = decimal(ds, "RescaleSlope"), decimal(ds, "RescaleIntercept")
     if slope is None and intercept is None:
         declared = "RescaleSlope" in ds or "RescaleIntercept" in ds
         return None, None, ("rescale-empty",) if declared else ()
@@ -134,15 +138,15 @@ def _group(functional: Any, keyword: str) -> Any:
     return found[0] if found else None
 
 
-def _functional(groups: Any, ds: Any) -> dict[str, Any]:
+def _functional(groups: Any, ds: Any, grey: bool) -> dict[str, Any]:
     """What one functional group item says (PS3.3 C.7.6.16), under the names of PER_FRAME."""
     said: dict[str, Any] = {}
 
-    def take(name: str, found: Any) -> None:
+    def take(column: str, found: Any) -> None:
         if found is not None:
-            said[name] = found
+            said[column] = found
 
-    if transform := _group(groups, "PixelValueTransformationSequence"):
+    if grey and (transform := _group(groups, "PixelValueTransformationSequence")):
         slope, intercept, _ = linear(transform)
         take("slope", slope)
         take("intercept", intercept)
@@ -212,14 +216,46 @@ def gradient_of(ds: Any) -> list[float] | None:
     return None
 
 
-def functional_groups(ds: Any, frames: int) -> tuple[dict[str, Any], list[dict[str, Any]] | None]:
-    """(what the shared groups say, what each of the `frames` says or None), PS3.3 C.7.6.16."""
+_DECIDING = {
+    "slope": "RescaleSlope",
+    "intercept": "RescaleIntercept",
+    "unit": "RescaleType",
+    "segment": "ReferencedSegmentNumber",
+}
+"""what a functional group says of pixel values, and not of their place or look"""
+
+
+def functional_groups(
+    ds: Any, frames: int, grey: bool
+) -> tuple[dict[str, Any], list[dict[str, Any]] | None, tuple[str, ...]]:
+    """(what the shared groups say, what each of the `frames` says or None, flags), C.7.6.16.
+
+    Of more items than frames, what all say alike holds for each frame; of fewer, nothing. Raises
+    FrameError if it so stays open what the values of a frame mean.
+    """
     shared_items = items(ds, "SharedFunctionalGroupsSequence")
-    shared = _functional(shared_items[0], ds) if shared_items else {}
-    per_frame = [_functional(g, ds) for g in items(ds, "PerFrameFunctionalGroupsSequence")]
-    if len(per_frame) != frames or not any(per_frame):
-        return shared, None
-    return shared, per_frame
+    shared = _functional(shared_items[0], ds, grey) if shared_items else {}
+    said = [_functional(g, ds, grey) for g in items(ds, "PerFrameFunctionalGroupsSequence")]
+    if not any(said):
+        return shared, None, ()
+    if len(said) == frames:
+        return shared, said, ()
+    common: dict[str, Any] = {}
+    if len(said) > frames:
+        common = {k: v for k, v in said[0].items() if all(k in g and g[k] == v for g in said)}
+    unsure = [
+        name(keyword)
+        for column, keyword in _DECIDING.items()
+        if column not in common and any(column in g for g in said)
+    ]
+    if unsure:
+        raise FrameError(
+            f"{name('PerFrameFunctionalGroupsSequence')} has {len(said)} items for {frames} "
+            f"frames, {name('NumberOfFrames')}: which holds for which frame cannot be known, and "
+            f"they say {', '.join(unsure)}; legal: one item for each frame (PS3.3 C.7.6.16)"
+        )
+    alike = [dict(common) for _ in range(frames)] if common else None
+    return shared, alike, ("frame-groups-mismatch",)
 
 
 def dose_positions(ds: Any, frames: int) -> list[dict[str, Any]] | None:

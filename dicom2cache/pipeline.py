@@ -91,7 +91,7 @@ def plan(
     key = read_patient_key(Path(patient_key) if patient_key else None)
     roots, candidates, unlisted = scan(sources, target)
     if not candidates:
-        raise SourceError(f"{', '.join(map(str, sources))}: no files here")
+        raise SourceError(report.nothing(sources, unlisted))
     facts = _facts(key, recipe)
     identity = _identity(roots, candidates, unlisted, recipe, facts)
     known = ledger.planned_identity(target)
@@ -115,7 +115,7 @@ def plan(
         files, repeated = selection.drop_duplicates(files, rows, digests)
     every = pa.concat_tables([unlisted, rejects, excluded, repeated])
     if not files.num_rows:
-        raise SourceError(report.nothing_in(sources, every))
+        raise SourceError(report.nothing(sources, every))
     planned = planning.make_plan(files, every, recipe)
     if overwrite:
         target_folder.clear(target)

@@ -82,8 +82,8 @@ FILES = pa.schema(
         ("intercept", pa.float64()),
         ("unit", pa.string()),
         ("inverted", pa.bool_()),  # the file's own display turns larger into darker
-        ("padding_value", pa.int64()),  # stored value, as declared
-        ("padding_limit", pa.int64()),
+        ("padding_value", pa.float64()),  # stored value, as declared
+        ("padding_limit", pa.float64()),
         ("windows", pa.list_(WINDOW)),
         ("voi_lut", pa.bool_()),  # there is a VOI LUT sequence
         ("voi", pa.bool_()),  # there is a window or a VOI LUT, for the file or its frames

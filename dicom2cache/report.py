@@ -95,13 +95,15 @@ def first_failed(job: Job) -> str | None:
     return None
 
 
-def nothing_in(sources: Sequence[str | os.PathLike[str]], rejects: pa.Table) -> str:
-    """That the sources hold no image to be stored, and why."""
+def nothing(sources: Sequence[object], rejects: pa.Table) -> str:
+    """Why nothing below the sources can be stored, for the error that says so."""
+    where = ", ".join(map(str, sources))
+    if not rejects.num_rows:
+        return f"{where}: no files here"
     lines = [f"  {r['path']}: {r['reason']}" for r in rejects.slice(0, _SHOWN).to_pylist()]
     more = rejects.num_rows - len(lines)
     if more > 0:
         lines.append(f"  and {more} more")
-    where = ", ".join(map(str, sources))
     return "\n".join([f"{where}: {rejects.num_rows} files, none with an image to store:", *lines])
 
 

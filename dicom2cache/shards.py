@@ -44,8 +44,10 @@ def write_durably(path: Path, data: bytes, scratch: Path | None = None) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as e:
         temporary.unlink(missing_ok=True)
+        if isinstance(e, OSError):  # a full disk names no file, and the temporary one is gone
+            e.filename = os.fspath(path)
         raise
     sync_folder(path.parent)
 

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from dicom2cache import ledger, mounts
 from dicom2cache.columns import rows_of
-from dicom2cache.decode import OpenSources, Source, Stored
+from dicom2cache.decode import Source, Stored
 from dicom2cache.errors import FrameError, reason_of
 from dicom2cache.ledger import Job
+from dicom2cache.open_sources import OpenSources
 from dicom2cache.values import FRAME_COLUMNS, modality, padding_of
 
 Read = Callable[[Source, int], Stored]

@@ -34,14 +34,16 @@ def prepared(files: pa.Table, recipe: Recipe) -> pa.Table:
 
 
 def _padding(files: pa.Table) -> Any:
-    """Least stored value of padding, wrapped into BitsAllocated; NaN where none is declared."""
+    """Least stored value of padding, whole ones wrapped into BitsAllocated; NaN: none is said."""
     value, limit = floats(files["padding_value"]), floats(files["padding_limit"])
+    floating = pc.not_equal(files["pixel_keyword"], "PixelData").to_numpy(zero_copy_only=False)
     span = 2.0 ** ints(files["bits_allocated"], 16)
     signed = files["signed"].to_numpy(zero_copy_only=False).astype(bool)
 
     def wrap(v: Any) -> Any:
-        v = np.mod(v, span)
-        return np.where(signed & (v >= span / 2), v - span, v)
+        whole = np.mod(v, span)
+        whole = np.where(signed & (whole >= span / 2), whole - span, whole)
+        return np.where(floating, v, whole)
 
     return np.fmin(wrap(value), np.where(np.isnan(limit), np.nan, wrap(limit)))
 

@@ -46,6 +46,28 @@ def number(ds: Any, keyword: str) -> float | None:
     return found[0] if found else None
 
 
+def decimal(ds: Any, keyword: str) -> float | None:
+    """The one number of an element that pixel values hang on; None if absent or empty.
+
+    Raises FrameError naming the tag and what it holds, if that is not one finite number.
+    """
+    try:
+        found = ds.get(keyword)
+        if found is None or (is_many(found) and not len(found)):
+            return None
+        if isinstance(found, str) and not found.strip(" \0"):
+            return None
+        made = float(found)
+        if math.isfinite(made):
+            return made
+    except (ValueError, TypeError, OverflowError, AttributeError, NotImplementedError, KeyError):
+        pass
+    raise FrameError(
+        f"{name(keyword)} is {raw(ds, keyword)}; legal: one finite decimal number, such as -1024 "
+        "or 1.5E-2 (PS3.5 6.2); correct it"
+    )
+
+
 def whole(ds: Any, keyword: str) -> int | None:
     """The first value as an int that fits 32 bits."""
     found = number(ds, keyword)
@@ -102,7 +124,15 @@ def name(keyword: str) -> str:
 
 def raw(ds: Any, keyword: str) -> str:
     """What the element holds, for a message."""
+    if keyword not in ds:
+        return "absent"
     try:
-        return "absent" if keyword not in ds else repr(ds[keyword].value)[:80]
-    except Exception:  # whatever pydicom cannot read: the message must still be made
+        try:
+            found = ds[keyword].value
+        except Exception:  # whatever pydicom cannot read: the message must still be made
+            found = ds.get_item(keyword).value  # as it lies in the file
+    except Exception:
         return "not readable"
+    if isinstance(found, bytes):
+        found = found.decode("utf-8", "backslashreplace")
+    return repr(found)[:80]

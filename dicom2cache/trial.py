@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from dicom2cache import ledger, mounts, survey
 from dicom2cache.columns import rows_of
 from dicom2cache.compression import COMPRESSED, pack
-from dicom2cache.decode import OpenSources, Source
+from dicom2cache.decode import Source
 from dicom2cache.ledger import Job
+from dicom2cache.open_sources import OpenSources
 from dicom2cache.records import ArraySpec
 from dicom2cache.survey import Read
 from dicom2cache.values import FRAME_COLUMNS, to_values

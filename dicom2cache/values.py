@@ -13,7 +13,7 @@ from dicom2cache import resize
 from dicom2cache.colour import rgb_to_grey
 from dicom2cache.decode import Source, Stored
 from dicom2cache.errors import FrameError
-from dicom2cache.intensity import apply_lut, padding_mask, rescale, rescaled_ends, to_dtype
+from dicom2cache.intensity import apply_lut, padding_mask, rescale, rescaled_ends, to_dtype, wrapped
 from dicom2cache.recipe import Treatment
 from dicom2cache.resize import Canvas
 from dicom2cache.window import (
@@ -111,7 +111,7 @@ def modality(
 
 def padding_of(pixels: NDArray[Any], header: dict[str, Any]) -> Mask | None:
     """Where stored values are padding; None where none is declared."""
-    if header["padding_value"] is None or pixels.dtype.kind not in "iu":
+    if header["padding_value"] is None:
         return None
     return padding_mask(
         pixels, header["padding_value"], header["padding_limit"],
@@ -186,10 +186,9 @@ def _resampled(
 
 
 def _padding_value(row: dict[str, Any], header: dict[str, Any]) -> float:
-    bits = header["bits_allocated"]
-    value = header["padding_value"] % (1 << bits)
-    if header["signed"] and value >> (bits - 1):
-        value -= 1 << bits
+    value = header["padding_value"]
+    if header["pixel_keyword"] == "PixelData":
+        value = wrapped(value, header["bits_allocated"], header["signed"])
     return float(value * row["slope"] + row["intercept"])
 
 

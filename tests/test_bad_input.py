@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -334,6 +336,23 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     assert failures(cache) == {
         ("gr\\udcfcn.dcm", None): ("failed", "the file name is not UTF-8; rename it")
     }
+
+
+def test_a_folder_of_nothing_but_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    with open(os.fsencode(tmp_path) + b"/source/gr\xfcn.dcm", "wb") as file:
+        file.write(Path(examples.get_path("ct")).read_bytes())
+    ran = run_here("build", tmp_path / "source", tmp_path / "cache")
+    assert ran.returncode == 2
+    assert "1 files, none with an image to store:" in ran.stderr
+    assert "gr\\udcfcn.dcm: the file name is not UTF-8; rename it" in ran.stderr
+
+
+def test_python_m_is_the_command() -> None:
+    command = [sys.executable, "-m", "dicom2cache", "convert", "x", "--part", "2/2"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == "dicom2cache: --part 2/2; legal: I/N with I from 0 to N-1, such as 0/4\n"
 
 
 def test_folders_whose_names_are_not_utf8(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from caches import built, by_path
 from dicom_files import write_dicom
 from pydicom import examples
+from pydicom.dataelem import DataElement
 
 from dicom2cache.colour import (
     Palette,
@@ -117,3 +119,19 @@ def test_grey_of_a_colour_file(tmp_path: Path) -> None:
     assert pixels[100, 60] == 77  # .299 * 165 + .587 * 47 + .114 * 3 = 77.266
     assert pixels[145, 152] == 56  # .299 * 101 + .587 * 38 + .114 * 30 = 55.925
     assert row["photometric"] == "RGB"
+
+
+@pytest.mark.parametrize(("vr", "first"), [("SS", -100), ("US", 65436)])
+def test_first_mapped_value_has_the_sign_of_the_pixels(tmp_path: Path, vr: str, first: int) -> None:
+    elements: dict[str, Any] = {}
+    for k, colour in enumerate(("Red", "Green", "Blue")):
+        keyword = f"{colour}PaletteColorLookupTableDescriptor"
+        elements[keyword] = DataElement(0x00281101 + k, vr, [4, first, 16])
+        entries = np.array([10, 300, 7000, 65535], "<u2")
+        elements[f"{colour}PaletteColorLookupTableData"] = entries.tobytes()
+    source = write_dicom(
+        tmp_path / "p.dcm", np.array([[-101, -100, -99, -98, -97, 5]], np.int16),
+        PhotometricInterpretation="PALETTE COLOR", **elements,
+    )  # fmt: skip
+    _, pixels = by_path(built(source, tmp_path / "cache"))["p.dcm", 0]
+    assert pixels[0, :, 1].tolist() == [10, 10, 300, 7000, 65535, 65535]

@@ -25,6 +25,7 @@ FLOORS = {
             "workers",
             "ranges",
             "unraisable",
+            "bounded",
         },
         {
             "columns",
@@ -52,7 +53,7 @@ FLOORS = {
         },
         {"transform", "placement", "image_pixel", "scan", "shards", "header_scan", "versions"},
         {"selection", "plan", "tables", "describe", "decode"},
-        {"header_rows", "ledger", "values"},
+        {"header_rows", "ledger", "values", "open_sources"},
         {"headers"},
         {"receipts", "isolate", "survey", "report"},
         {"trial", "commit", "backlog", "target"},
@@ -61,6 +62,7 @@ FLOORS = {
         {"pipeline"},
         {"flags"},
         {"cli", "__init__"},
+        {"__main__"},
     ],
     "trainer_adapter": [
         {"errors"},

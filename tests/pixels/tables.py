@@ -46,30 +46,38 @@ ROWS = {
            "each frame is a sample, decoded one at a time",
            ("tests/test_examples.py::test_shape_type_unit_and_sum",)),
     6: Row("Rescale per frame or shared (PS3.3 C.7.6.16.2.9)",
-           "the frame's own, else the shared, else the file's",
-           ("tests/test_every_file.py::test_every_stored_frame_is_what_pydicom_makes_of_it",)),
+           "the frame's own, else the shared, else the file's; of more items than "
+           "frames, what all say alike, flagged; refused where a frame's values stay open",
+           ("tests/test_every_file.py::test_every_stored_frame_is_what_pydicom_makes_of_it",
+            f"{_ROWS}::test_row_6_items_that_are_not_one_for_each_frame")),
     7: Row("Series assembly: order, gaps, tilt, localizers, 4D (PS3.3 C.7.6.2)",
            "stacks of one geometry in order of position along the normal; repeats are split by "
            "what tells them apart; irregular ones are flagged",
            ("tests/test_stacks.py::test_stacks",)),
-    8: Row("Pixel padding (PS3.3 C.7.5.1.1.2)",
-           "found among stored values, modulo 2^BitsAllocated; left out of statistics, percentiles "
-           "and interpolation; 0 after a window",
+    8: Row("Pixel padding (PS3.3 C.7.5.1.1.2, of float pixels C.7.6.24)",
+           "found among stored values, whole ones modulo 2^BitsAllocated; left out of statistics, "
+           "percentiles and interpolation; 0 after a window",
            ("tests/test_intensity.py::test_padding",
+            f"{_ROWS}::test_row_8_padding_of_float_pixels",
             "tests/test_resize.py::test_padding_does_not_bleed_into_the_image")),
     9: Row("The header contradicts the codestream's colour (PS3.5 8.2.1)",
            "the codestream wins where it is explicit; flagged"),
     10: Row("Native data of full size called YBR_FULL_422", "refused: the length contradicts it"),
     11: Row("Palettes (PS3.3 C.7.6.3.1.5)",
-            "the index is clamped, not wrapped; 8-bit colours in 16-bit entries become uint8",
-            ("tests/test_colour.py::test_depth_of_palette_entries",)),
+            "the index is clamped, not wrapped; the first mapped value has the sign of the pixels; "
+            "8-bit colours in 16-bit entries become uint8",
+            ("tests/test_colour.py::test_depth_of_palette_entries",
+             "tests/test_colour.py::test_first_mapped_value_has_the_sign_of_the_pixels")),
     12: Row("Supplemental palettes (PS3.3 C.7.6.19)", "grey values are kept"),
     13: Row("Modality LUT sequences (PS3.3 C.11.1.1.1)",
             "in 32-bit arithmetic; a LUT wins over a slope beside it, flagged",
             ("tests/test_intensity.py::test_modality_lut",)),
-    14: Row("Empty, one-sided or zero rescale; units that are not HU",
-            "identity, 0 or 1 for what is missing, flagged; a slope of 0 that loses values is a "
-            "failure; HU only where the header says so or the image is original CT"),
+    14: Row("Empty, one-sided, illegal or zero rescale; units that are not HU",
+            "identity, 0 or 1 for what is missing, flagged; what is no number is refused; a slope "
+            "of 0 that loses values is a failure; HU only where the header says so or the image is "
+            "original CT",
+            (f"{_ROWS}::test_row_14_a_rescale_that_is_no_number_is_refused",
+             f"{_ROWS}::test_row_14_a_rescale_after_the_pixels_is_flagged")),
     15: Row("Bits above BitsStored, overlays in pixels (PS3.5 8.1.1)",
             "masked after every codec; flagged unless declared or sign extension",
             ("tests/test_intensity.py::test_mask_stored_for_every_layout",)),
@@ -110,8 +118,12 @@ ROWS = {
              f"{_ROWS}::test_row_24_a_stream_that_goes_on_for_ever_costs_no_memory",
              f"{_ROWS}::test_row_24_a_damaged_stream_is_named",
              f"{_ROWS}::test_row_24_frames_from_last_to_first_cost_two_passes")),
-    25: Row("Header explicit, body implicit", "read",
-            (f"{_ROWS}::test_row_25_header_explicit_body_implicit",)),
+    25: Row("Header explicit, body implicit, or the other way round; other wrong syntaxes",
+            "read by what the bytes are; plain data called big-endian, deflated or compressed is "
+            "refused, naming the UID",
+            (f"{_ROWS}::test_row_25_header_explicit_body_implicit",
+             f"{_ROWS}::test_row_25_header_implicit_body_explicit",
+             f"{_ROWS}::test_row_25_plain_data_under_another_syntax")),
     26: Row("Truncated, damaged or excess pixel data, codestreams too (PS3.5 A.4)",
             "truncated: refused, and of many frames those that are gone; an end marker or "
             "delimiter alone missing: flagged; what a decoder finds damaged: refused (coded bits "

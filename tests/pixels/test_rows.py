@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from caches import attributes, built, by_path, failures, run_here, stored
 from dicom_files import pattern, real, uid, write_dicom
 from pydicom import dcmread
 from pydicom.dataelem import DataElement
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from pixels.cases import CASES, ENHANCED_CT, HALVES, Case, item
@@ -37,6 +40,121 @@ def only(cache: Path) -> tuple[dict[str, Any], Any]:
     """The one frame of a cache."""
     ((row, pixels),) = stored(cache)
     return row, pixels
+
+
+@pytest.mark.parametrize(
+    ("intercepts", "refused"),
+    [([-1024] * 3, False), ([-1024, 0, 0], True), ([-1024], True), ([None], False)],
+)
+def test_row_6_items_that_are_not_one_for_each_frame(
+    tmp_path: Path, intercepts: list[int | None], refused: bool
+) -> None:
+    frames = []
+    for k, b in enumerate(intercepts):
+        frames.append(item(PlanePositionSequence=[item(ImagePositionPatient=[0, 0, k])]))
+        if b is not None:
+            transform = item(RescaleSlope=2, RescaleIntercept=b, RescaleType="HU")
+            frames[-1].PixelValueTransformationSequence = [transform]
+    source = write_dicom(
+        tmp_path / "e.dcm", np.full((2, 1, 2), (10, 20), np.uint16), SOPClassUID=ENHANCED_CT,
+        Modality="CT", PerFrameFunctionalGroupsSequence=frames,
+    )  # fmt: skip
+    write_dicom(tmp_path / "beside" / "b.dcm", np.zeros((1, 1), np.uint8))
+    cache = built(source, tmp_path / "beside", tmp_path / "cache", status=int(refused))
+    if refused:
+        _, reason = failures(cache)["e.dcm", None]
+        assert f"(5200,9230) has {len(frames)} items for 2 frames" in reason
+        assert "RescaleIntercept (0028,1052)" in reason
+        return
+    for frame in (0, 1):
+        row, pixels = by_path(cache)["e.dcm", frame]
+        rescaled = intercepts[0] is not None
+        assert pixels.tolist() == ([[-1004, -984]] if rescaled else [[10, 20]])
+        assert row["unit"] == ("HU" if rescaled else "US")
+        assert (row["position"], row["flags"]) == (None, ["frame-groups-mismatch"])
+
+
+@pytest.mark.parametrize(("kind", "keyword"), [("f4", "FloatPixel"), ("f8", "DoubleFloatPixel")])
+@pytest.mark.parametrize("limit", [None, -8000.5])
+def test_row_8_padding_of_float_pixels(
+    tmp_path: Path, kind: str, keyword: str, limit: float | None
+) -> None:
+    values = np.linspace(0, 1, 64, dtype=kind).reshape(8, 8)
+    values[:2] = -9999.0
+    values[2] = -8500.25
+    elements = {
+        f"{keyword}Data": values.tobytes(), "PixelData": None, "BitsAllocated": 8 * values.itemsize,
+        f"{keyword}PaddingValue": -9999.0, "RescaleSlope": 2, "RescaleIntercept": 1,
+    }  # fmt: skip
+    if limit is not None:
+        elements[f"{keyword}PaddingRangeLimit"] = limit
+    source = write_dicom(tmp_path / "f.dcm", np.zeros((8, 8), np.uint16), **elements)
+    row, pixels = only(built(source, tmp_path / "cache"))
+    left = (2 * values.astype("f8") + 1).astype(kind)[2 if limit is None else 3 :]
+    assert np.array_equal(pixels[-len(left) :], left)
+    assert (row["padding_value"], row["padding_fraction"]) == (-19997, 1 - len(left) / 8)
+    assert (row["min"], row["max"]) == (left.min(), left.max())
+    assert row["mean"] == pytest.approx(left.mean(dtype="f8"))
+    row, pixels = only(built(source, tmp_path / "graded", "--percentiles", "0,100"))
+    assert (row["window_low"], row["window_high"]) == (
+        pytest.approx(left.min()), pytest.approx(left.max())
+    )  # fmt: skip
+    assert not pixels[: 8 - len(left)].any()
+
+
+@pytest.mark.parametrize(
+    "said", ["-1024,0", "-1024 HU", "nan", "1e400", "−1024", "-1024\\-1000", "one"]
+)
+@pytest.mark.parametrize(
+    ("keyword", "tag", "grouped"),
+    [
+        ("RescaleIntercept", "0028,1052", False),
+        ("RescaleIntercept", "0028,1052", True),
+        ("RescaleSlope", "0028,1053", False),
+        ("RescaleSlope", "0028,1053", True),
+        ("DoseGridScaling", "3004,000E", False),
+    ],
+)
+def test_row_14_a_rescale_that_is_no_number_is_refused(
+    tmp_path: Path, said: str, keyword: str, tag: str, grouped: bool
+) -> None:
+    held = said.encode() + b" " * (len(said.encode()) % 2)
+    rescale = {keyword: "7" * len(held)}  # pydicom would not write the other
+    elements: dict[str, Any] = rescale
+    if grouped:
+        elements = {
+            "SharedFunctionalGroupsSequence": [
+                item(PixelValueTransformationSequence=[item(**rescale)])
+            ]
+        }
+    source = write_dicom(
+        tmp_path / "a.dcm", np.array([[1, 2]], np.uint16), **elements,
+        Modality="RTDOSE" if keyword == "DoseGridScaling" else "CT",
+    )  # fmt: skip
+    data = source.read_bytes()
+    assert data.count(rescale[keyword].encode()) == 1
+    source.write_bytes(data.replace(rescale[keyword].encode(), held))
+    write_dicom(tmp_path / "beside" / "b.dcm", np.zeros((1, 1), np.uint8))
+    cache = built(source, tmp_path / "beside", tmp_path / "cache", status=1)
+    outcome, reason = failures(cache)["a.dcm", None]
+    assert outcome == "failed"
+    assert f"{keyword} ({tag}) is " in reason
+    assert said[:4].encode("ascii", "ignore").decode() in reason
+    assert "legal: one finite decimal number" in reason
+
+
+def test_row_14_a_rescale_after_the_pixels_is_flagged(tmp_path: Path) -> None:
+    late = b"\x28\0\x52\x10DS\x06\0-1024 "
+    padding = b"\xfc\xff\xfc\xffOB\0\0\x02\0\0\0\0\0"
+    private = b"\xe1\x7f\x10\0LO\x04\0some"
+    for name, after in (("late", late), ("padding", padding), ("private", private), ("none", b"")):
+        path = write_dicom(tmp_path / "in" / name, np.array([[1, 2]], np.uint16), syntax=_EXPLICIT)
+        path.write_bytes(path.read_bytes() + after)
+    found = by_path(built(tmp_path / "in", tmp_path / "cache"))
+    flags = {path: row["flags"] for (path, _), (row, _) in found.items()}
+    assert flags == {
+        "late": ["elements-after-pixels"], "padding": None, "private": None, "none": None
+    }  # fmt: skip
 
 
 def test_row_19_real_world_values_of_a_parametric_map(tmp_path: Path) -> None:
@@ -205,6 +323,67 @@ def test_row_25_header_explicit_body_implicit(tmp_path: Path) -> None:
     source.write_bytes(head + data[meta:])
     _, pixels = only(built(source, tmp_path / "cache"))
     assert pixels.tolist() == [[7, 9]]
+
+
+_IMPLICIT, _EXPLICIT, _DEFLATED, _BIG = (
+    f"1.2.840.10008.1.2{end}" for end in ("", ".1", ".1.99", ".2")
+)
+
+
+def _called(path: Path, syntax: str) -> Path:
+    """The file under another Transfer Syntax UID, its dataset byte for byte as it was."""
+    data = path.read_bytes()
+    body = data[144 + int.from_bytes(data[140:144], "little") :]
+    other = write_dicom(path.with_suffix(".other"), np.zeros((1, 1), np.uint8), syntax=_EXPLICIT)
+    ds = dcmread(other)
+    ds.file_meta.TransferSyntaxUID = syntax
+    buffer = DicomBytesIO(bytes(128) + b"DICM")
+    buffer.seek(0, 2)
+    write_file_meta_info(buffer, ds.file_meta)
+    other.unlink()
+    path.write_bytes(buffer.getvalue() + body)
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_row_25_header_implicit_body_explicit(tmp_path: Path, dtype: str) -> None:
+    pixels = pattern("explicit", (300, 200), dtype, 256)
+    source = _called(write_dicom(tmp_path / "a.dcm", pixels, syntax=_EXPLICIT), _IMPLICIT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert np.array_equal(dcmread(source).pixel_array, pixels)
+    row, found = only(built(source, tmp_path / "cache"))
+    assert np.array_equal(found, pixels)
+    assert row["flags"] is None
+    source.write_bytes(source.read_bytes()[:-10])
+    write_dicom(tmp_path / "beside" / "b.dcm", np.zeros((1, 1), np.uint8))
+    cache = built(source, tmp_path / "beside", tmp_path / "cut", status=1)
+    size = pixels.nbytes
+    assert f"truncated: {size - 10} bytes, {size} expected" in failures(cache)["a.dcm", None][1]
+
+
+@pytest.mark.parametrize(
+    ("written", "called", "reason"),
+    [
+        (_EXPLICIT, _BIG, "big-endian, but the dataset is plain and little-endian"),
+        (_IMPLICIT, _BIG, "big-endian, but the dataset is plain and little-endian"),
+        (_EXPLICIT, _DEFLATED, "deflated, but the dataset is plain and little-endian"),
+        (_EXPLICIT, "1.2.840.10008.1.2.4.90", "but PixelData has a defined length, 60000 bytes"),
+        (_EXPLICIT, "1.2.840.10008.1.2.5", "but PixelData has a defined length, 60000 bytes"),
+    ],
+)
+def test_row_25_plain_data_under_another_syntax(
+    tmp_path: Path, written: str, called: str, reason: str
+) -> None:
+    pixels = pattern("plain", (300, 100))
+    source = _called(write_dicom(tmp_path / "a.dcm", pixels, syntax=written), called)
+    write_dicom(tmp_path / "beside" / "b.dcm", np.zeros((1, 1), np.uint8))
+    cache = built(source, tmp_path / "beside", tmp_path / "cache", status=1)
+    _, said = failures(cache)["a.dcm", None]
+    assert said.startswith(f"TransferSyntaxUID (0002,0010) is {called}, ")
+    assert reason in said
+    assert "the UID is wrong, correct it" in said
+    assert "copy it again" not in said
 
 
 @pytest.mark.parametrize(
