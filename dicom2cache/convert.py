@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,15 @@ def convert_task(cache: str, nonce: str, task: ShardTask, isolated: bool = False
     `isolated`: frames are decoded in a child process, so that one it dies of costs itself only.
     Raises Unfinished if that plan is no longer there.
     """
-    start = time.perf_counter()
-    job = ledger.load_job(Path(cache))
-    count = task.stop - task.start
-    if job.nonce != nonce:
-        raise _replaced(cache)
+    with _while_planned(Path(cache), nonce):
+        job = ledger.load_job(Path(cache))
+        if job.nonce != nonce:
+            raise Unfinished("another plan")
+        return _convert(job, task, isolated)
+
+
+def _convert(job: Job, task: ShardTask, isolated: bool) -> Done:
+    start, count = time.perf_counter(), task.stop - task.start
     if not receipts.is_done(job, task):
         claim = receipts.claim(job, task)
         try:
@@ -64,8 +69,6 @@ def convert_task(cache: str, nonce: str, task: ShardTask, isolated: bool = False
             else:
                 write_shard(job, task, Source.read)
         except Exception as e:
-            if not job.state.exists():
-                raise _replaced(cache) from e
             if is_environment(e):
                 why = f"{type(e).__name__}: {e}"
                 return Done(task.name, count, 0, time.perf_counter() - start, None, why)
@@ -74,8 +77,8 @@ def convert_task(cache: str, nonce: str, task: ShardTask, isolated: bool = False
             claim.unlink(missing_ok=True)
     receipt = receipts.settle(job, task)
     if receipt is None:
-        if not job.state.exists():
-            raise _replaced(cache)
+        if not ledger.is_planned(job.cache, job.nonce):
+            raise Unfinished("committed by another run")
         why = "somebody has removed what was written of a shard"
         return Done(task.name, count, 0, time.perf_counter() - start, None, why)
     reasons = receipt.results["reason"].drop_null().to_pylist()
@@ -83,10 +86,17 @@ def convert_task(cache: str, nonce: str, task: ShardTask, isolated: bool = False
     return Done(task.name, count, len(reasons), time.perf_counter() - start, first)
 
 
-def _replaced(cache: str) -> Unfinished:
-    return Unfinished(
-        f"{cache}: another process has replaced the plan of this run, or has committed it"
-    )
+@contextmanager
+def _while_planned(cache: Path, nonce: str) -> Iterator[None]:
+    """What fails because the plan is not there any more is told as that."""
+    try:
+        yield
+    except Exception as e:
+        if ledger.is_planned(cache, nonce):
+            raise
+        raise Unfinished(
+            f"{cache}: another process has replaced the plan of this run, or has committed it"
+        ) from e
 
 
 def _first_failure(job: Job, task: ShardTask, results: pa.Table) -> str:

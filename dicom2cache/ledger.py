@@ -152,6 +152,11 @@ def planned_identity(cache: Path) -> str | None:
     return None if found is None else str(found)
 
 
+def is_planned(cache: Path, nonce: str) -> bool:
+    """True if the plan of this nonce is the one in `cache`, and not committed."""
+    return _about(cache).get("nonce") == nonce and (_build(cache) / nonce).exists()
+
+
 def planned_arrays(cache: Path) -> list[str]:
     """Names of the arrays of the plan in `cache`, committed or not."""
     return [array["name"] for array in _about(cache).get("arrays", ())]
