@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dicom2cache import ledger, receipts
-from dicom2cache.columns import ints
+from dicom2cache.columns import ints, tally
 from dicom2cache.errors import CacheError, Unfinished
 from dicom2cache.layout import (
     FORMAT_VERSION,
@@ -161,6 +160,7 @@ class _ParquetFile:
         self._rows = 0
 
     def write(self, table: pa.Table) -> None:
+        """Append rows."""
         self._waiting.append(table)
         while sum(t.num_rows for t in self._waiting) >= _ROW_GROUP:
             whole = pa.concat_tables(self._waiting)
@@ -187,6 +187,7 @@ class _ParquetFile:
         sync_folder(self.path.parent)
 
     def entry(self, cache: Path) -> dict[str, Any]:
+        """The closed table's file entry (FORMAT.md)."""
         digest = hashlib.sha256()
         with open(self.path, "rb") as file:
             while block := file.read(1 << 20):
@@ -211,7 +212,7 @@ def _shard_row(task: ShardTask, receipt: Receipt) -> dict[str, Any]:
 
 
 def _counts(job: Job, stored_of_file: Any, failed: pa.Table) -> dict[str, int]:
-    outcomes = Counter(job.plan.rejects["outcome"].to_pylist())
+    outcomes = tally(job.plan.rejects["outcome"])
     lost = int((stored_of_file == 0).sum())
     names = {
         "files_no_pixels": "no-pixels", "files_not_dicom": "not-dicom",

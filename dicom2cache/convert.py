@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dicom2cache import ledger, receipts, survey, trial
+from dicom2cache import ledger, mounts, receipts, survey, trial
+from dicom2cache.columns import rows_of
 from dicom2cache.decode import Source, Stored
-from dicom2cache.errors import Dicom2cacheError, Unfinished, is_environment
+from dicom2cache.errors import Unfinished, is_environment, reason_of
 from dicom2cache.intensity import statistics
 from dicom2cache.isolate import IsolatedReader
 from dicom2cache.ledger import Job
@@ -115,7 +116,7 @@ def write_shard(job: Job, task: ShardTask, read: Read) -> None:
     rows = rows.to_pylist()
     treatments = job.recipe.treatments
     needed = sorted({row["file"] for row in rows})
-    headers = dict(zip(needed, job.plan.files.take(needed).to_pylist(), strict=True))
+    headers = dict(zip(needed, rows_of(job.plan.files, needed).to_pylist(), strict=True))
     attempt = receipts.new_attempt(job, task)
     results: list[dict[str, Any]] = []
     sources = OpenSources(job.roots, headers)
@@ -127,13 +128,17 @@ def write_shard(job: Job, task: ShardTask, read: Read) -> None:
                     source.room = writer.room()
                     stored = read(source, row["frame"])
                     source.check_unchanged()
-                    limits = survey.limits_of(job, row, read)
-                    made = to_values(stored, row, source, treatments, spec.dtype, limits)
+                    limits = survey.limits_of(job, row, source.header, read)
+                    made = to_values(
+                        stored, row, source, treatments, spec.dtype, limits.ends if limits else None
+                    )
+                    if limits is not None:
+                        limits.check()
                 except Exception as e:
-                    if is_environment(e):
-                        raise
+                    header = headers[row["file"]]
+                    mounts.raise_environment(e, job.roots[header["root"]], header["path"])
                     writer.missing()
-                    results.append({"reason": _reason(e)})
+                    results.append({"reason": reason_of(e)})
                     continue
                 said = _result(stored, made)
                 said["crc32c"] = writer.frame(np.ascontiguousarray(made.pixels))
@@ -143,16 +148,6 @@ def write_shard(job: Job, task: ShardTask, read: Read) -> None:
         size, checksum = writer.finish()
     table = pa.Table.from_pylist(results, RESULTS)
     receipts.publish(job, task, attempt, size, checksum, spec.codec, table)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "the file has vanished since plan; build again with --overwrite"
-    if isinstance(error, OSError):
-        return f"cannot read the file: {error.strerror or error}"
-    if isinstance(error, Dicom2cacheError):
-        return str(error)
-    return f"cannot be decoded: {type(error).__name__}: {error}"
 
 
 def _result(stored: Stored, made: Values) -> dict[str, Any]:
@@ -189,7 +184,6 @@ def pixel_digest(roots: Sequence[str], header: dict[str, Any], read: Read | None
                 digest.update(f"{pixels.shape} {pixels.dtype}".encode())
                 digest.update(np.ascontiguousarray(pixels).data)
     except Exception as e:
-        if is_environment(e):
-            raise
+        mounts.raise_environment(e, roots[header["root"]], header["path"])
         return f"not decoded: {path}"
     return digest.hexdigest()

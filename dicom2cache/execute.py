@@ -10,16 +10,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from dicom2cache import ledger, receipts, versions
-from dicom2cache.columns import canonical
+from dicom2cache import backlog, ledger, mounts, receipts, versions
+from dicom2cache.columns import canonical, rows_of
 from dicom2cache.convert import Done, convert_task, pixel_digest
 from dicom2cache.errors import FrameError, Unfinished
 from dicom2cache.headers import read_headers
 from dicom2cache.isolate import IsolatedReader
 from dicom2cache.ledger import Job
-from dicom2cache.progress import Work
+from dicom2cache.progress import Progress, Work, phase
 from dicom2cache.records import FILES, REJECTS, Candidate, ShardTask
 from dicom2cache.workers import while_parent_lives
 
@@ -129,24 +131,63 @@ def _on_disk(candidate: Candidate) -> tuple[int, str, int]:
 def header_work(candidates: Sequence[Candidate], rejects: pa.Table | None = None) -> Work:
     """What reading these headers is: each costs about the same, whatever its file's size."""
     failed = 0 if rejects is None else rejects["outcome"].to_pylist().count("failed")
-    return Work(len(candidates), sum(c.size for c in candidates), float(len(candidates)), failed)
+    return Work(len(candidates), 0, float(len(candidates)), failed)
 
 
 def pixel_digests(
-    roots: Sequence[str], headers: Sequence[dict[str, Any]], jobs: int, backend: str
+    roots: Sequence[str], files: pa.Table, rows: NDArray[np.int64], jobs: int, backend: str
 ) -> list[str]:
-    """`pixel_digest` of each file, in order; a decoder that aborts costs its own file only."""
+    """`pixel_digest` of some rows of FILES; a decoder that aborts costs its own file only."""
     from joblib import delayed
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
-    if jobs > 1 and (len(headers) >= 2 * jobs or backend != "loky"):
-        calls = (delayed(pixel_digest)(roots, header) for header in headers)
+    if jobs > 1 and (len(rows) >= 2 * jobs or backend != "loky"):
+        calls = (delayed(pixel_digest)(roots, header) for header in _objects(files, rows))
         try:
             return list(_parallel(jobs, backend, calls, ordered=True))
         except BrokenProcessPool:
             pass  # which file it was is not known: once more, one by one
     with IsolatedReader() as isolated:
-        return [pixel_digest(roots, header, isolated) for header in headers]
+        return [pixel_digest(roots, header, isolated) for header in _objects(files, rows)]
+
+
+def _objects(files: pa.Table, rows: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
+    """Rows of FILES as objects, a few at a time: each is some kilobytes."""
+    files = files.drop_columns(["per_frame"])
+    for start in range(0, len(rows), _HEADERS_AT_ONCE):
+        yield from rows_of(files, rows[start : start + _HEADERS_AT_ONCE]).to_pylist()
+
+
+def convert_part(
+    job: Job, mine: Sequence[ShardTask], jobs: int, backend: str, on_error: str, progress: Progress
+) -> int:
+    """Convert what is not done of a part; how many of its frames failed, those of earlier runs too.
+
+    Raises SourceAway before anything is done if a folder that it needs cannot be seen, and as
+    `run_tasks`.
+    """
+    failed = {task.name: receipts.failed_frames(job, task) for task in mine}
+    todo = [task for task in mine if failed[task.name] is None]
+    mounts.check(backlog.roots_of(job, todo))
+    if on_error == "skip":  # else a failure of an earlier run, in its receipt, must stop this one
+        mine = todo
+    work = {task.name: backlog.work_of(job, task) for task in mine}
+
+    def seen(done: Done) -> None:
+        failed[done.name] = done.failed
+        progress.advance(work[done.name] + Work(failed=done.failed))
+
+    total = sum(work.values(), Work())
+    with phase(progress, "converting", total, "frames", lambda: backlog.under_way(job, work)):
+        run_tasks(job, mine, jobs, backend, on_error, seen)
+    for task in todo:  # what was done by a worker that died before it said so, or elsewhere
+        if failed[task.name] is None:
+            failed[task.name] = receipts.failed_frames(job, task)
+    if None in failed.values():
+        raise Unfinished(
+            f"{job.cache}: receipts were removed meanwhile; run the same command again"
+        )
+    return sum(filter(None, failed.values()))
 
 
 def run_tasks(

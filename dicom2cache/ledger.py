@@ -124,6 +124,19 @@ def name_first(own: Path, target: Path) -> bool:
     return named
 
 
+def keep_first(job: Job, path: Path, data: bytes) -> None:
+    """Write a small file durably, but never over one that is there.
+
+    Of several processes the first one wins: all read `path` afterwards, and so agree.
+    """
+    own = scratch(job) / f".{path.name}.{secrets.token_hex(8)}"
+    with open(own, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    name_first(own, path)
+
+
 def _about(cache: Path) -> dict[str, Any]:
     """plan.json; empty if there is none, or something else of that name."""
     try:

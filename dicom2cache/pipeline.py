@@ -12,15 +12,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from dicom2cache import backlog, execute, ledger, receipts, report, selection, versions
 from dicom2cache import commit as committing
+from dicom2cache import execute, ledger, report, selection, versions
 from dicom2cache import plan as planning
 from dicom2cache import target as target_folder
 from dicom2cache.errors import CacheError, FrameError, SourceError, Unfinished
 from dicom2cache.layout import ROOT
 from dicom2cache.ledger import Job
 from dicom2cache.patient import patient_key as read_patient_key
-from dicom2cache.progress import Progress, Silent, Work, phase
+from dicom2cache.progress import Progress, Silent, phase
 from dicom2cache.recipe import Recipe
 from dicom2cache.records import Candidate
 from dicom2cache.scan import scan
@@ -58,7 +58,9 @@ def build(
         )  # fmt: skip
     if job is not None:
         if on_error == "raise":
-            _raise_first(job)
+            said = report.first_failed(job)
+            if said is not None:
+                raise FrameError(said)
         convert(cache, jobs=workers, backend=backend, on_error=on_error, progress=progress)
         commit(cache)
         if ledger.planned_identity(execute.cache_of(cache)) != job.identity:
@@ -108,8 +110,9 @@ def plan(
             roots, candidates, key, workers, backend, progress.advance
         )
         files, excluded = selection.select_files(files, recipe)
-        digests = _digests(tuple(roots), selection.same_sop(files), workers, backend)
-        files, repeated = selection.drop_duplicates(files, digests)
+        rows = selection.same_sop(files)
+        digests = execute.pixel_digests(roots, files, rows, workers, backend)
+        files, repeated = selection.drop_duplicates(files, rows, digests)
     every = pa.concat_tables([unlisted, rejects, excluded, repeated])
     if not files.num_rows:
         raise SourceError(report.nothing(sources, every))
@@ -129,8 +132,12 @@ def convert(
     backend: str = "loky",
     on_error: str = "skip",
     progress: Progress | None = None,
-) -> None:
-    """Convert the shards of `part` (I, N), I from 0 to N-1, of the plan in `cache`."""
+) -> int:
+    """Convert the shards of `part` (I, N), I from 0 to N-1; how many of their frames failed.
+
+    Of a cache that is committed, how many failed in all. Raises Unfinished if the machine could not
+    end it, SourceAway if it cannot see a source folder, FrameError if `on_error` is "raise".
+    """
     progress = progress or Silent()
     index, of = part
     if not 0 <= index < of:
@@ -138,28 +145,15 @@ def convert(
     if on_error not in ("skip", "raise"):
         raise ValueError(f"on_error {on_error!r}; legal: skip, raise")
     target = execute.cache_of(cache)
-    if (target / ROOT).exists():
-        return
-    try:
-        job = ledger.load_job(target)
-    except (OSError, Unfinished):
-        if (target / ROOT).exists():  # committed since the line above
-            return
-        raise
-    versions.check(target, job.facts, job.recipe.codec)
-    mine = planning.part(job.tasks, index, of)
-    if on_error == "skip":  # else a failure of an earlier run, in its receipt, must stop this one
-        mine = list(receipts.open_tasks(job, mine))
-    work = {task.name: backlog.work_of(job, task) for task in mine}
-    total = sum(work.values(), Work())
-    converting = phase(
-        progress, "converting", total, "frames", lambda: backlog.under_way(job, work)
-    )
-    with converting, _or_committed(target, job.identity):
-        execute.run_tasks(
-            job, mine, jobs or execute.cpu_count(), backend, on_error,
-            lambda done: progress.advance(work[done.name] + Work(failed=done.failed)),
-        )  # fmt: skip
+    with _or_committed(target, ledger.planned_identity(target)):
+        if not (target / ROOT).exists():
+            job = ledger.load_job(target)
+            versions.check(target, job.facts, job.recipe.codec)
+            mine = planning.part(job.tasks, index, of)
+            return execute.convert_part(
+                job, mine, jobs or execute.cpu_count(), backend, on_error, progress
+            )
+    return counts(target)["frames_failed"]
 
 
 @contextmanager
@@ -230,18 +224,3 @@ def _identity(
     for c in candidates:
         digest.update(f"{c.root}\0{c.path}\0{c.size}\0{c.mtime_ns}\n".encode())
     return digest.hexdigest()
-
-
-def _digests(
-    roots: tuple[str, ...], files: pa.Table, jobs: int, backend: str
-) -> dict[tuple[int, str], str]:
-    headers = files.drop_columns(["per_frame"]).to_pylist()
-    found = execute.pixel_digests(roots, headers, jobs, backend)
-    return {(h["root"], h["path"]): d for h, d in zip(headers, found, strict=True)}
-
-
-def _raise_first(job: Job) -> None:
-    for row in job.plan.rejects.to_pylist():
-        if row["outcome"] == "failed":
-            path = os.path.join(job.roots[row["root"]], row["path"])
-            raise FrameError(f"{path}: {row['reason']}")

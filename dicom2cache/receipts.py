@@ -180,6 +180,15 @@ def is_done(job: Job, task: ShardTask) -> bool:
     return receipt_path(job, task).exists() and settle(job, task) is not None
 
 
+def failed_frames(job: Job, task: ShardTask) -> int | None:
+    """How many frames of the task are not stored; None if the task is not done."""
+    receipt = settle(job, task)
+    if receipt is None:
+        return None
+    reasons = receipt.results["reason"]
+    return len(reasons) - int(reasons.null_count)
+
+
 def open_tasks(job: Job, wanted: list[ShardTask]) -> Iterator[ShardTask]:
     """Those of `wanted` that are not done."""
     return (task for task in wanted if not is_done(job, task))
