@@ -53,7 +53,7 @@ def measure(cache: Path) -> dict[str, float]:
     from dicom2cache.ledger import load_job
 
     job = load_job(cache)
-    done = [convert_task(str(cache), task) for task in job.tasks]
+    done = [convert_task(str(cache), job.nonce, task) for task in job.tasks]
     assert not any(d.environment or d.failed for d in done)
     shard = max(s.slot_bytes * min(s.slots, s.frames_per_shard) for s in job.plan.arrays)
     return {"peak_mib": peak_mib(), "shard_mib": shard / 2**20, "shards": len(done)}

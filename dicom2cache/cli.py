@@ -1,12 +1,14 @@
 """The command line: `dicom2cache build|plan|convert|commit|verify|info`.
 
-Exit status: 0 all is stored, 1 finished but some files failed, 2 could not run or finish.
+Exit status: 0 all is stored, 1 finished but some files failed, 2 could not run or finish, 130
+interrupted; of `convert`, for the frames of its part.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ import typer
 
 from dicom2cache import __version__, execute, pipeline, report
 from dicom2cache import verify as verifying
+from dicom2cache.columns import tally
 from dicom2cache.errors import Dicom2cacheError
 from dicom2cache.flags import (
     Backend,
@@ -41,9 +44,12 @@ from dicom2cache.flags import (
     Spacing,
     Where,
     Windows,
+    pair,
 )
 from dicom2cache.progress import progress
 from dicom2cache.recipe import Recipe
+
+_INTERRUPTED = 130  # 128 + SIGINT: what typer makes of KeyboardInterrupt
 
 app = typer.Typer(
     add_completion=False,
@@ -57,17 +63,6 @@ app = typer.Typer(
 def _recipe(file: Path | None, **flags: Any) -> Recipe:
     given = {k: v for k, v in flags.items() if v is not None and v != []}
     return Recipe.from_toml(file, **given) if file else Recipe.from_dict(given, "flags")
-
-
-def _pair(said: str | None, kind: Callable[[str], Any]) -> Any:
-    """A,B as two numbers, A as one; what is neither is left for the recipe to refuse."""
-    if said is None:
-        return None
-    try:
-        found = [kind(part) for part in said.split(",")]
-    except ValueError:
-        return said
-    return found if len(found) != 1 else found[0]
 
 
 def _split(paths: list[Path]) -> tuple[list[Path], Path]:
@@ -116,8 +111,8 @@ def build(
     sources, cache = _split(paths)
     _check(backend, on_error)
     made = _recipe(
-        recipe, intensity=intensity, window=window, percentiles=_pair(percentiles, float),
-        dtype=dtype, colour=colour, monochrome1=monochrome1, size=_pair(size, int), fit=fit,
+        recipe, intensity=intensity, window=window, percentiles=pair(percentiles, float),
+        dtype=dtype, colour=colour, monochrome1=monochrome1, size=pair(size, int), fit=fit,
         pad=pad, spacing=spacing, where=where, exclude=exclude, shard_mib=shard_mib,
         max_arrays=max_arrays, codec=codec,
     )  # fmt: skip
@@ -157,8 +152,8 @@ def plan(
     sources, cache = _split(paths)
     _check(backend)
     made = _recipe(
-        recipe, intensity=intensity, window=window, percentiles=_pair(percentiles, float),
-        dtype=dtype, colour=colour, monochrome1=monochrome1, size=_pair(size, int), fit=fit,
+        recipe, intensity=intensity, window=window, percentiles=pair(percentiles, float),
+        dtype=dtype, colour=colour, monochrome1=monochrome1, size=pair(size, int), fit=fit,
         pad=pad, spacing=spacing, where=where, exclude=exclude, shard_mib=shard_mib,
         max_arrays=max_arrays, codec=codec,
     )  # fmt: skip
@@ -170,7 +165,7 @@ def plan(
         report.print_cache(cache, pipeline.attributes(cache))
         return
     report.print_plan(job)
-    raise typer.Exit(1 if "failed" in job.plan.rejects["outcome"].to_pylist() else 0)
+    raise typer.Exit(1 if tally(job.plan.rejects["outcome"])["failed"] else 0)
 
 
 @app.command()
@@ -185,9 +180,14 @@ def convert(
 ) -> None:
     """Convert what `plan` planned; with --part, one share of it, on any node that sees CACHE."""
     _check(backend, on_error)
-    pipeline.convert(
+    failed = pipeline.convert(
         cache, part=_part(part), jobs=jobs, backend=backend, on_error=on_error, progress=progress()
     )
+    if failed:
+        print(
+            f"frames that failed: {failed}; failures/ has the reasons after commit", file=sys.stderr
+        )
+        raise typer.Exit(1)
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -250,9 +250,19 @@ def _main(
 
 def main() -> None:
     """Run the command line; errors that are foreseen print a sentence, not a traceback."""
-    code = _guarded(lambda: app(standalone_mode=False))
+    before = signal.signal(signal.SIGTERM, _interrupt)  # what schedulers send before they kill
+    try:
+        code = _guarded(lambda: app(standalone_mode=False))
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+    if code == _INTERRUPTED:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
     sys.stdout.flush()
     sys.exit(code)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def _guarded(run: Callable[[], Any]) -> int:
@@ -261,7 +271,7 @@ def _guarded(run: Callable[[], Any]) -> int:
     except typer.Exit as e:
         return int(e.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        print("interrupted; run the same command again to go on", file=sys.stderr)
+        return _INTERRUPTED
     except (Dicom2cacheError, ValueError) as e:
         print(f"dicom2cache: {e}", file=sys.stderr)
     except MemoryError as e:

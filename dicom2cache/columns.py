@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,28 @@ def ints(column: Any, null: int) -> Codes:
     filled = _one(column).cast(pa.int64()).fill_null(null)
     values: NDArray[np.int64] = filled.to_numpy(zero_copy_only=False)
     return values
+
+
+def rows_of(table: pa.Table, rows: Any) -> pa.Table:
+    """Some rows, numbers ascending, of a table that may be mapped: the others are not read.
+
+    `Table.take` would first copy each column as a whole.
+    """
+    wanted = np.asarray(rows, np.int64)
+    found, start = [], 0
+    for batch in table.to_batches():
+        first, last = np.searchsorted(wanted, [start, start + batch.num_rows])
+        if first < last:
+            found.append(batch.take(pa.array(wanted[first:last] - start)))
+        start += batch.num_rows
+    return pa.Table.from_batches(found, table.schema)
+
+
+def tally(column: Any) -> Counter[str]:
+    """How often each text is there."""
+    found = column.value_counts()
+    texts, numbers = found.field("values").to_pylist(), found.field("counts").to_pylist()
+    return Counter(dict(zip(texts, numbers, strict=True)))
 
 
 def codes(column: Any) -> Codes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dicom2cache import ledger
-from dicom2cache.columns import ints
-from dicom2cache.errors import Unfinished
+from dicom2cache import ledger, receipts
+from dicom2cache.columns import ints, tally
+from dicom2cache.errors import CacheError, Unfinished
 from dicom2cache.layout import (
     FORMAT_VERSION,
     FRAMES_TABLE,
@@ -27,7 +26,8 @@ from dicom2cache.layout import (
     array_metadata,
     root_metadata,
 )
-from dicom2cache.ledger import Job, Receipt
+from dicom2cache.ledger import Job
+from dicom2cache.receipts import Receipt
 from dicom2cache.records import ShardTask
 from dicom2cache.shards import sync_folder, write_durably
 from dicom2cache.tables import Totals, frame_failures, frame_rows, prepared
@@ -42,7 +42,7 @@ def commit(job: Job) -> dict[str, Any]:
     """
     for folder in ("frames", "failures", "shards"):
         (job.cache / folder).mkdir(exist_ok=True)
-    scratch = ledger.scratch(job.cache)
+    scratch = ledger.scratch(job)
     totals = [Totals() for _ in job.plan.arrays]
     shards: list[dict[str, Any]] = []
     found: list[str | None] = [None] * len(totals)
@@ -116,12 +116,17 @@ def _batches(
     start = stop = 0
     waiting: list[pa.Table] = []
     for task in job.tasks:
-        receipt = ledger.settle(job, task)
+        receipt = receipts.settle(job, task)
         if receipt is None:
             spec = job.plan.arrays[task.array]
             raise Unfinished(
                 f"{job.cache}: shard {task.shard} of {spec.name} is not converted; run "
                 f"`dicom2cache convert {job.cache}` first"
+            )
+        if receipt.results.num_rows != task.stop - task.start:
+            raise CacheError(
+                f"{receipts.receipt_path(job, task)}: {receipt.results.num_rows} slots, the plan "
+                f"has {task.stop - task.start}; build again with --overwrite"
             )
         if codecs[task.array] not in (None, receipt.codec):  # nodes with other versions of Blosc
             spec = job.plan.arrays[task.array]
@@ -155,6 +160,7 @@ class _ParquetFile:
         self._rows = 0
 
     def write(self, table: pa.Table) -> None:
+        """Append rows."""
         self._waiting.append(table)
         while sum(t.num_rows for t in self._waiting) >= _ROW_GROUP:
             whole = pa.concat_tables(self._waiting)
@@ -181,6 +187,7 @@ class _ParquetFile:
         sync_folder(self.path.parent)
 
     def entry(self, cache: Path) -> dict[str, Any]:
+        """The closed table's file entry (FORMAT.md)."""
         digest = hashlib.sha256()
         with open(self.path, "rb") as file:
             while block := file.read(1 << 20):
@@ -205,7 +212,7 @@ def _shard_row(task: ShardTask, receipt: Receipt) -> dict[str, Any]:
 
 
 def _counts(job: Job, stored_of_file: Any, failed: pa.Table) -> dict[str, int]:
-    outcomes = Counter(job.plan.rejects["outcome"].to_pylist())
+    outcomes = tally(job.plan.rejects["outcome"])
     lost = int((stored_of_file == 0).sum())
     names = {
         "files_no_pixels": "no-pixels", "files_not_dicom": "not-dicom",

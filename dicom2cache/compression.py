@@ -24,6 +24,7 @@ _SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")  # as Blosc numbers them
 _HEADER = struct.Struct("<BBBBIII")  # version, of the codec, flags, typesize, nbytes, block, cbytes
 _FORMATS = {"lz4": 1, "zstd": 4}
 """in the upper 3 bits of Blosc's flags"""
+CHUNK_HEADER = _HEADER.size
 
 
 def codec_of(wanted: str, slot_bytes: int) -> str:
@@ -67,6 +68,16 @@ def pack(slot: NDArray[Any], spec: ArraySpec) -> bytes:
         slot, spec.codec.encode(), _level(spec), _shuffle(spec), _BLOCK
     )
     return packed
+
+
+def chunk_bytes(head: bytes, spec: ArraySpec) -> int | None:
+    """Size of the compressed chunk of the array that begins so, with its header; None: of none."""
+    if len(head) < CHUNK_HEADER:
+        return None
+    version, _, flags, itemsize, size, _, length = _HEADER.unpack_from(head)
+    known = version == 2 and flags >> 5 in _FORMATS.values()
+    right = (itemsize, size) == (np.dtype(spec.dtype).itemsize, spec.slot_bytes)
+    return int(length) if known and right and length > CHUNK_HEADER else None
 
 
 def unpack(chunk: bytes, spec: ArraySpec) -> NDArray[Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dicom2cache import ledger, survey, trial
+from dicom2cache import ledger, mounts, receipts, survey, trial
+from dicom2cache.columns import rows_of
 from dicom2cache.decode import Source, Stored
-from dicom2cache.errors import Dicom2cacheError, is_environment
+from dicom2cache.errors import Unfinished, is_environment, reason_of
 from dicom2cache.intensity import statistics
-from dicom2cache.ledger import RESULTS, Job
+from dicom2cache.isolate import IsolatedReader
+from dicom2cache.ledger import Job
 from dicom2cache.open_sources import OpenSources
+from dicom2cache.receipts import RESULTS
 from dicom2cache.records import ShardTask
 from dicom2cache.shards import ShardWriter
 from dicom2cache.values import FRAME_COLUMNS, Values, to_values
@@ -41,30 +45,58 @@ class Done:
     """why the machine could not; the task is still open then"""
 
 
-def convert_task(cache: str, task: ShardTask, read: Read | None = None) -> Done:
-    """Convert one shard of the plan in `cache` and publish its receipt.
+def convert_task(cache: str, nonce: str, task: ShardTask, isolated: bool = False) -> Done:
+    """Convert one shard of the plan of this nonce in `cache` and publish its receipt.
 
-    `read` decodes a frame of a source, for a caller that isolates it.
+    `isolated`: frames are decoded in a child process, so that one it dies of costs itself only.
+    Raises Unfinished if that plan is no longer there.
     """
-    start = time.perf_counter()
-    job = ledger.load_job(Path(cache))
-    count = task.stop - task.start
-    if not ledger.is_done(job, task):
-        claim = ledger.claim(job.cache, task)
+    with _while_planned(Path(cache), nonce):
+        job = ledger.load_job(Path(cache))
+        if job.nonce != nonce:
+            raise Unfinished("another plan")
+        return _convert(job, task, isolated)
+
+
+def _convert(job: Job, task: ShardTask, isolated: bool) -> Done:
+    start, count = time.perf_counter(), task.stop - task.start
+    if not receipts.is_done(job, task):
+        claim = receipts.claim(job, task)
         try:
-            write_shard(job, task, read or Source.read)
+            if isolated:
+                with IsolatedReader() as read:
+                    write_shard(job, task, read)
+            else:
+                write_shard(job, task, Source.read)
         except Exception as e:
-            claim.unlink(missing_ok=True)
             if is_environment(e):
                 why = f"{type(e).__name__}: {e}"
                 return Done(task.name, count, 0, time.perf_counter() - start, None, why)
             raise
-        claim.unlink(missing_ok=True)
-    receipt = ledger.settle(job, task)
-    assert receipt is not None
+        finally:  # one that stays says that the process died
+            claim.unlink(missing_ok=True)
+    receipt = receipts.settle(job, task)
+    if receipt is None:
+        if not ledger.is_planned(job.cache, job.nonce):
+            raise Unfinished("committed by another run")
+        why = "somebody has removed what was written of a shard"
+        return Done(task.name, count, 0, time.perf_counter() - start, None, why)
     reasons = receipt.results["reason"].drop_null().to_pylist()
     first = _first_failure(job, task, receipt.results) if reasons else None
     return Done(task.name, count, len(reasons), time.perf_counter() - start, first)
+
+
+@contextmanager
+def _while_planned(cache: Path, nonce: str) -> Iterator[None]:
+    """What fails because the plan is not there any more is told as that."""
+    try:
+        yield
+    except Exception as e:
+        if ledger.is_planned(cache, nonce):
+            raise
+        raise Unfinished(
+            f"{cache}: another process has replaced the plan of this run, or has committed it"
+        ) from e
 
 
 def _first_failure(job: Job, task: ShardTask, results: pa.Table) -> str:
@@ -84,8 +116,8 @@ def write_shard(job: Job, task: ShardTask, read: Read) -> None:
     rows = rows.to_pylist()
     treatments = job.recipe.treatments
     needed = sorted({row["file"] for row in rows})
-    headers = dict(zip(needed, job.plan.files.take(needed).to_pylist(), strict=True))
-    attempt = ledger.attempt_path(job.cache, task)
+    headers = dict(zip(needed, rows_of(job.plan.files, needed).to_pylist(), strict=True))
+    attempt = receipts.new_attempt(job, task)
     results: list[dict[str, Any]] = []
     sources = OpenSources(job.roots, headers)
     with ShardWriter(attempt, spec) as writer:
@@ -96,13 +128,17 @@ def write_shard(job: Job, task: ShardTask, read: Read) -> None:
                     source.room = writer.room()
                     stored = read(source, row["frame"])
                     source.check_unchanged()
-                    limits = survey.limits_of(job, row, read)
-                    made = to_values(stored, row, source, treatments, spec.dtype, limits)
+                    limits = survey.limits_of(job, row, source.header, read)
+                    made = to_values(
+                        stored, row, source, treatments, spec.dtype, limits.ends if limits else None
+                    )
+                    if limits is not None:
+                        limits.check()
                 except Exception as e:
-                    if is_environment(e):
-                        raise
+                    header = headers[row["file"]]
+                    mounts.raise_environment(e, job.roots[header["root"]], header["path"])
                     writer.missing()
-                    results.append({"reason": _reason(e)})
+                    results.append({"reason": reason_of(e)})
                     continue
                 said = _result(stored, made)
                 said["crc32c"] = writer.frame(np.ascontiguousarray(made.pixels))
@@ -111,17 +147,7 @@ def write_shard(job: Job, task: ShardTask, read: Read) -> None:
             sources.close()
         size, checksum = writer.finish()
     table = pa.Table.from_pylist(results, RESULTS)
-    ledger.publish(job, task, attempt, size, checksum, spec.codec, table)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "the file has vanished since plan; build again with --overwrite"
-    if isinstance(error, OSError):
-        return f"cannot read the file: {error.strerror or error}"
-    if isinstance(error, Dicom2cacheError):
-        return str(error)
-    return f"cannot be decoded: {type(error).__name__}: {error}"
+    receipts.publish(job, task, attempt, size, checksum, spec.codec, table)
 
 
 def _result(stored: Stored, made: Values) -> dict[str, Any]:
@@ -144,7 +170,7 @@ def pixel_digest(roots: Sequence[str], header: dict[str, Any], read: Read | None
     """SHA-256 of all stored frames of a file and of what they mean, to compare copies.
 
     A file that cannot be decoded is like no other: it is kept, and fails by its own reason. `read`
-    as in `convert_task`.
+    decodes a frame of a source, for a caller that isolates it.
     """
     # Equal stored values under another slope or unit are other pixels. The photometric
     # interpretation may differ: a compressed copy of an RGB image can be YBR.
@@ -158,7 +184,6 @@ def pixel_digest(roots: Sequence[str], header: dict[str, Any], read: Read | None
                 digest.update(f"{pixels.shape} {pixels.dtype}".encode())
                 digest.update(np.ascontiguousarray(pixels).data)
     except Exception as e:
-        if is_environment(e):
-            raise
+        mounts.raise_environment(e, roots[header["root"]], header["path"])
         return f"not decoded: {path}"
     return digest.hexdigest()

@@ -96,21 +96,26 @@ class _Header(io.RawIOBase):
         self._inflater, self._data, self._at = Inflater(file), bytearray(), 0
 
     def readable(self) -> bool:
+        """True."""
         return True
 
     def seekable(self) -> bool:
+        """True."""
         return True
 
     def tell(self) -> int:
+        """Offset in the inflated dataset."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to an offset from the start or from here; UnsupportedOperation from the end."""
         if whence == io.SEEK_END:
             raise io.UnsupportedOperation("the end of a deflated dataset is not known")
         self._at = offset + (self._at if whence == io.SEEK_CUR else 0)
         return self._at
 
     def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes, all by default. Raises FrameError beyond MOST_HEADER."""
         stop = self._at + size if size >= 0 else MOST_HEADER + 1
         if stop > MOST_HEADER:
             raise FrameError(

@@ -6,14 +6,15 @@ Dicom2cacheError
 ├── SourceError (FileNotFoundError) there is nothing to convert
 ├── CacheError (ValueError)         the cache path holds something that it should not
 ├── Unfinished (RuntimeError)       a stage was called too early, or the run could not end
+│   └── SourceAway                  a source folder cannot be seen from this machine
 ├── NoPixels                        DICOM without pixel data: an outcome, not a fault
 ├── NotDicom                        not DICOM, and not named like it: an outcome, not a fault
 └── FrameError (ValueError)         a file or frame cannot be stored truly; costs only itself
 ```
 
-Errors of the environment (memory, a full disk, EIO) are not in the tree: they stay OSError and
-MemoryError, since no file is to blame (`is_environment`). They name the file all the same; and a
-few headers that cannot be read for EIO cost their files only.
+Other errors of the environment (memory, a full disk, EIO) are not in the tree: they stay OSError
+and MemoryError, since no file is to blame (`is_environment`). They name the file all the same; and
+a few headers that cannot be read for EIO cost their files only.
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ class Unfinished(Dicom2cacheError, RuntimeError):
     """A stage was called before the one that it needs, or the run could not end."""
 
 
+class SourceAway(Unfinished):
+    """A source folder cannot be seen from this machine: no file of it is to blame."""
+
+
 class NoPixels(Dicom2cacheError):
     """A DICOM file without pixel data."""
 
@@ -53,9 +58,15 @@ class FrameError(Dicom2cacheError, ValueError):
     """One file or frame cannot be stored truly."""
 
 
-# A file's own fault (missing, unreadable) is not here: it costs that file only.
+# A file's own fault (missing, unreadable) is not here: it costs that file only. What `errno` lacks
+# on one system is not met there.
+_NETWORK = (
+    "ENOTCONN", "ESHUTDOWN", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "ENETRESET",
+    "ECONNABORTED", "ECONNREFUSED", "ECONNRESET", "EREMOTEIO", "EKEYEXPIRED",
+)  # fmt: skip
 _ENVIRONMENT = frozenset(
     {
+        *(getattr(errno, name) for name in _NETWORK if hasattr(errno, name)),
         errno.EIO,
         errno.ENOMEM,
         errno.ENOSPC,
@@ -68,12 +79,24 @@ _ENVIRONMENT = frozenset(
         errno.EAGAIN,
         errno.ETIMEDOUT,
         errno.ENOLCK,
+        errno.ECHILD,  # a process to decode in
     }
 )
 
 
 def is_environment(error: BaseException) -> bool:
     """True if the machine and not the file is to blame, so that a retry may succeed."""
-    if isinstance(error, MemoryError):
+    if isinstance(error, (MemoryError, SourceAway)):
         return True
     return isinstance(error, OSError) and error.errno in _ENVIRONMENT
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file or frame is not stored, as failures/ says it."""
+    if isinstance(error, FileNotFoundError):
+        return "the file has vanished since plan; build again with --overwrite"
+    if isinstance(error, OSError):
+        return f"cannot read the file: {error.strerror or error}"
+    if isinstance(error, Dicom2cacheError):
+        return str(error)
+    return f"cannot be decoded: {type(error).__name__}: {error}"

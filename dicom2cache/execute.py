@@ -10,18 +10,20 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from dicom2cache import codecs, ledger
-from dicom2cache.columns import canonical
+from dicom2cache import backlog, ledger, mounts, receipts, versions
+from dicom2cache.columns import canonical, rows_of
 from dicom2cache.convert import Done, convert_task, pixel_digest
-from dicom2cache.decode import Source
 from dicom2cache.errors import FrameError, Unfinished
 from dicom2cache.headers import read_headers
 from dicom2cache.isolate import IsolatedReader
 from dicom2cache.ledger import Job
-from dicom2cache.progress import Work
+from dicom2cache.progress import Progress, Work, phase
 from dicom2cache.records import FILES, REJECTS, Candidate, ShardTask
+from dicom2cache.workers import while_parent_lives
 
 BACKENDS = ("loky", "threading", "dask")
 _HEADERS_AT_ONCE = 256
@@ -41,7 +43,8 @@ def workers_starting(jobs: int, backend: str) -> Iterator[None]:
 
     if backend == "loky" and jobs > 1:
         ready = Parallel(jobs, return_as="generator_unordered", batch_size=1)
-        _starting.append(ready(delayed(_ready)() for _ in range(jobs)))
+        call = delayed(while_parent_lives)(os.getpid(), _ready, (), {})
+        _starting.append(ready(call for _ in range(jobs)))
     try:
         yield
     finally:
@@ -64,13 +67,15 @@ def _await_workers() -> None:
 
 def _parallel(jobs: int, backend: str, calls: Iterator[Any], ordered: bool) -> Iterator[Any]:
     """Results of joblib-delayed calls, in order or as they come; in this process if jobs is 1."""
-    from joblib import Parallel, parallel_config
+    from joblib import Parallel, delayed, parallel_config
 
     if jobs == 1 and backend == "loky":
         for function, args, kwargs in calls:
             yield function(*args, **kwargs)
         return
     _await_workers()
+    if backend == "loky":
+        calls = (delayed(while_parent_lives)(os.getpid(), *call) for call in calls)
     with parallel_config(backend=backend, n_jobs=jobs):
         yield from Parallel(
             return_as="generator" if ordered else "generator_unordered", batch_size=1
@@ -126,29 +131,63 @@ def _on_disk(candidate: Candidate) -> tuple[int, str, int]:
 def header_work(candidates: Sequence[Candidate], rejects: pa.Table | None = None) -> Work:
     """What reading these headers is: each costs about the same, whatever its file's size."""
     failed = 0 if rejects is None else rejects["outcome"].to_pylist().count("failed")
-    return Work(len(candidates), sum(c.size for c in candidates), float(len(candidates)), failed)
+    return Work(len(candidates), 0, float(len(candidates)), failed)
 
 
 def pixel_digests(
-    roots: Sequence[str], headers: Sequence[dict[str, Any]], jobs: int, backend: str
+    roots: Sequence[str], files: pa.Table, rows: NDArray[np.int64], jobs: int, backend: str
 ) -> list[str]:
-    """`pixel_digest` of each file, in order; a decoder that aborts costs its own file only."""
+    """`pixel_digest` of some rows of FILES; a decoder that aborts costs its own file only."""
     from joblib import delayed
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
-    if jobs > 1 and (len(headers) >= 2 * jobs or backend != "loky"):
-        calls = (delayed(pixel_digest)(roots, header) for header in headers)
+    if jobs > 1 and (len(rows) >= 2 * jobs or backend != "loky"):
+        calls = (delayed(pixel_digest)(roots, header) for header in _objects(files, rows))
         try:
             return list(_parallel(jobs, backend, calls, ordered=True))
         except BrokenProcessPool:
             pass  # which file it was is not known: once more, one by one
     with IsolatedReader() as isolated:
-        return [
-            pixel_digest(
-                roots, h, Source.read if h["transfer_syntax"] in codecs.NATIVE else isolated
-            )
-            for h in headers
-        ]
+        return [pixel_digest(roots, header, isolated) for header in _objects(files, rows)]
+
+
+def _objects(files: pa.Table, rows: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
+    """Rows of FILES as objects, a few at a time: each is some kilobytes."""
+    files = files.drop_columns(["per_frame"])
+    for start in range(0, len(rows), _HEADERS_AT_ONCE):
+        yield from rows_of(files, rows[start : start + _HEADERS_AT_ONCE]).to_pylist()
+
+
+def convert_part(
+    job: Job, mine: Sequence[ShardTask], jobs: int, backend: str, on_error: str, progress: Progress
+) -> int:
+    """Convert what is not done of a part; how many of its frames failed, those of earlier runs too.
+
+    Raises SourceAway before anything is done if a folder that it needs cannot be seen, and as
+    `run_tasks`.
+    """
+    failed = {task.name: receipts.failed_frames(job, task) for task in mine}
+    todo = [task for task in mine if failed[task.name] is None]
+    mounts.check(backlog.roots_of(job, todo))
+    if on_error == "skip":  # else a failure of an earlier run, in its receipt, must stop this one
+        mine = todo
+    work = {task.name: backlog.work_of(job, task) for task in mine}
+
+    def seen(done: Done) -> None:
+        failed[done.name] = done.failed
+        progress.advance(work[done.name] + Work(failed=done.failed))
+
+    total = sum(work.values(), Work())
+    with phase(progress, "converting", total, "frames", lambda: backlog.under_way(job, work)):
+        run_tasks(job, mine, jobs, backend, on_error, seen)
+    for task in todo:  # what was done by a worker that died before it said so, or elsewhere
+        if failed[task.name] is None:
+            failed[task.name] = receipts.failed_frames(job, task)
+    if None in failed.values():
+        raise Unfinished(
+            f"{job.cache}: receipts were removed meanwhile; run the same command again"
+        )
+    return sum(filter(None, failed.values()))
 
 
 def run_tasks(
@@ -156,25 +195,25 @@ def run_tasks(
 ) -> None:
     """Convert what is not done of `wanted`; the results are on disk.
 
-    A task whose worker died before is run in isolation. Raises Unfinished if the environment fails
-    a task again and again, FrameError at the first failed frame if `on_error` is "raise".
+    A task whose worker died, in this run or an earlier one, is run in isolation, beside the rest.
+    Raises Unfinished if the environment fails a task again and again, FrameError at the first
+    failed frame if `on_error` is "raise".
     """
-    suspects = [task for task in wanted if ledger.claimed(job.cache, task)]
-    todo = sorted(_without(wanted, suspects), key=lambda t: -t.cost)
+    suspects = _claimed(job, wanted)
+    todo = list(wanted)
     failed: dict[str, str] = {}
     for attempt in range(_TRIES):
         if attempt:
             time.sleep(_PAUSE * 2 ** (attempt - 1))
         failed = {}
-        _isolated(job, suspects, on_error, seen, failed)
-        suspects = _round(job, todo, jobs, backend, on_error, seen, failed)
-        todo = list(ledger.open_tasks(job, _without(todo, suspects)))
-        while suspects or (todo and not failed):
-            # A worker died: the rest goes on, those it had begun go one by one.
-            _isolated(job, suspects, on_error, seen, failed)
-            suspects = _round(job, todo, jobs, backend, on_error, seen, failed)
-            todo = list(ledger.open_tasks(job, _without(todo, suspects)))
-        todo = list(ledger.open_tasks(job, list(wanted)))
+        while not _round(job, todo, suspects, jobs, backend, on_error, seen, failed):
+            before, known = len(todo), len(suspects)
+            todo = list(receipts.open_tasks(job, todo))
+            suspects |= _claimed(job, todo)
+            if (len(todo), len(suspects)) == (before, known):  # else there is progress, so an end
+                failed.update(dict.fromkeys((t.name for t in todo), "worker processes die"))
+                break
+        todo = list(receipts.open_tasks(job, list(wanted)))
         if not todo:
             return
     why = "; ".join(sorted(set(failed.values()))) or "unknown"
@@ -184,45 +223,41 @@ def run_tasks(
     )
 
 
-def _without(tasks: Sequence[ShardTask], some: Sequence[ShardTask]) -> list[ShardTask]:
-    left_out = set(some)
-    return [task for task in tasks if task not in left_out]
+def _claimed(job: Job, tasks: Sequence[ShardTask]) -> set[ShardTask]:
+    return {task for task in tasks if receipts.claimed(job, task)}
 
 
 def _round(
     job: Job,
     todo: Sequence[ShardTask],
+    suspects: set[ShardTask],
     jobs: int,
     backend: str,
     on_error: str,
     seen: Seen,
     failed: dict[str, str],
-) -> list[ShardTask]:
-    """Run `todo` once; the tasks that were begun when a worker died."""
+) -> bool:
+    """Run `todo` once, in isolation what is in `suspects`; False if a worker died meanwhile."""
     from joblib import delayed
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
-    if not todo:
-        return []
-    calls = (delayed(convert_task)(str(job.cache), task) for task in todo)
+    # Suspects first: what they find out about their stack or array in isolation serves the others.
+    order = sorted(todo, key=lambda t: (t not in suspects, -t.cost))
+    convert = convert_elsewhere if backend == "dask" else convert_task
+    calls = (delayed(convert)(str(job.cache), job.nonce, task, task in suspects) for task in order)
     try:
         for done in _parallel(jobs, backend, calls, ordered=False):
             _take(done, on_error, seen, failed)
     except BrokenProcessPool:
-        left = list(ledger.open_tasks(job, list(todo)))
-        begun = [task for task in left if ledger.claimed(job.cache, task)]
-        if not begun and len(left) == len(todo):  # else there is progress, and so an end
-            failed.update(dict.fromkeys((t.name for t in left), "worker processes die at start"))
-        return begun
-    return []
+        return False
+    return True
 
 
-def _isolated(
-    job: Job, suspects: Sequence[ShardTask], on_error: str, seen: Seen, failed: dict[str, str]
-) -> None:
-    for task in suspects:
-        with IsolatedReader() as read:
-            _take(convert_task(str(job.cache), task, read), on_error, seen, failed)
+def convert_elsewhere(cache: str, nonce: str, task: ShardTask, isolated: bool) -> Done:
+    """As `convert_task`, on a machine that may have other versions: raises CacheError then."""
+    job = ledger.load_job(Path(cache))
+    versions.check(job.cache, job.facts, job.recipe.codec)
+    return convert_task(cache, nonce, task, isolated)
 
 
 def _take(done: Done, on_error: str, seen: Seen, failed: dict[str, str]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -69,3 +70,14 @@ PatientKey = Annotated[
     Path | None,
     typer.Option(help="Key of the patient hashes (made for this user at first use)."),
 ]
+
+
+def pair(said: str | None, kind: Callable[[str], Any]) -> Any:
+    """A,B as two numbers, A as one; what is neither is left for the recipe to refuse."""
+    if said is None:
+        return None
+    try:
+        found = [kind(part) for part in said.split(",")]
+    except ValueError:
+        return said
+    return found if len(found) != 1 else found[0]

@@ -13,10 +13,10 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from dicom2cache import codecs, deflated
+from dicom2cache import codecs, deflated, mounts
 from dicom2cache.bounded import BoundedFile
 from dicom2cache.describe import describe, wanted_tags
-from dicom2cache.errors import Dicom2cacheError, FrameError, NoPixels, NotDicom, is_environment
+from dicom2cache.errors import Dicom2cacheError, FrameError, NoPixels, NotDicom
 from dicom2cache.header_rows import row_of
 from dicom2cache.header_scan import scan
 from dicom2cache.header_values import CHARSET
@@ -36,7 +36,7 @@ def read_headers(
     """Headers of the candidates: (FILES, REJECTS), in their order.
 
     A file that cannot be read or is no image becomes a row of REJECTS. Raises OSError or
-    MemoryError, naming the file, for faults of the environment.
+    MemoryError, naming the file, for faults of the environment, and SourceAway.
     """
     rows: list[dict[str, Any]] = []
     rejects: list[dict[str, Any]] = []
@@ -50,8 +50,8 @@ def read_headers(
                 # A few files may lie on bad blocks; if many cannot be read, it is not the files.
                 failing = isinstance(e, OSError) and e.errno == errno.EIO
                 unreadable += failing
-                if is_environment(e) and not (failing and unreadable <= _MOST_UNREADABLE):
-                    raise
+                if not (failing and unreadable <= _MOST_UNREADABLE):
+                    mounts.raise_environment(e, roots[candidate.root], candidate.path)
                 outcome, reason = _outcome(e)
                 rejects.append(
                     {

@@ -1,9 +1,8 @@
-"""Plan and receipts on disk: what is to be done, and what is done.
+"""The plan on disk: what is to be done, and where what is done is kept until commit.
 
-What a shard task did is in its receipt, and only there: local processes, Dask and Slurm arrays
-behave alike. An attempt is written under build/attempts with a nonce; `link()`, which never
-replaces, publishes its receipt and so decides between several attempts without a lock server; the
-winner, or whoever comes by later, renames the shard into place.
+Everything that belongs to one plan lies in a folder of build/ that is named by the plan's nonce. A
+worker that outlives its run, or works for a plan that was replaced, then finds no folder of its
+own any more, and can neither read nor leave anything in another plan's.
 """
 
 from __future__ import annotations
@@ -12,35 +11,20 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import shutil
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from dicom2cache.errors import Unfinished
-from dicom2cache.layout import shard_path
+from dicom2cache.errors import CacheError, Unfinished
+from dicom2cache.layout import ROOT
 from dicom2cache.plan import tasks
 from dicom2cache.recipe import Recipe
 from dicom2cache.records import ArraySpec, Plan, ShardTask
 from dicom2cache.shards import sync_folder, write_durably
-
-RESULTS = pa.schema(
-    [
-        ("reason", pa.string()),  # null: stored
-        ("codec", pa.string()),
-        ("crc32c", pa.uint32()),
-        ("padding_fraction", pa.float32()),
-        ("window_low", pa.float64()),
-        ("window_high", pa.float64()),
-        *((name, pa.float64()) for name in ("min", "max", "mean", "std")),
-        *((name, pa.float64()) for name in ("p0_5", "p1", "p50", "p99", "p99_5")),
-        ("flags", pa.list_(pa.string())),
-    ]
-)
-"""one row for each slot of a shard, in order"""
 
 
 @dataclass(frozen=True)
@@ -55,51 +39,127 @@ class Job:
     plan: Plan
     facts: dict[str, Any]
     """software, codecs, patient_key"""
+    nonce: str = field(default_factory=lambda: secrets.token_hex(8))
+    """tells this plan from any other that was ever made here, even of the same identity"""
 
     @property
     def tasks(self) -> list[ShardTask]:
         """One task for each shard."""
         return tasks(self.plan)
 
+    @property
+    def state(self) -> Path:
+        """Folder of all that belongs to this plan until it is committed."""
+        return _build(self.cache) / self.nonce
+
 
 _STATE = ("attempts", "receipts", "claims", "surveys")
-"""folders of build/ that a committed cache needs no more"""
+"""folders of a plan's state, beside its tables"""
 
 
 def _build(cache: Path) -> Path:
     return cache / "build"
 
 
-def save_plan(job: Job) -> None:
-    """Write the plan durably; plan.json, written last, makes it one."""
-    build = _build(job.cache)
+def plan_path(cache: Path) -> Path:
+    """The file that makes a plan of what lies beside it."""
+    return _build(cache) / "plan.json"
+
+
+def save_plan(job: Job) -> Job:
+    """Write the plan durably; plan.json, named last, makes it one.
+
+    The job on disk: another one, if another process has planned the same in the meantime. Raises
+    CacheError if that planned something else, Unfinished if it has committed already.
+    """
     for folder in _STATE:
-        (build / folder).mkdir(parents=True, exist_ok=True)
+        (job.state / folder).mkdir(parents=True, exist_ok=True)
     plan = job.plan
     files = plan.files.drop_columns(["per_frame"])  # expanded in `frames`
     for name, table in (("files", files), ("frames", plan.frames), ("rejects", plan.rejects)):
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table.unify_dictionaries(), max_chunksize=1 << 16)
-        write_durably(build / f"{name}.arrow", sink.getvalue())
+        write_durably(job.state / f"{name}.arrow", sink.getvalue())
     about = {
         "identity": job.identity,
+        "nonce": job.nonce,
         "roots": list(job.roots),
         "recipe": job.recipe.to_dict(),
         "arrays": [asdict(spec) for spec in plan.arrays],
         "wasted_bytes": plan.wasted_bytes,
         "facts": job.facts,
     }
-    write_durably(build / "plan.json", json.dumps(about, indent=1).encode())
-    _load.cache_clear()
+    own = job.state / "plan.json"
+    write_durably(own, json.dumps(about, indent=1).encode())
+    if name_first(own, plan_path(job.cache)):
+        return job
+    _discard(job.state)
+    if planned_identity(job.cache) != job.identity:
+        raise CacheError(
+            f"{job.cache}: another process has planned something else here meanwhile; give "
+            "another path"
+        )
+    return load_job(job.cache)
+
+
+def name_first(own: Path, target: Path) -> bool:
+    """Give the durable file `own` the name `target` unless that is taken; True if it got it.
+
+    `link()` never replaces a file: so several processes come to one result without a lock server.
+    """
+    try:
+        os.link(own, target)
+        named = True
+    except FileExistsError:
+        named = own.stat().st_nlink > 1  # the link is ours, and the reply to it was lost (NFS)
+    except OSError as e:
+        if e.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        named = not target.exists()  # no links here (exFAT): safe within one machine only
+        if named:
+            os.replace(own, target)
+    sync_folder(target.parent)
+    own.unlink(missing_ok=True)
+    return named
+
+
+def keep_first(job: Job, path: Path, data: bytes) -> None:
+    """Write a small file durably, but never over one that is there.
+
+    Of several processes the first one wins: all read `path` afterwards, and so agree.
+    """
+    own = scratch(job) / f".{path.name}.{secrets.token_hex(8)}"
+    with open(own, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    name_first(own, path)
+
+
+def _about(cache: Path) -> dict[str, Any]:
+    """plan.json; empty if there is none, or something else of that name."""
+    try:
+        found = json.loads(plan_path(cache).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def planned_identity(cache: Path) -> str | None:
     """Identity of the plan in `cache`; None if there is none, or something else of that name."""
-    try:
-        return str(json.loads((_build(cache) / "plan.json").read_bytes())["identity"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    found = _about(cache).get("identity")
+    return None if found is None else str(found)
+
+
+def is_planned(cache: Path, nonce: str) -> bool:
+    """True if the plan of this nonce is the one in `cache`, and not committed."""
+    return _about(cache).get("nonce") == nonce and (_build(cache) / nonce).exists()
+
+
+def planned_arrays(cache: Path) -> list[str]:
+    """Names of the arrays of the plan in `cache`, committed or not."""
+    return [array["name"] for array in _about(cache).get("arrays", ())]
 
 
 def load_job(cache: Path) -> Job:
@@ -107,26 +167,33 @@ def load_job(cache: Path) -> Job:
 
     Raises Unfinished if there is none, or the cache is committed.
     """
-    build = _build(cache)
-    if not (build / "frames.arrow").exists():
-        if (cache / "zarr.json").exists():
-            raise Unfinished(
-                f"{cache}: the cache is committed already; there is nothing left to do"
-            )
-        raise Unfinished(f"{cache}: no plan here; run `dicom2cache plan SRC... {cache}` first")
-    if not (build / "plan.json").exists():
+    try:
+        said = plan_path(cache).read_bytes()
+        nonce = json.loads(said).get("nonce")
+        if nonce is not None and (_build(cache) / nonce).exists():
+            return _load(cache, said)
+    except FileNotFoundError:
+        nonce = None
+    if (cache / ROOT).exists():
+        raise Unfinished(f"{cache}: the cache is committed already; there is nothing left to do")
+    if plan_path(cache).exists():
+        raise Unfinished(
+            f"{cache}: the plan here was being replaced when that was interrupted; run "
+            "`dicom2cache plan` or `build` with --overwrite"
+        )
+    if _build(cache).exists():
         raise Unfinished(f"{cache}: planning did not end; run `dicom2cache plan` again")
-    return _load(cache, (build / "plan.json").stat().st_mtime_ns)
+    raise Unfinished(f"{cache}: no plan here; run `dicom2cache plan SRC... {cache}` first")
 
 
 @lru_cache(maxsize=2)
-def _load(cache: Path, _: int) -> Job:
-    build = _build(cache)
-    about = json.loads((build / "plan.json").read_bytes())
+def _load(cache: Path, said: bytes) -> Job:
+    about = json.loads(said)
+    state = _build(cache) / about["nonce"]
     tables = {}
     for name in ("files", "frames", "rejects"):
         # pyarrow drops the descriptor at close; the mapping lives as long as the table
-        with pa.memory_map(str(build / f"{name}.arrow")) as source:
+        with pa.memory_map(str(state / f"{name}.arrow")) as source:
             tables[name] = pa.ipc.open_file(source.read_buffer()).read_all()
     arrays = tuple(ArraySpec(**{**a, "slot": tuple(a["slot"])}) for a in about["arrays"])
     plan = Plan(arrays, tables["files"], tables["frames"], tables["rejects"], about["wasted_bytes"])
@@ -137,139 +204,54 @@ def _load(cache: Path, _: int) -> Job:
         Recipe.from_dict(about["recipe"]),
         plan,
         about["facts"],
+        about["nonce"],
     )
 
 
-def receipt_path(cache: Path, task: ShardTask) -> Path:
-    """Where the task's receipt is published."""
-    return _build(cache) / "receipts" / f"{task.name}.arrow"
-
-
-def scratch(cache: Path) -> Path:
+def scratch(job: Job) -> Path:
     """Folder for what is not whole yet, so that a process that dies leaves nothing elsewhere."""
-    return _build(cache) / "attempts"
+    return job.state / "attempts"
 
 
-def survey_path(cache: Path, stack: int) -> Path:
+def survey_path(job: Job, stack: int) -> Path:
     """Where the percentiles of a stack are kept until commit."""
-    return _build(cache) / "surveys" / f"{stack}.json"
+    return job.state / "surveys" / f"{stack}.json"
 
 
-def trial_path(cache: Path, array: int) -> Path:
+def trial_path(job: Job, array: int) -> Path:
     """Where the codec that a trial chose for an array is kept until commit."""
-    return _build(cache) / "surveys" / f"codec.{array}.json"
+    return job.state / "surveys" / f"codec.{array}.json"
 
 
-def attempt_path(cache: Path, task: ShardTask) -> Path:
-    """A new name for an attempt at the task's shard."""
-    return scratch(cache) / f"{task.name}.{secrets.token_hex(8)}"
-
-
-def claim(cache: Path, task: ShardTask) -> Path:
-    """Say that the task was begun: advisory; one left behind means that its process died."""
-    path = _build(cache) / "claims" / task.name
-    path.touch()
-    return path
-
-
-def claimed(cache: Path, task: ShardTask) -> bool:
-    """True if the task was begun and not ended."""
-    return (_build(cache) / "claims" / task.name).exists()
-
-
-def publish(
-    job: Job,
-    task: ShardTask,
-    attempt: Path,
-    size: int,
-    index_crc32c: int,
-    codec: str,
-    results: pa.Table,
-) -> None:
-    """Publish a durable attempt; if another one was first, drop it: its bytes are the same."""
-    target = receipt_path(job.cache, task)
-    about = {
-        "attempt": attempt.name, "bytes": str(size), "index_crc32c": str(index_crc32c),
-        "codec": codec,
-    }  # fmt: skip
-    sink = pa.BufferOutputStream()
-    table = results.replace_schema_metadata(about)
-    with pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    own = attempt.with_name(f"{attempt.name}.receipt")
-    write_durably(own, sink.getvalue())
+def forget(cache: Path) -> None:
+    """Drop all that plans in `cache` keep beside plan.json: nobody can go on with one of them."""
     try:
-        os.link(own, target)
-    except FileExistsError:
-        if own.stat().st_nlink < 2:  # 2: the link is ours, and the reply to it was lost (NFS)
-            attempt.unlink(missing_ok=True)
-    except OSError as e:
-        if e.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise
-        if not target.exists():  # no links here (exFAT): safe within one machine only
-            os.replace(own, target)
-    sync_folder(target.parent)
-    own.unlink(missing_ok=True)
-    settle(job, task)
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What a task did."""
-
-    bytes: int
-    """size of the shard file"""
-    index_crc32c: int
-    codec: str
-    """what compressed it"""
-    results: pa.Table
-    """RESULTS"""
-
-
-def settle(job: Job, task: ShardTask) -> Receipt | None:
-    """The task's receipt, its shard in place; None if the task is not done.
-
-    Finishes the rename of a process that died after it published the receipt.
-    """
-    path = receipt_path(job.cache, task)
-    try:
-        data = path.read_bytes()
+        inside = list(_build(cache).iterdir())
     except FileNotFoundError:
-        return None
-    results = pa.ipc.open_file(pa.py_buffer(data)).read_all()
-    about = {k.decode(): v.decode() for k, v in results.schema.metadata.items()}
-    spec = job.plan.arrays[task.array]
-    shard = job.cache / shard_path(spec, task.shard)
-    if not shard.exists():
-        attempt = _build(job.cache) / "attempts" / about["attempt"]
-        shard.parent.mkdir(exist_ok=True)
-        try:
-            os.rename(attempt, shard)
-        except FileNotFoundError:
-            if not shard.exists():  # else another process was faster
-                path.unlink(missing_ok=True)  # neither: somebody removed it; do the task again
-                return None
-        sync_folder(shard.parent)
-    return Receipt(int(about["bytes"]), int(about["index_crc32c"]), about["codec"], results)
-
-
-def is_done(job: Job, task: ShardTask) -> bool:
-    """True if the task's receipt is published and its shard in place."""
-    return receipt_path(job.cache, task).exists() and settle(job, task) is not None
-
-
-def open_tasks(job: Job, wanted: list[ShardTask]) -> Iterator[ShardTask]:
-    """Those of `wanted` that are not done."""
-    return (task for task in wanted if not is_done(job, task))
+        return
+    for path in inside:
+        if path.is_dir():
+            _discard(path)
+        elif path != plan_path(cache):
+            path.unlink(missing_ok=True)
 
 
 def compact(cache: Path) -> None:
     """Drop the state that a committed cache no longer needs; only plan.json stays."""
-    build = _build(cache)
-    for folder in _STATE:
-        for path in (build / folder).glob("*"):
-            path.unlink(missing_ok=True)
-        if (build / folder).exists():
-            (build / folder).rmdir()
-    for name in ("frames", "files", "rejects"):
-        (build / f"{name}.arrow").unlink(missing_ok=True)
+    forget(cache)
+    about = _about(cache)
+    if about.pop("nonce", None) is not None:  # the one thing that differs from build to build
+        write_durably(plan_path(cache), json.dumps(about, indent=1).encode())
+
+
+def _discard(state: Path) -> None:
+    """Remove a plan's state: its name at once, so that workers find it whole or not at all."""
+    gone = state if state.name.startswith(_GONE) else state.with_name(f"{_GONE}{state.name}")
+    try:
+        os.rename(state, gone)
+    except FileNotFoundError:
+        return  # another process was faster
+    shutil.rmtree(gone, ignore_errors=True)  # files still open stay there on NFS: no harm
+
+
+_GONE = "removed-"

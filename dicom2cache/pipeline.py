@@ -5,23 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from dicom2cache import __version__, backlog, codecs, execute, ledger, report, selection
 from dicom2cache import commit as committing
+from dicom2cache import execute, ledger, report, selection, versions
 from dicom2cache import plan as planning
+from dicom2cache import target as target_folder
 from dicom2cache.errors import CacheError, FrameError, SourceError, Unfinished
 from dicom2cache.layout import ROOT
 from dicom2cache.ledger import Job
 from dicom2cache.patient import patient_key as read_patient_key
-from dicom2cache.progress import Progress, Silent, Work, phase
+from dicom2cache.progress import Progress, Silent, phase
 from dicom2cache.recipe import Recipe
 from dicom2cache.records import Candidate
 from dicom2cache.scan import scan
@@ -59,9 +58,13 @@ def build(
         )  # fmt: skip
     if job is not None:
         if on_error == "raise":
-            _raise_first(job)
+            said = report.first_failed(job)
+            if said is not None:
+                raise FrameError(said)
         convert(cache, jobs=workers, backend=backend, on_error=on_error, progress=progress)
         commit(cache)
+        if ledger.planned_identity(execute.cache_of(cache)) != job.identity:
+            raise CacheError(f"{cache}: another process has replaced the plan of this run")
     return counts(cache)
 
 
@@ -84,7 +87,7 @@ def plan(
     target, workers = execute.cache_of(cache), jobs or execute.cpu_count()
     if isinstance(sources, str | os.PathLike):
         sources = [sources]
-    _check_target(target)
+    target_folder.check(target)
     key = read_patient_key(Path(patient_key) if patient_key else None)
     roots, candidates, unlisted = scan(sources, target)
     if not candidates:
@@ -98,7 +101,7 @@ def plan(
                 f"{target}: made from other files, another recipe or other versions than these; "
                 "give --overwrite to replace it, or another path"
             )
-        with _or_committed(target):
+        with _or_committed(target, identity):
             if not (target / ROOT).exists():
                 return ledger.load_job(target)
         return None
@@ -107,17 +110,18 @@ def plan(
             roots, candidates, key, workers, backend, progress.advance
         )
         files, excluded = selection.select_files(files, recipe)
-        digests = _digests(tuple(roots), selection.same_sop(files), workers, backend)
-        files, repeated = selection.drop_duplicates(files, digests)
+        rows = selection.same_sop(files)
+        digests = execute.pixel_digests(roots, files, rows, workers, backend)
+        files, repeated = selection.drop_duplicates(files, rows, digests)
     every = pa.concat_tables([unlisted, rejects, excluded, repeated])
     if not files.num_rows:
         raise SourceError(report.nothing(sources, every))
     planned = planning.make_plan(files, every, recipe)
     if overwrite:
-        _clear(target)
-    job = Job(target, identity, tuple(roots), recipe, planned, facts)
-    ledger.save_plan(job)
-    return job
+        target_folder.clear(target)
+    with _or_committed(target, identity):
+        return ledger.save_plan(Job(target, identity, tuple(roots), recipe, planned, facts))
+    return None
 
 
 def convert(
@@ -128,8 +132,12 @@ def convert(
     backend: str = "loky",
     on_error: str = "skip",
     progress: Progress | None = None,
-) -> None:
-    """Convert the shards of `part` (I, N), I from 0 to N-1, of the plan in `cache`."""
+) -> int:
+    """Convert the shards of `part` (I, N), I from 0 to N-1; how many of their frames failed.
+
+    Of a cache that is committed, how many failed in all. Raises Unfinished if the machine could not
+    end it, SourceAway if it cannot see a source folder, FrameError if `on_error` is "raise".
+    """
     progress = progress or Silent()
     index, of = part
     if not 0 <= index < of:
@@ -137,36 +145,24 @@ def convert(
     if on_error not in ("skip", "raise"):
         raise ValueError(f"on_error {on_error!r}; legal: skip, raise")
     target = execute.cache_of(cache)
-    if (target / ROOT).exists():
-        return
-    try:
-        job = ledger.load_job(target)
-    except (OSError, Unfinished):
-        if (target / ROOT).exists():  # committed since the line above
-            return
-        raise
-    mine = planning.part(job.tasks, index, of)
-    if on_error == "skip":  # else a failure of an earlier run, in its receipt, must stop this one
-        mine = list(ledger.open_tasks(job, mine))
-    work = {task.name: backlog.work_of(job, task) for task in mine}
-    total = sum(work.values(), Work())
-    converting = phase(
-        progress, "converting", total, "frames", lambda: backlog.under_way(job, work)
-    )
-    with converting, _or_committed(target):
-        execute.run_tasks(
-            job, mine, jobs or execute.cpu_count(), backend, on_error,
-            lambda done: progress.advance(work[done.name] + Work(failed=done.failed)),
-        )  # fmt: skip
+    with _or_committed(target, ledger.planned_identity(target)):
+        if not (target / ROOT).exists():
+            job = ledger.load_job(target)
+            versions.check(target, job.facts, job.recipe.codec)
+            mine = planning.part(job.tasks, index, of)
+            return execute.convert_part(
+                job, mine, jobs or execute.cpu_count(), backend, on_error, progress
+            )
+    return counts(target)["frames_failed"]
 
 
 @contextmanager
-def _or_committed(target: Path) -> Iterator[None]:
+def _or_committed(target: Path, identity: str | None) -> Iterator[None]:
     """What fails because another process has committed the same plan meanwhile is no failure."""
     try:
         yield
     except (OSError, Unfinished):
-        if not (target / ROOT).exists():
+        if not (target / ROOT).exists() or ledger.planned_identity(target) != identity:
             raise
 
 
@@ -179,7 +175,7 @@ def commit(cache: str | os.PathLike[str]) -> dict[str, int]:
     if (target / ROOT).exists():
         ledger.compact(target)  # a run may have died between the root and this
         return counts(target)
-    with _or_committed(target):
+    with _or_committed(target, ledger.planned_identity(target)):
         committing.commit(ledger.load_job(target))
     return counts(target)
 
@@ -209,18 +205,9 @@ def counts(cache: str | os.PathLike[str]) -> dict[str, int]:
 
 
 def _facts(key: bytes, recipe: Recipe) -> dict[str, Any]:
-    import numpy
-    import pydicom
-
     return {
-        "software": {
-            "dicom2cache": __version__,
-            "numpy": numpy.__version__,
-            "pyarrow": pa.__version__,
-            "pydicom": pydicom.__version__,
-            **({} if recipe.codec == "none" else {"numcodecs": version("numcodecs")}),
-        },
-        "codecs": codecs.versions(),
+        "software": versions.software(recipe.codec),
+        "codecs": versions.codecs(),
         "patient_key": hashlib.sha256(b"dicom2cache patient key" + key).hexdigest()[:16],
     }
 
@@ -237,54 +224,3 @@ def _identity(
     for c in candidates:
         digest.update(f"{c.root}\0{c.path}\0{c.size}\0{c.mtime_ns}\n".encode())
     return digest.hexdigest()
-
-
-def _digests(
-    roots: tuple[str, ...], files: pa.Table, jobs: int, backend: str
-) -> dict[tuple[int, str], str]:
-    headers = files.drop_columns(["per_frame"]).to_pylist()
-    found = execute.pixel_digests(roots, headers, jobs, backend)
-    return {(h["root"], h["path"]): d for h, d in zip(headers, found, strict=True)}
-
-
-def _check_target(target: Path) -> None:
-    """Refuse a path that holds anything but a cache, finished or not."""
-    try:
-        str(target).encode()
-    except UnicodeEncodeError:  # Arrow could not open it
-        raise CacheError(f"{str(target)!r}: not UTF-8; give another path") from None
-    if not target.exists():
-        above = next(p for p in target.parents if p.exists())
-        if not os.access(above, os.W_OK | os.X_OK):  # not after an hour of reading headers
-            raise CacheError(f"{target}: no permission to make it in {above}")
-        return
-    if not target.is_dir():
-        raise CacheError(f"{target}: a file, not a folder; give a path for the cache's folder")
-    inside = {p.name for p in target.iterdir()}
-    if not inside or ledger.planned_identity(target) is not None:
-        return
-    if inside == {"build"} and not any((target / "build").glob("*.json")):
-        return  # planning was interrupted
-    raise CacheError(
-        f"{target}: exists and is not a cache; give another path, or empty the folder yourself"
-    )
-
-
-def _clear(target: Path) -> None:
-    """Remove a cache, the root first: without it nobody takes the rest for one."""
-    arrays = []
-    try:
-        about = json.loads((target / "build" / "plan.json").read_bytes())
-        arrays = [a["name"] for a in about["arrays"]]
-    except FileNotFoundError:
-        pass
-    (target / ROOT).unlink(missing_ok=True)
-    for name in (*arrays, "frames", "failures", "shards", "build"):
-        shutil.rmtree(target / name, ignore_errors=True)
-
-
-def _raise_first(job: Job) -> None:
-    for row in job.plan.rejects.to_pylist():
-        if row["outcome"] == "failed":
-            path = os.path.join(job.roots[row["root"]], row["path"])
-            raise FrameError(f"{path}: {row['reason']}")

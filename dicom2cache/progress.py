@@ -21,7 +21,7 @@ class Work:
     units: int = 0
     """files or frames"""
     bytes: int = 0
-    """of source files while headers are read, of stored pixels while frames are converted"""
+    """of stored pixels while frames are converted; 0: bytes say nothing of this work"""
     cost: float = 0.0
     """what is proportional to the time: bytes weighted by transfer syntax"""
     failed: int = 0
@@ -55,11 +55,16 @@ def estimate(done: Work, total: Work, seconds: float) -> Estimate:
 
 
 def line(what: str, unit: str, done: Work, total: Work, seconds: float) -> str:
-    """Such as `converting: 300 of 9000 frames, 150/s, 79 MB/s, 2 failed, 0:58 left`."""
+    """Such as `converting: 300 of 9000 frames, 150/s, 79 MB/s, 2 failed, 0:58 left`.
+
+    Bytes only where the work has some: of a file whose header is read, most is not.
+    """
     now = estimate(done, total, seconds)
     parts = [f"{what}: {done.units} of {total.units} {unit}"]
     if now.left is not None:
-        parts += [f"{now.units:.{0 if now.units >= 10 else 1}f}/s", f"{now.bytes / 1e6:.0f} MB/s"]
+        parts.append(f"{now.units:.{0 if now.units >= 10 else 1}f}/s")
+        if total.bytes:
+            parts.append(f"{now.bytes / 1e6:.0f} MB/s")
     if done.failed:
         parts.append(f"{done.failed} failed")
     if now.left is not None and done.units < total.units:
@@ -143,8 +148,8 @@ class _Told:
         self._over.set()
         self._thread.join()
         self._begun = None
-        self._most = self._done
-        self._tell()
+        if self._done.cost >= self._most.cost:  # else a run was cut short: no word runs back
+            self._tell()
         self._close()
 
     def _watch(self) -> None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dicom2cache.columns import rows_of, tally
 from dicom2cache.ledger import Job
 
-_SHOWN = 20
+_SHOWN, _RUNS = 20, 6  # most lines, and most runs of frames in one
+_AT_ONCE = 1024
 _WORDS = {
     "failed": "failed",
     "no-pixels": "without pixels",
@@ -82,19 +88,11 @@ def _print_arrays(rows: list[tuple[str, int, int, int, str, dict[str, Any] | Non
         print(f"  and {len(rows) - _SHOWN} more arrays")
 
 
-def _print_rejects(rejects: pa.Table) -> None:
-    if not rejects.num_rows:
-        return
-    found = Counter(rejects["outcome"].to_pylist())
-    said = ", ".join(f"{found[k]} {word}" for k, word in _WORDS.items() if found[k])
-    print(f"not stored: {said}")
-    order = list(_WORDS)
-    rows = sorted(rejects.to_pylist(), key=lambda r: order.index(r["outcome"]))
-    for row in rows[:_SHOWN]:
-        frame = "" if row["frame"] is None else f", frame {row['frame']}"
-        print(f"  {row['outcome']}: {row['path']}{frame}: {row['reason']}")
-    if len(rows) > _SHOWN:
-        print(f"  and {len(rows) - _SHOWN} more, all in failures/0.parquet")
+def first_failed(job: Job) -> str | None:
+    """What failed first of a plan, with its reason; None: nothing."""
+    for row in _of_outcome(job.plan.rejects, "failed"):
+        return f"{os.path.join(job.roots[row['root']], row['path'])}: {row['reason']}"
+    return None
 
 
 def nothing(sources: Sequence[object], rejects: pa.Table) -> str:
@@ -107,3 +105,52 @@ def nothing(sources: Sequence[object], rejects: pa.Table) -> str:
     if more > 0:
         lines.append(f"  and {more} more")
     return "\n".join([f"{where}: {rejects.num_rows} files, none with an image to store:", *lines])
+
+
+def _of_outcome(rejects: pa.Table, outcome: str) -> Iterator[dict[str, Any]]:
+    """Rows of an outcome, in order, a few of them as objects at a time."""
+    rows = np.flatnonzero(pc.equal(rejects["outcome"], outcome).to_numpy())
+    for start in range(0, len(rows), _AT_ONCE):
+        yield from rows_of(rejects, rows[start : start + _AT_ONCE]).to_pylist()
+
+
+def _print_rejects(rejects: pa.Table) -> None:
+    if not rejects.num_rows:
+        return
+    found = tally(rejects["outcome"])
+    said = ", ".join(f"{found[k]} {word}" for k, word in _WORDS.items() if found[k])
+    print(f"not stored: {said}")
+    left = rejects.num_rows
+    rows = chain.from_iterable(_of_outcome(rejects, outcome) for outcome in _WORDS)
+    files = groupby(rows, lambda row: (row["outcome"], row["root"], row["path"]))
+    shown = chain.from_iterable(_said_of(outcome, path, mine) for (outcome, _, path), mine in files)
+    for line, covered in islice(shown, _SHOWN):
+        print(f"  {line}")
+        left -= covered
+    if left:
+        print(f"  and {left} more, all in failures/0.parquet")
+
+
+def _said_of(outcome: str, path: str, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, int]]:
+    """(words, number of rows) for each reason of one file, or of frames of it."""
+    covered: Counter[str] = Counter()
+    runs: dict[str, list[list[int]]] = {}
+    for row in rows:
+        reason, frame = row["reason"], row["frame"]
+        covered[reason] += 1
+        mine = runs.setdefault(reason, [])
+        if frame is not None and mine and mine[-1][1] == frame - 1:
+            mine[-1][1] = frame
+        elif frame is not None:
+            mine.append([frame, frame])
+    for reason, count in covered.items():
+        where = _frames(runs[reason], count)
+        yield f"{outcome}: {path}{where}: {reason}", count
+
+
+def _frames(runs: list[list[int]], count: int) -> str:
+    """Such as `, frames 3, 10-29`; nothing for a whole file."""
+    if len(runs) > _RUNS:
+        return f", {count} frames from {runs[0][0]} to {runs[-1][1]}"
+    said = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+    return f", frame{'' if count == 1 else 's'} {said}" if runs else ""

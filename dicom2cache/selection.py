@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +12,10 @@ from numpy.typing import NDArray
 from pyarrow import dataset
 
 from dicom2cache import codecs, transform
-from dicom2cache.columns import canonical, floats, with_column
+from dicom2cache.columns import canonical, floats, rows_of, with_column
 from dicom2cache.errors import RecipeError
 from dicom2cache.recipe import Recipe
-from dicom2cache.records import FILE_COLUMNS, FILES, REJECTS
+from dicom2cache.records import FILE_COLUMNS, REJECTS
 from dicom2cache.where import parse_where
 
 _EXCLUDES = {
@@ -127,47 +128,55 @@ def _holds(files: pa.Table, expression: pc.Expression) -> NDArray[np.bool_]:
     return holds
 
 
-def same_sop(files: pa.Table) -> pa.Table:
-    """The files whose SOP Instance UID another one has too, in the order of `files`."""
+def same_sop(files: pa.Table) -> NDArray[np.int64]:
+    """Numbers of the rows whose SOP Instance UID another one has too."""
     counts = files["sop_uid"].value_counts()
     twice = pc.filter(counts.field("values"), pc.greater(counts.field("counts"), 1)).drop_null()
-    return files.filter(pc.is_in(files["sop_uid"], value_set=twice))
+    rows: NDArray[np.int64] = np.flatnonzero(pc.is_in(files["sop_uid"], value_set=twice).to_numpy())
+    return rows
 
 
 def drop_duplicates(
-    files: pa.Table, digests: Mapping[tuple[int, str], str]
+    files: pa.Table, rows: NDArray[np.int64], digests: Sequence[str]
 ) -> tuple[pa.Table, pa.Table]:
     """(files without repeated ones, REJECTS "duplicate"): same SOP UID and same pixels.
 
-    `digests` has, for (root, path) of each file of `same_sop`, a digest of its pixels. The first by
-    root and path is kept; different pixels under one UID are all kept and flagged.
+    `digests` has one of the pixels for each of `rows`, those of `same_sop`. The first by root and
+    path is kept; different pixels under one UID are all kept and flagged.
     """
-    if not digests:
+    if not len(rows):
         return files, REJECTS.empty_table()
-    roots, paths = files["root"].to_pylist(), files["path"].to_pylist()
-    sops, flags = files["sop_uid"].to_pylist(), files["flags"].to_pylist()
-    first: dict[tuple[str, str], tuple[int, str]] = {}
+    some = rows_of(files.select(["root", "path", "sop_uid", "flags"]), rows)
+    roots, paths = some["root"].to_pylist(), some["path"].to_pylist()
+    sops, flags = some["sop_uid"].to_pylist(), some["flags"].to_pylist()
+    first: dict[tuple[str, str], int] = {}
     pixels_of: dict[str, set[str]] = {}
-    keep, rows = np.ones(files.num_rows, bool), []
-    for i, key in enumerate(zip(roots, paths, strict=True)):
-        if (digest := digests.get(key)) is None:
-            continue
-        pixels_of.setdefault(sops[i], set()).add(digest)
-        kept = first.setdefault((sops[i], digest), key)
-        if kept != key:
-            keep[i] = False
-            where = kept[1] if kept[0] == key[0] else f"{kept[1]} of source {kept[0]}"
-            rows.append(
+    keep, rejects = np.ones(files.num_rows, bool), []
+    for i, key in enumerate(zip(sops, digests, strict=True)):
+        pixels_of.setdefault(sops[i], set()).add(digests[i])
+        kept = first.setdefault(key, i)
+        if kept != i:
+            keep[rows[i]] = False
+            other = "" if roots[kept] == roots[i] else f" of source {roots[kept]}"
+            rejects.append(
                 {
-                    "root": key[0],
-                    "path": key[1],
+                    "root": roots[i],
+                    "path": paths[i],
                     "outcome": "duplicate",
                     "stage": "plan",
-                    "reason": f"duplicate of {where}: same SOP Instance UID, same pixels",
+                    "reason": f"duplicate of {paths[kept]}{other}: same SOP Instance UID, same "
+                    "pixels",
                 }
             )
-    for i, sop in enumerate(sops):
-        if len(pixels_of.get(sop, ())) > 1:
-            flags[i] = [*(flags[i] or []), "sop-uid-repeated"]
-    files = with_column(files, "flags", pa.array(flags, FILES.field("flags").type))
-    return files.filter(pa.array(keep)), pa.Table.from_pylist(rows, REJECTS)
+    marked = [i for i, sop in enumerate(sops) if len(pixels_of[sop]) > 1]
+    said = [[*(flags[i] or []), "sop-uid-repeated"] for i in marked]
+    files = with_column(files, "flags", _replaced(files["flags"], rows[marked], said))
+    return files.filter(pa.array(keep)), pa.Table.from_pylist(rejects, REJECTS)
+
+
+def _replaced(column: pa.ChunkedArray, rows: NDArray[np.int64], values: list[Any]) -> pa.Array:
+    """The column with other values in some rows."""
+    both = pa.concat_arrays([*column.chunks, pa.array(values, column.type)])
+    taken = np.arange(len(column))
+    taken[rows] = len(column) + np.arange(len(rows))
+    return both.take(pa.array(taken))

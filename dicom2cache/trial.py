@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom2cache import ledger, survey
+from dicom2cache import ledger, mounts, survey
+from dicom2cache.columns import rows_of
 from dicom2cache.compression import COMPRESSED, pack
-from dicom2cache.errors import is_environment
+from dicom2cache.decode import Source
 from dicom2cache.ledger import Job
 from dicom2cache.open_sources import OpenSources
 from dicom2cache.records import ArraySpec
-from dicom2cache.shards import write_durably
 from dicom2cache.survey import Read
 from dicom2cache.values import FRAME_COLUMNS, to_values
 
@@ -34,12 +34,13 @@ def settled(job: Job, array: int, read: Read) -> ArraySpec:
     spec = job.plan.arrays[array]
     if spec.codec != "auto":
         return spec
-    path = ledger.trial_path(job.cache, array)
+    path = ledger.trial_path(job, array)
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
-        found = _try(job, array, read)
-        write_durably(path, json.dumps(found).encode(), ledger.scratch(job.cache))
+        tried = json.dumps(_try(job, array, read)).encode()
+        ledger.keep_first(job, path, tried)
+        found = json.loads(path.read_bytes())  # another node's, if that was first
     return replace(spec, codec=found["codec"])
 
 
@@ -57,36 +58,35 @@ def _try(job: Job, array: int, read: Read) -> dict[str, Any]:
     start = int(np.searchsorted(job.plan.frames["array"].to_numpy(), array))
     count = min(_SAMPLE, -(-spec.slots // _OF))
     places = start + np.unique((np.arange(count) * 2 + 1) * spec.slots // (2 * count))
-    rows = job.plan.frames.take(places).select(FRAME_COLUMNS).to_pylist()
+    rows = rows_of(job.plan.frames.select(FRAME_COLUMNS), places).to_pylist()
     needed = sorted({row["file"] for row in rows})
-    headers = dict(zip(needed, job.plan.files.take(needed).to_pylist(), strict=True))
+    headers = dict(zip(needed, rows_of(job.plan.files, needed).to_pylist(), strict=True))
     sizes = dict.fromkeys(("plain", *COMPRESSED), 0)
     sources = OpenSources(job.roots, headers)
     try:
         for row in rows:
-            slot = _slot(job, row, spec, sources, read)
-            if slot is not None:
-                sizes["plain"] += slot.nbytes
-                for codec in COMPRESSED:
-                    sizes[codec] += len(pack(slot, replace(spec, codec=codec)))
+            try:
+                slot = _slot(job, row, spec, sources.open(row["file"]), read)
+            except Exception as e:
+                header = headers[row["file"]]
+                mounts.raise_environment(e, job.roots[header["root"]], header["path"])
+                continue  # it cannot be stored either
+            sizes["plain"] += slot.nbytes
+            for codec in COMPRESSED:
+                sizes[codec] += len(pack(slot, replace(spec, codec=codec)))
     finally:
         sources.close()
     return {"codec": chosen(**sizes), **sizes}
 
 
 def _slot(
-    job: Job, row: dict[str, Any], spec: ArraySpec, sources: OpenSources, read: Read
-) -> NDArray[Any] | None:
-    """The frame's slot as it would be stored; None if it cannot be."""
-    try:
-        source = sources.open(row["file"])
-        stored = read(source, row["frame"])
-        limits = survey.limits_of(job, row, read)
-        pixels = to_values(stored, row, source, job.recipe.treatments, spec.dtype, limits).pixels
-    except Exception as e:
-        if is_environment(e):
-            raise
-        return None
+    job: Job, row: dict[str, Any], spec: ArraySpec, source: Source, read: Read
+) -> NDArray[Any]:
+    """The frame's slot as it would be stored."""
+    stored = read(source, row["frame"])
+    limits = survey.limits_of(job, row, source.header, read)
+    treatments = job.recipe.treatments
+    made = to_values(stored, row, source, treatments, spec.dtype, limits.ends if limits else None)
     slot = np.zeros(spec.slot, spec.dtype)
-    slot[tuple(map(slice, pixels.shape))] = pixels
+    slot[tuple(map(slice, made.pixels.shape))] = made.pixels
     return slot

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dicom2cache import mounts
 from dicom2cache.columns import ints
 from dicom2cache.decode import Source
-from dicom2cache.errors import Dicom2cacheError, is_environment
+from dicom2cache.errors import Dicom2cacheError
 from dicom2cache.headers import read_header
 from dicom2cache.layout import FORMAT_VERSION, MISSING, attributes_sha256, shard_path
 from dicom2cache.plan import make_plan
@@ -127,7 +128,7 @@ def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Ite
     """Decode that fraction of the source files again; what differs from the cache, a sentence each.
 
     The sample is the same each time: the first files by SHA-256 of their path. Raises ValueError
-    for a fraction that is not above 0 and at most 1.
+    for a fraction that is not above 0 and at most 1, SourceAway if a source folder cannot be seen.
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction {fraction}; legal: above 0 and at most 1")
@@ -155,8 +156,7 @@ def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Ite
                     said = {**row, **{k: planned[row["frame"]][k] for k in FRAME_COLUMNS}}
                     yield from _decode_again(cache, source, said, recipe, specs[row["array"]])
         except (OSError, Dicom2cacheError) as e:
-            if is_environment(e):
-                raise
+            mounts.raise_environment(e, roots[root], relative)
             yield f"{path}: cannot be decoded again: {e}"
 
 

@@ -315,7 +315,7 @@ def test_file_changed_after_plan(tmp_path: Path, series: Path, change: Any, reas
     shutil.copytree(series, source)
     assert run_here("plan", source, cache).returncode == 0
     change(source / "slice001.dcm")
-    assert run_here("convert", cache, "--jobs", "1").returncode == 0
+    assert run_here("convert", cache, "--jobs", "1").returncode == 1
     assert run_here("commit", cache).returncode == 1
     ((key, (outcome, why)),) = failures(cache).items()
     assert (key, outcome) == (("slice001.dcm", 0), "failed")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from dicom_files import write_series
+from numcodecs import blosc
 
-from dicom2cache import Recipe, backlog, ledger, pipeline
+from dicom2cache import Recipe, backlog, ledger, pipeline, receipts
 from dicom2cache.codecs import cost_weight
 from dicom2cache.errors import RecipeError
 from dicom2cache.progress import Estimate, Lines, Work, clock, estimate, line
@@ -75,11 +79,57 @@ def test_tasks_that_have_not_ended_count(tmp_path: Path) -> None:
     work = {task.name: backlog.work_of(job, task)}
     assert work == {"0.0": Work(8, 8 * 64 * 64 * 2, 8 * 64 * 64 * 2.0)}
     assert backlog.under_way(job, work) == Work()
-    ledger.attempt_path(job.cache, task).write_bytes(bytes(3 * 64 * 64 * 2))
-    ledger.attempt_path(job.cache, task).write_bytes(bytes(64 * 64 * 2))  # of a process that died
+    died = """
+import sys
+from pathlib import Path
+from dicom2cache import ledger, receipts
+
+job = ledger.load_job(Path(sys.argv[1]))
+receipts.new_attempt(job, job.tasks[0]).write_bytes(bytes(6 * 64 * 64 * 2))
+"""
+    subprocess.run([sys.executable, "-c", died, job.cache], check=True)
+    assert backlog.under_way(job, work) == Work()
+    mine = receipts.new_attempt(job, task)  # which removes that of the process that is no more
+    assert list(ledger.scratch(job).iterdir()) == []
+    mine.write_bytes(bytes(3 * 64 * 64 * 2))
     assert backlog.under_way(job, work) == Work(3, 3 * 64 * 64 * 2, 3 * 64 * 64 * 2.0)
-    ledger.attempt_path(job.cache, task).write_bytes(bytes(1 << 20))  # with its index: not over all
+    other = receipts.new_attempt(job, task)
+    assert mine.exists()
+    other.write_bytes(bytes(1 << 20))  # with its index: not over all
     assert backlog.under_way(job, work) == work["0.0"]
+
+
+def test_compressed_tasks_count_by_frames(tmp_path: Path) -> None:
+    """And not by the bytes that compression leaves of them: masks keep a hundredth."""
+    write_series(tmp_path / "ct", 8, size=64)
+    job = pipeline.plan(tmp_path / "ct", tmp_path / "cache", Recipe(codec="zstd"), jobs=1)
+    assert job is not None
+    (task,) = job.tasks
+    work = {task.name: backlog.work_of(job, task)}
+    flat = np.full((64, 64), 40, np.int16)
+    chunk = blosc.compress(flat, b"zstd", 1, blosc.BITSHUFFLE, 1 << 19)
+    assert len(chunk) < flat.nbytes / 50
+    attempt = receipts.new_attempt(job, task)
+    attempt.write_bytes(b"")
+    assert backlog.under_way(job, work) == Work()
+    attempt.write_bytes(7 * chunk)
+    assert backlog.under_way(job, work).units == 7
+    attempt.write_bytes(7 * chunk + chunk[:20])  # the eighth is being written
+    assert backlog.under_way(job, work).units == 7
+    attempt.write_bytes(8 * chunk + bytes(16 * 8 + 4))  # with its index
+    assert backlog.under_way(job, work) == work["0.0"]
+
+
+def test_a_run_that_is_cut_short_does_not_run_back(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two frames were under way: no line after `26 of 256` says 24."""
+    lines = Lines()
+    lines.first = lines.every = 0.01
+    lines.begin("converting", Work(256, 256, 256.0), "frames", lambda: Work(2, 2, 2.0))
+    lines.advance(Work(24, 24, 24.0))
+    time.sleep(0.05)
+    lines.end()
+    said = capsys.readouterr().err.splitlines()
+    assert {text.split(" frames")[0] for text in said} == {"converting: 26 of 256"}
 
 
 def test_lines_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,7 +139,8 @@ def test_lines_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
     assert said[0].startswith("reading headers: 9 of 9 files, ")
-    assert said[0].endswith(", 1 failed")
+    assert said[0].endswith("/s, 1 failed")
+    assert "MB/s" not in said[0]  # most of a file's bytes are not read for its header
     assert said[1].startswith(f"converting: {len(paths)} of 8 frames, ")
 
 
@@ -119,5 +170,5 @@ def test_it_is_over_when_a_run_fails(tmp_path: Path, capsys: pytest.CaptureFixtu
         pipeline.build(tmp_path / "ct", tmp_path / "cache", recipe, jobs=1, progress=lines)
     said = capsys.readouterr().err
     time.sleep(0.05)
-    assert said.endswith(" MB/s\n")
+    assert said.endswith("/s\n")
     assert capsys.readouterr().err == ""

@@ -2,10 +2,13 @@
 
 FAULT says which: `abort-decoder SHA256`: the JPEG 2000 decoder aborts the process at the codestream
 of that digest; `abort-workers [at-once]`: worker processes die at start, and are needed at once;
-`slow-publish`: half a second goes by after each receipt; `errno FUNCTION NUMBER [MARKER]`: the
-function of `os` fails, with MARKER only until that file exists, which the first failure makes.
+`abort-isolated`: processes that decode in isolation die at start; `slow-publish`: half a second
+goes by after each receipt; `keep NAME`: files of that name cannot be removed; `errno FUNCTION
+NUMBER [MARKER]`: the function of `os` fails, with MARKER only until that file exists, which the
+first failure makes.
 """
 
+import errno
 import hashlib
 import os
 import sys
@@ -34,6 +37,22 @@ def _abort_workers(at_once=""):
         execute._STARTING = 0
 
 
+def _abort_isolated():
+    if any("dicom2cache.isolate" in argument for argument in sys.orig_argv):
+        os.abort()
+
+
+def _keep(name):
+    unlink = os.unlink
+
+    def unlink_or_fail(path, **options):
+        if os.path.basename(path) == name:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM), path)
+        return unlink(path, **options)
+
+    os.unlink = unlink_or_fail
+
+
 def _slow_publish():
     link = os.link
 
@@ -60,6 +79,8 @@ def _errno(function, number, marker=""):
 _FAULTS = {
     "abort-decoder": _abort_decoder,
     "abort-workers": _abort_workers,
+    "abort-isolated": _abort_isolated,
+    "keep": _keep,
     "slow-publish": _slow_publish,
     "errno": _errno,
 }
