@@ -45,10 +45,14 @@ def _wait_for(cache: Path, glob: str, process: subprocess.Popen[str]) -> None:
 
 @contextlib.contextmanager
 def _slow_run(*arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """A run that waits half a second after each shard, in a session of its own."""
+    """A run that waits half a second after each shard, in a session of its own.
+
+    What runs in the background of a shell ignores SIGINT, and its children inherit that.
+    """
     process = subprocess.Popen(
         command(*arguments), env={**os.environ, **_fault("slow-publish")}, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
         yield process
