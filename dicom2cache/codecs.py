@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dicom2cache import codestream
+from dicom2cache.coded import Coded, Decoded
 from dicom2cache.errors import FrameError
 from dicom2cache.unraisable import raising
 
@@ -36,34 +35,6 @@ AS_WRITTEN = NATIVE | {_RLE, _UNCOMPRESSED, _DEFLATED_FRAME}
 """syntaxes whose samples are words of BitsAllocated; in codestreams values begin at bit 0"""
 ALWAYS_LOSSY = frozenset(_JPEG8)
 """syntaxes that cannot be lossless; .81, .91 and .203 may be either"""
-
-
-@dataclass(frozen=True)
-class Coded:
-    """What the header says of one encoded frame."""
-
-    rows: int
-    columns: int
-    samples: int
-    bits_allocated: int
-    photometric: str
-    planar: int = 0
-    """Planar Configuration of what is not compressed itself"""
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """One decoded frame, before masking by BitsStored."""
-
-    pixels: NDArray[Any]
-    """(H, W) or (H, W, C)"""
-    photometric: str
-    """of `pixels`: RGB where the decoder has converted"""
-    codec: str
-    """what decoded it, with its version"""
-    precision: int
-    """bits of a sample in the codestream; 0: not said there"""
-    flags: tuple[str, ...] = ()
 
 
 def supported(transfer_syntax: str) -> bool:
@@ -206,7 +177,8 @@ def _jpeg(data: bytes, coded: Coded) -> Decoded:
         spaces = {"colorspace": "YCBCR" if ybr else "RGB", "outcolorspace": "RGB"}
         photometric = "RGB"
     if codestream.is_ended(data, jpeg.scan):
-        pixels = imagecodecs.jpeg8_decode(data, **spaces)
+        out = coded.out(jpeg.precision)
+        pixels = imagecodecs.jpeg8_decode(data, **spaces, out=out)
     else:  # libjpeg makes up what is missing: pixels that are there do not depend on what follows
         what = f"{len(data)} bytes without an end marker"
         if not jpeg.single:
@@ -230,7 +202,7 @@ def _jpeg_ls(data: bytes, coded: Coded) -> Decoded:
     _check_size(jpeg.rows, jpeg.columns, len(jpeg.components), coded)
     if not codestream.is_ended(data, jpeg.scan):  # CharLS would look for bits for seconds
         raise codestream.cut(f"{len(data)} bytes without an end marker")
-    pixels = imagecodecs.jpegls_decode(data)  # it refuses most damage
+    pixels = imagecodecs.jpegls_decode(data, out=coded.out(jpeg.precision))  # refuses most damage
     return Decoded(pixels, coded.photometric, _label("jpegls", "charls"), jpeg.precision)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom2cache import codecs, deflated, encapsulated
+from dicom2cache.coded import Coded, Decoded
 from dicom2cache.colour import palette_to_rgb, ybr_422_to_full, ybr_full_to_rgb
 from dicom2cache.errors import FrameError
 from dicom2cache.intensity import clean_ends, has_other_bits, mask_stored
@@ -44,7 +45,7 @@ class Source:
     path: str
     header: dict[str, Any]
     room: NDArray[np.uint8] | None = None
-    """memory that the bytes of a native frame may be read into, so that they need not be copied"""
+    """memory that a frame may be read or decoded into, so that it need not be copied"""
     _file: IO[bytes] = field(init=False, repr=False)
 
     def __enter__(self) -> Source:
@@ -114,11 +115,11 @@ class Source:
         return ("elements-after-pixels",) if 0 < group << 16 | element < 0x7FE00010 else ()
 
     @property
-    def _coded(self) -> codecs.Coded:
+    def _coded(self) -> Coded:
         h = self.header
-        return codecs.Coded(
+        return Coded(
             h["height"], h["width"], h["samples"], h["bits_allocated"], h["photometric"],
-            h["planar"] or 0,
+            h["planar"] or 0, self.room,
         )  # fmt: skip
 
     @cached_property
@@ -212,7 +213,7 @@ class Source:
     def _encoded(self, frame: int) -> bytes:
         return self._fragments.read(self._file.fileno(), frame)
 
-    def _fit(self, decoded: codecs.Decoded) -> tuple[NDArray[Any], tuple[str, ...]]:
+    def _fit(self, decoded: Decoded) -> tuple[NDArray[Any], tuple[str, ...]]:
         """(samples in BitsAllocated, flags); signed ones extended from the stream's precision."""
         h = self.header
         pixels, flags = decoded.pixels, decoded.flags

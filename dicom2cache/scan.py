@@ -41,8 +41,10 @@ def scan(
     rejects: list[dict[str, Any]] = []
     skipped = os.path.realpath(skip)
     for root in roots:
+        above = root.rstrip(os.sep) + os.sep
         for path, problem in _walk(root, skipped):
-            _add(candidates, rejects, number[root], os.path.relpath(path, root), path, problem)
+            relative = "." if path == root else path.removeprefix(above)
+            _add(candidates, rejects, number[root], relative, path, problem)
     for path in lone:
         root = os.path.dirname(path)
         _add(candidates, rejects, number[root], os.path.basename(path), path, None)

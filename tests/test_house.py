@@ -26,6 +26,7 @@ FLOORS = {
             "ranges",
             "unraisable",
             "bounded",
+            "coded",
         },
         {
             "columns",
