@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
-from dicom2cache.ranges import read_range
+from dicom2cache.ranges import read_into, read_range, reused
 
 _ITEM, _END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _UNTERMINATED = ("unterminated",)
@@ -102,7 +102,8 @@ def find_frames(descriptor: int, start: int, size: int, frames: int) -> Frames:
     broken or do not make `frames` frames.
     """
     if frames == 1 and size - start <= _MOST_AT_ONCE:
-        lone = _lone(read_range(descriptor, start, size - start))
+        with reused(size - start) as buffer:
+            lone = _lone(buffer[: read_into(descriptor, start, buffer)])
         if lone is not None:
             return lone
     status = os.fstat(descriptor)
@@ -125,12 +126,12 @@ def find_frames(descriptor: int, start: int, size: int, frames: int) -> Frames:
     return Tabled(there, walk)  # the file is cut, or the table wrong: frame by frame
 
 
-def _lone(data: bytes) -> Lone | None:
+def _lone(data: memoryview) -> Lone | None:
     """The fragments of pixel data that is whole, joined; None if there is anything odd."""
     parts, place = [], 0
     while data[place : place + 4] == _ITEM:
         stop = place + 8 + int.from_bytes(data[place + 4 : place + 8], "little")
-        parts.append(data[place + 8 : stop])
+        parts.append(bytes(data[place + 8 : stop]))
         place = stop
     if len(parts) < 2 or data[place : place + 4] != _END or len(parts[0]) > 4:
         return None
