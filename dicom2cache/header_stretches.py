@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from dicom2cache.header_values import Raw
@@ -79,8 +80,11 @@ Parts = list[tuple[int, bytes]]
 
 
 def _parts(data: bytes, loose: list[tuple[int, int]], end: int) -> Parts:
-    ends = [place for _, place in loose[1:]] + [end]
-    return [(tag, data[place:stop]) for (tag, place), stop in zip(loose, ends, strict=True)]
+    places = [*(place for _, place in loose), end]
+    return [
+        (tag, data[start:stop])
+        for (tag, _), (start, stop) in zip(loose, pairwise(places), strict=True)
+    ]
 
 
 def _stretch(run: Parts, found: dict[int, Raw]) -> Stretch:

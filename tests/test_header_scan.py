@@ -423,3 +423,18 @@ def test_files_are_read_folder_by_folder_and_by_inode(
     files, _ = execute.read_all_headers(roots, backwards, _KEY, 1, "loky", lambda _: None)
     assert read == ["c.dcm", "a/2.dcm", "a/1.dcm", "b/2.dcm", "b/1.dcm"]
     assert files["path"].to_pylist() == ["a/1.dcm", "a/2.dcm", "b/1.dcm", "b/2.dcm", "c.dcm"]
+
+
+def test_a_header_that_leaves_the_window_at_once_after_one_that_did_not(tmp_path: Path) -> None:
+    """What was learned of the one before changes nothing, even where nothing can be compared."""
+    header_stretches.learned.cache_clear()
+    usual = DATA_STORE / "693_UNCR.dcm"
+    data = usual.read_bytes()
+    start = data.index(b"\x08\0\0\0UL")  # the first element after group 0002, of 12 bytes
+    large = b"\x08\0\x01\0UN\0\0" + (20_000).to_bytes(4, "little") + bytes(20_000)
+    other = tmp_path / "other.dcm"
+    other.write_bytes(data[:start] + large + data[start + 12 :])
+    assert _is_scanned(usual)
+    assert _row(other, True) == _row(other, False)
+    assert _is_scanned(other)
+    header_stretches.learned.cache_clear()
