@@ -14,8 +14,8 @@ from benchmarks.converters.common import Options, Pixels
 PACKAGES = ("dicom2cache", "imagecodecs", "numpy", "pyarrow", "pydicom", "joblib", "zarr")
 SETTINGS = (
     "`dicom2cache build SRC CACHE --jobs N` with its defaults, or with `--codec lz4`; HU, header "
-    "columns, statistics, checksums; every shard is written past the page cache on ext4 and XFS, and "
-    "synced to the disk, which of its peers only the rows that say so are"
+    "columns, statistics, checksums; shards are written past the page cache on ext4 and XFS, and "
+    "each is synced to the disk, as of its peers only in the rows that say so"
 )
 
 
