@@ -93,7 +93,7 @@ FILES = pa.schema(
         ("sop_uid", pa.string()),
         ("frame_of_reference_uid", pa.string()),
         ("sop_class_uid", pa.string()),
-        ("patient", pa.string()),  # keyed hashes: the plain text never leaves headers.py
+        ("patient", pa.string()),  # keyed hashes: the plain text never leaves headers/
         ("accession", pa.string()),
         ("sex", pa.string()),
         ("age", pa.float32()),  # years
