@@ -85,7 +85,8 @@ def test_tasks_that_have_not_ended_count(tmp_path: Path) -> None:
     died = """
 import sys
 from pathlib import Path
-from dicom2cache import ledger, receipts
+from dicom2cache.running import receipts
+from dicom2cache.running.job import load_job
 
 job = load_job(Path(sys.argv[1]))
 receipts.new_attempt(job, job.tasks[0]).write_bytes(bytes(6 * 64 * 64 * 2))

@@ -20,8 +20,8 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from dicom2cache.errors import NotDicom
-from dicom2cache.headers import by_pydicom, series, stretches
 from dicom2cache.headers import read as headers
+from dicom2cache.headers import series, stretches
 from dicom2cache.records import Candidate
 from dicom2cache.running import inventory
 from dicom2cache.sources.find import scan
@@ -400,7 +400,7 @@ def test_a_scan_opens_each_file_once_and_reads_no_pixels(tmp_path: Path) -> None
     pread = os.pread
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "pread", lambda *a: read.append(a[1]) or pread(*a))
-        patch.setattr(by_pydicom, "_by_pydicom", None)
+        patch.setattr(headers, "by_pydicom", None)
         assert uid(path.name) in _row(path, True)
     assert read == [16384]
 
@@ -429,7 +429,7 @@ def test_files_are_read_folder_by_folder_and_by_inode(
         read.append(candidate.path)
         return original(roots, candidate, *rest)
 
-    monkeypatch.setattr(by_pydicom, "read_header", told)
+    monkeypatch.setattr(headers, "read_header", told)
     files, _ = inventory.read_all_headers(roots, backwards, _KEY, 1, "loky", lambda _: None)
     assert read == ["c.dcm", "a/2.dcm", "a/1.dcm", "b/2.dcm", "b/1.dcm"]
     assert files["path"].to_pylist() == ["a/1.dcm", "a/2.dcm", "b/1.dcm", "b/2.dcm", "c.dcm"]
