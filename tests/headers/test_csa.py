@@ -6,9 +6,9 @@ import random
 from struct import pack
 
 import pytest
-from siemens import csa, image_csa
 
-from dicom2cache.csa import Csa, csa_values, read_csa
+from dicom2cache.headers.csa import Csa, csa_values, read_csa
+from tests.support.siemens import csa, image_csa
 
 DIFFUSION = [
     ("B_value", "IS", 1, ["1000"]),

@@ -9,9 +9,10 @@ from struct import pack
 from typing import Any
 
 import numpy as np
-from dicom_files import uid, write_dicom
 from numpy.typing import NDArray
 from pydicom.dataelem import DataElement
+
+from tests.support.dicom_files import uid, write_dicom
 
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 
@@ -69,7 +70,7 @@ def corner(
 ) -> list[float]:  # fmt: skip
     """Image Position of a mosaic whose first slice begins at `first`: as if the one large image
     had the centre of the slice."""
-    right, below = ((full - part) / 2 * spacing for full, part in zip(frame[::-1], shape[::-1]))
+    below, right = ((full - part) / 2 * spacing for full, part in zip(frame, shape, strict=True))
     return [
         round(p - right * r - below * c, 6)
         for p, r, c in zip(first, cosines[:3], cosines[3:], strict=True)
@@ -114,7 +115,10 @@ def write_mosaic(
         del said["SpacingBetweenSlices"]
     private: list[tuple[int, int, str, Any]] = []
     if number in ("0019", "both"):
-        private += [(0x0019, block, "LO", "SIEMENS MR HEADER"), (0x0019, block << 8 | 0x0A, "US", n)]
+        private += [
+            (0x0019, block, "LO", "SIEMENS MR HEADER"),
+            (0x0019, block << 8 | 0x0A, "US", n),
+        ]
     if number in ("csa", "both"):
         header = image_csa(n, (normal[0], normal[1], normal[2]), version, csa_tags)
         private += [
