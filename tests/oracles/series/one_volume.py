@@ -14,7 +14,9 @@ from tests.support.dicom_files import uid
 
 def ct(s: Series) -> None:
     """Instance numbers against the positions; a name order that is neither."""
-    s.volume(11, lambda k: {"InstanceNumber": 100 - 7 * k % 11}, **CT)
+    s.volume(
+        11, lambda k: {"InstanceNumber": 100 - 7 * k % 11}, **CT, PixelSpacing=[0.8, 0.7],
+    )  # fmt: skip
 
 
 def sagittal(s: Series) -> None:
