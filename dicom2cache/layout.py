@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,8 @@ from dicom2cache.records import VECTOR3, VECTOR6, WINDOW, ArraySpec
 FORMAT_VERSION = 1
 MISSING = (1 << 64) - 1
 ROOT = "zarr.json"
+
+_LENGTH = re.compile(rb'("shape"\s*:\s*\[\s*)(\d+)')
 
 FRAMES_TABLE = pa.schema(
     [
@@ -152,6 +155,17 @@ def array_metadata(spec: ArraySpec) -> bytes:
             "dimension_names": names,
         }
     )
+
+
+def shortened(metadata: bytes, slots: int) -> bytes:
+    """An array's zarr.json as it was when the array had `slots`; shorter than that it stays.
+
+    An array grows before the root that says so: the digest in a root is of what it was by then.
+    """
+    found = _LENGTH.search(metadata)
+    if found is None or int(found[2]) < slots:
+        return metadata
+    return metadata[: found.start(2)] + str(slots).encode() + metadata[found.end(2) :]
 
 
 def root_metadata(attributes: dict[str, Any], arrays: dict[str, bytes]) -> bytes:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from dicom2cache.columns import rows_of, tally
+from dicom2cache.committed import read_table
 from dicom2cache.ledger import Job
 
 _SHOWN, _RUNS = 20, 6  # most lines, and most runs of frames in one
@@ -58,10 +58,10 @@ def _before(codec: str) -> str:
 def print_cache(cache: Path, about: dict[str, Any]) -> None:
     """Arrays, counts and rejects of a committed cache."""
     counts = about["counts"]
-    shards = pq.read_table(cache / "shards" / "0.parquet", columns=["array", "bytes"])
-    by_array: dict[int, list[int]] = {}
+    shards = read_table(cache, about, "shards", ["array", "bytes"])
+    by_array: dict[int, list[int]] = {k: [] for k in range(len(about["arrays"]))}
     for a, b in zip(shards["array"].to_pylist(), shards["bytes"].to_pylist(), strict=True):
-        by_array.setdefault(a, []).append(b)
+        by_array[a].append(b)
     total = sum(map(sum, by_array.values()))
     print(
         f"{cache}: {counts['frames_stored']} frames of {counts['files_stored']} files, "
@@ -73,7 +73,7 @@ def print_cache(cache: Path, about: dict[str, Any]) -> None:
         shown = (sum(by_array[k]), len(by_array[k]), codec, a["statistics"])
         rows.append((a["name"], a["frames"], *shown))
     _print_arrays(rows)
-    _print_rejects(pq.read_table(cache / "failures" / "0.parquet"))
+    _print_rejects(read_table(cache, about, "failures"))
 
 
 def _print_arrays(rows: list[tuple[str, int, int, int, str, dict[str, Any] | None]]) -> None:
@@ -128,7 +128,7 @@ def _print_rejects(rejects: pa.Table) -> None:
         print(f"  {line}")
         left -= covered
     if left:
-        print(f"  and {left} more, all in failures/0.parquet")
+        print(f"  and {left} more, all in failures/")
 
 
 def _said_of(outcome: str, path: str, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, int]]:

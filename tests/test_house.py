@@ -30,6 +30,7 @@ FLOORS = {
         },
         {
             "columns",
+            "committed",
             "mounts",
             "tags",
             "where",

@@ -15,7 +15,7 @@ from trainer_adapter.crop import part_of
 from trainer_adapter.errors import DamagedError
 from trainer_adapter.format import REMEDY
 from trainer_adapter.mapped import Corners, Spots, rows_of, unpack_whole
-from trainer_adapter.shards import ShardStore, check_shard, index_bytes, span_of
+from trainer_adapter.shards import ShardStore, index_bytes, span_of
 from trainer_adapter.unpack import Chunk, Scratch, scratch_slot
 
 _OPEN_FILES = 64
@@ -81,7 +81,7 @@ class Pread:
         tail = np.zeros(index_bytes(spec), np.uint8)
         if size == facts.bytes and size >= len(tail):
             file.read(tail.data, size - len(tail))
-        file.index = check_shard(path, spec, facts, size, tail)
+        file.index = self._store.checked(array, shard, size, tail)
         return file
 
     def _chunk(self, array: int, shard: int, slot: int) -> Chunk:
