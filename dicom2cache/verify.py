@@ -11,25 +11,26 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dicom2cache import mounts
-from dicom2cache.columns import ints
-from dicom2cache.committed import read_table
-from dicom2cache.decode import Source
+from dicom2cache.arrow import ints
 from dicom2cache.errors import Dicom2cacheError
-from dicom2cache.headers import read_header
-from dicom2cache.layout import (
+from dicom2cache.frames.decode import Source
+from dicom2cache.frames.treat import FRAME_COLUMNS, to_values
+from dicom2cache.headers.read import read_header
+from dicom2cache.planning.plan import make_plan
+from dicom2cache.planning.select import with_rules
+from dicom2cache.recipes.recipe import Recipe
+from dicom2cache.records import ArraySpec, Candidate
+from dicom2cache.schema import FILES, REJECTS
+from dicom2cache.sources import mounts
+from dicom2cache.store.committed import read_table
+from dicom2cache.store.layout import (
     FORMAT_VERSION,
     MISSING,
     attributes_sha256,
     shard_path,
     shortened,
 )
-from dicom2cache.plan import make_plan
-from dicom2cache.recipe import Recipe
-from dicom2cache.records import FILES, REJECTS, ArraySpec, Candidate
-from dicom2cache.selection import with_rules
-from dicom2cache.shards import crc32c, read_index, read_slot
-from dicom2cache.values import FRAME_COLUMNS, to_values
+from dicom2cache.store.shards import crc32c, read_index, read_slot
 
 Ints = NDArray[np.int64]
 _REMEDY = "copy the cache again from a good copy, or build it again"
@@ -82,7 +83,7 @@ def _spec(about: dict[str, Any]) -> ArraySpec:
 
 
 def _check_file(path: Path, entry: dict[str, Any], slots: int | None) -> str | None:
-    """What is wrong with a table, or with the zarr.json of an array of `slots`, or of more by now."""
+    """What is wrong with a table, or with the zarr.json of an array of `slots` or, by now, more."""
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:
