@@ -71,8 +71,8 @@ class Pread:
         return opened
 
     def _open(self, array: int, shard: int) -> _File:
-        path, facts = self._store.place(array, shard)
         self._store.check_current()
+        path, facts = self._store.place(array, shard)
         try:
             file = _File(path)
         except FileNotFoundError:

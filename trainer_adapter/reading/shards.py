@@ -175,8 +175,8 @@ class ShardStore:
             self._stamp = stamp
 
     def _map(self, array: int, shard: int) -> NDArray[Any] | Packed:
-        path, facts = self.place(array, shard)
         self.check_current()
+        path, facts = self.place(array, shard)
         try:
             with pa.memory_map(str(path)) as file:
                 buffer = file.read_buffer()
