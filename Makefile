@@ -37,6 +37,7 @@ $(ORACLES): pyproject.toml constraints.txt tests/oracles/requirements.txt
 test-oracles: $(ORACLES)  ## values and volumes against SimpleITK, DCMTK, highdicom, dcm2niix; DIR=your files
 	.venv-oracles/bin/python -m tests.oracles $(DIR); values=$$?; \
 	.venv-oracles/bin/python -m tests.oracles.volumes $(DIR) && exit $$values
+	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.faults)
 
 LIGHTLY := .venv-lightly/.ready
 
