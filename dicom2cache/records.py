@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -103,3 +104,162 @@ LARGEST = 2**31 - 1 - 16
 def codec_of(wanted: str, slot_bytes: int) -> str:
     """The codec that an array gets: none where Blosc could not hold a slot."""
     return "none" if slot_bytes > LARGEST else wanted
+
+
+# Rows as objects, made from the catalogue by tests.support.catalogue.
+
+
+class VoiWindow(TypedDict):
+    """One VOI window, in units of the modality values."""
+
+    center: float
+    width: float
+    function: str
+    explanation: str | None
+
+
+class FrameHeader(TypedDict, total=False):
+    """What a multi-frame file says of one frame: a key for each thing that it says."""
+
+    image_type: str | None
+    thickness: float | None
+    echo_time: float | None
+    b_value: float | None
+    temporal_index: int | None
+    acquisition: int | None
+    segment: int | None
+    segment_label: str | None
+    referenced_sop_uid: str | None
+    referenced_frame: int | None
+    slope: float | None
+    intercept: float | None
+    windows: list[VoiWindow] | None
+    spacing_y: float | None
+    spacing_x: float | None
+    position: list[float] | None
+    orientation: list[float] | None
+    trigger_time: float | None
+    gradient: list[float] | None
+    in_stack: int | None
+    stack_name: str | None
+
+
+class Header(TypedDict):
+    """A row of FILES: what the header of a file says."""
+
+    height: int
+    width: int
+    kind: str
+    root: int
+    path: str
+    study_uid: str | None
+    series_uid: str | None
+    sop_uid: str | None
+    frame_of_reference_uid: str | None
+    sop_class_uid: str | None
+    patient: str | None
+    accession: str | None
+    sex: str | None
+    age: float | None
+    modality: str | None
+    manufacturer: str | None
+    model: str | None
+    body_part: str | None
+    laterality: str | None
+    view_position: str | None
+    image_type: str | None
+    presentation_intent: str | None
+    kvp: float | None
+    kernel: str | None
+    thickness: float | None
+    echo_time: float | None
+    repetition_time: float | None
+    b_value: float | None
+    temporal_index: int | None
+    acquisition: int | None
+    instance: int | None
+    dose_type: str | None
+    segment: int | None
+    segment_label: str | None
+    referenced_sop_uid: str | None
+    referenced_frame: int | None
+    contrast: bool
+    photometric: str
+    bits_stored: int
+    transfer_syntax: str
+    unit: str | None
+    slope: float | None
+    intercept: float | None
+    windows: list[VoiWindow] | None
+    rule: int | None
+    padding_value: float | None
+    padding_limit: float | None
+    lossy: bool
+    burned_in: bool | None
+    spacing_y: float | None
+    spacing_x: float | None
+    spacing_tag: str | None
+    position: list[float] | None
+    orientation: list[float] | None
+    flags: list[str] | None
+    size: int
+    mtime_ns: int
+    pixel_keyword: str
+    pixel_vr: str
+    pixel_offset: int
+    pixel_length: int | None
+    frames: int
+    samples: int
+    planar: int
+    bits_allocated: int
+    high_bit: int
+    overlay_bits: int
+    signed: bool
+    palette_bits: int | None
+    lut_low: float | None
+    lut_high: float | None
+    inverted: bool | None
+    voi_lut: bool
+    voi: bool
+    suv_factor: float | None
+    suv_refusal: str | None
+    trigger_time: float | None
+    gradient: list[float] | None
+    in_stack: int | None
+    stack_name: str | None
+    per_frame: NotRequired[list[FrameHeader] | None]
+
+
+class FrameRow(TypedDict):
+    """A row of FRAMES, or some columns of one."""
+
+    file: int
+    array: int
+    row: int
+    height: int
+    width: int
+    scale_y: float | None
+    scale_x: float | None
+    offset_y: float | None
+    offset_x: float | None
+    frame: int
+    image_type: str | None
+    thickness: float | None
+    echo_time: float | None
+    b_value: float | None
+    temporal_index: int | None
+    acquisition: int | None
+    segment: int | None
+    segment_label: str | None
+    referenced_sop_uid: str | None
+    referenced_frame: int | None
+    slope: float | None
+    intercept: float | None
+    windows: list[VoiWindow] | None
+    spacing_y: float | None
+    spacing_x: float | None
+    position: list[float] | None
+    orientation: list[float] | None
+    stack: int
+    stack_index: int
+    stack_regular: bool | None
