@@ -16,10 +16,22 @@ WINDOW = pa.struct(
 
 VECTOR3, VECTOR6 = pa.list_(pa.float64(), 3), pa.list_(pa.float64(), 6)
 
+SEGMENT = pa.struct(
+    [
+        ("number", pa.int32()),
+        ("label", pa.string()),
+        ("category", pa.string()),  # code as SCHEME:VALUE, such as SCT:85756007
+        ("type", pa.string()),
+        ("type_meaning", pa.string()),
+    ]
+)
+"""one segment of a segmentation (PS3.3 C.8.20.4)"""
+
 PER_FRAME = pa.struct(
     [
         ("slope", pa.float64()),
         ("intercept", pa.float64()),
+        ("unit", pa.string()),
         ("position", VECTOR3),
         ("orientation", VECTOR6),
         ("spacing_y", pa.float64()),
@@ -30,6 +42,8 @@ PER_FRAME = pa.struct(
         ("echo_time", pa.float64()),
         ("b_value", pa.float64()),
         ("acquisition", pa.int32()),
+        ("detector", pa.int32()),
+        ("energy_window", pa.int32()),
         ("trigger_time", pa.float64()),
         ("image_type", pa.string()),
         ("gradient", VECTOR3),
@@ -82,8 +96,10 @@ FILES = pa.schema(
         ("voi_lut", pa.bool_()),  # there is a VOI LUT sequence
         ("voi", pa.bool_()),  # there is a window or a VOI LUT, for the file or its frames
         ("suv_factor", pa.float64()),  # SUV by body weight = factor * value
+        ("suv_flag", pa.string()),  # whose factor it is, where it is a maker's own
         ("suv_refusal", pa.string()),  # why there is no factor; null: not PET, or there is one
         ("dose_type", pa.string()),
+        ("fractional_max", pa.int32()),  # Maximum Fractional Value of a segmentation
         ("rule", pa.int16()),  # place in the recipe's treatments
         ("flags", pa.list_(pa.string())),
         # who and what
@@ -114,6 +130,8 @@ FILES = pa.schema(
         ("temporal_index", pa.int32()),
         ("trigger_time", pa.float64()),
         ("acquisition", pa.int32()),
+        ("detector", pa.int32()),
+        ("energy_window", pa.int32()),
         ("instance", pa.int32()),
         ("contrast", pa.bool_()),
         ("lossy", pa.bool_()),
@@ -121,12 +139,14 @@ FILES = pa.schema(
         ("spacing_y", pa.float64()),
         ("spacing_x", pa.float64()),
         ("spacing_tag", pa.string()),
+        ("pixel_aspect", pa.float64()),  # height of a pixel over its width
         ("position", VECTOR3),
         ("orientation", VECTOR6),
         ("gradient", VECTOR3),  # diffusion gradient direction
         ("in_stack", pa.int32()),
         ("segment", pa.int32()),
         ("segment_label", pa.string()),
+        ("segments", pa.list_(SEGMENT)),
         ("referenced_sop_uid", pa.string()),
         ("referenced_frame", pa.int32()),  # from 0
         ("stack_name", pa.string()),
@@ -137,7 +157,8 @@ FILE_COLUMNS = tuple(
     name
     for name in FILES.names
     if not pa.types.is_nested(FILES.field(name).type)
-    and name not in {"voi_lut", "pixel_offset", "overlay_bits", "suv_factor", "suv_refusal", "rule"}
+    and name not in {"voi_lut", "pixel_offset", "overlay_bits", "suv_factor", "suv_flag",
+                     "suv_refusal", "rule"}
 )
 """what a `where` may name"""
 
@@ -155,6 +176,7 @@ FRAMES = pa.schema(
         ("offset_x", pa.float64()),
         ("slope", pa.float64()),
         ("intercept", pa.float64()),
+        ("unit", pa.string()),
         ("spacing_y", pa.float64()),
         ("spacing_x", pa.float64()),
         ("thickness", pa.float64()),
@@ -162,6 +184,8 @@ FRAMES = pa.schema(
         ("echo_time", pa.float64()),
         ("b_value", pa.float64()),
         ("acquisition", pa.int32()),
+        ("detector", pa.int32()),
+        ("energy_window", pa.int32()),
         ("image_type", pa.string()),
         ("position", VECTOR3),
         ("orientation", VECTOR6),
@@ -230,10 +254,13 @@ FRAMES_TABLE = pa.schema(
         ("b_value", pa.float64()),
         ("temporal_index", pa.int32()),
         ("acquisition", pa.int32()),
+        ("detector", pa.int32()),
+        ("energy_window", pa.int32()),
         ("instance", pa.int32()),
         ("dose_type", pa.string()),
         ("segment", pa.int32()),
         ("segment_label", pa.string()),
+        ("segments", pa.list_(SEGMENT)),
         ("referenced_sop_uid", pa.string()),
         ("referenced_frame", pa.int32()),
         ("contrast", pa.bool_()),
@@ -258,6 +285,7 @@ FRAMES_TABLE = pa.schema(
         ("spacing_y", pa.float64()),
         ("spacing_x", pa.float64()),
         ("spacing_tag", pa.string()),
+        ("pixel_aspect", pa.float64()),
         ("position", VECTOR3),
         ("orientation", VECTOR6),
         ("stack", pa.int64()),

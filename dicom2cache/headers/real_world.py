@@ -45,6 +45,51 @@ def real_world(group: Any, low: float, high: float) -> Mapping | str | None:
     )  # fmt: skip
 
 
+Said = dict[str, Any]
+"""values of one frame, under names of PER_FRAME"""
+_OF_VALUES = ("slope", "intercept", "unit", "windows")
+
+
+def real_values(
+    ds: Any, file: Said, shared: Said, per_frame: list[Said] | None, ends: tuple[float, float]
+) -> tuple[Said, list[Said] | None, tuple[str, ...]]:
+    """(shared, per frame, flags) of a parametric map with real world values for its modality's.
+
+    `file` has what holds where neither says; `ends` are the least and greatest stored value. A
+    mapping of the frame goes before the shared one, that before the file's. The identity that the
+    standard demands as Pixel Value Transformation beside them (A.75) says nothing.
+    """
+    groups = items(ds, "SharedFunctionalGroupsSequence")
+    whole = real_world(groups[0], *ends) if groups else None
+    whole = real_world(ds, *ends) if whole is None else whole
+    own = [real_world(g, *ends) for g in items(ds, "PerFrameFunctionalGroupsSequence")]
+    frames = per_frame or [{}]
+    if len(own) != len(frames):
+        whole = UNUSED if any(own) else whole
+        own = [None] * len(frames)
+    found = [whole if m is None else m for m in own]
+    if not any(found):
+        return shared, per_frame, ()
+    flags: set[str] = set()
+    made = []
+    for mapping, frame in zip(found, frames, strict=True):
+        said = {k: frame.get(k, shared.get(k, file[k])) for k in _OF_VALUES}
+        if isinstance(mapping, Mapping):
+            windows = real_windows(said["windows"], mapping, said["slope"], said["intercept"])
+            said = {"slope": mapping.slope, "intercept": mapping.intercept, "unit": mapping.unit,
+                    "windows": windows}  # fmt: skip
+            flags.update(mapping.flags)
+        elif mapping:
+            flags.add(mapping)
+        made.append(said)
+    rest = [{k: v for k, v in frame.items() if k not in _OF_VALUES} for frame in frames]
+    if all(said == made[0] for said in made):
+        return {**shared, **made[0]}, rest if per_frame else None, tuple(sorted(flags))
+    # No window of the file holds for all.
+    both = [{**frame, **said} for frame, said in zip(rest, made, strict=True)]
+    return {**shared, "windows": None}, both, tuple(sorted(flags))
+
+
 def _line(item: Any) -> Mapping | None:
     slope, intercept = (number(item, f"RealWorldValue{w}") for w in ("Slope", "Intercept"))
     if slope is None or intercept is None or value(item, "RealWorldValueLUTData") is not None:
@@ -55,9 +100,7 @@ def _line(item: Any) -> Mapping | None:
 
 
 def _covers(item: Any, low: float, high: float) -> bool:
-    first, last = (
-        _end(item, which) for which in ("First", "Last")
-    )  # fmt: skip
+    first, last = _end(item, "First"), _end(item, "Last")
     return first is not None and last is not None and first <= low and last >= high
 
 
