@@ -157,8 +157,16 @@ FILE_COLUMNS = tuple(
     name
     for name in FILES.names
     if not pa.types.is_nested(FILES.field(name).type)
-    and name not in {"voi_lut", "pixel_offset", "overlay_bits", "suv_factor", "suv_flag",
-                     "suv_refusal", "rule"}
+    and name
+    not in {
+        "voi_lut",
+        "pixel_offset",
+        "overlay_bits",
+        "suv_factor",
+        "suv_flag",
+        "suv_refusal",
+        "rule",
+    }
 )
 """what a `where` may name"""
 

@@ -29,6 +29,7 @@ from dicom2cache.headers.positions import planes
 from dicom2cache.headers.real_world import real_values
 from dicom2cache.headers.suv import PHILIPS_ACTIVITY, PHILIPS_GROUP, PHILIPS_SUV, suv_of
 from dicom2cache.headers.tags import (
+    charset_is_unknown,
     items,
     name,
     number,
@@ -92,7 +93,8 @@ _OTHERS = (
     "DetectorInformationSequence", "DetectorVector", "EnergyWindowVector", "RRIntervalVector",
     "TimeSlotVector", "PhaseVector", "TimeSliceVector", "SliceVector", "AngularViewVector",
     "NumberOfSlices", "SpacingBetweenSlices", "SliceLocationVector", "FrameIncrementPointer",
-    "FrameTime", "FrameTimeVector", "AcquisitionDateTime", "TimezoneOffsetFromUTC",
+    "SpecificCharacterSet", "FrameTime", "FrameTimeVector", "AcquisitionDateTime",
+    "TimezoneOffsetFromUTC",
     "DiffusionGradientOrientation", "InStackPositionNumber",
     "PatientWeight", "CorrectedImage", "DecayCorrection", "SUVType", "SeriesDate", "SeriesTime",
     "AcquisitionDate", "AcquisitionTime", "FrameReferenceTime", "ActualFrameDuration",
@@ -175,6 +177,8 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
         "voi_lut": lut_item(ds, "VOILUTSequence") is not None,
         "pixel_aspect": aspect_of(ds),
     }
+    if charset_is_unknown(text(ds, "SpecificCharacterSet")):
+        row["flags"].append("charset-unknown")
     row["overlay_bits"], planes_of_overlays = overlays(ds)
     if planes_of_overlays:
         row["flags"].append("overlay")

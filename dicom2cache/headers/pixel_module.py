@@ -126,7 +126,7 @@ def pixel_layout(ds: Any, keyword: str, syntax: str) -> dict[str, Any]:
     high = whole(ds, "HighBit")
     high = stored - 1 if high is None else high
     # Where all bits are stored there is one place for them; codestreams begin at bit 0.
-    settled = stored == allocated or syntax not in codecs.AS_WRITTEN
+    settled = stored == allocated or syntax not in syntaxes.AS_WRITTEN
     if settled and not stored - 1 <= high < allocated:
         high, layout["flags"] = stored - 1, [*flags, "high-bit"]
     if not (1 <= stored <= allocated and stored - 1 <= high < allocated):

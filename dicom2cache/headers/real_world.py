@@ -73,7 +73,7 @@ def real_values(
     flags: set[str] = set()
     made = []
     for mapping, frame in zip(found, frames, strict=True):
-        said = {k: frame.get(k, shared.get(k, file[k])) for k in _OF_VALUES}
+        said: Said = {k: frame.get(k, shared.get(k, file[k])) for k in _OF_VALUES}
         if isinstance(mapping, Mapping):
             windows = real_windows(said["windows"], mapping, said["slope"], said["intercept"])
             said = {"slope": mapping.slope, "intercept": mapping.intercept, "unit": mapping.unit,

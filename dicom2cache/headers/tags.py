@@ -7,6 +7,8 @@ good as absent; where decoding hangs on it, `required` names the tag and what it
 from __future__ import annotations
 
 import math
+import warnings
+from functools import lru_cache
 from typing import Any
 
 from dicom2cache.errors import FrameError
@@ -141,6 +143,20 @@ def decimal_of(found: Any) -> float | None:
     except (ValueError, TypeError, AttributeError, UnicodeDecodeError):
         return None
     return made if math.isfinite(made) else None
+
+
+@lru_cache(maxsize=256)
+def charset_is_unknown(said: str | None) -> bool:
+    """True for a Specific Character Set that pydicom reads as its default instead."""
+    from pydicom.charset import convert_encodings
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            convert_encodings(said.split("\\") if said else [])
+        except LookupError:
+            return True
+    return any("Unknown encoding" in str(warning.message) for warning in told)
 
 
 def required(ds: Any, keyword: str, legal: str) -> int:

@@ -152,7 +152,7 @@ def _arithmetic(native: Dataset, ds: Dataset, data: bytes) -> Frames:
     if bits == 1:
         plain = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")[:count]
     else:
-        kind = f"{'i' if native.get("PixelRepresentation") else 'u'}{bits // 8}"
+        kind = ("i" if native.get("PixelRepresentation") else "u") + str(bits // 8)
         if len(data) < count * bits // 8:
             raise CannotJudge("the native file is shorter than its header says")
         plain = np.frombuffer(data, "<" + kind, count)
@@ -227,7 +227,9 @@ def _real_world(ds: Dataset) -> bool:
         *ds.get("SharedFunctionalGroupsSequence", []),
         *ds.get("PerFrameFunctionalGroupsSequence", []),
     ]
-    return ds.get("SOPClassUID") == MAP and any("RealWorldValueMappingSequence" in g for g in groups)
+    return ds.get("SOPClassUID") == MAP and any(
+        "RealWorldValueMappingSequence" in g for g in groups
+    )
 
 
 def _real_line(group: Dataset) -> tuple[Any, Any] | None:
