@@ -104,7 +104,8 @@ def test_gates_are_moments_and_not_places(tmp_path: Path) -> None:
     assert [r["position"][2] for r in found] == [500, 504, 508] * 2
     assert [r["temporal_index"] for r in found] == [1, 1, 1, 2, 2, 2]
     first, second = {r["stack"] for r in found[:3]}, {r["stack"] for r in found[3:]}
-    assert len(first) == len(second) == 1 and first != second
+    assert len(first) == len(second) == 1
+    assert first != second
 
 
 def test_windows_and_detectors_are_images_of_their_own(tmp_path: Path) -> None:
