@@ -155,8 +155,9 @@ STORED = (
     Column("unit", TEXT, "frame",
            "unit of the stored values: `HU`, `US` (unspecified), `OD`, `Gy`, `relative`, `BQML`, "
            "...; of a parametric map in UCUM, such as `mm2/s`; `SUVbw` (g/ml); `window` for values "
-           "through the recipe's windows or percentiles, 0 to the greatest of an integer dtype, or 0 to 1; `stored` for the file's own; for "
-           "masks `binary`, `fractional` or `labelmap`; null for colour",
+           "through the recipe's windows or percentiles, 0 to the greatest of an integer dtype, or "
+           "0 to 1; `stored` for the file's own; for masks `binary`, `fractional` or `labelmap`; "
+           "null for colour",
            dicom="RescaleType Units DoseUnits SegmentationType MultienergyCTAcquisition"),
     Column("slope", FLOAT64, "frame",
            "stored value = slope * DICOM's stored value + intercept; null for colour, masks, and "
