@@ -93,5 +93,6 @@ bench-codecs: $(READY)  ## codecs for caches: size, and speed of writing and rea
 bench-lightly: $(LIGHTLY)  ## LightlyTrain's own loading of DICOM against a cache
 	.venv-lightly/bin/python -m benchmarks.lightly --results benchmarks/results/lightly
 
-clean:  ## remove what the targets made, the virtual environment too
-	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+clean:  ## remove what the targets made, all virtual environments too
+	rm -rf .venv .venv-oracles .venv-lightly .venv-peers .venv-headers demo build dist .pytest_cache \
+		.mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from dicom2cache.verify import verify
+from dicom2cache.running.verify import verify
 from tests.support import hand_made
 from trainer_adapter import (
     Cache,
