@@ -118,6 +118,16 @@ class VoiWindow(TypedDict):
     explanation: str | None
 
 
+class Segment(TypedDict):
+    """One segment of a segmentation (PS3.3 C.8.20.4)."""
+
+    number: int
+    label: str | None
+    category: str | None
+    type: str | None
+    type_meaning: str | None
+
+
 class FrameHeader(TypedDict, total=False):
     """What a multi-frame file says of one frame: a key for each thing that it says."""
 
@@ -127,10 +137,13 @@ class FrameHeader(TypedDict, total=False):
     b_value: float | None
     temporal_index: int | None
     acquisition: int | None
+    detector: int | None
+    energy_window: int | None
     segment: int | None
     segment_label: str | None
     referenced_sop_uid: str | None
     referenced_frame: int | None
+    unit: str | None
     slope: float | None
     intercept: float | None
     windows: list[VoiWindow] | None
@@ -145,7 +158,7 @@ class FrameHeader(TypedDict, total=False):
 
 
 class Header(TypedDict):
-    """A row of FILES: what the header of a file says."""
+    """A row of FILES: what the header of a file says; a plan's has no `per_frame`."""
 
     height: int
     width: int
@@ -177,10 +190,13 @@ class Header(TypedDict):
     b_value: float | None
     temporal_index: int | None
     acquisition: int | None
+    detector: int | None
+    energy_window: int | None
     instance: int | None
     dose_type: str | None
     segment: int | None
     segment_label: str | None
+    segments: list[Segment] | None
     referenced_sop_uid: str | None
     referenced_frame: int | None
     contrast: bool
@@ -199,6 +215,7 @@ class Header(TypedDict):
     spacing_y: float | None
     spacing_x: float | None
     spacing_tag: str | None
+    pixel_aspect: float | None
     position: list[float] | None
     orientation: list[float] | None
     flags: list[str] | None
@@ -222,7 +239,9 @@ class Header(TypedDict):
     voi_lut: bool
     voi: bool
     suv_factor: float | None
+    suv_flag: str | None
     suv_refusal: str | None
+    fractional_max: int | None
     trigger_time: float | None
     gradient: list[float] | None
     in_stack: int | None
@@ -249,10 +268,13 @@ class FrameRow(TypedDict):
     b_value: float | None
     temporal_index: int | None
     acquisition: int | None
+    detector: int | None
+    energy_window: int | None
     segment: int | None
     segment_label: str | None
     referenced_sop_uid: str | None
     referenced_frame: int | None
+    unit: str | None
     slope: float | None
     intercept: float | None
     windows: list[VoiWindow] | None

@@ -5,13 +5,13 @@ Run: python -m tests.support.catalogue, after a change of dicom2cache/schema.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import pyarrow as pa
 from pydicom.datadict import tag_for_keyword
 
-from dicom2cache.schema import FILES, FRAMES, NEVER_NULL, PER_FRAME, STORED, WINDOW
+from dicom2cache.schema import FILES, FRAMES, NEVER_NULL, PER_FRAME, SEGMENT, STORED, WINDOW
 
 PAGE = Path(__file__).parents[2] / "dicom2cache" / "FORMAT.md"
 RECORDS = PAGE.with_name("records.py")
@@ -53,42 +53,48 @@ def with_table(page: str) -> str:
 _MADE = "# Rows as objects, made from the catalogue by tests.support.catalogue.\n"
 
 
+_STRUCTS = {"VoiWindow": WINDOW, "Segment": SEGMENT, "FrameHeader": PER_FRAME}
+"""values of columns that have parts"""
+_PARTS = {"center", "width", "function", "number"}
+"""parts that are never null"""
+
+
 def row_classes() -> str:
     """The TypedDicts of records.py."""
-    header = _class("Header", "A row of FILES: what the header of a file says.", FILES)
+    window = "One VOI window, in units of the modality values."
+    frame = "What a multi-frame file says of one frame: a key for each thing that it says."
+    header = "A row of FILES: what the header of a file says; a plan's has no `per_frame`."
     return "\n\n".join(
         (
-            _class("VoiWindow", "One VOI window, in units of the modality values.", WINDOW),
-            _class(
-                "FrameHeader",
-                "What a multi-frame file says of one frame: a key for each thing that it says.",
-                PER_FRAME,
-                total=False,
-            ),
-            header.replace("per_frame: list", "per_frame: NotRequired[list").replace(
-                "[FrameHeader] | None", "[FrameHeader] | None]"
-            ),
-            _class("FrameRow", "A row of FRAMES, or some columns of one.", FRAMES),
+            _class("VoiWindow", window, WINDOW, _PARTS),
+            _class("Segment", "One segment of a segmentation (PS3.3 C.8.20.4).", SEGMENT, _PARTS),
+            _class("FrameHeader", frame, PER_FRAME, set(), "TypedDict, total=False"),
+            _class("Header", header, FILES, NEVER_NULL),
+            _class("FrameRow", "A row of FRAMES, or some columns of one.", FRAMES, NEVER_NULL),
         )
     )
 
 
-def _class(name: str, meaning: str, fields: Iterable[pa.Field], total: bool = True) -> str:
-    base = "TypedDict" if total else "TypedDict, total=False"
-    lines = [f"    {f.name}: {_python(f.type)}{_or_none(f.name, name)}\n" for f in fields]
+def _class(
+    name: str,
+    meaning: str,
+    fields: Iterable[pa.Field],
+    never_null: Collection[str],
+    base: str = "TypedDict",
+) -> str:
+    lines = []
+    for field in fields:
+        kind = _python(field.type) + ("" if field.name in never_null else " | None")
+        kind = f"NotRequired[{kind}]" if field.name == "per_frame" else kind
+        lines.append(f"    {field.name}: {kind}\n")
     return f'class {name}({base}):\n    """{meaning}"""\n\n{"".join(lines)}'
 
 
-def _or_none(name: str, of: str) -> str:
-    never = name != "explanation" if of == "VoiWindow" else name in NEVER_NULL
-    return "" if never else " | None"
-
-
 def _python(kind: pa.DataType) -> str:
-    if kind in (WINDOW, PER_FRAME):
-        return "VoiWindow" if kind == WINDOW else "FrameHeader"
     if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
         return f"list[{_python(kind.value_type)}]"
+    if pa.types.is_struct(kind):
+        return next(name for name, struct in _STRUCTS.items() if struct == kind)
     for name, holds in (("str", pa.types.is_string), ("bool", pa.types.is_boolean),
                         ("int", pa.types.is_integer), ("float", pa.types.is_floating)):  # fmt: skip
         if holds(kind):
