@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dicom2cache.pipeline import build, commit, compare, convert, info, plan, verify
     from dicom2cache.recipes.recipe import Recipe
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = [
     "CacheError",
     "Dicom2cacheError",

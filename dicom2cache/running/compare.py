@@ -48,9 +48,9 @@ class _Side:
         columns = [*_NUMBERS, "path", "unit", "stack_regular"]
         table = read_table(cache, about, "frames", columns)
         self.count = table.num_rows
-        self.numbers: dict[str, Ints] = {
-            name: ints(table[name], -1) if name in table.column_names else np.zeros(self.count, int)
-            for name in _NUMBERS  # caches of before mosaics were cut have no part_of_frame
+        none = np.zeros(self.count, np.int64)
+        self.numbers: dict[str, Ints] = {  # part_of_frame came when mosaics were cut
+            name: ints(table[name], 0) if name in table.column_names else none for name in _NUMBERS
         }
         self.path, self.unit, self.regular = (
             table[c].combine_chunks() for c in ("path", "unit", "stack_regular")
