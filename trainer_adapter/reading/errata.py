@@ -34,7 +34,8 @@ def warn_of(root: Root) -> None:
     schema = pa.unify_schemas([arrow_dataset.dataset(t).schema for t in tables])
     frames = arrow_dataset.dataset(tables, schema)
     holds = {e["name"]: _concerned(e, schema.names) for e in about}
-    found = frames.scanner(columns=holds).to_table()
+    # Without readahead: opening takes little memory.
+    found = frames.scanner(columns=holds, batch_readahead=1, fragment_readahead=1).to_table()
     counts = {e["what"]: pc.sum(found[e["name"]]).as_py() or 0 for e in about}
     told = [f"{count} frames: {what}" for what, count in counts.items() if count]
     if told:
