@@ -292,6 +292,7 @@ SHARDS_TABLE = pa.schema(
 RESULTS = pa.schema(
     [
         ("reason", pa.string()),  # null: stored
+        ("stage", pa.string()),  # of failures/; null: stored
         ("codec", pa.string()),
         ("crc32c", pa.uint32()),
         ("padding_fraction", pa.float32()),
