@@ -71,8 +71,9 @@ def read_all_headers(
 
     `seen` is told what is done, and `tell` what errors of our own there were.
     """
+    from concurrent.futures.process import BrokenProcessPool
+
     from joblib import delayed
-    from joblib.externals.loky.process_executor import BrokenProcessPool
 
     rest = iter(sorted(candidates, key=_on_disk))
     chunks = list(iter(lambda: list(islice(rest, _HEADERS_AT_ONCE)), []))
@@ -139,8 +140,9 @@ def pixel_digests(
 def _digests(
     roots: Sequence[str], files: pa.Table, rows: NDArray[np.int64], jobs: int, backend: str
 ) -> list[tuple[str, tuple[Fault, ...]]]:
+    from concurrent.futures.process import BrokenProcessPool
+
     from joblib import delayed
-    from joblib.externals.loky.process_executor import BrokenProcessPool
 
     if jobs > 1 and (len(rows) >= 2 * jobs or backend != "loky"):
         calls = (delayed(pixel_digest)(roots, header) for header in _objects(files, rows))
