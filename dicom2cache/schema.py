@@ -14,6 +14,9 @@ WINDOW = pa.struct(
 )
 """one VOI window, in units of the modality values"""
 
+CHANNEL = pa.struct([("id", pa.string()), ("label", pa.string())])
+"""an optical path of a slide, or a segment by its number"""
+
 VECTOR3, VECTOR6 = pa.list_(pa.float64(), 3), pa.list_(pa.float64(), 6)
 
 PER_FRAME = pa.struct(
@@ -39,6 +42,10 @@ PER_FRAME = pa.struct(
         ("referenced_sop_uid", pa.string()),
         ("referenced_frame", pa.int32()),
         ("windows", pa.list_(WINDOW)),
+        ("matrix_row", pa.int32()),
+        ("matrix_column", pa.int32()),
+        ("z_offset", pa.float64()),
+        ("optical_path", pa.string()),
     ]
 )
 """what a multi-frame file says of one frame; null where the file's own value holds"""
@@ -130,6 +137,25 @@ FILES = pa.schema(
         ("referenced_sop_uid", pa.string()),
         ("referenced_frame", pa.int32()),  # from 0
         ("stack_name", pa.string()),
+        # slices that were tiled into one frame; null: it is one image
+        ("parts", pa.int16()),
+        ("parts_across", pa.int16()),
+        ("part_height", pa.int32()),
+        ("part_width", pa.int32()),
+        ("part_step", VECTOR3),  # mm from slice to slice, in patient coordinates
+        # the place of a tile in the total pixel matrix of a slide
+        ("matrix_row", pa.int32()),
+        ("matrix_column", pa.int32()),
+        ("z_offset", pa.float64()),
+        ("optical_path", pa.string()),
+        # how the frames of a TILED_FULL image follow each other
+        ("tiles_down", pa.int32()),
+        ("tiles_across", pa.int32()),
+        ("focal_planes", pa.int32()),
+        ("first_frame", pa.int32()),  # of a concatenation's part, from 0
+        ("z_first", pa.float64()),  # um, of the first focal plane
+        ("z_step", pa.float64()),  # um
+        ("channels", pa.list_(CHANNEL)),  # optical paths, or segments of a mask
         ("per_frame", pa.list_(PER_FRAME)),
     ]
 )
@@ -137,7 +163,29 @@ FILE_COLUMNS = tuple(
     name
     for name in FILES.names
     if not pa.types.is_nested(FILES.field(name).type)
-    and name not in {"voi_lut", "pixel_offset", "overlay_bits", "suv_factor", "suv_refusal", "rule"}
+    and name
+    not in {
+        "voi_lut",
+        "pixel_offset",
+        "overlay_bits",
+        "suv_factor",
+        "suv_refusal",
+        "rule",
+        "parts",
+        "parts_across",
+        "part_height",
+        "part_width",
+        "matrix_row",
+        "matrix_column",
+        "z_offset",
+        "optical_path",
+        "tiles_down",
+        "tiles_across",
+        "focal_planes",
+        "first_frame",
+        "z_first",
+        "z_step",
+    }
 )
 """what a `where` may name"""
 
@@ -145,6 +193,7 @@ FRAMES = pa.schema(
     [
         ("file", pa.int32()),  # row of the plan's file table
         ("frame", pa.int32()),  # from 0
+        ("part_of_frame", pa.int16()),  # slice of a mosaic, from 0
         ("array", pa.int16()),
         ("row", pa.int64()),
         ("height", pa.int32()),
@@ -169,6 +218,11 @@ FRAMES = pa.schema(
         ("segment_label", pa.string()),
         ("referenced_sop_uid", pa.string()),
         ("referenced_frame", pa.int32()),
+        ("matrix_row", pa.int32()),
+        ("matrix_column", pa.int32()),
+        ("focal_plane", pa.int32()),
+        ("z_offset", pa.float64()),
+        ("optical_path", pa.string()),
         ("windows", pa.list_(WINDOW)),  # null: the file's
         ("stack", pa.int64()),
         ("stack_index", pa.int32()),
@@ -274,6 +328,12 @@ FRAMES_TABLE = pa.schema(
         ("p99_5", pa.float64()),
         ("crc32c", pa.uint32()),
         ("flags", pa.list_(pa.string())),
+        ("part_of_frame", pa.int16()),
+        ("matrix_row", pa.int32()),
+        ("matrix_column", pa.int32()),
+        ("focal_plane", pa.int32()),
+        ("z_offset", pa.float64()),
+        ("optical_path", pa.string()),
     ]
 )
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from dicom2cache.arrow import ints
 from dicom2cache.errors import Dicom2cacheError
 from dicom2cache.frames.decode import Source
+from dicom2cache.frames.parts import once
 from dicom2cache.frames.treat import FRAME_COLUMNS, to_values
 from dicom2cache.headers.read import read_header
 from dicom2cache.planning.plan import make_plan
@@ -136,9 +137,12 @@ def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Ite
     recipe = Recipe.from_dict(attributes["recipe"])
     specs = [_spec(about) for about in attributes["arrays"]]
     roots = [s["path"] for s in attributes["sources"]]
+    frames = pq.ParquetFile(cache / "frames" / "0.parquet")
     columns = ["root", "path", "frame", "array", "row", "crc32c", "window_low", "window_high"]
+    if "part_of_frame" in frames.schema_arrow.names:  # not in the first caches
+        columns.append("part_of_frame")
     rows_of: dict[tuple[int, str], list[dict[str, Any]]] = {}
-    for row in pq.read_table(cache / "frames" / "0.parquet", columns=columns).to_pylist():
+    for row in frames.read(columns=columns).to_pylist():
         rows_of.setdefault((row["root"], row["path"]), []).append(row)
     files = sorted(rows_of, key=lambda f: hashlib.sha256(f"{f[0]}\0{f[1]}".encode()).digest())
     for root, relative in files[: max(1, round(fraction * len(files)))]:
@@ -151,10 +155,14 @@ def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Ite
             files = with_rules(pa.Table.from_pylist([header], FILES), recipe)
             plan = make_plan(files, REJECTS.empty_table(), recipe)
             (header,) = plan.files.to_pylist()
-            planned = {f["frame"]: f for f in plan.frames.to_pylist()}
+            planned = {(f["frame"], f["part_of_frame"]): f for f in plan.frames.to_pylist()}
             with Source(str(path), header) as source:
                 for row in rows_of[root, relative]:
-                    said = {**row, **{k: planned[row["frame"]][k] for k in FRAME_COLUMNS}}
+                    mine = planned.get((row["frame"], row.get("part_of_frame", 0)))
+                    if mine is None:
+                        yield f"{path}: this version does not cut its frames as the cache has them"
+                        break
+                    said = {**row, **{k: mine[k] for k in FRAME_COLUMNS}}
                     yield from _decode_again(cache, source, said, recipe, specs[row["array"]])
         except (OSError, Dicom2cacheError) as e:
             mounts.raise_environment(e, roots[root], relative)
@@ -164,7 +172,7 @@ def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Ite
 def _decode_again(
     cache: Path, source: Source, row: dict[str, Any], recipe: Recipe, spec: ArraySpec
 ) -> Iterator[str]:
-    decoded = source.read(row["frame"])
+    decoded = once(Source.read)(source, row["frame"])
     limits = (row["window_low"], row["window_high"])  # a stack's; planned alone it is not whole
     values = to_values(decoded, row, source, recipe.treatments, spec.dtype, limits).pixels
     slot = np.zeros(spec.slot, spec.dtype)

@@ -49,6 +49,10 @@ class Source:
     header: dict[str, Any]
     room: NDArray[np.uint8] | None = None
     """memory that a frame may be read or decoded into, so that it need not be copied"""
+    kept: tuple[int, Stored] | None = field(default=None, repr=False)
+    """(frame, what is decoded of it), for its other slices"""
+    treated: tuple[Any, list[Any]] | None = field(default=None, repr=False)
+    """(frame and how it was treated, values of each slice)"""
     _file: IO[bytes] = field(init=False, repr=False)
 
     def __enter__(self) -> Source:

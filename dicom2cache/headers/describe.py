@@ -18,6 +18,7 @@ from dicom2cache.headers.pixel_module import (
     pixel_element,
     pixel_layout,
 )
+from dicom2cache.headers.slide import tiling_of
 from dicom2cache.headers.suv import suv_of
 from dicom2cache.headers.tags import items, name, number, raw, text, value, vector, whole
 from dicom2cache.records import Candidate
@@ -70,6 +71,9 @@ _OTHERS = (
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
     "RealWorldValueMappingSequence", "SegmentSequence", "SegmentationType", "ICCProfile",
     "MaximumFractionalValue", "DiffusionGradientOrientation", "InStackPositionNumber",
+    "DimensionOrganizationType", "TotalPixelMatrixRows", "TotalPixelMatrixColumns",
+    "TotalPixelMatrixFocalPlanes", "TotalPixelMatrixOriginSequence", "NumberOfOpticalPaths",
+    "OpticalPathSequence", "ConcatenationFrameOffsetNumber",
     "PatientWeight", "CorrectedImage", "DecayCorrection", "SUVType", "SeriesDate", "SeriesTime",
     "AcquisitionDate", "AcquisitionTime", "FrameReferenceTime", "ActualFrameDuration",
     "RadiopharmaceuticalInformationSequence",
@@ -153,6 +157,7 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
     row["spacing_y"], row["spacing_x"], row["spacing_tag"] = spacing_of(ds)
     _add_values(row, ds, frames)
     per_frame = row["per_frame"] or []
+    row.update(tiling_of(ds, row))
     windows = row["windows"] or any(frame["windows"] for frame in per_frame)
     row["voi"] = bool(windows or row["voi_lut"])
     check_length(row)

@@ -13,7 +13,10 @@ from dicom2cache.pixels.window import window_text
 from dicom2cache.records import CODECS
 
 DTYPES = ("uint8", "int16", "uint16", "int32", "float32", "float64")
-EXCLUDABLE = ("localizer", "derived", "secondary", "burned-in", "dose", "map", "mask", "lossy")
+EXCLUDABLE = (
+    "localizer", "derived", "secondary", "burned-in", "dose", "map", "mask", "lossy", "mosaic",
+    "label", "overview", "thumbnail",
+)  # fmt: skip
 _NAMED = Path(__file__).parent
 _TREATMENT_CHOICES = {
     "intensity": ("modality", "stored", "window", "percentiles", "suv"),

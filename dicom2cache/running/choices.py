@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from dicom2cache.arrow import rows_of
 from dicom2cache.errors import FrameError, reason_of
 from dicom2cache.frames.decode import OpenSources, Read, Source
+from dicom2cache.frames.parts import cut, once
 from dicom2cache.frames.treat import FRAME_COLUMNS, modality, padding_of, to_values
 from dicom2cache.records import COMPRESSED, ArraySpec
 from dicom2cache.running.job import Job, keep_first, survey_path, trial_path
@@ -100,7 +101,7 @@ def _survey(job: Job, stack: int, percentiles: tuple[float, float], read: Read) 
     budget = min(_FRAME_GRID, max(1, _STACK_GRID // len(rows)))
     needed = sorted({row["file"] for row in rows})
     headers = dict(zip(needed, rows_of(job.plan.files, needed).to_pylist(), strict=True))
-    sources = OpenSources(job.roots, headers)
+    sources, read = OpenSources(job.roots, headers), once(read)
     samples, left_out = [], []
     try:
         for row in rows:
@@ -121,7 +122,7 @@ def _sample(
     job: Job, row: dict[str, Any], source: Source, budget: int, read: Read
 ) -> NDArray[np.float64]:
     """Values of a regular sub-grid of one frame, without padding."""
-    pixels = read(source, row["frame"]).pixels
+    pixels = cut(read(source, row["frame"]).pixels, source.header, row["part_of_frame"])
     source.check_unchanged()
     step = max(1, int(np.sqrt(pixels.size / budget)))
     grid = pixels[::step, ::step]
@@ -170,7 +171,7 @@ def _try(job: Job, array: int, read: Read) -> dict[str, Any]:
     needed = sorted({row["file"] for row in rows})
     headers = dict(zip(needed, rows_of(job.plan.files, needed).to_pylist(), strict=True))
     sizes = dict.fromkeys(("plain", *COMPRESSED), 0)
-    sources = OpenSources(job.roots, headers)
+    sources, read = OpenSources(job.roots, headers), once(read)
     try:
         for row in rows:
             try:

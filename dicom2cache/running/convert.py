@@ -18,6 +18,7 @@ from dicom2cache.errors import Unfinished, is_environment, reason_of
 from dicom2cache.frames import decode
 from dicom2cache.frames.decode import OpenSources, Source, Stored
 from dicom2cache.frames.isolate import IsolatedReader
+from dicom2cache.frames.parts import once
 from dicom2cache.frames.treat import FRAME_COLUMNS, Values, to_values
 from dicom2cache.pixels.statistics import statistics
 from dicom2cache.records import ShardTask
@@ -119,7 +120,7 @@ def write_shard(job: Job, task: ShardTask, read: Read) -> None:
     headers = dict(zip(needed, rows_of(job.plan.files, needed).to_pylist(), strict=True))
     attempt = receipts.new_attempt(job, task)
     results: list[dict[str, Any]] = []
-    sources = OpenSources(job.roots, headers)
+    sources, read = OpenSources(job.roots, headers), once(read)
     with ShardWriter(attempt, spec) as writer:
         try:
             for row in rows:
