@@ -184,7 +184,9 @@ class Recipe(Treatment):
         "it does not hold for is left out",
     )
     exclude: tuple[str, ...] = _key(
-        (), f"list of what to leave out: {', '.join(f'`{name}`' for name in EXCLUDABLE)}"
+        (),
+        f"list of what to leave out: {', '.join(f'`{name}`' for name in EXCLUDABLE)}; `mosaic`: "
+        "those that cannot be cut into slices; the last three: pictures of whole slides",
     )
     shard_mib: int = _key(128, "frame bytes in a shard, MiB; a larger frame has one of its own")
     max_arrays: int = _key(256, "most Zarr arrays; rare sizes share larger slots to stay under it")
