@@ -103,11 +103,10 @@ def dtypes(
     """NumPy name of the dtype of every frame, the same within a stack; from headers alone."""
     said = by_rule(files, recipe, lambda t: t.dtype)
     auto = said == "auto"
-    names = said[file].astype("U7")
+    names = said.astype(str)[file]
     if auto.any():
         values = _values(files, file, slope, intercept)
-        smallest = arrays.dtype_names(arrays.dtypes_of_stacks(values, stack))
-        names = np.where(auto[file], smallest, names)
+        names = np.where(auto[file], arrays.dtypes_of_stacks(values, stack), names)
         shares = auto & (graded_files(files, recipe) | _graded_colour(files, recipe))
         names = np.where(shares[file], "uint8", names)
     # A mask's numbers are what they are, whatever the recipe says of images.
