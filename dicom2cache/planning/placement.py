@@ -26,6 +26,7 @@ def place_frames(
     """
     height, width = (side[file] for side in sides(files))
     spacing = [floats(said[c]) for c in ("spacing_y", "spacing_x")]
+    aspect = floats(files["pixel_aspect"])[file]
     rule = ints(files["rule"], 0)[file]
     parts: dict[str, Any] = {"height": height.copy(), "width": width.copy()}
     parts |= {name: np.ones(len(file)) for name in ("scale_y", "scale_x")}
@@ -34,7 +35,7 @@ def place_frames(
         mine = rule == number
         if treatment.resized and mine.any():
             placed = place(
-                height[mine], width[mine], spacing[0][mine], spacing[1][mine],
+                height[mine], width[mine], spacing[0][mine], spacing[1][mine], aspect[mine],
                 treatment.size, treatment.fit, treatment.spacing,
             )  # fmt: skip
             for name, column in parts.items():

@@ -47,9 +47,10 @@ def make_plan(files: pa.Table, rejects: pa.Table, recipe: Recipe) -> Plan:
     files = values.with_recipe(canonical(files).combine_chunks(), recipe)
     file, frame, part = parts.numbered(files)
     said = parts.with_places(files, file, frame, part, expand(files, file))
+    said["unit"] = values.units(files, file, said["unit"])
     slope, intercept, inverted = values.linear(files, file, said, recipe)
     stacks = assign(_geometry(files, file, frame, part, said))
-    dtype = values.dtypes(files, file, slope, intercept, stacks.stack, recipe)
+    dtype = values.dtypes(files, file, slope, intercept, said["unit"], stacks.stack, recipe)
     placement = place_frames(files, file, said, recipe)
     specs, array, wasted = _arrays(files, file, dtype, placement, recipe)
 
@@ -57,6 +58,8 @@ def make_plan(files: pa.Table, rejects: pa.Table, recipe: Recipe) -> Plan:
     array = array[order]
     starts = np.searchsorted(array, np.arange(len(specs)))
     row = np.arange(len(order)) - starts[array]
+    graded = treatments.graded_files(files, recipe)
+    said["unit"] = _or_window(said["unit"], graded[file])
     said["windows"] = frame_windows(files, file, said["windows"], inverted, recipe)
     table = _frames(said, order, {
         "file": file[order], "frame": frame[order], "part_of_frame": part[order],
@@ -64,10 +67,15 @@ def make_plan(files: pa.Table, rejects: pa.Table, recipe: Recipe) -> Plan:
         "slope": slope[order], "intercept": intercept[order], **columns_of(placement, said, order),
     }, stacks)  # fmt: skip
     files = inverted_windows(files, inverted)
-    graded = treatments.graded_files(files, recipe)
-    if graded.any():
-        files = with_column(files, "unit", pc.if_else(pa.array(graded), "window", files["unit"]))
+    files = with_column(files, "unit", _or_window(files["unit"], graded))
     return Plan(tuple(specs), files, table, rejects, wasted)
+
+
+def _or_window(unit: Any, graded: NDArray[np.bool_]) -> Any:
+    """The units, `window` where values become shares of a range."""
+    if not graded.any():
+        return unit
+    return pc.if_else(pa.array(graded), "window", unit.cast(pa.string()))
 
 
 def _geometry(
@@ -79,12 +87,13 @@ def _geometry(
 ) -> Geometry:
     per_file = [codes(files[c]) for c in ("study_uid", "series_uid", "frame_of_reference_uid")]
     per_file += [*parts.sides(files), *(ints(files[c], 0) for c in ("samples", "palette_bits"))]
-    per_file += [codes(files[c]) for c in ("kind", "unit", "pixel_keyword")]
+    per_file += [codes(files[c]) for c in ("kind", "pixel_keyword")]
     per_file.append(codes(pc.equal(files["photometric"], "PALETTE COLOR").cast(pa.string())))
     base = [c[file] for c in per_file]
     base += [float_codes(floats(said[c]), 1e-4) for c in ("spacing_y", "spacing_x")]
     base += [ints(said["segment"], -1), ints(files["rule"], 0)[file]]
-    base.append(codes(said["image_type"]))
+    base += [codes(said[c]) for c in ("unit", "image_type")]
+    base += [ints(said[c], -1) for c in ("detector", "energy_window")]
     resolvers = [
         codes(said["stack_name"]),
         ints(said["acquisition"], -1),
