@@ -249,6 +249,7 @@ STORED = (
 PLANNED = (
     Column("file", INT32, "plan", "row of the plan's file table"),
     Column("reason", TEXT, "result", "why the frame is not stored; null: it is"),
+    Column("stage", TEXT, "result", "`stage` of failures/; null: it is stored"),
     Column("size", INT64, "file", "of the file", "bytes"),
     Column("mtime_ns", INT64, "file", "when the file was changed", "ns"),
     # where and how the pixels lie

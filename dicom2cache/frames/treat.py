@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
 from dicom2cache.frames.decode import Source, Stored
-from dicom2cache.frames.parts import cut
 from dicom2cache.frames.samples import CLAMPED, OVERSHOOT
 from dicom2cache.pixels import resize
 from dicom2cache.pixels.colour import rgb_to_grey
@@ -79,7 +78,7 @@ def to_values(
     key = row["frame"], dtype, limits
     if source.treated is None or source.treated[0] != key:
         slices = [
-            replace(stored, pixels=cut(stored.pixels, source.header, part), ends=None)
+            replace(stored, pixels=source.cut(stored.pixels, part), ends=None)
             for part in range(source.header["parts"])
         ]
         source.treated = (

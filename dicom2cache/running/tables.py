@@ -154,14 +154,13 @@ def frame_failures(files: pa.Table, frames: pa.Table, results: pa.Table) -> pa.T
     bad = results["reason"].is_valid()
     rows = frames.filter(bad)
     own = files.take(rows["file"])
-    n = rows.num_rows
     return pa.table(
         {
             "root": own["root"],
             "path": own["path"],
             "frame": rows["frame"],
-            "outcome": pa.array(["failed"] * n, pa.string()),
-            "stage": pa.array(["decode"] * n, pa.string()),
+            "outcome": pa.array(["failed"] * rows.num_rows, pa.string()),
+            "stage": results["stage"].filter(bad),
             "reason": results["reason"].filter(bad),
         },
         REJECTS,

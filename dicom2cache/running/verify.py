@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from dicom2cache.arrow import ints
 from dicom2cache.errors import Dicom2cacheError
 from dicom2cache.frames.decode import Source
-from dicom2cache.frames.parts import once
 from dicom2cache.frames.treat import FRAME_COLUMNS, to_values
 from dicom2cache.headers.read import read_header
 from dicom2cache.planning.plan import make_plan
@@ -31,7 +30,7 @@ from dicom2cache.store.layout import (
     shard_path,
     shortened,
 )
-from dicom2cache.store.shards import crc32c, read_index, read_slot
+from dicom2cache.store.shards import crc32c, in_slot, read_index, read_slot
 
 Ints = NDArray[np.int64]
 _REMEDY = "copy the cache again from a good copy, or build it again"
@@ -210,11 +209,10 @@ def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Ite
 def _decode_again(
     cache: Path, source: Source, row: dict[str, Any], recipe: Recipe, spec: ArraySpec
 ) -> Iterator[str]:
-    decoded = once(Source.read)(source, row["frame"])
+    decoded = source.read(row["frame"])
     limits = (row["window_low"], row["window_high"])  # a stack's; planned alone it is not whole
     values = to_values(decoded, row, source, recipe.treatments, spec.dtype, limits).pixels
-    slot = np.zeros(spec.slot, spec.dtype)
-    slot[tuple(map(slice, values.shape))] = values
+    slot = in_slot(values, spec)
     shard, place = divmod(row["row"], spec.frames_per_shard)
     with open(cache / shard_path(spec, shard), "rb") as file:
         stored = read_slot(file, spec, read_index(file, spec)[0][place])
