@@ -128,6 +128,13 @@ class Segment(TypedDict):
     type_meaning: str | None
 
 
+class Channel(TypedDict):
+    """An optical path, or a segment of a mask."""
+
+    id: str
+    label: str | None
+
+
 class FrameHeader(TypedDict, total=False):
     """What a multi-frame file says of one frame: a key for each thing that it says."""
 
@@ -151,6 +158,10 @@ class FrameHeader(TypedDict, total=False):
     spacing_x: float | None
     position: list[float] | None
     orientation: list[float] | None
+    matrix_row: int | None
+    matrix_column: int | None
+    z_offset: float | None
+    optical_path: str | None
     trigger_time: float | None
     gradient: list[float] | None
     in_stack: int | None
@@ -218,6 +229,10 @@ class Header(TypedDict):
     pixel_aspect: float | None
     position: list[float] | None
     orientation: list[float] | None
+    matrix_row: int | None
+    matrix_column: int | None
+    z_offset: float | None
+    optical_path: str | None
     flags: list[str] | None
     size: int
     mtime_ns: int
@@ -246,6 +261,18 @@ class Header(TypedDict):
     gradient: list[float] | None
     in_stack: int | None
     stack_name: str | None
+    parts: int | None
+    parts_across: int | None
+    part_height: int | None
+    part_width: int | None
+    part_step: list[float] | None
+    tiles_down: int | None
+    tiles_across: int | None
+    focal_planes: int | None
+    first_frame: int | None
+    z_first: float | None
+    z_step: float | None
+    channels: list[Channel] | None
     per_frame: NotRequired[list[FrameHeader] | None]
 
 
@@ -262,6 +289,7 @@ class FrameRow(TypedDict):
     offset_y: float | None
     offset_x: float | None
     frame: int
+    part_of_frame: int | None
     image_type: str | None
     thickness: float | None
     echo_time: float | None
@@ -282,6 +310,11 @@ class FrameRow(TypedDict):
     spacing_x: float | None
     position: list[float] | None
     orientation: list[float] | None
+    matrix_row: int | None
+    matrix_column: int | None
+    focal_plane: int | None
+    z_offset: float | None
+    optical_path: str | None
     stack: int
     stack_index: int
     stack_regular: bool | None

@@ -11,7 +11,16 @@ from pathlib import Path
 import pyarrow as pa
 from pydicom.datadict import tag_for_keyword
 
-from dicom2cache.schema import FILES, FRAMES, NEVER_NULL, PER_FRAME, SEGMENT, STORED, WINDOW
+from dicom2cache.schema import (
+    CHANNEL,
+    FILES,
+    FRAMES,
+    NEVER_NULL,
+    PER_FRAME,
+    SEGMENT,
+    STORED,
+    WINDOW,
+)
 
 PAGE = Path(__file__).parents[2] / "dicom2cache" / "FORMAT.md"
 RECORDS = PAGE.with_name("records.py")
@@ -53,8 +62,10 @@ def with_table(page: str) -> str:
 _MADE = "# Rows as objects, made from the catalogue by tests.support.catalogue.\n"
 
 
-_STRUCTS = {"VoiWindow": WINDOW, "Segment": SEGMENT, "FrameHeader": PER_FRAME}
-"""values of columns that have parts"""
+_STRUCTS = {
+    "VoiWindow": WINDOW, "Segment": SEGMENT, "Channel": CHANNEL, "FrameHeader": PER_FRAME
+}  # fmt: skip
+"""values of columns that have parts: a name for each"""
 _PARTS = {"center", "width", "function", "number"}
 """parts that are never null"""
 
@@ -68,6 +79,7 @@ def row_classes() -> str:
         (
             _class("VoiWindow", window, WINDOW, _PARTS),
             _class("Segment", "One segment of a segmentation (PS3.3 C.8.20.4).", SEGMENT, _PARTS),
+            _class("Channel", "An optical path, or a segment of a mask.", CHANNEL, {"id"}),
             _class("FrameHeader", frame, PER_FRAME, set(), "TypedDict, total=False"),
             _class("Header", header, FILES, NEVER_NULL),
             _class("FrameRow", "A row of FRAMES, or some columns of one.", FRAMES, NEVER_NULL),
@@ -94,7 +106,9 @@ def _python(kind: pa.DataType) -> str:
     if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
         return f"list[{_python(kind.value_type)}]"
     if pa.types.is_struct(kind):
-        return next(name for name, struct in _STRUCTS.items() if struct == kind)
+        for name, struct in _STRUCTS.items():
+            if struct == kind:
+                return name
     for name, holds in (("str", pa.types.is_string), ("bool", pa.types.is_boolean),
                         ("int", pa.types.is_integer), ("float", pa.types.is_floating)):  # fmt: skip
         if holds(kind):
