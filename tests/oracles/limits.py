@@ -57,7 +57,8 @@ WANTED = [
     "ImageType", "PatientID", "AcquisitionNumber", "InstanceNumber", "NumberOfFrames",
     "PhotometricInterpretation", "ConcatenationUID", "SliceLocation", 0x2005100E,
     "InPlanePhaseEncodingDirection", "Manufacturer", "SOPInstanceUID", "ModalityLUTSequence",
-    "Modality", "BitsAllocated", "FrameOfReferenceUID", "PerFrameFunctionalGroupsSequence", 0x00291010,
+    "Modality", "BitsAllocated", "FrameOfReferenceUID", "PerFrameFunctionalGroupsSequence",
+    0x00291010,
 ]  # fmt: skip
 
 
