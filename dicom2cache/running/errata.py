@@ -102,7 +102,7 @@ def _several(table: pa.Table, of: str, where: str) -> Any:
 
 
 def _sheared(table: pa.Table) -> Any:
-    """(n,) whether the slices of a frame's stack shift in their plane, by more than half a pixel."""
+    """(n,) whether the slices of a frame's stack shift in their plane, over half a pixel."""
     if not set(table.column_names) >= _SHAPE:
         return np.zeros(table.num_rows, bool)
     stack, place = ints(table["stack"], -1), ints(table["stack_index"], -1)
