@@ -31,6 +31,13 @@ PER_FRAME = pa.struct(
         ("b_value", pa.float64()),
         ("acquisition", pa.int32()),
         ("trigger_time", pa.float64()),
+        ("flip_angle", pa.float64()),
+        ("inversion_time", pa.float64()),
+        ("phase", pa.float64()),
+        ("asl_label", pa.string()),
+        ("time", pa.float64()),
+        ("acquired", pa.float64()),
+        ("dimensions", pa.list_(pa.int32())),
         ("image_type", pa.string()),
         ("gradient", VECTOR3),
         ("in_stack", pa.int32()),
@@ -130,14 +137,29 @@ FILES = pa.schema(
         ("referenced_sop_uid", pa.string()),
         ("referenced_frame", pa.int32()),  # from 0
         ("stack_name", pa.string()),
+        # what tells stacks apart, and orders their frames
+        ("flip_angle", pa.float64()),
+        ("inversion_time", pa.float64()),
+        ("phase", pa.float64()),  # % of the cardiac or respiratory cycle
+        ("asl_label", pa.string()),
+        ("time", pa.float64()),  # ms from the reference of the series
+        ("dimensions", pa.list_(pa.int32())),  # dimension index values
+        ("slice_location", pa.float64()),
+        ("concatenation_uid", pa.string()),
+        ("in_concatenation", pa.int32()),
+        ("acquired", pa.float64()),  # ms since 1970; see IN_MEMORY
+        ("identity", pa.string()),  # hash of name and birth date without a Patient ID; IN_MEMORY
         ("per_frame", pa.list_(PER_FRAME)),
     ]
 )
+IN_MEMORY = ("acquired", "identity")
+"""what only the plan of stacks may see: no table on a disk has them"""
 FILE_COLUMNS = tuple(
     name
     for name in FILES.names
     if not pa.types.is_nested(FILES.field(name).type)
     and name not in {"voi_lut", "pixel_offset", "overlay_bits", "suv_factor", "suv_refusal", "rule"}
+    and name not in IN_MEMORY
 )
 """what a `where` may name"""
 
@@ -173,6 +195,17 @@ FRAMES = pa.schema(
         ("stack", pa.int64()),
         ("stack_index", pa.int32()),
         ("stack_regular", pa.bool_()),
+        ("stack_of", pa.int64()),
+        ("part", pa.int32()),
+        ("stack_flags", pa.list_(pa.string())),
+        ("tilt", pa.float64()),
+        ("time", pa.float64()),
+        ("trigger_time", pa.float64()),
+        ("phase", pa.float64()),
+        ("flip_angle", pa.float64()),
+        ("inversion_time", pa.float64()),
+        ("asl_label", pa.string()),
+        ("gradient", VECTOR3),
     ]
 )
 
@@ -263,6 +296,17 @@ FRAMES_TABLE = pa.schema(
         ("stack", pa.int64()),
         ("stack_index", pa.int32()),
         ("stack_regular", pa.bool_()),
+        ("stack_of", pa.int64()),
+        ("part", pa.int32()),
+        ("stack_flags", pa.list_(pa.string())),
+        ("tilt", pa.float64()),
+        ("time", pa.float64()),
+        ("trigger_time", pa.float64()),
+        ("phase", pa.float64()),
+        ("flip_angle", pa.float64()),
+        ("inversion_time", pa.float64()),
+        ("asl_label", pa.string()),
+        ("gradient", VECTOR3),
         ("min", pa.float64()),
         ("max", pa.float64()),
         ("mean", pa.float64()),

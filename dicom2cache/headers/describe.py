@@ -9,7 +9,16 @@ from dicom2cache import syntaxes
 from dicom2cache.errors import FrameError
 from dicom2cache.headers.groups import dose_positions, functional_groups
 from dicom2cache.headers.luts import modality_lut_range, palette_bits
-from dicom2cache.headers.meaning import gradient_of, kind_of, rescale_of, spacing_of, windows_of
+from dicom2cache.headers.meaning import (
+    acquired_of,
+    gradient_of,
+    identity_of,
+    kind_of,
+    phase_of,
+    rescale_of,
+    spacing_of,
+    windows_of,
+)
 from dicom2cache.headers.patient import age_in_years
 from dicom2cache.headers.pixel_module import (
     OVERLAYS,
@@ -38,6 +47,8 @@ _MODEL = {
     "image_type": "ImageType",
     "presentation_intent": "PresentationIntentType",
     "kernel": "ConvolutionKernel",
+    "asl_label": "ASLContext",
+    "concatenation_uid": "ConcatenationUID",
 }
 _NUMBERS = {
     "kvp": "KVP",
@@ -46,16 +57,21 @@ _NUMBERS = {
     "repetition_time": "RepetitionTime",
     "b_value": "DiffusionBValue",
     "trigger_time": "TriggerTime",
+    "flip_angle": "FlipAngle",
+    "inversion_time": "InversionTime",
+    "time": "FrameReferenceTime",
+    "slice_location": "SliceLocation",
 }
 _WHOLES = {
     "temporal_index": "TemporalPositionIdentifier",
     "acquisition": "AcquisitionNumber",
     "instance": "InstanceNumber",
+    "in_concatenation": "InConcatenationNumber",
 }
 
 # fmt: off
 _OTHERS = (
-    "PatientID", "AccessionNumber", "PatientAge", "ImageLaterality", "Laterality",
+    "PatientID", "PatientName", "PatientBirthDate", "AccessionNumber", "PatientAge", "ImageLaterality", "Laterality",
     "PixelPresentation", "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns",
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PlanarConfiguration",
     "NumberOfFrames", "SpectroscopyData", "RescaleSlope", "RescaleIntercept", "RescaleType",
@@ -71,7 +87,8 @@ _OTHERS = (
     "RealWorldValueMappingSequence", "SegmentSequence", "SegmentationType", "ICCProfile",
     "MaximumFractionalValue", "DiffusionGradientOrientation", "InStackPositionNumber",
     "PatientWeight", "CorrectedImage", "DecayCorrection", "SUVType", "SeriesDate", "SeriesTime",
-    "AcquisitionDate", "AcquisitionTime", "FrameReferenceTime", "ActualFrameDuration",
+    "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime",
+    "NominalPercentageOfCardiacPhase", "NominalPercentageOfRespiratoryPhase", "FrameReferenceTime", "ActualFrameDuration",
     "RadiopharmaceuticalInformationSequence",
     "RedPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableDescriptor",
     "BluePaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData",
@@ -145,6 +162,9 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
         "orientation": vector(ds, "ImageOrientationPatient", 6),
         "stack_name": text(ds, "StackID"),
         "gradient": gradient_of(ds),
+        "phase": phase_of(ds),
+        "acquired": acquired_of(ds),
+        "identity": identity_of(ds),
         "in_stack": whole(ds, "InStackPositionNumber"),
         "overlay_bits": overlay_bits(ds),
         "windows": windows_of(ds),

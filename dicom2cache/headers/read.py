@@ -107,6 +107,7 @@ def read_header(
     row, patient, accession = found or by_pydicom(path, candidate)
     row["patient"] = keyed_hash(patient_key, patient)
     row["accession"] = keyed_hash(patient_key, accession)
+    row["identity"] = keyed_hash(patient_key, row["identity"])
     return row
 
 
