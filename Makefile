@@ -34,9 +34,9 @@ $(ORACLES): pyproject.toml constraints.txt tests/oracles/requirements.txt
 		-c constraints.txt -e . -r tests/oracles/requirements.txt
 	touch $@
 
-test-oracles: $(ORACLES)  ## every readable file of pydicom against SimpleITK, DCMTK, highdicom, dcm2niix
-	.venv-oracles/bin/python -m tests.oracles $(DIR)
-	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.volumes)
+test-oracles: $(ORACLES)  ## values and volumes against SimpleITK, DCMTK, highdicom, dcm2niix; DIR=your files
+	.venv-oracles/bin/python -m tests.oracles $(DIR); values=$$?; \
+	.venv-oracles/bin/python -m tests.oracles.volumes $(DIR) && exit $$values
 
 LIGHTLY := .venv-lightly/.ready
 
