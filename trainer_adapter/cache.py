@@ -291,9 +291,9 @@ class Cache(Sequence[NDArray[Any]]):
         tilt = None if sheared else whole._said("tilt")
         if tilt is not None:
             raise VolumeError(
-                f"stack {stack}: its slices shift in their plane, {abs(tilt):.1f} degrees off their "
-                "normal (column `tilt`), so that the array is sheared; give sheared=True to have it "
-                "so"
+                f"stack {stack}: its slices shift in their plane, {abs(tilt):.1f} degrees off "
+                "their normal (column `tilt`), so that the array is sheared; give sheared=True to "
+                "have it so"
             )
         number, rows = int(self.core.places.array[samples[0]]), self.core.places.row[samples]
         spec = self.arrays[number]

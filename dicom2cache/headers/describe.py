@@ -71,7 +71,8 @@ _WHOLES = {
 
 # fmt: off
 _OTHERS = (
-    "PatientID", "PatientName", "PatientBirthDate", "AccessionNumber", "PatientAge", "ImageLaterality", "Laterality",
+    "PatientID", "PatientName", "PatientBirthDate", "AccessionNumber", "PatientAge",
+    "ImageLaterality", "Laterality",
     "PixelPresentation", "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns",
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PlanarConfiguration",
     "NumberOfFrames", "SpectroscopyData", "RescaleSlope", "RescaleIntercept", "RescaleType",
@@ -88,7 +89,8 @@ _OTHERS = (
     "MaximumFractionalValue", "DiffusionGradientOrientation", "InStackPositionNumber",
     "PatientWeight", "CorrectedImage", "DecayCorrection", "SUVType", "SeriesDate", "SeriesTime",
     "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime",
-    "NominalPercentageOfCardiacPhase", "NominalPercentageOfRespiratoryPhase", "FrameReferenceTime", "ActualFrameDuration",
+    "NominalPercentageOfCardiacPhase", "NominalPercentageOfRespiratoryPhase",
+    "FrameReferenceTime", "ActualFrameDuration",
     "RadiopharmaceuticalInformationSequence",
     "RedPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableDescriptor",
     "BluePaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData",

@@ -174,7 +174,7 @@ def identity_of(ds: Any) -> str | None:
     """What tells patients apart where no Patient ID does: name and birth date, in plain text."""
     if text(ds, "PatientID"):
         return None
-    name = (text(ds, "PatientName") or "").casefold().rstrip(" ^=")
+    name = str(value(ds, "PatientName") or "").casefold().rstrip(" ^=")
     born = text(ds, "PatientBirthDate") or ""
     return f"{name}\0{born}" if name or born else None
 

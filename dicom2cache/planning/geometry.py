@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dicom2cache.arrow import Codes, codes, combine, floats, ints, vectors
+from dicom2cache.arrow import Codes, codes, floats, ints, vectors
 from dicom2cache.pixels.resize import Placement
 from dicom2cache.planning.splitting import Splitter
 from dicom2cache.planning.stacks import ORIENTATION, Geometry
 
-_TIME = 0.5  # ms
+_TIME, _SHORT = 0.5, 0.01  # ms; echoes may follow one another faster than times jitter
 _DIMENSIONS = 6  # most indices of a frame that count
 
 
@@ -57,7 +57,7 @@ def _base(
     """What must agree within a stack; the study need not, whose UID differs within real series."""
     series = codes(files["series_uid"])
     # Without a series nothing says that files belong together.
-    series = np.where(series < 0, -1 - np.arange(len(series)), series)
+    series = np.where(series < 0, np.arange(len(series)) - len(series), series)
     palette = pc.equal(files["photometric"], "PALETTE COLOR").cast(pa.int8())
     per_file = [series, codes(files["patient"]), codes(files["identity"])]
     per_file += [ints(files[c], 0) for c in ("height", "width", "samples", "palette_bits", "rule")]
@@ -102,6 +102,7 @@ def _splitters(
         Splitter("stack_name", codes(said["stack_name"])),
         Splitter("temporal_index", ints(said["temporal_index"], -1), timed=True),
         number("echo_time", _TIME),
+        number("echo_time", _SHORT),
         number("b_value", 5e-4),
         Splitter("gradient", vectors(said["gradient"], 3), float(ORIENTATION)),
         number("flip_angle", 1e-2),

@@ -135,7 +135,7 @@ def _step_tolerance(along: Floats, gaps: Floats, slack: float) -> float:
 
 
 def judge(stack: Codes, at: Places) -> Verdicts:
-    """What each stack is; `stack` is dense from 0, each place of a stack is a place of one group."""
+    """What each stack is; `stack` is dense from 0, and within one group of places."""
     order = np.lexsort((at.place, stack))
     of, place, along = stack[order], at.place[order], at.along[order]
     plane, pixel, slack = at.plane[order], at.pixel[order], at.slack[order]
@@ -160,7 +160,9 @@ def judge(stack: Codes, at: Places) -> Verdicts:
         ratio = step / typical
         times = np.rint(ratio)
         off = np.abs(step - typical) > np.maximum(_EVEN * typical, slack)
-        missing = (times >= 2) & (np.abs(ratio - times) <= np.maximum(_EVEN * times, slack / typical))
+        missing = (times >= 2) & (
+            np.abs(ratio - times) <= np.maximum(_EVEN * times, slack / typical)
+        )
         uneven = any_of(off & ~missing)
         gap = any_of(off) & ~uneven
 

@@ -181,7 +181,7 @@ def complete(found: Verdicts) -> bool:
 
 def _best(at: Places, most: int, splitters: Sequence[tuple[Splitter, Codes]]) -> _Way | None:
     """The best way that leaves no repeats; None if none does without tearing volumes."""
-    best, best_parts = None, 0
+    best, best_rank = None, (0, 0)
     for way in _ways(splitters, len(at.place)):
         parts = int(way.part.max()) + 1
         if parts < most or repeats(way.part, at.place):
@@ -195,8 +195,8 @@ def _best(at: Places, most: int, splitters: Sequence[tuple[Splitter, Codes]]) ->
             rank = 1
         else:
             continue
-        if best is None or (rank, parts) < best_parts:
-            best, best_parts = way, (rank, parts)
+        if best is None or (rank, parts) < best_rank:
+            best, best_rank = way, (rank, parts)
     return best
 
 
@@ -210,7 +210,7 @@ def _convincing(found: Verdicts, at: Places) -> bool:
 
 def _interleaved(at: Places, splitters: Sequence[tuple[Splitter, Codes]]) -> _Way | None:
     """The best way to split uneven frames without repeats into regular volumes that interleave."""
-    best, best_parts = None, (0, 0)
+    best, best_rank = None, (0, 0)
     for way in _ways(splitters, len(at.place)):
         found = judge(way.part, at)
         if (found.regular != 1).any() or found.frames.min() < _LEAST:
@@ -218,8 +218,8 @@ def _interleaved(at: Places, splitters: Sequence[tuple[Splitter, Codes]]) -> _Wa
         if not (_overlap(way.part, at.place) or way.by[0][0].name == "origin"):
             continue  # blocks one behind the other, with a gap between them
         rank = (int(not complete(found)), len(found.frames))
-        if best is None or rank < best_parts:
-            best, best_parts = way, rank
+        if best is None or rank < best_rank:
+            best, best_rank = way, rank
     return best
 
 

@@ -196,9 +196,9 @@ def _wholes(
         rows = np.flatnonzero(look)
     rows = rows[np.argsort(group[rows], kind="stable")]
     bounds = np.r_[np.flatnonzero(np.diff(group[rows], prepend=-1)), len(rows)]
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
-        own = rows[start:stop]
-        for number, (members, parts, mixed) in enumerate(_assembled(g, at, tie, soft, own)):
+    for start, stop in pairwise(bounds):
+        found = _assembled(g, at, tie, soft, rows[start:stop])
+        for number, (members, parts, mixed) in enumerate(found):
             whole[members] = number
             part[members], repeated[members] = parts.part, parts.repeated
             joined[members] = mixed
