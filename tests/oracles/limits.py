@@ -36,6 +36,7 @@ class Header:
     by_row: bool
     """In-plane Phase Encoding Direction is ROW"""
     vendor: str
+    frame_of_reference: str
     sop: str
     shown_as: str
     """Photometric Interpretation"""
@@ -44,6 +45,8 @@ class Header:
     table: bool
     """there is a Modality LUT Sequence"""
     dose: bool
+    labelled: bool
+    """frames of arterial spin labelling"""
 
 
 LOSSY = {f"1.2.840.10008.1.2.4.{n}" for n in ("50", "51", "81", "91", "203")}
@@ -52,6 +55,7 @@ WANTED = [
     "ImageType", "PatientID", "AcquisitionNumber", "NumberOfFrames", "PhotometricInterpretation",
     "ConcatenationUID", "SliceLocation", 0x2005100E, "InPlanePhaseEncodingDirection",
     "Manufacturer", "SOPInstanceUID", "ModalityLUTSequence", "Modality", "BitsAllocated",
+    "FrameOfReferenceUID", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 
 
@@ -77,10 +81,13 @@ def _header(ds: Dataset, path: str) -> Header:
         int(ds.get("NumberOfFrames") or 1), "ConcatenationUID" in ds,
         ds.get("SliceLocation") is not None, 0x2005100E in ds,
         str(ds.get("InPlanePhaseEncodingDirection") or "").startswith("R"),
-        str(ds.get("Manufacturer") or ""), str(ds.get("SOPInstanceUID") or ""),
+        str(ds.get("Manufacturer") or ""), str(ds.get("FrameOfReferenceUID") or ""),
+        str(ds.get("SOPInstanceUID") or ""),
         str(ds.get("PhotometricInterpretation") or ""), ds.get("BitsAllocated") or 0,
         str(ds.file_meta.get("TransferSyntaxUID", "")) in LOSSY, "ModalityLUTSequence" in ds,
         ds.get("Modality") == "RTDOSE",
+        any("MRArterialSpinLabelingSequence" in g
+            for g in ds.get("PerFrameFunctionalGroupsSequence", [])),
     )  # fmt: skip
 
 
@@ -124,6 +131,22 @@ LIMITS = (
     Limit(
         "dcm2niix", "pieces", lambda hs: any(h.concatenated for h in hs),
         "does not join concatenations",
+    ),
+    Limit(
+        "dcm2niix", "pieces", lambda hs: len({h.position for h in hs}) == 1,
+        "makes a volume of each slice at one place",
+    ),
+    Limit(
+        "dcm2niix", "union", _several(lambda h: h.frame_of_reference),
+        "does not look at Frame of Reference",
+    ),
+    Limit(
+        "SimpleITK", "union", _several(lambda h: h.frame_of_reference),
+        "does not look at Frame of Reference",
+    ),
+    Limit(
+        "dcm2niix", "union", lambda hs: any(h.labelled for h in hs),
+        "puts label and control of enhanced images into one volume",
     ),
     Limit("dcm2niix", "union", _several(lambda h: h.patient), "does not look at Patient ID"),
     Limit("SimpleITK", "union", _several(lambda h: h.patient), "does not look at Patient ID"),

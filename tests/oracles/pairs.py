@@ -61,8 +61,11 @@ def geometry(ours: Volume, theirs: Volume, back: bool) -> Iterator[str]:
         expected, places = expected[[anchor]], places[[anchor]]
     elif tilt(ours) > TILTED:
         expected = _without_shear(ours, theirs.program, -1 if back else 0)
-    off = np.abs(expected - places).max(1)
-    if off.max() > MM + 1e-4 * len(off):
+    steps = np.linalg.norm(np.diff(expected, axis=0), axis=1)
+    uneven = np.abs(steps - np.median(steps)).max() if len(steps) else 0.0
+    away = np.arange(len(expected))[:: -1 if back else 1]  # they count their one step from there
+    off = np.abs(expected - places).max(1) - (MM + (2 * uneven + 1e-4) * away)
+    if off.max() > 0:
         k = int(off.argmax())
         yield f"slice {k} lies at {text(expected[k])} for us, at {text(places[k])} for it"
 

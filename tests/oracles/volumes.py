@@ -13,9 +13,11 @@ import sys
 import tempfile
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from tests.oracles.limits import (
     Header,
@@ -26,7 +28,7 @@ from tests.oracles.limits import (
     read_headers,
     simpleitk_limit,
 )
-from tests.oracles.pairs import UNKNOWN, diffusion, geometry, same, slices
+from tests.oracles.pairs import UNKNOWN, diffusion, geometry, same, slices, text
 from tests.oracles.programs import Frame, Ours, Volume, by_dcm2niix, by_simpleitk
 from tests.oracles.series import KINDS, Series
 
@@ -69,7 +71,7 @@ def by_program(
                 if unknown and direction_limit(headers):
                     judged.excused.append(f"{who} is not sure of its directions itself")
                     wrong = [w for w in wrong if w not in unknown]
-                judged.differs += [f"{who}, {mine.name}: {text}" for text in wrong]
+                judged.differs += [f"{who}, {mine.name}: {what}" for what in wrong]
                 break
         else:
             strange.append(volume)
@@ -113,6 +115,21 @@ def _listed(places: Counter[str]) -> str:
     return ", ".join(shown) + (f" and {len(places) - 4} more" if len(places) > 4 else "")
 
 
+def by_header(judged: Judged, ours: list[Volume], headers: Sequence[Header]) -> None:
+    """Where single frames lie is what their files say, read by pydicom."""
+    said = {h.path: h.position for h in headers if h.frames == 1}
+    for volume in ours:
+        paths = [path for path, _ in volume.frames]
+        if volume.places is None or len(set(paths)) < len(paths):  # slices of a mosaic
+            continue
+        for path, place in zip(paths, volume.places, strict=True):
+            position = said.get(path)
+            if position is not None and np.abs(place - position).max() > 1e-6:
+                judged.differs.append(
+                    f"pydicom, {volume.name}: {path} lies at {text(position)}, not at {text(place)}"
+                )
+
+
 def by_what_was_put_in(judged: Judged, ours: list[Volume], s: Series) -> None:
     """The stacks against the volumes that were written."""
     left, told = list(ours), []
@@ -128,7 +145,7 @@ def by_what_was_put_in(judged: Judged, ours: list[Volume], s: Series) -> None:
         left.remove(mine)
         told.append(mine)
         judged.equal["put in"] += 1
-        judged.differs += [f"put in, {mine.name}: {text}" for text in _oddities(mine, s)]
+        judged.differs += [f"put in, {mine.name}: {what}" for what in _oddities(mine, s)]
     if left and not s.spare:
         judged.differs.append(f"never put in: {_listed(Counter(v.name for v in left))}")
     if s.parts and len(told) == len(s.put) > 1 and told[0].group:
@@ -161,13 +178,22 @@ def _oddities(mine: Volume, s: Series) -> Iterator[str]:
         yield f"stack_flags have {', '.join(sorted(more))}"
 
 
-def judge(folder: Path, s: Series | None, scratch: Path, jobs: int) -> Iterator[Judged]:
-    """Each series of the folder by every judge; `s` if it is one that was written here."""
+def judge(
+    folder: Path,
+    s: Series | None,
+    scratch: Path,
+    jobs: int,
+    damage: Callable[[list[Volume]], list[Volume]] = list,
+) -> Iterator[Judged]:
+    """Each series of the folder by every judge; `s` if it is one that was written here.
+
+    `damage` is done to our stacks before: see faults.py.
+    """
     headers = read_headers(folder)
     theirs = by_dcm2niix(folder, scratch / "nii")
     ours = Ours(folder, scratch / "cache", jobs)
     for series in sorted(set(headers) | set(theirs) | set(ours.by_series)):
-        files, mine = headers.get(series, []), ours.volumes(series)
+        files, mine = headers.get(series, []), damage(ours.volumes(series))
         first = files[0].path if files else "no file"
         judged = Judged(folder.name if s else f"series {series} ({first}, {len(files)} files)")
         found = theirs.get(series, [])
@@ -185,6 +211,7 @@ def judge(folder: Path, s: Series | None, scratch: Path, jobs: int) -> Iterator[
             "SimpleITK": read if isinstance(read, str) else _sizes([read]),
             "dicom2cache": _sizes(mine) + ours.not_stored(f.path for f in files),
         }
+        by_header(judged, mine, files)
         if s:
             by_what_was_put_in(judged, mine, s)
             judged.shapes["put in"] = f"{len(s.put)}: " + "; ".join(str(len(v)) for v in s.put)
@@ -201,7 +228,7 @@ def _sizes(volumes: list[Volume]) -> str:
         ])
         for v in volumes
     )  # fmt: skip
-    parts = (f"{n} of {text}" if n > 1 else text for text, n in shown.items())
+    parts = (f"{n} of {what}" if n > 1 else what for what, n in shown.items())
     return f"{len(volumes)}: " + "; ".join(parts)
 
 
@@ -216,8 +243,8 @@ def tell(judged: Judged) -> None:
     if judged.differs:
         for who, what in judged.shapes.items():
             print(f"    {who:12} {what}")
-        for text in judged.differs[:SHOWN]:
-            print(f"    DIFFERS      {text}")
+        for what in judged.differs[:SHOWN]:
+            print(f"    DIFFERS      {what}")
         if len(judged.differs) > SHOWN:
             print(f"    and {len(judged.differs) - SHOWN} differences more")
     sys.stdout.flush()

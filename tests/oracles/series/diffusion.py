@@ -43,6 +43,27 @@ def diffusion_acquisition_tears(s: Series) -> None:
         )  # fmt: skip
 
 
+def diffusion_repeated(s: Series) -> None:
+    """The whole set twice: only with the acquisition are all volumes told apart."""
+    s.parts = False
+    for repeat in range(2):
+        for n, (b, direction) in enumerate(DIRECTIONS):
+            s.volume(
+                4, tag=f"r{repeat}d{n}", Manufacturer="SIEMENS", DiffusionBValue=float(b),
+                DiffusionGradientOrientation=[float(v) for v in direction],
+                AcquisitionNumber=repeat + 1,
+            )  # fmt: skip
+
+
+def diffusion_b_values(s: Series) -> None:
+    """Four b-values without a direction."""
+    for n, b in enumerate((0, 50, 400, 800)):
+        s.volume(
+            5, tag=f"b{n}", Manufacturer="Philips Medical Systems", DiffusionBValue=float(b),
+            DiffusionDirectionality="ISOTROPIC" if b else "NONE",
+        )  # fmt: skip
+
+
 def private(group: int, creator: str, **elements: tuple[str, Any]) -> dict[str, Any]:
     """Elements of a private block, by the last byte of their tag."""
     made = {f"creator{group:x}{creator}": DataElement(Tag(group, 0x10), "LO", creator)}

@@ -155,6 +155,48 @@ def enhanced_diffusion(s: Series) -> None:
     s.put = [[(name, order.index((n, k))) for k in range(4)] for n in range(len(DIRECTIONS))]
 
 
+def enhanced_labels(s: Series) -> None:
+    """Arterial spin labelling: label and control of each place."""
+    order = [(n, k) for n in range(4) for k in range(4)]
+    name = enhanced(s, "e.dcm", [
+        group(
+            [-30, -30, -30 + 3.0 * k], k + 1, [k + 1, n + 1],
+            content={"TemporalPositionIndex": n // 2 + 1},
+            MRArterialSpinLabelingSequence=[item(ASLContext=("LABEL", "CONTROL")[n % 2])],
+        )
+        for n, k in order
+    ])  # fmt: skip
+    s.parts = False
+    s.put = [[(name, order.index((n, k))) for k in range(4)] for n in range(4)]
+
+
+def enhanced_heart(s: Series) -> None:
+    """Trigger delay times in the functional groups, time running slowest."""
+    order = [(t, k) for t in range(3) for k in range(4)]
+    name = enhanced(s, "e.dcm", [
+        group(
+            [-30, -30, -30 + 3.0 * k], k + 1, [k + 1, t + 1],
+            CardiacSynchronizationSequence=[item(NominalCardiacTriggerDelayTime=t * 40.0)],
+        )
+        for t, k in order
+    ])  # fmt: skip
+    s.put = [[(name, order.index((t, k))) for k in range(4)] for t in range(3)]
+
+
+def enhanced_file_per_time(s: Series) -> None:
+    """Each time in an enhanced file of its own, in one series."""
+    for t in range(3):
+        name = enhanced(
+            s, f"{9 - t}.dcm", [
+                group([-30, -30, -30 + 3.0 * k], k + 1, [k + 1, 1],
+                      content={"TemporalPositionIndex": t + 1})
+                for k in range(4)
+            ],
+            AcquisitionNumber=t + 1, InstanceNumber=t + 1,
+        )  # fmt: skip
+        s.put.append([(name, k) for k in range(4)])
+
+
 def concatenation(s: Series) -> None:
     """One enhanced image cut into two instances; their names against the order."""
     parts = []

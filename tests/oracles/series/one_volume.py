@@ -14,7 +14,9 @@ from tests.support.dicom_files import uid
 
 def ct(s: Series) -> None:
     """Instance numbers against the positions; a name order that is neither."""
-    s.volume(11, lambda k: {"InstanceNumber": 100 - 7 * k % 11}, **CT)
+    s.volume(
+        11, lambda k: {"InstanceNumber": 100 - 7 * k % 11}, **CT, PixelSpacing=[0.8, 0.7],
+    )  # fmt: skip
 
 
 def sagittal(s: Series) -> None:
@@ -104,6 +106,12 @@ def derived_in_the_middle(s: Series) -> None:
     s.volume(8, change, **CT)
 
 
+def lossy_in_the_middle(s: Series) -> None:
+    """An archive compressed two slices with loss, and says so in these alone."""
+    s.maybe = {"joined"}
+    s.volume(8, lambda k: {"LossyImageCompression": "01"} if k in (3, 4) else {}, **CT)
+
+
 def image_type_value_4(s: Series) -> None:
     """AXIAL for some slices, AXIAL\\ADD for others."""
     kinds = (["ORIGINAL", "PRIMARY", "AXIAL"], ["ORIGINAL", "PRIMARY", "AXIAL", "ADD"])
@@ -166,6 +174,20 @@ def one_sop_uid(s: Series) -> None:
         return {"SOPInstanceUID": uid("one for all"), **blank}
 
     s.volume(6, change, **CT)
+
+
+def nearly_even(s: Series) -> None:
+    """Steps that differ by 1.5 percent."""
+    s.volume(8, lambda k: {"ImagePositionPatient": [-30, -30, -30 + 3 * k + 0.045 * (k % 2)]}, **CT)
+
+
+def one_place(s: Series) -> None:
+    """A slice at six times: no volume."""
+    s.volume(
+        6, lambda k: {"TemporalPositionIdentifier": k + 1, "NumberOfTemporalPositions": 6},
+        step=(0, 0, 0),
+    )  # fmt: skip
+    s.regular, s.flags = (False,), {"one-place"}
 
 
 def gap(s: Series) -> None:

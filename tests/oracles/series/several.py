@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.oracles.series.written import AXIAL, CORONAL, CT, PET, SAGITTAL, Series
-from tests.support.dicom_files import pattern
+from tests.support.dicom_files import pattern, uid
 
 
 def dual_echo(s: Series) -> None:
@@ -69,6 +69,32 @@ def fmri_by_acquisition(s: Series) -> None:
         )  # fmt: skip
 
 
+def fmri_two_echoes(s: Series) -> None:
+    """Three times of two echoes: neither alone tells the volumes apart."""
+    s.parts = False
+    for t in range(3):
+        for echo in (1, 2):
+            s.volume(
+                5, tag=f"t{t}e{echo}", EchoTime=15 * echo, EchoNumbers=echo,
+                TemporalPositionIdentifier=t + 1, NumberOfTemporalPositions=3,
+            )  # fmt: skip
+
+
+def nothing_but_instances(s: Series) -> None:
+    """Three volumes, one after another: only Instance Number tells them apart."""
+    for t in range(3):
+        s.volume(5, tag=f"t{t}")
+
+
+def gated_ct(s: Series) -> None:
+    """Three phases of the heart beat in one CT series."""
+    for t in range(3):
+        s.volume(
+            5, tag=f"t{t}", **CT, NominalPercentageOfCardiacPhase=30.0 * t, AcquisitionNumber=t + 1,
+            TriggerTime=t * 250.0,
+        )  # fmt: skip
+
+
 def cardiac_phases(s: Series) -> None:
     """A short axis stack: each place at four trigger times, which differ a little by slice."""
     for t in range(4):
@@ -112,6 +138,28 @@ def phases_side_by_side(s: Series) -> None:
     """Two phases whose tables differ by 0.3 mm."""
     s.volume(10, tag="p1", **CT, AcquisitionNumber=1)
     s.volume(10, tag="p2", **CT, AcquisitionNumber=2, start=(-30, -30, -29.7))
+
+
+def two_frames_of_reference(s: Series) -> None:
+    """The patient was laid down again: two volumes, the second of which happens to go on evenly."""
+    s.parts = False
+    s.volume(6, tag="a", **CT)
+    s.volume(6, tag="b", **CT, start=(-30, -30, -12), FrameOfReferenceUID=uid("laid down again"))
+
+
+def reformats_behind(s: Series) -> None:
+    """Axial slices, and coronal reformats of them in the same series."""
+    s.parts = False
+    s.volume(8, **CT)
+    said = CT | {"ImageType": ["DERIVED", "SECONDARY", "MPR"]}
+    s.volume(4, tag="mpr", **said, ImageOrientationPatient=CORONAL, step=(0, 3.0, 0))
+
+
+def derived_beside_original(s: Series) -> None:
+    """Filtered slices at the places of the original ones."""
+    s.parts = False
+    s.volume(6, **CT)
+    s.volume(6, tag="f", **(CT | {"ImageType": ["DERIVED", "SECONDARY", "AXIAL"]}))
 
 
 def localizer(s: Series) -> None:
