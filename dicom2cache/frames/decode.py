@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from dicom2cache import syntaxes
 from dicom2cache.errors import FrameError
 from dicom2cache.frames import decoders, fragments
-from dicom2cache.frames.coded import Coded, Decoded
+from dicom2cache.frames.coded import Coded
+from dicom2cache.frames.samples import Samples, stored_samples
 from dicom2cache.headers.luts import modality_lut, palette, voi_lut
 from dicom2cache.pixels.colour import palette_to_rgb, ybr_422_to_full, ybr_full_to_rgb
 from dicom2cache.pixels.intensity import clean_ends, has_other_bits, mask_stored
@@ -50,6 +51,7 @@ class Source:
     room: NDArray[np.uint8] | None = None
     """memory that a frame may be read or decoded into, so that it need not be copied"""
     _file: IO[bytes] = field(init=False, repr=False)
+    _voi_luts: dict[Any, VoiLut] = field(init=False, repr=False, default_factory=dict)
 
     def __enter__(self) -> Source:
         self._file = open(self.path, "rb", buffering=0)
@@ -96,11 +98,15 @@ class Source:
             return Stored(_native_order(flat), "native", self._late_elements)
         if h["transfer_syntax"] in syntaxes.NATIVE:
             pixels, late = self._native_pixels(frame), self._late_elements
-            return self._finish(pixels, h["photometric"], "native", late)
+            return self._coloured(self._masked(pixels, late), h["photometric"], "native")
         decoded = decoders.decode(self._encoded(frame), h["transfer_syntax"], self._coded)
-        pixels, flags = self._fit(decoded)
-        flags = (*flags, *self._fragments.flags)
-        return self._finish(pixels, decoded.photometric, decoded.codec, flags)
+        if decoded.precision:
+            samples = stored_samples(decoded, h)
+        else:
+            samples = self._masked(decoded.pixels, decoded.flags)
+        pixels, flags, ends = samples
+        samples = pixels, (*flags, *self._fragments.flags), ends
+        return self._coloured(samples, decoded.photometric, decoded.codec)
 
     @property
     def _order(self) -> str:
@@ -141,10 +147,15 @@ class Source:
         """The file's modality LUT."""
         return modality_lut(self.dataset)
 
-    @cached_property
-    def voi_lut(self) -> VoiLut:
-        """The first item of the file's VOI LUT sequence."""
-        return voi_lut(self.dataset)
+    def voi_lut(self, inputs: tuple[float, float] | None) -> VoiLut:
+        """The first item of the file's VOI LUT sequence, for values between `inputs`."""
+        if inputs not in self._voi_luts:
+            after_lut = self.header["lut_low"] is not None
+            # The three cases of C.11.2.1.1: what comes from a modality LUT has no sign; else the
+            # values have one where they can fall below 0, as stored or after a rescale.
+            signed = not after_lut and (inputs is None or inputs[0] < 0)
+            self._voi_luts[inputs] = voi_lut(self.dataset, inputs, signed)
+        return self._voi_luts[inputs]
 
     @cached_property
     def _palette(self) -> Any:
@@ -216,44 +227,23 @@ class Source:
     def _encoded(self, frame: int) -> bytes:
         return self._fragments.read(self._file.fileno(), frame)
 
-    def _fit(self, decoded: Decoded) -> tuple[NDArray[Any], tuple[str, ...]]:
-        """(samples in BitsAllocated, flags); signed ones extended from the stream's precision."""
-        h = self.header
-        pixels, flags = decoded.pixels, decoded.flags
-        if pixels.dtype.kind not in "iu":
-            raise FrameError(f"the codestream holds {pixels.dtype}, legal: integers")
-        width, precision = h["bits_allocated"], decoded.precision
-        conflict = precision > width
-        if conflict:
-            half = 1 << (width - 1)
-            low, high = int(pixels.min()), int(pixels.max())
-            most = half - 1 if pixels.dtype.kind == "i" else 2 * half - 1
-            if low < most + 1 - 2 * half or high > most:
-                raise FrameError(
-                    f"the codestream has {precision} bits and values from {low} to {high}, "
-                    f"Bits Allocated (0028,0100) is {width}"
-                )
-        elif h["signed"] and pixels.dtype.kind == "u" and 0 < precision < h["bits_stored"]:
-            conflict = bool(int(pixels.max()) >> (precision - 1))
-            pixels = mask_stored(pixels, precision, precision - 1, True)
-        if conflict:
-            flags = (*flags, "precision-conflict")
-        return pixels.astype(f"u{max(width, 8) // 8}", copy=False), flags
-
-    def _finish(
-        self, pixels: NDArray[Any], photometric: str, codec: str, flags: tuple[str, ...]
-    ) -> Stored:
+    def _masked(self, raw: NDArray[Any], flags: tuple[str, ...]) -> Samples:
+        """Samples in words of BitsAllocated as stored values."""
         h = self.header
         written = h["transfer_syntax"] in syntaxes.AS_WRITTEN
         high = h["high_bit"] if written else h["bits_stored"] - 1
-        raw, bits, signed = pixels, h["bits_stored"], bool(h["signed"])
+        bits, signed = h["bits_stored"], bool(h["signed"])
         ends = clean_ends(raw, bits, high, signed)
         if ends is not None:
-            pixels = raw.view(f"{'i' if signed else 'u'}{raw.dtype.itemsize}")
-        else:
-            pixels = mask_stored(raw, bits, high, signed)
-            if has_other_bits(raw, pixels, bits, high, h["overlay_bits"] or 0):
-                flags = (*flags, "high-bits")
+            return raw.view(f"{'i' if signed else 'u'}{raw.dtype.itemsize}"), flags, ends
+        pixels = mask_stored(raw, bits, high, signed)
+        if has_other_bits(raw, pixels, bits, high, h["overlay_bits"] or 0):
+            flags = (*flags, "high-bits")
+        return pixels, flags, None
+
+    def _coloured(self, samples: Samples, photometric: str, codec: str) -> Stored:
+        """Stored values in the colours that the cache has: grey, or RGB."""
+        h, (pixels, flags, ends) = self.header, samples
         if photometric == "PALETTE COLOR":
             return Stored(palette_to_rgb(pixels, self._palette), codec, flags)
         if h["samples"] == 1 or photometric == "RGB":

@@ -85,7 +85,7 @@ def _copy(
         "sop_uid": text(ds, "SOPInstanceUID"),
         "acquisition": whole(ds, "AcquisitionNumber"),
         "instance": whole(ds, "InstanceNumber"),
-        "position": vector(ds, "ImagePositionPatient", 3),
+        "position": vector(ds, "ImagePositionPatient", 3) if model["frames"] == 1 else None,
         "slice_location": number(ds, "SliceLocation"),
         "trigger_time": number(ds, "TriggerTime"),
         "time": number(ds, "FrameReferenceTime"),

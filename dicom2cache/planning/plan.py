@@ -46,26 +46,34 @@ def make_plan(files: pa.Table, rejects: pa.Table, recipe: Recipe) -> Plan:
     file = np.repeat(np.arange(files.num_rows, dtype=np.int32), counts)
     frame = (np.arange(len(file)) - np.repeat(np.cumsum(counts) - counts, counts)).astype(np.int32)
     said = expand(files, file)
+    said["unit"] = values.units(files, file, said["unit"])
     slope, intercept, inverted = values.linear(files, file, said, recipe)
     placement = place_frames(files, file, said, recipe)
     stacks = assign(geometry(files, file, frame, said, placement))
-    dtype = values.dtypes(files, file, slope, intercept, stacks.stack, recipe)
+    dtype = values.dtypes(files, file, slope, intercept, said["unit"], stacks.stack, recipe)
     specs, array, wasted = _arrays(files, file, dtype, placement, recipe)
 
     order = stacks.order[np.argsort(array[stacks.order], kind="stable")]
     array = array[order]
     starts = np.searchsorted(array, np.arange(len(specs)))
     row = np.arange(len(order)) - starts[array]
+    graded = treatments.graded_files(files, recipe)
+    said["unit"] = _or_window(said["unit"], graded[file])
     said["windows"] = frame_windows(files, file, said["windows"], inverted, recipe)
     table = _frames(said, order, {
         "file": file[order], "frame": frame[order], "array": array.astype(np.int16), "row": row,
         "slope": slope[order], "intercept": intercept[order], **columns_of(placement, said, order),
     }, stacks)  # fmt: skip
     files = inverted_windows(files, inverted)
-    graded = treatments.graded_files(files, recipe)
-    if graded.any():
-        files = with_column(files, "unit", pc.if_else(pa.array(graded), "window", files["unit"]))
+    files = with_column(files, "unit", _or_window(files["unit"], graded))
     return Plan(tuple(specs), files.drop_columns(list(IN_MEMORY)), table, rejects, wasted)
+
+
+def _or_window(unit: Any, graded: NDArray[np.bool_]) -> Any:
+    """The units, `window` where values become shares of a range."""
+    if not graded.any():
+        return unit
+    return pc.if_else(pa.array(graded), "window", unit.cast(pa.string()))
 
 
 def _arrays(

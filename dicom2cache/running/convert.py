@@ -162,5 +162,5 @@ def _result(stored: Stored, made: Values) -> dict[str, Any]:
         "mean": found.mean,
         "std": found.std,
         **dict(zip(("p0_5", "p1", "p50", "p99", "p99_5"), found.percentiles, strict=True)),
-        "flags": list(stored.flags) or None,
+        "flags": [*stored.flags, *made.flags] or None,
     }

@@ -101,8 +101,9 @@ def _round(
     failed: dict[str, str],
 ) -> bool:
     """Run `todo` once, in isolation what is in `suspects`; False if a worker died meanwhile."""
+    from concurrent.futures.process import BrokenProcessPool
+
     from joblib import delayed
-    from joblib.externals.loky.process_executor import BrokenProcessPool
 
     # Suspects first: what they find out about their stack or array in isolation serves the others.
     order = sorted(todo, key=lambda t: (t not in suspects, -t.cost))

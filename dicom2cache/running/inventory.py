@@ -62,8 +62,9 @@ def read_all_headers(
     seen: Callable[[Work], None],
 ) -> tuple[pa.Table, pa.Table]:
     """Headers of all candidates: (FILES, REJECTS), in their order; `seen` is told what is done."""
+    from concurrent.futures.process import BrokenProcessPool
+
     from joblib import delayed
-    from joblib.externals.loky.process_executor import BrokenProcessPool
 
     rest = iter(sorted(candidates, key=_on_disk))
     chunks = list(iter(lambda: list(islice(rest, _HEADERS_AT_ONCE)), []))
@@ -109,8 +110,9 @@ def pixel_digests(
     roots: Sequence[str], files: pa.Table, rows: NDArray[np.int64], jobs: int, backend: str
 ) -> list[str]:
     """`pixel_digest` of some rows of FILES; a decoder that aborts costs its own file only."""
+    from concurrent.futures.process import BrokenProcessPool
+
     from joblib import delayed
-    from joblib.externals.loky.process_executor import BrokenProcessPool
 
     if jobs > 1 and (len(rows) >= 2 * jobs or backend != "loky"):
         calls = (delayed(pixel_digest)(roots, header) for header in _objects(files, rows))

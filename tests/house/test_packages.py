@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import venv
@@ -73,12 +74,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel made of the sdist, as an index would have it."""
     folder = tmp_path_factory.mktemp("dist")
     copy = folder / "checkout"  # a build leaves folders beside the sources
-    subprocess.run(["git", "clone", "--quiet", str(HERE), str(copy)], check=True)
-    changed = subprocess.run(
-        ["git", "diff", "HEAD", "--binary"], cwd=HERE, capture_output=True, check=True
-    ).stdout
-    if changed:
-        subprocess.run(["git", "apply"], cwd=copy, input=changed, check=True)
+    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    named = subprocess.run(listing, cwd=HERE, capture_output=True, text=True, check=True).stdout
+    for name in filter(lambda name: (HERE / name).is_file(), named.splitlines()):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(HERE / name, copy / name)
     code = "from setuptools import build_meta as b; print(b.build_sdist(%r))"
     backend = [sys.executable, "-c"]
     subprocess.run([*backend, code % str(folder)], cwd=copy, check=True, capture_output=True)
