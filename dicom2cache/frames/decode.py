@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import IO, Any
@@ -25,6 +25,8 @@ from dicom2cache.sources import inflate
 from dicom2cache.sources.file import read_into
 
 Buffer = bytes | NDArray[np.uint8]
+Room = NDArray[np.uint8] | None
+"""memory that a frame may be read or decoded into, so that it need not be copied"""
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,10 @@ class Source:
 
     path: str
     header: dict[str, Any]
-    room: NDArray[np.uint8] | None = None
-    """memory that a frame may be read or decoded into, so that it need not be copied"""
+    treated: tuple[Any, list[Any]] | None = field(init=False, repr=False, default=None)
+    """of a mosaic: (frame and how it was treated, values of each slice)"""
     _file: IO[bytes] = field(init=False, repr=False)
+    _mosaic: tuple[int, Stored | FrameError] | None = field(init=False, repr=False, default=None)
     _voi_luts: dict[Any, VoiLut] = field(init=False, repr=False, default_factory=dict)
 
     def __enter__(self) -> Source:
@@ -75,31 +78,53 @@ class Source:
                 "build again with --overwrite"
             )
 
-    def read(self, frame: int) -> Stored:
-        """Frame `frame`, from 0.
+    def read(self, frame: int, room: Room = None) -> Stored:
+        """Frame `frame`, from 0; `room` is memory that it may be read or decoded into.
 
         Raises FrameError if it cannot be decoded truly, OSError if it cannot be read, MemoryError;
         both name the file.
         """
         try:
-            return self._read(frame)
+            return self._once(frame) if self.header["parts"] else self._read(frame, room)
         except OSError as e:
             e.filename = e.filename or self.path
             raise
         except MemoryError as e:
             raise MemoryError(f"{self.path}: {e}" if str(e) else self.path) from e
 
-    def _read(self, frame: int) -> Stored:
+    def _once(self, frame: int) -> Stored:
+        """A mosaic, decoded once for all its slices that are asked for in a row."""
+        if self._mosaic is None or self._mosaic[0] != frame:
+            self._mosaic = None
+            try:
+                self._mosaic = frame, self._read(frame, None)
+            except FrameError as e:
+                self._mosaic = frame, e
+        found = self._mosaic[1]
+        if isinstance(found, FrameError):
+            raise found
+        return found
+
+    def cut(self, pixels: NDArray[Any], part: int) -> NDArray[Any]:
+        """(h, w) pixels of a slice of a mosaic, a copy; all of a frame that is one image."""
+        h = self.header
+        if not h["parts"]:
+            return pixels
+        y, x = divmod(part, h["parts_across"])
+        height, width = h["part_height"], h["part_width"]
+        return np.array(pixels[y * height : (y + 1) * height, x * width : (x + 1) * width])
+
+    def _read(self, frame: int, room: Room) -> Stored:
         h = self.header
         if h["pixel_keyword"] != "PixelData":
             kind = f"f{h['bits_allocated'] // 8}"
-            flat = np.frombuffer(self._native(frame), self._order + kind)
+            flat = np.frombuffer(self._native(frame, room), self._order + kind)
             flat = flat.reshape(h["height"], h["width"])
             return Stored(_native_order(flat), "native", self._late_elements)
         if h["transfer_syntax"] in syntaxes.NATIVE:
-            pixels, late = self._native_pixels(frame), self._late_elements
+            pixels, late = self._native_pixels(frame, room), self._late_elements
             return self._coloured(self._masked(pixels, late), h["photometric"], "native")
-        decoded = decoders.decode(self._encoded(frame), h["transfer_syntax"], self._coded)
+        decoded = decoders.decode(self._encoded(frame), h["transfer_syntax"], self._coded(room))
         if decoded.precision:
             samples = stored_samples(decoded, h)
         else:
@@ -123,12 +148,11 @@ class Source:
         group, element = np.frombuffer(data, f"{self._order}u2").tolist()
         return ("elements-after-pixels",) if 0 < group << 16 | element < 0x7FE00010 else ()
 
-    @property
-    def _coded(self) -> Coded:
+    def _coded(self, room: Room) -> Coded:
         h = self.header
         return Coded(
             h["height"], h["width"], h["samples"], h["bits_allocated"], h["photometric"],
-            h["planar"] or 0, self.room,
+            h["planar"] or 0, room,
         )  # fmt: skip
 
     @cached_property
@@ -161,14 +185,13 @@ class Source:
     def _palette(self) -> Any:
         return palette(self.dataset)
 
-    def _bytes(self, offset: int, count: int) -> Buffer:
+    def _bytes(self, offset: int, count: int, room: Room) -> Buffer:
         """Bytes of the pixel data; of a plain file in memory that may be written to."""
         place = self.header["pixel_offset"] + offset
         if self.header["transfer_syntax"] == syntaxes.DEFLATED:
             data: Buffer = self._inflater.read(place, count)
             done = len(data)
         else:
-            room = self.room
             data = np.empty(count, np.uint8) if room is None else room[:count]
             if len(data) < count:
                 data = np.empty(count, np.uint8)
@@ -177,29 +200,29 @@ class Source:
             raise FrameError(f"pixel data is truncated: {done} of {count} bytes of a frame")
         return data
 
-    def _native(self, frame: int) -> Buffer:
+    def _native(self, frame: int, room: Room) -> Buffer:
         h = self.header
         size = h["height"] * h["width"] * h["samples"] * h["bits_allocated"] // 8
         if h["photometric"] == "YBR_FULL_422":
             size = h["height"] * h["width"] * 2 * h["bits_allocated"] // 8
-        return self._ordered(frame * size, size)
+        return self._ordered(frame * size, size, room)
 
-    def _ordered(self, offset: int, count: int) -> Buffer:
+    def _ordered(self, offset: int, count: int, room: Room) -> Buffer:
         """Bytes of the pixel data; those of samples in bytes or bits in the order of the pixels."""
         h = self.header
         if h["bits_allocated"] > 8 or self._order == "<" or h["pixel_vr"] != "OW":
-            return self._bytes(offset, count)
+            return self._bytes(offset, count, room)
         # Samples packed in 16-bit big-endian words (PS3.5 8.1.2, D.2): whole words are swapped.
         first, last = offset & ~1, offset + count + 1 & ~1
-        words = np.frombuffer(self._bytes(first, last - first), ">u2")
+        words = np.frombuffer(self._bytes(first, last - first, room), ">u2")
         return words.astype("<u2").tobytes()[offset - first :][:count]
 
-    def _native_pixels(self, frame: int) -> NDArray[Any]:
+    def _native_pixels(self, frame: int, room: Room) -> NDArray[Any]:
         h = self.header
         rows, columns, samples = h["height"], h["width"], h["samples"]
         if h["bits_allocated"] == 1:  # packed across frames, least significant bit first
             first = frame * rows * columns
-            data = self._ordered(first // 8, (first % 8 + rows * columns + 7) // 8)
+            data = self._ordered(first // 8, (first % 8 + rows * columns + 7) // 8, room)
             bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
             return bits[first % 8 : first % 8 + rows * columns].reshape(rows, columns)
         if h["photometric"] == "YBR_FULL_422":
@@ -208,8 +231,9 @@ class Source:
                     f"YBR_FULL_422 with {columns} columns of {h['bits_allocated']} bits; legal: an "
                     "even number of columns, 8 bits"
                 )
-            return ybr_422_to_full(np.frombuffer(self._native(frame), np.uint8), rows, columns)
-        flat = np.frombuffer(self._native(frame), f"{self._order}u{h['bits_allocated'] // 8}")
+            packed = np.frombuffer(self._native(frame, room), np.uint8)
+            return ybr_422_to_full(packed, rows, columns)
+        flat = np.frombuffer(self._native(frame, room), f"{self._order}u{h['bits_allocated'] // 8}")
         if samples == 1:
             return _native_order(flat.reshape(rows, columns))
         if h["planar"]:
@@ -244,7 +268,7 @@ class Source:
     def _coloured(self, samples: Samples, photometric: str, codec: str) -> Stored:
         """Stored values in the colours that the cache has: grey, or RGB."""
         h, (pixels, flags, ends) = self.header, samples
-        if photometric == "PALETTE COLOR":
+        if h["palette_bits"]:  # null for masks: a label is its stored value, whatever its colour
             return Stored(palette_to_rgb(pixels, self._palette), codec, flags)
         if h["samples"] == 1 or photometric == "RGB":
             return Stored(pixels, codec, flags, ends)
@@ -296,6 +320,3 @@ class OpenSources:
         """Close all."""
         for source in self._open.values():
             source.__exit__()
-
-
-Read = Callable[[Source, int], Stored]

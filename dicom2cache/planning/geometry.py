@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dicom2cache.arrow import Codes, codes, floats, ints, vectors
 from dicom2cache.pixels.resize import Placement
+from dicom2cache.planning import parts
 from dicom2cache.planning.splitting import Splitter
 from dicom2cache.planning.stacks import ORIENTATION, Geometry
 
@@ -22,10 +23,12 @@ def geometry(
     files: pa.Table,
     file: NDArray[np.int32],
     frame: NDArray[np.int32],
+    part: NDArray[np.int16],
     said: dict[str, Any],
     placement: Placement,
 ) -> Geometry:
-    """What decides the stack of every frame: `said` has what it or its file says."""
+    """What decides the stack of every frame: `said` has what it or its file says, `part` the number
+    of a slice that was cut out of one."""
     dimensions = _padded(said["dimensions"])
     return Geometry(
         base=_base(files, file, said, placement),
@@ -47,6 +50,7 @@ def geometry(
             file.astype(np.int64),
             *dimensions.T,
             frame.astype(np.int64),
+            part.astype(np.int64),
         ],
     )
 
@@ -60,7 +64,8 @@ def _base(
     series = np.where(series < 0, np.arange(len(series)) - len(series), series)
     palette = pc.equal(files["photometric"], "PALETTE COLOR").cast(pa.int8())
     per_file = [series, codes(files["patient"]), codes(files["identity"])]
-    per_file += [ints(files[c], 0) for c in ("height", "width", "samples", "palette_bits", "rule")]
+    per_file += [*parts.sides(files)]
+    per_file += [ints(files[c], 0) for c in ("samples", "palette_bits", "rule")]
     per_file += [codes(files[c]) for c in ("kind", "pixel_keyword")]
     per_file.append(ints(palette, 0))
     base = [code[file] for code in per_file]

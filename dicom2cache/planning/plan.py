@@ -26,7 +26,7 @@ from dicom2cache.arrow import (
 )
 from dicom2cache.errors import RecipeError
 from dicom2cache.pixels.resize import Placement
-from dicom2cache.planning import arrays, treatments, values
+from dicom2cache.planning import arrays, parts, treatments, values
 from dicom2cache.planning.geometry import geometry
 from dicom2cache.planning.placement import columns_of, place_frames
 from dicom2cache.planning.stacks import FLAGS, Stacks, assign
@@ -42,14 +42,12 @@ def make_plan(files: pa.Table, rejects: pa.Table, recipe: Recipe) -> Plan:
     Raises RecipeError if the sizes cannot be brought under `max_arrays`.
     """
     files = values.with_recipe(canonical(files).combine_chunks(), recipe)
-    counts = ints(files["frames"], 1)
-    file = np.repeat(np.arange(files.num_rows, dtype=np.int32), counts)
-    frame = (np.arange(len(file)) - np.repeat(np.cumsum(counts) - counts, counts)).astype(np.int32)
-    said = expand(files, file)
+    file, frame, part = parts.numbered(files)
+    said = parts.with_places(files, file, frame, part, expand(files, file))
     said["unit"] = values.units(files, file, said["unit"])
     slope, intercept, inverted = values.linear(files, file, said, recipe)
     placement = place_frames(files, file, said, recipe)
-    stacks = assign(geometry(files, file, frame, said, placement))
+    stacks = assign(geometry(files, file, frame, part, said, placement))
     dtype = values.dtypes(files, file, slope, intercept, said["unit"], stacks.stack, recipe)
     specs, array, wasted = _arrays(files, file, dtype, placement, recipe)
 
@@ -61,7 +59,8 @@ def make_plan(files: pa.Table, rejects: pa.Table, recipe: Recipe) -> Plan:
     said["unit"] = _or_window(said["unit"], graded[file])
     said["windows"] = frame_windows(files, file, said["windows"], inverted, recipe)
     table = _frames(said, order, {
-        "file": file[order], "frame": frame[order], "array": array.astype(np.int16), "row": row,
+        "file": file[order], "frame": frame[order], "part_of_frame": part[order],
+        "array": array.astype(np.int16), "row": row,
         "slope": slope[order], "intercept": intercept[order], **columns_of(placement, said, order),
     }, stacks)  # fmt: skip
     files = inverted_windows(files, inverted)

@@ -10,6 +10,7 @@ from dicom2cache.errors import FrameError, Unfinished
 from dicom2cache.records import ShardTask
 from dicom2cache.running import backlog, receipts, versions
 from dicom2cache.running.convert import Done, convert_task
+from dicom2cache.running.faults import FaultLog
 from dicom2cache.running.job import Job, load_job
 from dicom2cache.running.pool import parallel
 from dicom2cache.running.progress import Progress, Work, phase
@@ -36,7 +37,10 @@ def convert_part(
         mine = todo
     work = {task.name: backlog.work_of(job, task) for task in mine}
 
+    log = FaultLog()
+
     def seen(done: Done) -> None:
+        log.tell(done.faults)
         failed[done.name] = done.failed
         progress.advance(work[done.name] + Work(failed=done.failed))
 

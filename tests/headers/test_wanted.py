@@ -36,12 +36,15 @@ INSIDE = {
     "PETFrameTypeSequence", "FrameVOILUTSequence", "SegmentIdentificationSequence",
     "DerivationImageSequence", "TemporalPositionSequence", "MRTimingAndRelatedParametersSequence",
     "MRModifierSequence", "MRArterialSpinLabelingSequence", "RespiratorySynchronizationSequence",
+    "PlanePositionSlideSequence", "OpticalPathIdentificationSequence",
     # their items
     "DimensionIndexValues", "FrameAcquisitionDateTime", "FrameReferenceDateTime",
     "TemporalPositionTimeOffset", "InversionTimes",
     "TemporalPositionIndex", "FrameAcquisitionNumber", "EffectiveEchoTime",
     "NominalCardiacTriggerDelayTime", "FrameType", "ReferencedSegmentNumber",
     "SourceImageSequence", "ReferencedSOPInstanceUID", "ReferencedFrameNumber",
+    "RowPositionInTotalImagePixelMatrix", "ColumnPositionInTotalImagePixelMatrix",
+    "ZOffsetInSlideCoordinateSystem", "OpticalPathIdentifier",
     # items of Segment Sequence
     "SegmentNumber", "SegmentLabel",
     # of Modality LUT Sequence, VOI LUT Sequence
