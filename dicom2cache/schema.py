@@ -390,6 +390,19 @@ SHARDS_TABLE = pa.schema(
 
 COLUMNS = (*STORED, *PLANNED)
 
+# fmt: off
+NEVER_NULL = frozenset({
+    # of FILES
+    "root", "path", "size", "mtime_ns", "transfer_syntax", "pixel_keyword", "pixel_vr",
+    "pixel_offset", "frames", "height", "width", "samples", "planar", "photometric",
+    "bits_allocated", "bits_stored", "high_bit", "overlay_bits", "signed", "kind", "contrast",
+    "lossy", "voi_lut", "voi",
+    # of FRAMES
+    "file", "frame", "array", "row", "stack", "stack_index",
+})
+# fmt: on
+"""columns that have a value in every row; the types in records.py say so"""
+
 
 def _fields(columns: tuple[Column, ...], *levels: str) -> list[tuple[str, pa.DataType]]:
     return [(c.name, c.type) for c in columns if c.levels & set(levels)]
