@@ -34,8 +34,12 @@ INSIDE = {
     "PixelMeasuresSequence", "FrameContentSequence", "MREchoSequence", "MRDiffusionSequence",
     "CardiacSynchronizationSequence", "CTImageFrameTypeSequence", "MRImageFrameTypeSequence",
     "PETFrameTypeSequence", "FrameVOILUTSequence", "SegmentIdentificationSequence",
-    "DerivationImageSequence", "PlanePositionSlideSequence", "OpticalPathIdentificationSequence",
+    "DerivationImageSequence", "TemporalPositionSequence", "MRTimingAndRelatedParametersSequence",
+    "MRModifierSequence", "MRArterialSpinLabelingSequence", "RespiratorySynchronizationSequence",
+    "PlanePositionSlideSequence", "OpticalPathIdentificationSequence",
     # their items
+    "DimensionIndexValues", "FrameAcquisitionDateTime", "FrameReferenceDateTime",
+    "TemporalPositionTimeOffset", "InversionTimes",
     "TemporalPositionIndex", "FrameAcquisitionNumber", "EffectiveEchoTime",
     "NominalCardiacTriggerDelayTime", "FrameType", "ReferencedSegmentNumber",
     "SourceImageSequence", "ReferencedSOPInstanceUID", "ReferencedFrameNumber",
