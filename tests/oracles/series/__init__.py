@@ -75,6 +75,17 @@ KINDS: tuple[Callable[[Series], None], ...] = (
     multi_frame.enhanced_file_per_time,
     multi_frame.concatenation,
     multi_frame.emri_small,
-    *mosaics.KINDS,
+    mosaics.mosaic_axial,
+    mosaics.mosaic_downwards,
+    mosaics.mosaic_sagittal,
+    mosaics.mosaic_coronal,
+    mosaics.mosaic_older,
+    mosaics.mosaic_oblique,
+    mosaics.mosaic_fmri,
+    mosaics.mosaic_diffusion,
+    mosaics.mosaic_without_csa,
+    mosaics.mosaic_moved,
+    mosaics.vframe,
+    mosaics.vframe_sagittal,
 )
 """each writes its files and notes what was put in"""
