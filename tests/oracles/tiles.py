@@ -26,8 +26,8 @@ from tests.support.siemens import write_mosaic
 from trainer_adapter import open_cache
 
 REAL = ("siemens_dwi_0.dcm.gz", "siemens_dwi_1000.dcm.gz")
-"""whole mosaics among nibabel's own files (others have no pixels, or were shrunk to 256 x 256, which
-7 x 7 tiles do not divide)"""
+"""whole mosaics among nibabel's own files: others have no pixels, or were shrunk to a size that
+7 x 7 tiles do not divide"""
 MM = 1e-3
 SLIDE, SEGMENTATION = "1.2.840.10008.5.1.4.1.1.77.1.6", "1.2.840.10008.5.1.4.1.1.66.4"
 
