@@ -124,7 +124,7 @@ def _region_spacing(ds: Any) -> tuple[float | None, float | None, str | None]:
     """
     found = set()
     for region in items(ds, "SequenceOfUltrasoundRegions"):
-        units = {whole(region, f"PhysicalUnits{axis}Direction") for axis in "XY"}
+        units = {whole(region, f"PhysicalUnits{axis}Direction") for axis in ("X", "Y")}
         x, y = number(region, "PhysicalDeltaX"), number(region, "PhysicalDeltaY")
         found.add((abs(y) * 10, abs(x) * 10) if units == {_CM} and x and y else None)
     if len(found) == 1 and (one := found.pop()):
