@@ -11,8 +11,10 @@ from dicom2cache.errors import FrameError
 from dicom2cache.headers.groups import functional_groups, segments_of
 from dicom2cache.headers.luts import lut_item, modality_lut_range, palette_bits
 from dicom2cache.headers.meaning import (
+    acquired_of,
     aspect_of,
     gradient_of,
+    identity_of,
     kind_of,
     rescale_of,
     spacing_of,
@@ -128,6 +130,8 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
         "lossy": text(ds, "LossyImageCompression") == "01" or syntax in syntaxes.ALWAYS_LOSSY,
         "burned_in": {"YES": True, "NO": False}.get(text(ds, "BurnedInAnnotation") or ""),
         "gradient": gradient_of(ds),
+        "acquired": acquired_of(ds),
+        "identity": identity_of(ds),
         "windows": windows_of(ds),
         "voi_lut": lut_item(ds, "VOILUTSequence") is not None,
         "pixel_aspect": aspect_of(ds),
