@@ -8,6 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dicom2cache.store.layout import ROOT
+from dicom2cache.store.names import below
+
 
 def read_table(
     cache: Path, attributes: dict[str, Any], kind: str, columns: list[str] | None = None
@@ -18,7 +21,7 @@ def read_table(
     """
     parts = []
     for entry in attributes["tables"][kind]:
-        with pq.ParquetFile(cache / entry["path"]) as file:
+        with pq.ParquetFile(below(cache, entry["path"], cache / ROOT)) as file:
             here = file.schema_arrow.names
             table = file.read(columns=columns and [c for c in columns if c in here])
         for k, field in enumerate(table.schema):
