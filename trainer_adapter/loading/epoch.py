@@ -19,6 +19,7 @@ from trainer_adapter.order.permutations import (
     Order,
     Sequential,
     Shuffle,
+    Stream,
     WindowedShuffle,
     key_of,
 )
@@ -109,7 +110,7 @@ def batches_of(
         drawn = len(array) if samples is None else samples
         return shapes, parts, WeightedBatches(parts, weights, drawn, size, **told)
     # Groups of one length must not share a permutation: their batches would be paired.
-    seeds = [seed if k == 0 else int(key_of(seed, 4, k)) for k in range(len(parts))]
+    seeds = [seed if k == 0 else int(key_of(seed, Stream.GROUP, k)) for k in range(len(parts))]
     orders: list[Order]
     if shuffle == "windowed":
         number = places.row[frames] // cache.core.per_shard[array]
