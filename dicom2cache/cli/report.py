@@ -12,12 +12,9 @@ from typing import Any
 import pyarrow as pa
 
 from dicom2cache.arrow import rows_of_outcome, tally
-<<<<<<< HEAD
 from dicom2cache.cli.words import one_line
-=======
 from dicom2cache.running.compare import Difference
 from dicom2cache.running.errata import Concerned
->>>>>>> main
 from dicom2cache.running.job import Job
 from dicom2cache.store.committed import read_table
 

@@ -32,12 +32,8 @@ from dicom2cache.store.layout import (
     shard_path,
     shortened,
 )
-<<<<<<< HEAD
-from dicom2cache.store.names import below, checked
-from dicom2cache.store.shards import crc32c, read_index, read_slot
-=======
+from dicom2cache.store.names import below
 from dicom2cache.store.shards import crc32c, in_slot, read_index, read_slot
->>>>>>> main
 
 Ints = NDArray[np.int64]
 _NOT_AS_SAID = (
@@ -104,15 +100,6 @@ def _verify(cache: Path, attributes: dict[str, Any], quick: bool) -> Iterator[st
             yield from _check_shard(cache, spec, shard, rows[part] - start, checks[part], quick)
 
 
-<<<<<<< HEAD
-def _spec(about: dict[str, Any]) -> ArraySpec:
-    keys = ("name", "dtype", "slots", "frames_per_shard", "codec")
-    checked(about["name"], ROOT)
-    return ArraySpec(slot=tuple(about["slot"]), **{k: about[k] for k in keys})
-
-
-=======
->>>>>>> main
 def _check_file(path: Path, entry: dict[str, Any], slots: int | None) -> str | None:
     """What is wrong with a table, or with the zarr.json of an array of `slots` or, by now, more."""
     digest = hashlib.sha256()

@@ -8,12 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-<<<<<<< HEAD
-from dicom2cache.store.layout import ROOT
-from dicom2cache.store.names import below
-=======
 from dicom2cache.records import ArraySpec
->>>>>>> main
+from dicom2cache.store.layout import ROOT
+from dicom2cache.store.names import below, checked
 
 
 def read_table(
@@ -39,6 +36,7 @@ def read_table(
 
 
 def spec_of(array: dict[str, Any]) -> ArraySpec:
-    """An array, of its entry in the root metadata."""
+    """An array, of its entry in the root metadata. Raises CacheError for a name that is none."""
+    checked(array["name"], ROOT)
     keys = ("name", "dtype", "slots", "frames_per_shard", "codec")
     return ArraySpec(slot=tuple(array["slot"]), **{k: array[k] for k in keys})
