@@ -16,6 +16,7 @@ from dicom2cache.headers.meaning import (
 )
 from dicom2cache.headers.slide import tile_of
 from dicom2cache.headers.tags import items, name, number, numbers, text, vector, whole
+from dicom2cache.records import Segment
 
 
 def _group(functional: Any, keyword: str) -> Any:
@@ -112,9 +113,9 @@ def segment_labels(ds: Any) -> dict[int | None, str | None]:
     }
 
 
-def segments_of(ds: Any) -> list[dict[str, Any]] | None:
+def segments_of(ds: Any) -> list[Segment] | None:
     """All segments of a segmentation, items of SEGMENT (PS3.3 C.8.20.4)."""
-    found = []
+    found: list[Segment] = []
     for segment in items(ds, "SegmentSequence"):
         category, kind = (
             _group(segment, f"SegmentedProperty{what}CodeSequence") for what in ("Category", "Type")

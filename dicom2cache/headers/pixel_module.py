@@ -8,6 +8,7 @@ from typing import Any, Literal
 from dicom2cache import syntaxes
 from dicom2cache.errors import Dicom2cacheError, FrameError, NoPixels
 from dicom2cache.headers.tags import name, required, text, value, whole
+from dicom2cache.records import Header
 from dicom2cache.sources.file import BoundedFile
 
 _PIXELS = {
@@ -156,13 +157,13 @@ def overlays(ds: Any) -> tuple[int, bool]:
     return mask if mask < 1 << 31 else mask - (1 << 32), planes
 
 
-def frame_bits(row: dict[str, Any]) -> int:
+def frame_bits(row: Header) -> int:
     """Bits of one native frame (PS3.5 8.2); 4:2:2 halves the chroma (PS3.3 C.7.6.3.1.2)."""
     samples = 2 if row["photometric"] == "YBR_FULL_422" else row["samples"]
     return int(row["height"] * row["width"] * samples * row["bits_allocated"])
 
 
-def _check_encapsulated(row: dict[str, Any]) -> None:
+def _check_encapsulated(row: Header) -> None:
     """Data of a length of its own, just that of the pixels, is not what the syntax says."""
     plain = (frame_bits(row) * row["frames"] + 7) // 8
     if row["pixel_length"] is not None and row["pixel_length"] in (plain, plain + plain % 2):
@@ -173,7 +174,7 @@ def _check_encapsulated(row: dict[str, Any]) -> None:
         )
 
 
-def check_length(row: dict[str, Any]) -> None:
+def check_length(row: Header) -> None:
     """Native pixel data must be as long as the header says; more is flagged, less refused."""
     if row["transfer_syntax"] not in syntaxes.NATIVE:
         _check_encapsulated(row)
