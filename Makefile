@@ -15,13 +15,13 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(READY)  ## convert real sample files, show them, train from them
-	$(BIN)/python -m benchmarks.demo
+	$(BIN)/python -m docs.demo
 
 check: $(READY)  ## ruff, mypy and the floors of the house
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_house.py
+	$(BIN)/python -m pytest tests/house/test_house.py
 
 test: $(READY)  ## all tests
 	$(BIN)/python -m pytest tests
@@ -51,16 +51,16 @@ test-lightly: $(LIGHTLY)  ## LightlyTrain itself: trained from caches; and its l
 	.venv-lightly/bin/python -m pytest tests/lightly --disable-warnings
 
 bench-plan: $(READY)  ## plan and open 1,000,000 frames: time and memory
-	$(BIN)/python -m benchmarks.plan_million
+	$(BIN)/python -m benchmarks.planning
 
 PEERS := .venv-peers/.ready
 
-$(PEERS): pyproject.toml constraints.txt benchmarks/peers/requirements.txt benchmarks/peers/alone.txt
+$(PEERS): pyproject.toml constraints.txt benchmarks/read/peers/requirements.txt benchmarks/read/peers/alone.txt
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c constraints.txt -e '.[train]' -r benchmarks/peers/requirements.txt
+		-c constraints.txt -e '.[train]' -r benchmarks/read/peers/requirements.txt
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check \
-		--no-deps -r benchmarks/peers/alone.txt
+		--no-deps -r benchmarks/read/peers/alone.txt
 	touch $@
 
 bench-read: $(PEERS)  ## CacheLoader against its peers and memcpy; QUICK=1 for a short run
@@ -70,24 +70,24 @@ bench-convert: $(PEERS)  ## builds against their peers and the codecs alone; QUI
 	.venv-peers/bin/python -m benchmarks.convert $(if $(QUICK),--quick)
 
 bench-read-stock: $(READY)  ## FrameDataset and gather against one .npy map and memcpy
-	$(BIN)/python -m benchmarks.read_stock
+	$(BIN)/python -m benchmarks.read.stock
 
 HEADERS := .venv-headers/.ready
 
-$(HEADERS): pyproject.toml benchmarks/peers/headers.txt
+$(HEADERS): pyproject.toml benchmarks/read/peers/headers.txt
 	$(PYTHON) -m venv .venv-headers
 	.venv-headers/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c constraints.txt -e . -r benchmarks/peers/headers.txt
+		-c constraints.txt -e . -r benchmarks/read/peers/headers.txt
 	touch $@
 
 bench-headers: $(HEADERS)  ## the header scan against pydicom and dicomsdl
-	.venv-headers/bin/python -m benchmarks.header_scan
+	.venv-headers/bin/python -m benchmarks.headers
 
 bench-memory: $(READY)  ## peak memory of a converting worker
-	$(BIN)/python -m benchmarks.worker_memory
+	$(BIN)/python -m benchmarks.memory
 
 bench-codecs: $(READY)  ## codecs for caches: size, and speed of writing and reading
-	$(BIN)/python -m benchmarks.codecs_of_caches
+	$(BIN)/python -m benchmarks.codecs
 
 bench-lightly: $(LIGHTLY)  ## LightlyTrain's own loading of DICOM against a cache
 	.venv-lightly/bin/python -m benchmarks.lightly --results benchmarks/results/lightly

@@ -25,7 +25,7 @@ from pydicom.uid import JPEG2000Lossless, generate_uid
 
 from benchmarks.machine import describe
 from dicom2cache import Recipe, build
-from trainer_adapter import lightly
+from trainer_adapter.lightly import api
 
 FILES, ROUNDS, SIZE = 48, 5, 512
 KINDS = ("uncompressed CT", "JPEG 2000 CT")
@@ -85,7 +85,7 @@ def in_turn(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str
 @contextmanager
 def door(cache: Path | None, window: Any = None) -> Iterator[None]:
     """Served from a cache, or LightlyTrain's own way."""
-    with nullcontext() if cache is None else lightly.serve(cache, window=window):
+    with nullcontext() if cache is None else api.serve(cache, window=window):
         yield
 
 
@@ -157,7 +157,7 @@ def measure(here: Path) -> dict[str, Any]:
     write_files(here / "scans")
     recipe = Recipe.from_toml("lightlytrain")
     args = {
-        **lightly.transform_args(method="simclr"),
+        **api.transform_args(method="simclr"),
         "image_size": (112, 112), "num_channels": 1, "gaussian_blur": None,
         "normalize": {"mean": (0.5,), "std": (0.25,)},
     }  # fmt: skip

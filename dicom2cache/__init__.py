@@ -9,12 +9,12 @@ __all__ = ["Recipe", "__version__", "build"]
 
 if TYPE_CHECKING:
     from dicom2cache.pipeline import build
-    from dicom2cache.recipe import Recipe
+    from dicom2cache.recipes.recipe import Recipe
 
 
 def __getattr__(name: str) -> Any:  # PEP 562: a worker that decodes need not import the rest
     if name == "Recipe":
-        from dicom2cache.recipe import Recipe
+        from dicom2cache.recipes.recipe import Recipe
 
         return Recipe
     if name == "build":

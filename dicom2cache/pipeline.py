@@ -12,18 +12,21 @@ from typing import Any
 
 import pyarrow as pa
 
-from dicom2cache import commit as committing
-from dicom2cache import execute, ledger, report, selection, versions
-from dicom2cache import plan as planning
-from dicom2cache import target as target_folder
+from dicom2cache.arrow import rows_of_outcome
 from dicom2cache.errors import CacheError, FrameError, SourceError, Unfinished
-from dicom2cache.layout import ROOT
-from dicom2cache.ledger import Job
-from dicom2cache.patient import patient_key as read_patient_key
-from dicom2cache.progress import Progress, Silent, phase
-from dicom2cache.recipe import Recipe
+from dicom2cache.headers.patient import patient_key as read_patient_key
+from dicom2cache.planning import select, tasks
+from dicom2cache.planning.plan import make_plan
+from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import Candidate
-from dicom2cache.scan import scan
+from dicom2cache.running import commit as committing
+from dicom2cache.running import execute, inventory, pool, versions
+from dicom2cache.running import target as target_folder
+from dicom2cache.running.job import Job, compact, load_job, planned_identity, save_plan
+from dicom2cache.running.progress import Progress, Silent, phase
+from dicom2cache.running.target import cache_of
+from dicom2cache.sources.find import scan
+from dicom2cache.store.layout import ROOT
 
 Sources = Sequence[str | os.PathLike[str]]
 
@@ -49,21 +52,21 @@ def build(
     RecipeError, Unfinished if the machine could not end it, FrameError if `on_error` is "raise".
     """
     progress = progress or Silent()
-    workers = jobs or execute.cpu_count()
-    fresh = overwrite or ledger.planned_identity(execute.cache_of(cache)) is None
-    with execute.workers_starting(workers, backend) if fresh else nullcontext():
+    workers = jobs or pool.cpu_count()
+    fresh = overwrite or planned_identity(cache_of(cache)) is None
+    with pool.workers_starting(workers, backend) if fresh else nullcontext():
         job = plan(
             sources, cache, recipe, jobs=workers, backend=backend, overwrite=overwrite,
             patient_key=patient_key, progress=progress,
         )  # fmt: skip
     if job is not None:
         if on_error == "raise":
-            said = report.first_failed(job)
+            said = first_failed(job)
             if said is not None:
                 raise FrameError(said)
         convert(cache, jobs=workers, backend=backend, on_error=on_error, progress=progress)
         commit(cache)
-        if ledger.planned_identity(execute.cache_of(cache)) != job.identity:
+        if planned_identity(cache_of(cache)) != job.identity:
             raise CacheError(f"{cache}: another process has replaced the plan of this run")
     return counts(cache)
 
@@ -84,17 +87,17 @@ def plan(
     No pixel is read, save of files that share a SOP Instance UID. Raises as `build`.
     """
     recipe, progress = recipe or Recipe(), progress or Silent()
-    target, workers = execute.cache_of(cache), jobs or execute.cpu_count()
+    target, workers = cache_of(cache), jobs or pool.cpu_count()
     if isinstance(sources, str | os.PathLike):
         sources = [sources]
     target_folder.check(target)
     key = read_patient_key(Path(patient_key) if patient_key else None)
     roots, candidates, unlisted = scan(sources, target)
     if not candidates:
-        raise SourceError(report.nothing(sources, unlisted))
+        raise SourceError(nothing(sources, unlisted))
     facts = _facts(key, recipe)
     identity = _identity(roots, candidates, unlisted, recipe, facts)
-    known = ledger.planned_identity(target)
+    known = planned_identity(target)
     if known is not None and not overwrite:
         if known != identity:
             raise CacheError(
@@ -103,24 +106,24 @@ def plan(
             )
         with _or_committed(target, identity):
             if not (target / ROOT).exists():
-                return ledger.load_job(target)
+                return load_job(target)
         return None
-    with phase(progress, "reading headers", execute.header_work(candidates), "files"):
-        files, rejects = execute.read_all_headers(
+    with phase(progress, "reading headers", inventory.header_work(candidates), "files"):
+        files, rejects = inventory.read_all_headers(
             roots, candidates, key, workers, backend, progress.advance
         )
-        files, excluded = selection.select_files(files, recipe)
-        rows = selection.same_sop(files)
-        digests = execute.pixel_digests(roots, files, rows, workers, backend)
-        files, repeated = selection.drop_duplicates(files, rows, digests)
+        files, excluded = select.select_files(files, recipe)
+        rows = select.same_sop(files)
+        digests = inventory.pixel_digests(roots, files, rows, workers, backend)
+        files, repeated = select.drop_duplicates(files, rows, digests)
     every = pa.concat_tables([unlisted, rejects, excluded, repeated])
     if not files.num_rows:
-        raise SourceError(report.nothing(sources, every))
-    planned = planning.make_plan(files, every, recipe)
+        raise SourceError(nothing(sources, every))
+    planned = make_plan(files, every, recipe)
     if overwrite:
         target_folder.clear(target)
     with _or_committed(target, identity):
-        return ledger.save_plan(Job(target, identity, tuple(roots), recipe, planned, facts))
+        return save_plan(Job(target, identity, tuple(roots), recipe, planned, facts))
     return None
 
 
@@ -144,14 +147,14 @@ def convert(
         raise ValueError(f"part {index}/{of}: legal: I/N with I from 0 to N-1")
     if on_error not in ("skip", "raise"):
         raise ValueError(f"on_error {on_error!r}; legal: skip, raise")
-    target = execute.cache_of(cache)
-    with _or_committed(target, ledger.planned_identity(target)):
+    target = cache_of(cache)
+    with _or_committed(target, planned_identity(target)):
         if not (target / ROOT).exists():
-            job = ledger.load_job(target)
+            job = load_job(target)
             versions.check(target, job.facts, job.recipe.codec)
-            mine = planning.part(job.tasks, index, of)
+            mine = tasks.part(job.tasks, index, of)
             return execute.convert_part(
-                job, mine, jobs or execute.cpu_count(), backend, on_error, progress
+                job, mine, jobs or pool.cpu_count(), backend, on_error, progress
             )
     return counts(target)["frames_failed"]
 
@@ -162,7 +165,7 @@ def _or_committed(target: Path, identity: str | None) -> Iterator[None]:
     try:
         yield
     except (OSError, Unfinished):
-        if not (target / ROOT).exists() or ledger.planned_identity(target) != identity:
+        if not (target / ROOT).exists() or planned_identity(target) != identity:
             raise
 
 
@@ -171,12 +174,12 @@ def commit(cache: str | os.PathLike[str]) -> dict[str, int]:
 
     Raises Unfinished while a shard is missing.
     """
-    target = execute.cache_of(cache)
+    target = cache_of(cache)
     if (target / ROOT).exists():
-        ledger.compact(target)  # a run may have died between the root and this
+        compact(target)  # a run may have died between the root and this
         return counts(target)
-    with _or_committed(target, ledger.planned_identity(target)):
-        committing.commit(ledger.load_job(target))
+    with _or_committed(target, planned_identity(target)):
+        committing.commit(load_job(target))
     return counts(target)
 
 
@@ -185,11 +188,11 @@ def attributes(cache: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises Unfinished if the cache is not committed, CacheError if it is none.
     """
-    target = execute.cache_of(cache)
+    target = cache_of(cache)
     try:
         found = json.loads((target / ROOT).read_bytes())["attributes"]["dicom2cache"]
     except FileNotFoundError:
-        if ledger.planned_identity(target) is not None:
+        if planned_identity(target) is not None:
             raise Unfinished(
                 f"{target}: not committed yet; run `dicom2cache convert` and `dicom2cache commit`"
             ) from None
@@ -224,3 +227,25 @@ def _identity(
     for c in candidates:
         digest.update(f"{c.root}\0{c.path}\0{c.size}\0{c.mtime_ns}\n".encode())
     return digest.hexdigest()
+
+
+_SHOWN = 20  # most files in a message
+
+
+def first_failed(job: Job) -> str | None:
+    """What failed first of a plan, with its reason; None: nothing."""
+    for row in rows_of_outcome(job.plan.rejects, "failed"):
+        return f"{os.path.join(job.roots[row['root']], row['path'])}: {row['reason']}"
+    return None
+
+
+def nothing(sources: Sequence[object], rejects: pa.Table) -> str:
+    """Why nothing below the sources can be stored, for the error that says so."""
+    where = ", ".join(map(str, sources))
+    if not rejects.num_rows:
+        return f"{where}: no files here"
+    lines = [f"  {r['path']}: {r['reason']}" for r in rejects.slice(0, _SHOWN).to_pylist()]
+    more = rejects.num_rows - len(lines)
+    if more > 0:
+        lines.append(f"  and {more} more")
+    return "\n".join([f"{where}: {rejects.num_rows} files, none with an image to store:", *lines])

@@ -12,18 +12,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dicom2cache import mounts
-from dicom2cache.columns import ints
-from dicom2cache.decode import Source
+from dicom2cache.arrow import ints
 from dicom2cache.errors import Dicom2cacheError
-from dicom2cache.headers import read_header
-from dicom2cache.layout import FORMAT_VERSION, MISSING, attributes_sha256, shard_path
-from dicom2cache.plan import make_plan
-from dicom2cache.recipe import Recipe
-from dicom2cache.records import FILES, REJECTS, ArraySpec, Candidate
-from dicom2cache.selection import with_rules
-from dicom2cache.shards import crc32c, read_index, read_slot
-from dicom2cache.values import FRAME_COLUMNS, to_values
+from dicom2cache.frames.decode import Source
+from dicom2cache.frames.treat import FRAME_COLUMNS, to_values
+from dicom2cache.headers.read import read_header
+from dicom2cache.planning.plan import make_plan
+from dicom2cache.planning.select import with_rules
+from dicom2cache.recipes.recipe import Recipe
+from dicom2cache.records import ArraySpec, Candidate
+from dicom2cache.schema import FILES, REJECTS
+from dicom2cache.sources import mounts
+from dicom2cache.store.layout import FORMAT_VERSION, MISSING, attributes_sha256, shard_path
+from dicom2cache.store.shards import crc32c, read_index, read_slot
 
 _REMEDY = "copy the cache again from a good copy, or build it again"
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from caches import built
-from dicom_files import write_series
 from hypothesis import settings
 from pydicom import examples
+
+from tests.support.caches import built
+from tests.support.dicom_files import write_series
 
 # New examples on every run by hand; the same ones on every run of CI, which must not be a lottery.
 settings.register_profile("ci", derandomize=True)

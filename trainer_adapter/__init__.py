@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trainer_adapter.cache import Cache, open_cache
-from trainer_adapter.crop import Crop
 from trainer_adapter.errors import (
     CacheError,
     DamagedError,
@@ -17,13 +16,14 @@ from trainer_adapter.errors import (
     StageError,
     VolumeError,
 )
+from trainer_adapter.order.crop import Crop
 
 if TYPE_CHECKING:
-    from trainer_adapter.augment import RandomFlip, RandomResizedCrop
-    from trainer_adapter.dataset import FrameDataset, Sample
-    from trainer_adapter.loader import Batch, CacheLoader
-    from trainer_adapter.normalize import Normalize
-    from trainer_adapter.sampler import GroupedBatchSampler
+    from trainer_adapter.device.augment import RandomFlip, RandomResizedCrop
+    from trainer_adapter.device.normalize import Normalize
+    from trainer_adapter.loading.dataset import FrameDataset, Sample
+    from trainer_adapter.loading.loader import Batch, CacheLoader
+    from trainer_adapter.order.grouped import GroupedBatchSampler
 
 __all__ = [
     "Batch",
@@ -48,14 +48,14 @@ __all__ = [
     "open_cache",
 ]
 _LATE = {
-    "FrameDataset": "dataset",
-    "Sample": "dataset",
-    "CacheLoader": "loader",
-    "Batch": "loader",
-    "Normalize": "normalize",
-    "RandomFlip": "augment",
-    "RandomResizedCrop": "augment",
-    "GroupedBatchSampler": "sampler",
+    "FrameDataset": "loading.dataset",
+    "Sample": "loading.dataset",
+    "CacheLoader": "loading.loader",
+    "Batch": "loading.loader",
+    "Normalize": "device.normalize",
+    "RandomFlip": "device.augment",
+    "RandomResizedCrop": "device.augment",
+    "GroupedBatchSampler": "order.grouped",
 }
 
 

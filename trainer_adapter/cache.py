@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import dataset as arrow_dataset
 
-from trainer_adapter.batches import shape_groups
-from trainer_adapter.core import Core, open_core
 from trainer_adapter.errors import MixedShapesError, VolumeError
 from trainer_adapter.format import Array
-from trainer_adapter.mapped import Corners, Reading
+from trainer_adapter.order.batches import shape_groups
+from trainer_adapter.reading.opened import Core, open_core
+from trainer_adapter.reading.spots import Corners, Reading
 
 Shape = tuple[int, ...]
 

@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow.compute as pc
 
 from trainer_adapter.cache import Cache
-from trainer_adapter.core import open_core
 from trainer_adapter.errors import DamagedError, StageError
 from trainer_adapter.format import REMEDY
-from trainer_adapter.shards import check_shard, index_bytes, span_of
-from trainer_adapter.unpack import Chunk, scratch_slot
+from trainer_adapter.reading.chunks import Chunk, scratch_slot
+from trainer_adapter.reading.opened import open_core
+from trainer_adapter.reading.shards import check_shard, index_bytes, span_of
 
 _BLOCK = 8 << 20
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from caches import built
-from dicom_files import uid
-from example_types import COPIES, MULTI, SINGLE
 from pydicom import examples
+
+from tests.lightly.example_types import COPIES, MULTI, SINGLE
+from tests.support.caches import built
+from tests.support.dicom_files import uid
 
 os.environ["LIGHTLY_TRAIN_EVENTS_DISABLED"] = "1"  # its usage statistics
 

@@ -13,8 +13,8 @@ from lightly_train._commands import train_helpers, train_task_helpers
 from lightly_train._methods import method_helpers
 from lightly_train._transforms.normalize import NormalizeDtypeAware
 
-from trainer_adapter import lightly, lightly_args
 from trainer_adapter.errors import UnknownLightlyError
+from trainer_adapter.lightly import api, transforms
 
 METHODS = method_helpers._list_methods()
 MODELS = {
@@ -72,7 +72,7 @@ def kinds(transform: Any) -> set[str]:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_pretraining(method: str) -> None:
-    args = lightly.transform_args(method=method)
+    args = api.transform_args(method=method)
     transform = built(method, args)
     found = kinds(transform)
     assert not found & set(OFF)
@@ -99,7 +99,7 @@ def test_lightly_trains_own_defaults_have_what_is_off() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_horizontal_flips_can_be_turned_off(method: str) -> None:
     for flip, wanted in ((True, {0.5}), (False, {0.0})):
-        transform = built(method, lightly.transform_args(method=method, horizontal_flip=flip))
+        transform = built(method, api.transform_args(method=method, horizontal_flip=flip))
         flips = [p for p in parts(transform) if type(p).__name__ == "HorizontalFlip"]
         assert {p.p for p in flips} == wanted
         assert {p.p for p in parts(transform) if type(p).__name__ == "VerticalFlip"} == {0.0}
@@ -129,7 +129,7 @@ def task_transform(task: str, model: str, args: dict[str, Any]) -> Any:
 @pytest.mark.parametrize(("task", "model"), CASES)
 @pytest.mark.parametrize("flip", [True, False])
 def test_fine_tuning(task: str, model: str, flip: bool) -> None:
-    args = lightly.transform_args(task=task, model=model, horizontal_flip=flip)
+    args = api.transform_args(task=task, model=model, horizontal_flip=flip)
     transform = task_transform(task, model, args)
     found = kinds(transform)
     assert not found & set(OFF)
@@ -144,11 +144,11 @@ def test_fine_tuning_without_a_model(task: str) -> None:
     """Where all models of a task have the same keys; else it is asked for."""
     if task == "instance_segmentation":
         with pytest.raises(ValueError, match="its models differ in their transforms; give model"):
-            lightly.transform_args(task=task)
+            api.transform_args(task=task)
         return
-    args = lightly.transform_args(task=task)
+    args = api.transform_args(task=task)
     for model in MODELS[task]:
-        assert args == lightly.transform_args(task=task, model=model)
+        assert args == api.transform_args(task=task, model=model)
         task_transform(task, model, args)
 
 
@@ -161,17 +161,17 @@ def test_fine_tuning_without_a_model(task: str) -> None:
     ],
 )
 def test_normalize(normalize: Any, mean: tuple[float, ...]) -> None:
-    transform = built("simclr", lightly.transform_args(method="simclr", normalize=normalize))
+    transform = built("simclr", api.transform_args(method="simclr", normalize=normalize))
     found = {tuple(p.mean) for p in parts(transform) if isinstance(p, NormalizeDtypeAware)}
     assert found == {mean}
 
 
 def test_the_caches_own_mean_and_std_make_images_of_mean_0_and_std_1(cache: Path) -> None:
-    args = lightly.transform_args(method="simclr", normalize=lightly.mean_std(cache))
+    args = api.transform_args(method="simclr", normalize=api.mean_std(cache))
     args |= {"random_resize": None, "gaussian_blur": None, "image_size": (64, 64)}
     transform = built("simclr", args)
-    with lightly.serve(cache) as served:
-        images = [served.load(name) for name in lightly.names(cache)]
+    with api.serve(cache) as served:
+        images = [served.load(name) for name in api.names(cache)]
     views = np.stack([transform({"image": i})[0]["image"].numpy() for i in images])
     assert abs(views.mean((0, 2, 3))).max() < 0.15
     assert abs(views.std((0, 2, 3)) - 1).max() < 0.15
@@ -188,7 +188,7 @@ def test_the_caches_own_mean_and_std_make_images_of_mean_0_and_std_1(cache: Path
 )
 def test_what_is_unknown_is_named(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        lightly.transform_args(**options)
+        api.transform_args(**options)
 
 
 @pytest.mark.parametrize(
@@ -213,17 +213,17 @@ def test_what_would_no_longer_be_turned_off_is_named(
     known = method_helpers.get_method_cls("simclr").transform_cls().transform_args_cls()
     fields = {names.get(k, k): v for k, v in known.model_fields.items()}
     other = type("SimCLRTransformArgs", (), {"model_fields": fields})
-    monkeypatch.setattr(lightly_args, "_pretraining", lambda method: [other])
+    monkeypatch.setattr(transforms, "_pretraining", lambda method: [other])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(error, match=said):
-            lightly.transform_args(method="simclr")
+            api.transform_args(method="simclr")
 
 
 def test_no_configuration_of_this_lightly_train_is_unknown() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for method in METHODS:
-            lightly.transform_args(method=method)
+            api.transform_args(method=method)
         for task, model in CASES:
-            lightly.transform_args(task, model=model)
+            api.transform_args(task, model=model)

@@ -8,10 +8,10 @@ from typing import Any
 import pytorch_lightning as lightning
 import torch
 from accelerate import Accelerator
-from caches import built
-from dicom_files import pattern, write_dicom
 from torch import nn
 
+from tests.support.caches import built
+from tests.support.dicom_files import pattern, write_dicom
 from trainer_adapter import CacheLoader, Normalize, open_cache
 
 N = 22

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from caches import built
-from dicom_files import pattern, write_dicom
-from doors import opened
 from lightly_train._data import file_helpers
 
-from trainer_adapter import lightly, open_cache
+from tests.lightly.doors import opened
+from tests.support.caches import built
+from tests.support.dicom_files import pattern, write_dicom
+from trainer_adapter import open_cache
 from trainer_adapter.errors import NotServedError
+from trainer_adapter.lightly import api
 
 
 @pytest.mark.usefixtures("no_dicom")
@@ -31,7 +32,7 @@ def test_a_path_may_be_spelled_in_any_way(
         tmp_path / "link" / "ct" / "IM2.dcm", tmp_path / "one.dcm",
         Path(f"{whole}#frame=0.dcm"), Path("../ct/IM2.dcm#frame=0.dcm"),
     ]  # fmt: skip
-    with lightly.serve(cache) as served:
+    with api.serve(cache) as served:
         images = [opened(path) for path in spellings]
     assert images[0].shape == (128, 128, 3)
     assert all(np.array_equal(images[0], image) for image in images)
@@ -43,38 +44,38 @@ def test_a_source_that_is_a_link_is_found_by_its_real_path(scans: Path, tmp_path
     (tmp_path / "link").symlink_to(scans / "ct")
     made = built(tmp_path / "link", tmp_path / "cache")
     assert made.joinpath("zarr.json").exists()
-    with lightly.serve(made):
+    with api.serve(made):
         assert opened(scans / "ct" / "IM0.dcm").shape == (128, 128, 3)
 
 
 def test_a_folder_that_was_moved(scans: Path, cache: Path, tmp_path: Path) -> None:
     new = tmp_path / "elsewhere" / "ct" / "IM0.dcm"
-    with lightly.serve(cache), pytest.raises(NotServedError, match=r"give\s+serve\(.*root="):
+    with api.serve(cache), pytest.raises(NotServedError, match=r"give\s+serve\(.*root="):
         opened(new)
-    with lightly.serve(cache, root=tmp_path / "elsewhere"):
+    with api.serve(cache, root=tmp_path / "elsewhere"):
         moved = opened(new)
         assert np.array_equal(moved, opened(scans / "ct" / "IM0.dcm"))  # the old one still counts
-    with lightly.serve(cache, root={str(scans): tmp_path / "elsewhere"}):
+    with api.serve(cache, root={str(scans): tmp_path / "elsewhere"}):
         assert np.array_equal(moved, opened(new))
     with pytest.raises(ValueError, match="root names /nowhere; the cache's folders: "), \
-            lightly.serve(cache, root={"/nowhere": tmp_path}):  # fmt: skip
+            api.serve(cache, root={"/nowhere": tmp_path}):  # fmt: skip
         opened(new)
 
 
 def test_the_same_file_name_below_two_sources(scans: Path, tmp_path: Path) -> None:
     made = built(scans / "ct", scans / "mr", tmp_path / "cache")
-    with lightly.serve(made):
+    with api.serve(made):
         assert opened(scans / "ct" / "IM0.dcm").shape == (128, 128, 3)
         assert opened(scans / "mr" / "IM0.dcm").shape == (64, 64, 3)
-    names = lightly.names(made)
+    names = api.names(made)
     assert len(set(names)) == 8
     with pytest.raises(ValueError, match="made from 2 folders"), \
-            lightly.serve(made, root=tmp_path) as served:  # fmt: skip
+            api.serve(made, root=tmp_path) as served:  # fmt: skip
         served.load(scans / "ct" / "IM0.dcm")
 
 
 def test_what_is_not_in_the_cache_says_why(scans: Path, recipe_cache: Path, tmp_path: Path) -> None:
-    with lightly.serve(recipe_cache) as served:
+    with api.serve(recipe_cache) as served:
         with pytest.raises(NotServedError, match=r"excluded: .*; train on .*names"):
             opened(scans / "rt_dose" / "rt_dose.dcm")
         with pytest.raises(NotServedError, match=r"no such file, and not in .*missing='pass'"):
@@ -95,7 +96,7 @@ def test_what_is_not_in_the_cache_says_why(scans: Path, recipe_cache: Path, tmp_
 
 def test_a_file_of_many_frames_wants_a_name(scans: Path, cache: Path) -> None:
     file = scans / "ybr_color" / "ybr_color.dcm"
-    with lightly.serve(cache):
+    with api.serve(cache):
         with pytest.raises(NotServedError, match=r"30 frames .*ybr_color.dcm#frame=0.dcm"):
             opened(file)
         with pytest.raises(NotServedError, match="frame 30 is not in"):
@@ -108,38 +109,38 @@ def test_a_file_of_many_frames_wants_a_name(scans: Path, cache: Path) -> None:
 
 def test_names_are_one_for_each_frame_and_are_served(cache: Path) -> None:
     whole = open_cache(cache)
-    names = lightly.names(whole, kind=None)
+    names = api.names(whole, kind=None)
     assert len(names) == len(set(names)) == len(whole) == 24 + 15 + 30
-    assert len(lightly.names(cache)) == 24 + 30
-    assert len(lightly.names(cache, kind="dose")) == 15
+    assert len(api.names(cache)) == 24 + 30
+    assert len(api.names(cache, kind="dose")) == 15
     assert list(file_helpers.list_image_filenames_from_iterable(names)) == names
     paths, frames = (whole.column(c).to_pylist() for c in ("path", "frame"))
     assert all(f"{p}#frame={f}.dcm" in n for n, p, f in zip(names, paths, frames, strict=True))
-    with lightly.serve(cache) as served:
+    with api.serve(cache) as served:
         assert [served.images.names[n] for n in names] == list(range(len(whole)))
 
 
 def test_a_file_that_is_called_like_a_name(tmp_path: Path) -> None:
     file = write_dicom(tmp_path / "scans" / "a#frame=3.dcm", pattern("a", (8, 8)))
     made = built(tmp_path / "scans", tmp_path / "cache")
-    assert lightly.load(file, made).shape == (8, 8, 3)
-    assert lightly.names(made) == [f"{file}#frame=0.dcm"]
-    assert lightly.load(f"{file}#frame=0.dcm", made).shape == (8, 8, 3)
+    assert api.load(file, made).shape == (8, 8, 3)
+    assert api.names(made) == [f"{file}#frame=0.dcm"]
+    assert api.load(f"{file}#frame=0.dcm", made).shape == (8, 8, 3)
 
 
 def test_stubs_stand_for_frames(cache: Path, tmp_path: Path) -> None:
-    folder = lightly.stubs(open_cache(cache).select(path="rt_dose/rt_dose.dcm"), tmp_path, "dose")
+    folder = api.stubs(open_cache(cache).select(path="rt_dose/rt_dose.dcm"), tmp_path, "dose")
     files = sorted(folder.rglob("*.dcm"))
     assert [f.stat().st_size for f in files if f.is_file()] == [0] * 15
-    with lightly.serve(cache, root=folder) as served:
+    with api.serve(cache, root=folder) as served:
         assert {opened(f).shape for f in files if f.is_file()} == {(10, 10, 3)}
     assert served.counts == (15, 0, 0)
 
 
-@pytest.mark.parametrize("make", [lightly.names, lightly.stubs, lightly.mean_std])
+@pytest.mark.parametrize("make", [api.names, api.stubs, api.mean_std])
 @pytest.mark.parametrize("kind", ["images", "mask", ""])
 def test_an_unknown_kind_is_named(cache: Path, tmp_path: Path, make: Any, kind: str) -> None:
-    more = {"folder": tmp_path} if make is lightly.stubs else {}
+    more = {"folder": tmp_path} if make is api.stubs else {}
     with pytest.raises(ValueError, match=f"kind '{kind}'; legal: image, dose, map, and None"):
         make(cache, kind=kind, **more)
 
@@ -160,37 +161,37 @@ def wanted(name: str) -> Any:
 
 def test_stubs_of_two_sources_are_those_of_their_own(two: Path, tmp_path: Path) -> None:
     """One root serves both; the order that the cache numbers them in does not matter."""
-    folder = lightly.stubs(two, tmp_path / "stubs")
+    folder = api.stubs(two, tmp_path / "stubs")
     numbers = {s["path"]: s["root"] for s in open_cache(two).attributes["sources"]}
     assert len(numbers) == 2
     stub = {Path(p).name: folder / str(n) / "0.dcm#frame=0.dcm" for p, n in numbers.items()}
-    with lightly.serve(two, root=folder):
+    with api.serve(two, root=folder):
         for name in ("sick", "healthy"):
             assert np.array_equal(opened(stub[name])[..., 0], wanted(name))
     right = {p: folder / str(n) for p, n in numbers.items()}
-    with lightly.serve(two, root=right):
+    with api.serve(two, root=right):
         assert np.array_equal(opened(stub["sick"])[..., 0], wanted("sick"))
     swapped = dict(zip(right, reversed(right.values()), strict=True))
     with pytest.raises(ValueError, match=r"root gives .*, but its stubs are of "), \
-            lightly.serve(two, root=swapped):  # fmt: skip
+            api.serve(two, root=swapped):  # fmt: skip
         pass
     with pytest.raises(ValueError, match=r"made from 2 folders.* is no folder of its stubs"), \
-            lightly.serve(two, root=tmp_path):  # fmt: skip
+            api.serve(two, root=tmp_path):  # fmt: skip
         pass
 
 
 def test_stubs_of_another_source_are_refused(two: Path, tmp_path: Path) -> None:
     """Paths below two sources may be the same, and their images others."""
     caches = {n: built(two.parent / n, tmp_path / n) for n in ("sick", "healthy")}
-    folder = lightly.stubs(caches["sick"], tmp_path / "stubs")
+    folder = api.stubs(caches["sick"], tmp_path / "stubs")
     with pytest.raises(ValueError, match=r"has stubs of .*sick; choose another folder"):
-        lightly.stubs(caches["healthy"], folder)
+        api.stubs(caches["healthy"], folder)
     with pytest.raises(ValueError, match=r"stubs of .*sick, and the cache was made from .*y;"), \
-            lightly.serve(caches["healthy"], root=folder):  # fmt: skip
+            api.serve(caches["healthy"], root=folder):  # fmt: skip
         pass
-    lightly.stubs(caches["sick"], folder)  # again is no error
+    api.stubs(caches["sick"], folder)  # again is no error
     said = {str(two.parent / "healthy"): folder}  # the user knows better: it was moved
-    with lightly.serve(caches["healthy"], root=said):
+    with api.serve(caches["healthy"], root=said):
         assert np.array_equal(opened(folder / "0.dcm#frame=0.dcm")[..., 0], wanted("healthy"))
 
 
@@ -203,23 +204,23 @@ def test_files_that_lightly_train_does_not_list_are_said(tmp_path: Path) -> None
     assert sorted(map(str, listed)) == ["a.dcm", "b.DCM"]
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        with lightly.serve(made):
+        with api.serve(made):
             for name in listed:
                 opened(tmp_path / "scans" / name)
     (one,) = said
     assert re.search(r"2 of its images .*such as IM000\d.*lightly\.names", str(one.message))
-    for asked in (lightly.names(made), []):
+    for asked in (api.names(made), []):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            with lightly.serve(made):
+            with api.serve(made):
                 for name in asked:
                     opened(name)
 
 
 def test_a_selection_is_all_that_is_served(scans: Path, cache: Path) -> None:
     chosen = open_cache(cache).select(modality="MR")
-    with lightly.serve(chosen):
+    with api.serve(chosen):
         assert opened(scans / "mr" / "IM0.dcm").shape == (64, 64, 3)
         with pytest.raises(NotServedError, match="select it"):
             opened(scans / "ct" / "IM0.dcm")
-    assert len(lightly.names(chosen)) == 8  # overlay is MR too
+    assert len(api.names(chosen)) == 8  # overlay is MR too

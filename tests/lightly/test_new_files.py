@@ -10,21 +10,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from caches import built
-from dicom_files import write_dicom
-from doors import opened
-from example_types import SINGLE
 from lightly_train._data import file_helpers
 
 from dicom2cache import Recipe
-from trainer_adapter import lightly, open_cache
+from tests.lightly.doors import opened
+from tests.lightly.example_types import SINGLE
+from tests.support.caches import built
+from tests.support.dicom_files import write_dicom
+from trainer_adapter import open_cache
 from trainer_adapter.errors import ConvertError, NotServedError
-from trainer_adapter.lightly_convert import toml
+from trainer_adapter.lightly import api
+from trainer_adapter.lightly.convert import toml
 
 
 def test_missing_may_be_converted(scans: Path, cache: Path, tmp_path: Path) -> None:
     new = Path(shutil.copy(scans / "ct" / "IM0.dcm", tmp_path / "new.dcm"))
-    with lightly.serve(cache, missing="convert") as served:
+    with api.serve(cache, missing="convert") as served:
         assert np.array_equal(opened(new), opened(scans / "ct" / "IM0.dcm"))
     assert served.counts == (1, 0, 1)
 
@@ -38,15 +39,15 @@ def test_a_model_predicts_on_the_pixels_that_it_was_trained_on(
     file = scans / name / "IM1.dcm"
     opened_cache = built(file, tmp_path / "cache", *recipe)
     new = Path(shutil.copy(file, tmp_path / "new.dcm"))
-    with lightly.serve(opened_cache) as served:
+    with api.serve(opened_cache) as served:
         trained = opened(file)
         for path in (file, new):
             predicted = file_helpers.as_image_tensor(path)
             assert predicted.dtype == torch.uint8
             assert np.array_equal(predicted.permute(1, 2, 0).numpy(), trained)
-            assert np.array_equal(lightly.load(path), trained)
+            assert np.array_equal(api.load(path), trained)
     assert served.counts == (2, 0, 1)
-    assert np.array_equal(lightly.load(new, opened_cache), trained)
+    assert np.array_equal(api.load(new, opened_cache), trained)
     assert trained.min() < trained.max()
 
 
@@ -56,7 +57,7 @@ def test_a_new_file_without_a_suffix_is_known_by_its_content(
     file = scans / "ct" / "IM1.dcm"
     new = Path(shutil.copy(file, tmp_path / "IM0001"))
     (tmp_path / "a.png").write_bytes(bytes(200))
-    with lightly.serve(cache) as served:
+    with api.serve(cache) as served:
         found = file_helpers.as_image_tensor(new).permute(1, 2, 0).numpy()
         assert np.array_equal(found, opened(file))
         for other in (tmp_path / "a.png", tmp_path / "gone"):
@@ -65,7 +66,7 @@ def test_a_new_file_without_a_suffix_is_known_by_its_content(
     assert served.counts == (1, 0, 1)
     shutil.copy(file, tmp_path / "-x.dcm")  # no option of the converter's command
     monkeypatch.chdir(tmp_path)
-    assert np.array_equal(lightly.load("-x.dcm", cache), found)
+    assert np.array_equal(api.load("-x.dcm", cache), found)
 
 
 def test_without_serving_a_model_predicts_on_other_pixels(scans: Path) -> None:
@@ -89,34 +90,34 @@ def test_a_new_slice_with_the_rest_of_its_stack(tmp_path: Path) -> None:
                 **geometry,
             )
     made = built(tmp_path / "scans", tmp_path / "cache", "--recipe", "lightlytrain")
-    stored = lightly.load(tmp_path / "scans" / "0.dcm", made)
+    stored = api.load(tmp_path / "scans" / "0.dcm", made)
     new = tmp_path / "new" / "0.dcm"
-    assert np.array_equal(lightly.load(new, made, beside=[new.with_name("1.dcm")]), stored)
+    assert np.array_equal(api.load(new, made, beside=[new.with_name("1.dcm")]), stored)
     for beside in (new.with_name("1.dcm"), str(new.parent)):  # one path
-        assert np.array_equal(lightly.load(new, made, beside=beside), stored)
-    assert lightly.load(new, made).mean() > 1.5 * stored.mean()
+        assert np.array_equal(api.load(new, made, beside=beside), stored)
+    assert api.load(new, made).mean() > 1.5 * stored.mean()
 
 
 def test_what_cannot_be_loaded_says_why(scans: Path, cache: Path, tmp_path: Path) -> None:
     (tmp_path / "text.dcm").write_text("no image")
     with pytest.raises(ConvertError, match=r"text.dcm: .*not a DICOM file"):
-        lightly.load(tmp_path / "text.dcm", cache)
+        api.load(tmp_path / "text.dcm", cache)
     with pytest.raises(NotServedError, match="not below a folder"):
-        lightly.load(tmp_path / "none.dcm", cache)
+        api.load(tmp_path / "none.dcm", cache)
     with pytest.raises(ValueError, match="outside of serve"):
-        lightly.load(scans / "ct" / "IM0.dcm")
+        api.load(scans / "ct" / "IM0.dcm")
     many = Path(shutil.copy(scans / "ybr_color" / "ybr_color.dcm", tmp_path))
     with pytest.raises(NotServedError, match="30 frames of it are in what it was converted to"):
-        lightly.load(many, cache)
+        api.load(many, cache)
     with pytest.raises(NotServedError, match="frame 30 is not in what it was converted to"):
-        lightly.load(f"{many}#frame=30.dcm", cache)
+        api.load(f"{many}#frame=30.dcm", cache)
     with pytest.raises(ConvertError) as caught:
-        lightly.load(many, cache, beside=["nowhere"])
+        api.load(many, cache, beside=["nowhere"])
     assert "nowhere: no such file or folder" in str(caught.value)
     assert "reading headers" not in str(caught.value)
     assert tempfile.gettempdir() + "/trainer_adapter" not in str(caught.value)
-    stored = lightly.load(f"{scans}/ybr_color/ybr_color.dcm#frame=3.dcm", cache)
-    assert np.array_equal(lightly.load(f"{many}#frame=3.dcm", cache), stored)
+    stored = api.load(f"{scans}/ybr_color/ybr_color.dcm#frame=3.dcm", cache)
+    assert np.array_equal(api.load(f"{many}#frame=3.dcm", cache), stored)
 
 
 @pytest.mark.parametrize("name", ["lightlytrain", "mixed"])
@@ -132,8 +133,8 @@ def test_other_versions_are_said(
     made = open_cache(cache)
     monkeypatch.setitem(made.attributes["software"], "numpy", "1.0")
     with pytest.warns(UserWarning, match=r"made with numpy 1\.0, new files are loaded with"):
-        lightly.load(new, made)
+        api.load(new, made)
     monkeypatch.setitem(made.attributes["recipe"], "pad", 3.0)  # legal, but not what it says
     monkeypatch.setitem(made.attributes["recipe"], "window", None)
     with pytest.raises(ConvertError, match="its recipe is not the same"):
-        lightly.load(new, made)
+        api.load(new, made)

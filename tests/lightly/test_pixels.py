@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dicom2cache.window import PRESETS as CONVERTERS
-from trainer_adapter.lightly_look import PRESETS, look
-from trainer_adapter.lightly_pixels import Facts, image_of
+from dicom2cache.pixels.window import PRESETS as CONVERTERS
+from trainer_adapter.lightly.look import PRESETS, look
+from trainer_adapter.lightly.pixels import Facts, image_of
 
 CT = Facts("image", "HU", "CT", "normal", None, -1000.0, 900.0, None)
 MR = Facts("image", "US", "MR", "normal", None, 10.0, 110.0, (60.0, 10.0, "LINEAR"))

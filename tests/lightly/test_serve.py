@@ -13,23 +13,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from caches import built
-from dicom_files import pattern, write_dicom
-from doors import doors, opened
 from lightly_train._data import file_helpers
 from lightly_train._data.file_helpers import ImageMode
 from lightly_train._data.image_dataset import ImageDataset
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
 
-from trainer_adapter import lightly, open_cache
+from tests.lightly.doors import doors, opened
+from tests.support.caches import built
+from tests.support.dicom_files import pattern, write_dicom
+from trainer_adapter import open_cache
 from trainer_adapter.errors import NotServedError, UnknownLightlyError
+from trainer_adapter.lightly import api
 
 
 def test_missing_may_pass_and_is_counted(scans: Path, cache: Path, tmp_path: Path) -> None:
     chosen = open_cache(cache).select(modality="CT")
     own = opened(scans / "mr" / "IM0.dcm")
-    with lightly.serve(chosen, missing="pass") as served:
+    with api.serve(chosen, missing="pass") as served:
         assert opened(scans / "ct" / "IM0.dcm").shape == (128, 128, 3)
         assert np.array_equal(opened(scans / "mr" / "IM0.dcm"), own)
         assert served.counts == (1, 1, 0)
@@ -37,7 +38,7 @@ def test_missing_may_pass_and_is_counted(scans: Path, cache: Path, tmp_path: Pat
             opened(tmp_path / "x.tif")
     assert served.counts == (1, 1, 0)
     with pytest.raises(ValueError, match="missing 'skip'; legal: error, pass, convert"), \
-            lightly.serve(cache, missing="skip"):  # fmt: skip
+            api.serve(cache, missing="skip"):  # fmt: skip
         pass
 
 
@@ -62,7 +63,7 @@ def test_one_line_of_warnings_for_boxes_that_a_size_moved(tmp_path: Path) -> Non
         for fit, made in caches.items():
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
-                with lightly.serve(made):
+                with api.serve(made):
                     for _ in range(3):
                         doors[name](tmp_path / "scans" / "a.dcm")
             lies = fit in ("pad", "crop") and name != "image_classification"
@@ -73,25 +74,25 @@ def test_one_line_of_warnings_for_boxes_that_a_size_moved(tmp_path: Path) -> Non
 
 def test_leaving_puts_everything_back(cache: Path) -> None:
     before = doors()
-    with lightly.serve(cache) as served:
+    with api.serve(cache) as served:
         assert not set(doors()) & set(before)
         folder = served._counts.folder
         assert folder.is_dir()
     assert doors() == before
     assert not folder.exists()
-    with pytest.raises(ZeroDivisionError), lightly.serve(cache):
+    with pytest.raises(ZeroDivisionError), api.serve(cache):
         raise ZeroDivisionError
     assert doors() == before
-    with lightly.serve(cache):  # and it can be entered again
+    with api.serve(cache):  # and it can be entered again
         pass
 
 
 def test_one_context_within_another_is_refused(cache: Path, recipe_cache: Path) -> None:
     before = doors()
-    with lightly.serve(cache):
+    with api.serve(cache):
         outer = doors()
         with pytest.raises(RuntimeError, match=r"already served from .*cache; leave"), \
-                lightly.serve(recipe_cache):  # fmt: skip
+                api.serve(recipe_cache):  # fmt: skip
             pass
         assert doors() == outer
     assert doors() == before
@@ -110,7 +111,7 @@ def test_a_lightly_train_that_is_not_known_is_refused_by_name(
     monkeypatch.setattr(file_helpers, name, door)
     before = doors()
     with pytest.raises(UnknownLightlyError, match=rf"lightly-train 0\.18\.0: .*{said}"), \
-            lightly.serve(cache):  # fmt: skip
+            api.serve(cache):  # fmt: skip
         pass
     assert doors() == before
 
@@ -123,13 +124,13 @@ def test_a_torch_that_starts_workers_in_another_way_is_refused_by_name(
     with monkeypatch.context() as patched:
         patched.setattr(DataLoader, "__iter__", lambda self: _SingleProcessDataLoaderIter(self))
         with pytest.raises(UnknownLightlyError, match=r"torch 2\.\d+.*_get_iterator"), \
-                lightly.serve(cache):  # fmt: skip
+                api.serve(cache):  # fmt: skip
             pass
         assert doors() == before
     with monkeypatch.context() as patched:
         patched.delattr(DataLoader, "_get_iterator")
         with pytest.raises(UnknownLightlyError, match=r"torch 2\.\d+.*_get_iterator"), \
-                lightly.serve(cache):  # fmt: skip
+                api.serve(cache):  # fmt: skip
             pass
         assert not hasattr(DataLoader, "_get_iterator")
     assert doors() == before
@@ -138,13 +139,13 @@ def test_a_torch_that_starts_workers_in_another_way_is_refused_by_name(
 def test_serving_draws_no_random_numbers(cache: Path) -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    with lightly.serve(cache):
+    with api.serve(cache):
         assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_door_that_is_not_known_does_not_open(scans: Path, cache: Path) -> None:
     decode = file_helpers._open_image_numpy__with_pydicom  # bound before, as an import would
-    with lightly.serve(cache):
+    with api.serve(cache):
         with pytest.raises(UnknownLightlyError, match="by a way that is not served"):
             file_helpers._open_image_numpy__with_pydicom(scans / "ct" / "IM0.dcm")
         with pytest.raises(NotServedError):
@@ -192,7 +193,7 @@ def test_workers_are_served_however_they_start(hollow: Path, start: str, inner: 
         dataset, num_workers=2, multiprocessing_context=start, worker_init_fn=inner,
         persistent_workers=True,
     )  # fmt: skip
-    with lightly.serve(hollow) as served:
+    with api.serve(hollow) as served:
         here = [dataset[k]["views"][0] for k in range(4)]
         for epoch in range(2):
             batches = list(loader)
@@ -210,24 +211,24 @@ def test_workers_are_served_however_they_start(hollow: Path, start: str, inner: 
 def test_an_error_in_a_worker_has_its_words(hollow: Path) -> None:
     dataset = ImageDataset(hollow.parent / "scans", ["IM8.dcm"], as_is, num_channels=3)
     with (
-        lightly.serve(hollow),
+        api.serve(hollow),
         pytest.raises(NotServedError, match=r"IM8.dcm: no such file, and not in"),
     ):
         list(DataLoader(dataset, num_workers=1, multiprocessing_context="fork"))
 
 
 def test_a_server_pickles_without_its_tables(cache: Path) -> None:
-    with lightly.serve(cache) as served:
-        served.load(lightly.names(cache)[0])
+    with api.serve(cache) as served:
+        served.load(api.names(cache)[0])
         assert len(pickle.dumps(served)) < 2000
 
 
 def test_channels_where_lightly_train_does_not_say(scans: Path, cache: Path) -> None:
     file = scans / "ct" / "IM0.dcm"
-    with lightly.serve(cache, window="soft", mode="UNCHANGED"):
+    with api.serve(cache, window="soft", mode="UNCHANGED"):
         assert file_helpers.as_image_tensor(file).shape == (1, 128, 128)
         assert opened(file, ImageMode.UNCHANGED).shape == (128, 128, 1)
         assert opened(file).shape == (128, 128, 3)
     with pytest.raises(ValueError, match="mode 'L'; legal: None, RGB, UNCHANGED"), \
-            lightly.serve(cache, mode="L"):  # fmt: skip
+            api.serve(cache, mode="L"):  # fmt: skip
         pass

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from caches import built
-from dicom_files import pattern, real, uid, write_dicom
 
-from trainer_adapter import lightly, open_cache
+from tests.support.caches import built
+from tests.support.dicom_files import pattern, real, uid, write_dicom
+from trainer_adapter import open_cache
+from trainer_adapter.lightly import api
 
 
 def test_stored_values_are_served_as_the_recipe_would_store_them(
@@ -21,7 +22,7 @@ def test_stored_values_are_served_as_the_recipe_would_store_them(
     for name in ("ct", "rgb_color", "palette_color", "jpeg2k"):
         for k in range(4):
             path = str(cache.parent / "scans" / name / f"IM{k}.dcm")
-            assert np.array_equal(lightly.load(path, cache), lightly.load(path, recipe_cache))
+            assert np.array_equal(api.load(path, cache), api.load(path, recipe_cache))
             found += 1
     assert found == 16
 
@@ -91,8 +92,8 @@ def test_a_written_file_is_served_as_the_recipe_would_store_it(
     shares = built(file, tmp_path / "shares", "--recipe", "lightlytrain")
     assert open_cache(plain).column("unit")[0].as_py() != "window"
     assert open_cache(shares).column("unit")[0].as_py() == "window"
-    served = lightly.load(file, plain)
-    assert np.array_equal(served, lightly.load(file, shares))
+    served = api.load(file, plain)
+    assert np.array_equal(served, api.load(file, shares))
     assert served.max() > served.min()
 
 
@@ -126,7 +127,7 @@ def test_colour_is_the_same_from_every_cache(
     for bits, kind in COLOURS.items():
         samples = pattern(f"rgb{bits}", (24, 20, 3), kind, 1 << bits)
         wanted = np.floor(samples / (2**bits - 1) * 255 + 0.5)
-        assert np.array_equal(lightly.load(colours / f"{bits}.dcm", made), wanted)
+        assert np.array_equal(api.load(colours / f"{bits}.dcm", made), wanted)
 
 
 def test_rescaled_eight_bits_are_neither_black_nor_white(tmp_path: Path) -> None:
@@ -142,7 +143,7 @@ def test_rescaled_eight_bits_are_neither_black_nor_white(tmp_path: Path) -> None
     for name, flags in {"plain": (), "recipe": ("--recipe", "lightlytrain")}.items():
         made = built(tmp_path / "scans", tmp_path / name, *flags)
         for modality in ("NM", "MR", "US"):
-            image = lightly.load(tmp_path / "scans" / f"{modality}.dcm", made)[..., 0]
+            image = api.load(tmp_path / "scans" / f"{modality}.dcm", made)[..., 0]
             assert np.abs(image - spread).max() <= 1.5  # the stack's percentiles interpolate
 
 
@@ -158,7 +159,7 @@ def test_a_radiograph_has_its_window_in_a_cache_of_stored_values_too(
     made = built(file, tmp_path / "cache", *flags)
     value = pixels * float(rescale.get("RescaleSlope", 1)) + rescale.get("RescaleIntercept", 0)
     share = np.clip((value - 499.5) / 400 + 0.5, 0, 1)  # PS3.3 C.11.2.1.2.1
-    assert np.array_equal(lightly.load(file, made)[..., 0], np.floor(share * 255 + 0.5))
+    assert np.array_equal(api.load(file, made)[..., 0], np.floor(share * 255 + 0.5))
 
 
 def test_a_window_that_nothing_is_in_hu_for_is_refused(
@@ -167,36 +168,36 @@ def test_a_window_that_nothing_is_in_hu_for_is_refused(
     file = scans / "ct" / "IM0.dcm"
     said = "windowed when it was built.*build it without the recipe for other windows"
     with pytest.raises(ValueError, match=said):
-        lightly.load(file, recipe_cache, window="brain")
+        api.load(file, recipe_cache, window="brain")
     with pytest.raises(ValueError, match=said):
-        lightly.mean_std(recipe_cache, window="brain")
+        api.mean_std(recipe_cache, window="brain")
     with pytest.raises(ValueError, match=said):
-        lightly.serve(recipe_cache, window="brain")
+        api.serve(recipe_cache, window="brain")
     with pytest.raises(ValueError, match="nothing in it is in HU"):
-        lightly.serve(open_cache(cache).select(modality="MR"), window="brain")
-    assert lightly.load(file, recipe_cache).shape == (128, 128, 3)
+        api.serve(open_cache(cache).select(modality="MR"), window="brain")
+    assert api.load(file, recipe_cache).shape == (128, 128, 3)
 
 
 def test_mean_and_std_are_those_of_what_names_names(cache: Path) -> None:
     """Dose is left out unless it is asked for."""
     opened = open_cache(cache).select(modality=["MR", "RTDOSE"])
-    with lightly.serve(opened) as served:
+    with api.serve(opened) as served:
         for kind in ("image", "dose"):
-            images = [served.load(name) / 255 for name in lightly.names(opened, kind)]
+            images = [served.load(name) / 255 for name in api.names(opened, kind)]
             mean = np.mean([i.mean((0, 1)) for i in images], axis=0)
             assert served.mean_std(kind)["mean"] == pytest.approx(mean.tolist())
-        assert served.mean_std() == lightly.mean_std(opened)
-    assert lightly.mean_std(opened) == lightly.mean_std(opened.select(kind="image"), kind=None)
+        assert served.mean_std() == api.mean_std(opened)
+    assert api.mean_std(opened) == api.mean_std(opened.select(kind="image"), kind=None)
 
 
 @pytest.mark.parametrize("windows", [["lung", "soft"], ["lung", "soft", "bone", "brain"]])
 def test_mean_and_std_of_as_many_channels_as_windows(cache: Path, windows: list[str]) -> None:
     chosen = open_cache(cache).select(modality="CT")
-    found = lightly.mean_std(chosen, window=windows)
-    one = [lightly.mean_std(chosen, window=w)["mean"][0] for w in windows]
+    found = api.mean_std(chosen, window=windows)
+    one = [api.mean_std(chosen, window=w)["mean"][0] for w in windows]
     assert found["mean"] == pytest.approx(one)
     with pytest.raises(ValueError, match=r"images of 1 and of \d channels"):
-        lightly.mean_std(open_cache(cache).select(modality=["CT", "MR"]), window=windows)
+        api.mean_std(open_cache(cache).select(modality=["CT", "MR"]), window=windows)
 
 
 def test_mean_and_std_are_those_of_the_images(tmp_path: Path) -> None:
@@ -212,7 +213,7 @@ def test_mean_and_std_are_those_of_the_images(tmp_path: Path) -> None:
             RescaleIntercept=-1024,
         )
     made = built(tmp_path / "scans", tmp_path / "cache")
-    found = lightly.mean_std(made, window="soft")
+    found = api.mean_std(made, window="soft")
     assert found["mean"] == pytest.approx([(128 + 255) / 2 / 255] * 3)
     assert found["std"] == pytest.approx([(255 - 128) / 2 / 255] * 3)
 
@@ -220,4 +221,4 @@ def test_mean_and_std_are_those_of_the_images(tmp_path: Path) -> None:
 def test_a_mask_has_no_mean(tmp_path: Path) -> None:
     made = built(real("liver_1frame.dcm"), tmp_path / "cache")
     with pytest.raises(ValueError, match="no images to take mean and std of"):
-        lightly.mean_std(made)
+        api.mean_std(made)

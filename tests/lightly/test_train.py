@@ -16,19 +16,20 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 import torch
-from caches import built
-from dicom_files import pattern, write_dicom
-from example_types import COPIES, MULTI, SINGLE
 from PIL import Image
 
-from trainer_adapter import lightly, open_cache
+from tests.lightly.example_types import COPIES, MULTI, SINGLE
+from tests.support.caches import built
+from tests.support.dicom_files import pattern, write_dicom
+from trainer_adapter import open_cache
+from trainer_adapter.lightly import api
 
 TINY_DINO = {"output_dim": 64, "hidden_dim": 32, "bottleneck_dim": 16}
 
 
 def small(task: str, method: str = "distillation", **options: Any) -> dict[str, Any]:
     """The medical recommendation at 32 x 32, with one local view."""
-    args = lightly.transform_args(task, method, **options)
+    args = api.transform_args(task, method, **options)
     args["image_size"] = (32, 32)
     if method == "dino":
         args["local_view"] = {"num_views": 1, "view_size": (32, 32)}
@@ -62,7 +63,7 @@ def exported(out: Path) -> Path:
 @pytest.mark.usefixtures("no_dicom")
 @pytest.mark.parametrize("name", SINGLE)
 def test_pretrain_by_folder(scans: Path, cache: Path, tmp_path: Path, name: str) -> None:
-    with lightly.serve(cache) as served:
+    with api.serve(cache) as served:
         pretrain(tmp_path / "out", scans / name)
     assert served.counts == (COPIES, 0, 0)
 
@@ -72,8 +73,8 @@ def test_pretrain_by_folder(scans: Path, cache: Path, tmp_path: Path, name: str)
 def test_pretrain_multi_frame_by_folder(cache: Path, tmp_path: Path, name: str) -> None:
     """A folder of stubs: each stands for one frame."""
     chosen = open_cache(cache).select(path=f"{name}/{name}.dcm")[:8]
-    folder = lightly.stubs(chosen, tmp_path / "stubs", kind=None)
-    with lightly.serve(cache, root=folder) as served:
+    folder = api.stubs(chosen, tmp_path / "stubs", kind=None)
+    with api.serve(cache, root=folder) as served:
         pretrain(tmp_path / "out", str(folder))
     assert served.counts == (8, 0, 0)
 
@@ -84,17 +85,17 @@ def test_pretrain_by_names(recipe_cache: Path, cache: Path, tmp_path: Path, name
     """From the recipe's cache, save for dose, which that leaves out."""
     source = open_cache(cache if name == "rt_dose" else recipe_cache)
     chosen = source.select(pc.starts_with(pc.field("path"), f"{name}/"))[:8]
-    names = lightly.names(chosen, kind=None)
+    names = api.names(chosen, kind=None)
     assert len(names) == (8 if name in MULTI else COPIES)
-    with lightly.serve(chosen) as served:
+    with api.serve(chosen) as served:
         pretrain(tmp_path / "out", names)
     assert served.counts == (len(names), 0, 0)
 
 
 @pytest.mark.usefixtures("no_dicom")
 def test_pretrain_with_forked_workers_and_own_statistics(cache: Path, tmp_path: Path) -> None:
-    names = lightly.names(cache)
-    with lightly.serve(cache) as served:
+    names = api.names(cache)
+    with api.serve(cache) as served:
         args = small("pretrain", "simclr", normalize=served.mean_std(), horizontal_flip=False)
         pretrain(
             tmp_path / "out", names, "simclr", num_workers=2, batch_size=8, transform_args=args,
@@ -107,10 +108,10 @@ def test_pretrain_with_forked_workers_and_own_statistics(cache: Path, tmp_path: 
 @pytest.mark.usefixtures("no_dicom")
 @pytest.mark.parametrize("method", ["distillation", "distillationv1"])
 def test_distillation(cache: Path, tmp_path: Path, method: str) -> None:
-    names = lightly.names(open_cache(cache).select(modality=["CT", "MR"]))
+    names = api.names(open_cache(cache).select(modality=["CT", "MR"]))
     size = {"image_size": (28, 28)}
     teacher = {"teacher": "dinov2/_vittest14", "queue_size": 2}
-    with lightly.serve(cache) as served:
+    with api.serve(cache) as served:
         pretrain(
             tmp_path / "out", names, method, method_args=teacher,
             transform_args={**small("pretrain", method), **size},
@@ -137,7 +138,7 @@ def test_classification_and_predicting_with_what_was_trained(
             rows.writerow(["image_path", "label"])
             for name in ("ct", "mr"):
                 rows.writerows([scans / name / f"IM{k}.dcm", name] for k in range(COPIES))
-    with lightly.serve(cache) as served:
+    with api.serve(cache) as served:
         file = fine_tune(
             "train_image_classification",
             tmp_path / "out",
@@ -154,7 +155,7 @@ def test_classification_and_predicting_with_what_was_trained(
         model = lightly_train.load_model(file)
         ct = scans / "ct" / "IM0.dcm"
         told = model.predict(str(ct), topk=2)
-        image = torch.from_numpy(lightly.load(ct)).permute(2, 0, 1)
+        image = torch.from_numpy(api.load(ct)).permute(2, 0, 1)
         again = model.predict(image, topk=2)
     assert torch.equal(told["scores"], again["scores"])
     raw = torch.from_numpy(open_cache(cache).select(path="ct/IM0.dcm")[0].astype(np.float32))
@@ -196,8 +197,8 @@ BOXED = {"train": "images/train", "val": "images/val", "names": {0: "square"}}
 
 @pytest.mark.usefixtures("no_dicom")
 def test_object_detection(labelled: Path, tmp_path: Path) -> None:
-    args = lightly.transform_args("object_detection")
-    with lightly.serve(labelled / "cache") as served:
+    args = api.transform_args("object_detection")
+    with api.serve(labelled / "cache") as served:
         fine_tune(
             "train_object_detection", tmp_path / "out", model="dinov2/_vittest14-ltdetr",
             data={"path": labelled, **BOXED}, transform_args={**args, "image_size": (56, 56)},
@@ -212,8 +213,8 @@ def test_semantic_segmentation(labelled: Path, tmp_path: Path) -> None:
         s: {"images": labelled / "images" / s, "masks": labelled / "masks" / s}
         for s in ("train", "val")
     }
-    args = lightly.transform_args("semantic_segmentation")
-    with lightly.serve(labelled / "cache") as served:
+    args = api.transform_args("semantic_segmentation")
+    with api.serve(labelled / "cache") as served:
         fine_tune(
             "train_semantic_segmentation", tmp_path / "out", model="dinov2/_vittest14-eomt",
             model_args={"num_joint_blocks": 1},
@@ -227,9 +228,9 @@ def test_semantic_segmentation(labelled: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_dicom")
 @pytest.mark.parametrize("model", ["dinov2/_vittest14-eomt", "edgecrafter/_ecvittest-ltdetr-seg"])
 def test_instance_segmentation(labelled: Path, tmp_path: Path, model: str) -> None:
-    args = lightly.transform_args("instance_segmentation", model=model)
+    args = api.transform_args("instance_segmentation", model=model)
     size, blocks = (56, {"num_joint_blocks": 1}) if "eomt" in model else (64, {})
-    with lightly.serve(labelled / "cache") as served:
+    with api.serve(labelled / "cache") as served:
         fine_tune(
             "train_instance_segmentation", tmp_path / "out", model=model, model_args=blocks,
             data={"path": labelled / "polygons", **BOXED},
@@ -242,9 +243,9 @@ def test_instance_segmentation(labelled: Path, tmp_path: Path, model: str) -> No
 @pytest.mark.usefixtures("no_dicom")
 def test_one_channel_for_a_model_of_one_channel(cache: Path, tmp_path: Path) -> None:
     """num_channels other than 3: one named window, grey."""
-    names = lightly.names(open_cache(cache).select(modality="CT"))
+    names = api.names(open_cache(cache).select(modality="CT"))
     args = {**small("pretrain", "dino"), "num_channels": 1}
-    with lightly.serve(cache, window="lung", dtype="float32") as served:
+    with api.serve(cache, window="lung", dtype="float32") as served:
         pretrain(
             tmp_path / "out", names, model="dinov2/_vittest14",
             transform_args={**args, "image_size": (28, 28),
@@ -267,7 +268,7 @@ def test_the_same_weights_where_lightly_trains_own_loader_is_right(tmp_path: Pat
     weights = {}
     for name, seed in runs.items():
         with ExitStack() as stack:
-            served = stack.enter_context(lightly.serve(made)) if name == "served" else None
+            served = stack.enter_context(api.serve(made)) if name == "served" else None
             file = pretrain(
                 tmp_path / name, tmp_path / "scans", "simclr",
                 epochs=3, seed=seed, transform_args=args,
@@ -282,8 +283,8 @@ def test_the_same_weights_where_lightly_trains_own_loader_is_right(tmp_path: Pat
 
 def test_lightly_train_says_what_it_was_given(cache: Path, tmp_path: Path) -> None:
     """Names come back in what LightlyTrain writes, so they can be joined with frames/."""
-    names = lightly.names(open_cache(cache).select(modality="CT"))
-    with lightly.serve(cache):
+    names = api.names(open_cache(cache).select(modality="CT"))
+    with api.serve(cache):
         file = pretrain(tmp_path / "out", names)
         checkpoint = file.parents[1] / "checkpoints" / "last.ckpt"
         lightly_train.embed(

@@ -19,11 +19,8 @@ from typing import Any
 import nibabel
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does
-
-from dicom_files import CT_IMAGE, pattern, real, uid, write_dicom
-
 from dicom2cache import Recipe, build
+from tests.support.dicom_files import CT_IMAGE, pattern, real, uid, write_dicom
 from trainer_adapter import open_cache
 
 MR_IMAGE, ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1"

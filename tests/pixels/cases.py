@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dicom_files import CT_IMAGE, real, write_dicom
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+
+from tests.support.dicom_files import CT_IMAGE, real, write_dicom
 
 
 @dataclass(frozen=True)

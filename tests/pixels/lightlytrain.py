@@ -14,9 +14,7 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does
-
-from pixels.cases import CASES, Case
+from tests.pixels.cases import CASES, Case
 
 
 def given(case: Case) -> Any:

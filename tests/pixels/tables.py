@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does
-
-from pixels.cases import CASES
+from tests.pixels.cases import CASES
 
 DOCS = Path(__file__).parents[2] / "docs"
 _ROWS = "tests/pixels/test_rows.py"
-_STREAMS = "tests/test_codestreams.py"
+_STREAMS = "tests/frames/test_codestreams.py"
 _CASE = f"{_ROWS}::test_case"
 
 
@@ -31,50 +28,50 @@ ROWS = {
     1: Row("Scaling by the container and not by the bit depth (PS3.5 8.1.1)",
            "values with their unit are stored; a range is a recipe, recorded; colour says what its "
            "full intensity is",
-           ("tests/test_frames.py::test_full_scale_of_colour",)),
+           ("tests/frames/test_frames.py::test_full_scale_of_colour",)),
     2: Row("MONOCHROME1, Presentation LUT Shape INVERSE (PS3.3 C.7.6.3.1.2)",
            "values without a unit are turned over once, v' = lowest + highest - v, windows too; "
            "HU, OD and others keep theirs, with `polarity`; after a window 1 - y",
-           ("tests/test_stacks.py::test_monochrome1_without_unit_is_mirrored_in_slope_and_windows",
-            "tests/test_window.py::"
+           ("tests/planning/test_stacks.py::test_monochrome1_without_unit_is_mirrored_in_slope_and_windows",
+            "tests/pixels/test_window.py::"
             "test_monochrome1_is_inverted_after_the_window_and_padding_is_0")),
     3: Row("YBR to RGB", "converted once, by what the decoder returns and not by the header",
-           ("tests/test_colour.py::"
+           ("tests/pixels/test_colour.py::"
             "test_ybr_to_rgb_is_the_exact_inverse_rounded_for_all_of_256_cubed",
-            "tests/test_examples.py::"
+            "tests/whole/test_examples.py::"
             "test_every_ybr_frame_is_what_libjpeg_makes_of_it_through_pillow")),
     4: Row("Rescale tags on colour", "colour is never rescaled"),
     5: Row("Multi-frame files (PS3.3 C.7.6.6)",
            "each frame is a sample, decoded one at a time",
-           ("tests/test_examples.py::test_shape_type_unit_and_sum",)),
+           ("tests/whole/test_examples.py::test_shape_type_unit_and_sum",)),
     6: Row("Rescale per frame or shared (PS3.3 C.7.6.16.2.9)",
            "the frame's own, else the shared, else the file's; of more items than "
            "frames, what all say alike, flagged; refused where a frame's values stay open",
-           ("tests/test_every_file.py::test_every_stored_frame_is_what_pydicom_makes_of_it",
+           ("tests/whole/test_every_file.py::test_every_stored_frame_is_what_pydicom_makes_of_it",
             f"{_ROWS}::test_row_6_items_that_are_not_one_for_each_frame")),
     7: Row("Series assembly: order, gaps, tilt, localizers, 4D (PS3.3 C.7.6.2)",
            "stacks of one geometry in order of position along the normal; repeats are split by "
            "what tells them apart; irregular ones are flagged",
-           ("tests/test_stacks.py::test_stacks",)),
+           ("tests/planning/test_stacks.py::test_stacks",)),
     8: Row("Pixel padding (PS3.3 C.7.5.1.1.2, of float pixels C.7.6.24)",
            "found among stored values, whole ones modulo 2^BitsAllocated, a range too; left out of "
            "statistics, percentiles and interpolation; 0 after a window",
-           ("tests/test_intensity.py::test_padding",
-            "tests/test_frames.py::test_both_ends_of_padding",
+           ("tests/pixels/test_intensity.py::test_padding",
+            "tests/frames/test_frames.py::test_both_ends_of_padding",
             f"{_ROWS}::test_row_8_padding_of_float_pixels",
-            "tests/test_resize.py::test_padding_does_not_bleed_into_the_image")),
+            "tests/pixels/test_resize.py::test_padding_does_not_bleed_into_the_image")),
     9: Row("The header contradicts the codestream's colour (PS3.5 8.2.1)",
            "the codestream wins where it is explicit; flagged"),
     10: Row("Native data of full size called YBR_FULL_422", "refused: the length contradicts it"),
     11: Row("Palettes (PS3.3 C.7.6.3.1.5)",
             "the index is clamped, not wrapped; the first mapped value has the sign of the pixels; "
             "8-bit colours in 16-bit entries become uint8",
-            ("tests/test_colour.py::test_depth_of_palette_entries",
-             "tests/test_colour.py::test_first_mapped_value_has_the_sign_of_the_pixels")),
+            ("tests/pixels/test_colour.py::test_depth_of_palette_entries",
+             "tests/pixels/test_colour.py::test_first_mapped_value_has_the_sign_of_the_pixels")),
     12: Row("Supplemental palettes (PS3.3 C.7.6.19)", "grey values are kept"),
     13: Row("Modality LUT sequences (PS3.3 C.11.1.1.1)",
             "in 32-bit arithmetic; a LUT wins over a slope beside it, flagged",
-            ("tests/test_intensity.py::test_modality_lut",)),
+            ("tests/pixels/test_intensity.py::test_modality_lut",)),
     14: Row("Empty, one-sided, illegal or zero rescale; units that are not HU",
             "identity, 0 or 1 for what is missing, flagged; what is no number is refused; a slope "
             "of 0 that loses values is a failure; HU only where the header says so or the image is "
@@ -83,9 +80,9 @@ ROWS = {
              f"{_ROWS}::test_row_14_a_rescale_after_the_pixels_is_flagged")),
     15: Row("Bits above BitsStored, overlays in pixels (PS3.5 8.1.1)",
             "masked after every codec; flagged unless declared or sign extension",
-            ("tests/test_intensity.py::test_mask_stored_for_every_layout",)),
+            ("tests/pixels/test_intensity.py::test_mask_stored_for_every_layout",)),
     16: Row("HighBit is not BitsStored - 1", "shifted",
-            ("tests/test_intensity.py::test_mask_stored_literal",)),
+            ("tests/pixels/test_intensity.py::test_mask_stored_literal",)),
     17: Row("Signs or bits in the codestream and the header differ (PS3.5 8.2)",
             "the header's sign holds, of the codestream's bits where these are fewer than "
             "BitsStored, whatever the codec: flagged where it changes a value; values beyond "
@@ -94,23 +91,24 @@ ROWS = {
              f"{_STREAMS}::test_a_stream_wider_than_bits_allocated")),
     18: Row("RT Dose (PS3.3 C.8.8.3)",
             "times Dose Grid Scaling in float64, once; Gy or relative; a position for each plane",
-            ("tests/test_examples.py::test_dose_is_scaled_once_in_double_precision",)),
+            ("tests/whole/test_examples.py::test_dose_is_scaled_once_in_double_precision",)),
     19: Row("PET units, real world values, SUV (PS3.3 C.8.9.1)",
             "the unit that Units says; SUV only by recipe, with every input checked; a map's "
             "values in what it measures",
-            ("tests/test_suv.py::test_factor",
-             "tests/test_suv.py::test_what_is_missing_or_mad_is_refused_by_name",
+            ("tests/headers/test_suv.py::test_factor",
+             "tests/headers/test_suv.py::test_what_is_missing_or_mad_is_refused_by_name",
              f"{_ROWS}::test_row_19_real_world_values_of_a_parametric_map")),
     20: Row("VOI LUTs and windows (PS3.3 C.11.2)",
             "all are kept, those of single frames too; applied only by recipe",
-            ("tests/test_window.py::test_formula", "tests/test_window.py::test_recipe",
+            ("tests/pixels/test_window.py::test_formula",
+             "tests/pixels/test_window.py::test_recipe",
              f"{_ROWS}::test_row_20_windows_of_single_frames",
              f"{_ROWS}::test_row_20_windows_of_frames_turn_over_with_the_values")),
     21: Row("Segmentations (PS3.3 C.8.20)",
             "masks, never images: segment number, label and the image that they mark; resized to "
             "the nearest label",
-            ("tests/test_every_file.py::test_segmentations_are_masks",
-             "tests/test_resize.py::test_masks_take_the_nearest_label")),
+            ("tests/whole/test_every_file.py::test_segmentations_are_masks",
+             "tests/pixels/test_resize.py::test_masks_take_the_nearest_label")),
     22: Row("Float and Double Float Pixel Data", "kept as float32 and float64",
             (f"{_ROWS}::test_row_22_float_pixels",)),
     23: Row("No preamble, no suffix, DICOMDIR, reports",
@@ -132,8 +130,8 @@ ROWS = {
             "delimiter alone missing: flagged; what a decoder finds damaged: refused (coded bits "
             "that were changed may look like others: JPEG has no checksum); excess, as of more "
             "frames than the header says: ignored, flagged",
-            ("tests/test_bad_input.py::test_bad_file_is_named_with_its_reason",
-             "tests/test_every_file.py::test_failures_are_these_and_say_why",
+            ("tests/whole/test_bad_input.py::test_bad_file_is_named_with_its_reason",
+             "tests/whole/test_every_file.py::test_failures_are_these_and_say_why",
              f"{_STREAMS}::test_a_codestream_that_is_cut_is_refused",
              f"{_STREAMS}::test_a_codestream_without_its_end_marker",
              f"{_STREAMS}::test_scans_and_tiles_that_are_missing",
@@ -145,7 +143,7 @@ ROWS = {
     28: Row("Video and rare syntaxes", "refused, naming the UID",
             ("tests/pixels/test_syntaxes.py::test_others_are_refused_by_name",)),
     29: Row("Fragments, offset tables, planes, byte order", "native-endian frames, channels last",
-            ("tests/test_encapsulated.py::test_fragments_to_frames",
+            ("tests/frames/test_encapsulated.py::test_fragments_to_frames",
              f"{_ROWS}::test_row_29_planes_and_byte_order",
              f"{_ROWS}::test_row_29_bits_in_big_endian_words")),
     30: Row("ICC profiles, non-square pixels, two kinds of spacing (PS3.3 10.7)",
@@ -153,7 +151,7 @@ ROWS = {
             "resizing keeps millimetres",
             (f"{_ROWS}::test_row_30_spacing_comes_with_its_tag",
              f"{_ROWS}::test_row_30_a_colour_profile_is_flagged_and_not_applied",
-             "tests/test_resize.py::"
+             "tests/pixels/test_resize.py::"
              "test_non_square_pixels_keep_their_shape_in_millimetres")),
 }  # fmt: skip
 
@@ -226,7 +224,7 @@ def pixels_page() -> str:
 
 def syntaxes_page() -> str:
     """docs/transfer-syntaxes.md."""
-    from dicom2cache import codecs
+    from dicom2cache.syntaxes import supported
 
     lines = [
         "# Transfer syntaxes",
@@ -239,7 +237,7 @@ def syntaxes_page() -> str:
         "| --- | --- | --- | --- |",
     ]
     for uid, name in syntaxes().items():
-        read = "yes" if codecs.supported(uid) else "no"
+        read = "yes" if supported(uid) else "no"
         test = SHOWN_BY.get(uid, f"{_SYNTAXES}::test_others_are_refused_by_name")
         lines.append(f"| {uid} | {name} | {read} | `{test}` |")
     return "\n".join(lines) + "\n"

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from caches import attributes, built, by_path, failures, run_here, stored
-from dicom_files import pattern, real, uid, write_dicom
 from pydicom import dcmread
 from pydicom.dataelem import DataElement
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from pixels.cases import CASES, ENHANCED_CT, HALVES, Case, item
+from tests.pixels.cases import CASES, ENHANCED_CT, HALVES, Case, item
+from tests.support.caches import attributes, built, by_path, failures, run_here, stored
+from tests.support.dicom_files import pattern, real, uid, write_dicom
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.row}: {c.name}")
@@ -235,11 +235,11 @@ def test_row_24_deflated(tmp_path: Path) -> None:
 def test_row_24_frames_from_last_to_first_cost_two_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dicom2cache import deflated
+    from dicom2cache.sources import inflate
 
-    monkeypatch.setattr(deflated, "_MARK", 40_000)
-    monkeypatch.setattr(deflated, "_MARKS", 4)  # some are dropped on the way
-    monkeypatch.setattr(deflated, "_INPUT", 5_000)
+    monkeypatch.setattr(inflate, "_MARK", 40_000)
+    monkeypatch.setattr(inflate, "_MARKS", 4)  # some are dropped on the way
+    monkeypatch.setattr(inflate, "_INPUT", 5_000)
     frames = pattern("deflated", (60, 100, 100), "uint8", 256)
     source = write_dicom(tmp_path / "d.dcm", frames, syntax=DeflatedExplicitVRLittleEndian)
     data = source.read_bytes()
@@ -255,7 +255,7 @@ def test_row_24_frames_from_last_to_first_cost_two_passes(
 
     for step in (7_000, 10_000, 300_000):
         file = Counted(data)
-        inflater = deflated.Inflater(file)
+        inflater = inflate.Inflater(file)
         for start in reversed(range(0, len(plain) + step, step)):
             assert inflater.read(start, step) == plain[start : start + step]
         assert file.taken < 3 * len(data)

@@ -10,13 +10,13 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
-from caches import by_path, failures, run_here
-from dicom_files import WHEEL, pattern, real, uid, write_dicom
 from pydicom import dcmread
 from pydicom.uid import UID_dictionary
 
-from dicom2cache import codecs
-from pixels.tables import LATER_SYNTAXES, SHOWN_BY, syntaxes
+from dicom2cache.syntaxes import supported
+from tests.pixels.tables import LATER_SYNTAXES, SHOWN_BY, syntaxes
+from tests.support.caches import by_path, failures, run_here
+from tests.support.dicom_files import WHEEL, pattern, real, uid, write_dicom
 
 GREY = pattern("syntaxes", (20, 24), "uint16", 4096)
 COLOUR = pattern("syntaxes in colour", (20, 24, 3), "uint8", 256)
@@ -92,7 +92,7 @@ def test_real_files(tmp_path: Path, syntax: str) -> None:
         assert np.array_equal(pixels, native)
 
 
-@pytest.mark.parametrize("syntax", [s for s in syntaxes() if not codecs.supported(s)])
+@pytest.mark.parametrize("syntax", [s for s in syntaxes() if not supported(s)])
 def test_others_are_refused_by_name(tmp_path: Path, syntax: str) -> None:
     source = write_dicom(
         tmp_path / "a.dcm", COLOUR, syntax=syntax, encoded=[b"\0\0\1\xb3 not a frame "],
@@ -110,5 +110,5 @@ def test_all_syntaxes_of_the_standard_are_here() -> None:
     """pydicom's dictionary is PS3.6's table A-1 of its day; later ones are added by hand."""
     known = {uid for uid, entry in UID_dictionary.items() if entry[1] == "Transfer Syntax"}
     assert set(syntaxes()) == known | set(LATER_SYNTAXES)
-    supported = {s for s in syntaxes() if codecs.supported(s)}
-    assert supported == set(LOSSLESS) | set(REAL) == set(SHOWN_BY)
+    decoded = {s for s in syntaxes() if supported(s)}
+    assert decoded == set(LOSSLESS) | set(REAL) == set(SHOWN_BY)

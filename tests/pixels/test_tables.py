@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pixels.cases import CASES
-from pixels.tables import DOCS, PAGES, ROWS, SHOWN_BY
+from tests.pixels.cases import CASES
+from tests.pixels.tables import DOCS, PAGES, ROWS, SHOWN_BY
 
 HERE = Path(__file__).parents[2]
 

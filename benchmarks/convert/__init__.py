@@ -1,0 +1,1 @@
+"""Builds against their peers and the codecs alone."""

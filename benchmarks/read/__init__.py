@@ -1,0 +1,1 @@
+"""CacheLoader against its peers and memcpy."""

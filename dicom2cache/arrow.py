@@ -1,0 +1,211 @@
+"""Arrow columns to NumPy arrays and codes, pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from dicom2cache.schema import FILES, PER_FRAME_FIELDS
+
+Codes = NDArray[np.int64]
+
+
+def _one(column: Any) -> Any:
+    if isinstance(column, pa.ChunkedArray):
+        return column.combine_chunks()
+    return column
+
+
+def floats(column: Any) -> NDArray[np.float64]:
+    """float64, NaN for null."""
+    values: NDArray[np.float64] = _one(column).cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return values
+
+
+def ints(column: Any, null: int) -> Codes:
+    """int64, `null` for null."""
+    filled = _one(column).cast(pa.int64()).fill_null(null)
+    values: NDArray[np.int64] = filled.to_numpy(zero_copy_only=False)
+    return values
+
+
+def rows_of(table: pa.Table, rows: Any) -> pa.Table:
+    """Some rows, numbers ascending, of a table that may be mapped: the others are not read.
+
+    `Table.take` would first copy each column as a whole.
+    """
+    wanted = np.asarray(rows, np.int64)
+    found, start = [], 0
+    for batch in table.to_batches():
+        first, last = np.searchsorted(wanted, [start, start + batch.num_rows])
+        if first < last:
+            found.append(batch.take(pa.array(wanted[first:last] - start)))
+        start += batch.num_rows
+    return pa.Table.from_batches(found, table.schema)
+
+
+def tally(column: Any) -> Counter[str]:
+    """How often each text is there."""
+    found = column.value_counts()
+    texts, numbers = found.field("values").to_pylist(), found.field("counts").to_pylist()
+    return Counter(dict(zip(texts, numbers, strict=True)))
+
+
+def codes(column: Any) -> Codes:
+    """Rank of each text among the column's distinct ones, -1 for null: ordered as the texts are."""
+    array = _one(column)
+    if not isinstance(array, pa.DictionaryArray):
+        array = array.dictionary_encode()
+    array = _one(array)
+    rank = np.empty(len(array.dictionary) + 1, np.int64)
+    rank[pc.sort_indices(array.dictionary).to_numpy()] = np.arange(len(array.dictionary))
+    rank[-1] = -1
+    index = array.indices.fill_null(len(array.dictionary)).to_numpy(zero_copy_only=False)
+    ranks: NDArray[np.int64] = rank[index]
+    return ranks
+
+
+def vectors(column: Any, length: int) -> NDArray[np.float64]:
+    """(n, length) float64 of a fixed-size list column, NaN for null."""
+    array = _one(column)
+    result = np.full((len(array), length), np.nan)
+    valid = array.is_valid().to_numpy(zero_copy_only=False)
+    result[valid] = array.flatten().to_numpy(zero_copy_only=False).reshape(-1, length)
+    return result
+
+
+def expand(files: pa.Table, file: NDArray[np.int32]) -> dict[str, Any]:
+    """{name: column} for every frame: what the frame says, else what its file says.
+
+    `file` has the row in `files` of every frame, ascending.
+    """
+    rows = pa.array(file)
+    said = {}
+    for name in PER_FRAME_FIELDS:
+        if name == "windows":  # the file's own hold for its frames without a copy for each
+            said[name] = pa.nulls(len(file), FILES.field(name).type)
+            continue
+        column = _one(files[name])
+        if pa.types.is_string(column.type):
+            column = column.dictionary_encode()
+        said[name] = take_dictionary(column, rows)
+    groups = _one(files["per_frame"])
+    if groups.null_count == len(groups):
+        return said
+    has = groups.is_valid().to_numpy(zero_copy_only=False)[file]
+    flat = groups.flatten()  # null lists have no items: one item for each frame in `has`
+    place = np.zeros(len(file), np.int64)
+    place[has] = np.arange(len(flat))
+    index = pa.array(place, mask=~has)
+    for name in PER_FRAME_FIELDS:
+        own = pc.struct_field(flat, name)
+        if own.null_count < len(own):
+            base = said[name]
+            if isinstance(base, pa.DictionaryArray):
+                base = base.dictionary_decode()
+            said[name] = first_of(own.take(index), base)
+    return said
+
+
+def first_of(first: Any, second: Any) -> Any:
+    """The values of `first`, where it has any, else those of `second`."""
+    first, second = _one(first), _one(second)
+    if first.null_count == len(first):
+        return second
+    if not pa.types.is_nested(first.type):
+        return pc.coalesce(first, second)
+    # coalesce knows no lists
+    valid = first.is_valid()
+    picked = pa.chunked_array([second, first]).take(
+        pc.if_else(valid, np.arange(len(first)) + len(second), np.arange(len(first)))
+    )
+    return _one(picked)
+
+
+def take_dictionary(column: Any, rows: Any) -> Any:
+    """`column.take(rows)`; a dictionary column stays one."""
+    return _one(column).take(rows)
+
+
+assert set(PER_FRAME_FIELDS) <= set(FILES.names)
+
+
+def with_column(table: pa.Table, name: str, column: Any) -> pa.Table:
+    """A table of FILES with one column replaced."""
+    return table.set_column(table.schema.get_field_index(name), FILES.field(name), column)
+
+
+def combine(codes: Sequence[Codes]) -> Codes:
+    """One code for several, dense from 0, ordered as the tuples are."""
+    result = np.zeros(len(codes[0]), np.int64)
+    for code in codes:
+        if not len(code):
+            continue
+        low = int(code.min())
+        span = int(code.max()) - low + 1
+        if span == 1:
+            continue
+        # Both factors are dense or compressed first, so that the product stays far below 2^63.
+        if span > len(code):
+            code, low = np.unique(code, return_inverse=True)[1].astype(np.int64), 0
+            span = int(code.max()) + 1
+        result = result * span + (code - low)
+        result = np.unique(result, return_inverse=True)[1].astype(np.int64)
+    return result
+
+
+def float_codes(values: NDArray[np.float64], step: float) -> Codes:
+    """Codes of floats rounded to `step`; NaN is the least."""
+    with np.errstate(invalid="ignore"):
+        rounded = np.rint(values / step)
+    rounded = np.where(np.isnan(rounded), -(2.0**62), np.clip(rounded, -(2.0**60), 2.0**60))
+    return np.unique(rounded, return_inverse=True)[1].astype(np.int64).reshape(values.shape)
+
+
+def canonical(files: pa.Table) -> pa.Table:
+    """FILES in order of root and path."""
+    root, path = _one(files["root"]), _one(files["path"])
+    later, same = pc.greater(root[1:], root[:-1]), pc.equal(root[1:], root[:-1])
+    if pc.all(pc.or_(later, pc.and_(same, pc.greater(path[1:], path[:-1])))).as_py() is not False:
+        return files  # as the scan gives them
+    return files.take(pc.sort_indices(files, [("root", "ascending"), ("path", "ascending")]))
+
+
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+def mask_of(column: Any) -> Mask:
+    """bool, False for null."""
+    found: Mask = column.fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
+    return found
+
+
+def replaced(column: Any, mask: Any, value: Any) -> Any:
+    """The column with `value` where the mask is."""
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    kept = column.filter(pc.invert(mask))
+    scalar = value if isinstance(value, pa.Scalar) else pa.scalar(value, column.type)
+    new = pa.array([scalar.as_py()], column.type)
+    # One chunk of what is kept, one of what is new: pc.if_else knows no lists of structs.
+    place = np.zeros(len(mask), np.int64)
+    flags = np.asarray(mask)
+    place[~flags] = np.arange(len(kept))
+    place[flags] = len(kept)
+    return pa.chunked_array([kept, new], column.type).take(pa.array(place)).combine_chunks()
+
+
+_AT_ONCE = 1024
+
+
+def rows_of_outcome(rejects: pa.Table, outcome: str) -> Iterator[dict[str, Any]]:
+    """Rows of an outcome, in order, a few of them as objects at a time."""
+    rows = np.flatnonzero(pc.equal(rejects["outcome"], outcome).to_numpy())
+    for start in range(0, len(rows), _AT_ONCE):
+        yield from rows_of(rejects, rows[start : start + _AT_ONCE]).to_pylist()

@@ -1,0 +1,292 @@
+"""The command line: `dicom2cache build|plan|convert|commit|verify|info`.
+
+Exit status: 0 all is stored, 1 finished but some files failed, 2 could not run or finish, 130
+interrupted; of `convert`, for the frames of its part.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from dicom2cache import __version__, pipeline
+from dicom2cache import verify as verifying
+from dicom2cache.arrow import tally
+from dicom2cache.cli import report
+from dicom2cache.cli.bars import progress
+from dicom2cache.cli.flags import (
+    Backend,
+    CachePath,
+    Codec,
+    Colour,
+    Dtype,
+    Exclude,
+    Fit,
+    Intensity,
+    Jobs,
+    MaxArrays,
+    Monochrome1,
+    OnError,
+    Overwrite,
+    Pad,
+    Paths,
+    PatientKey,
+    Percentiles,
+    RecipeFile,
+    ShardMib,
+    Size,
+    Spacing,
+    Where,
+    Windows,
+    pair,
+)
+from dicom2cache.errors import Dicom2cacheError
+from dicom2cache.recipes.recipe import Recipe
+from dicom2cache.running import pool
+from dicom2cache.running.target import cache_of
+
+_INTERRUPTED = 130  # 128 + SIGINT: what typer makes of KeyboardInterrupt
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Decode DICOM once, true to the standard, into a Zarr v3 cache to train from.",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _recipe(file: Path | None, **flags: Any) -> Recipe:
+    given = {k: v for k, v in flags.items() if v is not None and v != []}
+    return Recipe.from_toml(file, **given) if file else Recipe.from_dict(given, "flags")
+
+
+def _split(paths: list[Path]) -> tuple[list[Path], Path]:
+    if len(paths) < 2:
+        raise Dicom2cacheError("give at least one source and then the cache's folder")
+    return paths[:-1], paths[-1]
+
+
+def _check(backend: str, on_error: str = "skip") -> None:
+    if backend not in pool.BACKENDS:
+        raise Dicom2cacheError(f"--backend {backend}; legal: {', '.join(pool.BACKENDS)}")
+    if on_error not in ("skip", "raise"):
+        raise Dicom2cacheError(f"--on-error {on_error}; legal: skip, raise")
+
+
+def _finish(counts: dict[str, int]) -> NoReturn:
+    raise typer.Exit(1 if counts["files_failed"] or counts["frames_failed"] else 0)
+
+
+@app.command()
+def build(
+    paths: Paths,
+    recipe: RecipeFile = None,
+    intensity: Intensity = None,
+    window: Windows = None,
+    percentiles: Percentiles = None,
+    dtype: Dtype = None,
+    colour: Colour = None,
+    monochrome1: Monochrome1 = None,
+    size: Size = None,
+    fit: Fit = None,
+    pad: Pad = None,
+    spacing: Spacing = None,
+    where: Where = None,
+    exclude: Exclude = None,
+    shard_mib: ShardMib = None,
+    max_arrays: MaxArrays = None,
+    codec: Codec = None,
+    jobs: Jobs = None,
+    backend: Backend = "loky",
+    on_error: OnError = "skip",
+    overwrite: Overwrite = False,
+    patient_key: PatientKey = None,
+) -> None:
+    """Convert SRC... to CACHE: plan, convert and commit. Run again, it goes on where it stopped."""
+    sources, cache = _split(paths)
+    _check(backend, on_error)
+    made = _recipe(
+        recipe, intensity=intensity, window=window, percentiles=pair(percentiles, float),
+        dtype=dtype, colour=colour, monochrome1=monochrome1, size=pair(size, int), fit=fit,
+        pad=pad, spacing=spacing, where=where, exclude=exclude, shard_mib=shard_mib,
+        max_arrays=max_arrays, codec=codec,
+    )  # fmt: skip
+    counts = pipeline.build(
+        sources, cache, made, jobs=jobs, backend=backend, on_error=on_error,
+        overwrite=overwrite, patient_key=patient_key, progress=progress(),
+    )  # fmt: skip
+    report.print_cache(cache, pipeline.attributes(cache))
+    _finish(counts)
+
+
+@app.command()
+def plan(
+    paths: Paths,
+    recipe: RecipeFile = None,
+    intensity: Intensity = None,
+    window: Windows = None,
+    percentiles: Percentiles = None,
+    dtype: Dtype = None,
+    colour: Colour = None,
+    monochrome1: Monochrome1 = None,
+    size: Size = None,
+    fit: Fit = None,
+    pad: Pad = None,
+    spacing: Spacing = None,
+    where: Where = None,
+    exclude: Exclude = None,
+    shard_mib: ShardMib = None,
+    max_arrays: MaxArrays = None,
+    codec: Codec = None,
+    jobs: Jobs = None,
+    backend: Backend = "loky",
+    overwrite: Overwrite = False,
+    patient_key: PatientKey = None,
+) -> None:
+    """Read all headers; print what would be stored and what not, before any pixel is read."""
+    sources, cache = _split(paths)
+    _check(backend)
+    made = _recipe(
+        recipe, intensity=intensity, window=window, percentiles=pair(percentiles, float),
+        dtype=dtype, colour=colour, monochrome1=monochrome1, size=pair(size, int), fit=fit,
+        pad=pad, spacing=spacing, where=where, exclude=exclude, shard_mib=shard_mib,
+        max_arrays=max_arrays, codec=codec,
+    )  # fmt: skip
+    job = pipeline.plan(
+        sources, cache, made, jobs=jobs, backend=backend, overwrite=overwrite,
+        patient_key=patient_key, progress=progress(),
+    )  # fmt: skip
+    if job is None:
+        report.print_cache(cache, pipeline.attributes(cache))
+        return
+    report.print_plan(job)
+    raise typer.Exit(1 if tally(job.plan.rejects["outcome"])["failed"] else 0)
+
+
+@app.command()
+def convert(
+    cache: CachePath,
+    part: Annotated[
+        str, typer.Option(metavar="I/N", help="Only part I of N, I from 0 to N-1.")
+    ] = "0/1",
+    jobs: Jobs = None,
+    backend: Backend = "loky",
+    on_error: OnError = "skip",
+) -> None:
+    """Convert what `plan` planned; with --part, one share of it, on any node that sees CACHE."""
+    _check(backend, on_error)
+    failed = pipeline.convert(
+        cache, part=_part(part), jobs=jobs, backend=backend, on_error=on_error, progress=progress()
+    )
+    if failed:
+        print(
+            f"frames that failed: {failed}; failures/ has the reasons after commit", file=sys.stderr
+        )
+        raise typer.Exit(1)
+
+
+def _part(text: str) -> tuple[int, int]:
+    index, slash, of = text.partition("/")
+    if not (slash and index.isdecimal() and of.isdecimal() and int(index) < int(of)):
+        raise Dicom2cacheError(f"--part {text}; legal: I/N with I from 0 to N-1, such as 0/4")
+    return int(index), int(of)
+
+
+@app.command()
+def commit(cache: CachePath) -> None:
+    """Make the cache whole once all parts are converted."""
+    counts = pipeline.commit(cache)
+    report.print_cache(cache, pipeline.attributes(cache))
+    _finish(counts)
+
+
+@app.command()
+def verify(
+    cache: CachePath,
+    quick: Annotated[bool, typer.Option("--quick", help="Sizes and indexes only.")] = False,
+    deep: Annotated[
+        float | None, typer.Option(metavar="FRACTION", help="Decode this share of the files again.")
+    ] = None,
+) -> None:
+    """Check every checksum of a cache."""
+    about = pipeline.attributes(cache)
+    target = cache_of(cache)
+    problems = list(verifying.verify(target, about, quick))
+    if deep is not None and not problems:
+        problems += verifying.verify_deep(target, about, deep)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if problems:
+        raise typer.Exit(1)
+    print(f"{cache}: whole ({about['counts']['frames_stored']} frames)")
+
+
+@app.command()
+def info(
+    cache: CachePath,
+    as_json: Annotated[bool, typer.Option("--json", help="The root metadata as JSON.")] = False,
+) -> None:
+    """Say what is in a cache."""
+    about = pipeline.attributes(cache)
+    if as_json:
+        print(json.dumps(about, indent=1))
+    else:
+        report.print_cache(cache, about)
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit()
+
+
+def main() -> None:
+    """Run the command line; errors that are foreseen print a sentence, not a traceback."""
+    before = signal.signal(signal.SIGTERM, _interrupt)  # what schedulers send before they kill
+    try:
+        code = _guarded(lambda: app(standalone_mode=False))
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+    if code == _INTERRUPTED:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _guarded(run: Callable[[], Any]) -> int:
+    try:
+        return int(run() or 0)
+    except typer.Exit as e:
+        return int(e.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        return _INTERRUPTED
+    except (Dicom2cacheError, ValueError) as e:
+        print(f"dicom2cache: {e}", file=sys.stderr)
+    except MemoryError as e:
+        what = f"out of memory: {e}" if str(e) else "out of memory"
+        print(f"dicom2cache: {what}; use fewer --jobs", file=sys.stderr)
+    except OSError as e:
+        where = f"{os.fspath(e.filename)}: " if e.filename else ""
+        print(f"dicom2cache: {where}{e.strerror or e}", file=sys.stderr)
+    except Exception as e:
+        if not hasattr(
+            e, "show"
+        ):  # a usage error, whose class is not the same in all typer versions
+            raise
+        e.show()
+    return 2

@@ -1,0 +1,126 @@
+"""What was planned or stored, and what was not and why, in words for a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import chain, groupby, islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dicom2cache.arrow import rows_of_outcome, tally
+from dicom2cache.running.job import Job
+
+_SHOWN, _RUNS = 20, 6  # most lines, and most runs of frames in one
+_WORDS = {
+    "failed": "failed",
+    "no-pixels": "without pixels",
+    "not-dicom": "not DICOM",
+    "duplicate": "duplicates",
+    "excluded": "excluded",
+}
+
+
+def size(count: float) -> str:
+    """Bytes in words, such as 12.3 MiB."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def print_plan(job: Job) -> None:
+    """Arrays, frames, bytes, waste, shards and rejects of a plan."""
+    specs, plan = job.plan.arrays, job.plan
+    total = sum(s.slots * s.slot_bytes for s in specs)
+    share = plan.wasted_bytes / total if total else 0.0
+    print(
+        f"{plan.frames.num_rows} frames of {plan.files.num_rows} files, {size(total)} in "
+        f"{sum(s.shards for s in specs)} shards, {size(plan.wasted_bytes)} ({share:.1%}) of it "
+        f"empty corners of shared slots{_before(job.recipe.codec)}"
+    )
+    _print_arrays([(s.name, s.slots, s.slots * s.slot_bytes, s.shards, "", None) for s in specs])
+    _print_rejects(plan.rejects)
+
+
+def _before(codec: str) -> str:
+    return "" if codec == "none" else f"; bytes are before compression ({codec})"
+
+
+def print_cache(cache: Path, about: dict[str, Any]) -> None:
+    """Arrays, counts and rejects of a committed cache."""
+    counts = about["counts"]
+    shards = pq.read_table(cache / "shards" / "0.parquet", columns=["array", "bytes"])
+    by_array: dict[int, list[int]] = {}
+    for a, b in zip(shards["array"].to_pylist(), shards["bytes"].to_pylist(), strict=True):
+        by_array.setdefault(a, []).append(b)
+    total = sum(map(sum, by_array.values()))
+    print(
+        f"{cache}: {counts['frames_stored']} frames of {counts['files_stored']} files, "
+        f"{size(total)} in {shards.num_rows} shards"
+    )
+    rows = []
+    for k, a in enumerate(about["arrays"]):
+        codec = "" if a["codec"] == "none" else f", {a['codec']}"
+        shown = (sum(by_array[k]), len(by_array[k]), codec, a["statistics"])
+        rows.append((a["name"], a["frames"], *shown))
+    _print_arrays(rows)
+    _print_rejects(pq.read_table(cache / "failures" / "0.parquet"))
+
+
+def _print_arrays(rows: list[tuple[str, int, int, int, str, dict[str, Any] | None]]) -> None:
+    width = max((len(r[0]) for r in rows), default=0)
+    for name, frames, count, shards, codec, found in rows[:_SHOWN]:
+        values = ""
+        if found and found["count"]:
+            values = f"  values {found['min']:g} to {found['max']:g}, mean {found['mean']:.4g}"
+        many = f"{shards} {'shard' if shards == 1 else 'shards'}{codec}"
+        print(f"  {name:<{width}}  {frames:>8} frames  {size(count):>10}  {many}{values}")
+    if len(rows) > _SHOWN:
+        print(f"  and {len(rows) - _SHOWN} more arrays")
+
+
+def _print_rejects(rejects: pa.Table) -> None:
+    if not rejects.num_rows:
+        return
+    found = tally(rejects["outcome"])
+    said = ", ".join(f"{found[k]} {word}" for k, word in _WORDS.items() if found[k])
+    print(f"not stored: {said}")
+    left = rejects.num_rows
+    rows = chain.from_iterable(rows_of_outcome(rejects, outcome) for outcome in _WORDS)
+    files = groupby(rows, lambda row: (row["outcome"], row["root"], row["path"]))
+    shown = chain.from_iterable(_said_of(outcome, path, mine) for (outcome, _, path), mine in files)
+    for line, covered in islice(shown, _SHOWN):
+        print(f"  {line}")
+        left -= covered
+    if left:
+        print(f"  and {left} more, all in failures/0.parquet")
+
+
+def _said_of(outcome: str, path: str, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, int]]:
+    """(words, number of rows) for each reason of one file, or of frames of it."""
+    covered: Counter[str] = Counter()
+    runs: dict[str, list[list[int]]] = {}
+    for row in rows:
+        reason, frame = row["reason"], row["frame"]
+        covered[reason] += 1
+        mine = runs.setdefault(reason, [])
+        if frame is not None and mine and mine[-1][1] == frame - 1:
+            mine[-1][1] = frame
+        elif frame is not None:
+            mine.append([frame, frame])
+    for reason, count in covered.items():
+        where = _frames(runs[reason], count)
+        yield f"{outcome}: {path}{where}: {reason}", count
+
+
+def _frames(runs: list[list[int]], count: int) -> str:
+    """Such as `, frames 3, 10-29`; nothing for a whole file."""
+    if len(runs) > _RUNS:
+        return f", {count} frames from {runs[0][0]} to {runs[-1][1]}"
+    said = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+    return f", frame{'' if count == 1 else 's'} {said}" if runs else ""

@@ -1,0 +1,1 @@
+"""One frame: bytes to the values that are stored."""

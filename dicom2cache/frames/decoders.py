@@ -1,0 +1,218 @@
+"""Transfer syntax to decoder, pinned to imagecodecs, with versions.
+
+imagecodecs is called directly and not through pydicom's plug-ins: so the result cannot depend on
+what else is installed, and each decoder is told which colour space the codestream has, where
+pydicom's runner would convert a second time what libjpeg has converted already.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from dicom2cache.errors import FrameError
+from dicom2cache.frames import codestream
+from dicom2cache.frames.coded import Coded, Decoded
+from dicom2cache.frames.unraisable import raising
+from dicom2cache.syntaxes import SYNTAXES, refusal
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of the codec libraries whose output is stored."""
+    import imagecodecs
+
+    wanted = ("imagecodecs", "libjpeg_turbo", "charls", "openjpeg", "openjph")
+    parts = [part.rpartition("-") for part in imagecodecs.version().split(", ")]
+    return {name: version for name, _, version in parts if name in wanted}
+
+
+def decode(data: bytes, transfer_syntax: str, coded: Coded) -> Decoded:
+    """One encoded frame to its pixels, (H, W) or (H, W, C) in the codestream's own dtype.
+
+    Raises FrameError if the syntax is not supported, the codestream is broken, or it contradicts
+    the header's size.
+    """
+    row = SYNTAXES.get(transfer_syntax)
+    if row is None:
+        raise FrameError(refusal(transfer_syntax))
+    try:
+        decoded = _DECODERS[row.decoder](data, coded)
+    except (FrameError, MemoryError):
+        raise
+    except Exception as e:  # imagecodecs has an exception type for each library
+        raise FrameError(f"the codestream cannot be decoded: {type(e).__name__}: {e}") from e
+    _check_shape(decoded.pixels.shape, coded)
+    return decoded
+
+
+def _check_shape(shape: tuple[int, ...], coded: Coded) -> None:
+    want = (coded.rows, coded.columns) + ((coded.samples,) if coded.samples > 1 else ())
+    if shape != want:
+        raise FrameError(
+            f"the codestream holds {shape}, the header says {want} (rows, columns[, samples])"
+        )
+
+
+def _check_size(rows: int, columns: int, components: int, coded: Coded) -> None:
+    """Before the decoder allocates what a damaged codestream claims."""
+    if rows and columns:  # 0: said later in the codestream, or nowhere
+        _check_shape((rows, columns) + ((components,) if components > 1 else ()), coded)
+
+
+def _frame_bytes(coded: Coded) -> int:
+    bits = coded.rows * coded.columns * coded.samples * coded.bits_allocated
+    return (bits + 7) // 8  # each frame of its own, not packed across frames
+
+
+def _uncompressed(data: bytes, coded: Coded, codec: str = "native") -> Decoded:
+    """A frame as it would be in a native syntax, little endian (PS3.5 A.4.11)."""
+    size = _frame_bytes(coded)
+    if len(data) < size:
+        raise FrameError(f"the frame holds {len(data)} bytes, the header says {size}")
+    if coded.photometric == "YBR_FULL_422":
+        raise FrameError("YBR_FULL_422 is legal only in native and in JPEG syntaxes here")
+    shape = (coded.rows, coded.columns)
+    if coded.bits_allocated == 1:
+        bits = np.unpackbits(np.frombuffer(data[:size], np.uint8), bitorder="little")
+        return Decoded(bits[: shape[0] * shape[1]].reshape(shape), coded.photometric, codec, 0)
+    flat = np.frombuffer(data[:size], f"<u{coded.bits_allocated // 8}")
+    if coded.samples == 1:
+        return Decoded(flat.reshape(shape), coded.photometric, codec, 0)
+    if coded.planar:
+        planes = flat.reshape(coded.samples, *shape)
+        return Decoded(
+            np.ascontiguousarray(np.moveaxis(planes, 0, -1)), coded.photometric, codec, 0
+        )
+    return Decoded(flat.reshape(*shape, coded.samples), coded.photometric, codec, 0)
+
+
+def _deflated_frame(data: bytes, coded: Coded) -> Decoded:
+    """Deflated Image Frame Compression: RFC 1951, not inflated beyond a frame."""
+    plain = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, _frame_bytes(coded))
+    return _uncompressed(plain, coded, f"zlib {zlib.ZLIB_RUNTIME_VERSION}")
+
+
+@cache
+def _label(function: str, library: str) -> str:
+    v = versions()
+    return f"imagecodecs {v['imagecodecs']} {function} ({library} {v.get(library, '?')})"
+
+
+def _jpeg(data: bytes, coded: Coded) -> Decoded:
+    import imagecodecs
+
+    jpeg = codestream.parse_jpeg(data)
+    _check_size(jpeg.rows, jpeg.columns, len(jpeg.components), coded)
+    photometric, spaces = coded.photometric, dict[str, Any]()
+    flags: tuple[str, ...] = ()
+    if len(jpeg.components) == 3:
+        ybr = codestream.jpeg_is_ybr(jpeg, photometric)
+        flags = () if ybr == photometric.startswith("YBR") else ("colour-label-conflict",)
+        spaces = {"colorspace": "YCBCR" if ybr else "RGB", "outcolorspace": "RGB"}
+        photometric = "RGB"
+    if codestream.is_ended(data, jpeg.scan):
+        out = coded.out(jpeg.precision)
+        pixels = imagecodecs.jpeg8_decode(data, **spaces, out=out)
+    else:  # libjpeg makes up what is missing: pixels that are there do not depend on what follows
+        what = f"{len(data)} bytes without an end marker"
+        if not jpeg.single:
+            raise codestream.cut(what)
+        rest = data.rstrip(b"\0\xff")  # padding is no code
+        pixels, *others = (
+            imagecodecs.jpeg8_decode(rest + bytes([fill]) * 64 + codestream.END, **spaces)
+            for fill in (0x00, 0x55, 0xAA, 0xFE)
+        )
+        if not all(np.array_equal(pixels, other) for other in others):
+            raise codestream.cut(f"{what} do not hold all of its pixels")
+        flags = (*flags, "unterminated")
+    label = _label("jpeg8", "libjpeg_turbo")
+    return Decoded(pixels, photometric, label, jpeg.precision, flags)
+
+
+def _jpeg_ls(data: bytes, coded: Coded) -> Decoded:
+    import imagecodecs
+
+    jpeg = codestream.parse_jpeg(data)
+    _check_size(jpeg.rows, jpeg.columns, len(jpeg.components), coded)
+    if not codestream.is_ended(data, jpeg.scan):  # CharLS would look for bits for seconds
+        raise codestream.cut(f"{len(data)} bytes without an end marker")
+    pixels = imagecodecs.jpegls_decode(data, out=coded.out(jpeg.precision))  # refuses most damage
+    return Decoded(pixels, coded.photometric, _label("jpegls", "charls"), jpeg.precision)
+
+
+def _wavelet(data: bytes, coded: Coded, decode: Callable[[bytes], Any], label: str) -> Decoded:
+    """JPEG 2000 of either part: the codestream's own transform is undone by the decoder.
+
+    A header that says otherwise contradicts it (PS3.5 8.2.4): the codestream wins.
+    """
+    data = data[max(0, data.find(b"\xff\x4f\xff\x51")) :]  # a JP2 box could convert the colours
+    main = codestream.parse_jpeg_2000(data)
+    _check_size(main.rows, main.columns, main.components, coded)
+    said = photometric = coded.photometric
+    flags: tuple[str, ...] = ()
+    labelled = said in ("YBR_RCT", "YBR_ICT")
+    if coded.samples == 3 and main.transform != labelled:
+        flags = ("colour-label-conflict",)
+    if main.transform or labelled:
+        photometric = "RGB"
+    if (end := codestream.end_of_tiles(data, main)) is not None:
+        data, flags = data[:end] + codestream.END, (*flags, "unterminated")
+    return Decoded(decode(data), photometric, label, main.precision, flags)
+
+
+def _jpeg_2000(data: bytes, coded: Coded) -> Decoded:
+    import imagecodecs
+
+    def decode(stream: bytes) -> Any:
+        return imagecodecs.jpeg2k_decode(stream, numthreads=1)
+
+    return _wavelet(data, coded, decode, _label("jpeg2k", "openjpeg"))
+
+
+def _htj2k(data: bytes, coded: Coded) -> Decoded:
+    import imagecodecs
+
+    def decode(stream: bytes) -> Any:
+        return raising("imagecodecs", imagecodecs.htj2k_decode, stream)
+
+    return _wavelet(data, coded, decode, _label("htj2k", "openjph"))
+
+
+def _rle(data: bytes, coded: Coded) -> Decoded:
+    import imagecodecs
+
+    width = coded.bits_allocated // 8
+    count = coded.rows * coded.columns * coded.samples
+    if count * width > 64 * len(data):  # two bytes make 128 at most: PS3.5 G.3.1
+        raise FrameError(
+            f"{len(data)} bytes of RLE cannot hold the {coded.rows} x {coded.columns} pixels that "
+            "the header says"
+        )
+    flat = np.empty(count * width, np.uint8)
+    plain = imagecodecs.dicomrle_decode(data, np.dtype(f"<u{width}"), out=flat.data)
+    pixels = np.frombuffer(plain, f"<u{width}")
+    if pixels.size != count:
+        raise FrameError(f"the RLE segments hold {pixels.size} samples, the header says {count}")
+    if coded.samples > 1:  # always planar in RLE: PS3.5 G.2
+        planes = pixels.reshape(coded.samples, coded.rows, coded.columns)
+        pixels = np.ascontiguousarray(np.moveaxis(planes, 0, -1))
+    else:
+        pixels = pixels.reshape(coded.rows, coded.columns)
+    return Decoded(pixels, coded.photometric, _label("dicomrle", "imagecodecs"), 0)
+
+
+_DECODERS: dict[str, Callable[[bytes, Coded], Decoded]] = {
+    "uncompressed": _uncompressed,
+    "deflated-frame": _deflated_frame,
+    "jpeg": _jpeg,
+    "jpeg-ls": _jpeg_ls,
+    "jpeg-2000": _jpeg_2000,
+    "htj2k": _htj2k,
+    "rle": _rle,
+}
+"""for each kind of decoder in the catalogue of transfer syntaxes"""

@@ -1,0 +1,129 @@
+"""A header by pydicom: for what the scan does not read itself, and for the words of a refusal."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from functools import cache
+from pathlib import PurePosixPath
+from typing import IO, Any
+
+from dicom2cache import syntaxes
+from dicom2cache.errors import FrameError, NotDicom
+from dicom2cache.headers.describe import describe, wanted_tags
+from dicom2cache.headers.elements import CHARSET
+from dicom2cache.headers.tags import name, text
+from dicom2cache.records import Candidate
+from dicom2cache.sources import inflate
+from dicom2cache.sources.file import BoundedFile
+
+CLAIMS_DICOM = {".dcm", ".dicom", ".dic", ".ima"}
+
+
+Row = tuple[dict[str, Any], str | None, str | None]
+"""(row without its hashes, patient ID, accession number)"""
+
+
+def by_pydicom(path: str, candidate: Candidate) -> Row:
+    claims = PurePosixPath(candidate.path).suffix.lower() in CLAIMS_DICOM
+    with BoundedFile(path) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        check_unchanged(file.fileno(), candidate)
+        sniff(file, candidate, claims)
+        ds, stream = parse(file, claims)
+        at = stream.tell()
+        row = describe(ds, stream.read(12), at, candidate, path)
+        return row, text(ds, "PatientID"), text(ds, "AccessionNumber")
+
+
+def check_unchanged(descriptor: int, candidate: Candidate) -> None:
+    status = os.fstat(descriptor)
+    if (status.st_size, status.st_mtime_ns) != (candidate.size, candidate.mtime_ns):
+        raise FrameError("changed while it was being read; run again when it is at rest")
+
+
+@cache
+def wanted() -> frozenset[int]:
+    return frozenset(wanted_tags()) | {CHARSET}
+
+
+def sniff(file: IO[bytes], candidate: Candidate, claims: bool) -> None:
+    """Refuse by content what pydicom would parse for minutes or take for an empty dataset."""
+    head = file.read(132)
+    file.seek(0)
+    if not head:
+        if claims or not PurePosixPath(candidate.path).suffix:
+            raise FrameError("the file is empty (0 bytes); copy it again")
+        raise NotDicom("the file is empty")
+    if head[128:132] == b"DICM":
+        return
+    group = head[:2]
+    if len(head) >= 8 and group in (b"\x02\0", b"\x08\0", b"\0\x08") and head[:8] != bytes(8):
+        return  # a dataset without preamble (ACR-NEMA, or a bare dataset)
+    if claims:
+        raise FrameError(
+            "not a DICOM file although its name says so: no DICM at byte 128 and no data element "
+            "at byte 0; remove it or rename it"
+        )
+    raise NotDicom("no DICM at byte 128 and no data element at byte 0")
+
+
+def parse(file: IO[bytes], claims: bool) -> tuple[Any, IO[bytes]]:
+    """(dataset without pixels, stream that stands at the pixel data)."""
+    from pydicom import dcmread
+
+    stream = file
+    head = file.read(4096)  # where group 0002 lies
+    check_body(head)
+    try:
+        if syntaxes.DEFLATED.encode() in head and _syntax(file) == syntaxes.DEFLATED:
+            ds, stream = inflate.parse(file, wanted_tags())
+        else:
+            file.seek(0)
+            ds = dcmread(file, stop_before_pixels=True, force=True, specific_tags=wanted_tags())
+    except FrameError:
+        raise
+    except (MemoryError, OSError) as e:
+        # pydicom raises EOFError, which is no OSError; a real OSError has an errno
+        if isinstance(e, MemoryError) or e.errno is not None:
+            raise
+        raise FrameError(f"the header cannot be read: {e}") from e
+    except Exception as e:  # pydicom raises whatever the bytes provoke
+        raise FrameError(
+            f"the header cannot be read ({type(e).__name__}: {e}); the file is damaged or "
+            "truncated, copy it again"
+        ) from e
+    part_10 = head[128:132] == b"DICM" and "TransferSyntaxUID" in ds.file_meta
+    said = "SOPClassUID" in ds or "Rows" in ds or "MediaStorageSOPClassUID" in ds.file_meta
+    if not said and not part_10:
+        if claims:
+            raise FrameError("not a DICOM file although its name says so; remove it or rename it")
+        raise NotDicom("no SOP Class UID (0008,0016) and no Rows (0028,0010)")
+    return ds, stream
+
+
+def _syntax(file: IO[bytes]) -> str | None:
+    """Transfer Syntax UID of a file with preamble."""
+    found = inflate.file_meta(file).get("TransferSyntaxUID")
+    return None if found is None else str(found)
+
+
+def check_body(head: bytes) -> None:
+    """Refuse a plain little-endian dataset that is said to be deflated or big-endian.
+
+    It begins with group 0008, least byte first; neither a deflated stream nor a big-endian dataset
+    can begin so (RFC 1951 3.2.4; there is no group 0800).
+    """
+    if head[128:140] != b"DICM\x02\0\0\0UL\x04\0":
+        return
+    at = 144 + int.from_bytes(head[140:144], "little")
+    if head[at : at + 2] != b"\x08\0" or head[at + 3 : at + 4] != b"\0":
+        return
+    for uid, what in ((syntaxes.DEFLATED, "deflated"), (syntaxes.EXPLICIT_BE, "big-endian")):
+        said = uid.encode() + bytes(len(uid) % 2)
+        if b"\x02\0\x10\0UI" + len(said).to_bytes(2, "little") + said in head[144:at]:
+            raise FrameError(
+                f"{name('TransferSyntaxUID')} is {uid}, {what}, but the dataset is plain and "
+                "little-endian; the UID is wrong, correct it (1.2.840.10008.1.2.1 where elements "
+                "have a VR, else 1.2.840.10008.1.2)"
+            )

@@ -1,0 +1,217 @@
+"""Dataset to a row of FILES: everything that the plan and the decoder need, and no pixels."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from dicom2cache import syntaxes
+from dicom2cache.errors import FrameError
+from dicom2cache.headers.groups import dose_positions, functional_groups
+from dicom2cache.headers.luts import modality_lut_range, palette_bits
+from dicom2cache.headers.meaning import gradient_of, kind_of, rescale_of, spacing_of, windows_of
+from dicom2cache.headers.patient import age_in_years
+from dicom2cache.headers.pixel_module import (
+    OVERLAYS,
+    check_length,
+    overlay_bits,
+    pixel_element,
+    pixel_layout,
+)
+from dicom2cache.headers.suv import suv_of
+from dicom2cache.headers.tags import items, name, number, raw, text, value, vector, whole
+from dicom2cache.records import Candidate
+from dicom2cache.schema import FILES, PER_FRAME_FIELDS
+
+_MODEL = {
+    "study_uid": "StudyInstanceUID",
+    "series_uid": "SeriesInstanceUID",
+    "sop_uid": "SOPInstanceUID",
+    "frame_of_reference_uid": "FrameOfReferenceUID",
+    "sop_class_uid": "SOPClassUID",
+    "sex": "PatientSex",
+    "modality": "Modality",
+    "manufacturer": "Manufacturer",
+    "model": "ManufacturerModelName",
+    "body_part": "BodyPartExamined",
+    "view_position": "ViewPosition",
+    "image_type": "ImageType",
+    "presentation_intent": "PresentationIntentType",
+    "kernel": "ConvolutionKernel",
+}
+_NUMBERS = {
+    "kvp": "KVP",
+    "thickness": "SliceThickness",
+    "echo_time": "EchoTime",
+    "repetition_time": "RepetitionTime",
+    "b_value": "DiffusionBValue",
+    "trigger_time": "TriggerTime",
+}
+_WHOLES = {
+    "temporal_index": "TemporalPositionIdentifier",
+    "acquisition": "AcquisitionNumber",
+    "instance": "InstanceNumber",
+}
+
+# fmt: off
+_OTHERS = (
+    "PatientID", "AccessionNumber", "PatientAge", "ImageLaterality", "Laterality",
+    "PixelPresentation", "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns",
+    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PlanarConfiguration",
+    "NumberOfFrames", "SpectroscopyData", "RescaleSlope", "RescaleIntercept", "RescaleType",
+    "Units", "DoseGridScaling", "DoseUnits", "DoseType", "GridFrameOffsetVector",
+    "ModalityLUTSequence", "VOILUTSequence", "PresentationLUTShape", "PixelPaddingValue",
+    "PixelPaddingRangeLimit", "FloatPixelPaddingValue", "FloatPixelPaddingRangeLimit",
+    "DoubleFloatPixelPaddingValue", "DoubleFloatPixelPaddingRangeLimit",
+    "WindowCenter", "WindowWidth", "WindowCenterWidthExplanation",
+    "VOILUTFunction", "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing",
+    "SequenceOfUltrasoundRegions", "ImagePositionPatient", "ImageOrientationPatient",
+    "LossyImageCompression", "BurnedInAnnotation", "ContrastBolusAgent", "StackID",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "RealWorldValueMappingSequence", "SegmentSequence", "SegmentationType", "ICCProfile",
+    "MaximumFractionalValue", "DiffusionGradientOrientation", "InStackPositionNumber",
+    "PatientWeight", "CorrectedImage", "DecayCorrection", "SUVType", "SeriesDate", "SeriesTime",
+    "AcquisitionDate", "AcquisitionTime", "FrameReferenceTime", "ActualFrameDuration",
+    "RadiopharmaceuticalInformationSequence",
+    "RedPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableDescriptor",
+    "BluePaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData",
+    "GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData",
+    "SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData",
+    "SegmentedBluePaletteColorLookupTableData",
+)
+# fmt: on
+
+_EMPTY = dict.fromkeys(FILES.names)
+
+
+@cache
+def wanted_tags() -> list[int]:
+    """Tags that `describe` reads, so that pydicom need not keep the others."""
+    from pydicom.datadict import tag_for_keyword
+
+    keywords = {
+        *_MODEL.values(),
+        *_NUMBERS.values(),
+        *_WHOLES.values(),
+        *_OTHERS,
+    }
+    tags = {tag_for_keyword(keyword) for keyword in keywords} - {None}
+    tags |= {group << 16 | element for group in OVERLAYS for element in (0x0100, 0x0102)}
+    return sorted(tags)
+
+
+def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> dict[str, Any]:
+    """The row of FILES that a dataset without pixels makes, a pydicom Dataset or a Scan.
+
+    `head` has the 12 bytes at offset `at`, where its pixel data element begins.
+
+    Raises NoPixels, FrameError or OSError.
+    """
+    syntax = str(value(ds.file_meta, "TransferSyntaxUID") or "")
+    if not syntax:
+        implicit, little = ds.original_encoding
+        little_syntax = syntaxes.IMPLICIT_LE if implicit else syntaxes.EXPLICIT_LE
+        syntax = little_syntax if little else syntaxes.EXPLICIT_BE
+    keyword, vr, offset, length = pixel_element(ds, head, at, syntax, path)
+    frames = whole(ds, "NumberOfFrames") if value(ds, "NumberOfFrames") is not None else 1
+    if frames is None or frames < 0:
+        raise FrameError(
+            f"{name('NumberOfFrames')} is {raw(ds, 'NumberOfFrames')}; legal: from 1 to 2^31-1"
+        )
+    frames = frames or 1  # 0 is written by some exporters for single-frame files
+    row: dict[str, Any] = {
+        **_EMPTY,
+        "root": candidate.root,
+        "path": candidate.path,
+        "size": candidate.size,
+        "mtime_ns": candidate.mtime_ns,
+        "transfer_syntax": syntax,
+        "pixel_keyword": keyword,
+        "pixel_vr": vr,
+        "pixel_offset": offset,
+        "pixel_length": length,
+        "frames": frames,
+        "kind": kind_of(ds),
+        **pixel_layout(ds, keyword),
+        **{column: text(ds, key) for column, key in _MODEL.items()},
+        **{column: number(ds, key) for column, key in _NUMBERS.items()},
+        **{column: whole(ds, key) for column, key in _WHOLES.items()},
+        "age": age_in_years(text(ds, "PatientAge")),
+        "laterality": text(ds, "ImageLaterality") or text(ds, "Laterality"),
+        "contrast": text(ds, "ContrastBolusAgent") is not None,
+        "lossy": text(ds, "LossyImageCompression") == "01" or syntax in syntaxes.ALWAYS_LOSSY,
+        "burned_in": {"YES": True, "NO": False}.get(text(ds, "BurnedInAnnotation") or ""),
+        "position": vector(ds, "ImagePositionPatient", 3),
+        "orientation": vector(ds, "ImageOrientationPatient", 6),
+        "stack_name": text(ds, "StackID"),
+        "gradient": gradient_of(ds),
+        "in_stack": whole(ds, "InStackPositionNumber"),
+        "overlay_bits": overlay_bits(ds),
+        "windows": windows_of(ds),
+        "voi_lut": bool(items(ds, "VOILUTSequence")),
+    }
+    row["spacing_y"], row["spacing_x"], row["spacing_tag"] = spacing_of(ds)
+    _add_values(row, ds, frames)
+    per_frame = row["per_frame"] or []
+    windows = row["windows"] or any(frame["windows"] for frame in per_frame)
+    row["voi"] = bool(windows or row["voi_lut"])
+    check_length(row)
+    return row
+
+
+def _add_values(row: dict[str, Any], ds: Any, frames: int) -> None:
+    """Slope, intercept, unit, palette, padding, and what single frames say."""
+    flags: list[str] = []
+    kind = row["pixel_keyword"].removesuffix("PixelData")  # Float, Double Float or nothing
+    read = number if kind else whole
+    row["padding_value"] = read(ds, f"{kind}PixelPaddingValue")
+    row["padding_limit"] = read(ds, f"{kind}PixelPaddingRangeLimit")
+    if row["samples"] > 1 or row["photometric"] == "PALETTE COLOR":
+        if row["photometric"] == "PALETTE COLOR" and row["kind"] != "mask":
+            row["palette_bits"] = palette_bits(ds)
+        if "ICCProfile" in ds:
+            flags.append("icc-profile")
+    else:
+        _add_grey(row, ds, flags)
+    if row["samples"] > 1 or row["palette_bits"] or row["kind"] == "mask":
+        row["padding_value"] = row["padding_limit"] = row["inverted"] = None
+        row.update(slope=None, intercept=None, lut_low=None, lut_high=None, unit=None)
+    if row["kind"] == "mask":
+        row["unit"] = (text(ds, "SegmentationType") or "labelmap").lower()
+    _add_functional(row, ds, frames, flags)
+    row["flags"] = flags or None
+
+
+def _add_grey(row: dict[str, Any], ds: Any, flags: list[str]) -> None:
+    meant = rescale_of(ds)
+    flags += meant.flags
+    row["slope"], row["intercept"], row["unit"] = meant.slope, meant.intercept, meant.unit
+    if items(ds, "ModalityLUTSequence"):
+        if "RescaleSlope" in ds:
+            flags.append("lut-and-rescale")  # illegal together (PS3.3 C.11.1): the LUT wins
+        row["lut_low"], row["lut_high"] = modality_lut_range(ds)
+        row["unit"] = text(items(ds, "ModalityLUTSequence")[0], "ModalityLUTType") or "US"
+    if row["kind"] == "dose":
+        row["dose_type"] = text(ds, "DoseType")
+    if suv := suv_of(ds):
+        row["suv_factor"], row["suv_refusal"] = suv.factor, suv.refusal
+    if row["slope"] == 0:
+        flags.append("slope-zero")
+
+
+def _add_functional(row: dict[str, Any], ds: Any, frames: int, flags: list[str]) -> None:
+    """What the shared and per-frame functional groups say (PS3.3 C.7.6.16)."""
+    grey = row["slope"] is not None  # colour and masks are not rescaled
+    shared, per_frame, mismatch = functional_groups(ds, frames, grey)
+    flags += mismatch
+    if row["kind"] == "dose" and per_frame is None:
+        per_frame = dose_positions(ds, frames)
+    units = {g.pop("unit") for g in [shared, *(per_frame or [])] if "unit" in g}
+    if len(units) > 1:
+        raise FrameError(f"frames of several units ({', '.join(sorted(units))}) in one file")
+    elif units and row["lut_low"] is None:
+        row["unit"] = units.pop()
+    row.update({k: v for k, v in shared.items() if k in _EMPTY})
+    if per_frame:
+        row["spacing_tag"] = row["spacing_tag"] or per_frame[0].get("spacing_tag")
+        row["per_frame"] = [{k: g.get(k) for k in PER_FRAME_FIELDS} for g in per_frame]

@@ -1,0 +1,135 @@
+"""Lookup tables of a file: palette and modality LUT, out of the header, checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom2cache.errors import FrameError
+from dicom2cache.headers.tags import items, name, value
+from dicom2cache.pixels.colour import Palette
+from dicom2cache.pixels.intensity import ModalityLut
+from dicom2cache.pixels.window import VoiLut
+
+_COLOURS = ("Red", "Green", "Blue")
+
+
+def _descriptor(ds: Any, keyword: str) -> tuple[int, int, int]:
+    """(number of entries, first mapped value, bits), PS3.3 C.7.6.3.1.5."""
+    said = value(ds, keyword)
+    try:
+        count, first, bits = (int(v) for v in said)
+    except (TypeError, ValueError) as e:
+        raise FrameError(f"{name(keyword)} is {said!r}; legal: three whole numbers") from e
+    return count % 65536 or 65536, first, bits
+
+
+def _signed(ds: Any, first: int) -> int:
+    """The first mapped value, signed where pixels are, whatever VR it is in (C.7.6.3.1.5)."""
+    signed = int(value(ds, "PixelRepresentation") or 0) == 1
+    return first - 65536 if signed and first > 32767 else first
+
+
+def _entries(ds: Any, keyword: str, count: int, bits: int) -> NDArray[np.uint16]:
+    data = value(ds, keyword)
+    if data is None:
+        raise FrameError(f"{name(keyword)} is absent")
+    if not isinstance(data, bytes):  # VR US: already numbers
+        flat = [data] if isinstance(data, int) else list(data)
+        words = np.array([int(v) & 0xFFFF for v in flat], np.uint16)
+    elif len(data) >= 2 * count:
+        words = np.frombuffer(data[: 2 * count], _word(ds))
+    elif len(data) >= count:  # 8-bit entries packed, perhaps with a pad byte
+        return np.frombuffer(data[:count], np.uint8).astype(np.uint16)
+    else:
+        words = np.empty(0, np.uint16)
+    if len(words) < count:
+        raise FrameError(f"{name(keyword)} has {len(words)} entries, its descriptor says {count}")
+    return words[:count].astype(np.uint16)
+
+
+def _word(ds: Any) -> str:
+    return "<u2" if ds.original_encoding[1] is not False else ">u2"
+
+
+def palette(ds: Any) -> Palette:
+    """The palette of a PALETTE COLOR image: entries uint8 where 8 bits hold them, else uint16.
+
+    16-bit entries whose low bytes are all 0, or all equal to their high bytes, are 8-bit colours.
+    Raises FrameError for a palette that contradicts itself.
+    """
+    if f"Segmented{_COLOURS[0]}PaletteColorLookupTableData" in ds:
+        from pydicom.pixels.processing import _expand_segmented_lut  # PS3.3 C.7.9.2
+
+        channels, firsts, depth = [], set(), 16
+        for colour in _COLOURS:
+            count, first, depth = _descriptor(ds, f"{colour}PaletteColorLookupTableDescriptor")
+            data = value(ds, f"Segmented{colour}PaletteColorLookupTableData")
+            kind = _word(ds) if depth > 8 or (len(data) % 2 == 0 and depth == 16) else "u1"
+            words = np.frombuffer(data, kind)
+            expanded = _expand_segmented_lut(tuple(int(w) for w in words), _struct(kind))
+            channels.append(np.array(expanded[:count], np.uint16))
+            firsts.add(first)
+    else:
+        channels, firsts, depth = [], set(), 16
+        for colour in _COLOURS:
+            count, first, depth = _descriptor(ds, f"{colour}PaletteColorLookupTableDescriptor")
+            keyword = f"{colour}PaletteColorLookupTableData"
+            channels.append(_entries(ds, keyword, count, depth))
+            firsts.add(first)
+    if len({len(c) for c in channels}) != 1 or len(firsts) != 1:
+        raise FrameError("red, green and blue palettes differ in length or first mapped value")
+    table = np.stack(channels, axis=-1)
+    first = _signed(ds, firsts.pop())
+    if depth == 8 or not table.max(initial=0) >> 8:
+        return Palette(first, table.astype(np.uint8))
+    low, high = table & 0xFF, table >> 8
+    if not low.any() or (low == high).all():
+        return Palette(first, high.astype(np.uint8))
+    return Palette(first, table)
+
+
+def _struct(kind: str) -> str:
+    return "<B" if kind == "u1" else f"{kind[0]}H"
+
+
+def palette_bits(ds: Any) -> int:
+    """8 or 16: bits of a sample of the RGB image that the palette yields."""
+    return 8 * palette(ds).entries.dtype.itemsize
+
+
+def voi_lut(ds: Any) -> VoiLut:
+    """The first table of the VOI LUT sequence (PS3.3 C.11.2.1.1)."""
+    bits = _descriptor(items(ds, "VOILUTSequence")[0], "LUTDescriptor")[2]
+    table = _grey_lut(ds, "VOILUTSequence")
+    return VoiLut(table.first, table.entries, bits)
+
+
+def modality_lut(ds: Any) -> ModalityLut:
+    """The modality LUT sequence's table (PS3.3 C.11.1.1.1)."""
+    return _grey_lut(ds, "ModalityLUTSequence")
+
+
+def _grey_lut(ds: Any, sequence: str) -> ModalityLut:
+    item = items(ds, sequence)[0]
+    count, first, bits = _descriptor(item, "LUTDescriptor")
+    first = _signed(ds, first)
+    data = value(item, "LUTData")
+    if isinstance(data, bytes):
+        little = ds.original_encoding[1] is not False
+        wide = len(data) >= 2 * count
+        kind = ("<u2" if little else ">u2") if wide else "u1"
+        entries = np.frombuffer(data[: count * (2 if wide else 1)], kind).astype(np.int32)
+    else:
+        entries = _entries(item, "LUTData", count, bits).astype(np.int32)
+    if len(entries) < count:
+        raise FrameError(f"{name('LUTData')} has {len(entries)} entries, its descriptor {count}")
+    return ModalityLut(first, entries)
+
+
+def modality_lut_range(ds: Any) -> tuple[float, float]:
+    """Least and greatest value that the modality LUT yields."""
+    entries = modality_lut(ds).entries
+    return float(entries.min()), float(entries.max())

@@ -1,0 +1,192 @@
+"""The image pixel module: where the pixels of a file lie and how, checked (PS3.3 C.7.6.3)."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal
+
+from dicom2cache import syntaxes
+from dicom2cache.errors import Dicom2cacheError, FrameError, NoPixels
+from dicom2cache.headers.tags import name, required, text, value, whole
+from dicom2cache.sources.file import BoundedFile
+
+_PIXELS = {
+    0x7FE00010: "PixelData",
+    0x7FE00008: "FloatPixelData",
+    0x7FE00009: "DoubleFloatPixelData",
+}
+OVERLAYS = range(0x6000, 0x6020, 2)
+"""groups of the repeating overlay module"""
+_LEAST_FRAGMENT = 10
+"""bytes: the header of an item and a value of even length (PS3.5 A.4)"""
+_LONG_VRS = {b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN"}
+
+
+def pixel_element(
+    ds: Any, head: bytes, at: int, syntax: str, path: str
+) -> tuple[str, str, int, int | None]:
+    """(keyword, VR, offset of the value, length or None if undefined).
+
+    `head` has the first 12 bytes of the element that ends the header, `at` is its offset: in a
+    deflated dataset, as that of the value, in the inflated one.
+    """
+    implicit, little = ds.original_encoding
+    order: Literal["little", "big"] = "little" if little else "big"
+    if len(head) < 8:
+        cut = None if syntax == syntaxes.DEFLATED else _cut(path)
+        raise cut or _without_pixels(ds)
+    tag = int.from_bytes(head[:2], order) << 16 | int.from_bytes(head[2:4], order)
+    if tag not in _PIXELS:
+        raise _without_pixels(ds)
+    # The header may say one of implicit and explicit where the body is the other.
+    if has_vr(head) or (not implicit and head[4:6] in _LONG_VRS):
+        vr, length, offset = head[4:6].decode(), int.from_bytes(head[8:12], order), at + 12
+    elif implicit or not (head[4:6].isalpha() and head[4:6].isupper()):
+        vr, length, offset = "OW", int.from_bytes(head[4:8], order), at + 8
+    else:
+        raise FrameError(f"pixel data element has VR {head[4:6]!r}; legal: OB, OW, OF, OD")
+    return _PIXELS[tag], vr, offset, None if length == 0xFFFFFFFF else length
+
+
+def has_vr(head: bytes) -> bool:
+    """True if the first 8 bytes of a pixel data element have a VR (PS3.5 7.1.2), whatever group 2
+    says: as a length those four bytes would be odd, which is illegal."""
+    return head[4:6] in _LONG_VRS and head[6:8] == b"\0\0"
+
+
+def _cut(path: str) -> FrameError | None:
+    """The failure of a file that ends within an element: pydicom reads it without a word."""
+    from pydicom import dcmread
+
+    with BoundedFile(path) as file:
+        ds = dcmread(file, force=True)
+        last = ds.get_item(max(ds.keys())) if len(ds) else None
+        if last is not None:
+            # A sequence of undefined length has no length to compare.
+            length = getattr(last, "length", 0xFFFFFFFF)
+            if length == 0xFFFFFFFF:
+                return None
+            file.seek(last.value_tell + length)
+        rest = file.read(8)
+        at_end = file.tell() == os.fstat(file.fileno()).st_size
+    if last is not None and at_end and not rest.strip(b"\0"):
+        return None
+    return FrameError("the file is truncated: it ends in the middle of its header; copy it again")
+
+
+def _without_pixels(ds: Any) -> Dicom2cacheError:
+    sop = value(ds, "SOPClassUID") or value(ds.file_meta, "MediaStorageSOPClassUID")
+    kind = getattr(sop, "name", None) or text(ds, "Modality") or "this object"
+    if "Rows" in ds and "SpectroscopyData" not in ds:
+        return FrameError(f"{kind} has Rows (0028,0010) but no pixel data; the file is truncated")
+    return NoPixels(f"{kind} has no pixel data")
+
+
+def pixel_layout(ds: Any, keyword: str) -> dict[str, Any]:
+    """Size and bits of a frame, checked against each other (PS3.3 C.7.6.3, PS3.5 8.1.1)."""
+    rows, columns = (required(ds, k, "1 to 65535") for k in ("Rows", "Columns"))
+    if not (0 < rows <= 65535 and 0 < columns <= 65535):
+        raise FrameError(f"Rows x Columns is {rows} x {columns}; legal: 1 to 65535 each")
+    photometric = text(ds, "PhotometricInterpretation") or ""
+    samples = whole(ds, "SamplesPerPixel") or 1
+    grey = photometric in ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+    colour = photometric == "RGB" or photometric.startswith("YBR")
+    if not (grey and samples == 1) and not (colour and samples == 3):
+        raise FrameError(
+            f"{name('PhotometricInterpretation')} {photometric!r} with "
+            f"{name('SamplesPerPixel')} {samples}; legal: MONOCHROME1, MONOCHROME2 or PALETTE "
+            "COLOR with 1, RGB or YBR with 3"
+        )
+    allocated = required(ds, "BitsAllocated", "1, 8, 16, 32 or 64")
+    layout = {
+        "height": rows,
+        "width": columns,
+        "samples": samples,
+        "planar": (whole(ds, "PlanarConfiguration") or 0) & 1,
+        "photometric": photometric,
+        "bits_allocated": allocated,
+        "inverted": photometric == "MONOCHROME1" or text(ds, "PresentationLUTShape") == "INVERSE",
+    }
+    if keyword != "PixelData":
+        need = 32 if keyword == "FloatPixelData" else 64
+        if allocated != need:
+            raise FrameError(f"{name('BitsAllocated')} {allocated} with {keyword}; legal: {need}")
+        return {**layout, "bits_stored": need, "high_bit": need - 1, "signed": True}
+    if allocated not in (1, 8, 16, 32):
+        raise FrameError(f"{name('BitsAllocated')} {allocated}; legal: 1, 8, 16 or 32")
+    stored = whole(ds, "BitsStored") or allocated
+    high = whole(ds, "HighBit")
+    high = stored - 1 if high is None else high
+    if not (1 <= stored <= allocated and stored - 1 <= high < allocated):
+        raise FrameError(
+            f"{name('BitsStored')} {stored} and {name('HighBit')} {high} do not fit "
+            f"{name('BitsAllocated')} {allocated}; legal: BitsStored - 1 <= HighBit < BitsAllocated"
+        )
+    signed = (whole(ds, "PixelRepresentation") or 0) == 1
+    return {**layout, "bits_stored": stored, "high_bit": high, "signed": signed}
+
+
+def overlay_bits(ds: Any) -> int:
+    """Mask of the bits of a stored pixel that overlays are declared to lie in (PS3.3 C.9.2)."""
+    mask = 0
+    for group in OVERLAYS:
+        if (group, 0x0100) not in ds:
+            continue
+        try:
+            allocated, position = (int(ds[group, e].value) for e in (0x0100, 0x0102))
+        except (KeyError, TypeError, ValueError):
+            continue
+        if allocated > 1 and 0 <= position < 32:  # 1: a plane of its own
+            mask |= 1 << position
+    return mask if mask < 1 << 31 else mask - (1 << 32)
+
+
+def frame_bits(row: dict[str, Any]) -> int:
+    """Bits of one native frame (PS3.5 8.2); 4:2:2 halves the chroma (PS3.3 C.7.6.3.1.2)."""
+    samples = 2 if row["photometric"] == "YBR_FULL_422" else row["samples"]
+    return int(row["height"] * row["width"] * samples * row["bits_allocated"])
+
+
+def _check_encapsulated(row: dict[str, Any]) -> None:
+    """Data of a length of its own, just that of the pixels, is not what the syntax says."""
+    plain = (frame_bits(row) * row["frames"] + 7) // 8
+    if row["pixel_length"] is not None and row["pixel_length"] in (plain, plain + plain % 2):
+        raise FrameError(
+            f"{name('TransferSyntaxUID')} is {row['transfer_syntax']}, a compressed one, but "
+            f"{row['pixel_keyword']} has a defined length, {row['pixel_length']} bytes, as the "
+            "uncompressed pixels have: the UID is wrong, correct it (PS3.5 A.4)"
+        )
+
+
+def check_length(row: dict[str, Any]) -> None:
+    """Native pixel data must be as long as the header says; more is flagged, less refused."""
+    if row["transfer_syntax"] not in syntaxes.NATIVE:
+        _check_encapsulated(row)
+        most = (row["size"] - row["pixel_offset"]) // _LEAST_FRAGMENT
+        if row["frames"] > max(1, most):
+            raise FrameError(
+                f"{name('NumberOfFrames')} is {row['frames']}, but the file has room for {most} "
+                "at most; it is damaged or truncated, copy it again"
+            )
+        return
+    have, want = row["pixel_length"], (frame_bits(row) * row["frames"] + 7) // 8
+    if have is None:
+        raise FrameError(
+            f"{row['pixel_keyword']} has undefined length, legal only in a compressed transfer "
+            f"syntax, but {name('TransferSyntaxUID')} is {row['transfer_syntax']}"
+        )
+    if row["transfer_syntax"] != syntaxes.DEFLATED:  # only inflating would tell
+        have = min(have, row["size"] - row["pixel_offset"])
+    if have < want:
+        raise FrameError(
+            f"pixel data is truncated: {have} bytes, {want} expected for {row['frames']} frames of "
+            f"{row['height']} x {row['width']}; copy the file again"
+        )
+    full = row["height"] * row["width"] * 3 * row["bits_allocated"] // 8 * row["frames"]
+    if row["photometric"] == "YBR_FULL_422" and have >= full:
+        raise FrameError(
+            f"{name('PhotometricInterpretation')} is YBR_FULL_422 but {have} bytes are there, as "
+            "for three full samples; the label or the data is wrong (PS3.3 C.7.6.3.1.2)"
+        )
+    if have > want + want % 2:
+        row["flags"] = [*(row["flags"] or []), "excess-pixel-data"]

@@ -1,0 +1,85 @@
+"""Scanned elements to rows of FILES; files of a series are alike, and described once.
+
+What differs from slice to slice in nearly every series is set in a copy of the row of a file that
+was equal in everything else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dicom2cache.headers.describe import describe
+from dicom2cache.headers.elements import CHARSET, Elements, Scan
+from dicom2cache.headers.pixel_module import check_length, has_vr
+from dicom2cache.headers.tags import text, vector, whole
+from dicom2cache.records import Candidate
+
+_SET = frozenset({0x00080018, 0x00200012, 0x00200013, 0x00200032})
+"""SOP Instance UID, Acquisition Number, Instance Number, Image Position: each in one column"""
+_PET = frozenset({0x00080022, 0x00080032, 0x00541300, 0x00181242})
+"""Acquisition Date and Time, Frame Reference Time, Frame Duration: read for SUV only"""
+_GROUPS = frozenset({0x52009229, 0x52009230})
+"""functional groups, which say the same things again and win"""
+_LONGEST, _MOST = 1024, 256  # bytes of a value, and rows that are remembered
+
+_Known = tuple[dict[str, Any], int, str | None, str | None]
+_known: dict[Any, _Known] = {}
+
+
+def row_of(
+    elements: Elements, candidate: Candidate, path: str
+) -> tuple[dict[str, Any], str | None, str | None]:
+    """(row of FILES without its hashes, patient ID, accession number).
+
+    Raises as `describe`, and what pydicom raises for a value.
+    """
+    key = _key(elements)
+    known = _known.get(key) if key is not None else None
+    if known is not None:
+        return _copy(known, elements, candidate)
+    ds = Scan(elements)
+    row = describe(ds, elements.head, elements.offset, candidate, path)
+    patient, accession = text(ds, "PatientID"), text(ds, "AccessionNumber")
+    excess = "excess-pixel-data" in (row["flags"] or ())
+    plain = row["kind"] == "image" and row["modality"] != "PT" and row["per_frame"] is None
+    if key is not None and plain and not excess:
+        if len(_known) >= _MOST:
+            _known.clear()
+        _known[key] = dict(row), elements.offset, patient, accession
+    return row, patient, accession
+
+
+def _key(elements: Elements) -> Any:
+    """What two files have in common that differ in _SET and _PET alone; None: describe each."""
+    said = []
+    for tag, raw in elements.found.items():
+        if tag not in _SET and tag not in _PET:
+            if len(raw[1]) > _LONGEST or tag in _GROUPS:
+                return None
+            said.append((tag, raw))
+    # Without a VR, the last 4 bytes are pixels.
+    without = elements.implicit and not has_vr(elements.head)
+    head = elements.head[:8] if without else elements.head
+    return elements.syntax, head, tuple(said)
+
+
+def _copy(
+    known: _Known, elements: Elements, candidate: Candidate
+) -> tuple[dict[str, Any], str | None, str | None]:
+    model, offset, patient, accession = known
+    own = {tag: raw for tag, raw in elements.found.items() if tag in _SET or tag == CHARSET}
+    ds = Scan(elements._replace(found=own))
+    row = {
+        **model,
+        "root": candidate.root,
+        "path": candidate.path,
+        "size": candidate.size,
+        "mtime_ns": candidate.mtime_ns,
+        "pixel_offset": model["pixel_offset"] - offset + elements.offset,
+        "sop_uid": text(ds, "SOPInstanceUID"),
+        "acquisition": whole(ds, "AcquisitionNumber"),
+        "instance": whole(ds, "InstanceNumber"),
+        "position": vector(ds, "ImagePositionPatient", 3),
+    }
+    check_length(row)
+    return row, patient, accession

@@ -1,0 +1,1 @@
+"""Rows and recipe to a plan, pure and columnar."""

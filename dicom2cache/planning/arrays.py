@@ -1,0 +1,136 @@
+"""Which arrays a cache has, pure: the dtype of each stack, and slots for all sizes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom2cache.arrow import combine
+from dicom2cache.records import ArraySpec, codec_of
+
+FRAMES_PER_SHARD_MAX = 4096  # bounds the index of a shard (16 bytes for each) for tiny frames
+
+# Smallest that holds the values; int16 before uint16, for which torch has few operations.
+_WHOLE = (("uint8", 0, 255), ("int16", -32768, 32767), ("uint16", 0, 65535),
+          ("int32", -(2**31), 2**31 - 1))  # fmt: skip
+_NAMES = np.array(["uint8", "int16", "uint16", "int32", "float32", "float64"])
+
+
+@dataclass(frozen=True)
+class Values:
+    """What headers say of the values of n frames."""
+
+    low: NDArray[np.float64]
+    """least value that a frame can hold"""
+    high: NDArray[np.float64]
+    whole: NDArray[np.bool_]
+    """True where all values are whole numbers"""
+    hu: NDArray[np.bool_]
+    """True where the unit is HU"""
+    double: NDArray[np.bool_]
+    """True for Double Float Pixel Data"""
+
+
+def dtypes_of_stacks(values: Values, stack: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Place in DTYPE_NAMES for each frame, the same within a stack; from headers alone."""
+    count = int(stack.max(initial=-1)) + 1
+    low = np.full(count, np.inf)
+    high = np.full(count, -np.inf)
+    np.minimum.at(low, stack, values.low)
+    np.maximum.at(high, stack, values.high)
+    whole, hu, double = np.ones(count, bool), np.ones(count, bool), np.zeros(count, bool)
+    np.logical_and.at(whole, stack, values.whole)
+    np.logical_and.at(hu, stack, values.hu)
+    np.logical_or.at(double, stack, values.double)
+
+    chosen = np.full(count, 5)  # float64 holds every whole number of 53 bits
+    for place in range(3, -1, -1):
+        _, least, most = _WHOLE[place]
+        chosen[(low >= least) & (high <= most)] = place
+    # The unit fixes HU to int16, so that one scanner's 16-bit header does not split an archive;
+    # a value beyond fails its frame.
+    chosen[hu] = 1
+    chosen[~whole] = 4
+    chosen[~whole & double] = 5
+    return chosen[stack]
+
+
+def dtype_names(chosen: NDArray[np.int64]) -> NDArray[Any]:
+    """NumPy names of the places that `dtypes_of_stacks` gave."""
+    return _NAMES[chosen]
+
+
+Size = tuple[str, tuple[int, ...]]
+"""(dtype, frame shape)"""
+
+
+def fit_slots(
+    sizes: list[tuple[str, tuple[int, ...], int]], max_arrays: int, shard_bytes: int
+) -> dict[Size, tuple[int, ...]]:
+    """Slot shape for each (dtype, frame shape): {(dtype, shape): slot}.
+
+    `sizes` has (dtype, frame shape, number of frames). While there are too many, rare sizes (less
+    than a shard of them) share a slot, then all do: grouped by height and width rounded up to
+    multiples of 8, 16, 32, ..., a group's slot being just large enough for its members. Of the
+    ways that fit, the one that wastes least is taken. Raises ValueError if even one slot for each
+    dtype and number of channels is too many.
+    """
+    if len(sizes) <= max_arrays:
+        return {(dtype, shape): shape for dtype, shape, _ in sizes}
+    kinds = sorted({(dtype, shape[2:]) for dtype, shape, _ in sizes})
+    kind = np.array([kinds.index((dtype, shape[2:])) for dtype, shape, _ in sizes])
+    pixel_bytes = np.array([np.dtype(d).itemsize * math.prod(c) for d, c in kinds])[kind]
+    height_width = np.array([shape[:2] for _, shape, _ in sizes], np.int64)
+    count = np.array([n for _, _, n in sizes], np.int64)
+    own_bytes = pixel_bytes * height_width.prod(axis=1)
+    best: tuple[int, NDArray[np.int64]] | None = None
+    for kept in (count * own_bytes >= shard_bytes, np.zeros(len(sizes), bool)):
+        step = 8
+        while step <= 65536:
+            slots = _shared(kind, height_width, kept, step)
+            if combine([kind, slots[:, 0], slots[:, 1]]).max() < max_arrays:
+                waste = int((count * (pixel_bytes * slots.prod(axis=1) - own_bytes)).sum())
+                if best is None or waste < best[0]:
+                    best = waste, slots
+                break  # a larger step wastes more
+            step *= 2
+    if best is None:
+        raise ValueError(f"max_arrays {max_arrays} is too few: these files need {len(kinds)}")
+    return {
+        (dtype, shape): (int(h), int(w), *shape[2:])
+        for (dtype, shape, _), (h, w) in zip(sizes, best[1], strict=True)
+    }
+
+
+def _shared(
+    kind: NDArray[Any], height_width: NDArray[np.int64], kept: NDArray[np.bool_], step: int
+) -> NDArray[np.int64]:
+    """(n, 2) slots: its own size where `kept`, else the largest of those that round up alike."""
+    rounded = np.where(kept[:, None], height_width, -(-height_width // step) * step)
+    group = combine([kind, kept.astype(np.int64), rounded[:, 0], rounded[:, 1]])
+    largest = np.zeros((int(group.max()) + 1, 2), np.int64)
+    np.maximum.at(largest, group, height_width)
+    return largest[group]
+
+
+def _bytes(dtype: str, shape: tuple[int, ...]) -> int:
+    return np.dtype(dtype).itemsize * math.prod(shape)
+
+
+def array_name(dtype: str, slot: tuple[int, ...]) -> str:
+    """Name of the array's folder, such as uint8_240x320x3."""
+    return f"{dtype}_{'x'.join(map(str, slot))}"
+
+
+def array_spec(
+    dtype: str, slot: tuple[int, ...], slots: int, shard_bytes: int, codec: str = "none"
+) -> ArraySpec:
+    """The array of `slots` frames; a frame larger than a shard has a shard of its own."""
+    size = _bytes(dtype, slot)
+    per_shard = min(FRAMES_PER_SHARD_MAX, max(1, shard_bytes // size))
+    name = array_name(dtype, slot)
+    return ArraySpec(name, dtype, slot, slots, per_shard, codec_of(codec, size))

@@ -1,0 +1,181 @@
+"""Which files are converted, pure: the recipe's where and exclude, refusals, duplicates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pyarrow import dataset
+
+from dicom2cache.arrow import canonical, floats, rows_of, with_column
+from dicom2cache.errors import RecipeError
+from dicom2cache.planning import treatments
+from dicom2cache.recipes.recipe import Recipe
+from dicom2cache.recipes.where import parse_where
+from dicom2cache.schema import FILE_COLUMNS, REJECTS
+from dicom2cache.syntaxes import refusal, supported
+
+_EXCLUDES = {
+    "localizer": pc.match_substring(pc.field("image_type"), "LOCALIZER"),
+    "derived": pc.starts_with(pc.field("image_type"), "DERIVED"),
+    "secondary": pc.match_substring_regex(pc.field("image_type"), r"^[^\\]*\\SECONDARY"),
+    "burned-in": pc.field("burned_in"),
+    "dose": pc.field("kind") == "dose",
+    "map": pc.field("kind") == "map",
+    "mask": pc.field("kind") == "mask",
+    "lossy": pc.field("lossy"),
+}
+
+
+def select_files(files: pa.Table, recipe: Recipe) -> tuple[pa.Table, pa.Table]:
+    """(files that are converted, REJECTS of the others), each in order of root and path."""
+    files = canonical(files)
+    reasons: list[str | None] = [None] * files.num_rows
+    outcomes = ["excluded"] * files.num_rows
+
+    def mark(expression: pc.Expression, reason: str, outcome: str = "excluded") -> None:
+        holds = _holds(files, expression)
+        for i in np.flatnonzero(holds):
+            if reasons[i] is None:
+                reasons[i], outcomes[i] = reason, outcome
+
+    if recipe.where is not None:
+        kept = _holds(files, parse_where(recipe.where, FILE_COLUMNS))
+        for i in np.flatnonzero(~kept):
+            reasons[i] = f"recipe: where {recipe.where}"
+    for kind in recipe.exclude:
+        mark(_EXCLUDES[kind], f"recipe: exclude {kind}")
+    syntaxes = [s for s in pc.unique(files["transfer_syntax"]).to_pylist() if not supported(s)]
+    for syntax in syntaxes:
+        mark(pc.field("transfer_syntax") == syntax, refusal(syntax), "failed")
+    files = with_rules(files, recipe)
+    for row, reason in _refusals(files, recipe):
+        if reasons[row] is None:
+            reasons[row], outcomes[row] = reason, "failed"
+    mask = np.array([r is None for r in reasons], bool)
+    bad = np.flatnonzero(~mask)
+    rejects = pa.table(
+        {
+            "root": files["root"].take(bad),
+            "path": files["path"].take(bad),
+            "frame": pa.nulls(len(bad), pa.int32()),
+            "outcome": [outcomes[i] for i in bad],
+            "stage": ["plan"] * len(bad),
+            "reason": [reasons[i] for i in bad],
+        },
+        REJECTS,
+    )
+    return files if mask.all() else files.filter(pa.array(mask)), rejects
+
+
+def with_rules(files: pa.Table, recipe: Recipe) -> pa.Table:
+    """The files with `rule`: the first of the recipe's whose `where` holds, 0 for none."""
+    rule = np.zeros(files.num_rows, np.int16)
+    for place in range(len(recipe.rules), 0, -1):
+        mine = _holds(files, parse_where(recipe.rules[place - 1].where, FILE_COLUMNS))
+        rule[mine] = place
+    return with_column(files, "rule", pa.array(rule))
+
+
+def _refusals(files: pa.Table, recipe: Recipe) -> Iterator[tuple[int, str]]:
+    """(row, reason) of files that their treatment cannot be applied to."""
+    slope, intercept = floats(files["slope"]), floats(files["intercept"])
+    fractional = (slope != np.floor(slope)) | (intercept != np.floor(intercept))
+    fractional &= ~np.isnan(slope)
+    whole = treatments.holds(
+        files, recipe, lambda t: t.intensity == "modality" and t.dtype[0] in "iu"
+    )
+    for i in np.flatnonzero(fractional & whole):
+        dtype = recipe.treatments[files["rule"][int(i)].as_py()].dtype
+        yield (
+            int(i),
+            (
+                f"recipe: dtype {dtype} cannot hold the fractions that Rescale Slope (0028,1053) "
+                "gives; use dtype auto or float32"
+            ),
+        )
+    wants = treatments.suv_files(files, recipe)
+    for i in np.flatnonzero(wants & np.isnan(floats(files["suv_factor"]))):
+        yield int(i), files["suv_refusal"][int(i)].as_py()
+    spaced = treatments.holds(files, recipe, lambda t: t.spacing is not None)
+    for i in np.flatnonzero(spaced & np.isnan(floats(files["spacing_y"]))):
+        frames = files["per_frame"][int(i)].as_py()
+        if not frames or any(frame["spacing_y"] is None for frame in frames):
+            yield (
+                int(i),
+                (
+                    "recipe: spacing wants a Pixel Spacing (0028,0030), and the file has none; "
+                    "leave it out by `where`, or give it a rule without spacing"
+                ),
+            )
+
+
+def _holds(files: pa.Table, expression: pc.Expression) -> NDArray[np.bool_]:
+    """True where the expression is; a null is not."""
+    try:
+        # A projection: a filter would copy all columns.
+        found = dataset.dataset(files).to_table(columns={"holds": expression})["holds"]
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid, pa.ArrowTypeError) as e:
+        raise RecipeError(f"where: the types do not match: {e}") from e
+    if not pa.types.is_boolean(found.type):
+        raise RecipeError(f"where: gives {found.type}, not true or false; compare it with a value")
+    holds: NDArray[np.bool_] = found.fill_null(False).to_numpy().astype(bool)
+    return holds
+
+
+def same_sop(files: pa.Table) -> NDArray[np.int64]:
+    """Numbers of the rows whose SOP Instance UID another one has too."""
+    counts = files["sop_uid"].value_counts()
+    twice = pc.filter(counts.field("values"), pc.greater(counts.field("counts"), 1)).drop_null()
+    rows: NDArray[np.int64] = np.flatnonzero(pc.is_in(files["sop_uid"], value_set=twice).to_numpy())
+    return rows
+
+
+def drop_duplicates(
+    files: pa.Table, rows: NDArray[np.int64], digests: Sequence[str]
+) -> tuple[pa.Table, pa.Table]:
+    """(files without repeated ones, REJECTS "duplicate"): same SOP UID and same pixels.
+
+    `digests` has one of the pixels for each of `rows`, those of `same_sop`. The first by root and
+    path is kept; different pixels under one UID are all kept and flagged.
+    """
+    if not len(rows):
+        return files, REJECTS.empty_table()
+    some = rows_of(files.select(["root", "path", "sop_uid", "flags"]), rows)
+    roots, paths = some["root"].to_pylist(), some["path"].to_pylist()
+    sops, flags = some["sop_uid"].to_pylist(), some["flags"].to_pylist()
+    first: dict[tuple[str, str], int] = {}
+    pixels_of: dict[str, set[str]] = {}
+    keep, rejects = np.ones(files.num_rows, bool), []
+    for i, key in enumerate(zip(sops, digests, strict=True)):
+        pixels_of.setdefault(sops[i], set()).add(digests[i])
+        kept = first.setdefault(key, i)
+        if kept != i:
+            keep[rows[i]] = False
+            other = "" if roots[kept] == roots[i] else f" of source {roots[kept]}"
+            rejects.append(
+                {
+                    "root": roots[i],
+                    "path": paths[i],
+                    "outcome": "duplicate",
+                    "stage": "plan",
+                    "reason": f"duplicate of {paths[kept]}{other}: same SOP Instance UID, same "
+                    "pixels",
+                }
+            )
+    marked = [i for i, sop in enumerate(sops) if len(pixels_of[sop]) > 1]
+    said = [[*(flags[i] or []), "sop-uid-repeated"] for i in marked]
+    files = with_column(files, "flags", _replaced(files["flags"], rows[marked], said))
+    return files.filter(pa.array(keep)), pa.Table.from_pylist(rejects, REJECTS)
+
+
+def _replaced(column: pa.ChunkedArray, rows: NDArray[np.int64], values: list[Any]) -> pa.Array:
+    """The column with other values in some rows."""
+    both = pa.concat_arrays([*column.chunks, pa.array(values, column.type)])
+    taken = np.arange(len(column))
+    taken[rows] = len(column) + np.arange(len(rows))
+    return both.take(pa.array(taken))

@@ -1,0 +1,39 @@
+"""A plan's shards as tasks, and shares of them of about the same cost; pure."""
+
+from __future__ import annotations
+
+import heapq
+
+import numpy as np
+
+from dicom2cache import syntaxes
+from dicom2cache.arrow import ints
+from dicom2cache.records import Plan, ShardTask
+
+
+def tasks(plan: Plan) -> list[ShardTask]:
+    """One task for each shard, in the order of the cache; their rows cover the frame table once."""
+    weight = np.array([syntaxes.cost_weight(s) for s in plan.files["transfer_syntax"].to_pylist()])
+    weight = np.append(weight, 0.0)  # for a plan without files
+    file = ints(plan.frames["file"], 0)
+    summed = np.r_[0.0, np.cumsum(weight[file])]
+    result, start = [], 0
+    for a, spec in enumerate(plan.arrays):
+        for shard in range(spec.shards):
+            stop = start + min(spec.frames_per_shard, spec.slots - shard * spec.frames_per_shard)
+            cost = float(summed[stop] - summed[start]) * spec.slot_bytes
+            result.append(ShardTask(a, shard, start, stop, cost))
+            start = stop
+    return result
+
+
+def part(all_tasks: list[ShardTask], index: int, of: int) -> list[ShardTask]:
+    """Part `index` (from 0) of `of` of about the same cost; the parts cover all tasks once."""
+    loads = [(0.0, i) for i in range(of)]
+    mine = []
+    for task in sorted(all_tasks, key=lambda t: (-t.cost, t.array, t.shard)):
+        load, who = heapq.heappop(loads)
+        heapq.heappush(loads, (load + task.cost, who))
+        if who == index:
+            mine.append(task)
+    return mine

@@ -1,0 +1,46 @@
+"""Which treatment of the recipe a file gets, and what that makes of it; pure and columnar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from dicom2cache.arrow import Floats, Mask, ints, mask_of
+from dicom2cache.recipes.recipe import Recipe, Treatment
+
+
+def by_rule(files: pa.Table, recipe: Recipe, pick: Callable[[Treatment], Any]) -> NDArray[Any]:
+    """What the treatment of each file says, one object a file."""
+    said = np.empty(len(recipe.treatments), object)
+    said[:] = [pick(t) for t in recipe.treatments]
+    return np.asarray(said[ints(files["rule"], 0)])
+
+
+def holds(files: pa.Table, recipe: Recipe, pick: Callable[[Treatment], bool]) -> Mask:
+    """For which files their treatment has a property."""
+    return by_rule(files, recipe, pick).astype(bool)
+
+
+def graded_files(files: pa.Table, recipe: Recipe) -> Mask:
+    """Files that windows or percentiles apply to: grey images; neither dose, maps nor masks."""
+    grey = pc.and_(pc.is_valid(files["slope"]), pc.equal(files["kind"], "image"))
+    return holds(files, recipe, lambda t: t.graded) & mask_of(grey)
+
+
+def suv_files(files: pa.Table, recipe: Recipe) -> Mask:
+    """PET files whose treatment is SUV."""
+    pet = mask_of(pc.and_(pc.equal(files["modality"], "PT"), pc.is_valid(files["slope"])))
+    return pet & holds(files, recipe, lambda t: t.intensity == "suv")
+
+
+def stored_range(files: pa.Table) -> tuple[Floats, Floats]:
+    """(least, greatest) value that the stored bits of each file can hold."""
+    bits = ints(files["bits_stored"], 16)
+    signed = mask_of(files["signed"])
+    span = 2.0**bits
+    return np.where(signed, -span / 2, 0.0), np.where(signed, span / 2, span) - 1

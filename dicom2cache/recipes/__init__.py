@@ -1,0 +1,1 @@
+"""What is stored and how; the recipes that come along lie here too."""

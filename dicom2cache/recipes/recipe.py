@@ -1,0 +1,281 @@
+"""The recipe: what is stored and how. It is recorded in the cache."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dicom2cache.errors import RecipeError
+from dicom2cache.pixels.window import window_text
+from dicom2cache.records import CODECS
+
+DTYPES = ("uint8", "int16", "uint16", "int32", "float32", "float64")
+EXCLUDABLE = ("localizer", "derived", "secondary", "burned-in", "dose", "map", "mask", "lossy")
+_NAMED = Path(__file__).parent
+_TREATMENT_CHOICES = {
+    "intensity": ("modality", "stored", "window", "percentiles", "suv"),
+    "dtype": ("auto", *DTYPES),
+    "colour": ("rgb", "grey"),
+    "monochrome1": ("invert", "keep"),
+    "fit": ("pad", "crop", "stretch"),
+}
+_MOST_PIXELS = 65535
+"""on a side, as in DICOM"""
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """How the frames of a file become what is stored.
+
+    Raises RecipeError, when made, for a value that is not legal.
+    """
+
+    intensity: str = "modality"
+    """`modality`: values after the modality LUT (HU for CT); `stored`: as in the file; `window`:
+    grey values through `window` to the whole range of the dtype; `percentiles`: those between two
+    percentiles of the stack to that range; `suv`: PET as SUV by body weight."""
+    window: tuple[str, ...] = ()
+    """Windows of grey images, each a channel: CENTER,WIDTH, a preset, or `dicom` (the file's)."""
+    percentiles: tuple[float, float] = (0.5, 99.5)
+    """Percentiles of a stack that become the ends of the range, without padding."""
+    dtype: str = "auto"
+    """`auto`: the smallest that holds a stack truly, uint8 for windows; else one NumPy name."""
+    colour: str = "rgb"
+    """`rgb`: three channels; `grey`: luminance."""
+    monochrome1: str = "invert"
+    """`invert`: values without a unit, so that larger is brighter; `keep`: never."""
+    size: tuple[int, int] | None = None
+    """(rows, columns) of every stored frame; None: as they are."""
+    fit: str = "pad"
+    """How a frame comes to `size`: `pad` (all of it), `crop` (fills it), `stretch`."""
+    pad: float | None = None
+    """Value of what `fit` adds; None: -1000 where the unit is HU, else 0."""
+    spacing: float | None = None
+    """In-plane spacing in mm that frames are resampled to, before `size`; None: their own."""
+
+    def __post_init__(self) -> None:
+        for name, legal in _TREATMENT_CHOICES.items():
+            value = getattr(self, name)
+            if value not in legal:
+                raise RecipeError(f"recipe: {name} = {value!r}; legal: {', '.join(legal)}")
+        self._check_window()
+        self._check_percentiles()
+        self._check_geometry()
+
+    def _check_window(self) -> None:
+        if not isinstance(self.window, list | tuple):
+            raise RecipeError(f"recipe: window = {self.window!r} must be a list")
+        object.__setattr__(self, "window", tuple(window_text(w) for w in self.window))
+        if self.window and self.intensity == "modality":  # what else would a window be for
+            object.__setattr__(self, "intensity", "window")
+        if bool(self.window) != (self.intensity == "window"):
+            raise RecipeError(
+                f"recipe: intensity {self.intensity!r} with window {list(self.window)}; legal: "
+                "intensity window with at least one window, or no window"
+            )
+
+    def _check_percentiles(self) -> None:
+        said = self.percentiles
+        legal = isinstance(said, list | tuple) and len(said) == 2 and all(map(_is_number, said))
+        if not legal or not 0 <= said[0] < said[1] <= 100:
+            raise RecipeError(
+                f"recipe: percentiles = {said!r}; legal: two numbers from 0 to 100, the "
+                "first below the second, such as [0.5, 99.5]"
+            )
+        object.__setattr__(self, "percentiles", (float(said[0]), float(said[1])))
+
+    def _check_geometry(self) -> None:
+        size = self.size
+        if isinstance(size, int) and not isinstance(size, bool):
+            size = (size, size)
+        if size is not None:
+            sides = list(size) if isinstance(size, list | tuple) else []
+            whole = all(isinstance(n, int) and not isinstance(n, bool) for n in sides)
+            if len(sides) != 2 or not whole or not all(0 < n <= _MOST_PIXELS for n in sides):
+                raise RecipeError(
+                    f"recipe: size = {self.size!r}; legal: [rows, columns], or one number for "
+                    f"both, from 1 to {_MOST_PIXELS}"
+                )
+            object.__setattr__(self, "size", (sides[0], sides[1]))
+        for name in ("pad", "spacing"):
+            value = getattr(self, name)
+            if value is not None:
+                if not _is_number(value) or (name == "spacing" and not 0 < value <= 1000):
+                    legal = "a number" if name == "pad" else "mm, above 0 and at most 1000"
+                    raise RecipeError(f"recipe: {name} = {value!r}; legal: {legal}")
+                object.__setattr__(self, name, float(value))
+        if self.spacing is not None and self.fit == "stretch":
+            raise RecipeError("recipe: fit stretch with spacing contradict each other; leave one")
+
+    @property
+    def graded(self) -> bool:
+        """True if grey values become shares of a range: windows and percentiles."""
+        return self.intensity in ("window", "percentiles")
+
+    @property
+    def resized(self) -> bool:
+        """True if frames may be stored in another size than their own."""
+        return self.size is not None or self.spacing is not None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+
+
+TREATMENT_KEYS = tuple(field.name for field in dataclasses.fields(Treatment))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A treatment of its own for the files that `where` holds for."""
+
+    where: str
+    treatment: Treatment
+
+
+@dataclass(frozen=True)
+class Recipe(Treatment):
+    """What is stored, and how: a treatment for all files, or by `rules`.
+
+    Raises RecipeError, when made, for a value that is not legal.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    """The first whose `where` holds decides; may be given as dicts, each with `where` and the keys
+    that differ from the recipe's own."""
+    where: str | None = None
+    """Expression over header columns; what it does not hold for is excluded."""
+    exclude: tuple[str, ...] = ()
+    """Kinds of image to leave out, of EXCLUDABLE."""
+    shard_mib: int = 128
+    """Frame bytes in a shard, in MiB; a larger frame has a shard of its own."""
+    max_arrays: int = 256
+    """Most Zarr arrays; rare sizes share larger slots to stay under it."""
+    codec: str = "none"
+    """Compression of the frames in the cache: `none`, `lz4`, `zstd`; `auto`: for each array, by
+    what a sample of its frames comes to."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.codec not in CODECS:
+            raise RecipeError(f"recipe: codec = {self.codec!r}; legal: {', '.join(CODECS)}")
+        if not isinstance(self.exclude, list | tuple | set | frozenset):
+            raise RecipeError(f"recipe: exclude = {self.exclude!r} must be a list")
+        for kind in self.exclude:
+            if kind not in EXCLUDABLE:
+                raise RecipeError(f"recipe: exclude has {kind!r}; legal: {', '.join(EXCLUDABLE)}")
+        object.__setattr__(self, "exclude", tuple(sorted(set(self.exclude))))
+        for name, low, high in (("shard_mib", 1, 65536), ("max_arrays", 1, 32767)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise RecipeError(
+                    f"recipe: {name} = {value!r}; legal: a whole number from {low} to {high}"
+                )
+        if self.where is not None:
+            _check_where(self.where)
+        if not isinstance(self.rules, list | tuple):
+            raise RecipeError(f"recipe: rules = {self.rules!r} must be a list of tables")
+        object.__setattr__(self, "rules", tuple(self._rule(r) for r in self.rules))
+
+    def _rule(self, said: Any) -> Rule:
+        if isinstance(said, Rule):
+            return said
+        if not isinstance(said, dict) or "where" not in said:
+            raise RecipeError(f"recipe: a rule is a table with `where`, not {said!r}")
+        _check_where(said["where"])
+        own = _implied({k: v for k, v in said.items() if k != "where"})
+        unknown = sorted(set(own) - set(TREATMENT_KEYS))
+        if unknown:
+            raise RecipeError(
+                f"recipe: unknown {', '.join(unknown)} in the rule for {said['where']!r}; legal: "
+                f"where, {', '.join(TREATMENT_KEYS)}"
+            )
+        base = {k: getattr(self, k) for k in TREATMENT_KEYS}
+        if own.get("intensity", "window") != "window":
+            base["window"] = ()
+        try:
+            return Rule(said["where"], Treatment(**{**base, **own}))
+        except RecipeError as e:
+            raise RecipeError(f"{e} (in the rule for {said['where']!r})") from e
+
+    @property
+    def treatments(self) -> tuple[Treatment, ...]:
+        """What `rule` of a file counts: the recipe's own first, then those of its rules."""
+        return (self, *(rule.treatment for rule in self.rules))
+
+    @property
+    def shard_bytes(self) -> int:
+        """Frame bytes that a shard may hold."""
+        return self.shard_mib << 20
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as JSON values, defaults included."""
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        own["rules"] = [
+            {"where": r.where, **_plain(dataclasses.asdict(r.treatment))} for r in self.rules
+        ]
+        return _plain(own)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], origin: str = "recipe") -> Recipe:
+        """The recipe that `values` says; RecipeError names unknown keys."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise RecipeError(
+                f"{origin}: unknown {', '.join(unknown)}; legal: {', '.join(sorted(known))}"
+            )
+        return cls(**_implied(values))
+
+    @classmethod
+    def from_toml(cls, path: Path | str, **overrides: Any) -> Recipe:
+        """The recipe in a TOML file, or one that has that name here; `overrides` win.
+
+        Raises RecipeError naming the file, if it cannot be read or makes no sense.
+        """
+        file, named = Path(path), named_recipes()
+        if str(path) in named and not file.exists():
+            file = _NAMED / f"{path}.toml"
+        try:
+            values = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+            raise RecipeError(
+                f"{path}: cannot read the recipe: {e}; legal: a TOML file, or one of "
+                f"{', '.join(named)}"
+            ) from e
+        if overrides.get("intensity", "window") != "window":
+            values.pop("window", None)
+        try:
+            return cls.from_dict({**values, **_implied(overrides)}, origin=str(path))
+        except RecipeError as e:
+            raise RecipeError(e.args[0] if str(path) in str(e) else f"{path}: {e}") from e
+
+
+def named_recipes() -> list[str]:
+    """Names of the recipes that come with dicom2cache."""
+    return sorted(f.stem for f in _NAMED.glob("*.toml"))
+
+
+def _implied(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with the intensity that a window or percentiles imply."""
+    if "intensity" not in values:
+        for key, intensity in (("window", "window"), ("percentiles", "percentiles")):
+            if values.get(key):
+                return {**values, "intensity": intensity}
+    return values
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def _check_where(where: Any) -> None:
+    if not isinstance(where, str) or not where.strip():
+        raise RecipeError(f"recipe: where = {where!r} is not an expression")
+    from dicom2cache.recipes.where import parse_where
+    from dicom2cache.schema import FILE_COLUMNS
+
+    parse_where(where, FILE_COLUMNS)

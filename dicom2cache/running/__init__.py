@@ -1,0 +1,1 @@
+"""Who does what of a plan, and what if he dies."""

@@ -1,0 +1,222 @@
+"""Receipts to tables and root metadata: what makes a folder of shards a cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dicom2cache.arrow import ints, tally
+from dicom2cache.errors import CacheError, Unfinished
+from dicom2cache.records import ShardTask
+from dicom2cache.running import job as ledger
+from dicom2cache.running import receipts
+from dicom2cache.running.job import Job
+from dicom2cache.running.receipts import Receipt
+from dicom2cache.running.tables import Totals, frame_failures, frame_rows, prepared
+from dicom2cache.schema import FRAMES_TABLE, SHARDS_TABLE
+from dicom2cache.store.durable import sync_folder, write_durably
+from dicom2cache.store.layout import FORMAT_VERSION, ROOT, array_metadata, root_metadata
+
+_ROW_GROUP = 100_000
+
+
+def commit(job: Job) -> dict[str, Any]:
+    """Write tables, array metadata and, last, the root; the root's attributes.
+
+    Raises Unfinished, naming a shard, while one is not converted.
+    """
+    for folder in ("frames", "failures", "shards"):
+        (job.cache / folder).mkdir(exist_ok=True)
+    scratch = ledger.scratch(job)
+    totals = [Totals() for _ in job.plan.arrays]
+    shards: list[dict[str, Any]] = []
+    found: list[str | None] = [None] * len(totals)
+    failures: list[pa.Table] = [job.plan.rejects]
+    stored_of_file = np.zeros(job.plan.files.num_rows, np.int64)
+    files = prepared(job.plan.files, job.recipe)
+    entries = {}
+    with _ParquetFile(job.cache / "frames" / "0.parquet", FRAMES_TABLE, scratch) as out:
+        for rows, results in _batches(job, shards, found):
+            ok = results["reason"].is_null()
+            kept = rows.filter(ok)
+            table = frame_rows(files, kept, results.filter(ok), job.plan.arrays)
+            out.write(table)
+            for number in pc.unique(table["array"]).to_pylist():
+                mine = table.filter(pc.equal(table["array"], number))
+                totals[number].add(mine, job.plan.arrays[number].slot[2:])
+            failures.append(frame_failures(files, rows, results))
+            np.add.at(stored_of_file, ints(kept["file"], 0), 1)
+    entries["frames"] = [out.entry(job.cache)]
+    failed = pa.concat_tables(failures).sort_by(
+        [("root", "ascending"), ("path", "ascending"), ("frame", "ascending")]
+    )
+    for name, table in (
+        ("failures", failed),
+        ("shards", pa.Table.from_pylist(shards, SHARDS_TABLE)),
+    ):
+        with _ParquetFile(job.cache / name / "0.parquet", table.schema, scratch) as out:
+            out.write(table)
+        entries[name] = [out.entry(job.cache)]
+    arrays, metadata = [], {}
+    for plan_spec, codec, total in zip(job.plan.arrays, found, totals, strict=True):
+        spec = replace(plan_spec, codec=codec or "none")
+        data = metadata[spec.name] = array_metadata(spec)
+        write_durably(job.cache / spec.name / ROOT, data, scratch)
+        arrays.append(
+            {
+                "name": spec.name,
+                "dtype": spec.dtype,
+                "slot": list(spec.slot),
+                "slots": spec.slots,
+                "frames": total.frames,
+                "frames_per_shard": spec.frames_per_shard,
+                "codec": spec.codec,
+                "statistics": total.summary(),
+                "metadata": _entry(f"{spec.name}/{ROOT}", data),
+            }
+        )
+    attributes = {
+        "format": FORMAT_VERSION,
+        "generation": 0,
+        "arrays": arrays,
+        "tables": entries,
+        "sources": [{"root": k, "path": path} for k, path in enumerate(job.roots)],
+        "counts": _counts(job, stored_of_file, failed),
+        "recipe": job.recipe.to_dict(),
+        **job.facts,
+    }
+    data = root_metadata(attributes, metadata)
+    write_durably(job.cache / ROOT, data, scratch)
+    ledger.compact(job.cache)
+    return attributes
+
+
+def _batches(
+    job: Job, shards: list[dict[str, Any]], codecs: list[str | None]
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """(rows of the plan, what became of them), about a row group at a time.
+
+    Adds rows of shards/ to `shards`, and sets the codec of each array in `codecs`.
+    """
+    start = stop = 0
+    waiting: list[pa.Table] = []
+    for task in job.tasks:
+        receipt = receipts.settle(job, task)
+        if receipt is None:
+            spec = job.plan.arrays[task.array]
+            raise Unfinished(
+                f"{job.cache}: shard {task.shard} of {spec.name} is not converted; run "
+                f"`dicom2cache convert {job.cache}` first"
+            )
+        if receipt.results.num_rows != task.stop - task.start:
+            raise CacheError(
+                f"{receipts.receipt_path(job, task)}: {receipt.results.num_rows} slots, the plan "
+                f"has {task.stop - task.start}; build again with --overwrite"
+            )
+        if codecs[task.array] not in (None, receipt.codec):  # nodes with other versions of Blosc
+            spec = job.plan.arrays[task.array]
+            raise Unfinished(
+                f"{job.cache}: shards of {spec.name} are compressed by {codecs[task.array]} and by "
+                f"{receipt.codec}; build again with --overwrite and one codec"
+            )
+        codecs[task.array] = receipt.codec
+        shards.append(_shard_row(task, receipt))
+        waiting.append(receipt.results.replace_schema_metadata(None))
+        stop = task.stop
+        if stop - start >= _ROW_GROUP:
+            yield job.plan.frames.slice(start, stop - start), pa.concat_tables(waiting)
+            start, waiting = stop, []
+    if waiting:
+        yield job.plan.frames.slice(start, stop - start), pa.concat_tables(waiting)
+
+
+def _entry(path: str, data: bytes) -> dict[str, Any]:
+    return {"path": path, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+class _ParquetFile:
+    """A Parquet table written in row groups of about 100,000, durably, with its file entry."""
+
+    def __init__(self, path: Path, schema: pa.Schema, scratch: Path) -> None:
+        self.path, self.schema = path, schema
+        self._temporary = scratch / f"{path.parent.name}.{secrets.token_hex(8)}"
+        self._writer = pq.ParquetWriter(self._temporary, schema, compression="zstd")
+        self._waiting: list[pa.Table] = []
+        self._rows = 0
+
+    def write(self, table: pa.Table) -> None:
+        """Append rows."""
+        self._waiting.append(table)
+        while sum(t.num_rows for t in self._waiting) >= _ROW_GROUP:
+            whole = pa.concat_tables(self._waiting)
+            self._flush(whole.slice(0, _ROW_GROUP))
+            self._waiting = [whole.slice(_ROW_GROUP)]
+
+    def _flush(self, table: pa.Table) -> None:
+        self._writer.write_table(table, row_group_size=_ROW_GROUP)
+        self._rows += table.num_rows
+
+    def __enter__(self) -> _ParquetFile:
+        return self
+
+    def __exit__(self, kind: Any, *_: object) -> None:
+        if kind is None and self._waiting:
+            self._flush(pa.concat_tables(self._waiting))
+        self._writer.close()
+        if kind is not None:
+            self._temporary.unlink(missing_ok=True)
+            return
+        with open(self._temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        self._temporary.replace(self.path)
+        sync_folder(self.path.parent)
+
+    def entry(self, cache: Path) -> dict[str, Any]:
+        """The closed table's file entry (FORMAT.md)."""
+        digest = hashlib.sha256()
+        with open(self.path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return {
+            "path": self.path.relative_to(cache).as_posix(),
+            "bytes": self.path.stat().st_size,
+            "sha256": digest.hexdigest(),
+            "rows": self._rows,
+        }
+
+
+def _shard_row(task: ShardTask, receipt: Receipt) -> dict[str, Any]:
+    return {
+        "array": task.array,
+        "shard": task.shard,
+        "bytes": receipt.bytes,
+        "index_crc32c": receipt.index_crc32c,
+        "frames": receipt.results["reason"].null_count,
+        "slots": task.stop - task.start,
+    }
+
+
+def _counts(job: Job, stored_of_file: Any, failed: pa.Table) -> dict[str, int]:
+    outcomes = tally(job.plan.rejects["outcome"])
+    lost = int((stored_of_file == 0).sum())
+    names = {
+        "files_no_pixels": "no-pixels", "files_not_dicom": "not-dicom",
+        "files_duplicate": "duplicate", "files_excluded": "excluded",
+    }  # fmt: skip
+    counts = {key: outcomes[outcome] for key, outcome in names.items()}
+    counts["files_stored"] = int((stored_of_file > 0).sum())
+    counts["files_failed"] = outcomes["failed"] + lost
+    whole = {"files": sum(counts.values()), **counts}
+    whole["frames_stored"] = int(stored_of_file.sum())
+    whole["frames_failed"] = int(pc.sum(failed["frame"].is_valid()).as_py() or 0)
+    return whole

@@ -1,0 +1,129 @@
+"""What the sources hold: all headers, and digests of the pixels of copies."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dicom2cache.arrow import canonical, rows_of
+from dicom2cache.errors import Unfinished
+from dicom2cache.frames.decode import Source
+from dicom2cache.frames.isolate import IsolatedReader
+from dicom2cache.headers.read import read_headers
+from dicom2cache.records import Candidate
+from dicom2cache.running import pool
+from dicom2cache.running.convert import Read
+from dicom2cache.running.pool import parallel
+from dicom2cache.running.progress import Work
+from dicom2cache.schema import FILES, REJECTS
+from dicom2cache.sources import mounts
+
+
+def pixel_digest(roots: Sequence[str], header: dict[str, Any], read: Read | None = None) -> str:
+    """SHA-256 of all stored frames of a file and of what they mean, to compare copies.
+
+    A file that cannot be decoded is like no other: it is kept, and fails by its own reason. `read`
+    decodes a frame of a source, for a caller that isolates it.
+    """
+    # Equal stored values under another slope or unit are other pixels. The photometric
+    # interpretation may differ: a compressed copy of an RGB image can be YBR.
+    meaning = ("slope", "intercept", "unit", "inverted", "lut_low", "lut_high")
+    digest = hashlib.sha256(repr([header[name] for name in meaning]).encode())
+    path = os.path.join(roots[header["root"]], header["path"])
+    try:
+        with Source(path, header) as source:
+            for frame in range(header["frames"]):
+                pixels = (read or Source.read)(source, frame).pixels
+                digest.update(f"{pixels.shape} {pixels.dtype}".encode())
+                digest.update(np.ascontiguousarray(pixels).data)
+    except Exception as e:
+        mounts.raise_environment(e, roots[header["root"]], header["path"])
+        return f"not decoded: {path}"
+    return digest.hexdigest()
+
+
+_HEADERS_AT_ONCE = 256
+
+
+def read_all_headers(
+    roots: Sequence[str],
+    candidates: Sequence[Candidate],
+    patient_key: bytes,
+    jobs: int,
+    backend: str,
+    seen: Callable[[Work], None],
+) -> tuple[pa.Table, pa.Table]:
+    """Headers of all candidates: (FILES, REJECTS), in their order; `seen` is told what is done."""
+    from joblib import delayed
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    rest = iter(sorted(candidates, key=_on_disk))
+    chunks = list(iter(lambda: list(islice(rest, _HEADERS_AT_ONCE)), []))
+    calls = [delayed(read_headers)(roots, chunk, patient_key) for chunk in chunks]
+    files, rejects = [FILES.empty_table()], [REJECTS.empty_table()]
+    try:
+        for chunk, (some, others) in zip(chunks, _headers(jobs, backend, calls), strict=True):
+            files.append(some)
+            rejects.append(others)
+            seen(header_work(chunk, others))
+    except BrokenProcessPool as e:
+        raise Unfinished(
+            "a process that read headers died, perhaps for memory; use fewer --jobs"
+        ) from e
+    order = [("root", "ascending"), ("path", "ascending")]
+    return canonical(pa.concat_tables(files)), pa.concat_tables(rejects).sort_by(order)
+
+
+def _headers(jobs: int, backend: str, calls: Sequence[Any]) -> Iterator[Any]:
+    """Results of the calls, in order: here while workers are not up, or would not be worth it."""
+    start, left = time.perf_counter(), list(calls)
+    while left and backend == "loky":
+        if len(left) >= 2 * jobs and time.perf_counter() - start > pool.STARTING:
+            break
+        yield from parallel(1, backend, iter(left[:1]), ordered=True)
+        del left[0]
+    if left:
+        yield from parallel(jobs, backend, iter(left), ordered=True)
+
+
+def _on_disk(candidate: Candidate) -> tuple[int, str, int]:
+    """Folder by folder and by inode: a disk that must seek for each file then seeks little."""
+    return candidate.root, candidate.path.rpartition("/")[0], candidate.inode
+
+
+def header_work(candidates: Sequence[Candidate], rejects: pa.Table | None = None) -> Work:
+    """What reading these headers is: each costs about the same, whatever its file's size."""
+    failed = 0 if rejects is None else rejects["outcome"].to_pylist().count("failed")
+    return Work(len(candidates), 0, float(len(candidates)), failed)
+
+
+def pixel_digests(
+    roots: Sequence[str], files: pa.Table, rows: NDArray[np.int64], jobs: int, backend: str
+) -> list[str]:
+    """`pixel_digest` of some rows of FILES; a decoder that aborts costs its own file only."""
+    from joblib import delayed
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    if jobs > 1 and (len(rows) >= 2 * jobs or backend != "loky"):
+        calls = (delayed(pixel_digest)(roots, header) for header in _objects(files, rows))
+        try:
+            return list(parallel(jobs, backend, calls, ordered=True))
+        except BrokenProcessPool:
+            pass  # which file it was is not known: once more, one by one
+    with IsolatedReader() as isolated:
+        return [pixel_digest(roots, header, isolated) for header in _objects(files, rows)]
+
+
+def _objects(files: pa.Table, rows: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
+    """Rows of FILES as objects, a few at a time: each is some kilobytes."""
+    files = files.drop_columns(["per_frame"])
+    for start in range(0, len(rows), _HEADERS_AT_ONCE):
+        yield from rows_of(files, rows[start : start + _HEADERS_AT_ONCE]).to_pylist()

@@ -1,0 +1,179 @@
+"""What is done of a plan: attempts at shards, and the receipt of the one that counts.
+
+What a shard task did is in its receipt, and only there: local processes, Dask and Slurm arrays
+behave alike. An attempt is written under attempts/; `link()`, which never replaces, publishes its
+receipt and so decides between several attempts without a lock server; the winner, or whoever comes
+by later, renames the shard into place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pyarrow as pa
+
+from dicom2cache.records import ShardTask
+from dicom2cache.running.job import Job, scratch
+from dicom2cache.store.durable import name_first, sync_folder, write_durably
+from dicom2cache.store.layout import shard_path
+
+
+def receipt_path(job: Job, task: ShardTask) -> Path:
+    """Where the task's receipt is published."""
+    return job.state / "receipts" / f"{task.name}.arrow"
+
+
+def new_attempt(job: Job, task: ShardTask) -> Path:
+    """A new name for an attempt at the task's shard; those of processes that died are removed."""
+    for path in scratch(job).glob(f"{task.name}.*"):
+        if abandoned(path.name):
+            path.unlink(missing_ok=True)
+    name = f"{task.name}.{_machine()}-{os.getpid()}-{secrets.token_hex(8)}"
+    return scratch(job) / name
+
+
+def task_of(attempt: str) -> str:
+    """Name of the task that an attempt, by its name, is at."""
+    return attempt.rpartition(".")[0]
+
+
+def abandoned(attempt: str) -> bool:
+    """True if the process that makes an attempt of this name is known to be dead."""
+    machine, _, rest = attempt.removesuffix(".receipt").rpartition(".")[2].partition("-")
+    pid = rest.partition("-")[0]
+    if machine != _machine() or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass  # another user's
+    return False
+
+
+@cache
+def _machine() -> str:
+    """Of all processes that one can ask after by number: those of a host and a PID namespace."""
+    try:
+        namespace = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        namespace = 0
+    return hashlib.sha256(f"{socket.gethostname()} {namespace}".encode()).hexdigest()[:8]
+
+
+def claim(job: Job, task: ShardTask) -> Path:
+    """Say that the task was begun: advisory; one left behind means that its process died."""
+    path = job.state / "claims" / task.name
+    path.touch()
+    return path
+
+
+def claimed(job: Job, task: ShardTask) -> bool:
+    """True if the task was begun and not ended."""
+    return (job.state / "claims" / task.name).exists()
+
+
+def publish(
+    job: Job,
+    task: ShardTask,
+    attempt: Path,
+    size: int,
+    index_crc32c: int,
+    codec: str,
+    results: pa.Table,
+) -> None:
+    """Publish a durable attempt; if another one was first, drop it: its bytes are the same."""
+    about = {
+        "attempt": attempt.name, "bytes": str(size), "index_crc32c": str(index_crc32c),
+        "codec": codec,
+    }  # fmt: skip
+    sink = pa.BufferOutputStream()
+    table = results.replace_schema_metadata(about)
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    own = attempt.with_name(f"{attempt.name}.receipt")
+    write_durably(own, sink.getvalue())
+    if not name_first(own, receipt_path(job, task)):
+        attempt.unlink(missing_ok=True)
+    settle(job, task)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a task did."""
+
+    bytes: int
+    """size of the shard file"""
+    index_crc32c: int
+    codec: str
+    """what compressed it"""
+    results: pa.Table
+    """RESULTS"""
+
+
+def settle(job: Job, task: ShardTask) -> Receipt | None:
+    """The task's receipt, its shard in place; None if the task is not done.
+
+    Finishes the rename of a process that died after it published the receipt: the attempt is there
+    until then, and a file of the shard's name is none of this plan.
+    """
+    path = receipt_path(job, task)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    results = pa.ipc.open_file(pa.py_buffer(data)).read_all()
+    about = {k.decode(): v.decode() for k, v in results.schema.metadata.items()}
+    receipt = Receipt(int(about["bytes"]), int(about["index_crc32c"]), about["codec"], results)
+    shard = job.cache / shard_path(job.plan.arrays[task.array], task.shard)
+    attempt = scratch(job) / about["attempt"]
+    if attempt.exists() or not _describes(receipt, shard):
+        shard.parent.mkdir(exist_ok=True)
+        try:
+            os.rename(attempt, shard)
+        except FileNotFoundError:
+            if not _describes(receipt, shard):  # else another process was faster
+                path.unlink(missing_ok=True)  # neither: somebody removed it; do the task again
+                return None
+        sync_folder(shard.parent)
+    return receipt
+
+
+def _describes(receipt: Receipt, shard: Path) -> bool:
+    """True if the file is there, of the size and the index that the receipt says."""
+    try:
+        with open(shard, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 4))
+            return (size, int.from_bytes(file.read(), "little")) == (
+                receipt.bytes, receipt.index_crc32c,
+            )  # fmt: skip
+    except FileNotFoundError:
+        return False
+
+
+def is_done(job: Job, task: ShardTask) -> bool:
+    """True if the task's receipt is published and its shard in place."""
+    return receipt_path(job, task).exists() and settle(job, task) is not None
+
+
+def failed_frames(job: Job, task: ShardTask) -> int | None:
+    """How many frames of the task are not stored; None if the task is not done."""
+    receipt = settle(job, task)
+    if receipt is None:
+        return None
+    reasons = receipt.results["reason"]
+    return len(reasons) - int(reasons.null_count)
+
+
+def open_tasks(job: Job, wanted: list[ShardTask]) -> Iterator[ShardTask]:
+    """Those of `wanted` that are not done."""
+    return (task for task in wanted if not is_done(job, task))

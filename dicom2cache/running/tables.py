@@ -1,0 +1,177 @@
+"""Plan and results to the rows of frames/ and failures/, pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dicom2cache.arrow import first_of, floats, ints, mask_of
+from dicom2cache.planning.treatments import holds
+from dicom2cache.recipes.recipe import Recipe
+from dicom2cache.records import ArraySpec
+from dicom2cache.schema import FRAMES, FRAMES_TABLE, REJECTS
+
+_UNMOVED = {"scale_y": 1.0, "scale_x": 1.0, "offset_y": 0.0, "offset_x": 0.0}
+_STATISTICS = ("min", "max", "mean", "std")
+
+
+def prepared(files: pa.Table, recipe: Recipe) -> pa.Table:
+    """The plan's files with the columns of frames/ that follow from them."""
+    grey = pc.is_valid(files["slope"])
+    inverted = files["inverted"].fill_null(False)
+    # windowed values are inverted with the window
+    undone = pc.and_(
+        pc.equal(files["unit"], "window").fill_null(False),
+        pa.array(holds(files, recipe, lambda t: t.monochrome1 == "invert")),
+    )
+    polarity = pc.if_else(pc.and_not(inverted, undone), "inverted", "normal")
+    files = files.append_column("polarity", pc.if_else(grey, polarity, None))
+    for name, column in zip(("padding", "padding_end"), _padding(files), strict=True):
+        files = files.append_column(name, pa.array(column, from_pandas=True))
+    colour = pc.and_not(pc.invert(grey), pc.equal(files["kind"], "mask"))
+    shares = mask_of(colour) & holds(files, recipe, lambda t: t.graded)
+    bits = first_of(files["palette_bits"].cast(pa.int16()), files["bits_stored"])
+    scale = np.where(shares, np.inf, 2.0 ** ints(bits, 8) - 1)
+    files = files.append_column("full_scale", pc.if_else(colour, pa.array(scale), None))
+    return files
+
+
+def _padding(files: pa.Table) -> tuple[Any, Any]:
+    """The two ends of padding in stored values, in no order; whole ones wrapped into BitsAllocated.
+
+    The second is NaN for a single value, both where none is declared.
+    """
+    value, limit = floats(files["padding_value"]), floats(files["padding_limit"])
+    floating = pc.not_equal(files["pixel_keyword"], "PixelData").to_numpy(zero_copy_only=False)
+    span = 2.0 ** ints(files["bits_allocated"], 16)
+    signed = files["signed"].to_numpy(zero_copy_only=False).astype(bool)
+
+    def wrap(v: Any) -> Any:
+        whole = np.mod(v, span)
+        whole = np.where(signed & (whole >= span / 2), whole - span, whole)
+        return np.where(floating, v, whole)
+
+    return wrap(value), np.where(np.isnan(value), np.nan, wrap(limit))
+
+
+def frame_rows(
+    files: pa.Table, frames: pa.Table, results: pa.Table, arrays: Sequence[ArraySpec]
+) -> pa.Table:
+    """Rows of frames/ for stored frames of the plan; `results` has a row for each."""
+    own = files.take(frames["file"])
+    columns = {}
+    slope, intercept = floats(frames["slope"]), floats(frames["intercept"])
+    one, other = (floats(own[c]) * slope + intercept for c in ("padding", "padding_end"))
+    padding = pa.array(np.fmin(one, other), from_pandas=True)
+    # A slope below 0 turns the range over.
+    limit = pa.array(np.where(np.isnan(other), np.nan, np.fmax(one, other)), from_pandas=True)
+    zero = pc.if_else(pc.is_valid(padding), 0.0, None)
+    # A LUT or a window is no line that slope and intercept could say.
+    windowed = pc.equal(own["unit"], "window").fill_null(False)
+    lut = pc.or_(pc.is_valid(own["lut_low"]), windowed)
+    for field in FRAMES_TABLE:
+        if field.name == "padding_value":
+            column = pc.if_else(windowed, zero, pc.if_else(lut, None, padding))
+        elif field.name == "padding_limit":
+            column = pc.if_else(lut, None, limit)
+        elif field.name == "full_scale":
+            tops = np.array([_top(spec.dtype) for spec in arrays])[ints(frames["array"], 0)]
+            column = pc.if_else(pc.is_inf(own["full_scale"]), tops, own["full_scale"])
+        elif field.name in ("slope", "intercept"):
+            column = pc.if_else(lut, None, frames[field.name])
+        elif field.name in ("source_height", "source_width"):
+            column = own[field.name.removeprefix("source_")]
+        elif field.name in _UNMOVED:
+            column = frames[field.name].fill_null(_UNMOVED[field.name])
+        elif field.name == "windows":
+            column = first_of(frames["windows"], own["windows"])
+        elif field.name == "rule":
+            column = own["rule"].fill_null(0)
+        elif field.name == "flags":
+            column = _joined(own["flags"], results["flags"])
+        elif field.name in results.schema.names:
+            column = results[field.name]
+        elif field.name in FRAMES.names:
+            column = frames[field.name]
+        else:
+            column = own[field.name]
+        columns[field.name] = column.cast(field.type)
+    return pa.table(columns, FRAMES_TABLE)
+
+
+def _top(dtype: str) -> float:
+    """What the whole of a share is in `dtype`: its greatest value, or 1."""
+    return 1.0 if dtype.startswith("float") else float(np.iinfo(dtype).max)
+
+
+def _joined(first: Any, second: Any) -> Any:
+    if first.null_count == len(first) and second.null_count == len(second):
+        return pa.nulls(len(first), pa.list_(pa.string()))
+    both = zip(first.to_pylist(), second.to_pylist(), strict=True)
+    return pa.array([[*(a or []), *(b or [])] or None for a, b in both], pa.list_(pa.string()))
+
+
+def frame_failures(files: pa.Table, frames: pa.Table, results: pa.Table) -> pa.Table:
+    """Rows of failures/ for those frames of the plan that could not be stored."""
+    bad = results["reason"].is_valid()
+    rows = frames.filter(bad)
+    own = files.take(rows["file"])
+    n = rows.num_rows
+    return pa.table(
+        {
+            "root": own["root"],
+            "path": own["path"],
+            "frame": rows["frame"],
+            "outcome": pa.array(["failed"] * n, pa.string()),
+            "stage": pa.array(["decode"] * n, pa.string()),
+            "reason": results["reason"].filter(bad),
+        },
+        REJECTS,
+    )
+
+
+@dataclass
+class Totals:
+    """Pooled statistics of an array, in row order, so that sums do not depend on who converted."""
+
+    frames: int = 0
+    count: float = 0.0
+    low: float = np.inf
+    high: float = -np.inf
+    total: float = 0.0
+    squares: float = 0.0
+
+    def add(self, table: pa.Table, channels: tuple[int, ...]) -> None:
+        """Pool the rows of one array."""
+        self.frames += table.num_rows
+        pixels = floats(table["height"]) * floats(table["width"]) * (channels or (1,))[0]
+        n = np.rint(pixels * (1 - np.nan_to_num(floats(table["padding_fraction"]))))
+        low, high, mean, std = (floats(table[c]) for c in _STATISTICS)
+        has = ~np.isnan(mean)
+        if not has.any():
+            return
+        n, mean, std = n[has], mean[has], std[has]
+        self.count += float(n.sum())
+        self.low = min(self.low, float(low[has].min()))
+        self.high = max(self.high, float(high[has].max()))
+        self.total += float((n * mean).sum())
+        self.squares += float((n * (std**2 + mean**2)).sum())
+
+    def summary(self) -> dict[str, Any]:
+        """The `statistics` of the root metadata."""
+        if not self.count:
+            return {"count": 0, **dict.fromkeys(_STATISTICS)}
+        mean = self.total / self.count
+        variance = max(0.0, self.squares / self.count - mean * mean)
+        return {
+            "count": int(self.count),
+            "min": self.low,
+            "max": self.high,
+            "mean": mean,
+            "std": float(np.sqrt(variance)),
+        }

@@ -1,0 +1,62 @@
+"""The folder that a cache is made in: what may be there before, and how that is removed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from dicom2cache.errors import CacheError
+from dicom2cache.running import job
+from dicom2cache.store.layout import ROOT
+
+
+def check(target: Path) -> None:
+    """Raises CacheError for a path that holds anything but a cache, finished or not."""
+    try:
+        str(target).encode()
+    except UnicodeEncodeError:  # Arrow could not open it
+        raise CacheError(f"{str(target)!r}: not UTF-8; give another path") from None
+    if not target.exists():
+        above = next(p for p in target.parents if p.exists())
+        if not os.access(above, os.W_OK | os.X_OK):  # not after an hour of reading headers
+            raise CacheError(f"{target}: no permission to make it in {above}")
+        return
+    if not target.is_dir():
+        raise CacheError(f"{target}: a file, not a folder; give a path for the cache's folder")
+    inside = {p.name for p in target.iterdir()}
+    if not inside or job.planned_identity(target) is not None:
+        return
+    if inside == {"build"} and not any((target / "build").glob("*.json")):
+        return  # planning was interrupted
+    raise CacheError(
+        f"{target}: exists and is not a cache; give another path, or empty the folder yourself"
+    )
+
+
+def clear(target: Path) -> None:
+    """Remove a cache, the root first: without it nobody takes the rest for one.
+
+    Then the state of its plan, so that no process that still works for it can put a shard in place;
+    plan.json, which says what else is to be removed, last. Raises CacheError if anything is left.
+    """
+    folder = target
+    try:
+        (target / ROOT).unlink(missing_ok=True)
+        job.forget(target)
+        for name in (*job.planned_arrays(target), "frames", "failures", "shards"):
+            folder = target / name
+            if folder.exists():
+                shutil.rmtree(folder)
+        job.plan_path(target).unlink(missing_ok=True)
+    except OSError as e:
+        what = folder / (e.filename or "")  # rmtree names what is inside by its name alone
+        raise CacheError(
+            f"{what}: cannot be removed ({e.strerror}); remove {target} yourself, or give another "
+            "path"
+        ) from e
+
+
+def cache_of(path: str | os.PathLike[str]) -> Path:
+    """The cache's path, absolute: workers may run elsewhere."""
+    return Path(path).absolute()

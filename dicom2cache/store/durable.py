@@ -1,0 +1,58 @@
+"""Small files, whole or absent, that survive a crash; the first of several writers wins."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from pathlib import Path
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(path: Path, data: bytes, scratch: Path | None = None) -> None:
+    """Write a small file so that it is whole or absent, also after a power cut.
+
+    Until it is whole it lies in `scratch`, or else beside `path`.
+    """
+    temporary = (scratch or path.parent) / f".{path.name}.{secrets.token_hex(8)}"
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as e:
+        temporary.unlink(missing_ok=True)
+        if isinstance(e, OSError):  # a full disk names no file, and the temporary one is gone
+            e.filename = os.fspath(path)
+        raise
+    sync_folder(path.parent)
+
+
+def name_first(own: Path, target: Path) -> bool:
+    """Give the durable file `own` the name `target` unless that is taken; True if it got it.
+
+    `link()` never replaces a file: so several processes come to one result without a lock server.
+    """
+    try:
+        os.link(own, target)
+        named = True
+    except FileExistsError:
+        named = own.stat().st_nlink > 1  # the link is ours, and the reply to it was lost (NFS)
+    except OSError as e:
+        if e.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        named = not target.exists()  # no links here (exFAT): safe within one machine only
+        if named:
+            os.replace(own, target)
+    sync_folder(target.parent)
+    own.unlink(missing_ok=True)
+    return named

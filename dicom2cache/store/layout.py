@@ -1,0 +1,87 @@
+"""Paths and metadata of the cache, pure. FORMAT.md is the contract."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from dicom2cache.records import ArraySpec
+from dicom2cache.store.compression import zarr_codecs
+
+FORMAT_VERSION = 1
+MISSING = (1 << 64) - 1
+ROOT = "zarr.json"
+
+
+def shard_path(spec: ArraySpec, shard: int) -> str:
+    """Path of a shard below the cache."""
+    return f"{spec.name}/c.{shard}" + ".0" * len(spec.slot)
+
+
+def array_metadata(spec: ArraySpec) -> bytes:
+    """The array's zarr.json (Zarr v3 core and sharding codec v1)."""
+    little: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
+    inner: dict[str, Any] = {"name": "bytes"} if spec.dtype == "uint8" else little
+    names = ["frame", "y", "x", "channel"][: 1 + len(spec.slot)]
+    return to_json(
+        {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": [spec.slots, *spec.slot],
+            "data_type": spec.dtype,
+            "chunk_grid": {
+                "name": "regular",
+                "configuration": {"chunk_shape": [spec.frames_per_shard, *spec.slot]},
+            },
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
+            "fill_value": 0.0 if spec.dtype.startswith("float") else 0,
+            "codecs": [
+                {
+                    "name": "sharding_indexed",
+                    "configuration": {
+                        "chunk_shape": [1, *spec.slot],
+                        "codecs": [inner, *zarr_codecs(spec)],
+                        "index_codecs": [little, {"name": "crc32c"}],
+                        "index_location": "end",
+                    },
+                }
+            ],
+            "attributes": {},
+            "dimension_names": names,
+        }
+    )
+
+
+def root_metadata(attributes: dict[str, Any], arrays: dict[str, bytes]) -> bytes:
+    """The cache's zarr.json; adds the SHA-256 of the attributes to them.
+
+    `arrays` has the zarr.json of each array: in the root too, as zarr-python's consolidated
+    metadata, so that it lists the arrays without looking into frames/ or build/.
+    """
+    signed = {**attributes, "sha256": attributes_sha256(attributes)}
+    consolidated = {
+        "kind": "inline",
+        "must_understand": False,
+        "metadata": {name: json.loads(data) for name, data in arrays.items()},
+    }
+    return to_json(
+        {
+            "zarr_format": 3,
+            "node_type": "group",
+            "attributes": {"dicom2cache": signed},
+            "consolidated_metadata": consolidated,
+        }
+    )
+
+
+def attributes_sha256(attributes: dict[str, Any]) -> str:
+    """SHA-256 (FIPS 180-4) of the attributes without their own digest, in canonical JSON."""
+    plain = {k: v for k, v in attributes.items() if k != "sha256"}
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def to_json(value: Any) -> bytes:
+    """Indented JSON, keys as given."""
+    return (json.dumps(value, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode()

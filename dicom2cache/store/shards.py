@@ -1,0 +1,115 @@
+"""One shard: written slot after slot, then the index, durable before it is named; and read back."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom2cache.records import ArraySpec
+from dicom2cache.store.compression import pack, unpack
+from dicom2cache.store.direct import DirectFile
+from dicom2cache.store.layout import MISSING
+
+
+def crc32c(data: Any) -> int:
+    """CRC-32C (RFC 3720) of contiguous bytes or an array."""
+    return int(google_crc32c.value(data))
+
+
+class ShardWriter:
+    """Writes the slots of one shard in order; memory is one slot and two of DirectFile's buffers.
+
+    `frame` or `missing` is called once for each slot, then `finish`. The file is removed if the
+    block ends otherwise.
+    """
+
+    def __init__(self, path: Path, spec: ArraySpec) -> None:
+        self.path, self.spec = path, spec
+        self._index = np.full((spec.frames_per_shard, 2), MISSING, "<u8")
+        self._slot = np.zeros(spec.slot, spec.dtype)
+        self._at = self._end = 0
+        self._file = DirectFile(path)
+        self._finished = False
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if not self._finished:
+            self.path.unlink(missing_ok=True)
+
+    def room(self) -> NDArray[np.uint8] | None:
+        """The next slot's bytes, if a frame may be made right there; valid until `frame`."""
+        room = self._file.room(self.spec.slot_bytes) if self.spec.codec == "none" else None
+        return None if room is None else np.frombuffer(room, np.uint8)
+
+    def frame(self, pixels: NDArray[Any]) -> int:
+        """Write one frame, (H, W[, C]) in the array's dtype, into the next slot; its CRC-32C."""
+        if pixels.shape == self.spec.slot and pixels.flags.c_contiguous:
+            slot = pixels
+        else:
+            self._slot[...] = 0
+            self._slot[tuple(map(slice, pixels.shape))] = pixels
+            slot = self._slot
+        plain = self.spec.codec == "none"
+        chunk = slot.data.cast("B") if plain else memoryview(pack(slot, self.spec))
+        room = self.room()
+        if room is not None and slot.ctypes.data == room.ctypes.data:
+            self._file.wrote(len(chunk))
+        else:
+            self._file.write(chunk)
+        self._index[self._at] = self._end, len(chunk)
+        self._at += 1
+        self._end += len(chunk)
+        return crc32c(slot)
+
+    def missing(self) -> None:
+        """Leave the next slot to a frame that failed: "missing" in the index.
+
+        Uncompressed it keeps its place. A hole in the file reads as zeros, and costs nothing where
+        a header lies about its size.
+        """
+        if self.spec.codec == "none":
+            self._file.skip(self.spec.slot_bytes)
+            self._end += self.spec.slot_bytes
+        self._at += 1
+
+    def finish(self) -> tuple[int, int]:
+        """Write the index and make all durable: (size in bytes, CRC-32C of the index)."""
+        index = self._index.tobytes()
+        checksum = crc32c(index)
+        self._file.write(memoryview(index + checksum.to_bytes(4, "little")))
+        size = self._file.finish()
+        self._finished = True
+        return size, checksum
+
+
+def read_index(file: BinaryIO, spec: ArraySpec) -> tuple[NDArray[np.uint64], int, bool]:
+    """(entries (n, 2): offset and length, bytes before them, whether their CRC-32C matches).
+
+    Raises ValueError if the file is shorter than its index.
+    """
+    size = 16 * spec.frames_per_shard + 4
+    start = file.seek(0, os.SEEK_END) - size
+    if start < 0:
+        raise ValueError(f"{start + size} bytes, too few for an index")
+    file.seek(start)
+    tail = file.read()
+    raw, stated = tail[:-4], int.from_bytes(tail[-4:], "little")
+    return np.frombuffer(raw, "<u8").reshape(-1, 2), start, crc32c(raw) == stated
+
+
+def read_slot(file: BinaryIO, spec: ArraySpec, entry: NDArray[np.uint64]) -> NDArray[Any]:
+    """The slot that an entry of the index names. Raises ValueError if its chunk is none."""
+    offset, length = entry.tolist()
+    file.seek(offset)
+    return unpack(file.read(length), spec)

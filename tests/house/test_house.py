@@ -1,0 +1,183 @@
+"""The house: each module imports only from lower floors, no circle, no room too large."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parents[2]
+
+# From the ground up: folders, and modules that stand beside them. A folder imports from floors
+# below its own; within it, modules import each other without a circle.
+FLOORS = {
+    "dicom2cache": {
+        "errors": 0, "records": 0, "schema": 0, "syntaxes": 0,
+        "arrow": 1, "pixels": 1, "sources": 1, "store": 1,
+        "recipes": 2,
+        "headers": 3, "planning": 3,
+        "frames": 4,
+        "running": 5,
+        "verify": 6,
+        "pipeline": 7,
+        "cli": 8,
+        "__init__": 9, "__main__": 9,
+    },
+    "trainer_adapter": {
+        "errors": 0, "order": 0, "batch": 0, "device": 0,
+        "format": 1,
+        "reading": 2,
+        "cache": 3,
+        "stage": 4,
+        "loading": 5, "lightly": 5,
+        "__init__": 6,
+    },
+}  # fmt: skip
+APART = [{"headers", "planning"}, {"headers", "store"}, {"planning", "store"}]
+"""folders of dicom2cache that know nothing of each other"""
+PURE = {
+    "arrow", "planning", "pixels", "records", "schema", "syntaxes", "store.layout",
+    "store.compression", "frames.codestream", "running.tables",
+}  # fmt: skip
+"""folders and modules that touch no file and no process"""
+MOST = {"dicom2cache": 20, "trainer_adapter": 14}
+"""entries at the top of a package"""
+
+
+def _modules(package: str) -> list[str]:
+    """Dotted names below the package: `errors`, `planning.plan`, `planning.__init__`."""
+    below = HERE / package
+    return sorted(
+        ".".join(path.relative_to(below).with_suffix("").parts) for path in below.rglob("*.py")
+    )
+
+
+MODULES = [(package, module) for package in FLOORS for module in _modules(package)]
+
+
+def _path(package: str, module: str) -> Path:
+    return HERE / package / Path(*module.split(".")).with_suffix(".py")
+
+
+def imported(package: str, module: str) -> set[str]:
+    """Dotted names of all modules that a module imports, late imports too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(_path(package, module).read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _own(package: str, module: str) -> set[str]:
+    """The modules of its own package that a module imports."""
+    known, found = set(_modules(package)), set[str]()
+    for name in imported(package, module):
+        top, _, rest = name.partition(".")
+        if top != package or not rest:
+            continue
+        parts = rest.split(".")
+        for n in (len(parts), len(parts) - 1):
+            below = ".".join(parts[:n])
+            if below in known:
+                found.add(below)
+                break
+            if n and f"{below}.__init__" in known:
+                found.add(f"{below}.__init__")
+                break
+    return found
+
+
+def test_there_is_a_house() -> None:
+    assert len(MODULES) > 90
+    assert any(module.count(".") for _, module in MODULES)
+
+
+def test_every_room_has_a_floor() -> None:
+    for package, floors in FLOORS.items():
+        assert {module.split(".")[0] for module in _modules(package)} == set(floors)
+
+
+@pytest.mark.parametrize("package", sorted(MOST))
+def test_few_doors(package: str) -> None:
+    entries = {p.name for p in (HERE / package).iterdir() if p.name != "__pycache__"}
+    assert len(entries) <= MOST[package], sorted(entries)
+
+
+@pytest.mark.parametrize(("package", "module"), MODULES)
+def test_imports_go_down(package: str, module: str) -> None:
+    floors, own = FLOORS[package], module.split(".")[0]
+    for other in _own(package, module):
+        folder = other.split(".")[0]
+        assert folder == own or floors[folder] < floors[own], f"{module} imports {other}"
+        assert {own, folder} not in APART, f"{module} imports {other}"
+
+
+@pytest.mark.parametrize("package", sorted(FLOORS))
+def test_no_circle(package: str) -> None:
+    left = {module: _own(package, module) - {module} for module in _modules(package)}
+    while free := {module for module, needs in left.items() if not needs & set(left)}:
+        left = {module: needs for module, needs in left.items() if module not in free}
+    assert not left, f"a circle among {sorted(left)}"
+
+
+def test_frames_know_headers_by_one_door() -> None:
+    inside = [m for m in _modules("dicom2cache") if m.startswith("frames.")]
+    assert len(inside) > 5
+    knows = [m for m in inside if any(o.startswith("headers.") for o in _own("dicom2cache", m))]
+    assert len(knows) <= 1, knows
+
+
+@pytest.mark.parametrize(("package", "module"), MODULES)
+def test_the_packages_share_no_code(package: str, module: str) -> None:
+    tops = {name.split(".")[0] for name in imported(package, module)}
+    banned = {
+        "dicom2cache": {"trainer_adapter", "torch"},  # a conversion node has no torch
+        "trainer_adapter": {"dicom2cache", "zarr", "pydicom"},  # the format is the interface
+    }
+    assert not tops & banned[package]
+
+
+@pytest.mark.parametrize("place", sorted(PURE))
+def test_pure_modules_touch_no_file_and_no_process(place: str) -> None:
+    inside = [m for m in _modules("dicom2cache") if m == place or m.startswith(f"{place}.")]
+    assert inside
+    for module in inside:
+        tops = {name.split(".")[0] for name in imported("dicom2cache", module)}
+        unwanted = {"os", "pathlib", "subprocess", "multiprocessing", "joblib", "pydicom"}
+        late = {"pydicom"} if module == "syntaxes" else set()  # the name of a UID, for a refusal
+        assert not tops & (unwanted - late), module
+        text = _path("dicom2cache", module).read_text()
+        calls = [n.func for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Call)]
+        assert not [c for c in calls if isinstance(c, ast.Name) and c.id == "open"]
+
+
+@pytest.mark.parametrize(("package", "module"), MODULES)
+def test_rooms_stay_small(package: str, module: str) -> None:
+    lines = _path(package, module).read_text().splitlines()
+    assert len(lines) <= 400
+    assert module.split(".")[-1] not in {"util", "utils", "helpers", "common", "misc"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "unwanted"),
+    [
+        ("import trainer_adapter; trainer_adapter.open_cache", {"torch", "zarr", "pydicom"}),
+        ("import trainer_adapter.loading.dataset", {"zarr", "pydicom", "dicom2cache"}),
+        (
+            "import trainer_adapter.lightly",
+            {"torch", "zarr", "pydicom", "dicom2cache", "lightly_train", "cv2"},
+        ),
+        ("import dicom2cache", {"pydicom", "pyarrow", "numpy", "joblib"}),  # a fast start
+        ("import dicom2cache.cli.app", {"torch", "zarr", "trainer_adapter"}),
+    ],
+)
+def test_imports_at_run_time(statement: str, unwanted: set[str]) -> None:
+    code = f"import sys; {statement}; print(*sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert not set(out.stdout.split()) & unwanted

@@ -1,0 +1,154 @@
+"""The README is run: its commands, its Python, its recipe; and its facts are held to the code."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from dicom2cache import Recipe
+from dicom2cache.recipes.recipe import EXCLUDABLE
+from tests.support.caches import run_cli
+from tests.support.dicom_files import CT_IMAGE, pattern, uid, write_dicom
+
+HERE = Path(__file__).parents[2]
+README = (HERE / "README.md").read_text()
+COMMANDS = re.findall(r"\| `dicom2cache ([^`]+)` \|", README)
+BLOCKS = {
+    language: re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    for language in ("python", "toml")
+}
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """A working folder with what the README's commands name."""
+    for name in ("scans", "ct", "mr"):
+        for k in range(3):
+            write_dicom(
+                tmp_path / name / f"IM{k}",  # no suffix: files are known by their content
+                pattern(f"{name}{k}", (64, 64)),
+                SOPClassUID=CT_IMAGE,
+                Modality="CT",
+                BitsStored=12,
+                HighBit=11,
+                RescaleSlope=1,
+                RescaleIntercept=-1024,
+                SOPInstanceUID=uid(f"{name}{k}"),
+                BodyPartExamined="CHEST",
+                ImageType=["ORIGINAL", "PRIMARY"],
+                SliceThickness=5,
+            )
+    (tmp_path / "my.toml").write_text(BLOCKS["toml"][0])
+    return tmp_path
+
+
+def test_the_readme_has_commands() -> None:
+    assert {c.split()[0] for c in COMMANDS} == {
+        "build", "plan", "convert", "commit", "verify", "info"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(scans: Path, command: str) -> None:
+    verb, *rest = shlex.split(command)
+    if verb in ("convert", "commit"):
+        assert run_cli("plan", "scans", "cache", cwd=scans).returncode == 0
+    if verb == "commit":
+        assert run_cli("convert", "cache", cwd=scans).returncode == 0
+    if verb in ("verify", "info"):
+        assert run_cli("build", "scans", "cache", cwd=scans).returncode == 0
+    done = run_cli(verb, *rest, cwd=scans)
+    assert done.returncode == 0, done.stderr
+
+
+DOCS = {
+    f"{page.name}: {line}": line
+    for page in sorted((HERE / "docs").glob("*.md"))
+    for line in re.findall(r"^(dicom2cache .+)$", page.read_text(), re.MULTILINE)
+}
+
+
+@pytest.mark.parametrize("line", DOCS)
+def test_command_of_the_docs(scans: Path, line: str) -> None:
+    verb, *rest = shlex.split(DOCS[line])[1:]
+    if verb in ("verify", "info"):
+        assert run_cli("build", "scans", "cache", cwd=scans).returncode == 0
+    done = run_cli(verb, *rest, cwd=scans)
+    assert done.returncode == 0, done.stderr
+
+
+DOCS_PYTHON = {
+    f"{page.name}, {k}": code
+    for page in sorted((HERE / "docs").glob("*.md"))
+    if page.name != "lightlytrain.md"  # tests/lightly runs it, in an environment that has it
+    for k, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+}
+
+
+@pytest.mark.parametrize("code", DOCS_PYTHON)
+def test_python_of_the_docs(scans: Path, code: str) -> None:
+    test_python(scans, DOCS_PYTHON[code])
+
+
+@pytest.mark.parametrize("code", BLOCKS["python"])
+def test_python(scans: Path, code: str) -> None:
+    if "build(" not in code:
+        assert run_cli("build", "scans", "cache", cwd=scans).returncode == 0
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=scans, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_library_column_is_valid(scans: Path) -> None:
+    calls = re.findall(r"\| `(build\([^`]+\))` \|", README)
+    assert len(calls) == 4
+    for k, call in enumerate(calls):
+        code = f"from dicom2cache import Recipe, build; {call.replace('cache', f'cache{k}')}"
+        subprocess.run([sys.executable, "-c", code], cwd=scans, check=True, env=os.environ)
+
+
+def test_recipe_block_is_legal() -> None:
+    (block,) = BLOCKS["toml"]
+    assert Recipe.from_dict(tomllib.loads(block)).exclude == ("derived", "localizer")
+
+
+def test_recipe_table_names_every_key_and_default() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", README, re.MULTILINE)
+    documented = {key: default.strip("`") for key, _, default in rows}
+    defaults = Recipe().to_dict()
+    assert set(documented) == set(defaults)
+    for key, value in defaults.items():
+        said = "none" if value in (None, []) and key != "where" else str(value)
+        assert documented[key].split(":")[0] == {"where": "all"}.get(key, said)
+    (excludable,) = [values for key, values, _ in rows if key == "exclude"]
+    assert re.findall(r"`([\w-]+)`", excludable) == list(EXCLUDABLE)
+
+
+@pytest.mark.parametrize("package", ["dicom2cache", "trainer_adapter"])
+def test_every_module_has_its_place_in_the_house(package: str) -> None:
+    page = (HERE / "docs" / "house.md").read_text()
+    section = page.split(f"## {package}/\n")[1].split("\n## ")[0]
+    said = set()
+    for line in re.findall(r"^\| \d \| (.*)$", section, re.MULTILINE):
+        place, what = line.split(" | ")
+        inside = re.findall(r"`(\w+\.py)`", what)
+        said |= (
+            {place.strip("`")} if place.endswith(".py`") else {place.strip("`") + f for f in inside}
+        )
+    there = {str(f.relative_to(HERE / package)) for f in (HERE / package).rglob("*.py")}
+    assert said == {f for f in there if not f.endswith("__init__.py")} - {"cli/__main__.py"}
+
+
+def test_every_make_target_exists() -> None:
+    makefile = (HERE / "Makefile").read_text()
+    pages = README + "".join(page.read_text() for page in (HERE / "docs").glob("*.md"))
+    for target in set(re.findall(r"`make ([a-z-]+)", pages)) - {"help"}:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

@@ -1,0 +1,71 @@
+"""Copies under one SOP Instance UID, on tables without files; and rows of large tables."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pyarrow as pa
+
+from dicom2cache.arrow import rows_of, tally
+from dicom2cache.planning import select
+from dicom2cache.running import inventory
+from tests.support.plans import files, header
+
+
+def test_repeated_files_are_dropped_and_other_pixels_flagged() -> None:
+    table = files(
+        [
+            header("a.dcm", sop_uid="1"),
+            header("b.dcm", sop_uid="2", flags=["slope-zero"]),
+            header("c.dcm", sop_uid="1"),
+            header("d.dcm", sop_uid=None),
+            header("e.dcm", sop_uid="2"),
+            header("f.dcm", sop_uid=None),
+            header("g.dcm", sop_uid="3"),
+            header("h.dcm", sop_uid="2", root=1),
+        ]
+    )
+    table = pa.concat_tables([table.slice(0, 3), table.slice(3)])  # as planning makes it
+    rows = select.same_sop(table)
+    assert rows.tolist() == [0, 1, 2, 4, 7]
+    kept, rejects = select.drop_duplicates(table, rows, ["x", "y", "x", "z", "y"])
+    assert list(zip(kept["path"].to_pylist(), kept["flags"].to_pylist(), strict=True)) == [
+        ("a.dcm", None),
+        ("b.dcm", ["slope-zero", "sop-uid-repeated"]),
+        ("d.dcm", None),
+        ("e.dcm", ["sop-uid-repeated"]),
+        ("f.dcm", None),
+        ("g.dcm", None),
+    ]
+    assert [(r["root"], r["path"], r["reason"]) for r in rejects.to_pylist()] == [
+        (0, "c.dcm", "duplicate of a.dcm: same SOP Instance UID, same pixels"),
+        (1, "h.dcm", "duplicate of b.dcm of source 0: same SOP Instance UID, same pixels"),
+    ]
+
+
+def test_rows_of_a_table_in_pieces() -> None:
+    table = pa.concat_tables(
+        [pa.table({"n": [0, 1, 2]}), pa.table({"n": [3]}), pa.table({"n": [4]})]
+    )
+    assert rows_of(table, [1, 2, 4])["n"].to_pylist() == [1, 2, 4]
+    assert rows_of(table, []).num_rows == 0
+
+
+def test_tally() -> None:
+    said = tally(pa.chunked_array([["a", "b"], ["a"]]))
+    assert (said["a"], said["b"], said["c"]) == (2, 1, 0)
+
+
+def test_headers_are_objects_a_few_at_a_time() -> None:
+    """5,000 of them at once are more than 20 MB."""
+    one = files([header("a.dcm")])
+    table = pa.concat_tables([one] * 5000).combine_chunks()
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in inventory._objects(table, np.arange(5000)))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count == 5000
+    assert peak < 4 << 20

@@ -1,0 +1,88 @@
+"""Faults for a converter in a process of its own: Python imports this at start, by PYTHONPATH.
+
+FAULT says which: `abort-decoder SHA256`: the JPEG 2000 decoder aborts the process at the codestream
+of that digest; `abort-workers [at-once]`: worker processes die at start, and are needed at once;
+`abort-isolated`: processes that decode in isolation die at start; `slow-publish`: half a second
+goes by after each receipt; `keep NAME`: files of that name cannot be removed; `errno FUNCTION
+NUMBER [MARKER]`: the function of `os` fails, with MARKER only until that file exists, which the
+first failure makes.
+"""
+
+import errno
+import hashlib
+import os
+import sys
+import time
+
+
+def _abort_decoder(digest):
+    import imagecodecs
+
+    decode = imagecodecs.jpeg2k_decode
+
+    def decode_or_die(data, **options):
+        if hashlib.sha256(data).hexdigest() == digest:
+            os.abort()
+        return decode(data, **options)
+
+    imagecodecs.jpeg2k_decode = decode_or_die
+
+
+def _abort_workers(at_once=""):
+    if any("popen_loky" in argument for argument in sys.orig_argv):
+        os.abort()
+    if at_once:
+        from dicom2cache.running import pool
+
+        pool.STARTING = 0
+
+
+def _abort_isolated():
+    if any("dicom2cache.frames.isolate" in argument for argument in sys.orig_argv):
+        os.abort()
+
+
+def _keep(name):
+    unlink = os.unlink
+
+    def unlink_or_fail(path, **options):
+        if os.path.basename(path) == name:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM), path)
+        return unlink(path, **options)
+
+    os.unlink = unlink_or_fail
+
+
+def _slow_publish():
+    link = os.link
+
+    def link_and_wait(*arguments, **options):
+        link(*arguments, **options)
+        time.sleep(0.5)
+
+    os.link = link_and_wait
+
+
+def _errno(function, number, marker=""):
+    works = getattr(os, function)
+
+    def fails(*arguments, **options):
+        if marker and os.path.exists(marker):
+            return works(*arguments, **options)
+        if marker:
+            open(marker, "x").close()
+        raise OSError(int(number), os.strerror(int(number)))
+
+    setattr(os, function, fails)
+
+
+_FAULTS = {
+    "abort-decoder": _abort_decoder,
+    "abort-workers": _abort_workers,
+    "abort-isolated": _abort_isolated,
+    "keep": _keep,
+    "slow-publish": _slow_publish,
+    "errno": _errno,
+}
+_name, *_arguments = os.environ["FAULT"].split()
+_FAULTS[_name](*_arguments)

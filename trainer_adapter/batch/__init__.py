@@ -1,0 +1,1 @@
+"""Memory of a batch, and its way to the device."""

@@ -1,0 +1,134 @@
+"""A torch Dataset over a cache, for a stock DataLoader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data._utils.collate import default_collate_fn_map
+
+from trainer_adapter.batch.pool import BufferPool
+from trainer_adapter.cache import Cache
+from trainer_adapter.loading.labels import labelled
+
+
+class Sample(NamedTuple):
+    """A frame, or after collation a batch of them."""
+
+    image: torch.Tensor
+    """(H, W[, C]) in the stored dtype, or (b, H, W[, C])"""
+    label: Any
+    """the label; None if none was asked for"""
+    index: Any
+    """sample index in the whole cache"""
+
+
+class FrameDataset(Dataset[Sample]):
+    """Frames of a cache as samples with labels; images may be written to.
+
+    Works in a stock DataLoader: a batch is gathered in one pass into one reused buffer, which
+    returns to its pool when nothing refers to the batch any more.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        label: str | None = None,
+        *,
+        labels: Any = None,
+        on: str | None = None,
+        transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        kind: str | None = "image",
+        missing: str = "error",
+    ) -> None:
+        """Frames of `kind` (None: all) with `label`, a column of frames/ or, with `labels`, of that
+        table, joined on the column `on`; `transform` is applied to each image.
+
+        Raises LabelError if frames have no label, unless `missing` is "drop".
+        """
+        found = labelled(cache, label, labels, on, kind, missing)
+        self._labels, self.classes = found.values, found.classes
+        self.cache, self.transform = found.cache, transform
+        self._pool = BufferPool()
+
+    def __len__(self) -> int:
+        return len(self.cache)
+
+    def shape_groups(self) -> list[NDArray[np.int64]]:
+        """Indices of samples of one shape each (for GroupedBatchSampler)."""
+        return list(self.cache.groups().values())
+
+    def __getitem__(self, i: int) -> Sample:
+        """Sample `i`; its image is a copy, so it may be written to."""
+        image = torch.from_numpy(np.array(self.cache[i]))
+        if self.transform is not None:
+            image = self.transform(image)
+        return Sample(image, self._label(i), int(self.cache.samples(np.array([i]))[0]))
+
+    def _label(self, i: int) -> Any:
+        return None if self._labels is None else self._labels[i].item()
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+        """Samples of one shape, gathered in one pass: what a DataLoader calls for a batch.
+
+        Raises MixedShapesError if they differ, saying how to group.
+        """
+        wanted = np.asarray(indices, np.int64)
+        shape, dtype = self.cache.batch_shape(wanted)
+        batch, buffer = self._buffer(shape, dtype)
+        self.cache.gather(wanted, out=buffer)
+        del buffer
+        samples = self.cache.samples(wanted)
+        if self.transform is not None:
+            images = [self.transform(image) for image in batch]
+            return [
+                Sample(image, self._label(i), s)
+                for image, i, s in zip(images, wanted.tolist(), samples.tolist(), strict=True)
+            ]
+        labels = None if self._labels is None else torch.from_numpy(self._labels[wanted])
+        return _Gathered(Sample(batch, labels, torch.from_numpy(samples)))
+
+    def _buffer(self, shape: tuple[int, ...], dtype: Any) -> tuple[torch.Tensor, NDArray[Any]]:
+        if get_worker_info() is None:
+            return self._pool.lease(shape, dtype)
+        # In a worker straight into shared memory, as default_collate does: no copy in between.
+        kind = torch.from_numpy(np.empty(0, dtype)).dtype
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        storage = torch.UntypedStorage._new_shared(size)  # type: ignore[no-untyped-call]
+        batch = torch.empty(0, dtype=kind).set_(storage, 0, shape)  # type: ignore[call-overload]
+        return batch, batch.numpy()
+
+
+class _Gathered(list[Sample]):
+    """Samples that are rows of one batch: the batch needs no second copy to be collated."""
+
+    def __init__(self, batch: Sample) -> None:
+        self.batch = batch
+        images, labels, index = batch
+        given = [None] * len(index) if labels is None else labels.tolist()
+        super().__init__(
+            Sample(image, label, i)
+            for image, label, i in zip(images, given, index.tolist(), strict=True)
+        )
+        self._given = tuple(map(id, self))
+
+    def untouched(self) -> bool:
+        """True while the list holds just the samples that it was made with."""
+        return tuple(map(id, self)) == self._given
+
+
+def collate(batch: Sequence[Sample], *, collate_fn_map: Any = None) -> Sample:
+    """One Sample of (b, ...) tensors out of samples; what default_collate does with them."""
+    if isinstance(batch, _Gathered) and batch.untouched():
+        return batch.batch
+    images, labels, index = zip(*batch, strict=True)
+    known = None if labels[0] is None else torch.tensor(labels)
+    return Sample(torch.stack(images), known, torch.tensor(index))
+
+
+# torch's documented way to teach default_collate a type.
+default_collate_fn_map[Sample] = collate

@@ -1,0 +1,144 @@
+"""Which frames may share a batch, in which order, and for which rank."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from operator import index
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer_adapter.cache import Cache
+from trainer_adapter.order.batches import Batches, WeightedBatches, shape_groups
+from trainer_adapter.order.crop import Crop
+from trainer_adapter.order.permutations import (
+    Ints,
+    Order,
+    Sequential,
+    Shuffle,
+    WindowedShuffle,
+    key_of,
+)
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What batches of a cache look like; the frames of each are of one group."""
+
+    cache: Cache
+    whole: bool
+    """frames as they are, one size each; else a part of a slot, or a crop"""
+    crop: Crop | None
+
+    def frame(self, sample: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """((H, W[, C]), dtype) of this frame in its batch, by sample index in the whole cache."""
+        places = self.cache.core.places
+        spec = self.cache.core.root.arrays[places.array[sample]]
+        if self.crop is not None:
+            height, width = self.crop.height, self.crop.width
+        elif self.whole:
+            height, width = int(places.height[sample]), int(places.width[sample])
+        else:
+            height, width = spec.slot[:2]
+        return (height, width, *spec.slot[2:]), spec.dtype
+
+    def bytes_of(self, members: Ints) -> int:
+        """Bytes of a frame in the batches of one group."""
+        shape, dtype = self.frame(int(self.cache.samples(members[:1])[0]))
+        return int(np.prod(shape)) * dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one rank gets of an epoch."""
+
+    size: int
+    """frames in a batch"""
+    rank: int
+    ranks: int
+    pad: bool
+    drop_last: bool
+
+
+def batches_of(
+    cache: Cache,
+    bucket: str | Crop,
+    share: Share,
+    *,
+    shuffle: bool | str,
+    window: int,
+    weights: NDArray[np.float64] | None,
+    samples: int | None,
+    seed: int,
+) -> tuple[Shapes, list[Ints], Batches | WeightedBatches]:
+    """(what batches look like, frames that may share one, the batches).
+
+    Raises ValueError for a bucket, shuffle, weights or share that are not legal.
+    """
+    crop = bucket if isinstance(bucket, Crop) else None
+    if crop is None and bucket not in ("size", "array"):
+        raise ValueError(f"bucket {bucket!r}; legal: size, array")
+    if shuffle not in (False, True, "windowed"):
+        raise ValueError(f'shuffle {shuffle!r}; legal: False, True, "windowed"')
+    if weights is not None and shuffle:
+        raise ValueError("weights already draw at random; leave shuffle off")
+    if samples is not None and (weights is None or samples < 1):
+        raise ValueError(f"samples {samples}; legal: from 1, how many are drawn by weights")
+    places, frames = cache.core.places, cache.indices
+    array, height, width = (c[frames] for c in (places.array, places.height, places.width))
+    if crop is not None:
+        for number in np.unique(array).tolist():
+            dtype = cache.arrays[number].dtype
+            with np.errstate(invalid="ignore"):
+                held = np.float64(crop.fill).astype(dtype)
+            if held != crop.fill and not np.isnan(held):
+                raise ValueError(f"crop with fill {crop.fill}; legal: what {dtype} can hold")
+        kinds = {(a.dtype.str, a.slot[2:]): k for k, a in enumerate(cache.arrays)}
+        of = np.array([kinds[a.dtype.str, a.slot[2:]] for a in cache.arrays], np.int64)
+        kind: NDArray[Any] = of[array]
+    else:
+        kind = array
+    if bucket != "size":
+        height = width = np.zeros(len(array), np.int32)
+    shapes = Shapes(cache, bucket == "size", crop)
+    parts = shape_groups(kind, height, width)
+    told: dict[str, Any] = {**asdict(share), "seed": seed}
+    size = told.pop("size")
+    if weights is not None:
+        if not np.isfinite(weights).all() or (weights < 0).any() or not weights.sum() > 0:
+            raise ValueError("weights: legal are finite numbers from 0, and one above 0")
+        drawn = len(array) if samples is None else samples
+        return shapes, parts, WeightedBatches(parts, weights, drawn, size, **told)
+    # Groups of one length must not share a permutation: their batches would be paired.
+    seeds = [seed if k == 0 else int(key_of(seed, 4, k)) for k in range(len(parts))]
+    orders: list[Order]
+    if shuffle == "windowed":
+        number = places.row[frames] // cache.core.per_shard[array]
+        shard = number + array.astype(np.int64) * (int(number.max(initial=0)) + 1)
+        orders = [WindowedShuffle(shard[p], window, s) for p, s in zip(parts, seeds, strict=True)]
+    elif shuffle:
+        orders = [Shuffle(len(p), s) for p, s in zip(parts, seeds, strict=True)]
+    else:
+        orders = [Sequential(len(p)) for p in parts]
+    groups = list(zip(parts, orders, strict=True))
+    return shapes, parts, Batches(groups, size, mixed=bool(shuffle), **told)
+
+
+def distributed_rank(rank: int | None, ranks: int | None) -> tuple[int, int]:
+    """(rank, ranks): as given, or those of torch.distributed or its environment, or (0, 1).
+
+    Raises ValueError if only one is given.
+    """
+    if (rank is None) != (ranks is None):
+        raise ValueError(f"rank {rank} of ranks {ranks}: give both or none")
+    if rank is not None and ranks is not None:
+        return index(rank), index(ranks)
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:  # torchrun, before init_process_group
+        return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    return 0, 1

@@ -1,0 +1,267 @@
+"""Batches at memory speed: gathered by threads into leased buffers, ahead of the training loop."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from operator import index
+from typing import Any, NamedTuple
+
+import google_crc32c
+import numpy as np
+import torch
+
+from trainer_adapter.batch.columns import Column
+from trainer_adapter.batch.pool import BufferPool
+from trainer_adapter.batch.transfer import Transfer
+from trainer_adapter.cache import Cache
+from trainer_adapter.loading.epoch import Share, batches_of, distributed_rank
+from trainer_adapter.loading.labels import labelled
+from trainer_adapter.order.crop import Crop
+from trainer_adapter.order.permutations import Ints
+from trainer_adapter.reading.choose import fits_in_memory, reading_of
+from trainer_adapter.reading.spots import Corners, Spots
+from trainer_adapter.stage import staged
+
+_PREFETCH_BYTES = 1 << 30
+
+
+class Batch(NamedTuple):
+    """Frames of one shape."""
+
+    image: torch.Tensor
+    """(b, H, W[, C]) in the stored dtype"""
+    label: torch.Tensor | None
+    """(b,) labels; None if none was asked for"""
+    index: Any
+    """(b,) int64 tensor: sample indices in the whole cache"""
+    columns: dict[str, Any]
+    """the columns that were asked for: (b,) tensors, lists of strings; null is NaN or None"""
+    epoch: int
+    """what the order and the crops were drawn for"""
+
+
+class CacheLoader:
+    """An iterable of batches over a cache, in this process: threads, and no workers.
+
+    Each `iter()` begins the next epoch, or that of `set_epoch`. A batch's memory is used again
+    only when nothing refers to it any more: batches may be kept.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        batch_size: int = 64,
+        *,
+        shuffle: bool | str = False,
+        window: int = 64,
+        weights: Any = None,
+        samples: int | None = None,
+        seed: int = 0,
+        drop_last: bool = False,
+        crop: Crop | int | tuple[int, int] | None = None,
+        bucket: str = "size",
+        label: str | None = None,
+        labels: Any = None,
+        on: str | None = None,
+        missing: str = "error",
+        kind: str | None = "image",
+        columns: Sequence[str] = (),
+        device: str | torch.device | None = None,
+        rank: int | None = None,
+        ranks: int | None = None,
+        pad: bool = True,
+        threads: int | None = None,
+        prefetch: int | None = None,
+        read: str = "auto",
+        stage: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """How to go through the frames of `cache`.
+
+        shuffle: False, True, or "windowed": frames shuffled within windows of `window` shards.
+        weights: (n,) for each frame of `cache`: frames are drawn by weight, with replacement, and
+        `samples` of them are an epoch. bucket: batches of one "size", or of one "array", whose
+        slots hold frames of about that size in their upper left corner, zero elsewhere. crop:
+        (h, w) at random, or a Crop; boxes are for each frame of `cache`. label, labels, on,
+        missing, kind: as for FrameDataset. columns: of frames/. rank of ranks: by default those of
+        torch.distributed; pad: repeat samples so that all ranks have as many, else drop some.
+        threads: 0 reads in the loop itself. prefetch: batches ahead, by default one less than
+        threads, or twice as many if an epoch is larger than memory. read: auto, map, advise, pread.
+        stage: a folder on local storage, to which shards are copied first.
+
+        Raises ValueError for what is not legal, LabelError, MixedShapesError, StageError.
+        """
+        batch_size, window, seed = index(batch_size), index(window), index(seed)
+        shuffle = shuffle if isinstance(shuffle, str) else bool(shuffle)
+        if isinstance(columns, str):
+            raise ValueError(f"columns {columns!r}; legal: a list of names")
+        for name, given, least in (("threads", threads, 0), ("prefetch", prefetch, 1)):
+            if given is not None and given < least:
+                raise ValueError(f"{name} {given}; legal: from {least}, or None")
+        found = labelled(cache, label, labels, on, kind, missing)
+        self.cache, self.classes, self._labels = found.cache, found.classes, found.values
+        self.batch_size, self.crop = batch_size, _crop_of(crop, seed)
+        self._boxes = None
+        if self.crop is not None and self.crop.boxes is not None:
+            if len(self.crop.boxes) != len(cache):
+                raise ValueError(f"{len(self.crop.boxes)} boxes for {len(cache)} frames")
+            self._boxes = np.asarray(self.crop.boxes)[found.kept]
+        if weights is not None:
+            if np.shape(weights) != (len(cache),):
+                raise ValueError(f"weights of shape {np.shape(weights)} for {len(cache)} frames")
+            weights = np.asarray(weights, np.float64)[found.kept]
+        rank, ranks = distributed_rank(rank, ranks)
+        self._shapes, groups, self._batches = batches_of(
+            self.cache, bucket if self.crop is None else self.crop,
+            Share(batch_size, rank, ranks, pad, drop_last),
+            shuffle=shuffle, window=window, weights=weights, samples=samples, seed=seed,
+        )  # fmt: skip
+        self._columns = {name: Column(self.cache.column(name)) for name in columns}
+        if stage is not None:
+            self.cache = staged(self.cache, stage)
+        frame_bytes = [(self._shapes.bytes_of(members), len(members)) for members in groups]
+        total = sum(size * n for size, n in frame_bytes)
+        self._reading = reading_of(self.cache.core.store, read, total)
+        self._threads = min(4, _cores()) if threads is None else threads
+        largest = max((size for size, _ in frame_bytes), default=0) * batch_size
+        # Few buffers stay in the CPU's cache; what comes from a disk is asked for early.
+        usual = self._threads - 1 if fits_in_memory(total) else 2 * self._threads
+        fitting = max(1, min(usual, _PREFETCH_BYTES // max(1, largest)))
+        self._ahead = fitting if prefetch is None else prefetch
+        self._transfer = Transfer(device)
+        self._pool = BufferPool((self._ahead + 2) * largest, pinned=self._transfer.pinned)
+        self._order = {
+            "cache": str(found.cache.attributes["sha256"]), "frames": _digest(found.cache.indices),
+            "shuffle": shuffle, "window": window, "weights": _digest(weights), "seed": seed,
+            "batch_size": batch_size, "batches": len(self._batches), "drop_last": drop_last,
+            "bucket": bucket if self.crop is None else "crop", "crop": _said(self.crop),
+            "samples": samples,
+            "rank": rank, "ranks": ranks, "pad": pad,
+        }  # fmt: skip
+        self._next, self._now = (0, 0), (0, 0)
+        self._begun = False
+
+    def __len__(self) -> int:
+        """Batches of an epoch, for this rank."""
+        return len(self._batches)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next `iter()` begins, or goes on with after a resume."""
+        if epoch != self._next[0]:
+            self._next = index(epoch), 0
+        self._begun = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loop is: after the batch that was handed out last."""
+        epoch, batch = self._now if self._begun else self._next
+        if batch >= len(self) > 0:
+            epoch, batch = epoch + 1, 0
+        return {"epoch": epoch, "batch": batch, **self._order}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`, at once; the next `iter()` gives the batches that were left.
+
+        Raises ValueError if the state is that of another order.
+        """
+        other = {k: (state.get(k), v) for k, v in self._order.items() if state.get(k) != v}
+        if other:
+            told = ", ".join(f"{k} {was!r}, here {now!r}" for k, (was, now) in other.items())
+            raise ValueError(f"the state is that of another order: {told}")
+        self._next, self._begun = (int(state["epoch"]), int(state["batch"])), False
+
+    def patients_per_batch(self, batches: int = 64) -> float:
+        """Mean number of different patients in a batch of the coming epoch, of up to `batches`.
+
+        One shard is often one patient; a batch should hold many.
+        """
+        patients = self.cache.column("patient")
+        if not len(self):
+            return 0.0
+        numbers = np.unique(np.linspace(0, len(self) - 1, min(batches, len(self))).astype(int))
+        epoch = self._next[0]
+        counts = [
+            len(patients.take(self._batches.batch(epoch, int(k))).unique().drop_null())
+            for k in numbers
+        ]
+        return float(np.mean(counts))
+
+    def __iter__(self) -> Iterator[Batch]:
+        (epoch, start), self._begun = self._next, True
+        self._next, self._now = (epoch + 1, 0), (epoch, start)
+        return self._epoch(epoch, start)
+
+    def _epoch(self, epoch: int, start: int) -> Iterator[Batch]:
+        if not self._threads:
+            for number in range(start, len(self)):
+                batch = [self._batch(epoch, self._batches.batch(epoch, number))]
+                self._now = epoch, number + 1
+                yield self._transfer.received(batch.pop())
+            return
+        process = os.getpid()
+        threads = ThreadPoolExecutor(self._threads, thread_name_prefix="CacheLoader")
+        coming: deque[Future[Batch]] = deque()
+        try:
+            for number in range(start, len(self)):
+                last = min(len(self), number + self._ahead + 1)
+                for k in range(number + len(coming), last):
+                    indices = self._batches.batch(epoch, k)
+                    coming.append(threads.submit(self._batch, epoch, indices))
+                if process != os.getpid():
+                    raise RuntimeError("an iterator does not outlive a fork; begin a new one")
+                # No name for the batch itself: it would keep the lease while the loop works.
+                batch = [coming.popleft().result()]
+                self._now = epoch, number + 1  # not before it is there: it may fail
+                yield self._transfer.received(batch.pop())
+        finally:
+            threads.shutdown(wait=process == os.getpid(), cancel_futures=True)
+
+    def _batch(self, epoch: int, indices: Ints) -> Batch:
+        samples = self.cache.samples(indices)
+        frame, dtype = self._shapes.frame(int(samples[0]))
+        image, out = self._pool.lease((len(indices), *frame), dtype)
+        spots = self.cache.core.spots(samples)
+        if self.crop is None and self._shapes.whole:
+            self._reading.whole(out, spots)
+        else:
+            self._reading.crops(out, spots, self._corners(epoch, indices, samples, spots))
+        del out
+        label = None if self._labels is None else torch.from_numpy(self._labels[indices])
+        columns = {name: c.take(indices) for name, c in self._columns.items()}
+        batch = Batch(image, label, torch.from_numpy(samples), columns, epoch)
+        del image
+        return self._transfer.sent(batch)
+
+    def _corners(self, epoch: int, indices: Ints, samples: Ints, spots: Spots) -> Corners:
+        if self.crop is None:
+            return Corners(np.zeros_like(indices), np.zeros_like(indices))
+        boxes = None if self._boxes is None else self._boxes[indices]
+        heights, widths = spots.height.astype(np.int64), spots.width.astype(np.int64)
+        return Corners(*self.crop.places(epoch, samples, heights, widths, boxes), self.crop.fill)
+
+
+def _cores() -> int:
+    """Cores that this process may use; a scheduler may have given it few of many."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _digest(values: Any) -> int | None:
+    """CRC-32C of an array's bytes, to tell one order of samples from another."""
+    return None if values is None else int(google_crc32c.value(np.ascontiguousarray(values)))
+
+
+def _said(crop: Crop | None) -> str | None:
+    """What the pixels of a crop depend on."""
+    if crop is None:
+        return None
+    return f"{crop.height}x{crop.width} {crop.at} {crop.seed} {crop.fill} {_digest(crop.boxes)}"
+
+
+def _crop_of(crop: Crop | int | tuple[int, int] | None, seed: int) -> Crop | None:
+    if crop is None or isinstance(crop, Crop):
+        return crop
+    height, width = crop if isinstance(crop, Sequence | np.ndarray) else (crop, crop)
+    return Crop(index(height), index(width), seed=seed)

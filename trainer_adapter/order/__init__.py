@@ -1,0 +1,1 @@
+"""Which frame comes when, pure."""

@@ -1,0 +1,104 @@
+"""Frames from the memory map, after the kernel was told which bytes a batch will touch."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer_adapter.order.permutations import Ints
+from trainer_adapter.reading.mapped import Mapped
+from trainer_adapter.reading.shards import ShardStore, span_of
+from trainer_adapter.reading.spots import Corners, Spots
+
+_PAGE = mmap.PAGESIZE
+_ADVISED_AT_ONCE = 128 << 10  # Linux cuts longer requests down to the device's read-ahead
+_PROBED = 1  # a system call each; what is cold in part is found within a few batches
+
+
+class Advised(Mapped):
+    """From the memory map, after telling the kernel what a batch will touch (madvise, mincore).
+
+    With `probe`, a batch whose first frame is in memory is taken to be there as a whole: warm
+    data then cost no system call for each frame.
+    """
+
+    def __init__(self, store: ShardStore, probe: bool, unseen: int = 0) -> None:
+        """`unseen`: bytes that are taken for cold first, where mincore does not say."""
+        super().__init__(store)
+        self._probe, self._libc = probe, ctypes.CDLL(None, use_errno=True)
+        self._unseen = unseen
+        self._starts: dict[tuple[int, int], int] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Advised, (self._store, self._probe, self._unseen)
+
+    def whole(self, out: NDArray[Any], spots: Spots) -> None:
+        """Frames of one array and size into `out`, (b, H, W[, C])."""
+        self._advise(spots, np.zeros_like(spots.height), spots.height)
+        super().whole(out, spots)
+
+    def crops(self, out: NDArray[Any], spots: Spots, corners: Corners) -> None:
+        """Crops of frames into `out`, (b, h, w[, C]); only their rows are read."""
+        first = np.clip(corners.top, 0, spots.height)
+        last = np.clip(corners.top + out.shape[1], 0, spots.height)
+        self._advise(spots, first, last - first)
+        super().crops(out, spots, corners)
+
+    def _start(self, array: int, shard: int) -> int:
+        """Address of the shard's map; no read-ahead from it, for what a batch needs is told."""
+        plain = self._store.root.arrays[array].codec == "none"
+        data = self._store.slots(array, shard) if plain else self._store.packed(array, shard).data
+        start = int(data.__array_interface__["data"][0])
+        if not self._probe and self._starts.get((array, shard)) != start:
+            self._libc.madvise(
+                ctypes.c_void_p(start // _PAGE * _PAGE),
+                ctypes.c_size_t(data.nbytes + start % _PAGE),
+                mmap.MADV_RANDOM,
+            )
+            self._starts[array, shard] = start
+        return start
+
+    def _advise(self, spots: Spots, first: Ints, count: Ints) -> None:
+        columns = (spots.array, spots.shard, spots.slot, first, count)
+        if self._probe and self._unseen <= 0:
+            probed = self._ranges(*(c[:_PROBED] for c in columns))
+            if all(map(self._resident, probed)):
+                return
+        for page, length in self._ranges(*columns):
+            self._unseen -= length
+            for k in range(0, length, _ADVISED_AT_ONCE):
+                part = min(_ADVISED_AT_ONCE, length - k)
+                self._libc.madvise(
+                    ctypes.c_void_p(page + k), ctypes.c_size_t(part), mmap.MADV_WILLNEED
+                )
+
+    def _ranges(self, *columns: Ints) -> Iterator[tuple[int, int]]:
+        """(page, length) in memory of what is touched of each frame."""
+        for array, shard, slot, y, rows in zip(*(c.tolist() for c in columns), strict=True):
+            offset, length = self._span(array, shard, slot, y, rows)
+            start = self._start(array, shard) + offset
+            page = start // _PAGE * _PAGE
+            yield page, start + length - page
+
+    def _span(self, array: int, shard: int, slot: int, y: int, rows: int) -> tuple[int, int]:
+        """(offset, length) in the shard of what is touched for `rows` of a slot."""
+        spec = self._store.root.arrays[array]
+        if spec.codec != "none":  # a chunk is decompressed as a whole
+            packed = self._store.packed(array, shard)
+            return span_of(packed.path, packed.index, slot) if rows else (0, 0)
+        row = spec.slot_bytes // spec.slot[0]
+        return slot * spec.slot_bytes + y * row, rows * row
+
+    def _resident(self, span: tuple[int, int]) -> bool:
+        """Whether the page in the middle of a span is in memory."""
+        middle = (span[0] + span[1] // 2) // _PAGE * _PAGE
+        found = ctypes.c_ubyte()
+        failed = self._libc.mincore(
+            ctypes.c_void_p(middle), ctypes.c_size_t(_PAGE), ctypes.byref(found)
+        )
+        return not failed and bool(found.value & 1)

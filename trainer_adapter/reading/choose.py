@@ -1,0 +1,83 @@
+"""Which way to copy frames out of shards: by the file system, and by the memory that is left.
+
+`map`: from the memory map, and nothing else. `advise`: the same, but the kernel is told of exactly
+the bytes of a batch before they are touched, so that cold ones are read side by side. `pread`:
+system calls into the batch itself, for network file systems, where page faults are slow. What is
+compressed is decompressed straight into the batch.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from trainer_adapter.reading.advised import Advised
+from trainer_adapter.reading.mapped import Mapped
+from trainer_adapter.reading.pread import Pread
+from trainer_adapter.reading.shards import ShardStore
+from trainer_adapter.reading.spots import Reading
+
+
+def reading_of(store: ShardStore, how: str, nbytes: int) -> Reading:
+    """The way to read that `how` names; `auto` looks at the file system and at memory.
+
+    `nbytes` is what an epoch reads. Raises ValueError for another name.
+    """
+    if how == "auto":
+        how = "pread" if _is_remote(store.root.path) else "advise"
+        if how == "advise" and not hasattr(mmap, "MADV_WILLNEED"):
+            how = "map"
+        # What fits in memory is warm after an epoch.
+        if how == "advise":
+            unseen = 0 if _says_resident(store.root.path) else nbytes
+            return Advised(store, fits_in_memory(nbytes), unseen)
+        return _NAMED[how](store)
+    if how not in _NAMED:
+        raise ValueError(f"read {how!r}; legal: auto, {', '.join(_NAMED)}")
+    return _NAMED[how](store)
+
+
+def _says_resident(path: Path) -> bool:
+    """Whether mincore tells the truth: of files of others, Linux says that all is in memory."""
+    try:
+        return os.access(path / "zarr.json", os.W_OK) or path.stat().st_uid == os.getuid()
+    except OSError:
+        return False
+
+
+_NAMED: dict[str, Callable[[ShardStore], Reading]] = {
+    "map": Mapped,
+    "advise": lambda store: Advised(store, probe=False),
+    "pread": Pread,
+}
+_MOUNT_ESCAPE = re.compile(r"\\([0-7]{3})")
+_REMOTE = ("nfs", "lustre", "gpfs", "cifs", "smb", "ceph", "fuse", "9p", "beegfs", "afs", "pvfs")
+
+
+def _is_remote(path: Path) -> bool:
+    """Whether `path` lies on a network file system, as far as /proc/mounts says."""
+    try:
+        lines = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    except OSError:
+        return False
+    here = path.resolve()
+    mounts = [(_MOUNT_ESCAPE.sub(lambda m: chr(int(m[1], 8)), x[1]), x[2]) for x in lines]
+    # The last of a place is on top: autofs mounts over itself.
+    on = [(len(m), k, kind) for k, (m, kind) in enumerate(mounts) if here.is_relative_to(m)]
+    return bool(on) and max(on)[2].startswith(_REMOTE)
+
+
+def fits_in_memory(nbytes: int) -> bool:
+    """Whether the page cache could hold so many bytes."""
+    return nbytes < _available()
+
+
+def _available() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(s.split()[1]) << 10 for s in lines if s.startswith("MemAvailable")), 0)

@@ -1,0 +1,83 @@
+"""Where frames lie in shards, and their copies from the memory map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer_adapter.format import Array
+from trainer_adapter.reading.chunks import Chunk, scratch_slot, unpack
+from trainer_adapter.reading.shards import ShardStore
+from trainer_adapter.reading.spots import Corners, Spots, part_of, rows_of
+
+
+class Mapped:
+    """From the memory map."""
+
+    def __init__(self, store: ShardStore) -> None:
+        self._store = store
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._store,)
+
+    def whole(self, out: NDArray[Any], spots: Spots) -> None:
+        """Frames of one array and size into `out`, (b, H, W[, C])."""
+        if not len(out):
+            return
+        slots, array = self._store.slots, int(spots.array[0])
+        spec = self._store.root.arrays[array]
+        if spec.codec != "none":
+            unpack_whole(out, spots, spec, self._chunk)
+            return
+        height, width = out.shape[1:3]
+        cut = (height, width) != spec.slot[:2]
+        for target, shard, slot in zip(out, spots.shard.tolist(), spots.slot.tolist(), strict=True):
+            frame = slots(array, shard)[slot]
+            np.copyto(target, frame[:height, :width] if cut else frame)
+
+    def crops(self, out: NDArray[Any], spots: Spots, corners: Corners) -> None:
+        """Crops of frames into `out`, (b, h, w[, C]); uncompressed, only their rows are touched."""
+        for target, array, shard, slot, height, width, top, left in rows_of(out, spots, corners):
+            y, to_y, rows = part_of(height, top, out.shape[1])
+            x, to_x, columns = part_of(width, left, out.shape[2])
+            if (rows, columns) != out.shape[1:3]:
+                target[...] = corners.fill
+                target = target[to_y : to_y + rows, to_x : to_x + columns]
+            if target.size:
+                spec = self._store.root.arrays[array]
+                if spec.codec == "none":
+                    frame = self._store.slots(array, shard)[slot]
+                else:
+                    frame = scratch_slot(self._chunk(array, shard, slot), spec)
+                np.copyto(target, frame[y : y + rows, x : x + columns])
+
+    def frame(self, array: int, shard: int, slot: int) -> NDArray[Any]:
+        """One slot, (H, W[, C]) read-only: a view of the map, or decompressed anew."""
+        spec = self._store.root.arrays[array]
+        if spec.codec == "none":
+            view: NDArray[Any] = self._store.slots(array, shard)[slot]
+            return view
+        fresh = np.empty(spec.slot, spec.dtype)
+        unpack(self._chunk(array, shard, slot), spec, fresh)
+        fresh.flags.writeable = False
+        return fresh
+
+    def _chunk(self, array: int, shard: int, slot: int) -> Chunk:
+        return self._store.packed(array, shard).chunk(slot)
+
+
+def unpack_whole(
+    out: NDArray[Any], spots: Spots, spec: Array, chunk_of: Callable[[int, int, int], Chunk]
+) -> None:
+    """Compressed frames of one array and size into `out`, straight where they fill their slot."""
+    array, (height, width) = int(spots.array[0]), out.shape[1:3]
+    straight = out.shape[1:] == spec.slot and out.flags.c_contiguous
+    for target, shard, slot in zip(out, spots.shard.tolist(), spots.slot.tolist(), strict=True):
+        chunk = chunk_of(array, shard, slot)
+        if straight:
+            unpack(chunk, spec, target)
+        else:
+            np.copyto(target, scratch_slot(chunk, spec)[:height, :width])

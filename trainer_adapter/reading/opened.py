@@ -1,0 +1,43 @@
+"""What all selections of one cache share in a process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer_adapter.format import Places, Root, read_places, read_root
+from trainer_adapter.reading.mapped import Mapped
+from trainer_adapter.reading.shards import ShardStore
+from trainer_adapter.reading.spots import Spots
+
+
+class Core:
+    """Metadata, places, maps and columns; pickles as its path."""
+
+    def __init__(self, root: Root, places: Places) -> None:
+        self.root, self.places = root, places
+        self.store = ShardStore(root)
+        self.mapped = Mapped(self.store)
+        self.per_shard = np.array([a.frames_per_shard for a in root.arrays], np.int64)
+        self.columns: dict[str, Any] = {}
+
+    def spots(self, samples: NDArray[np.int64]) -> Spots:
+        """Where frames lie, by sample index in the whole cache."""
+        places = self.places
+        array, height, width = (
+            c[samples].astype(np.int64) for c in (places.array, places.height, places.width)
+        )
+        shard, slot = np.divmod(places.row[samples], self.per_shard[array])
+        return Spots(array, shard, slot, height, width)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open_core, (self.root.path,)
+
+
+def open_core(path: Path) -> Core:
+    """Read the metadata of the cache at `path`. Raises as read_root."""
+    root = read_root(path)
+    return Core(root, read_places(root))

@@ -1,0 +1,124 @@
+"""Copies of frames by system calls, for network file systems."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer_adapter.errors import DamagedError
+from trainer_adapter.format import REMEDY
+from trainer_adapter.reading.chunks import Chunk, Scratch, scratch_slot
+from trainer_adapter.reading.mapped import unpack_whole
+from trainer_adapter.reading.shards import ShardStore, check_shard, index_bytes, span_of
+from trainer_adapter.reading.spots import Corners, Spots, part_of, rows_of
+
+_OPEN_FILES = 64
+_CHUNK = Scratch()
+
+
+class _File:
+    """An open file, closed when nothing refers to it: another thread may be reading."""
+
+    def __init__(self, path: Path) -> None:
+        self.fd = -1
+        self.path = path
+        self.index = np.empty((0, 2), np.int64)
+        self.fd = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+    def read(self, out: memoryview, offset: int) -> None:
+        """Fill `out` from `offset`. Raises DamagedError where the file ends."""
+        while out:
+            done = os.preadv(self.fd, [out], offset)
+            if not done:
+                raise DamagedError(f"{self.path}: ends at byte {offset}; {REMEDY}")
+            out, offset = out[done:], offset + done
+
+
+class Pread:
+    """By system calls into the batch itself; a few files are kept open."""
+
+    def __init__(self, store: ShardStore) -> None:
+        self._store = store
+        self._lock, self._process = threading.Lock(), os.getpid()
+        self._files: OrderedDict[tuple[int, int], _File] = OrderedDict()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Pread, (self._store,)
+
+    def _file(self, array: int, shard: int) -> _File:
+        if self._process != os.getpid():  # a fork may have copied a lock that a thread held
+            self._lock, self._process = threading.Lock(), os.getpid()
+        with self._lock:
+            found = self._files.get((array, shard))
+            if found is not None:
+                self._files.move_to_end((array, shard))
+                return found
+        opened = self._open(array, shard)
+        with self._lock:
+            self._files[array, shard] = opened
+            if len(self._files) > _OPEN_FILES:
+                self._files.popitem(last=False)
+        return opened
+
+    def _open(self, array: int, shard: int) -> _File:
+        path, facts = self._store.place(array, shard)
+        self._store.check_current()
+        try:
+            file = _File(path)
+        except FileNotFoundError:
+            raise DamagedError(f"{path}: missing; {REMEDY}") from None
+        spec, size = self._store.root.arrays[array], os.fstat(file.fd).st_size
+        tail = np.zeros(index_bytes(spec), np.uint8)
+        if size == facts.bytes and size >= len(tail):
+            file.read(tail.data, size - len(tail))
+        file.index = check_shard(path, spec, facts, size, tail)
+        return file
+
+    def _chunk(self, array: int, shard: int, slot: int) -> Chunk:
+        file = self._file(array, shard)
+        offset, length = span_of(file.path, file.index, slot)
+        data = _CHUNK.of(length)
+        file.read(data.data, offset)
+        return Chunk(data, file.path, slot)
+
+    def whole(self, out: NDArray[Any], spots: Spots) -> None:
+        """Frames of one array and size into `out`, (b, H, W[, C])."""
+        spec = self._store.root.arrays[int(spots.array[0])] if len(out) else None
+        if spec is not None and spec.codec != "none":
+            unpack_whole(out, spots, spec, self._chunk)
+            return
+        self.crops(out, spots, Corners(np.zeros_like(spots.height), np.zeros_like(spots.height)))
+
+    def crops(self, out: NDArray[Any], spots: Spots, corners: Corners) -> None:
+        """Crops of frames into `out`, (b, h, w[, C]); uncompressed, only their rows are read."""
+        for target, array, shard, slot, height, width, top, left in rows_of(out, spots, corners):
+            spec = self._store.root.arrays[array]
+            y, to_y, rows = part_of(height, top, out.shape[1])
+            x, to_x, columns = part_of(width, left, out.shape[2])
+            if (rows, columns) != out.shape[1:3]:
+                target[...] = corners.fill
+                target = target[to_y : to_y + rows, to_x : to_x + columns]
+            if not target.size:
+                continue
+            if spec.codec != "none":
+                frame = scratch_slot(self._chunk(array, shard, slot), spec)
+                np.copyto(target, frame[y : y + rows, x : x + columns])
+                continue
+            offset = slot * spec.slot_bytes + y * (spec.slot_bytes // spec.slot[0])
+            if columns == spec.slot[1] and target.flags.c_contiguous:
+                lines = target
+            else:
+                lines = np.empty((rows, *spec.slot[1:]), spec.dtype)
+            self._file(array, shard).read(lines.data.cast("B"), offset)
+            if lines is not target:
+                np.copyto(target, lines[:, x : x + columns])

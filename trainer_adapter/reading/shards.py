@@ -1,0 +1,192 @@
+"""Shard file and index to a read-only map, of slots or of chunks, checked at first touch."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import google_crc32c
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from trainer_adapter.errors import DamagedError
+from trainer_adapter.format import REMEDY, Array, Root, read_root
+from trainer_adapter.reading.chunks import MOST_OVERHEAD, Chunk
+
+# A process may have 65,530 maps (vm.max_map_count) and has others too.
+_MOST_MAPS = 16384
+
+
+class Facts(NamedTuple):
+    """What shards/ states of one shard."""
+
+    bytes: int
+    index_crc32c: int
+    frames: int
+    slots: int
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A shard of compressed frames."""
+
+    path: Path
+    data: NDArray[np.uint8]
+    """its bytes, a map"""
+    index: NDArray[np.int64]
+    """(frames_per_shard, 2): offset and length of each slot's chunk; -1: no frame there"""
+
+    def chunk(self, slot: int) -> Chunk:
+        """The chunk of a slot. Raises DamagedError if it has none."""
+        offset, length = span_of(self.path, self.index, slot)
+        return Chunk(self.data[offset : offset + length], self.path, slot)
+
+
+def span_of(path: Path, index: NDArray[np.int64], slot: int) -> tuple[int, int]:
+    """(offset, length) of a slot's bytes in its shard. Raises DamagedError if it has none."""
+    offset, length = index[slot].tolist()
+    if offset < 0:
+        raise DamagedError(f"{path}: has no frame in slot {slot}, and frames/ has one; {REMEDY}")
+    return offset, length
+
+
+class ShardStore:
+    """Maps shards when they are first touched; safe in threads and after fork.
+
+    A map holds no file descriptor: pyarrow closes it, and the mapping lives while a view does.
+    Pickles as its path: another process maps for itself.
+    """
+
+    def __init__(self, root: Root) -> None:
+        self.root = root
+        self._fresh()
+
+    def _fresh(self) -> None:
+        self._lock, self._process = threading.Lock(), os.getpid()
+        self._maps: OrderedDict[tuple[int, int], Any] = OrderedDict()
+        self._facts: dict[tuple[int, int], Facts] | None = None
+        self._stamp: tuple[int, ...] | None = None
+
+    def __getstate__(self) -> Root:
+        return self.root
+
+    def __setstate__(self, root: Root) -> None:
+        self.root = root
+        self._fresh()
+
+    def slots(self, array: int, shard: int) -> NDArray[Any]:
+        """The slots of an uncompressed shard, (slots, H, W[, C]) read-only view of the map.
+
+        Raises DamagedError, naming the file, if it is not what the metadata says.
+        """
+        found: NDArray[Any] | None = self._maps.get((array, shard))
+        return self._touched(array, shard) if found is None else found
+
+    def packed(self, array: int, shard: int) -> Packed:
+        """A compressed shard. Raises DamagedError as `slots` does."""
+        found: Packed | None = self._maps.get((array, shard))
+        return self._touched(array, shard) if found is None else found
+
+    def _touched(self, array: int, shard: int) -> Any:
+        key = (array, shard)
+        if self._process != os.getpid():  # a fork may have copied a lock that a thread held
+            self._lock, self._process = threading.Lock(), os.getpid()
+        with self._lock:
+            if key not in self._maps:
+                self._maps[key] = self._map(array, shard)
+                while len(self._maps) > _MOST_MAPS:
+                    self._maps.popitem(last=False)  # views that are out keep theirs
+            return self._maps[key]
+
+    def _shard_facts(self) -> dict[tuple[int, int], Facts]:
+        if self._facts is None:
+            table = self.root.read("shards")
+            columns = ("array", "shard", *Facts._fields)
+            rows = zip(*(table[c].to_pylist() for c in columns), strict=True)
+            self._facts = {(r[0], r[1]): Facts(*r[2:]) for r in rows}
+        return self._facts
+
+    def place(self, array: int, shard: int) -> tuple[Path, Facts]:
+        """The shard's file and what shards/ states of it. Raises DamagedError if nothing."""
+        path = self.root.path / self.root.arrays[array].shard_name(shard)
+        facts = self._shard_facts().get((array, shard))
+        if facts is None:
+            raise DamagedError(f"{path}: not in shards/; {REMEDY}")
+        return path, facts
+
+    def check_current(self) -> None:
+        """Raises DamagedError if another cache was built at this path since it was opened.
+
+        Its shards may have the same sizes and indexes, and hold other frames.
+        """
+        file = self.root.path / "zarr.json"
+        try:
+            status = os.stat(file)
+        except FileNotFoundError:
+            raise DamagedError(f"{file}: gone since the cache was opened; open it again") from None
+        stamp = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+        if stamp != self._stamp:
+            now, opened = read_root(self.root.path).attributes, self.root.attributes
+            for kind in ("frames", "shards"):  # a later generation adds tables behind these
+                tables = opened["tables"][kind]
+                if now["tables"][kind][: len(tables)] != tables:
+                    raise DamagedError(
+                        f"{file}: another cache was built here since this one was opened; open it "
+                        "again"
+                    )
+            self._stamp = stamp
+
+    def _map(self, array: int, shard: int) -> NDArray[Any] | Packed:
+        path, facts = self.place(array, shard)
+        self.check_current()
+        try:
+            with pa.memory_map(str(path)) as file:
+                buffer = file.read_buffer()
+        except FileNotFoundError:
+            raise DamagedError(f"{path}: missing; {REMEDY}") from None
+        spec, raw = self.root.arrays[array], np.frombuffer(buffer, np.uint8)
+        index = check_shard(path, spec, facts, raw.size, raw[-index_bytes(spec) :])
+        if spec.codec != "none":
+            return Packed(path, raw, index)
+        data = facts.slots * spec.slot_bytes
+        return raw[:data].view(spec.dtype).reshape(facts.slots, *spec.slot)
+
+
+def index_bytes(spec: Array) -> int:
+    """Size of a shard's index with its checksum: the end of the file."""
+    return 16 * spec.frames_per_shard + 4
+
+
+def check_shard(
+    path: Path, spec: Array, facts: Facts, size: int, tail: NDArray[np.uint8]
+) -> NDArray[np.int64]:
+    """Hold a shard's size and index (`tail`, its last bytes) to what shards/ states.
+
+    The index, (frames_per_shard, 2) offset and length, -1 where there is no frame. Raises
+    DamagedError, naming the file.
+    """
+    data = size - index_bytes(spec)
+    plain = spec.codec == "none"
+    if size != facts.bytes or data < 0 or (plain and data != facts.slots * spec.slot_bytes):
+        raise DamagedError(f"{path}: {size} bytes, {facts.bytes} expected; {REMEDY}")
+    raw, stated = tail[:-4].tobytes(), int.from_bytes(tail[-4:].tobytes(), "little")
+    if stated != facts.index_crc32c or google_crc32c.value(raw) != stated:
+        raise DamagedError(f"{path}: the CRC-32C of its index does not match; {REMEDY}")
+    index: NDArray[np.int64] = np.frombuffer(raw, "<i8").reshape(-1, 2)
+    used = np.flatnonzero(index[:, 0] != -1)
+    offset, length = index[used].T
+    if plain:
+        fits = (offset == used * spec.slot_bytes).all() and (length == spec.slot_bytes).all()
+    else:  # one after another, without gaps: so none overlaps, and none is outside
+        fits = ((length > 0) & (length <= spec.slot_bytes + MOST_OVERHEAD)).all()
+        fits = fits and (offset == np.cumsum(length) - length).all() and length.sum() == data
+    if not fits or len(used) != facts.frames:
+        raise DamagedError(f"{path}: its index is not that of such a shard; {REMEDY}")
+    if len(used) and used[-1] >= facts.slots:
+        raise DamagedError(f"{path}: its index points beyond its data; {REMEDY}")
+    return index

@@ -1,0 +1,54 @@
+"""Where the frames of a batch lie, and how they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from trainer_adapter.order.permutations import Ints
+
+
+def part_of(size: int, start: int, length: int) -> tuple[int, int, int]:
+    """(first in the frame, first in the crop, length) of what a crop has of a frame."""
+    first = max(0, start)
+    return first, first - start, max(0, min(size, start + length) - first)
+
+
+@dataclass(frozen=True)
+class Spots:
+    """Where the frames of a batch lie, (b,) each."""
+
+    array: Ints
+    shard: Ints
+    slot: Ints
+    height: Ints
+    width: Ints
+
+
+@dataclass(frozen=True)
+class Corners:
+    """Where the crops of a batch lie in their frames, (b,) each; may be outside."""
+
+    top: Ints
+    left: Ints
+    fill: float = 0.0
+    """value of what lies outside"""
+
+
+class Reading(Protocol):
+    """One way to copy."""
+
+    def whole(self, out: NDArray[Any], spots: Spots) -> None:
+        """Frames of one array and size into `out`, (b, H, W[, C])."""
+
+    def crops(self, out: NDArray[Any], spots: Spots, corners: Corners) -> None:
+        """Crops of frames of one dtype and number of channels into `out`, (b, h, w[, C])."""
+
+
+def rows_of(out: NDArray[Any], spots: Spots, corners: Corners) -> Iterator[Any]:
+    """(target, array, shard, slot, height, width, top, left) of each frame, plain numbers."""
+    columns = (spots.array, spots.shard, spots.slot, spots.height, spots.width)
+    return zip(out, *(c.tolist() for c in (*columns, corners.top, corners.left)), strict=True)
