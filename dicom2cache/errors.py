@@ -99,4 +99,21 @@ def reason_of(error: Exception) -> str:
         return f"cannot read the file: {error.strerror or error}"
     if isinstance(error, Dicom2cacheError):
         return str(error)
-    return f"cannot be decoded: {type(error).__name__}: {error}"
+    return f"cannot be decoded: {unforeseen(error)}"
+
+
+def unforeseen(error: BaseException) -> str:
+    """What is said of an exception that is none of ours: where it came up, not its own text.
+
+    The words of Python or of a C library would name neither the cause nor a remedy.
+    """
+    place, frame = "", error.__traceback__
+    while frame is not None:
+        file = frame.tb_frame.f_code.co_filename.replace("\\", "/")
+        if "/dicom2cache/" in file:
+            place = f"{file.rpartition('/dicom2cache/')[2]}, line {frame.tb_lineno}"
+        frame = frame.tb_next
+    return (
+        "it holds a value that contradicts the others, or is damaged; copy the file again, and if "
+        f"that does not help, report it with the place, {place or 'not known'}"
+    )

@@ -104,9 +104,7 @@ class Tabled:
         return self.walk(descriptor).read(descriptor, frame)
 
 
-def find_frames(
-    descriptor: int, start: int, size: int, frames: int, marked: bool = True
-) -> Frames:
+def find_frames(descriptor: int, start: int, size: int, frames: int, marked: bool = True) -> Frames:
     """The frames of the pixel data whose first item is at `start`, in a file of `size` bytes.
 
     By the extended or the basic offset table where it is valid, else by where codestreams begin

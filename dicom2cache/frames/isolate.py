@@ -11,7 +11,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from types import TracebackType
 
-from dicom2cache.errors import FrameError
+from dicom2cache.errors import Dicom2cacheError, FrameError, reason_of
 from dicom2cache.frames.decode import Source, Stored
 from dicom2cache.syntaxes import NATIVE
 
@@ -40,8 +40,10 @@ def serve(descriptor: int) -> None:
         try:
             with Source(path, header) as source:
                 pipe.send(source.read(frame))
-        except Exception as e:
+        except (Dicom2cacheError, OSError, MemoryError) as e:
             pipe.send(e)
+        except Exception as e:  # its place in the code would not reach the other side
+            pipe.send(FrameError(reason_of(e)))
 
 
 class IsolatedReader:

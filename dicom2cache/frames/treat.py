@@ -248,6 +248,6 @@ def _window_of(said: str, source: Source, windows: Any) -> Any:
     if windows:
         return Window(windows[0]["center"], windows[0]["width"], windows[0]["function"])
     raise FrameError(
-        "the recipe says window dicom, but the file has no VOI LUT and no Window Center "
-        "(0028,1050); give CENTER,WIDTH, a rule of its own, or leave it out by `where`"
+        f"the recipe says window dicom, but {source.without_window}; give CENTER,WIDTH, a rule of "
+        "its own, or leave it out by `where`"
     )

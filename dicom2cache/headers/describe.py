@@ -7,9 +7,16 @@ from typing import Any
 
 from dicom2cache import syntaxes
 from dicom2cache.errors import FrameError
-from dicom2cache.headers.groups import dose_positions, functional_groups
+from dicom2cache.headers.groups import dose_positions, functional_groups, voi_of_frames
 from dicom2cache.headers.luts import modality_lut_range, palette_bits
-from dicom2cache.headers.meaning import gradient_of, kind_of, rescale_of, spacing_of, windows_of
+from dicom2cache.headers.meaning import (
+    gradient_of,
+    kind_of,
+    rescale_of,
+    spacing_of,
+    window_flags,
+    windows_of,
+)
 from dicom2cache.headers.patient import age_in_years
 from dicom2cache.headers.pixel_module import (
     OVERLAYS,
@@ -17,7 +24,9 @@ from dicom2cache.headers.pixel_module import (
     overlay_bits,
     pixel_element,
     pixel_layout,
+    plain_bytes,
 )
+from dicom2cache.headers.really import settle_syntax
 from dicom2cache.headers.suv import suv_of
 from dicom2cache.headers.tags import items, name, number, raw, text, value, vector, whole
 from dicom2cache.records import Candidate
@@ -155,6 +164,7 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
     per_frame = row["per_frame"] or []
     windows = row["windows"] or any(frame["windows"] for frame in per_frame)
     row["voi"] = bool(windows or row["voi_lut"])
+    settle_syntax(row, plain_bytes(row), path)
     check_length(row)
     return row
 
@@ -162,6 +172,7 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
 def _add_values(row: dict[str, Any], ds: Any, frames: int) -> None:
     """Slope, intercept, unit, palette, padding, and what single frames say."""
     flags: list[str] = []
+    flags += window_flags((ds, *voi_of_frames(ds)))
     kind = row["pixel_keyword"].removesuffix("PixelData")  # Float, Double Float or nothing
     read = number if kind else whole
     row["padding_value"] = read(ds, f"{kind}PixelPaddingValue")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dicom2cache.errors import Dicom2cacheError, NoPixels, NotDicom
+from dicom2cache.errors import Dicom2cacheError, NoPixels, NotDicom, unforeseen
 from dicom2cache.headers.by_pydicom import Row, by_pydicom, check_unchanged, wanted
 from dicom2cache.headers.patient import keyed_hash
 from dicom2cache.headers.scan import scan
@@ -91,7 +91,7 @@ def _outcome(error: Exception) -> tuple[str, str]:
     if isinstance(error, OSError):
         why = f"cannot read the file: {error.strerror or error}"
         return "failed", why + ("; its storage may be failing" if error.errno == errno.EIO else "")
-    return "failed", f"the header cannot be read: {type(error).__name__}: {error}"
+    return "failed", f"the header cannot be read: {unforeseen(error)}"
 
 
 def read_header(
