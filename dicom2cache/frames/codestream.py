@@ -85,9 +85,11 @@ _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15, and 
 
 
 def kind_of(data: bytes) -> str | None:
-    """What a codestream is: `jpeg`, `jpeg-ls`, `jpeg-2000` or `rle`; None if it does not say."""
+    """`jpeg`, `jpeg-ls`, `jpeg-2000`, `htj2k` or `rle`: what a codestream is; None: unknown."""
     if data[:4] == b"\xff\x4f\xff\x51" or data[:8] == b"\0\0\0\x0cjP  ":
-        return "jpeg-2000"
+        siz = data.find(b"\xff\x51") + 2
+        after = siz + int.from_bytes(data[siz : siz + 2], "big")
+        return "htj2k" if data[after : after + 2] == b"\xff\x50" else "jpeg-2000"  # CAP: T.814
     if data[1:8] == b"\0\0\0\x40\0\0\0" and 0 < data[0] < 16:
         return "rle"
     place = 2

@@ -70,7 +70,7 @@ def _by_stream(data: bytes, row: Syntax) -> str:
     if row.uid in UNMARKED:
         return kind
     found = codestream.kind_of(data) or kind
-    if found == kind or (found, kind) == ("jpeg-2000", "htj2k"):
+    if found == kind or (found, kind) == ("htj2k", "jpeg-2000"):  # OpenJPEG reads both
         return kind
     if "rle" in (found, kind):
         raise FrameError(

@@ -60,7 +60,7 @@ def sniff(file: IO[bytes], candidate: Candidate, claims: bool) -> None:
     group = head[:2]
     if len(head) >= 8 and group in (b"\x02\0", b"\x08\0", b"\0\x08") and head[:8] != bytes(8):
         return  # a dataset without preamble (ACR-NEMA, or a bare dataset)
-    other = other_format(head + file.read(512 - len(head)))
+    other = other_format(file.read(512))
     file.seek(0)
     if other is not None:
         raise NotDicom(other)
@@ -87,7 +87,7 @@ def other_format(head: bytes) -> str | None:
         return "an AppleDouble file: what macOS keeps beside a file on a disk that is not its own"
     for offset, magic, kind in _ARCHIVES:
         if head[offset : offset + len(magic)] == magic:
-            return f"a {kind} archive: unpack it and give the folder, if it holds DICOM files"
+            return f"an archive ({kind}): unpack it if it holds DICOM files"
     return None
 
 
@@ -146,5 +146,6 @@ def check_body(head: bytes) -> None:
             raise FrameError(
                 f"{name('TransferSyntaxUID')} is {uid}, {what}, but the dataset is plain and "
                 "little-endian; the UID is wrong, correct it (1.2.840.10008.1.2.1 where elements "
-                "have a VR, else 1.2.840.10008.1.2)"
+                "have a VR, else 1.2.840.10008.1.2), then look at the image: whether the words of "
+                "the pixels are little-endian too, nothing says"
             )
