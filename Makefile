@@ -34,9 +34,10 @@ $(ORACLES): pyproject.toml constraints.txt tests/oracles/requirements.txt
 		-c constraints.txt -e . -r tests/oracles/requirements.txt
 	touch $@
 
-test-oracles: $(ORACLES)  ## every readable file of pydicom against SimpleITK, DCMTK, highdicom, dcm2niix
-	.venv-oracles/bin/python -m tests.oracles $(DIR)
-	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.volumes)
+test-oracles: $(ORACLES)  ## values and volumes against SimpleITK, DCMTK, highdicom, dcm2niix; DIR=your files
+	.venv-oracles/bin/python -m tests.oracles $(DIR); values=$$?; \
+	.venv-oracles/bin/python -m tests.oracles.volumes $(DIR) && exit $$values
+	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.faults)
 
 LIGHTLY := .venv-lightly/.ready
 
@@ -92,5 +93,6 @@ bench-codecs: $(READY)  ## codecs for caches: size, and speed of writing and rea
 bench-lightly: $(LIGHTLY)  ## LightlyTrain's own loading of DICOM against a cache
 	.venv-lightly/bin/python -m benchmarks.lightly --results benchmarks/results/lightly
 
-clean:  ## remove what the targets made, the virtual environment too
-	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+clean:  ## remove what the targets made, all virtual environments too
+	rm -rf .venv .venv-oracles .venv-lightly .venv-peers .venv-headers demo build dist .pytest_cache \
+		.mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -4,21 +4,51 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-__all__ = ["Recipe", "__version__", "build"]
+from dicom2cache.errors import (
+    CacheError,
+    Dicom2cacheError,
+    FrameError,
+    NoPixels,
+    NotDicom,
+    RecipeError,
+    SourceAway,
+    SourceError,
+    Unfinished,
+)
 
 if TYPE_CHECKING:
-    from dicom2cache.pipeline import build
+    from dicom2cache.pipeline import build, commit, convert, info, plan, verify
     from dicom2cache.recipes.recipe import Recipe
+
+__version__ = "0.1.0"
+__all__ = [
+    "CacheError",
+    "Dicom2cacheError",
+    "FrameError",
+    "NoPixels",
+    "NotDicom",
+    "Recipe",
+    "RecipeError",
+    "SourceAway",
+    "SourceError",
+    "Unfinished",
+    "__version__",
+    "build",
+    "commit",
+    "convert",
+    "info",
+    "plan",
+    "verify",
+]
+_LATE = {
+    "Recipe": "recipes.recipe",
+    **dict.fromkeys(("build", "commit", "convert", "info", "plan", "verify"), "pipeline"),
+}
 
 
 def __getattr__(name: str) -> Any:  # PEP 562: a worker that decodes need not import the rest
-    if name == "Recipe":
-        from dicom2cache.recipes.recipe import Recipe
+    if name in _LATE:
+        from importlib import import_module
 
-        return Recipe
-    if name == "build":
-        from dicom2cache.pipeline import build
-
-        return build
+        return getattr(import_module(f"dicom2cache.{_LATE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -133,9 +133,6 @@ def take_dictionary(column: Any, rows: Any) -> Any:
     return _one(column).take(rows)
 
 
-assert set(PER_FRAME_FIELDS) <= set(FILES.names)
-
-
 def with_column(table: pa.Table, name: str, column: Any) -> pa.Table:
     """A table of FILES with one column replaced."""
     return table.set_column(table.schema.get_field_index(name), FILES.field(name), column)

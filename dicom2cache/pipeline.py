@@ -22,6 +22,7 @@ from dicom2cache.records import Candidate
 from dicom2cache.running import commit as committing
 from dicom2cache.running import execute, inventory, pool, versions
 from dicom2cache.running import target as target_folder
+from dicom2cache.running import verify as checks
 from dicom2cache.running.job import Job, compact, load_job, planned_identity, save_plan
 from dicom2cache.running.progress import Progress, Silent, phase
 from dicom2cache.running.target import cache_of
@@ -183,7 +184,7 @@ def commit(cache: str | os.PathLike[str]) -> dict[str, int]:
     return counts(target)
 
 
-def attributes(cache: str | os.PathLike[str]) -> dict[str, Any]:
+def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
     """The root metadata's attributes of a committed cache (FORMAT.md).
 
     Raises Unfinished if the cache is not committed, CacheError if it is none.
@@ -202,9 +203,25 @@ def attributes(cache: str | os.PathLike[str]) -> dict[str, Any]:
     return dict(found)
 
 
+def verify(
+    cache: str | os.PathLike[str], *, quick: bool = False, deep: float | None = None
+) -> list[str]:
+    """What is wrong with a committed cache, a sentence each; empty if it is whole.
+
+    `quick` checks metadata, tables, sizes and indexes; else every slot's checksum too. `deep`: if
+    nothing is wrong so far, that fraction of the source files is decoded again and compared. Raises
+    as `info`.
+    """
+    about, target = info(cache), cache_of(cache)
+    problems = list(checks.verify(target, about, quick))
+    if deep is not None and not problems:
+        problems += checks.verify_deep(target, about, deep)
+    return problems
+
+
 def counts(cache: str | os.PathLike[str]) -> dict[str, int]:
     """The counts of a committed cache."""
-    return dict(attributes(cache)["counts"])
+    return dict(info(cache)["counts"])
 
 
 def _facts(key: bytes, recipe: Recipe) -> dict[str, Any]:

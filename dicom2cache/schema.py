@@ -1,305 +1,326 @@
-"""The catalogue of columns: what each table has, in order."""
+"""The catalogue of columns: one row each, from which every table and the wanted elements follow.
+
+`STORED` has the columns of frames/ in their order, `PLANNED` those that planning and decoding need
+beside them. To add a column, add its row here. With a `read` that is all; else headers/ or
+planning/ gives it its value, under this name. FORMAT.md's table is made from the rows:
+`python -m tests.support.catalogue` writes it anew.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import pyarrow as pa
 
+BOOL, TEXT, TEXTS = pa.bool_(), pa.string(), pa.list_(pa.string())
+INT8, INT16, INT32, INT64, UINT32 = pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint32()
+FLOAT32, FLOAT64 = pa.float32(), pa.float64()
+VECTOR3, VECTOR6 = pa.list_(FLOAT64, 3), pa.list_(FLOAT64, 6)
 WINDOW = pa.struct(
-    [
-        ("center", pa.float64()),
-        ("width", pa.float64()),
-        ("function", pa.string()),
-        ("explanation", pa.string()),
-    ]
+    {"center": FLOAT64, "width": FLOAT64, "function": TEXT, "explanation": TEXT}.items()
 )
 """one VOI window, in units of the modality values"""
+WINDOWS = pa.list_(WINDOW)
 
-VECTOR3, VECTOR6 = pa.list_(pa.float64(), 3), pa.list_(pa.float64(), 6)
 
-PER_FRAME = pa.struct(
-    [
-        ("slope", pa.float64()),
-        ("intercept", pa.float64()),
-        ("position", VECTOR3),
-        ("orientation", VECTOR6),
-        ("spacing_y", pa.float64()),
-        ("spacing_x", pa.float64()),
-        ("thickness", pa.float64()),
-        ("stack_name", pa.string()),
-        ("temporal_index", pa.int32()),
-        ("echo_time", pa.float64()),
-        ("b_value", pa.float64()),
-        ("acquisition", pa.int32()),
-        ("trigger_time", pa.float64()),
-        ("image_type", pa.string()),
-        ("gradient", VECTOR3),
-        ("in_stack", pa.int32()),
-        ("segment", pa.int32()),
-        ("segment_label", pa.string()),
-        ("referenced_sop_uid", pa.string()),
-        ("referenced_frame", pa.int32()),
-        ("windows", pa.list_(WINDOW)),
-    ]
+@dataclass(frozen=True)
+class Column:
+    """A row of the catalogue."""
+
+    name: str
+    type: pa.DataType
+    level: str
+    """who says it, words with a blank between: `file` and `frame` (the header of the file, and of
+    each of its frames, where that differs), `plan` (for each frame), `result` (of converting it),
+    or `commit` (follows from the others)"""
+    meaning: str
+    """what FORMAT.md says of it"""
+    unit: str = ""
+    dicom: str = ""
+    """keywords of the elements of a dataset that it hangs on, a blank between"""
+    read: Literal["", "text", "number", "whole", "vector"] = ""
+    """the reader in headers/tags.py that takes it from the first of them that says something;
+    without one, it is computed"""
+    where: bool = True
+    """a `where` may name it, if it is `file` and one value"""
+
+    @property
+    def levels(self) -> frozenset[str]:
+        """The words of `level`; what a frame says, its file says for all."""
+        words = frozenset(self.level.split())
+        return words | {"file"} if "frame" in words else words
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """The words of `dicom`."""
+        return tuple(self.dicom.split())
+
+
+# fmt: off
+STORED = (
+    Column("array", INT16, "plan", "index into `arrays`"),
+    Column("row", INT64, "plan", "first index in the array"),
+    # `file`: Rows and Columns, `plan`: as stored.
+    Column("height", INT32, "file plan", "the frame's own rows, as stored", "px", "Rows"),
+    Column("width", INT32, "file plan", "the frame's own columns, as stored", "px", "Columns"),
+    Column("source_height", INT32, "commit", "Rows of the file", "px"),
+    Column("source_width", INT32, "commit", "Columns of the file", "px"),
+    Column("scale_y", FLOAT64, "plan",
+           "with the next three, where the source lies in the stored frame: its point (y, x) is at "
+           "(scale_y * y + offset_y, scale_x * x + offset_x), counted from the outer corner of the "
+           "first pixel; 1, 1, 0, 0 unless the recipe resizes"),
+    Column("scale_x", FLOAT64, "plan", "stored pixels for one of the source's"),
+    Column("offset_y", FLOAT64, "plan", "stored pixels before the source's first", "px"),
+    Column("offset_x", FLOAT64, "plan", "stored pixels before the source's first", "px"),
+    Column("kind", TEXT, "file",
+           "`image`, `dose` (RT Dose), `map` (parametric map) or `mask` (segmentation)",
+           dicom="SOPClassUID"),
+    Column("root", INT16, "file", "folder of the source file: id in `sources`"),
+    Column("path", TEXT, "file", "source file, below that folder, with `/`"),
+    Column("frame", INT32, "plan", "number of the frame in its file, from 0"),
+    Column("study_uid", TEXT, "file", "UID of the study", dicom="StudyInstanceUID", read="text"),
+    Column("series_uid", TEXT, "file", "UID of the series", dicom="SeriesInstanceUID", read="text"),
+    Column("sop_uid", TEXT, "file", "UID of the instance", dicom="SOPInstanceUID", read="text"),
+    Column("frame_of_reference_uid", TEXT, "file", "UID of the space that positions are in",
+           dicom="FrameOfReferenceUID", read="text"),
+    Column("sop_class_uid", TEXT, "file", "UID of the kind of instance",
+           dicom="SOPClassUID", read="text"),
+    # The plain text never leaves headers/.
+    Column("patient", TEXT, "file",
+           "HMAC-SHA-256 of the patient's ID, first 32 hex digits, by the patient key",
+           dicom="PatientID"),
+    Column("accession", TEXT, "file",
+           "HMAC-SHA-256 of the accession number, first 32 hex digits, by the patient key",
+           dicom="AccessionNumber"),
+    Column("sex", TEXT, "file", "the patient's", dicom="PatientSex", read="text"),
+    Column("age", FLOAT32, "file", "the patient's at the examination", "years", "PatientAge"),
+    Column("modality", TEXT, "file", "such as CT", dicom="Modality", read="text"),
+    Column("manufacturer", TEXT, "file", "of the machine", dicom="Manufacturer", read="text"),
+    Column("model", TEXT, "file", "of the machine", dicom="ManufacturerModelName", read="text"),
+    Column("body_part", TEXT, "file", "what was examined", dicom="BodyPartExamined", read="text"),
+    Column("laterality", TEXT, "file", "the first of the two that is there",
+           dicom="ImageLaterality Laterality", read="text"),
+    Column("view_position", TEXT, "file", "such as AP or MLO", dicom="ViewPosition", read="text"),
+    Column("image_type", TEXT, "frame", "the values, joined by a backslash",
+           dicom="ImageType", read="text"),
+    Column("presentation_intent", TEXT, "file", "FOR PRESENTATION or FOR PROCESSING",
+           dicom="PresentationIntentType", read="text"),
+    Column("kvp", FLOAT64, "file", "peak voltage of the X-ray tube", "kV", "KVP", "number"),
+    Column("kernel", TEXT, "file", "of the reconstruction", dicom="ConvolutionKernel", read="text"),
+    Column("thickness", FLOAT64, "frame", "of the slice", "mm", "SliceThickness", "number"),
+    Column("echo_time", FLOAT64, "frame", "TE", "ms", "EchoTime", "number"),
+    Column("repetition_time", FLOAT64, "file", "TR", "ms", "RepetitionTime", "number"),
+    Column("b_value", FLOAT64, "frame", "diffusion weighting", "s/mm²",
+           "DiffusionBValue", "number"),
+    Column("temporal_index", INT32, "frame", "number of the moment, or Temporal Position Index",
+           dicom="TemporalPositionIdentifier", read="whole"),
+    Column("acquisition", INT32, "frame", "number of the acquisition",
+           dicom="AcquisitionNumber", read="whole"),
+    Column("instance", INT32, "file", "number of the instance",
+           dicom="InstanceNumber", read="whole"),
+    Column("dose_type", TEXT, "file", "such as PHYSICAL", dicom="DoseType"),
+    Column("segment", INT32, "frame", "Referenced Segment Number (0062,000B) of a mask"),
+    Column("segment_label", TEXT, "frame", "label of that segment", dicom="SegmentSequence"),
+    Column("referenced_sop_uid", TEXT, "frame", "the one image that a frame was derived from"),
+    Column("referenced_frame", INT32, "frame", "and its frame, from 0"),
+    Column("contrast", BOOL, "file", "true if a contrast agent is named",
+           dicom="ContrastBolusAgent"),
+    Column("photometric", TEXT, "file", "that of the file, not of what is stored",
+           dicom="PhotometricInterpretation"),
+    Column("bits_stored", INT16, "file", "that of the file, of the index if it has a palette",
+           dicom="BitsStored"),
+    Column("full_scale", FLOAT64, "commit",
+           "of colour, the stored value of full intensity, 0 being none: 2^bits - 1 of the file's "
+           "samples, or of its palette's; where the recipe has windows or percentiles, the "
+           "greatest of an integer dtype, or 1. null for grey and masks"),
+    Column("transfer_syntax", TEXT, "file", "UID (0002,0010)"),
+    Column("codec", TEXT, "result", "what decoded the frame, with its version"),
+    Column("unit", TEXT, "file",
+           "unit of the stored values: `HU`, `US` (unspecified), `OD`, `Gy`, `relative`, `BQML`, "
+           "...; `SUVbw` (g/ml); `window` for values through the recipe's windows or percentiles, "
+           "0 to the greatest of an integer dtype, or 0 to 1; `stored` for the file's own; for "
+           "masks `binary`, `fractional` or `labelmap`; null for colour",
+           dicom="RescaleType Units DoseUnits SegmentationType"),
+    Column("slope", FLOAT64, "frame",
+           "stored value = slope * DICOM's stored value + intercept; null for colour, masks, and "
+           "where a LUT or a window was applied",
+           dicom="RescaleSlope DoseGridScaling RealWorldValueMappingSequence"),
+    Column("intercept", FLOAT64, "frame", "see slope", dicom="RescaleIntercept"),
+    Column("windows", WINDOWS, "frame",
+           "VOI windows of the file, in the units of the modality values (those of the stored "
+           "values, unless `unit` is `window`); null where `unit` is `stored` and no rising "
+           "straight line, the same for all frames, leads there",
+           dicom="WindowCenter WindowWidth WindowCenterWidthExplanation VOILUTFunction"),
+    Column("window_low", FLOAT64, "result",
+           "with window_high, modality values that became the ends of the range, where one "
+           "straight line between them was applied (a window, or percentiles of the stack)"),
+    Column("window_high", FLOAT64, "result", "see window_low"),
+    # `file`: place in the recipe's treatments.
+    Column("rule", INT16, "file", "which of the recipe's rules was applied, from 1; 0: none",
+           where=False),
+    Column("polarity", TEXT, "commit",
+           "`normal`: larger is brighter; `inverted`: larger is darker; null for colour"),
+    # `file`: the two stored values as declared, in no order.
+    Column("padding_value", FLOAT64, "file",
+           "value that padding has in the stored frame; the least one for a range",
+           dicom="PixelPaddingValue FloatPixelPaddingValue DoubleFloatPixelPaddingValue"),
+    Column("padding_limit", FLOAT64, "file",
+           "the greatest value of a range of padding: all from padding_value to it is padding; "
+           "null where there is one value only",
+           dicom="PixelPaddingRangeLimit FloatPixelPaddingRangeLimit "
+                 "DoubleFloatPixelPaddingRangeLimit"),
+    Column("padding_fraction", FLOAT32, "result",
+           "share of pixels that are padding, of the file or added by the recipe's `fit` (these "
+           "hold its `pad`); null where there is none"),
+    Column("lossy", BOOL, "file",
+           "the file says, or its transfer syntax implies, that it was compressed with loss",
+           dicom="LossyImageCompression"),
+    Column("burned_in", BOOL, "file", "YES: there is text in the pixels",
+           dicom="BurnedInAnnotation"),
+    Column("spacing_y", FLOAT64, "frame", "between rows of the stored frame", "mm",
+           "PixelSpacing ImagerPixelSpacing NominalScannedPixelSpacing "
+           "SequenceOfUltrasoundRegions"),
+    Column("spacing_x", FLOAT64, "frame", "between columns of the stored frame", "mm"),
+    Column("spacing_tag", TEXT, "file", "keyword of the element that gave the spacing"),
+    Column("position", VECTOR3, "frame", "centre of the first stored pixel, moved with the frame",
+           "mm", "ImagePositionPatient", "vector"),
+    Column("orientation", VECTOR6, "frame", "direction of a row, then that of a column",
+           dicom="ImageOrientationPatient", read="vector"),
+    Column("stack", INT64, "plan", "number of the stack, from 0, unique in the cache"),
+    Column("stack_index", INT32, "plan", "place in the stack, from 0"),
+    Column("stack_regular", BOOL, "plan",
+           "true: positions evenly spaced; false: not, or repeated; null: the frames have no "
+           "positions"),
+    Column("min", FLOAT64, "result",
+           "of the stored values without padding; null if there are none"),
+    Column("max", FLOAT64, "result", "like min"),
+    Column("mean", FLOAT64, "result", "like min"),
+    Column("std", FLOAT64, "result", "like min"),
+    Column("p0_5", FLOAT64, "result",
+           "0.5th percentile of a regular sub-grid of about 16,384 pixels, without padding"),
+    Column("p1", FLOAT64, "result", "1st, likewise"),
+    Column("p50", FLOAT64, "result", "50th, likewise"),
+    Column("p99", FLOAT64, "result", "99th, likewise"),
+    Column("p99_5", FLOAT64, "result", "99.5th, likewise"),
+    Column("crc32c", UINT32, "result", "CRC-32C (RFC 3720) of all bytes of the slot, decompressed"),
+    Column("flags", TEXTS, "file result",
+           "oddities that were met and dealt with, see below; null if none", dicom="ICCProfile"),
 )
-"""what a multi-frame file says of one frame; null where the file's own value holds"""
+"""the columns of frames/"""
 
-PER_FRAME_FIELDS = tuple(field.name for field in PER_FRAME)
-
-FILES = pa.schema(
-    [
-        ("root", pa.int16()),
-        ("path", pa.string()),
-        ("size", pa.int64()),  # bytes
-        ("mtime_ns", pa.int64()),
-        # where and how the pixels lie
-        ("transfer_syntax", pa.string()),
-        ("pixel_keyword", pa.string()),  # PixelData, FloatPixelData or DoubleFloatPixelData
-        ("pixel_vr", pa.string()),
-        ("pixel_offset", pa.int64()),  # of the value in the file; null: only through a parser
-        ("pixel_length", pa.int64()),  # bytes; null: undefined length (encapsulated)
-        ("frames", pa.int32()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("samples", pa.int16()),
-        ("planar", pa.int8()),
-        ("bits_allocated", pa.int16()),
-        ("bits_stored", pa.int16()),
-        ("high_bit", pa.int16()),
-        ("overlay_bits", pa.int32()),  # mask of the stored bits that overlays are declared in
-        ("signed", pa.bool_()),
-        ("photometric", pa.string()),
-        ("palette_bits", pa.int8()),  # 8 or 16: bits of an RGB sample; null: no palette
-        ("lut_low", pa.float64()),  # least and greatest output of the modality LUT; null: none
-        ("lut_high", pa.float64()),
-        # what the values mean
-        ("slope", pa.float64()),
-        ("intercept", pa.float64()),
-        ("unit", pa.string()),
-        ("inverted", pa.bool_()),  # the file's own display turns larger into darker
-        ("padding_value", pa.float64()),  # stored value, as declared
-        ("padding_limit", pa.float64()),
-        ("windows", pa.list_(WINDOW)),
-        ("voi_lut", pa.bool_()),  # there is a VOI LUT sequence
-        ("voi", pa.bool_()),  # there is a window or a VOI LUT, for the file or its frames
-        ("suv_factor", pa.float64()),  # SUV by body weight = factor * value
-        ("suv_refusal", pa.string()),  # why there is no factor; null: not PET, or there is one
-        ("dose_type", pa.string()),
-        ("rule", pa.int16()),  # place in the recipe's treatments
-        ("flags", pa.list_(pa.string())),
-        # who and what
-        ("kind", pa.string()),
-        ("study_uid", pa.string()),
-        ("series_uid", pa.string()),
-        ("sop_uid", pa.string()),
-        ("frame_of_reference_uid", pa.string()),
-        ("sop_class_uid", pa.string()),
-        ("patient", pa.string()),  # keyed hashes: the plain text never leaves headers/
-        ("accession", pa.string()),
-        ("sex", pa.string()),
-        ("age", pa.float32()),  # years
-        ("modality", pa.string()),
-        ("manufacturer", pa.string()),
-        ("model", pa.string()),
-        ("body_part", pa.string()),
-        ("laterality", pa.string()),
-        ("view_position", pa.string()),
-        ("image_type", pa.string()),
-        ("presentation_intent", pa.string()),
-        ("kvp", pa.float64()),
-        ("kernel", pa.string()),
-        ("thickness", pa.float64()),
-        ("echo_time", pa.float64()),
-        ("repetition_time", pa.float64()),
-        ("b_value", pa.float64()),
-        ("temporal_index", pa.int32()),
-        ("trigger_time", pa.float64()),
-        ("acquisition", pa.int32()),
-        ("instance", pa.int32()),
-        ("contrast", pa.bool_()),
-        ("lossy", pa.bool_()),
-        ("burned_in", pa.bool_()),
-        ("spacing_y", pa.float64()),
-        ("spacing_x", pa.float64()),
-        ("spacing_tag", pa.string()),
-        ("position", VECTOR3),
-        ("orientation", VECTOR6),
-        ("gradient", VECTOR3),  # diffusion gradient direction
-        ("in_stack", pa.int32()),
-        ("segment", pa.int32()),
-        ("segment_label", pa.string()),
-        ("referenced_sop_uid", pa.string()),
-        ("referenced_frame", pa.int32()),  # from 0
-        ("stack_name", pa.string()),
-        ("per_frame", pa.list_(PER_FRAME)),
-    ]
+PLANNED = (
+    Column("file", INT32, "plan", "row of the plan's file table"),
+    Column("reason", TEXT, "result", "why the frame is not stored; null: it is"),
+    Column("size", INT64, "file", "of the file", "bytes"),
+    Column("mtime_ns", INT64, "file", "when the file was changed", "ns"),
+    # where and how the pixels lie
+    Column("pixel_keyword", TEXT, "file", "PixelData, FloatPixelData or DoubleFloatPixelData",
+           dicom="SpectroscopyData"),  # which has none of the three
+    Column("pixel_vr", TEXT, "file", "of that element"),
+    Column("pixel_offset", INT64, "file", "of its value in the file", "bytes", where=False),
+    Column("pixel_length", INT64, "file", "of its value; null: undefined (encapsulated)", "bytes"),
+    Column("frames", INT32, "file", "how many the file has", dicom="NumberOfFrames"),
+    Column("samples", INT16, "file", "1, or 3 for colour", dicom="SamplesPerPixel"),
+    Column("planar", INT8, "file", "1: colour by plane", dicom="PlanarConfiguration"),
+    Column("bits_allocated", INT16, "file", "1, 8, 16, 32 or 64", dicom="BitsAllocated"),
+    Column("high_bit", INT16, "file", "the highest stored bit", dicom="HighBit"),
+    Column("overlay_bits", INT32, "file", "mask of the stored bits that overlays are declared in",
+           where=False),
+    Column("signed", BOOL, "file", "two's complement", dicom="PixelRepresentation"),
+    Column("palette_bits", INT8, "file", "8 or 16: bits of an RGB sample; null: no palette",
+           dicom="RedPaletteColorLookupTableDescriptor GreenPaletteColorLookupTableDescriptor "
+                 "BluePaletteColorLookupTableDescriptor RedPaletteColorLookupTableData "
+                 "GreenPaletteColorLookupTableData BluePaletteColorLookupTableData "
+                 "SegmentedRedPaletteColorLookupTableData "
+                 "SegmentedGreenPaletteColorLookupTableData "
+                 "SegmentedBluePaletteColorLookupTableData"),
+    Column("lut_low", FLOAT64, "file", "least output of the modality LUT; null: there is none",
+           dicom="ModalityLUTSequence"),
+    Column("lut_high", FLOAT64, "file", "greatest output of the modality LUT"),
+    # what the values mean
+    Column("inverted", BOOL, "file", "the file's own display turns larger into darker",
+           dicom="PhotometricInterpretation PresentationLUTShape"),
+    Column("voi_lut", BOOL, "file", "there is a VOI LUT sequence", dicom="VOILUTSequence",
+           where=False),
+    Column("voi", BOOL, "file", "there is a window or a VOI LUT, for the file or its frames"),
+    Column("suv_factor", FLOAT64, "file", "SUV by body weight = factor * value", "g/ml by Bq/ml",
+           "Units SUVType CorrectedImage DecayCorrection PatientWeight SeriesDate SeriesTime "
+           "AcquisitionDate AcquisitionTime FrameReferenceTime ActualFrameDuration "
+           "RadiopharmaceuticalInformationSequence", where=False),
+    Column("suv_refusal", TEXT, "file", "why there is no factor; null: not PET, or there is one",
+           where=False),
+    # how frames come to stacks
+    Column("trigger_time", FLOAT64, "frame", "in the heart's cycle", "ms", "TriggerTime", "number"),
+    Column("gradient", VECTOR3, "frame", "direction of the diffusion gradient",
+           dicom="DiffusionGradientDirectionSequence DiffusionGradientOrientation"),
+    Column("in_stack", INT32, "frame", "place in the stack that the file names",
+           dicom="InStackPositionNumber", read="whole"),
+    Column("stack_name", TEXT, "frame", "name of that stack", dicom="StackID", read="text"),
 )
-FILE_COLUMNS = tuple(
-    name
-    for name in FILES.names
-    if not pa.types.is_nested(FILES.field(name).type)
-    and name not in {"voi_lut", "pixel_offset", "overlay_bits", "suv_factor", "suv_refusal", "rule"}
-)
-"""what a `where` may name"""
-
-FRAMES = pa.schema(
-    [
-        ("file", pa.int32()),  # row of the plan's file table
-        ("frame", pa.int32()),  # from 0
-        ("array", pa.int16()),
-        ("row", pa.int64()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("scale_y", pa.float64()),  # stored pixels per source pixel; null: as it is
-        ("scale_x", pa.float64()),
-        ("offset_y", pa.float64()),  # stored pixels before the source's first
-        ("offset_x", pa.float64()),
-        ("slope", pa.float64()),
-        ("intercept", pa.float64()),
-        ("spacing_y", pa.float64()),
-        ("spacing_x", pa.float64()),
-        ("thickness", pa.float64()),
-        ("temporal_index", pa.int32()),
-        ("echo_time", pa.float64()),
-        ("b_value", pa.float64()),
-        ("acquisition", pa.int32()),
-        ("image_type", pa.string()),
-        ("position", VECTOR3),
-        ("orientation", VECTOR6),
-        ("segment", pa.int32()),
-        ("segment_label", pa.string()),
-        ("referenced_sop_uid", pa.string()),
-        ("referenced_frame", pa.int32()),
-        ("windows", pa.list_(WINDOW)),  # null: the file's
-        ("stack", pa.int64()),
-        ("stack_index", pa.int32()),
-        ("stack_regular", pa.bool_()),
-    ]
-)
+"""columns that are not in frames/"""
 
 REJECTS = pa.schema(
     [
-        ("root", pa.int16()),
-        ("path", pa.string()),
-        ("frame", pa.int32()),  # null: the whole file
-        ("outcome", pa.string()),
-        ("stage", pa.string()),
-        ("reason", pa.string()),
+        ("root", INT16),
+        ("path", TEXT),
+        ("frame", INT32),  # null: the whole file
+        ("outcome", TEXT),
+        ("stage", TEXT),
+        ("reason", TEXT),
     ]
 )
 """the rows of failures/"""
 
-
-FRAMES_TABLE = pa.schema(
-    [
-        ("array", pa.int16()),
-        ("row", pa.int64()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("source_height", pa.int32()),
-        ("source_width", pa.int32()),
-        ("scale_y", pa.float64()),
-        ("scale_x", pa.float64()),
-        ("offset_y", pa.float64()),
-        ("offset_x", pa.float64()),
-        ("kind", pa.string()),
-        ("root", pa.int16()),
-        ("path", pa.string()),
-        ("frame", pa.int32()),
-        ("study_uid", pa.string()),
-        ("series_uid", pa.string()),
-        ("sop_uid", pa.string()),
-        ("frame_of_reference_uid", pa.string()),
-        ("sop_class_uid", pa.string()),
-        ("patient", pa.string()),
-        ("accession", pa.string()),
-        ("sex", pa.string()),
-        ("age", pa.float32()),
-        ("modality", pa.string()),
-        ("manufacturer", pa.string()),
-        ("model", pa.string()),
-        ("body_part", pa.string()),
-        ("laterality", pa.string()),
-        ("view_position", pa.string()),
-        ("image_type", pa.string()),
-        ("presentation_intent", pa.string()),
-        ("kvp", pa.float64()),
-        ("kernel", pa.string()),
-        ("thickness", pa.float64()),
-        ("echo_time", pa.float64()),
-        ("repetition_time", pa.float64()),
-        ("b_value", pa.float64()),
-        ("temporal_index", pa.int32()),
-        ("acquisition", pa.int32()),
-        ("instance", pa.int32()),
-        ("dose_type", pa.string()),
-        ("segment", pa.int32()),
-        ("segment_label", pa.string()),
-        ("referenced_sop_uid", pa.string()),
-        ("referenced_frame", pa.int32()),
-        ("contrast", pa.bool_()),
-        ("photometric", pa.string()),
-        ("bits_stored", pa.int16()),
-        ("full_scale", pa.float64()),
-        ("transfer_syntax", pa.string()),
-        ("codec", pa.string()),
-        ("unit", pa.string()),
-        ("slope", pa.float64()),
-        ("intercept", pa.float64()),
-        ("windows", pa.list_(WINDOW)),
-        ("window_low", pa.float64()),
-        ("window_high", pa.float64()),
-        ("rule", pa.int16()),
-        ("polarity", pa.string()),
-        ("padding_value", pa.float64()),
-        ("padding_limit", pa.float64()),
-        ("padding_fraction", pa.float32()),
-        ("lossy", pa.bool_()),
-        ("burned_in", pa.bool_()),
-        ("spacing_y", pa.float64()),
-        ("spacing_x", pa.float64()),
-        ("spacing_tag", pa.string()),
-        ("position", VECTOR3),
-        ("orientation", VECTOR6),
-        ("stack", pa.int64()),
-        ("stack_index", pa.int32()),
-        ("stack_regular", pa.bool_()),
-        ("min", pa.float64()),
-        ("max", pa.float64()),
-        ("mean", pa.float64()),
-        ("std", pa.float64()),
-        ("p0_5", pa.float64()),
-        ("p1", pa.float64()),
-        ("p50", pa.float64()),
-        ("p99", pa.float64()),
-        ("p99_5", pa.float64()),
-        ("crc32c", pa.uint32()),
-        ("flags", pa.list_(pa.string())),
-    ]
-)
-
 SHARDS_TABLE = pa.schema(
     [
-        ("array", pa.int16()),
-        ("shard", pa.int32()),
-        ("bytes", pa.int64()),
-        ("index_crc32c", pa.uint32()),
-        ("frames", pa.int32()),
-        ("slots", pa.int32()),
+        ("array", INT16),
+        ("shard", INT32),
+        ("bytes", INT64),
+        ("index_crc32c", UINT32),
+        ("frames", INT32),
+        ("slots", INT32),
     ]
 )
+"""the rows of shards/"""
+# fmt: on
 
 
-RESULTS = pa.schema(
-    [
-        ("reason", pa.string()),  # null: stored
-        ("codec", pa.string()),
-        ("crc32c", pa.uint32()),
-        ("padding_fraction", pa.float32()),
-        ("window_low", pa.float64()),
-        ("window_high", pa.float64()),
-        *((name, pa.float64()) for name in ("min", "max", "mean", "std")),
-        *((name, pa.float64()) for name in ("p0_5", "p1", "p50", "p99", "p99_5")),
-        ("flags", pa.list_(pa.string())),
-    ]
-)
+COLUMNS = (*STORED, *PLANNED)
+
+
+def _fields(columns: tuple[Column, ...], *levels: str) -> list[tuple[str, pa.DataType]]:
+    return [(c.name, c.type) for c in columns if c.levels & set(levels)]
+
+
+FRAMES_TABLE = pa.schema([(c.name, c.type) for c in STORED])
+"""the rows of frames/"""
+
+FRAMES = pa.schema([*_fields(PLANNED, "plan"), *_fields(STORED, "plan", "frame")])
+"""one row for each frame to be stored: the plan"""
+
+RESULTS = pa.schema(_fields(COLUMNS, "result"))
 """one row for each slot of a shard, in order"""
+
+PER_FRAME = pa.struct(_fields(COLUMNS, "frame"))
+"""what a multi-frame file says of one frame; null where the file's own value holds"""
+
+PER_FRAME_FIELDS = tuple(field.name for field in PER_FRAME)
+
+FILES = pa.schema([*_fields(COLUMNS, "file"), ("per_frame", pa.list_(PER_FRAME))])
+"""one row for each source file: what its header says"""
+
+FILE_COLUMNS = tuple(
+    c.name for c in COLUMNS if "file" in c.levels and c.where and not pa.types.is_nested(c.type)
+)
+"""what a `where` may name"""
+
+_BY_FRAME = {
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "GridFrameOffsetVector",
+}
+"""elements that say what single frames say"""
+
+KEYWORDS = tuple(sorted(_BY_FRAME.union(*(c.keywords for c in COLUMNS))))
+"""elements of a dataset that the columns hang on: the others are not read"""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,14 @@ VERSION = 1
 REMEDY = "run `dicom2cache verify` on it, then copy the cache again or build it again"
 _CODECS = {"none", "lz4", "zstd"}
 _DTYPES = {"uint8", "int16", "uint16", "int32", "float32", "float64"}
+
+
+def other_built(path: Path) -> DamagedError:
+    """What is to be raised where the cache at `path` is no longer the one that was opened."""
+    return DamagedError(
+        f"{path / 'zarr.json'}: another cache was built here since this one was opened; open it "
+        "again"
+    )
 
 
 @dataclass(frozen=True)
@@ -77,31 +85,90 @@ class Root:
         return paths
 
     def read(self, kind: str, columns: list[str] | None = None) -> pa.Table:
-        """Columns of the tables of one kind, concatenated."""
-        parts = []
+        """Columns of the tables of one kind, all generations; null where one has no such column.
+
+        Raises KeyError if none has it, DamagedError if a table cannot be read.
+        """
+        parts, known = [], dict[str, None]()
         for path in self.tables(kind):
             try:
                 with pq.ParquetFile(path) as file:
-                    known = file.schema_arrow.names
-                    unknown = [c for c in columns or [] if c not in known]
-                    if unknown:
-                        raise KeyError(
-                            f"{path} has no column {', '.join(unknown)}; it has {', '.join(known)}"
-                        )
-                    parts.append(file.read(columns=columns, use_threads=True))
+                    here = file.schema_arrow.names
+                    wanted = None if columns is None else [c for c in columns if c in here]
+                    parts.append(_undictionaried(file.read(columns=wanted, use_threads=True)))
             except (pa.ArrowInvalid, OSError) as e:
                 raise DamagedError(f"{path}: cannot be read: {e}; {REMEDY}") from e
-        return pa.concat_tables(parts)
+            known |= dict.fromkeys(here)
+        unknown = [c for c in columns or [] if c not in known]
+        if unknown:
+            raise KeyError(
+                f"{self.path / kind} has no column {', '.join(unknown)}; it has {', '.join(known)}"
+            )
+        try:
+            whole = pa.concat_tables(parts, promote_options="permissive")
+        except pa.ArrowTypeError as e:
+            raise DamagedError(f"{self.path / kind}: its tables do not fit: {e}; {REMEDY}") from e
+        return whole if columns is None else whole.select(columns)
+
+    def first(self, generations: int) -> Root:
+        """The cache as it was when it had so many generations: later ones only add to it."""
+        if generations >= self.generations:
+            return self
+        tables = {kind: of[:generations] for kind, of in self.attributes["tables"].items()}
+        about = {**self.attributes, "tables": tables}
+        return replace(self, attributes={**about, "sha256": _sha256(about)})
+
+    @property
+    def generations(self) -> int:
+        """How many times the cache was added to, and once."""
+        return len(self.attributes["tables"]["frames"])
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of what says which frames the cache has and where: what was built by itself."""
+        tables = self.attributes["tables"]
+        text = json.dumps([tables["frames"], tables["shards"]], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _undictionaried(table: pa.Table) -> pa.Table:
+    """Text as text: a writer may encode it by dictionaries, another one for each generation."""
+    for k, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            kind = field.type.value_type
+            table = table.set_column(k, pa.field(field.name, kind), table[k].cast(kind))
+    return table
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where each frame lies, n frames: what a reader needs before the first access."""
+    """Where each frame lies, n frames, (n,) each: what a reader needs before the first access."""
 
     array: NDArray[np.int16]
     row: NDArray[np.int64]
     height: NDArray[np.int32]
     width: NDArray[np.int32]
+
+    order: NDArray[np.int64] | None
+    """(n,) sample indices by array and row; None where samples lie so, as of one generation"""
+    ends: NDArray[np.int64]
+    """(arrays + 1,) where each array begins in that order, and the end"""
+
+    @cached_property
+    def _rows(self) -> NDArray[np.int64]:
+        return self.row if self.order is None else self.row[self.order]
+
+    def of_array(self, array: int) -> slice | NDArray[np.int64]:
+        """The samples of an array, by row."""
+        mine = slice(int(self.ends[array]), int(self.ends[array + 1]))
+        return mine if self.order is None else self.order[mine]
+
+    def between(self, array: int, first: int, last: int) -> NDArray[np.int64]:
+        """Sample indices of the frames in rows `first` to `last` - 1 of an array, by row."""
+        start, stop = self.ends[array : array + 2]
+        low, high = np.searchsorted(self._rows[start:stop], [first, last])
+        mine = np.arange(start + low, start + high)
+        return mine if self.order is None else self.order[mine]
 
 
 def read_root(path: Path) -> Root:
@@ -128,11 +195,22 @@ def read_root(path: Path) -> Root:
             f"{file}: format {version!r}, this reader knows {VERSION}; install a newer "
             "trainer_adapter"
         )
-    plain = {k: v for k, v in about.items() if k != "sha256"}
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    if hashlib.sha256(text.encode()).hexdigest() != about.get("sha256"):
+    if _sha256(about) != about.get("sha256"):
         raise DamagedError(f"{file}: its SHA-256 does not match, it was edited; {REMEDY}")
     return Root(path, tuple(_array(file, a) for a in about["arrays"]), about)
+
+
+def _sha256(about: dict[str, Any]) -> str:
+    """The digest that the root's attributes are to have (FORMAT.md)."""
+    plain = {k: v for k, v in about.items() if k != "sha256"}
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def root_document(root: Root) -> bytes:
+    """The zarr.json of a cache that has no arrays of its own beside it, but for this reader."""
+    about = {"dicom2cache": root.attributes}
+    return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": about}).encode()
 
 
 def _array(file: Path, about: dict[str, Any]) -> Array:
@@ -150,25 +228,30 @@ def _array(file: Path, about: dict[str, Any]) -> Array:
 def read_places(root: Root) -> Places:
     """Array, row and size of every frame, checked against the arrays.
 
-    Raises DamagedError if a row is out of bounds or out of order, or a frame exceeds its slot.
+    Raises DamagedError if a row is out of bounds, or within its array out of order, or a frame
+    exceeds its slot.
     """
-    table = root.read("frames", ["array", "row", "height", "width"])
-    places = Places(*(table[name].to_numpy() for name in table.column_names))
+    names = ["array", "row", "height", "width"]
+    table = root.read("frames", names)
     where = root.path / "frames"
-    array, row = places.array, places.row
+    if any(table[name].null_count for name in names):
+        raise DamagedError(f"{where}: {', '.join(names)} must not be null; {REMEDY}")
+    array, row, height, width = (table[name].to_numpy() for name in names)
     if len(array) and not 0 <= array.min() <= array.max() < len(root.arrays):
         raise DamagedError(f"{where}: names an array that is not in zarr.json; {REMEDY}")
-    step, same = np.diff(row), array[1:] == array[:-1]
-    if (step[same] <= 0).any() or (array[1:] < array[:-1]).any():
-        raise DamagedError(f"{where}: rows are not in order; {REMEDY}")
+    # A later generation begins with the first array again.
+    order = None if (array[1:] >= array[:-1]).all() else np.argsort(array, kind="stable")
+    ends = np.cumsum([0, *np.bincount(array, minlength=len(root.arrays))])
+    places = Places(array, row, height, width, order, ends)
     for number, spec in enumerate(root.arrays):
-        first, last = np.searchsorted(array, [number, number + 1])
-        if first == last:
+        mine = places.of_array(number)
+        row, height, width = (c[mine] for c in (places.row, places.height, places.width))
+        if not len(row):
             continue
-        mine = slice(first, last)
-        if row[first] < 0 or row[last - 1] >= spec.slots:
+        if (np.diff(row) <= 0).any():
+            raise DamagedError(f"{where}: rows are not in order; {REMEDY}")
+        if row[0] < 0 or row[-1] >= spec.slots:
             raise DamagedError(f"{where}: a row is outside of {spec.name}; {REMEDY}")
-        height, width = places.height[mine], places.width[mine]
         too_large = height.max() > spec.slot[0] or width.max() > spec.slot[1]
         if too_large or min(height.min(), width.min()) < 1:
             raise DamagedError(f"{where}: a frame does not fit the slots of {spec.name}; {REMEDY}")

@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import DamagedError, StageError
-from trainer_adapter.format import REMEDY
+from trainer_adapter.format import REMEDY, root_document
 from trainer_adapter.reading.chunks import Chunk, scratch_slot
 from trainer_adapter.reading.opened import open_core
-from trainer_adapter.reading.shards import check_shard, index_bytes, span_of
+from trainer_adapter.reading.shards import index_bytes, span_of
 
 _BLOCK = 8 << 20
 
@@ -79,7 +79,10 @@ def _locked(path: Path, wait: bool = True) -> Iterator[bool]:
 
 
 def _tables(cache: Cache, target: Path) -> None:
-    """The cache's tables and root, by whoever comes first and holds the lock; the root last."""
+    """The cache's tables and root, by whoever comes first and holds the lock; the root last.
+
+    The root is that of the opened cache: a later generation may have replaced the file.
+    """
     tables = cache.core.root.attributes["tables"]
     for name in [*(entry["path"] for kind in tables.values() for entry in kind), "zarr.json"]:
         copy = target / name
@@ -87,7 +90,10 @@ def _tables(cache: Cache, target: Path) -> None:
             copy.parent.mkdir(exist_ok=True)
             part = copy.with_name(copy.name + ".part")
             try:
-                shutil.copyfile(cache.path / name, part)
+                if name == "zarr.json":
+                    part.write_bytes(root_document(cache.core.root))
+                else:
+                    shutil.copyfile(cache.path / name, part)
             except FileNotFoundError:
                 raise DamagedError(f"{cache.path / name}: missing; {REMEDY}") from None
             os.replace(part, copy)
@@ -149,18 +155,15 @@ def _copy(cache: Cache, key: tuple[int, int], target: Path, wait: bool) -> None:
 def _check(cache: Cache, key: tuple[int, int], path: Path, part: Path) -> None:
     """Hold a copy to the CRC-32C of each of its frames. Raises DamagedError."""
     array, shard = key
-    spec, places = cache.arrays[array], cache.core.places
-    start = shard * spec.frames_per_shard
-    first, last = np.searchsorted(places.array, [array, array + 1])
-    rows = places.row[first:last]
-    mine = first + np.arange(*np.searchsorted(rows, [start, start + spec.frames_per_shard]))
+    spec, store = cache.arrays[array], cache.core.store
+    mine = store.frames(array, shard)
+    slots = cache.core.places.row[mine] - shard * spec.frames_per_shard
     crcs = pc.take(Cache(cache.core, None).column("crc32c"), mine).to_pylist()
-    size, facts = part.stat().st_size, cache.core.store.place(array, shard)[1]
+    size = part.stat().st_size
     with part.open("rb") as file:
         file.seek(max(0, size - index_bytes(spec)))
-        index = check_shard(path, spec, facts, size, np.frombuffer(file.read(), np.uint8))
-        for sample, crc in zip(mine.tolist(), crcs, strict=True):
-            slot = int(places.row[sample]) - start
+        index = store.checked(array, shard, size, np.frombuffer(file.read(), np.uint8))
+        for sample, slot, crc in zip(mine.tolist(), slots.tolist(), crcs, strict=True):
             offset, length = span_of(path, index, slot)
             file.seek(offset)
             data: Any = file.read(length)

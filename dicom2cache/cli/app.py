@@ -17,40 +17,22 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from dicom2cache import __version__, pipeline
-from dicom2cache import verify as verifying
 from dicom2cache.arrow import tally
 from dicom2cache.cli import report
 from dicom2cache.cli.bars import progress
 from dicom2cache.cli.flags import (
     Backend,
     CachePath,
-    Codec,
-    Colour,
-    Dtype,
-    Exclude,
-    Fit,
-    Intensity,
     Jobs,
-    MaxArrays,
-    Monochrome1,
     OnError,
     Overwrite,
-    Pad,
     Paths,
     PatientKey,
-    Percentiles,
-    RecipeFile,
-    ShardMib,
-    Size,
-    Spacing,
-    Where,
-    Windows,
-    pair,
+    recipe_options,
 )
 from dicom2cache.errors import Dicom2cacheError
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.running import pool
-from dicom2cache.running.target import cache_of
 
 _INTERRUPTED = 130  # 128 + SIGINT: what typer makes of KeyboardInterrupt
 
@@ -61,11 +43,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def _recipe(file: Path | None, **flags: Any) -> Recipe:
-    given = {k: v for k, v in flags.items() if v is not None and v != []}
-    return Recipe.from_toml(file, **given) if file else Recipe.from_dict(given, "flags")
 
 
 def _split(paths: list[Path]) -> tuple[list[Path], Path]:
@@ -86,24 +63,10 @@ def _finish(counts: dict[str, int]) -> NoReturn:
 
 
 @app.command()
+@recipe_options
 def build(
     paths: Paths,
-    recipe: RecipeFile = None,
-    intensity: Intensity = None,
-    window: Windows = None,
-    percentiles: Percentiles = None,
-    dtype: Dtype = None,
-    colour: Colour = None,
-    monochrome1: Monochrome1 = None,
-    size: Size = None,
-    fit: Fit = None,
-    pad: Pad = None,
-    spacing: Spacing = None,
-    where: Where = None,
-    exclude: Exclude = None,
-    shard_mib: ShardMib = None,
-    max_arrays: MaxArrays = None,
-    codec: Codec = None,
+    recipe: Recipe,
     jobs: Jobs = None,
     backend: Backend = "loky",
     on_error: OnError = "skip",
@@ -113,39 +76,19 @@ def build(
     """Convert SRC... to CACHE: plan, convert and commit. Run again, it goes on where it stopped."""
     sources, cache = _split(paths)
     _check(backend, on_error)
-    made = _recipe(
-        recipe, intensity=intensity, window=window, percentiles=pair(percentiles, float),
-        dtype=dtype, colour=colour, monochrome1=monochrome1, size=pair(size, int), fit=fit,
-        pad=pad, spacing=spacing, where=where, exclude=exclude, shard_mib=shard_mib,
-        max_arrays=max_arrays, codec=codec,
-    )  # fmt: skip
     counts = pipeline.build(
-        sources, cache, made, jobs=jobs, backend=backend, on_error=on_error,
+        sources, cache, recipe, jobs=jobs, backend=backend, on_error=on_error,
         overwrite=overwrite, patient_key=patient_key, progress=progress(),
     )  # fmt: skip
-    report.print_cache(cache, pipeline.attributes(cache))
+    report.print_cache(cache, pipeline.info(cache))
     _finish(counts)
 
 
 @app.command()
+@recipe_options
 def plan(
     paths: Paths,
-    recipe: RecipeFile = None,
-    intensity: Intensity = None,
-    window: Windows = None,
-    percentiles: Percentiles = None,
-    dtype: Dtype = None,
-    colour: Colour = None,
-    monochrome1: Monochrome1 = None,
-    size: Size = None,
-    fit: Fit = None,
-    pad: Pad = None,
-    spacing: Spacing = None,
-    where: Where = None,
-    exclude: Exclude = None,
-    shard_mib: ShardMib = None,
-    max_arrays: MaxArrays = None,
-    codec: Codec = None,
+    recipe: Recipe,
     jobs: Jobs = None,
     backend: Backend = "loky",
     overwrite: Overwrite = False,
@@ -154,18 +97,12 @@ def plan(
     """Read all headers; print what would be stored and what not, before any pixel is read."""
     sources, cache = _split(paths)
     _check(backend)
-    made = _recipe(
-        recipe, intensity=intensity, window=window, percentiles=pair(percentiles, float),
-        dtype=dtype, colour=colour, monochrome1=monochrome1, size=pair(size, int), fit=fit,
-        pad=pad, spacing=spacing, where=where, exclude=exclude, shard_mib=shard_mib,
-        max_arrays=max_arrays, codec=codec,
-    )  # fmt: skip
     job = pipeline.plan(
-        sources, cache, made, jobs=jobs, backend=backend, overwrite=overwrite,
+        sources, cache, recipe, jobs=jobs, backend=backend, overwrite=overwrite,
         patient_key=patient_key, progress=progress(),
     )  # fmt: skip
     if job is None:
-        report.print_cache(cache, pipeline.attributes(cache))
+        report.print_cache(cache, pipeline.info(cache))
         return
     report.print_plan(job)
     raise typer.Exit(1 if tally(job.plan.rejects["outcome"])["failed"] else 0)
@@ -204,7 +141,7 @@ def _part(text: str) -> tuple[int, int]:
 def commit(cache: CachePath) -> None:
     """Make the cache whole once all parts are converted."""
     counts = pipeline.commit(cache)
-    report.print_cache(cache, pipeline.attributes(cache))
+    report.print_cache(cache, pipeline.info(cache))
     _finish(counts)
 
 
@@ -217,16 +154,12 @@ def verify(
     ] = None,
 ) -> None:
     """Check every checksum of a cache."""
-    about = pipeline.attributes(cache)
-    target = cache_of(cache)
-    problems = list(verifying.verify(target, about, quick))
-    if deep is not None and not problems:
-        problems += verifying.verify_deep(target, about, deep)
+    problems = pipeline.verify(cache, quick=quick, deep=deep)
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems:
         raise typer.Exit(1)
-    print(f"{cache}: whole ({about['counts']['frames_stored']} frames)")
+    print(f"{cache}: whole ({pipeline.counts(cache)['frames_stored']} frames)")
 
 
 @app.command()
@@ -235,7 +168,7 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="The root metadata as JSON.")] = False,
 ) -> None:
     """Say what is in a cache."""
-    about = pipeline.attributes(cache)
+    about = pipeline.info(cache)
     if as_json:
         print(json.dumps(about, indent=1))
     else:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from dicom2cache.recipes.recipe import DTYPES, EXCLUDABLE, named_recipes
+from dicom2cache.recipes.recipe import Recipe, named_recipes
 from dicom2cache.running import pool
 
 Paths = Annotated[
@@ -16,48 +19,6 @@ Paths = Annotated[
     typer.Argument(metavar="SRC... CACHE", help="DICOM files or folders, then the cache's folder."),
 ]
 CachePath = Annotated[Path, typer.Argument(metavar="CACHE", help="The cache's folder.")]
-RecipeFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--recipe",
-        metavar="FILE.toml|NAME",
-        help=f"Recipe file, or one of {', '.join(named_recipes())}; flags override it.",
-    ),
-]
-Intensity = Annotated[
-    str | None,
-    typer.Option(help="modality (HU for CT; the default), stored, window, percentiles, suv."),
-]
-Windows = Annotated[
-    list[str] | None,
-    typer.Option("--window", help="CENTER,WIDTH, a preset such as lung, or dicom; each a channel."),
-]
-Percentiles = Annotated[
-    str | None,
-    typer.Option(metavar="LOW,HIGH", help="Percentiles of a stack that span the range (0.5,99.5)."),
-]
-Size = Annotated[
-    str | None, typer.Option(metavar="ROWS,COLUMNS", help="Size of every stored frame; or N.")
-]
-Fit = Annotated[str | None, typer.Option(help="How to come to --size: pad, crop or stretch.")]
-Pad = Annotated[float | None, typer.Option(help="Value of what --fit adds (-1000 HU, else 0).")]
-Spacing = Annotated[float | None, typer.Option(help="Resample to this in-plane spacing, mm.")]
-Dtype = Annotated[str | None, typer.Option(help=f"auto (the default) or {', '.join(DTYPES)}.")]
-Colour = Annotated[str | None, typer.Option(help="rgb (the default) or grey.")]
-Monochrome1 = Annotated[
-    str | None, typer.Option(help="invert (the default; only values without a unit) or keep.")
-]
-Where = Annotated[
-    str | None, typer.Option(help="Take only what this holds for, e.g. 'modality == \"CT\"'.")
-]
-Exclude = Annotated[
-    list[str] | None, typer.Option(help=f"Leave out: {', '.join(EXCLUDABLE)}. May be repeated.")
-]
-ShardMib = Annotated[int | None, typer.Option(help="Frame bytes in a shard, MiB (128).")]
-MaxArrays = Annotated[int | None, typer.Option(help="Most Zarr arrays (256).")]
-Codec = Annotated[
-    str | None, typer.Option(help="none (the default), lz4, zstd or auto: compress frames.")
-]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", "-j", min=1, help="Processes (all processors).")
 ]
@@ -72,10 +33,85 @@ PatientKey = Annotated[
 ]
 
 
-def pair(said: str | None, kind: Callable[[str], Any]) -> Any:
+def recipe_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with --recipe and a flag for each key of the recipe, which override it.
+
+    The command itself has a parameter `recipe` and gets the Recipe that these say.
+    """
+    own = inspect.signature(command, eval_str=True)
+    keys = {f.name: f for f in dataclasses.fields(Recipe) if f.metadata["metavar"] != ""}
+    hints = get_type_hints(Recipe)
+    file = typer.Option(
+        "--recipe",
+        metavar="FILE.toml|NAME",
+        help=f"Recipe file, or one of {', '.join(named_recipes())}; flags override it.",
+    )
+    flags = [_parameter("recipe", Annotated[Path | None, file])]
+    flags += [_parameter(name, _flag(key, hints[name])) for name, key in keys.items()]
+    parameters: list[inspect.Parameter] = []
+    for parameter in own.parameters.values():
+        parameters += flags if parameter.name == "recipe" else [parameter]
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        said = {name: given.pop(name) for name in keys}
+        said = {name: _value(text, hints[name]) for name, text in said.items()}
+        said = {name: value for name, value in said.items() if value is not None and value != []}
+        path = given.pop("recipe")
+        recipe = Recipe.from_toml(path, **said) if path else Recipe.from_dict(said, "flags")
+        command(recipe=recipe, **given)
+
+    run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
+
+
+def _parameter(name: str, annotation: Any) -> inspect.Parameter:
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return inspect.Parameter(name, kind, default=None, annotation=annotation)
+
+
+def _flag(key: dataclasses.Field[Any], hint: Any) -> Any:
+    """The annotation that Typer makes the flag of a key from."""
+    # Typer prints through rich, for which brackets are markup.
+    words = key.metadata["values"].translate({ord("`"): None, ord("["): "(", ord("]"): ")"})
+    if _is_list(hint):
+        words = f"{words.removeprefix('list of ')} (may be repeated)"
+        kind: Any = list[str] | None
+    else:
+        kind = str | None if _pair_of(hint) else _one(hint)
+    if key.default not in (None, ()):
+        words += f" ({_plain(key.default)})"
+    return Annotated[kind, typer.Option(metavar=key.metadata["metavar"], help=words)]
+
+
+def _value(said: Any, hint: Any) -> Any:
+    kind = _pair_of(hint)
+    return _pair(said, kind) if kind and said is not None else said
+
+
+def _one(hint: Any) -> Any:
+    return hint if type(None) in get_args(hint) else hint | None
+
+
+def _is_list(hint: Any) -> bool:
+    return get_args(hint)[-1:] == (...,)
+
+
+def _pair_of(hint: Any) -> Any:
+    """The type of the two numbers of a pair, or of None and a pair; None for what is no pair."""
+    for one in (hint, *get_args(hint)):
+        if get_origin(one) is tuple and ... not in get_args(one):
+            return get_args(one)[0]
+    return None
+
+
+def _plain(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _pair(said: str, kind: Callable[[str], Any]) -> Any:
     """A,B as two numbers, A as one; what is neither is left for the recipe to refuse."""
-    if said is None:
-        return None
     try:
         found = [kind(part) for part in said.split(",")]
     except ValueError:

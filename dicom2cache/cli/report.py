@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dicom2cache.arrow import rows_of_outcome, tally
 from dicom2cache.running.job import Job
+from dicom2cache.store.committed import read_table
 
 _SHOWN, _RUNS = 20, 6  # most lines, and most runs of frames in one
 _WORDS = {
@@ -54,10 +54,10 @@ def _before(codec: str) -> str:
 def print_cache(cache: Path, about: dict[str, Any]) -> None:
     """Arrays, counts and rejects of a committed cache."""
     counts = about["counts"]
-    shards = pq.read_table(cache / "shards" / "0.parquet", columns=["array", "bytes"])
-    by_array: dict[int, list[int]] = {}
+    shards = read_table(cache, about, "shards", ["array", "bytes"])
+    by_array: dict[int, list[int]] = {k: [] for k in range(len(about["arrays"]))}
     for a, b in zip(shards["array"].to_pylist(), shards["bytes"].to_pylist(), strict=True):
-        by_array.setdefault(a, []).append(b)
+        by_array[a].append(b)
     total = sum(map(sum, by_array.values()))
     print(
         f"{cache}: {counts['frames_stored']} frames of {counts['files_stored']} files, "
@@ -69,7 +69,7 @@ def print_cache(cache: Path, about: dict[str, Any]) -> None:
         shown = (sum(by_array[k]), len(by_array[k]), codec, a["statistics"])
         rows.append((a["name"], a["frames"], *shown))
     _print_arrays(rows)
-    _print_rejects(pq.read_table(cache / "failures" / "0.parquet"))
+    _print_rejects(read_table(cache, about, "failures"))
 
 
 def _print_arrays(rows: list[tuple[str, int, int, int, str, dict[str, Any] | None]]) -> None:
@@ -98,7 +98,7 @@ def _print_rejects(rejects: pa.Table) -> None:
         print(f"  {line}")
         left -= covered
     if left:
-        print(f"  and {left} more, all in failures/0.parquet")
+        print(f"  and {left} more, all in failures/")
 
 
 def _said_of(outcome: str, path: str, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, int]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 from dicom2cache import syntaxes
@@ -30,65 +31,28 @@ from dicom2cache.headers.really import settle_syntax
 from dicom2cache.headers.suv import suv_of
 from dicom2cache.headers.tags import items, name, number, raw, text, value, vector, whole
 from dicom2cache.records import Candidate
-from dicom2cache.schema import FILES, PER_FRAME_FIELDS
+from dicom2cache.schema import COLUMNS, FILES, KEYWORDS, PER_FRAME_FIELDS, Column
 
-_MODEL = {
-    "study_uid": "StudyInstanceUID",
-    "series_uid": "SeriesInstanceUID",
-    "sop_uid": "SOPInstanceUID",
-    "frame_of_reference_uid": "FrameOfReferenceUID",
-    "sop_class_uid": "SOPClassUID",
-    "sex": "PatientSex",
-    "modality": "Modality",
-    "manufacturer": "Manufacturer",
-    "model": "ManufacturerModelName",
-    "body_part": "BodyPartExamined",
-    "view_position": "ViewPosition",
-    "image_type": "ImageType",
-    "presentation_intent": "PresentationIntentType",
-    "kernel": "ConvolutionKernel",
-}
-_NUMBERS = {
-    "kvp": "KVP",
-    "thickness": "SliceThickness",
-    "echo_time": "EchoTime",
-    "repetition_time": "RepetitionTime",
-    "b_value": "DiffusionBValue",
-    "trigger_time": "TriggerTime",
-}
-_WHOLES = {
-    "temporal_index": "TemporalPositionIdentifier",
-    "acquisition": "AcquisitionNumber",
-    "instance": "InstanceNumber",
-}
+_READERS: dict[str, Callable[[Any, str], Any]] = {"text": text, "number": number, "whole": whole}
 
-# fmt: off
-_OTHERS = (
-    "PatientID", "AccessionNumber", "PatientAge", "ImageLaterality", "Laterality",
-    "PixelPresentation", "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns",
-    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PlanarConfiguration",
-    "NumberOfFrames", "SpectroscopyData", "RescaleSlope", "RescaleIntercept", "RescaleType",
-    "Units", "DoseGridScaling", "DoseUnits", "DoseType", "GridFrameOffsetVector",
-    "ModalityLUTSequence", "VOILUTSequence", "PresentationLUTShape", "PixelPaddingValue",
-    "PixelPaddingRangeLimit", "FloatPixelPaddingValue", "FloatPixelPaddingRangeLimit",
-    "DoubleFloatPixelPaddingValue", "DoubleFloatPixelPaddingRangeLimit",
-    "WindowCenter", "WindowWidth", "WindowCenterWidthExplanation",
-    "VOILUTFunction", "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing",
-    "SequenceOfUltrasoundRegions", "ImagePositionPatient", "ImageOrientationPatient",
-    "LossyImageCompression", "BurnedInAnnotation", "ContrastBolusAgent", "StackID",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
-    "RealWorldValueMappingSequence", "SegmentSequence", "SegmentationType", "ICCProfile",
-    "MaximumFractionalValue", "DiffusionGradientOrientation", "InStackPositionNumber",
-    "PatientWeight", "CorrectedImage", "DecayCorrection", "SUVType", "SeriesDate", "SeriesTime",
-    "AcquisitionDate", "AcquisitionTime", "FrameReferenceTime", "ActualFrameDuration",
-    "RadiopharmaceuticalInformationSequence",
-    "RedPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableDescriptor",
-    "BluePaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData",
-    "GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData",
-    "SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData",
-    "SegmentedBluePaletteColorLookupTableData",
-)
-# fmt: on
+
+def _reader(column: Column) -> Callable[[Any, str], Any]:
+    if column.read == "vector":
+        return partial(vector, length=column.type.list_size)
+    return _READERS[column.read]
+
+
+_READ = tuple((c.name, _reader(c), c.keywords) for c in COLUMNS if c.read)
+_PADDING: dict[str, tuple[str, str, Callable[[Any, str], Any]]] = {
+    "PixelData": ("PixelPaddingValue", "PixelPaddingRangeLimit", whole),
+    "FloatPixelData": ("FloatPixelPaddingValue", "FloatPixelPaddingRangeLimit", number),
+    "DoubleFloatPixelData": (
+        "DoubleFloatPixelPaddingValue",
+        "DoubleFloatPixelPaddingRangeLimit",
+        number,
+    ),
+}
+"""value, limit and their reader, by the element that has the pixels (PS3.3 C.7.5.1.1.2)"""
 
 _EMPTY = dict.fromkeys(FILES.names)
 
@@ -96,17 +60,20 @@ _EMPTY = dict.fromkeys(FILES.names)
 @cache
 def wanted_tags() -> list[int]:
     """Tags that `describe` reads, so that pydicom need not keep the others."""
-    from pydicom.datadict import tag_for_keyword
+    from pydicom.tag import Tag
 
-    keywords = {
-        *_MODEL.values(),
-        *_NUMBERS.values(),
-        *_WHOLES.values(),
-        *_OTHERS,
-    }
-    tags = {tag_for_keyword(keyword) for keyword in keywords} - {None}
+    tags = {int(Tag(keyword)) for keyword in KEYWORDS}
     tags |= {group << 16 | element for group in OVERLAYS for element in (0x0100, 0x0102)}
     return sorted(tags)
+
+
+def _first(ds: Any, read: Callable[[Any, str], Any], keywords: tuple[str, ...]) -> Any:
+    """What the first of the elements says that says anything."""
+    for keyword in keywords:
+        found = read(ds, keyword)
+        if found is not None:
+            return found
+    return None
 
 
 def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> dict[str, Any]:
@@ -142,19 +109,12 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
         "frames": frames,
         "kind": kind_of(ds),
         **pixel_layout(ds, keyword),
-        **{column: text(ds, key) for column, key in _MODEL.items()},
-        **{column: number(ds, key) for column, key in _NUMBERS.items()},
-        **{column: whole(ds, key) for column, key in _WHOLES.items()},
+        **{column: _first(ds, read, keywords) for column, read, keywords in _READ},
         "age": age_in_years(text(ds, "PatientAge")),
-        "laterality": text(ds, "ImageLaterality") or text(ds, "Laterality"),
         "contrast": text(ds, "ContrastBolusAgent") is not None,
         "lossy": text(ds, "LossyImageCompression") == "01" or syntax in syntaxes.ALWAYS_LOSSY,
         "burned_in": {"YES": True, "NO": False}.get(text(ds, "BurnedInAnnotation") or ""),
-        "position": vector(ds, "ImagePositionPatient", 3),
-        "orientation": vector(ds, "ImageOrientationPatient", 6),
-        "stack_name": text(ds, "StackID"),
         "gradient": gradient_of(ds),
-        "in_stack": whole(ds, "InStackPositionNumber"),
         "overlay_bits": overlay_bits(ds),
         "windows": windows_of(ds),
         "voi_lut": bool(items(ds, "VOILUTSequence")),
@@ -173,10 +133,9 @@ def _add_values(row: dict[str, Any], ds: Any, frames: int) -> None:
     """Slope, intercept, unit, palette, padding, and what single frames say."""
     flags: list[str] = []
     flags += window_flags((ds, *voi_of_frames(ds)))
-    kind = row["pixel_keyword"].removesuffix("PixelData")  # Float, Double Float or nothing
-    read = number if kind else whole
-    row["padding_value"] = read(ds, f"{kind}PixelPaddingValue")
-    row["padding_limit"] = read(ds, f"{kind}PixelPaddingRangeLimit")
+    value_keyword, limit_keyword, read = _PADDING[row["pixel_keyword"]]
+    row["padding_value"] = read(ds, value_keyword)
+    row["padding_limit"] = read(ds, limit_keyword)
     if row["samples"] > 1 or row["photometric"] == "PALETTE COLOR":
         if row["photometric"] == "PALETTE COLOR" and row["kind"] != "mask":
             row["palette_bits"] = palette_bits(ds)

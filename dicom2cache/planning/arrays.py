@@ -36,7 +36,7 @@ class Values:
 
 
 def dtypes_of_stacks(values: Values, stack: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Place in DTYPE_NAMES for each frame, the same within a stack; from headers alone."""
+    """Place in DTYPES for each frame, the same within a stack; from headers alone."""
     count = int(stack.max(initial=-1)) + 1
     low = np.full(count, np.inf)
     high = np.full(count, -np.inf)

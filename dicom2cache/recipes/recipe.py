@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dicom2cache.errors import RecipeError
-from dicom2cache.pixels.window import window_text
+from dicom2cache.pixels.window import PRESETS, window_text
 from dicom2cache.records import CODECS
 
 DTYPES = ("uint8", "int16", "uint16", "int32", "float32", "float64")
@@ -26,6 +26,15 @@ _MOST_PIXELS = 65535
 """on a side, as in DICOM"""
 
 
+def _key(default: Any, values: str, metavar: str | None = None) -> Any:
+    """A key of the recipe: its default, and what it may be, in Markdown.
+
+    The flag of its name and its row in docs/recipe.md are made from this; `metavar` is what the
+    flag is followed by, where that is not one word. A key without a flag has the metavar "".
+    """
+    return field(default=default, metadata={"values": values, "metavar": metavar})
+
+
 @dataclass(frozen=True)
 class Treatment:
     """How the frames of a file become what is stored.
@@ -33,28 +42,46 @@ class Treatment:
     Raises RecipeError, when made, for a value that is not legal.
     """
 
-    intensity: str = "modality"
-    """`modality`: values after the modality LUT (HU for CT); `stored`: as in the file; `window`:
-    grey values through `window` to the whole range of the dtype; `percentiles`: those between two
-    percentiles of the stack to that range; `suv`: PET as SUV by body weight."""
-    window: tuple[str, ...] = ()
-    """Windows of grey images, each a channel: CENTER,WIDTH, a preset, or `dicom` (the file's)."""
-    percentiles: tuple[float, float] = (0.5, 99.5)
-    """Percentiles of a stack that become the ends of the range, without padding."""
-    dtype: str = "auto"
-    """`auto`: the smallest that holds a stack truly, uint8 for windows; else one NumPy name."""
-    colour: str = "rgb"
-    """`rgb`: three channels; `grey`: luminance."""
-    monochrome1: str = "invert"
-    """`invert`: values without a unit, so that larger is brighter; `keep`: never."""
-    size: tuple[int, int] | None = None
-    """(rows, columns) of every stored frame; None: as they are."""
-    fit: str = "pad"
-    """How a frame comes to `size`: `pad` (all of it), `crop` (fills it), `stretch`."""
-    pad: float | None = None
-    """Value of what `fit` adds; None: -1000 where the unit is HU, else 0."""
-    spacing: float | None = None
-    """In-plane spacing in mm that frames are resampled to, before `size`; None: their own."""
+    intensity: str = _key(
+        "modality",
+        "`modality`: after the modality LUT (HU for CT); `stored`: as in the file; `window`: grey "
+        "images through `window`; `percentiles`: between two percentiles of the stack; `suv`: PET "
+        "as SUV by body weight",
+    )
+    window: tuple[str, ...] = _key(
+        (),
+        "list of `CENTER,WIDTH`, presets for CT "
+        f"({', '.join(f'`{name}`' for name in PRESETS)}), and `dicom` (the file's VOI LUT or first "
+        "window); each a channel, 0 to 255 in uint8",
+    )
+    percentiles: tuple[float, float] = _key(
+        (0.5, 99.5), "two numbers from 0 to 100; padding does not count", "LOW,HIGH"
+    )
+    dtype: str = _key(
+        "auto",
+        "`auto`: the smallest that holds each stack truly, uint8 for windows and percentiles; or "
+        f"{', '.join(f'`{name}`' for name in DTYPES)}",
+    )
+    colour: str = _key("rgb", "`rgb`, `grey`")
+    monochrome1: str = _key(
+        "invert", "`invert`: values without a unit, so that larger is brighter; `keep`"
+    )
+    size: tuple[int, int] | None = _key(
+        None,
+        "`[rows, columns]` of every stored frame, antialiased; or one number for both",
+        "ROWS,COLUMNS",
+    )
+    fit: str = _key(
+        "pad",
+        "how to come to `size`: `pad` keeps all of the image, `crop` fills the frame, `stretch` "
+        "distorts",
+    )
+    pad: float | None = _key(
+        None, "value of what `fit` adds; none: -1000 where the unit is HU, else 0"
+    )
+    spacing: float | None = _key(
+        None, "mm between pixels that frames are resampled to; `size` then pads or crops"
+    )
 
     def __post_init__(self) -> None:
         for name, legal in _TREATMENT_CHOICES.items():
@@ -143,20 +170,26 @@ class Recipe(Treatment):
     Raises RecipeError, when made, for a value that is not legal.
     """
 
-    rules: tuple[Rule, ...] = ()
-    """The first whose `where` holds decides; may be given as dicts, each with `where` and the keys
-    that differ from the recipe's own."""
-    where: str | None = None
-    """Expression over header columns; what it does not hold for is excluded."""
-    exclude: tuple[str, ...] = ()
-    """Kinds of image to leave out, of EXCLUDABLE."""
-    shard_mib: int = 128
-    """Frame bytes in a shard, in MiB; a larger frame has a shard of its own."""
-    max_arrays: int = 256
-    """Most Zarr arrays; rare sizes share larger slots to stay under it."""
-    codec: str = "none"
-    """Compression of the frames in the cache: `none`, `lz4`, `zstd`; `auto`: for each array, by
-    what a sample of its frames comes to."""
+    rules: tuple[Rule, ...] = _key(
+        (),
+        "list of tables, each with `where` and keys from above; the first that holds decides",
+        "",
+    )
+    where: str | None = _key(
+        None,
+        "expression over header columns with `==`, `<`, `in`, `and`, `or`, `not`, `is None`; what "
+        "it does not hold for is left out",
+    )
+    exclude: tuple[str, ...] = _key(
+        (), f"list of what to leave out: {', '.join(f'`{name}`' for name in EXCLUDABLE)}"
+    )
+    shard_mib: int = _key(128, "frame bytes in a shard, MiB; a larger frame has one of its own")
+    max_arrays: int = _key(256, "most Zarr arrays; rare sizes share larger slots to stay under it")
+    codec: str = _key(
+        "none",
+        "`none`: frames are mapped; `lz4`, `zstd`: compressed, for storage that is slow or short; "
+        "`auto`: for each array, by what a sample of it comes to",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any
 
 from dicom2cache.records import ArraySpec
@@ -12,6 +13,7 @@ from dicom2cache.store.compression import zarr_codecs
 FORMAT_VERSION = 1
 MISSING = (1 << 64) - 1
 ROOT = "zarr.json"
+_LENGTH = re.compile(rb'("shape"\s*:\s*\[\s*)(\d+)')
 
 
 def shard_path(spec: ArraySpec, shard: int) -> str:
@@ -51,6 +53,17 @@ def array_metadata(spec: ArraySpec) -> bytes:
             "dimension_names": names,
         }
     )
+
+
+def shortened(metadata: bytes, slots: int) -> bytes:
+    """An array's zarr.json as it was when the array had `slots`; shorter than that it stays.
+
+    An array grows before the root that says so: the digest in a root is of what it was by then.
+    """
+    found = _LENGTH.search(metadata)
+    if found is None or int(found[2]) < slots:
+        return metadata
+    return metadata[: found.start(2)] + str(slots).encode() + metadata[found.end(2) :]
 
 
 def root_metadata(attributes: dict[str, Any], arrays: dict[str, bytes]) -> bytes:

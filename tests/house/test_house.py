@@ -21,10 +21,9 @@ FLOORS = {
         "headers": 3, "planning": 3,
         "frames": 4,
         "running": 5,
-        "verify": 6,
-        "pipeline": 7,
-        "cli": 8,
-        "__init__": 9, "__main__": 9,
+        "pipeline": 6,
+        "cli": 7,
+        "__init__": 8, "__main__": 8,
     },
     "trainer_adapter": {
         "errors": 0, "order": 0, "batch": 0, "device": 0,

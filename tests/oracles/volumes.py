@@ -1,215 +1,283 @@
-"""Series to stacks, held against dcm2niix: the same volumes, their slices in the same order.
+"""Series to stacks, held against dcm2niix and SimpleITK's series reader.
 
-`python -m tests.oracles.volumes` writes series as scanners do and compares; also usable on a folder
-of one's own series. Exit status 1 if a volume differs.
+`python -m tests.oracles.volumes` writes a series of each kind (series/) and holds the stacks
+against both programs and against what was put in: which slices belong together, their order, where
+they lie, their values, b-values and directions. `... volumes DIR` does so with a folder of one's
+own. Exit status 1 if anything differs for which limits.py has no reason.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
-import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import nibabel
 import numpy as np
 
-from dicom2cache import Recipe, build
-from tests.support.dicom_files import CT_IMAGE, pattern, real, uid, write_dicom
-from trainer_adapter import open_cache
+from tests.oracles.limits import (
+    Header,
+    copied,
+    dcm2niix_limit,
+    direction_limit,
+    limit_of,
+    read_headers,
+    simpleitk_limit,
+)
+from tests.oracles.pairs import UNKNOWN, diffusion, geometry, same, slices, text
+from tests.oracles.programs import Frame, Ours, Volume, by_dcm2niix, by_simpleitk
+from tests.oracles.series import KINDS, Series
 
-MR_IMAGE, ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1"
-AXIAL = [1, 0, 0, 0, 1, 0]
-TILT = [1, 0, 0, 0, float(np.cos(np.radians(12))), float(-np.sin(np.radians(12)))]
-
-
-def slices(folder: Path, count: int, step: Any = (0, 0, 3.0), **elements: Any) -> Iterator[Any]:
-    """Write the frames of one volume; (name, elements) may be changed before each is written."""
-    series = elements.pop("series", folder.name)
-    tag = elements.pop("tag", "")
-    for k in range(count):
-        name = f"{tag}{k:03}.dcm"
-        said: dict[str, Any] = {
-            "SeriesInstanceUID": uid(series), "SOPInstanceUID": uid(f"{series}{name}"),
-            "SeriesNumber": 3, "StudyDate": "20240101", "StudyTime": "101010", "Modality": "MR",
-            "SOPClassUID": MR_IMAGE, "ImageType": ["ORIGINAL", "PRIMARY", "M", "ND"],
-            "Manufacturer": "GE MEDICAL SYSTEMS", "PatientPosition": "HFS", "SliceThickness": 3,
-            "SpacingBetweenSlices": 3, "FrameOfReferenceUID": uid("frame"),
-            "ImagePositionPatient": [round(s * k - 30, 4) for s in step],
-            "ImageOrientationPatient": AXIAL, "PixelSpacing": [1, 1], "InstanceNumber": k + 1,
-            "ProtocolName": "p", "SeriesDescription": "d", "BitsStored": 12, "HighBit": 11,
-            "RepetitionTime": 2000, "EchoTime": 30, "AcquisitionNumber": 1,
-        }  # fmt: skip
-        said.update(elements)
-        pixels = said.pop("pixels", pattern(f"{series}{name}", (24, 20)))
-        if callable(pixels):
-            pixels = pixels(k)
-        yield name, said, pixels
+ODD = {"gap", "uneven", "tilted", "one-place", "order-unknown", "repeated", "joined"}
+"""flags that a stack must have a reason for"""
+SHOWN = 20
+"""differences of one series that are printed"""
 
 
-def write(folder: Path, count: int, change: Any = None, **elements: Any) -> None:
-    """A volume; `change(k, said)` sets what differs between its slices."""
-    for k, (name, said, pixels) in enumerate(slices(folder, count, **elements)):
-        if change:
-            change(k, said)
-        write_dicom(folder / name, pixels, **said)
+@dataclass
+class Judged:
+    """What is to be said of one series."""
+
+    name: str
+    equal: Counter[str] = field(default_factory=Counter)
+    """judge: volumes in which it agrees"""
+    excused: list[str] = field(default_factory=list)
+    differs: list[str] = field(default_factory=list)
+    shapes: dict[str, str] = field(default_factory=dict)
+    """who: what he makes of the series"""
 
 
-def ct(folder: Path) -> None:
-    """Instance numbers against the positions; a name order that is neither."""
-
-    def change(k: int, said: dict[str, Any]) -> None:
-        said["InstanceNumber"] = 100 - 7 * k % 11
-
-    write(folder, 11, change, Modality="CT", SOPClassUID=CT_IMAGE, RescaleSlope=1,
-          RescaleIntercept=-1024, ImageType=["ORIGINAL", "PRIMARY", "AXIAL"])  # fmt: skip
-
-
-def sagittal(folder: Path) -> None:
-    """Another plane."""
-    write(folder, 7, step=(3.0, 0, 0), ImageOrientationPatient=[0, 1, 0, 0, 0, -1])
-
-
-def tilted(folder: Path) -> None:
-    """CT with a gantry tilt: positions go straight up, the normal does not."""
-    write(folder, 8, Modality="CT", SOPClassUID=CT_IMAGE, RescaleSlope=1, RescaleIntercept=-1024,
-          ImageType=["ORIGINAL", "PRIMARY", "AXIAL"], ImageOrientationPatient=TILT,
-          GantryDetectorTilt=12)  # fmt: skip
-
-
-def slopes(folder: Path) -> None:
-    """Another rescale slope in each slice, as PET has."""
-
-    def change(k: int, said: dict[str, Any]) -> None:
-        said["RescaleSlope"], said["RescaleIntercept"] = f"{0.5 + k / 4}", "0"
-
-    write(folder, 6, change, Modality="PT", SOPClassUID="1.2.840.10008.5.1.4.1.1.128",
-          Units="BQML", Manufacturer="SIEMENS")  # fmt: skip
-
-
-def dual_echo(folder: Path) -> None:
-    """Two echoes of each slice in one series."""
-    for number, time in ((1, 10), (2, 80)):
-        write(folder, 6, EchoTime=time, EchoNumbers=number, tag=f"e{number}")
-
-
-def fmri(folder: Path) -> None:
-    """A time series: the positions repeat in every volume."""
-    for t in range(4):
-
-        def change(k: int, said: dict[str, Any], t: int = t) -> None:
-            said["InstanceNumber"] = t * 5 + k + 1
-            said["TemporalPositionIdentifier"] = t + 1
-            said["NumberOfTemporalPositions"] = 4
-            said["AcquisitionTime"] = f"1010{t * 2:02}"
-
-        write(folder, 5, change, tag=f"t{t}")
-
-
-def diffusion(folder: Path) -> None:
-    """One b = 0 and two directions of b = 1000."""
-    directions = [(0, [0, 0, 0]), (1000, [1, 0, 0]), (1000, [0, 1, 0])]
-    for n, (b, direction) in enumerate(directions):
-
-        def change(
-            k: int, said: dict[str, Any], n: int = n, b: int = b, direction: Any = direction
-        ) -> None:
-            said["InstanceNumber"] = n * 5 + k + 1
-            said["DiffusionBValue"] = float(b)
-            said["DiffusionGradientOrientation"] = [float(v) for v in direction]
-
-        write(folder, 5, change, tag=f"d{n}", Manufacturer="Philips Medical Systems")
-
-
-SERIES = {f.__name__: f for f in (ct, sagittal, tilted, slopes, dual_echo, fmri, diffusion)}
-
-
-def by_dcm2niix(folder: Path, out: Path) -> list[Any]:
-    """Volumes as (slice, row, column) in DICOM's order of rows."""
-    out.mkdir()
-    program = Path(sys.executable).parent / "dcm2niix"
-    flags = ["-z", "n", "-b", "n", "-m", "n", "-f", "%s_%e_%p", "-o"]
-    done = subprocess.run(
-        [program, *flags, out, folder], capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    found = []
-    for path in sorted(out.glob("*.nii")):
-        if "_Tilt" in path.name or "_Eq" in path.name:  # resampled by it
-            continue
-        data = np.asarray(nibabel.load(path).dataobj, np.float64)
-        volumes = data[..., None] if data.ndim == 3 else data
-        if data.ndim < 3 or data.shape[2] < 2:
-            continue
-        found += [volumes[..., t].transpose(2, 1, 0)[:, ::-1] for t in range(volumes.shape[3])]
-    if done.returncode:
-        raise SystemExit(f"dcm2niix made nothing of {folder}: {done.stdout}{done.stderr}")
-    return found
-
-
-def by_us(folder: Path, cache: Path) -> list[Any]:
-    """Volumes of the stacks of more than one frame."""
-    build(folder, cache, Recipe(monochrome1="keep"), jobs=1)
-    opened = open_cache(cache)
-    stacks = opened.column("stack").to_numpy()
-    found = []
-    for stack in np.unique(stacks):
-        if (stacks == stack).sum() > 1:
-            found.append(np.asarray(opened.volume(int(stack), gaps=True), np.float64))
-    return found
-
-
-def compare(folder: Path) -> tuple[int, list[str]]:
-    """(volumes that are equal, what is wrong)."""
-    with tempfile.TemporaryDirectory() as temporary:
-        theirs = by_dcm2niix(folder, Path(temporary, "nii"))
-        ours = by_us(folder, Path(temporary, "cache"))
-    wrong, equal = [], 0
+def by_program(
+    judged: Judged, ours: list[Volume], theirs: list[Volume], headers: Sequence[Header]
+) -> None:
+    """Pair the volumes of one program with ours; what is left must have an excuse."""
+    if not theirs:
+        return
+    who, left, strange = theirs[0].program, list(ours), []
+    groups = defaultdict[str, list[Volume]](list)
     for volume in theirs:
-        # dcm2niix goes up or down along the normal, as its coordinates want; we go up.
-        match = [
-            k for k, mine in enumerate(ours)
-            if mine.shape == volume.shape
-            # Without positions it leaves the rows as they are.
-            and any(_same(m, v) for m in (mine, mine[::-1]) for v in (volume, volume[:, ::-1]))
-        ]  # fmt: skip
-        if match:
-            ours.pop(match[0])
-            equal += 1
+        for mine in left:
+            back = same(mine, volume)
+            if back is not None:
+                left.remove(mine)
+                judged.equal[who] += 1
+                groups[volume.group].append(mine)
+                wrong = [*geometry(mine, volume, back), *diffusion(mine, volume)]
+                unknown = [w for w in wrong if w.endswith(UNKNOWN)]
+                if unknown and direction_limit(headers):
+                    judged.excused.append(f"{who} is not sure of its directions itself")
+                    wrong = [w for w in wrong if w not in unknown]
+                judged.differs += [f"{who}, {mine.name}: {what}" for what in wrong]
+                break
         else:
-            wrong.append(f"dcm2niix has a volume of {volume.shape} that we have not")
-    wrong += [f"we have a volume of {mine.shape} that dcm2niix has not" for mine in ours]
-    return equal, wrong
+            strange.append(volume)
+    for group, pairs in groups.items():
+        parts = [v.order for v in pairs]
+        if len({v.group for v in pairs}) == 1 and parts != sorted(parts):
+            judged.differs.append(f"{who}: its volumes in {group} are our parts {parts}")
+    if copied(headers):
+        again = [v for v in strange if any(same(mine, v) is not None for mine in ours)]
+        if again:
+            judged.excused.append(f"{who} converts copies too")
+            strange = [v for v in strange if v not in again]
+    reason = limit_of(who, headers, left, strange) if strange else None
+    if reason:
+        judged.excused.append(f"{who} {reason}")
+        return
+    for volume in strange:
+        judged.differs.append(
+            f"{who}'s volume {volume.name} of {len(volume.pixels)} slices is none of ours; "
+            f"its slices: {_whereabouts(volume, ours)}"
+        )
+    if not strange:  # single pictures that it leaves out are nobody's volume
+        judged.differs += [
+            f"{who} has no such volume: {v.name} of {len(v.pixels)} slices"
+            for v in left
+            if len(v.pixels) > 1
+        ]
 
 
-def _same(mine: Any, theirs: Any) -> bool:
-    return bool(np.allclose(mine, theirs, rtol=1e-6, atol=1e-4))
+def _whereabouts(volume: Volume, ours: list[Volume]) -> str:
+    """In which of our stacks the slices of a volume lie."""
+    size = volume.pixels.shape[1:]
+    if not any(v.pixels.shape[1:] == size for v in ours):
+        return f"of {size}; we have {sorted({v.pixels.shape[1:] for v in ours}) or 'nothing'}"
+    home = {s: v.name for v in reversed(ours) for s in slices(v)}
+    return _listed(Counter(home.get(s, "no stack, by these values") for s in slices(volume)))
+
+
+def _listed(places: Counter[str]) -> str:
+    shown = [f"{n} in {name}" for name, n in places.most_common(4)]
+    return ", ".join(shown) + (f" and {len(places) - 4} more" if len(places) > 4 else "")
+
+
+def by_header(judged: Judged, ours: list[Volume], headers: Sequence[Header]) -> None:
+    """Where single frames lie is what their files say, read by pydicom."""
+    said = {h.path: h.position for h in headers if h.frames == 1}
+    for volume in ours:
+        paths = [path for path, _ in volume.frames]
+        if volume.places is None or len(set(paths)) < len(paths):  # slices of a mosaic
+            continue
+        for path, place in zip(paths, volume.places, strict=True):
+            position = said.get(path)
+            if position is not None and np.abs(place - position).max() > 1e-6:
+                judged.differs.append(
+                    f"pydicom, {volume.name}: {path} lies at {text(position)}, not at {text(place)}"
+                )
+
+
+def by_what_was_put_in(judged: Judged, ours: list[Volume], s: Series) -> None:
+    """The stacks against the volumes that were written."""
+    left, told = list(ours), []
+    for n, volume in enumerate(s.put):
+        wanted = _once(volume, s)
+        mine = next((v for v in left if _once(v.frames, s) == wanted), None)
+        if mine is None:
+            judged.differs.append(
+                f"volume {n} that was put in, of {len(volume)} slices, is none of ours; "
+                f"its slices: {_homes(wanted, ours, s)}"
+            )
+            continue
+        left.remove(mine)
+        told.append(mine)
+        judged.equal["put in"] += 1
+        judged.differs += [f"put in, {mine.name}: {what}" for what in _oddities(mine, s)]
+    if left and not s.spare:
+        judged.differs.append(f"never put in: {_listed(Counter(v.name for v in left))}")
+    if s.parts and len(told) == len(s.put) > 1 and told[0].group:
+        if len({v.group for v in told}) > 1:
+            judged.differs.append("the parts of one acquisition do not share stack_of")
+        elif [v.order for v in told] != list(range(len(told))):
+            judged.differs.append(f"the parts are numbered {[v.order for v in told]}")
+
+
+def _once(frames: list[Frame], s: Series) -> list[Frame]:
+    return [(s.twins.get(path, path), k) for path, k in frames]
+
+
+def _homes(wanted: list[Frame], ours: list[Volume], s: Series) -> str:
+    """In which of our stacks the frames of a volume lie, and how if all are in one."""
+    home = {frame: v for v in ours for frame in _once(v.frames, s)}
+    stacks = Counter(home[f].name if f in home else "no stack" for f in wanted)
+    if len(stacks) > 1 or len(wanted) < 2 or wanted[0] not in home:
+        return _listed(stacks)
+    order = _once(home[wanted[0]].frames, s)
+    return f"{_listed(stacks)} of {len(order)}, at {[order.index(f) for f in wanted]}"
+
+
+def _oddities(mine: Volume, s: Series) -> Iterator[str]:
+    if mine.regular not in s.regular and len(mine.frames) > 1:
+        yield f"stack_regular is {mine.regular}"
+    if missing := s.flags - mine.flags:
+        yield f"stack_flags lack {', '.join(sorted(missing))}"
+    if more := (mine.flags & ODD) - s.flags - s.maybe:
+        yield f"stack_flags have {', '.join(sorted(more))}"
+
+
+def judge(
+    folder: Path,
+    s: Series | None,
+    scratch: Path,
+    jobs: int,
+    damage: Callable[[list[Volume]], list[Volume]] = list,
+) -> Iterator[Judged]:
+    """Each series of the folder by every judge; `s` if it is one that was written here.
+
+    `damage` is done to our stacks before: see faults.py.
+    """
+    headers = read_headers(folder)
+    theirs = by_dcm2niix(folder, scratch / "nii")
+    ours = Ours(folder, scratch / "cache", jobs)
+    for series in sorted(set(headers) | set(theirs) | set(ours.by_series)):
+        files, mine = headers.get(series, []), damage(ours.volumes(series))
+        first = files[0].path if files else "no file"
+        judged = Judged(folder.name if s else f"series {series} ({first}, {len(files)} files)")
+        found = theirs.get(series, [])
+        if limit := dcm2niix_limit(files):
+            judged.excused.append(f"dcm2niix {limit}")
+        else:
+            by_program(judged, mine, found, files)
+        read = simpleitk_limit(files) or by_simpleitk(folder, [h.path for h in files], scratch)
+        if isinstance(read, str):
+            judged.excused.append(f"SimpleITK {read}")
+        else:
+            by_program(judged, mine, [read], files)
+        judged.shapes = {
+            "dcm2niix": _sizes(found),
+            "SimpleITK": read if isinstance(read, str) else _sizes([read]),
+            "dicom2cache": _sizes(mine) + ours.not_stored(f.path for f in files),
+        }
+        by_header(judged, mine, files)
+        if s:
+            by_what_was_put_in(judged, mine, s)
+            judged.shapes["put in"] = f"{len(s.put)}: " + "; ".join(str(len(v)) for v in s.put)
+        yield judged
+
+
+def _sizes(volumes: list[Volume]) -> str:
+    """Such as `3: 2 of 5 regular; 4 irregular uneven`."""
+    shown = Counter(
+        " ".join([
+            str(len(v.pixels)),
+            *([] if v.regular is None else ["regular" if v.regular else "irregular"]),
+            *sorted(v.flags),
+        ])
+        for v in volumes
+    )  # fmt: skip
+    parts = (f"{n} of {what}" if n > 1 else what for what, n in shown.items())
+    return f"{len(volumes)}: " + "; ".join(parts)
+
+
+def tell(judged: Judged) -> None:
+    """One line if all agree; else also what each makes of the series, and what differs."""
+    agree = ", ".join(f"{who} {n}" for who, n in judged.equal.items())
+    print(
+        "; ".join(
+            [f"{judged.name}: volumes equal to {agree or 'nobody'}", *dict.fromkeys(judged.excused)]
+        )
+    )
+    if judged.differs:
+        for who, what in judged.shapes.items():
+            print(f"    {who:12} {what}")
+        for what in judged.differs[:SHOWN]:
+            print(f"    DIFFERS      {what}")
+        if len(judged.differs) > SHOWN:
+            print(f"    and {len(judged.differs) - SHOWN} differences more")
+    sys.stdout.flush()
 
 
 def main() -> int:
-    """Compare, print a line for each series."""
+    """Compare, print, count."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", nargs="*", type=Path, help="a folder for each series")
+    parser.add_argument("folder", nargs="*", type=Path, help="of one's own series")
+    parser.add_argument("--kind", action="append", help="of the synthesised ones, only this")
+    parser.add_argument("--jobs", type=int, default=1)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    bad = 0
-    with tempfile.TemporaryDirectory() as temporary:
-        folders = given.folder
-        if not folders:
-            folders = [Path(temporary, name) for name in SERIES]
-            for folder in folders:
-                SERIES[folder.name](folder)
-            folders.append(Path(temporary, "emri_small"))
-            folders[-1].mkdir()
-            shutil.copy(real("emri_small.dcm"), folders[-1])
-        for folder in folders:
-            equal, wrong = compare(folder)
-            bad += len(wrong)
-            print(f"{folder.name}: {equal} volumes as dcm2niix has them", *wrong, sep="; ")
+    kinds = [k for k in KINDS if not given.kind or k.__name__ in given.kind]
+    every: list[Judged] = []
+    for source in given.folder or kinds:
+        with tempfile.TemporaryDirectory() as temporary:
+            s = None
+            if isinstance(source, Path):
+                folder = source
+            else:
+                folder = Path(temporary, source.__name__)
+                folder.mkdir()
+                source(s := Series(folder))
+            for judged in judge(folder, s, Path(temporary), given.jobs):
+                tell(judged)
+                every.append(judged)
+    bad = sum(bool(j.differs) for j in every)
+    programs = Counter[str]()
+    for j in every:
+        programs += j.equal
+    agree = ", ".join(f"{n} as {who}" for who, n in programs.items())
+    print(f"{len(every)} series; volumes: {agree or 'none'}; {bad} series with a difference")
     return int(bad > 0)
 
 

@@ -15,7 +15,7 @@ from trainer_adapter.errors import DamagedError
 from trainer_adapter.format import REMEDY
 from trainer_adapter.reading.chunks import Chunk, Scratch, scratch_slot
 from trainer_adapter.reading.mapped import unpack_whole
-from trainer_adapter.reading.shards import ShardStore, check_shard, index_bytes, span_of
+from trainer_adapter.reading.shards import ShardStore, index_bytes, span_of
 from trainer_adapter.reading.spots import Corners, Spots, part_of, rows_of
 
 _OPEN_FILES = 64
@@ -71,8 +71,8 @@ class Pread:
         return opened
 
     def _open(self, array: int, shard: int) -> _File:
-        path, facts = self._store.place(array, shard)
         self._store.check_current()
+        path, facts = self._store.place(array, shard)
         try:
             file = _File(path)
         except FileNotFoundError:
@@ -81,7 +81,7 @@ class Pread:
         tail = np.zeros(index_bytes(spec), np.uint8)
         if size == facts.bytes and size >= len(tail):
             file.read(tail.data, size - len(tail))
-        file.index = check_shard(path, spec, facts, size, tail)
+        file.index = self._store.checked(array, shard, size, tail)
         return file
 
     def _chunk(self, array: int, shard: int, slot: int) -> Chunk:

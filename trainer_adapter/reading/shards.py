@@ -15,7 +15,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainer_adapter.errors import DamagedError
-from trainer_adapter.format import REMEDY, Array, Root, read_root
+from trainer_adapter.format import (
+    REMEDY,
+    Array,
+    Places,
+    Root,
+    other_built,
+    read_places,
+    read_root,
+)
 from trainer_adapter.reading.chunks import MOST_OVERHEAD, Chunk
 
 # A process may have 65,530 maps (vm.max_map_count) and has others too.
@@ -59,11 +67,11 @@ class ShardStore:
     """Maps shards when they are first touched; safe in threads and after fork.
 
     A map holds no file descriptor: pyarrow closes it, and the mapping lives while a view does.
-    Pickles as its path: another process maps for itself.
+    Pickles as its root: another process maps for itself.
     """
 
-    def __init__(self, root: Root) -> None:
-        self.root = root
+    def __init__(self, root: Root, places: Places | None = None) -> None:
+        self.root, self._places = root, places
         self._fresh()
 
     def _fresh(self) -> None:
@@ -76,7 +84,7 @@ class ShardStore:
         return self.root
 
     def __setstate__(self, root: Root) -> None:
-        self.root = root
+        self.root, self._places = root, None
         self._fresh()
 
     def slots(self, array: int, shard: int) -> NDArray[Any]:
@@ -108,8 +116,38 @@ class ShardStore:
             table = self.root.read("shards")
             columns = ("array", "shard", *Facts._fields)
             rows = zip(*(table[c].to_pylist() for c in columns), strict=True)
-            self._facts = {(r[0], r[1]): Facts(*r[2:]) for r in rows}
+            facts = {(r[0], r[1]): Facts(*r[2:]) for r in rows}
+            if len(facts) != table.num_rows:
+                raise DamagedError(f"{self.root.path / 'shards'}: names a shard twice; {REMEDY}")
+            self._facts = facts
         return self._facts
+
+    def frames(self, array: int, shard: int) -> NDArray[np.int64]:
+        """Sample indices of the frames of a shard, by slot."""
+        size = self.root.arrays[array].frames_per_shard
+        return self._known_places().between(array, shard * size, (shard + 1) * size)
+
+    def _known_places(self) -> Places:
+        if self._places is None:
+            self._places = read_places(self.root)
+        return self._places
+
+    def checked(
+        self, array: int, shard: int, size: int, tail: NDArray[np.uint8]
+    ) -> NDArray[np.int64]:
+        """The index of a shard of `size` bytes, out of `tail`, its last ones, as check_shard does.
+
+        Raises DamagedError too if frames/ has a frame where an uncompressed shard has none: what is
+        read of one is not looked up in the index again.
+        """
+        (path, facts), spec = self.place(array, shard), self.root.arrays[array]
+        index = check_shard(path, spec, facts, size, tail)
+        if spec.codec == "none":
+            rows = self._known_places().row[self.frames(array, shard)]
+            slots = rows - shard * spec.frames_per_shard
+            for slot in slots[index[slots, 0] < 0].tolist():
+                span_of(path, index, slot)
+        return index
 
     def place(self, array: int, shard: int) -> tuple[Path, Facts]:
         """The shard's file and what shards/ states of it. Raises DamagedError if nothing."""
@@ -131,26 +169,21 @@ class ShardStore:
             raise DamagedError(f"{file}: gone since the cache was opened; open it again") from None
         stamp = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
         if stamp != self._stamp:
-            now, opened = read_root(self.root.path).attributes, self.root.attributes
-            for kind in ("frames", "shards"):  # a later generation adds tables behind these
-                tables = opened["tables"][kind]
-                if now["tables"][kind][: len(tables)] != tables:
-                    raise DamagedError(
-                        f"{file}: another cache was built here since this one was opened; open it "
-                        "again"
-                    )
+            # A later generation adds tables behind those that are known.
+            if read_root(self.root.path).first(self.root.generations).digest != self.root.digest:
+                raise other_built(self.root.path)
             self._stamp = stamp
 
     def _map(self, array: int, shard: int) -> NDArray[Any] | Packed:
-        path, facts = self.place(array, shard)
         self.check_current()
+        path, facts = self.place(array, shard)
         try:
             with pa.memory_map(str(path)) as file:
                 buffer = file.read_buffer()
         except FileNotFoundError:
             raise DamagedError(f"{path}: missing; {REMEDY}") from None
         spec, raw = self.root.arrays[array], np.frombuffer(buffer, np.uint8)
-        index = check_shard(path, spec, facts, raw.size, raw[-index_bytes(spec) :])
+        index = self.checked(array, shard, raw.size, raw[-index_bytes(spec) :])
         if spec.codec != "none":
             return Packed(path, raw, index)
         data = facts.slots * spec.slot_bytes

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from dicom2cache.arrow import ints
 from dicom2cache.errors import Dicom2cacheError
@@ -23,9 +22,17 @@ from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import ArraySpec, Candidate
 from dicom2cache.schema import FILES, REJECTS
 from dicom2cache.sources import mounts
-from dicom2cache.store.layout import FORMAT_VERSION, MISSING, attributes_sha256, shard_path
+from dicom2cache.store.committed import read_table
+from dicom2cache.store.layout import (
+    FORMAT_VERSION,
+    MISSING,
+    attributes_sha256,
+    shard_path,
+    shortened,
+)
 from dicom2cache.store.shards import crc32c, read_index, read_slot
 
+Ints = NDArray[np.int64]
 _REMEDY = "copy the cache again from a good copy, or build it again"
 
 
@@ -42,24 +49,32 @@ def verify(cache: Path, attributes: dict[str, Any], quick: bool = False) -> Iter
         return
     broken = False
     entries = [e for tables in attributes["tables"].values() for e in tables]
+    slots = {a["metadata"]["path"]: a["slots"] for a in attributes["arrays"]}
     for entry in [*entries, *(a["metadata"] for a in attributes["arrays"])]:
-        problem = _check_file(cache / entry["path"], entry)
+        problem = _check_file(cache / entry["path"], entry, slots.get(entry["path"]))
         if problem:
             broken = True
             yield problem
     if broken:
         return  # the tables say what the rest should be
-    frames = pq.read_table(cache / "frames" / "0.parquet", columns=["array", "row", "crc32c"])
-    shards = pq.read_table(cache / "shards" / "0.parquet").to_pylist()
-    for number, spec in enumerate(map(_spec, attributes["arrays"])):
-        mine = frames.filter(pc.equal(frames["array"], number))
-        rows, checks = ints(mine["row"], -1), ints(mine["crc32c"], -1)
-        bounds = np.searchsorted(rows, np.arange(spec.shards + 1) * spec.frames_per_shard)
-        for shard in (s for s in shards if s["array"] == number):
-            k = shard["shard"]
-            part = slice(bounds[k], bounds[k + 1])
-            slots = rows[part] - k * spec.frames_per_shard
-            yield from _check_shard(cache, spec, shard, slots, checks[part], quick)
+    frames = read_table(cache, attributes, "frames", ["array", "row", "crc32c"])
+    shards: list[dict[str, Any]] = read_table(cache, attributes, "shards").to_pylist()
+    arrays = ints(frames["array"], -1)
+    if not np.isin(arrays, np.arange(len(attributes["arrays"]))).all():
+        yield f"{cache / 'frames'}: names an array that is not in zarr.json; {_REMEDY}"
+    for number, about in enumerate(attributes["arrays"]):
+        spec = _spec(about)
+        mine = np.flatnonzero(arrays == number)  # by row, a generation after the other
+        rows, checks = (ints(frames[c].take(mine), -1) for c in ("row", "crc32c"))
+        own = [s for s in shards if s["array"] == number]
+        problem = _misplaced(spec, about["frames"], rows, own)
+        if problem:
+            yield f"{cache / spec.name}: {problem}; {_REMEDY}"
+            continue
+        for shard in own:
+            start = shard["shard"] * spec.frames_per_shard
+            part = slice(*np.searchsorted(rows, [start, start + spec.frames_per_shard]))
+            yield from _check_shard(cache, spec, shard, rows[part] - start, checks[part], quick)
 
 
 def _spec(about: dict[str, Any]) -> ArraySpec:
@@ -67,10 +82,13 @@ def _spec(about: dict[str, Any]) -> ArraySpec:
     return ArraySpec(slot=tuple(about["slot"]), **{k: about[k] for k in keys})
 
 
-def _check_file(path: Path, entry: dict[str, Any]) -> str | None:
+def _check_file(path: Path, entry: dict[str, Any], slots: int | None) -> str | None:
+    """What is wrong with a table, or with the zarr.json of an array of `slots` or, by now, more."""
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:
+            if slots is not None:
+                digest.update(shortened(file.read(), slots))
             while block := file.read(1 << 20):
                 digest.update(block)
     except OSError as e:
@@ -78,6 +96,26 @@ def _check_file(path: Path, entry: dict[str, Any]) -> str | None:
     if digest.hexdigest() != entry["sha256"]:
         return f"{path}: its SHA-256 is not the one in zarr.json; {_REMEDY}"
     return None
+
+
+def _misplaced(
+    spec: ArraySpec, frames: int, rows: Ints, shards: list[dict[str, Any]]
+) -> str | None:
+    """What frames/ and shards/ say of an array that cannot be."""
+    if len(rows) != frames:
+        return f"frames/ has {len(rows)} frames of it, zarr.json {frames}"
+    if (np.diff(rows) <= 0).any():
+        return "its rows in frames/ are not in order"
+    held = sorted((s["shard"] * spec.frames_per_shard, s["slots"]) for s in shards)
+    starts, slots = np.array(held, np.int64).reshape(-1, 2).T
+    if (np.diff(starts) == 0).any():
+        return "shards/ names one of its shards twice"
+    fits = (starts >= 0) & (slots > 0) & (slots <= spec.frames_per_shard)
+    if not (fits & (starts + slots <= spec.slots)).all():
+        return f"shards/ has slots of it that are not among its {spec.slots}"
+    place = np.searchsorted(starts, rows, side="right") - 1
+    lost = rows[(place < 0) | (rows >= np.r_[starts + slots, 0][place])]
+    return f"row {lost[0]} is in frames/, and in no shard of shards/" if len(lost) else None
 
 
 def _check_shard(
@@ -94,7 +132,9 @@ def _check_shard(
             if not whole or crc32c(index.tobytes()) != shard["index_crc32c"]:
                 yield f"{path}: the CRC-32C of its index does not match; {_REMEDY}"
                 return
-            if not _is_index(index, data_bytes, spec, shard["slots"], slots):
+            if len(slots) != shard["frames"] or not _is_index(
+                index, data_bytes, spec, shard["slots"], slots
+            ):
                 yield f"{path}: its index does not match frames/; {_REMEDY}"
                 return
             if quick:
@@ -138,7 +178,7 @@ def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Ite
     roots = [s["path"] for s in attributes["sources"]]
     columns = ["root", "path", "frame", "array", "row", "crc32c", "window_low", "window_high"]
     rows_of: dict[tuple[int, str], list[dict[str, Any]]] = {}
-    for row in pq.read_table(cache / "frames" / "0.parquet", columns=columns).to_pylist():
+    for row in read_table(cache, attributes, "frames", columns).to_pylist():
         rows_of.setdefault((row["root"], row["path"]), []).append(row)
     files = sorted(rows_of, key=lambda f: hashlib.sha256(f"{f[0]}\0{f[1]}".encode()).digest())
     for root, relative in files[: max(1, round(fraction * len(files)))]:

@@ -1,0 +1,31 @@
+"""What a committed cache says of itself: its tables, of all generations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def read_table(
+    cache: Path, attributes: dict[str, Any], kind: str, columns: list[str] | None = None
+) -> pa.Table:
+    """frames/, failures/ or shards/ of all generations, in order; text is plain.
+
+    A column is null where a generation lacks it, and left out if all do.
+    """
+    parts = []
+    for entry in attributes["tables"][kind]:
+        with pq.ParquetFile(cache / entry["path"]) as file:
+            here = file.schema_arrow.names
+            table = file.read(columns=columns and [c for c in columns if c in here])
+        for k, field in enumerate(table.schema):
+            if pa.types.is_dictionary(field.type):
+                text = field.type.value_type
+                table = table.set_column(k, pa.field(field.name, text), table[k].cast(text))
+        parts.append(table)
+    whole = pa.concat_tables(parts, promote_options="permissive")
+    known = whole.column_names
+    return whole.select(known if columns is None else [c for c in columns if c in known])

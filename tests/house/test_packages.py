@@ -1,0 +1,155 @@
+"""What is public, one version, and a wheel that works without the checkout."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import venv
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import dicom2cache
+import trainer_adapter
+from dicom2cache import errors
+from tests.support.dicom_files import CT_IMAGE, pattern, write_dicom
+
+HERE = Path(__file__).parents[2]
+
+
+def test_public_names() -> None:
+    exceptions = {
+        name
+        for name, kind in vars(errors).items()
+        if isinstance(kind, type) and issubclass(kind, errors.Dicom2cacheError)
+    }
+    commands = {"build", "plan", "convert", "commit", "verify", "info"}
+    assert set(dicom2cache.__all__) == {"Recipe", "__version__"} | commands | exceptions
+    for package in (dicom2cache, trainer_adapter):
+        assert package.__all__ == sorted(package.__all__)
+        for name in package.__all__:
+            assert getattr(package, name) is not None
+
+
+def test_a_command_is_no_module() -> None:
+    """Importing all of the package leaves `dicom2cache.verify` the function."""
+    code = (
+        "import dicom2cache, pkgutil, importlib\n"
+        "for m in pkgutil.walk_packages(dicom2cache.__path__, 'dicom2cache.'):\n"
+        "    m.name.endswith('__main__') or importlib.import_module(m.name)\n"
+        "assert all(callable(getattr(dicom2cache, n)) for n in "
+        "('build', 'plan', 'convert', 'commit', 'verify', 'info'))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_one_version() -> None:
+    assert version("dicom2cache") == dicom2cache.__version__
+    citation = (HERE / "CITATION.cff").read_text()
+    assert f"\nversion: {dicom2cache.__version__}\n" in citation
+    assert f"## {dicom2cache.__version__}" in (HERE / "CHANGELOG.md").read_text()
+
+
+_USE = """
+import sys
+from pathlib import Path
+import dicom2cache, trainer_adapter
+from dicom2cache import Recipe, build
+from trainer_adapter import open_cache
+site = Path(sys.prefix)
+for package in (dicom2cache, trainer_adapter):
+    assert site in Path(package.__file__).parents, package.__file__
+counts = build("scans", "cache", Recipe.from_toml("mixed"), jobs=2)
+assert counts["frames_stored"] == 2, counts
+print(open_cache("cache")[0].shape)
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel made of the sdist, as an index would have it."""
+    folder = tmp_path_factory.mktemp("dist")
+    copy = folder / "checkout"  # a build leaves folders beside the sources
+    subprocess.run(["git", "clone", "--quiet", str(HERE), str(copy)], check=True)
+    changed = subprocess.run(
+        ["git", "diff", "HEAD", "--binary"], cwd=HERE, capture_output=True, check=True
+    ).stdout
+    if changed:
+        subprocess.run(["git", "apply"], cwd=copy, input=changed, check=True)
+    code = "from setuptools import build_meta as b; print(b.build_sdist(%r))"
+    backend = [sys.executable, "-c"]
+    subprocess.run([*backend, code % str(folder)], cwd=copy, check=True, capture_output=True)
+    (sdist,) = folder.glob("*.tar.gz")
+    subprocess.run(["tar", "-xf", str(sdist)], cwd=folder, check=True)
+    code = "from setuptools import build_meta as b; print(b.build_wheel(%r))"
+    unpacked = folder / sdist.name.removesuffix(".tar.gz")
+    subprocess.run([*backend, code % str(folder)], cwd=unpacked, check=True, capture_output=True)
+    (made,) = folder.glob("*.whl")
+    return made
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Python of an environment that has the wheel and the libraries of this one, no checkout.
+
+    Libraries are not installed anew: it is our own files that a wheel may lack, and a registry is
+    no part of a test.
+    """
+    home = tmp_path_factory.mktemp("environment") / "env"
+    venv.create(home, with_pip=False, symlinks=True)
+    (site,) = (home / "lib").glob("python*/site-packages")
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), str(site)], check=True)
+    libraries = [p for p in sys.path if p.endswith("site-packages")]
+    assert libraries
+    # Plain folders on the path: .pth files in them, such as that of an editable install, are not
+    # looked at.
+    (site / "libraries.pth").write_text("\n".join(libraries))
+    return home / "bin" / "python"
+
+
+def test_the_wheel_works_without_the_checkout(wheel: Path, python: Path, tmp_path: Path) -> None:
+    for k in range(2):
+        write_dicom(
+            tmp_path / "scans" / f"{k}.dcm", pattern(str(k), (16, 16)),
+            SOPClassUID=CT_IMAGE, Modality="CT", RescaleSlope=1, RescaleIntercept=-1024,
+        )  # fmt: skip
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    ran = subprocess.run(
+        [python, "-c", _USE],
+        cwd=tmp_path, env=env, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == "(512, 512)\n"
+    packed = subprocess.run(
+        [sys.executable, "-m", "zipfile", "-l", str(wheel)], check=True, capture_output=True,
+        text=True,
+    ).stdout  # fmt: skip
+    for package in ("dicom2cache", "trainer_adapter"):
+        for path in (HERE / package).rglob("*"):
+            name = path.relative_to(HERE).as_posix()
+            if path.is_file() and "__pycache__" not in name:
+                assert re.search(rf"^{re.escape(name)}\s", packed, re.MULTILINE), name
+
+
+def test_types_are_seen_by_a_client(python: Path, tmp_path: Path) -> None:
+    """py.typed: mypy in a folder of its own knows the packages, and what they return."""
+    (tmp_path / "client.py").write_text(
+        "import dicom2cache\nimport trainer_adapter\n"
+        "reveal_type(dicom2cache.build('a', 'b'))\n"
+        "reveal_type(trainer_adapter.open_cache('b'))\n"
+        "dicom2cache.build(1, 'b')\n"
+    )
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", "mypy", "client.py"]
+    command += ["--python-executable", str(python)]
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MYPYPATH")}
+    ran = subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert 'Revealed type is "dict[str, int]"' in ran.stdout.replace("builtins.", ""), ran.stdout
+    assert 'Revealed type is "trainer_adapter.cache.Cache"' in ran.stdout
+    assert "import-untyped" not in ran.stdout
+    assert ran.stdout.count("error:") == 1
+    assert "client.py:5" in ran.stdout

@@ -1,0 +1,57 @@
+"""The catalogue of columns: its rows make sense, and what is made from them is current."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from dicom2cache.schema import COLUMNS, FILE_COLUMNS, FILES, FRAMES, PER_FRAME, STORED, Column
+from tests.support import catalogue
+
+LEVELS = {"file", "frame", "plan", "result", "commit"}
+
+
+def test_the_format_page_has_the_catalogue() -> None:
+    page = catalogue.PAGE.read_text()
+    assert page == catalogue.with_table(page), "run: python -m tests.support.catalogue"
+    assert "\n| kvp | float64 | kV | KVP (0018,0060) | peak voltage of the X-ray tube |\n" in page
+    assert (
+        "\n| orientation | fixed list of 6 float64 |  | ImageOrientationPatient (0020,0037)" in page
+    )
+
+
+def test_a_name_stands_once() -> None:
+    names = [c.name for c in COLUMNS]
+    assert len(names) == len(set(names)) > 90
+
+
+@pytest.mark.parametrize("column", COLUMNS, ids=lambda c: c.name)
+def test_a_row_makes_sense(column: Column) -> None:
+    assert column.levels
+    assert column.levels <= LEVELS
+    assert column.meaning
+    assert "|" not in column.meaning + column.unit  # it would end a cell of FORMAT.md's table
+    assert not column.meaning.endswith(".")
+    if "commit" in column.levels:
+        assert column in STORED  # or it would be in no table
+    if column.read:
+        assert column.keywords
+        assert column.levels <= {"file", "frame"}
+        of = {"text": pa.types.is_string, "whole": pa.types.is_integer,
+              "number": pa.types.is_floating, "vector": pa.types.is_fixed_size_list}  # fmt: skip
+        assert of[column.read](column.type)
+
+
+def test_tables_follow_from_the_levels() -> None:
+    assert {"b_value", "gradient", "slope"} <= set(FILES.names) & {f.name for f in PER_FRAME}
+    assert "gradient" not in FRAMES.names  # stacks are split by it, and it is not stored
+    assert {"b_value", "file", "stack", "row"} <= set(FRAMES.names)
+    assert FILES.names[-1] == "per_frame"
+    assert FILES.field("per_frame").type == pa.list_(PER_FRAME)
+
+
+def test_what_a_where_may_name() -> None:
+    assert {"modality", "b_value", "frames", "voi"} <= set(FILE_COLUMNS)
+    not_one_value = {"position", "windows", "flags", "per_frame", "gradient"}
+    ours = {"rule", "pixel_offset", "overlay_bits", "voi_lut", "suv_factor", "suv_refusal"}
+    assert not (not_one_value | ours | {"row", "stack", "mean"}) & set(FILE_COLUMNS)
