@@ -260,6 +260,6 @@ _NAMES = {
     "jpeg": "JPEG", "jpeg-ls": "JPEG-LS", "jpeg-2000": "JPEG 2000", "htj2k": "HTJ2K", "rle": "RLE",
 }  # fmt: skip
 _LIBRARIES = {
-    "uncompressed": "NumPy", "deflated-frame": "zlib", "jpeg": "libjpeg-turbo",
+    "uncompressed": "NumPy", "deflated-frame": "zlib", "jpeg": "libjpeg",
     "jpeg-ls": "CharLS", "jpeg-2000": "OpenJPEG", "htj2k": "OpenJPH", "rle": "imagecodecs",
 }  # fmt: skip

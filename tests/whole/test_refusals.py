@@ -350,16 +350,22 @@ def test_windows_that_do_not_pair(
             assert "the file has no VOI LUT and no Window Center (0028,1050)" in reason
 
 
-@pytest.mark.parametrize("dtype", ["auto", "uint8", "int16"])
+@pytest.mark.parametrize("dtype", ["auto", "uint8"])
 def test_auto_is_not_advised_where_it_was_used(tmp_path: Path, dtype: str) -> None:
-    """The header says 12 bits, and the least of the range is 0: 5000 is in the high bits."""
-    pixels = np.array([[0, 70000]], np.uint32)
-    elements = {"RescaleSlope": "0.5" if dtype == "int16" else "1000000", "RescaleIntercept": "0"}
-    write_dicom(tmp_path / "in" / "a.dcm", pixels, **elements)
+    """Ten times 3e38 is beyond float32."""
+    floats = np.array([[3e38, 1]], np.float32)
+    write_dicom(
+        tmp_path / "in" / "a.dcm", np.zeros((1, 2), np.uint32), RescaleSlope=10, RescaleIntercept=0,
+        BitsStored=None, HighBit=None, PixelRepresentation=None, PixelData=None,
+        FloatPixelData=floats.tobytes(),
+    )  # fmt: skip
     _beside(tmp_path / "in")
-    run_here("build", tmp_path / "in", tmp_path / "cache", "-j1", "--dtype", dtype)
-    for _, reason in failures(tmp_path / "cache").values():
-        assert ("dtype auto" in reason) == (dtype != "auto")
+    ran = run_here("build", tmp_path / "in", tmp_path / "cache", "-j1", "--dtype", dtype)
+    assert ran.returncode == 1
+    _, reason = failures(tmp_path / "cache")["a.dcm", 0]
+    assert ("use dtype auto" in reason) == (dtype != "auto")
+    assert "does not fit" in reason
+    assert ("slope and intercept: one of them is wrong" in reason) == (dtype == "auto")
 
 
 def test_a_shorter_file_of_a_real_series_names_the_frame(tmp_path: Path) -> None:
