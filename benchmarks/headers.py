@@ -123,7 +123,7 @@ def ways() -> dict[str, Way]:
         folder = paths[0].parent
         status = [(path.name, path.stat()) for path in paths]
         some = [Candidate(0, name, s.st_size, s.st_mtime_ns) for name, s in status]
-        files, _ = read_headers([str(folder)], some, b"k" * 16)
+        files = read_headers([str(folder)], some, b"k" * 16).files
         assert files.num_rows == len(paths)
 
     found: dict[str, Way] = {

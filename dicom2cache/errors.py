@@ -12,14 +12,19 @@ Dicom2cacheError
 └── FrameError (ValueError)         a file or frame cannot be stored truly; costs only itself
 ```
 
-Other errors of the environment (memory, a full disk, EIO) are not in the tree: they stay OSError
-and MemoryError, since no file is to blame (`is_environment`). They name the file all the same; and
-a few headers that cannot be read for EIO cost their files only.
+Other errors of the environment (a full disk, EIO) are not in the tree: they stay OSError, since no
+file is to blame (`is_environment`). They name the file all the same; and a few headers that cannot
+be read for EIO cost their files only. MemoryError is the file's if it comes again where nothing
+else is done. Whatever else is raised while one file is worked on is our own error: it costs that
+file only, by name (`reason_of`), and its traceback goes to the log (`fault_of`).
 """
 
 from __future__ import annotations
 
 import errno
+import re
+import traceback
+from typing import NamedTuple
 
 
 class Dicom2cacheError(Exception):
@@ -98,22 +103,47 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"cannot read the file: {error.strerror or error}"
     if isinstance(error, Dicom2cacheError):
-        return str(error)
-    return f"cannot be decoded: {unforeseen(error)}"
+        return storable(str(error))
+    if isinstance(error, MemoryError):
+        return (
+            "memory does not suffice, not even for this alone in a process of its own; convert it "
+            "on a machine with more, or leave it out by `where`"
+        )
+    return f"internal error: {type(error).__name__}: {_line(str(error))}; please report"
 
 
-def unforeseen(error: BaseException) -> str:
-    """What is said of an exception that is none of ours: where it came up, not its own text.
+def storable(text: str) -> str:
+    """The text as UTF-8 can hold it: of what a file says, some is no text."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
-    The words of Python or of a C library would name neither the cause nor a remedy.
+
+_MOST_TEXT = 300
+_ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
+
+
+def _line(text: str) -> str:
+    """A line that is the same in each run: without line breaks and addresses in memory."""
+    return _ADDRESS.sub("0x...", storable(" ".join(text.split())))[:_MOST_TEXT]
+
+
+class Fault(NamedTuple):
+    """An error of our own that cost a file or frame, for the log."""
+
+    kind: str
+    """the same for what is raised by the same line"""
+    text: str
+    """what it was, where, and its traceback"""
+
+
+def fault_of(error: Exception, where: str) -> Fault | None:
+    """The fault behind a failure of the file or frame `where`; None for failures that are foreseen.
+
+    An error that came from a child process has its traceback there as a note.
     """
-    place, frame = "", error.__traceback__
-    while frame is not None:
-        file = frame.tb_frame.f_code.co_filename.replace("\\", "/")
-        if "/dicom2cache/" in file:
-            place = f"{file.rpartition('/dicom2cache/')[2]}, line {frame.tb_lineno}"
-        frame = frame.tb_next
-    return (
-        "it holds a value that contradicts the others, or is damaged; copy the file again, and if "
-        f"that does not help, report it with the place, {place or 'not known'}"
-    )
+    if isinstance(error, Dicom2cacheError | OSError | MemoryError):
+        return None
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    notes = "".join(getattr(error, "__notes__", ()))
+    kind = f"{type(error).__name__} {notes or last}"
+    shown = "".join(traceback.format_exception(error))
+    return Fault(kind, f"{where}: {reason_of(error)}\n{shown}")

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,20 @@ from dicom2cache.arrow import rows_of_outcome
 from dicom2cache.errors import CacheError, FrameError, SourceError, Unfinished
 from dicom2cache.headers.patient import patient_key as read_patient_key
 from dicom2cache.planning import select, tasks
+from dicom2cache.planning.apart import apart
 from dicom2cache.planning.plan import make_plan
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import Candidate
 from dicom2cache.running import commit as committing
+from dicom2cache.running import compare as comparing
 from dicom2cache.running import execute, inventory, pool, versions
 from dicom2cache.running import target as target_folder
 from dicom2cache.running import verify as checks
+from dicom2cache.running.faults import FaultLog
 from dicom2cache.running.job import Job, compact, load_job, planned_identity, save_plan
 from dicom2cache.running.progress import Progress, Silent, phase
 from dicom2cache.running.target import cache_of
+from dicom2cache.schema import REJECTS
 from dicom2cache.sources.find import scan
 from dicom2cache.store.layout import ROOT
 
@@ -109,18 +114,26 @@ def plan(
             if not (target / ROOT).exists():
                 return load_job(target)
         return None
+    log = FaultLog()
     with phase(progress, "reading headers", inventory.header_work(candidates), "files"):
         files, rejects = inventory.read_all_headers(
-            roots, candidates, key, workers, backend, progress.advance
+            roots, candidates, key, workers, backend, progress.advance, log.tell
         )
-        files, excluded = select.select_files(files, recipe)
+        selected, odd, faults = apart(files, lambda some: select.select_files(some, recipe))
+        log.tell(faults)
+        files, excluded = selected or (files.slice(0, 0), REJECTS.empty_table())
         rows = select.same_sop(files)
-        digests = inventory.pixel_digests(roots, files, rows, workers, backend)
+        digests = inventory.pixel_digests(roots, files, rows, workers, backend, log.tell)
         files, repeated = select.drop_duplicates(files, rows, digests)
-    every = pa.concat_tables([unlisted, rejects, excluded, repeated])
+    every = pa.concat_tables([unlisted, rejects, odd, excluded, repeated])
     if not files.num_rows:
         raise SourceError(nothing(sources, every))
-    planned = make_plan(files, every, recipe)
+    planned, odd, faults = apart(files, lambda some: make_plan(some, every, recipe))
+    log.tell(faults)
+    every = pa.concat_tables([every, odd])
+    if planned is None:
+        raise SourceError(nothing(sources, every))
+    planned = replace(planned, rejects=every)
     if overwrite:
         target_folder.clear(target)
     with _or_committed(target, identity):
@@ -217,6 +230,17 @@ def verify(
     if deep is not None and not problems:
         problems += checks.verify_deep(target, about, deep)
     return problems
+
+
+def compare(
+    old: str | os.PathLike[str], new: str | os.PathLike[str]
+) -> Iterator[comparing.Difference]:
+    """Frames whose unit, stack or pixels differ in two caches of the same sources, by path.
+
+    Raises as `info`.
+    """
+    one, other = info(old), info(new)
+    return comparing.compare((cache_of(old), one), (cache_of(new), other))
 
 
 def counts(cache: str | os.PathLike[str]) -> dict[str, int]:

@@ -6,8 +6,10 @@ each source file, `FRAMES` (the plan) a row for each frame to be stored, in the 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
 
@@ -46,10 +48,7 @@ class ArraySpec:
     @property
     def slot_bytes(self) -> int:
         """Size of a slot in bytes."""
-        size = int(self.dtype.lstrip("uintfloa")) // 8
-        for n in self.slot:
-            size *= n
-        return size
+        return np.dtype(self.dtype).itemsize * math.prod(self.slot)
 
     @property
     def shards(self) -> int:

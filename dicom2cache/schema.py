@@ -22,6 +22,12 @@ WINDOW = pa.struct(
 )
 """one VOI window, in units of the modality values"""
 WINDOWS = pa.list_(WINDOW)
+SEGMENT = pa.struct(
+    {
+        "number": INT32, "label": TEXT, "category": TEXT, "type": TEXT, "type_meaning": TEXT
+    }.items()
+)  # fmt: skip
+"""one segment of a segmentation (PS3.3 C.8.20.4)"""
 
 
 @dataclass(frozen=True)
@@ -117,11 +123,20 @@ STORED = (
            dicom="TemporalPositionIdentifier", read="whole"),
     Column("acquisition", INT32, "frame", "number of the acquisition",
            dicom="AcquisitionNumber", read="whole"),
+    Column("detector", INT32, "frame", "of nuclear medicine, from 1", dicom="DetectorVector"),
+    Column("energy_window", INT32, "frame", "of nuclear medicine, from 1",
+           dicom="EnergyWindowVector"),
     Column("instance", INT32, "file", "number of the instance",
            dicom="InstanceNumber", read="whole"),
     Column("dose_type", TEXT, "file", "such as PHYSICAL", dicom="DoseType"),
     Column("segment", INT32, "frame", "Referenced Segment Number (0062,000B) of a mask"),
-    Column("segment_label", TEXT, "frame", "label of that segment", dicom="SegmentSequence"),
+    Column("segment_label", TEXT, "frame",
+           "label of that segment; of a `labelmap`, where the stored values are the numbers, see "
+           "segments", dicom="SegmentSequence"),
+    Column("segments", pa.list_(SEGMENT), "file",
+           "of a mask those that its frame shows, in a `labelmap` all of the file: number, label, "
+           "Segmented Property Category and Type as SCHEME:CODE such as `SCT:10200004`, and the "
+           "type's Code Meaning", dicom="SegmentSequence"),
     Column("referenced_sop_uid", TEXT, "frame", "the one image that a frame was derived from"),
     Column("referenced_frame", INT32, "frame", "and its frame, from 0"),
     Column("contrast", BOOL, "file", "true if a contrast agent is named",
@@ -133,15 +148,17 @@ STORED = (
     Column("full_scale", FLOAT64, "commit",
            "of colour, the stored value of full intensity, 0 being none: 2^bits - 1 of the file's "
            "samples, or of its palette's; where the recipe has windows or percentiles, the "
-           "greatest of an integer dtype, or 1. null for grey and masks"),
+           "greatest of an integer dtype, or 1; of a `fractional` mask Maximum Fractional Value: "
+           "stored value / full_scale is the fraction, 0 to 1. null for grey and other masks"),
     Column("transfer_syntax", TEXT, "file", "UID (0002,0010)"),
     Column("codec", TEXT, "result", "what decoded the frame, with its version"),
-    Column("unit", TEXT, "file",
+    Column("unit", TEXT, "frame",
            "unit of the stored values: `HU`, `US` (unspecified), `OD`, `Gy`, `relative`, `BQML`, "
-           "...; `SUVbw` (g/ml); `window` for values through the recipe's windows or percentiles, "
-           "0 to the greatest of an integer dtype, or 0 to 1; `stored` for the file's own; for "
-           "masks `binary`, `fractional` or `labelmap`; null for colour",
-           dicom="RescaleType Units DoseUnits SegmentationType"),
+           "...; of a parametric map in UCUM, such as `mm2/s`; `SUVbw` (g/ml); `window` for values "
+           "through the recipe's windows or percentiles, 0 to the greatest of an integer dtype, or "
+           "0 to 1; `stored` for the file's own; for masks `binary`, `fractional` or `labelmap`; "
+           "null for colour",
+           dicom="RescaleType Units DoseUnits SegmentationType MultienergyCTAcquisition"),
     Column("slope", FLOAT64, "frame",
            "stored value = slope * DICOM's stored value + intercept; null for colour, masks, and "
            "where a LUT or a window was applied",
@@ -183,7 +200,12 @@ STORED = (
            "SequenceOfUltrasoundRegions"),
     Column("spacing_x", FLOAT64, "frame", "between columns of the stored frame", "mm"),
     Column("spacing_tag", TEXT, "file", "keyword of the element that gave the spacing"),
-    Column("position", VECTOR3, "frame", "centre of the first stored pixel, moved with the frame",
+    Column("pixel_aspect", FLOAT64, "file",
+           "height of a stored pixel over its width; where there is a spacing, that holds",
+           dicom="PixelAspectRatio"),
+    Column("position", VECTOR3, "frame",
+           "centre of the first stored pixel, moved with the frame; in a file of several frames "
+           "the frame's own, or computed where the standard says how, else null",
            "mm", "ImagePositionPatient", "vector"),
     Column("orientation", VECTOR6, "frame", "direction of a row, then that of a column",
            dicom="ImageOrientationPatient", read="vector"),
@@ -212,6 +234,7 @@ STORED = (
 PLANNED = (
     Column("file", INT32, "plan", "row of the plan's file table"),
     Column("reason", TEXT, "result", "why the frame is not stored; null: it is"),
+    Column("stage", TEXT, "result", "`stage` of failures/; null: it is stored"),
     Column("size", INT64, "file", "of the file", "bytes"),
     Column("mtime_ns", INT64, "file", "when the file was changed", "ns"),
     # where and how the pixels lie
@@ -246,10 +269,14 @@ PLANNED = (
     Column("voi", BOOL, "file", "there is a window or a VOI LUT, for the file or its frames"),
     Column("suv_factor", FLOAT64, "file", "SUV by body weight = factor * value", "g/ml by Bq/ml",
            "Units SUVType CorrectedImage DecayCorrection PatientWeight SeriesDate SeriesTime "
-           "AcquisitionDate AcquisitionTime FrameReferenceTime ActualFrameDuration "
+           "AcquisitionDate AcquisitionTime AcquisitionDateTime TimezoneOffsetFromUTC "
+           "FrameReferenceTime ActualFrameDuration "
            "RadiopharmaceuticalInformationSequence", where=False),
+    Column("suv_flag", TEXT, "file", "whose factor it is, if it is a maker's own", where=False),
     Column("suv_refusal", TEXT, "file", "why there is no factor; null: not PET, or there is one",
            where=False),
+    Column("fractional_max", INT32, "file", "that of a fractional segmentation",
+           dicom="MaximumFractionalValue"),
     # how frames come to stacks
     Column("trigger_time", FLOAT64, "frame", "in the heart's cycle", "ms", "TriggerTime", "number"),
     Column("gradient", VECTOR3, "frame", "direction of the diffusion gradient",
@@ -318,9 +345,12 @@ FILE_COLUMNS = tuple(
 _BY_FRAME = {
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
-    "GridFrameOffsetVector",
+    *("GridFrameOffsetVector", "SliceLocationVector", "SpacingBetweenSlices"),
+    *("FrameIncrementPointer", "FrameTime", "FrameTimeVector"),
+    *("DetectorInformationSequence", "SliceVector", "AngularViewVector", "NumberOfSlices"),
+    *("RRIntervalVector", "TimeSlotVector", "PhaseVector", "TimeSliceVector"),
 }
 """elements that say what single frames say"""
 
-KEYWORDS = tuple(sorted(_BY_FRAME.union(*(c.keywords for c in COLUMNS))))
+KEYWORDS = tuple(sorted(_BY_FRAME.union({"SpecificCharacterSet"}, *(c.keywords for c in COLUMNS))))
 """elements of a dataset that the columns hang on: the others are not read"""

@@ -18,8 +18,8 @@ class Syntax:
     JPEG-LS, 1.5 JPEG Lossless, 1.1 HTJ2K, 0.4 JPEG and RLE, 3 to inflate"""
     words: bool = False
     """samples are words of BitsAllocated; in codestreams values begin at bit 0"""
-    lossy: bool = False
-    """cannot be lossless; .81, .91 and .203 may be either"""
+    lossy: bool | None = False
+    """None: may be either"""
     big: bool = False
     """native words have their greatest byte first"""
 
@@ -43,12 +43,12 @@ SYNTAXES = {row.uid: row for row in (
     Syntax("1.2.840.10008.1.2.4.57", "jpeg", 4.3),                      # JPEG Lossless
     Syntax("1.2.840.10008.1.2.4.70", "jpeg", 4.3),                      # the same, predictor 1
     Syntax("1.2.840.10008.1.2.4.80", "jpeg-ls", 11.0),                  # JPEG-LS Lossless
-    Syntax("1.2.840.10008.1.2.4.81", "jpeg-ls", 11.0),                  # JPEG-LS Near-lossless
+    Syntax("1.2.840.10008.1.2.4.81", "jpeg-ls", 11.0, lossy=None),      # JPEG-LS Near-lossless
     Syntax("1.2.840.10008.1.2.4.90", "jpeg-2000", 65.0),                # JPEG 2000 Lossless
-    Syntax("1.2.840.10008.1.2.4.91", "jpeg-2000", 65.0),                # JPEG 2000
+    Syntax("1.2.840.10008.1.2.4.91", "jpeg-2000", 65.0, lossy=None),    # JPEG 2000
     Syntax("1.2.840.10008.1.2.4.201", "htj2k", 3.4),                    # HTJ2K Lossless
     Syntax("1.2.840.10008.1.2.4.202", "htj2k", 3.4),                    # HTJ2K Lossless RPCL
-    Syntax("1.2.840.10008.1.2.4.203", "htj2k", 3.4),                    # HTJ2K
+    Syntax("1.2.840.10008.1.2.4.203", "htj2k", 3.4, lossy=None),        # HTJ2K
     Syntax(RLE, "rle", 1.9, words=True),                                # RLE Lossless
     Syntax("1.2.840.10008.1.2.8.1", "deflated-frame", 8.0, words=True),  # Deflated Image Frame
 )}
@@ -57,6 +57,7 @@ SYNTAXES = {row.uid: row for row in (
 NATIVE = frozenset(uid for uid, row in SYNTAXES.items() if row.decoder == "native")
 AS_WRITTEN = frozenset(uid for uid, row in SYNTAXES.items() if row.words)
 ALWAYS_LOSSY = frozenset(uid for uid, row in SYNTAXES.items() if row.lossy)
+MAY_BE_LOSSY = frozenset(uid for uid, row in SYNTAXES.items() if row.lossy is not False)
 BIG_ENDIAN = frozenset(uid for uid, row in SYNTAXES.items() if row.big)
 UNMARKED = frozenset(
     uid for uid, row in SYNTAXES.items() if row.decoder in ("uncompressed", "deflated-frame")

@@ -8,6 +8,7 @@ from trainer_adapter.cache import Cache, open_cache
 from trainer_adapter.errors import (
     CacheError,
     DamagedError,
+    ErrataWarning,
     FormatError,
     LabelError,
     MissingCodecError,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from trainer_adapter.device.normalize import Normalize
     from trainer_adapter.loading.dataset import FrameDataset, Sample
     from trainer_adapter.loading.loader import Batch, CacheLoader
+    from trainer_adapter.loading.options import Labels, Order, Ranks
     from trainer_adapter.order.grouped import GroupedBatchSampler
 
 __all__ = [
@@ -32,22 +34,29 @@ __all__ = [
     "CacheLoader",
     "Crop",
     "DamagedError",
+    "ErrataWarning",
     "FormatError",
     "FrameDataset",
     "GroupedBatchSampler",
     "LabelError",
+    "Labels",
     "MissingCodecError",
     "MixedShapesError",
     "Normalize",
     "NotACacheError",
+    "Order",
     "RandomFlip",
     "RandomResizedCrop",
+    "Ranks",
     "Sample",
     "StageError",
     "VolumeError",
     "open_cache",
 ]
 _LATE = {
+    "Ranks": "loading.options",
+    "Order": "loading.options",
+    "Labels": "loading.options",
     "FrameDataset": "loading.dataset",
     "Sample": "loading.dataset",
     "CacheLoader": "loading.loader",

@@ -47,3 +47,5 @@ class Decoded:
     precision: int
     """bits of a sample in the codestream; 0: not said there"""
     flags: tuple[str, ...] = ()
+    lossy: bool | None = False
+    """whether the codestream is; None: it may be"""

@@ -21,6 +21,7 @@ class Jpeg:
     """transform flag of APP14: 0 RGB, 1 YCbCr; None: no such segment"""
     jfif: bool
     lossless: bool
+    """of JPEG-LS: NEAR is 0 (T.87 C.2.3)"""
     scan: int
     """offset of the first scan header"""
     single: bool
@@ -68,7 +69,7 @@ def parse_jpeg(data: bytes) -> Jpeg:
                 subsampled=len({p[1] for p in parts}) > 1,
                 adobe=adobe,
                 jfif=jfif,
-                lossless=kind in (0xC3, 0xC7, 0xCB, 0xCF),
+                lossless=_near(body) == 0 if kind == 0xF7 else kind in (0xC3, 0xC7, 0xCB, 0xCF),
                 scan=place,
                 single=body[0] == len(parts) and not restarts and kind in (0xC0, 0xC1, 0xC3),
                 interleaved=body[0] == len(parts),
@@ -79,6 +80,11 @@ def parse_jpeg(data: bytes) -> Jpeg:
     if frame:
         raise FrameError(_CUT.format("its headers are all that is there"))
     raise FrameError("the JPEG codestream has no frame header")
+
+
+def _near(scan: bytes) -> int:
+    """The greatest error that a JPEG-LS scan allows, of its header (T.87 C.2.3)."""
+    return scan[1 + 2 * scan[0]] if len(scan) > 1 + 2 * scan[0] else 0
 
 
 _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15, and JPEG-LS's SOF55
@@ -138,6 +144,8 @@ class Jpeg2000:
     components: int
     transform: bool
     """multiple component transform"""
+    reversible: bool
+    """by the 5-3 wavelet (T.800 A.6.1)"""
     tiles: int
     body: int
     """offset of the first tile-part"""
@@ -154,10 +162,11 @@ def parse_jpeg_2000(data: bytes) -> Jpeg2000:
     step_x, step_y = data[43], data[44]
     if not (tile_x and tile_y and step_x and step_y):
         raise FrameError("the SIZ marker of the JPEG 2000 codestream has a tile or step of 0")
-    place, transform = 2, False
+    place, transform, reversible = 2, False, False
     while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != 0x90:
         if data[place + 1] == 0x52:
             transform = data[place + 8 : place + 9] == b"\1"
+            reversible = data[place + 13 : place + 14] == b"\1"
         place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
     return Jpeg2000(
         precision=(data[42] & 0x7F) + 1,
@@ -166,6 +175,7 @@ def parse_jpeg_2000(data: bytes) -> Jpeg2000:
         columns=-(-x1 // step_x) - -(-x0 // step_x),
         components=int.from_bytes(data[40:42], "big"),
         transform=transform,
+        reversible=reversible,
         tiles=-((first_x - x1) // tile_x) * -((first_y - y1) // tile_y),
         body=place,
     )

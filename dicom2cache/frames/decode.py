@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import IO, Any
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from dicom2cache import syntaxes
 from dicom2cache.errors import FrameError
 from dicom2cache.frames import decoders, fragments
-from dicom2cache.frames.coded import Coded, Decoded
+from dicom2cache.frames.coded import Coded
+from dicom2cache.frames.samples import Samples, stored_samples
 from dicom2cache.headers.luts import modality_lut, palette, voi_lut
 from dicom2cache.headers.tags import name, raw
 from dicom2cache.pixels.colour import palette_to_rgb, ybr_422_to_full, ybr_full_to_rgb
@@ -25,6 +26,8 @@ from dicom2cache.sources import inflate
 from dicom2cache.sources.file import read_into
 
 Buffer = bytes | NDArray[np.uint8]
+Room = NDArray[np.uint8] | None
+"""memory that a frame may be read or decoded into, so that it need not be copied"""
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,8 @@ class Source:
 
     path: str
     header: dict[str, Any]
-    room: NDArray[np.uint8] | None = None
-    """memory that a frame may be read or decoded into, so that it need not be copied"""
     _file: IO[bytes] = field(init=False, repr=False)
+    _voi_luts: dict[Any, VoiLut] = field(init=False, repr=False, default_factory=dict)
 
     def __enter__(self) -> Source:
         self._file = open(self.path, "rb", buffering=0)
@@ -74,34 +76,38 @@ class Source:
                 "build again with --overwrite"
             )
 
-    def read(self, frame: int) -> Stored:
-        """Frame `frame`, from 0.
+    def read(self, frame: int, room: Room = None) -> Stored:
+        """Frame `frame`, from 0; `room` is memory that it may be read or decoded into.
 
         Raises FrameError if it cannot be decoded truly, OSError if it cannot be read, MemoryError;
         both name the file.
         """
         try:
-            return self._read(frame)
+            return self._read(frame, room)
         except OSError as e:
             e.filename = e.filename or self.path
             raise
         except MemoryError as e:
             raise MemoryError(f"{self.path}: {e}" if str(e) else self.path) from e
 
-    def _read(self, frame: int) -> Stored:
+    def _read(self, frame: int, room: Room) -> Stored:
         h = self.header
         if h["pixel_keyword"] != "PixelData":
             kind = f"f{h['bits_allocated'] // 8}"
-            flat = np.frombuffer(self._native(frame), self._order + kind)
+            flat = np.frombuffer(self._native(frame, room), self._order + kind)
             flat = flat.reshape(h["height"], h["width"])
             return Stored(_native_order(flat), "native", self._late_elements)
         if h["transfer_syntax"] in syntaxes.NATIVE:
-            pixels, late = self._native_pixels(frame), self._late_elements
-            return self._finish(pixels, h["photometric"], "native", late)
-        decoded = decoders.decode(self._encoded(frame), h["transfer_syntax"], self._coded)
-        pixels, flags = self._fit(decoded)
-        flags = (*flags, *self._fragments.flags)
-        return self._finish(pixels, decoded.photometric, decoded.codec, flags)
+            pixels, late = self._native_pixels(frame, room), self._late_elements
+            return self._coloured(self._masked(pixels, late), h["photometric"], "native")
+        decoded = decoders.decode(self._encoded(frame), h["transfer_syntax"], self._coded(room))
+        if decoded.precision:
+            samples = stored_samples(decoded, h)
+        else:
+            samples = self._masked(decoded.pixels, decoded.flags)
+        pixels, flags, ends = samples
+        samples = pixels, (*flags, *self._fragments.flags), ends
+        return self._coloured(samples, decoded.photometric, decoded.codec)
 
     @property
     def _order(self) -> str:
@@ -119,12 +125,11 @@ class Source:
         group, element = np.frombuffer(data, f"{order}u2").tolist()
         return ("elements-after-pixels",) if 0 < group << 16 | element < 0x7FE00010 else ()
 
-    @property
-    def _coded(self) -> Coded:
+    def _coded(self, room: Room) -> Coded:
         h = self.header
         return Coded(
             h["height"], h["width"], h["samples"], h["bits_allocated"], h["photometric"],
-            h["planar"] or 0, self.room,
+            h["planar"] or 0, room,
         )  # fmt: skip
 
     @cached_property
@@ -143,10 +148,15 @@ class Source:
         """The file's modality LUT."""
         return modality_lut(self.dataset)
 
-    @cached_property
-    def voi_lut(self) -> VoiLut:
-        """The first item of the file's VOI LUT sequence."""
-        return voi_lut(self.dataset)
+    def voi_lut(self, inputs: tuple[float, float] | None) -> VoiLut:
+        """The first item of the file's VOI LUT sequence, for values between `inputs`."""
+        if inputs not in self._voi_luts:
+            after_lut = self.header["lut_low"] is not None
+            # The three cases of C.11.2.1.1: what comes from a modality LUT has no sign; else the
+            # values have one where they can fall below 0, as stored or after a rescale.
+            signed = not after_lut and (inputs is None or inputs[0] < 0)
+            self._voi_luts[inputs] = voi_lut(self.dataset, inputs, signed)
+        return self._voi_luts[inputs]
 
     @cached_property
     def without_window(self) -> str:
@@ -163,14 +173,13 @@ class Source:
     def _palette(self) -> Any:
         return palette(self.dataset)
 
-    def _bytes(self, offset: int, count: int) -> Buffer:
+    def _bytes(self, offset: int, count: int, room: Room) -> Buffer:
         """Bytes of the pixel data; of a plain file in memory that may be written to."""
         place = self.header["pixel_offset"] + offset
         if self.header["transfer_syntax"] == syntaxes.DEFLATED:
             data: Buffer = self._inflater.read(place, count)
             done = len(data)
         else:
-            room = self.room
             data = np.empty(count, np.uint8) if room is None else room[:count]
             if len(data) < count:
                 data = np.empty(count, np.uint8)
@@ -179,29 +188,29 @@ class Source:
             raise FrameError(f"pixel data is truncated: {done} of {count} bytes of a frame")
         return data
 
-    def _native(self, frame: int) -> Buffer:
+    def _native(self, frame: int, room: Room) -> Buffer:
         h = self.header
         size = h["height"] * h["width"] * h["samples"] * h["bits_allocated"] // 8
         if h["photometric"] == "YBR_FULL_422":
             size = h["height"] * h["width"] * 2 * h["bits_allocated"] // 8
-        return self._ordered(frame * size, size)
+        return self._ordered(frame * size, size, room)
 
-    def _ordered(self, offset: int, count: int) -> Buffer:
+    def _ordered(self, offset: int, count: int, room: Room) -> Buffer:
         """Bytes of the pixel data; those of samples in bytes or bits in the order of the pixels."""
         h = self.header
         if h["bits_allocated"] > 8 or self._order == "<" or h["pixel_vr"] != "OW":
-            return self._bytes(offset, count)
+            return self._bytes(offset, count, room)
         # Samples packed in 16-bit big-endian words (PS3.5 8.1.2, D.2): whole words are swapped.
         first, last = offset & ~1, offset + count + 1 & ~1
-        words = np.frombuffer(self._bytes(first, last - first), ">u2")
+        words = np.frombuffer(self._bytes(first, last - first, room), ">u2")
         return words.astype("<u2").tobytes()[offset - first :][:count]
 
-    def _native_pixels(self, frame: int) -> NDArray[Any]:
+    def _native_pixels(self, frame: int, room: Room) -> NDArray[Any]:
         h = self.header
         rows, columns, samples = h["height"], h["width"], h["samples"]
         if h["bits_allocated"] == 1:  # packed across frames, least significant bit first
             first = frame * rows * columns
-            data = self._ordered(first // 8, (first % 8 + rows * columns + 7) // 8)
+            data = self._ordered(first // 8, (first % 8 + rows * columns + 7) // 8, room)
             bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
             return bits[first % 8 : first % 8 + rows * columns].reshape(rows, columns)
         if h["photometric"] == "YBR_FULL_422":
@@ -210,8 +219,9 @@ class Source:
                     f"YBR_FULL_422 with {columns} columns of {h['bits_allocated']} bits; legal: an "
                     "even number of columns, 8 bits"
                 )
-            return ybr_422_to_full(np.frombuffer(self._native(frame), np.uint8), rows, columns)
-        flat = np.frombuffer(self._native(frame), f"{self._order}u{h['bits_allocated'] // 8}")
+            packed = np.frombuffer(self._native(frame, room), np.uint8)
+            return ybr_422_to_full(packed, rows, columns)
+        flat = np.frombuffer(self._native(frame, room), f"{self._order}u{h['bits_allocated'] // 8}")
         if samples == 1:
             return _native_order(flat.reshape(rows, columns))
         if h["planar"]:
@@ -229,45 +239,24 @@ class Source:
     def _encoded(self, frame: int) -> bytes:
         return self._fragments.read(self._file.fileno(), frame)
 
-    def _fit(self, decoded: Decoded) -> tuple[NDArray[Any], tuple[str, ...]]:
-        """(samples in BitsAllocated, flags); signed ones extended from the stream's precision."""
-        h = self.header
-        pixels, flags = decoded.pixels, decoded.flags
-        if pixels.dtype.kind not in "iu":
-            raise FrameError(f"the codestream holds {pixels.dtype}, legal: integers")
-        width, precision = h["bits_allocated"], decoded.precision
-        conflict = precision > width
-        if conflict:
-            half = 1 << (width - 1)
-            low, high = int(pixels.min()), int(pixels.max())
-            most = half - 1 if pixels.dtype.kind == "i" else 2 * half - 1
-            if low < most + 1 - 2 * half or high > most:
-                raise FrameError(
-                    f"the codestream has {precision} bits and values from {low} to {high}, "
-                    f"Bits Allocated (0028,0100) is {width}"
-                )
-        elif h["signed"] and pixels.dtype.kind == "u" and 0 < precision < h["bits_stored"]:
-            conflict = bool(int(pixels.max()) >> (precision - 1))
-            pixels = mask_stored(pixels, precision, precision - 1, True)
-        if conflict:
-            flags = (*flags, "precision-conflict")
-        return pixels.astype(f"u{max(width, 8) // 8}", copy=False), flags
-
-    def _finish(
-        self, pixels: NDArray[Any], photometric: str, codec: str, flags: tuple[str, ...]
-    ) -> Stored:
+    def _masked(self, raw: NDArray[Any], flags: tuple[str, ...]) -> Samples:
+        """Samples in words of BitsAllocated as stored values."""
         h = self.header
         written = h["transfer_syntax"] in syntaxes.AS_WRITTEN
         high = h["high_bit"] if written else h["bits_stored"] - 1
-        raw, bits, signed = pixels, h["bits_stored"], bool(h["signed"])
+        bits, signed = h["bits_stored"], bool(h["signed"])
         ends = clean_ends(raw, bits, high, signed)
         if ends is not None:
-            pixels = raw.view(f"{'i' if signed else 'u'}{raw.dtype.itemsize}")
-        else:
-            pixels = mask_stored(raw, bits, high, signed)
-            if has_other_bits(raw, pixels, bits, high, h["overlay_bits"] or 0):
-                flags = (*flags, "high-bits")
-        if photometric == "PALETTE COLOR":
+            return raw.view(f"{'i' if signed else 'u'}{raw.dtype.itemsize}"), flags, ends
+        pixels = mask_stored(raw, bits, high, signed)
+        if has_other_bits(raw, pixels, bits, high, h["overlay_bits"] or 0):
+            flags = (*flags, "high-bits")
+        return pixels, flags, None
+
+    def _coloured(self, samples: Samples, photometric: str, codec: str) -> Stored:
+        """Stored values in the colours that the cache has: grey, or RGB."""
+        h, (pixels, flags, ends) = self.header, samples
+        if h["palette_bits"]:  # null for masks: a label is its stored value, whatever its colour
             return Stored(palette_to_rgb(pixels, self._palette), codec, flags)
         if h["samples"] == 1 or photometric == "RGB":
             return Stored(pixels, codec, flags, ends)
@@ -319,6 +308,3 @@ class OpenSources:
         """Close all."""
         for source in self._open.values():
             source.__exit__()
-
-
-Read = Callable[[Source, int], Stored]

@@ -161,7 +161,7 @@ def _jpeg(data: bytes, coded: Coded) -> Decoded:
             raise codestream.cut(f"{what} do not hold all of its pixels")
         flags = (*flags, "unterminated")
     label = _label("jpeg8", "libjpeg_turbo")
-    return Decoded(pixels, photometric, label, jpeg.precision, flags)
+    return Decoded(pixels, photometric, label, jpeg.precision, flags, not jpeg.lossless)
 
 
 def _jpeg_ls(data: bytes, coded: Coded) -> Decoded:
@@ -174,7 +174,8 @@ def _jpeg_ls(data: bytes, coded: Coded) -> Decoded:
     # Of samples in planes (interleave mode none) CharLS makes pixels in memory of its own only.
     out = coded.out(jpeg.precision) if jpeg.interleaved else None
     pixels = imagecodecs.jpegls_decode(data, out=out)  # refuses most damage
-    return Decoded(pixels, coded.photometric, _label("jpegls", "charls"), jpeg.precision)
+    label = _label("jpegls", "charls")
+    return Decoded(pixels, coded.photometric, label, jpeg.precision, (), not jpeg.lossless)
 
 
 def _wavelet(data: bytes, coded: Coded, decode: Callable[[bytes], Any], label: str) -> Decoded:
@@ -194,7 +195,8 @@ def _wavelet(data: bytes, coded: Coded, decode: Callable[[bytes], Any], label: s
         photometric = "RGB"
     if (end := codestream.end_of_tiles(data, main)) is not None:
         data, flags = data[:end] + codestream.END, (*flags, "unterminated")
-    return Decoded(decode(data), photometric, label, main.precision, flags)
+    lossy = None if main.reversible else True
+    return Decoded(decode(data), photometric, label, main.precision, flags, lossy)
 
 
 def _jpeg_2000(data: bytes, coded: Coded) -> Decoded:

@@ -1,19 +1,23 @@
-"""Decode frames in a child process, so that a codec that aborts costs one frame and not the run."""
+"""Calls in a child process, so that what kills it, or eats its memory, costs one file only."""
 
 from __future__ import annotations
 
 import errno
 import json
+import pickle
 import signal
 import subprocess
 import sys
+import traceback
+from collections.abc import Callable
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from types import TracebackType
+from typing import Any, TypeVar
 
-from dicom2cache.errors import Dicom2cacheError, FrameError, reason_of
-from dicom2cache.frames.decode import Source, Stored
-from dicom2cache.syntaxes import NATIVE
+from dicom2cache.errors import FrameError
+
+T = TypeVar("T")
 
 # Not by multiprocessing, which runs the caller's script again in a new process. It looks for
 # modules where its parent does, and leaves Ctrl-C to it.
@@ -29,42 +33,47 @@ _FROM_OUTSIDE = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
 def serve(descriptor: int) -> None:
-    """Answer requests for frames until the other end of the socket is closed."""
+    """Make the calls that are asked for until the other end of the socket is closed."""
     pipe = Connection(descriptor)
     pipe.send(None)  # it has started
     while True:
         try:
-            path, header, frame = pipe.recv()
+            function, arguments = pipe.recv()
         except EOFError:
             return
+        found, error = None, None
         try:
-            with Source(path, header) as source:
-                pipe.send(source.read(frame))
-        except (Dicom2cacheError, OSError, MemoryError) as e:
-            pipe.send(e)
-        except Exception as e:  # its place in the code would not reach the other side
-            pipe.send(FrameError(reason_of(e)))
+            found = function(*arguments)
+        except Exception as e:
+            e.add_note("in a child process:\n" + "".join(traceback.format_tb(e.__traceback__)))
+            error = _sent(e)
+        pipe.send((found, error))
 
 
-class IsolatedReader:
-    """Reads frames in a child, made anew when it dies; call it as `Source.read`.
+def _sent(error: Exception) -> Exception:
+    """The error if it survives the way to the parent, else one that says the same."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        other = RuntimeError(f"{type(error).__name__}: {error}")
+        other.__notes__ = error.__notes__
+        return other
+    return error
 
-    Frames of native syntaxes are read here: no codec is in play.
-    """
+
+class Child:
+    """A process that makes calls; started at the first one, and anew after it has died."""
 
     def __init__(self) -> None:
-        self._child: tuple[subprocess.Popen[bytes], Connection] | None = None
+        self._running: tuple[subprocess.Popen[bytes], Connection] | None = None
 
-    def __enter__(self) -> IsolatedReader:
+    def __enter__(self) -> Child:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
     ) -> None:
-        if self._child is not None:
-            if kind is not None:  # it may be in the middle of a frame that nobody waits for
-                self._child[0].kill()
-            self._end(*self._child)
+        self._end(at_once=kind is not None)  # it may be busy with what nobody waits for
 
     def _start(self) -> Connection:
         pipe, theirs = Pipe()
@@ -84,41 +93,53 @@ class IsolatedReader:
         except (EOFError, ConnectionResetError):
             pipe.close()
             raise _not_started(_name(process.wait())) from None
-        self._child = process, pipe
+        self._running = process, pipe
         return pipe
 
-    def _end(self, process: subprocess.Popen[bytes], pipe: Connection) -> int:
-        self._child = None
+    def _end(self, at_once: bool = False) -> int:
+        """End the process; its exit status."""
+        if self._running is None:
+            return 0
+        (process, pipe), self._running = self._running, None
+        if at_once:
+            process.kill()
         pipe.close()
         return process.wait()
 
-    def __call__(self, source: Source, frame: int) -> Stored:
-        """The stored frame.
+    def call(self, function: Callable[..., T], *arguments: Any, tries: int = 2) -> T:
+        """`function(*arguments)`, both of which can be pickled.
 
-        Raises FrameError if the child died of it; MemoryError or ChildProcessError, which are the
-        environment's, if it was ended from outside or could not be started.
+        What ends for want of memory is tried `tries` times, each in a process of its own. Raises
+        what the function raises; FrameError if the process died of it, MemoryError if memory does
+        not suffice, ChildProcessError, which is the machine's, if it was ended from outside or
+        could not be started.
         """
-        if source.header["transfer_syntax"] in NATIVE:
-            return source.read(frame)
-        pipe = self._child[1] if self._child else self._start()
+        while True:
+            tries -= 1
+            try:
+                return self._call(function, arguments)
+            except MemoryError:
+                self._end(at_once=True)
+                if not tries:
+                    raise
+
+    def _call(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+        pipe = self._running[1] if self._running else self._start()
         try:
-            pipe.send((source.path, source.header, frame))
-            answer = pipe.recv()
+            pipe.send((function, arguments))
+            answer, error = pipe.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            assert self._child
-            code = self._end(*self._child)
-            if (
-                code == -signal.SIGKILL
-            ):  # nothing in the file does that: the kernel, short of memory
-                raise MemoryError("the decoding process was killed, perhaps for memory") from None
+            code = self._end()
+            if code == -signal.SIGKILL:  # nothing in a file does that: the kernel, short of memory
+                raise MemoryError("the process was killed, perhaps for memory") from None
             if -code in _FROM_OUTSIDE:
                 why = f"the decoding process was ended from outside ({_name(code)})"
                 raise ChildProcessError(errno.ECHILD, why) from None
             raise FrameError(f"the decoder died ({_name(code)}); the file may be damaged") from None
-        if isinstance(answer, BaseException):
-            raise answer
-        assert isinstance(answer, Stored)
-        return answer
+        if error is not None:
+            raise error
+        found: T = answer
+        return found
 
 
 def _not_started(why: str) -> ChildProcessError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
 from dicom2cache.frames.decode import Source, Stored
+from dicom2cache.frames.samples import CLAMPED, OVERSHOOT
 from dicom2cache.pixels import resize
 from dicom2cache.pixels.colour import rgb_to_grey
 from dicom2cache.pixels.intensity import (
@@ -35,7 +37,7 @@ from dicom2cache.pixels.window import (
 from dicom2cache.recipes.recipe import Treatment
 
 _PLACEMENT = ("height", "width", "scale_y", "scale_x", "offset_y", "offset_x")
-FRAME_COLUMNS = ["file", "frame", "stack", "slope", "intercept", "windows", *_PLACEMENT]
+FRAME_COLUMNS = ["file", "frame", "stack", "slope", "intercept", "unit", "windows", *_PLACEMENT]
 """columns of the plan's frames that `to_values` reads"""
 
 Mask = NDArray[np.bool_]
@@ -55,6 +57,7 @@ class Values:
     """value that became the greatest"""
     ends: tuple[int, int] | None = None
     """least and greatest of `pixels`, padding too, where they are known"""
+    flags: tuple[str, ...] = ()
 
 
 P = ParamSpec("P")
@@ -93,6 +96,26 @@ def to_values(
 
     Raises FrameError for a value that `dtype` cannot hold truly.
     """
+    made = _treated(stored, row, source, treatments, dtype, limits)
+    if "overlay" in (source.header["flags"] or ()) and _is_blank(stored):
+        made = replace(made, flags=(*made.flags, "overlay-only"))
+    return made
+
+
+def _is_blank(stored: Stored) -> bool:
+    """True if all pixels are the same."""
+    first = stored.pixels[0, 0]
+    return bool((stored.pixels == first).all())
+
+
+def _treated(
+    stored: Stored,
+    row: dict[str, Any],
+    source: Source,
+    treatments: Sequence[Treatment],
+    dtype: str,
+    limits: tuple[float, float] | None,
+) -> Values:
     header, pixels = source.header, stored.pixels
     treatment = treatments[header["rule"] or 0]
     canvas = None
@@ -111,6 +134,12 @@ def to_values(
             "Rescale Slope (0028,1053) is 0 but stored values are not; all would be lost"
         )
     graded = treatment.graded and header["kind"] == "image"
+    flags: tuple[str, ...] = ()
+    if "sign-conflict" in stored.flags and not graded:
+        _check_sign(stored, row, header, dtype)
+    if OVERSHOOT in stored.flags and not graded:
+        stored, flags = _clamped(stored, row, header, dtype)
+        pixels = stored.pixels
     if not graded and canvas is None:  # exact, without a detour through floats
         if header["lut_low"] is not None and treatment.intensity != "stored":
             return Values(to_dtype(apply_lut(pixels, source.modality_lut), dtype), padding)
@@ -118,7 +147,7 @@ def to_values(
         values = rescale(pixels, slope, intercept, dtype, own=True, ends=ends)
         if ends is not None:
             ends = rescaled_ends(ends, slope, intercept) if values.dtype.kind in "iu" else None
-        return Values(values, padding, ends=ends)
+        return Values(values, padding, ends=ends, flags=flags)
     values = modality(pixels, row, source, treatment)
     outside = None
     if canvas is not None:
@@ -128,9 +157,55 @@ def to_values(
     whole = np.dtype(dtype).kind in "iu"
     if outside is not None and outside.any():
         pad = treatment.pad
-        values[outside] = (-1000.0 if header["unit"] == "HU" else 0.0) if pad is None else pad
+        values[outside] = (-1000.0 if row["unit"] == "HU" else 0.0) if pad is None else pad
     # The interpolated values are new ones: to the nearest that the dtype has.
-    return Values(to_dtype(np.floor(values + 0.5) if whole else values, dtype, True), padding)
+    values = to_dtype(np.floor(values + 0.5) if whole else values, dtype, True)
+    return Values(values, padding, flags=flags)
+
+
+def _clamped(
+    stored: Stored, row: dict[str, Any], header: dict[str, Any], dtype: str
+) -> tuple[Stored, tuple[str, ...]]:
+    """The frame without overshoot that `dtype` cannot hold, and a flag if there was any.
+
+    Values within BitsStored stay what they are: what does not fit of these is a failure.
+    """
+    slope, target = row["slope"], np.dtype(dtype)
+    if target.kind == "f" or not slope:
+        return stored, ()
+    limits = np.iinfo(target)
+    ends = sorted((end - row["intercept"]) / slope for end in (limits.min, limits.max))
+    low, high = stored_range(header)
+    low, high = min(low, math.ceil(ends[0])), max(high, math.floor(ends[1]))
+    found = stored.ends or (int(stored.pixels.min()), int(stored.pixels.max()))
+    if found[0] >= low and found[1] <= high:
+        return stored, ()
+    kind = np.iinfo(stored.pixels.dtype)
+    pixels = np.clip(stored.pixels, max(low, kind.min), min(high, kind.max))
+    ends_now = max(found[0], low), min(found[1], high)
+    return replace(stored, pixels=pixels, ends=ends_now), (CLAMPED,)
+
+
+def _check_sign(stored: Stored, row: dict[str, Any], header: dict[str, Any], dtype: str) -> None:
+    """The plan believed the header: raises FrameError if negative values have no place."""
+    if np.dtype(dtype).kind == "f" or header["lut_low"] is not None:
+        return
+    ends = stored.ends or (int(stored.pixels.min()), int(stored.pixels.max()))
+    values = sorted(row["slope"] * end + row["intercept"] for end in ends)
+    limits = np.iinfo(dtype)
+    if values[0] < limits.min or values[1] > limits.max:
+        raise FrameError(
+            f"the codestream is signed, with stored values from {ends[0]} to {ends[1]}, but "
+            "Pixel Representation (0028,0103) is 0, unsigned, from which "
+            f"{dtype} follows; legal: 1 for a signed codestream (PS3.5 8.2.4); correct it, or give "
+            "dtype int32"
+        )
+
+
+def stored_range(header: dict[str, Any]) -> tuple[int, int]:
+    """Least and greatest value that BitsStored hold."""
+    span = 1 << header["bits_stored"]
+    return (-span // 2, span // 2 - 1) if header["signed"] else (0, span - 1)
 
 
 def modality(
@@ -148,7 +223,7 @@ def padding_of(pixels: NDArray[Any], header: dict[str, Any]) -> Mask | None:
         return None
     return padding_mask(
         pixels, header["padding_value"], header["padding_limit"],
-        header["bits_allocated"], header["signed"],
+        header["bits_allocated"], pixels.dtype.kind != "u",
     )  # fmt: skip
 
 
@@ -244,7 +319,7 @@ def _graded(
         units = [np.asarray(share, np.float64)]
     else:
         windows = row["windows"] or source.header["windows"]
-        found = [_window_of(said, source, windows) for said in treatment.window]
+        found = [_window_of(said, source, row, windows) for said in treatment.window]
         units = [
             apply_window(values, w) if isinstance(w, Window) else apply_voi_lut(values, w)
             for w in found
@@ -265,15 +340,25 @@ def _graded(
     return Values(pixels, padding, *(limits or (None, None)))
 
 
-def _window_of(said: str, source: Source, windows: Any) -> Any:
+def _window_of(said: str, source: Source, row: dict[str, Any], windows: Any) -> Any:
     spec = parse_window(said)
     if isinstance(spec, Window):
         return spec
     if source.header["voi_lut"]:
-        return source.voi_lut
+        return source.voi_lut(_modality_range(row, source.header))
     if windows:
         return Window(windows[0]["center"], windows[0]["width"], windows[0]["function"])
     raise FrameError(
         f"the recipe says window dicom, but {source.without_window}; give CENTER,WIDTH, a rule of "
         "its own, or leave it out by `where`"
     )
+
+
+def _modality_range(row: dict[str, Any], header: dict[str, Any]) -> tuple[float, float] | None:
+    """Least and greatest value that a frame can have after the modality LUT; None of floats."""
+    if header["lut_low"] is not None:
+        return header["lut_low"], header["lut_high"]
+    if header["pixel_keyword"] != "PixelData":
+        return None
+    one, other = (row["slope"] * end + row["intercept"] for end in stored_range(header))
+    return min(one, other), max(one, other)

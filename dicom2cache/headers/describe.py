@@ -8,9 +8,10 @@ from typing import Any
 
 from dicom2cache import syntaxes
 from dicom2cache.errors import FrameError
-from dicom2cache.headers.groups import dose_positions, functional_groups, voi_of_frames
-from dicom2cache.headers.luts import modality_lut_range, palette_bits
+from dicom2cache.headers.groups import functional_groups, segments_of, voi_of_frames
+from dicom2cache.headers.luts import lut_item, modality_lut_range, palette_bits
 from dicom2cache.headers.meaning import (
+    aspect_of,
     gradient_of,
     kind_of,
     rescale_of,
@@ -22,14 +23,27 @@ from dicom2cache.headers.patient import age_in_years
 from dicom2cache.headers.pixel_module import (
     OVERLAYS,
     check_length,
-    overlay_bits,
+    overlays,
     pixel_element,
     pixel_layout,
     plain_bytes,
 )
+from dicom2cache.headers.positions import planes
+from dicom2cache.headers.real_world import real_values
 from dicom2cache.headers.really import settle_syntax
-from dicom2cache.headers.suv import suv_of
-from dicom2cache.headers.tags import items, name, number, raw, text, value, vector, whole
+from dicom2cache.headers.suv import PHILIPS_ACTIVITY, PHILIPS_GROUP, PHILIPS_SUV, suv_of
+from dicom2cache.headers.tags import (
+    charset_is_unknown,
+    items,
+    name,
+    number,
+    private_tags,
+    raw,
+    text,
+    value,
+    vector,
+    whole,
+)
 from dicom2cache.records import Candidate
 from dicom2cache.schema import COLUMNS, FILES, KEYWORDS, PER_FRAME_FIELDS, Column
 
@@ -63,6 +77,7 @@ def wanted_tags() -> list[int]:
     from pydicom.tag import Tag
 
     tags = {int(Tag(keyword)) for keyword in KEYWORDS}
+    tags |= private_tags(PHILIPS_GROUP, PHILIPS_SUV, PHILIPS_ACTIVITY)
     tags |= {group << 16 | element for group in OVERLAYS for element in (0x0100, 0x0102)}
     return sorted(tags)
 
@@ -108,17 +123,22 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
         "pixel_length": length,
         "frames": frames,
         "kind": kind_of(ds),
-        **pixel_layout(ds, keyword),
+        **pixel_layout(ds, keyword, syntax),
         **{column: _first(ds, read, keywords) for column, read, keywords in _READ},
         "age": age_in_years(text(ds, "PatientAge")),
         "contrast": text(ds, "ContrastBolusAgent") is not None,
         "lossy": text(ds, "LossyImageCompression") == "01" or syntax in syntaxes.ALWAYS_LOSSY,
         "burned_in": {"YES": True, "NO": False}.get(text(ds, "BurnedInAnnotation") or ""),
         "gradient": gradient_of(ds),
-        "overlay_bits": overlay_bits(ds),
         "windows": windows_of(ds),
-        "voi_lut": bool(items(ds, "VOILUTSequence")),
+        "voi_lut": lut_item(ds, "VOILUTSequence") is not None,
+        "pixel_aspect": aspect_of(ds),
     }
+    if charset_is_unknown(text(ds, "SpecificCharacterSet")):
+        row["flags"].append("charset-unknown")
+    row["overlay_bits"], has_planes = overlays(ds)
+    if has_planes:
+        row["flags"].append("overlay")
     row["spacing_y"], row["spacing_x"], row["spacing_tag"] = spacing_of(ds)
     _add_values(row, ds, frames)
     per_frame = row["per_frame"] or []
@@ -131,7 +151,7 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
 
 def _add_values(row: dict[str, Any], ds: Any, frames: int) -> None:
     """Slope, intercept, unit, palette, padding, and what single frames say."""
-    flags: list[str] = []
+    flags: list[str] = row["flags"]
     flags += window_flags((ds, *voi_of_frames(ds)))
     value_keyword, limit_keyword, read = _PADDING[row["pixel_keyword"]]
     row["padding_value"] = read(ds, value_keyword)
@@ -148,6 +168,9 @@ def _add_values(row: dict[str, Any], ds: Any, frames: int) -> None:
         row.update(slope=None, intercept=None, lut_low=None, lut_high=None, unit=None)
     if row["kind"] == "mask":
         row["unit"] = (text(ds, "SegmentationType") or "labelmap").lower()
+        row["segments"] = segments_of(ds)
+        if row["unit"] == "fractional":
+            row["fractional_max"] = whole(ds, "MaximumFractionalValue")
     _add_functional(row, ds, frames, flags)
     row["flags"] = flags or None
 
@@ -156,32 +179,52 @@ def _add_grey(row: dict[str, Any], ds: Any, flags: list[str]) -> None:
     meant = rescale_of(ds)
     flags += meant.flags
     row["slope"], row["intercept"], row["unit"] = meant.slope, meant.intercept, meant.unit
-    if items(ds, "ModalityLUTSequence"):
+    if lut := lut_item(ds, "ModalityLUTSequence"):
         if "RescaleSlope" in ds:
             flags.append("lut-and-rescale")  # illegal together (PS3.3 C.11.1): the LUT wins
         row["lut_low"], row["lut_high"] = modality_lut_range(ds)
-        row["unit"] = text(items(ds, "ModalityLUTSequence")[0], "ModalityLUTType") or "US"
+        row["unit"] = text(lut, "ModalityLUTType") or "US"
+    elif items(ds, "ModalityLUTSequence") and "rescale-empty" not in flags:
+        flags.append("rescale-empty")
     if row["kind"] == "dose":
         row["dose_type"] = text(ds, "DoseType")
     if suv := suv_of(ds):
         row["suv_factor"], row["suv_refusal"] = suv.factor, suv.refusal
+        row["suv_flag"] = suv.flag
     if row["slope"] == 0:
         flags.append("slope-zero")
 
 
 def _add_functional(row: dict[str, Any], ds: Any, frames: int, flags: list[str]) -> None:
-    """What the shared and per-frame functional groups say (PS3.3 C.7.6.16)."""
+    """What is said of all or of single frames, by functional groups (PS3.3 C.7.6.16) or else."""
     grey = row["slope"] is not None  # colour and masks are not rescaled
-    shared, per_frame, mismatch = functional_groups(ds, frames, grey)
-    flags += mismatch
-    if row["kind"] == "dose" and per_frame is None:
-        per_frame = dose_positions(ds, frames)
-    units = {g.pop("unit") for g in [shared, *(per_frame or [])] if "unit" in g}
-    if len(units) > 1:
-        raise FrameError(f"frames of several units ({', '.join(sorted(units))}) in one file")
-    elif units and row["lut_low"] is None:
-        row["unit"] = units.pop()
+    shared, per_frame, found = functional_groups(ds, frames, grey)
+    flags += found
+    if row["kind"] == "map" and grey:
+        shared, per_frame, found = real_values(ds, row, shared, per_frame, _stored_ends(row))
+        flags += found
+    if per_frame is None:
+        per_frame = planes(ds, frames, row["kind"])
+    if frames > 1:
+        row["position"] = None  # that of the first frame, and of no other
+    unit = shared.pop("unit", row["unit"])
+    units = [frame.pop("unit", unit) for frame in per_frame or ()]
+    if row["lut_low"] is None:
+        row["unit"] = units[0] if units else unit
+        if len(set(units)) > 1:  # the frames say it, and the file no longer
+            row["unit"] = None
+            flags.append("units-differ")
+            for frame, own in zip(per_frame or (), units, strict=True):
+                frame["unit"] = own
     row.update({k: v for k, v in shared.items() if k in _EMPTY})
     if per_frame:
         row["spacing_tag"] = row["spacing_tag"] or per_frame[0].get("spacing_tag")
         row["per_frame"] = [{k: g.get(k) for k in PER_FRAME_FIELDS} for g in per_frame]
+
+
+def _stored_ends(row: dict[str, Any]) -> tuple[float, float]:
+    """Least and greatest value that the file's pixels can hold as stored."""
+    if row["pixel_keyword"] != "PixelData":
+        return float("-inf"), float("inf")
+    span = float(1 << row["bits_stored"])
+    return (-span / 2, span / 2 - 1) if row["signed"] else (0.0, span - 1)

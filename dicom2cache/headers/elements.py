@@ -82,6 +82,7 @@ def _values_of(found: dict[int, Raw], implicit: bool) -> dict[str | int, Any]:
     values: dict[str | int, Any] = {}
     for tag, (vr, value) in found.items():
         if tag == CHARSET:
+            values["SpecificCharacterSet"] = value.decode("latin-1").split("\\")
             continue
         name, plain, quick = _about(tag, vr)
         if quick is not None and (made := quick(value)) is not None:

@@ -15,8 +15,11 @@ def _group(functional: Any, keyword: str) -> Any:
     return found[0] if found else None
 
 
-def _functional(groups: Any, ds: Any, grey: bool) -> dict[str, Any]:
-    """What one functional group item says (PS3.3 C.7.6.16), under the names of PER_FRAME."""
+def _functional(groups: Any, ds: Any, grey: bool, flags: set[str]) -> dict[str, Any]:
+    """What one functional group item says (PS3.3 C.7.6.16), under the names of PER_FRAME.
+
+    What is odd about it is added to `flags`.
+    """
     said: dict[str, Any] = {}
 
     def take(column: str, found: Any) -> None:
@@ -28,7 +31,8 @@ def _functional(groups: Any, ds: Any, grey: bool) -> dict[str, Any]:
         take("slope", slope)
         take("intercept", intercept)
         if slope is not None:
-            said["unit"] = unit_of(ds, transform, True)
+            said["unit"], odd = unit_of(ds, transform, True)
+            flags.update(odd)
     if plane := _group(groups, "PlanePositionSequence"):
         take("position", vector(plane, "ImagePositionPatient", 3))
     if plane := _group(groups, "PlaneOrientationSequence"):
@@ -92,6 +96,33 @@ def segment_labels(ds: Any) -> dict[int | None, str | None]:
     }
 
 
+def segments_of(ds: Any) -> list[dict[str, Any]] | None:
+    """All segments of a segmentation, items of SEGMENT (PS3.3 C.8.20.4)."""
+    found = []
+    for segment in items(ds, "SegmentSequence"):
+        category, kind = (
+            _group(segment, f"SegmentedProperty{what}CodeSequence") for what in ("Category", "Type")
+        )
+        found.append(
+            {
+                "number": whole(segment, "SegmentNumber"),
+                "label": text(segment, "SegmentLabel"),
+                "category": _code(category),
+                "type": _code(kind),
+                "type_meaning": text(kind, "CodeMeaning") if kind is not None else None,
+            }
+        )
+    return found or None
+
+
+def _code(item: Any) -> str | None:
+    """SCHEME:VALUE of a code (PS3.3 table 8.8-1)."""
+    if item is None:
+        return None
+    found = text(item, "CodeValue") or text(item, "LongCodeValue") or text(item, "URNCodeValue")
+    return f"{text(item, 'CodingSchemeDesignator') or ''}:{found}" if found else None
+
+
 _DECIDING = {
     "slope": "RescaleSlope",
     "intercept": "RescaleIntercept",
@@ -109,13 +140,15 @@ def functional_groups(
     Of more items than frames, what all say alike holds for each frame; of fewer, nothing. Raises
     FrameError if it so stays open what the values of a frame mean.
     """
+    odd: set[str] = set()
     shared_items = items(ds, "SharedFunctionalGroupsSequence")
-    shared = _functional(shared_items[0], ds, grey) if shared_items else {}
-    said = [_functional(g, ds, grey) for g in items(ds, "PerFrameFunctionalGroupsSequence")]
+    shared = _functional(shared_items[0], ds, grey, odd) if shared_items else {}
+    said = [_functional(g, ds, grey, odd) for g in items(ds, "PerFrameFunctionalGroupsSequence")]
+    flags = tuple(sorted(odd))
     if not any(said):
-        return shared, None, ()
+        return shared, None, flags
     if len(said) == frames:
-        return shared, said, ()
+        return shared, said, flags
     common: dict[str, Any] = {}
     if len(said) > frames:
         common = {k: v for k, v in said[0].items() if all(k in g and g[k] == v for g in said)}
@@ -131,20 +164,4 @@ def functional_groups(
             f"they say {', '.join(unsure)}; legal: one item for each frame (PS3.3 C.7.6.16)"
         )
     alike = [dict(common) for _ in range(frames)] if common else None
-    return shared, alike, ("frame-groups-mismatch",)
-
-
-def dose_positions(ds: Any, frames: int) -> list[dict[str, Any]] | None:
-    """Position of each dose plane, from Grid Frame Offset Vector (3004,000C), PS3.3 C.8.8.3.2."""
-    origin, cosines = (
-        vector(ds, "ImagePositionPatient", 3),
-        vector(ds, "ImageOrientationPatient", 6),
-    )
-    offsets = vector(ds, "GridFrameOffsetVector", frames)
-    if origin is None or cosines is None or offsets is None:
-        return None
-    r, c = cosines[:3], cosines[3:]
-    normal = [r[1] * c[2] - r[2] * c[1], r[2] * c[0] - r[0] * c[2], r[0] * c[1] - r[1] * c[0]]
-    if offsets[0] != 0:  # the vector holds positions along the normal, not offsets from the first
-        offsets = [o - offsets[0] for o in offsets]
-    return [{"position": [p + o * n for p, n in zip(origin, normal, strict=True)]} for o in offsets]
+    return shared, alike, (*flags, "frame-groups-mismatch")

@@ -26,9 +26,13 @@ def _descriptor(ds: Any, keyword: str) -> tuple[int, int, int]:
     return count % 65536 or 65536, first, bits
 
 
-def _signed(ds: Any, first: int) -> int:
-    """The first mapped value, signed where pixels are, whatever VR it is in (C.7.6.3.1.5)."""
-    signed = int(value(ds, "PixelRepresentation") or 0) == 1
+def _pixels_signed(ds: Any) -> bool:
+    return int(value(ds, "PixelRepresentation") or 0) == 1
+
+
+def _first(first: int, signed: bool) -> int:
+    """The first mapped value, 16 bits with or without a sign, whatever VR it was read in."""
+    first &= 0xFFFF
     return first - 65536 if signed and first > 32767 else first
 
 
@@ -82,7 +86,7 @@ def palette(ds: Any) -> Palette:
     if len({len(c) for c in channels}) != 1 or len(firsts) != 1:
         raise FrameError("red, green and blue palettes differ in length or first mapped value")
     table = np.stack(channels, axis=-1)
-    first = _signed(ds, firsts.pop())
+    first = _first(firsts.pop(), _pixels_signed(ds))  # C.7.6.3.1.5
     if depth == 8 or not table.max(initial=0) >> 8:
         return Palette(first, table.astype(np.uint8))
     low, high = table & 0xFF, table >> 8
@@ -100,22 +104,41 @@ def palette_bits(ds: Any) -> int:
     return 8 * palette(ds).entries.dtype.itemsize
 
 
-def voi_lut(ds: Any) -> VoiLut:
-    """The first table of the VOI LUT sequence (PS3.3 C.11.2.1.1)."""
-    bits = _descriptor(items(ds, "VOILUTSequence")[0], "LUTDescriptor")[2]
-    table = _grey_lut(ds, "VOILUTSequence")
-    return VoiLut(table.first, table.entries, bits)
+def lut_item(ds: Any, sequence: str) -> Any:
+    """The first item of a LUT sequence; None if there is none, or nothing in it."""
+    found = items(ds, sequence)[:1]
+    parts = ("LUTDescriptor", "LUTData")
+    return found[0] if found and any(value(found[0], k) is not None for k in parts) else None
+
+
+def voi_lut(ds: Any, inputs: tuple[float, float] | None, signed: bool) -> VoiLut:
+    """The first table of the VOI LUT sequence (PS3.3 C.11.2.1.1).
+
+    `inputs` are the least and the greatest value that may come to it, None if they are not known;
+    `signed` is what the standard says of the first value mapped. Writers get its sign wrong, and
+    implicit VR leaves it open: where just one of the two readings meets the inputs, it holds.
+    """
+    item = lut_item(ds, "VOILUTSequence")
+    count, first, bits = _descriptor(item, "LUTDescriptor")
+    as_said, other = _first(first, signed), _first(first, not signed)
+    if inputs is not None and not _meets(as_said, count, inputs) and _meets(other, count, inputs):
+        as_said = other
+    return VoiLut(as_said, _entries_of(ds, item), bits)
+
+
+def _meets(first: int, count: int, inputs: tuple[float, float]) -> bool:
+    return first <= inputs[1] and first + count - 1 >= inputs[0]
 
 
 def modality_lut(ds: Any) -> ModalityLut:
     """The modality LUT sequence's table (PS3.3 C.11.1.1.1)."""
-    return _grey_lut(ds, "ModalityLUTSequence")
+    item = lut_item(ds, "ModalityLUTSequence")
+    first = _descriptor(item, "LUTDescriptor")[1]
+    return ModalityLut(_first(first, _pixels_signed(ds)), _entries_of(ds, item))
 
 
-def _grey_lut(ds: Any, sequence: str) -> ModalityLut:
-    item = items(ds, sequence)[0]
-    count, first, bits = _descriptor(item, "LUTDescriptor")
-    first = _signed(ds, first)
+def _entries_of(ds: Any, item: Any) -> NDArray[np.int32]:
+    count, _, bits = _descriptor(item, "LUTDescriptor")
     data = value(item, "LUTData")
     if isinstance(data, bytes):
         little = ds.original_encoding[1] is not False
@@ -126,7 +149,7 @@ def _grey_lut(ds: Any, sequence: str) -> ModalityLut:
         entries = _entries(item, "LUTData", count, bits).astype(np.int32)
     if len(entries) < count:
         raise FrameError(f"{name('LUTData')} has {len(entries)} entries, its descriptor {count}")
-    return ModalityLut(first, entries)
+    return entries
 
 
 def modality_lut_range(ds: Any) -> tuple[float, float]:

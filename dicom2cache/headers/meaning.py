@@ -19,6 +19,10 @@ from dicom2cache.headers.tags import (
 )
 
 RT_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
+CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+_ENHANCED_CT = {f"{CT_IMAGE}.1", f"{CT_IMAGE}.2"}  # and its legacy converted kind
+_CM = 3
+"""Physical Units of an ultrasound region (PS3.3 C.8.5.5.1.15)"""
 _KINDS = {
     RT_DOSE: "dose",
     "1.2.840.10008.5.1.4.1.1.30": "map",  # Parametric Map
@@ -50,28 +54,11 @@ def rescale_of(ds: Any) -> Rescale:
         if scaling is None:
             return Rescale(1.0, 0.0, "US", ("dose-scaling-missing",))
         return Rescale(scaling, 0.0, unit)
-    if kind_of(ds) == "map" and (mapped := _real_world(ds)):
-        return mapped
     slope, intercept, flags = linear(ds)
-    unit = unit_of(ds, ds, slope is not None)
+    unit, implied = unit_of(ds, ds, slope is not None)
     if slope is None:
         return Rescale(1.0, 0.0, unit, flags)
-    return Rescale(slope, intercept, unit, flags)
-
-
-def _real_world(ds: Any) -> Rescale | None:
-    """What the values of a parametric map measure (PS3.3 C.7.6.16.2.11); None if not one line."""
-    groups = items(ds, "SharedFunctionalGroupsSequence")[:1]
-    found = items(groups[0], "RealWorldValueMappingSequence") if groups else []
-    found = found or items(ds, "RealWorldValueMappingSequence")
-    if len(found) != 1:
-        return None
-    slope, intercept = (number(found[0], f"RealWorldValue{w}") for w in ("Slope", "Intercept"))
-    units = items(found[0], "MeasurementUnitsCodeSequence")
-    unit = text(units[0], "CodeValue") if units else None
-    if slope is None or intercept is None:
-        return None
-    return Rescale(slope, intercept, unit or "US")
+    return Rescale(slope, intercept, unit, flags + implied)
 
 
 def linear(ds: Any) -> tuple[Any, Any, tuple[str, ...]]:
@@ -92,26 +79,30 @@ def linear(ds: Any) -> tuple[Any, Any, tuple[str, ...]]:
     return slope, intercept, ()
 
 
-def unit_of(ds: Any, transform: Any, rescaled: bool) -> str:
-    """The unit of rescaled values: what the header says, else US (unspecified).
+def unit_of(ds: Any, transform: Any, rescaled: bool) -> tuple[str, tuple[str, ...]]:
+    """(unit of rescaled values, flags): what the header says, else US (unspecified).
 
-    HU without Rescale Type holds only for rescaled, ORIGINAL, non-localizer CT (PS3.3 C.8.2.1).
+    In a CT Image, Rescale Type may be absent where the unit is HU, and nowhere else (1C in PS3.3
+    Table C.8-3); not so with multi-energy, nor in localizers, nor in other SOP classes of CT.
     """
     said = text(transform, "RescaleType")
-    if said and rescaled:
-        return said
     units = text(ds, "Units")  # PET, (0054,1001)
-    if units and text(ds, "Modality") in ("PT", "NM"):
-        return units
+    if units and text(ds, "Modality") in ("PT", "NM") and said in (None, "US"):
+        return units, ()
+    if not rescaled or said:
+        return (said if said and rescaled else "US"), ()
+    sop = str(value(ds, "SOPClassUID") or "")
+    if sop in _ENHANCED_CT:
+        return "US", ("unit-missing",)  # type 1 in each functional group (C.7.6.16.2.9)
     image_type = (text(ds, "ImageType") or "").upper().split("\\")
-    if (
-        rescaled
-        and text(ds, "Modality") == "CT"
-        and image_type[0] == "ORIGINAL"
-        and "LOCALIZER" not in image_type
-    ):
-        return "HU"
-    return "US"
+    if not sop and text(ds, "Modality") == "CT" and image_type[0] == "ORIGINAL":
+        sop = CT_IMAGE  # of ACR-NEMA, which had no SOP classes
+    if sop != CT_IMAGE or "LOCALIZER" in image_type:
+        return "US", ()
+    if text(ds, "MultienergyCTAcquisition") == "YES":
+        return "US", ("unit-missing",)
+    # Perfusion and other maps are sent as derived CT Images, with no word about their unit.
+    return "HU", ("unit-implied",) if image_type[0] == "DERIVED" else ()
 
 
 def windows_of(ds: Any) -> list[dict[str, Any]] | None:
@@ -146,13 +137,28 @@ def spacing_of(ds: Any) -> tuple[float | None, float | None, str | None]:
         found = vector(ds, keyword, 2)
         if found and min(found) > 0:
             return found[0], found[1], keyword
-    regions = items(ds, "SequenceOfUltrasoundRegions")
-    # Several regions may differ; then no one spacing holds for the frame.
-    if len(regions) == 1 and whole(regions[0], "PhysicalUnitsXDirection") == 3:  # cm
-        x, y = number(regions[0], "PhysicalDeltaX"), number(regions[0], "PhysicalDeltaY")
-        if x and y:
-            return abs(y) * 10, abs(x) * 10, "SequenceOfUltrasoundRegions"
+    return _region_spacing(ds)
+
+
+def _region_spacing(ds: Any) -> tuple[float | None, float | None, str | None]:
+    """Of ultrasound: where all regions measure cm in both directions, and say the same.
+
+    The axes of a spectrum or of M-mode are seconds or cm/s, and no place.
+    """
+    found = set()
+    for region in items(ds, "SequenceOfUltrasoundRegions"):
+        units = {whole(region, f"PhysicalUnits{axis}Direction") for axis in "XY"}
+        x, y = number(region, "PhysicalDeltaX"), number(region, "PhysicalDeltaY")
+        found.add((abs(y) * 10, abs(x) * 10) if units == {_CM} and x and y else None)
+    if len(found) == 1 and (one := found.pop()):
+        return *one, "SequenceOfUltrasoundRegions"
     return None, None, None
+
+
+def aspect_of(ds: Any) -> float | None:
+    """Height of a pixel over its width, Pixel Aspect Ratio (0028,0034); None if not said."""
+    found = vector(ds, "PixelAspectRatio", 2)  # vertical, horizontal (PS3.3 C.7.6.3.1.7)
+    return found[0] / found[1] if found and min(found) > 0 else None
 
 
 def gradient_of(ds: Any) -> list[float] | None:

@@ -113,13 +113,20 @@ def _is_image(sop: str, kind: str) -> bool:
     return sop.startswith("1.2.840.10008.") and "Image Storage" in kind and "Non-Image" not in kind
 
 
-def pixel_layout(ds: Any, keyword: str) -> dict[str, Any]:
-    """Size and bits of a frame, checked against each other (PS3.3 C.7.6.3, PS3.5 8.1.1)."""
+def pixel_layout(ds: Any, keyword: str, syntax: str) -> dict[str, Any]:
+    """Size and bits of a frame, checked against each other (PS3.3 C.7.6.3, PS3.5 8.1.1).
+
+    `flags` has what had to be presumed. Raises FrameError for what cannot be.
+    """
     rows, columns = (required(ds, k, "1 to 65535") for k in ("Rows", "Columns"))
     if not (0 < rows <= 65535 and 0 < columns <= 65535):
         raise FrameError(f"Rows x Columns is {rows} x {columns}; legal: 1 to 65535 each")
-    photometric = text(ds, "PhotometricInterpretation") or ""
     samples = whole(ds, "SamplesPerPixel") or 1
+    photometric, flags = text(ds, "PhotometricInterpretation"), list[str]()
+    if photometric is None and samples == 1 and "RedPaletteColorLookupTableDescriptor" not in ds:
+        # ACR-NEMA had no such element, and no colour.
+        photometric, flags = "MONOCHROME2", ["photometric-missing"]
+    photometric = photometric or ""
     grey = photometric in ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
     colour = photometric == "RGB" or photometric.startswith("YBR")
     if not (grey and samples == 1) and not (colour and samples == 3):
@@ -137,6 +144,7 @@ def pixel_layout(ds: Any, keyword: str) -> dict[str, Any]:
         "photometric": photometric,
         "bits_allocated": allocated,
         "inverted": photometric == "MONOCHROME1" or text(ds, "PresentationLUTShape") == "INVERSE",
+        "flags": flags,
     }
     if keyword != "PixelData":
         need = 32 if keyword == "FloatPixelData" else 64
@@ -148,6 +156,10 @@ def pixel_layout(ds: Any, keyword: str) -> dict[str, Any]:
     stored = whole(ds, "BitsStored") or allocated
     high = whole(ds, "HighBit")
     high = stored - 1 if high is None else high
+    # Where all bits are stored there is one place for them; codestreams begin at bit 0.
+    settled = stored == allocated or syntax not in syntaxes.AS_WRITTEN
+    if settled and not stored - 1 <= high < allocated:
+        high, layout["flags"] = stored - 1, [*flags, "high-bit"]
     if not (1 <= stored <= allocated and stored - 1 <= high < allocated):
         raise FrameError(
             f"{name('BitsStored')} {stored} and {name('HighBit')} {high} do not fit "
@@ -157,19 +169,22 @@ def pixel_layout(ds: Any, keyword: str) -> dict[str, Any]:
     return {**layout, "bits_stored": stored, "high_bit": high, "signed": signed}
 
 
-def overlay_bits(ds: Any) -> int:
-    """Mask of the bits of a stored pixel that overlays are declared to lie in (PS3.3 C.9.2)."""
-    mask = 0
+def overlays(ds: Any) -> tuple[int, bool]:
+    """(mask of the bits of a stored pixel that overlays are declared to lie in, True if there are
+    overlay planes of their own), PS3.3 C.9.2."""
+    mask, planes = 0, False
     for group in OVERLAYS:
         if (group, 0x0100) not in ds:
             continue
         try:
-            allocated, position = (int(ds[group, e].value) for e in (0x0100, 0x0102))
+            allocated = int(ds[group, 0x0100].value)
+            planes |= allocated == 1
+            position = int(ds[group, 0x0102].value)
         except (KeyError, TypeError, ValueError):
             continue
-        if allocated > 1 and 0 <= position < 32:  # 1: a plane of its own
+        if allocated > 1 and 0 <= position < 32:
             mask |= 1 << position
-    return mask if mask < 1 << 31 else mask - (1 << 32)
+    return mask if mask < 1 << 31 else mask - (1 << 32), planes
 
 
 def frame_bits(row: dict[str, Any]) -> int:

@@ -6,12 +6,12 @@ import errno
 import os
 import time
 import warnings
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from dicom2cache.errors import Dicom2cacheError, NoPixels, NotDicom, unforeseen
+from dicom2cache.errors import Fault, NoPixels, NotDicom, fault_of, reason_of
 from dicom2cache.headers.by_pydicom import Row, by_pydicom, check_unchanged, wanted
 from dicom2cache.headers.patient import keyed_hash
 from dicom2cache.headers.scan import scan
@@ -25,43 +25,79 @@ _MOST_UNREADABLE = 8
 """files of one call that EIO may fail before it stops the run"""
 
 
-def read_headers(
-    roots: Sequence[str], candidates: Iterable[Candidate], patient_key: bytes
-) -> tuple[pa.Table, pa.Table]:
-    """Headers of the candidates: (FILES, REJECTS), in their order.
+class Headers(NamedTuple):
+    """What files came to, in their order."""
 
-    A file that cannot be read or is no image becomes a row of REJECTS. Raises OSError or
-    MemoryError, naming the file, for faults of the environment, and SourceAway.
+    files: pa.Table
+    """FILES"""
+    rejects: pa.Table
+    """REJECTS: what cannot be read, or is no image"""
+    faults: tuple[Fault, ...] = ()
+    """errors of our own that cost a file"""
+
+
+def read_headers(
+    roots: Sequence[str],
+    candidates: Iterable[Candidate],
+    patient_key: bytes,
+    alone: Callable[..., Any] | None = None,
+) -> Headers:
+    """Headers of the candidates, in their order.
+
+    `alone` makes a call in a process of its own: with it, a file that memory does not suffice for
+    is tried there once more, and costs itself only. Raises OSError or MemoryError, naming the file,
+    for faults of the environment, and SourceAway.
     """
     rows: list[dict[str, Any]] = []
-    rejects: list[dict[str, Any]] = []
+    failed: list[tuple[int, str, Exception]] = []
     unreadable = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's; what matters ends as a flag or a failure
         for candidate in candidates:
+            tries = 1 if unreadable else _TRIES
             try:
-                rows.append(_patiently(roots, candidate, patient_key, 1 if unreadable else _TRIES))
+                rows.append(_patiently(roots, candidate, patient_key, tries, alone))
             except Exception as e:
                 # A few files may lie on bad blocks; if many cannot be read, it is not the files.
                 failing = isinstance(e, OSError) and e.errno == errno.EIO
                 unreadable += failing
-                if not (failing and unreadable <= _MOST_UNREADABLE):
+                spared = failing and unreadable <= _MOST_UNREADABLE
+                if not spared and not (alone and isinstance(e, MemoryError)):
                     mounts.raise_environment(e, roots[candidate.root], candidate.path)
-                outcome, reason = _outcome(e)
-                rejects.append(
-                    {
-                        "root": candidate.root,
-                        "path": candidate.path,
-                        "outcome": outcome,
-                        "stage": "header",
-                        "reason": reason,
-                    }
-                )
-    return pa.Table.from_pylist(rows, FILES), pa.Table.from_pylist(rejects, REJECTS)
+                failed.append((candidate.root, candidate.path, e))
+    files = _table(rows, failed)
+    rejects = [_reject(*one) for one in failed]
+    faults = [fault_of(e, os.path.join(roots[root], path)) for root, path, e in failed]
+    known = tuple(fault for fault in faults if fault is not None)
+    return Headers(files, pa.Table.from_pylist(rejects, REJECTS), known)
+
+
+def _table(rows: list[dict[str, Any]], failed: list[tuple[int, str, Exception]]) -> pa.Table:
+    """FILES of the rows; one that does not fit its types is added to `failed` instead."""
+    try:
+        return pa.Table.from_pylist(rows, FILES)
+    except Exception:
+        kept = [FILES.empty_table()]
+        for row in rows:
+            try:
+                kept.append(pa.Table.from_pylist([row], FILES))
+            except Exception as e:
+                failed.append((row["root"], row["path"], e))
+        return pa.concat_tables(kept)
+
+
+def _reject(root: int, path: str, error: Exception) -> dict[str, Any]:
+    outcome, reason = _outcome(error)
+    stage = "limit" if isinstance(error, MemoryError) else "header"
+    return {"root": root, "path": path, "outcome": outcome, "stage": stage, "reason": reason}
 
 
 def _patiently(
-    roots: Sequence[str], candidate: Candidate, patient_key: bytes, tries: int
+    roots: Sequence[str],
+    candidate: Candidate,
+    patient_key: bytes,
+    tries: int,
+    alone: Callable[..., Any] | None,
 ) -> dict[str, Any]:
     """`read_header`, which EIO fails only if it comes `tries` times; faults name the file."""
     while True:
@@ -75,23 +111,24 @@ def _patiently(
                 raise
             time.sleep(_PAUSE)
         except MemoryError as e:
+            if alone is not None:
+                found: dict[str, Any] = alone(read_header, roots, candidate, patient_key, tries=1)
+                return found
             path = os.path.join(roots[candidate.root], candidate.path)
             raise MemoryError(f"{path}: {e}" if str(e) else path) from e
 
 
 def _outcome(error: Exception) -> tuple[str, str]:
     if isinstance(error, NoPixels):
-        return "no-pixels", str(error)
+        return "no-pixels", reason_of(error)
     if isinstance(error, NotDicom):
-        return "not-dicom", str(error)
-    if isinstance(error, Dicom2cacheError):
-        return "failed", str(error)
+        return "not-dicom", reason_of(error)
     if isinstance(error, PermissionError):
         return "failed", "no permission to read the file; make it readable for the converting user"
     if isinstance(error, OSError):
         why = f"cannot read the file: {error.strerror or error}"
         return "failed", why + ("; its storage may be failing" if error.errno == errno.EIO else "")
-    return "failed", f"the header cannot be read: {unforeseen(error)}"
+    return "failed", reason_of(error)
 
 
 def read_header(

@@ -18,8 +18,8 @@ from dicom2cache.syntaxes import NATIVE
 
 _SET = frozenset({0x00080018, 0x00200012, 0x00200013, 0x00200032})
 """SOP Instance UID, Acquisition Number, Instance Number, Image Position: each in one column"""
-_PET = frozenset({0x00080022, 0x00080032, 0x00541300, 0x00181242})
-"""Acquisition Date and Time, Frame Reference Time, Frame Duration: read for SUV only"""
+_PET = frozenset({0x00080022, 0x0008002A, 0x00080032, 0x00541300, 0x00181242})
+"""Acquisition Date, DateTime and Time, Frame Reference Time, Frame Duration: read for SUV only"""
 _GROUPS = frozenset({0x52009229, 0x52009230})
 """functional groups, which say the same things again and win"""
 _LONGEST, _MOST = 1024, 256  # bytes of a value, and rows that are remembered
@@ -84,7 +84,7 @@ def _copy(
         "sop_uid": text(ds, "SOPInstanceUID"),
         "acquisition": whole(ds, "AcquisitionNumber"),
         "instance": whole(ds, "InstanceNumber"),
-        "position": vector(ds, "ImagePositionPatient", 3),
+        "position": vector(ds, "ImagePositionPatient", 3) if model["frames"] == 1 else None,
     }
     check_length(row)
     return row, patient, accession

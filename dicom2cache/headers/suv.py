@@ -7,12 +7,13 @@ we refuse.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import exp, log
 from typing import Any
 
-from dicom2cache.headers.tags import is_many, items, name, number, text, value
+from dicom2cache.headers.tags import decimal_of, is_many, items, name, number, private, text, value
 
 _LEGAL = {
     "PatientWeight": (0.5, 500.0, "0.5 to 500 kg"),
@@ -20,6 +21,10 @@ _LEGAL = {
     "RadionuclideHalfLife": (30.0, 1e6, "30 to 1,000,000 s"),
 }
 _MOST_HALF_LIVES = 10
+PHILIPS, PHILIPS_GROUP = "Philips PET Private Group", 0x7053
+PHILIPS_SUV, PHILIPS_ACTIVITY = 0x00, 0x09
+"""SUV Scale Factor, Activity Concentration Scale Factor; below the creator's block"""
+_INJECTIONS = "RadiopharmaceuticalInformationSequence"
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,8 @@ class Suv:
 
     factor: float | None
     refusal: str | None = None
+    flag: str | None = None
+    """what a frame that is stored as SUV is flagged with: whose factor it was"""
 
 
 class _Refused(Exception):
@@ -39,36 +46,66 @@ def suv_of(ds: Any) -> Suv | None:
     if text(ds, "Modality") != "PT":
         return None
     try:
-        return Suv(_factor(ds))
+        return _suv(ds)
     except _Refused as e:
         return Suv(None, f"recipe: intensity suv: {e}")
 
 
-def _factor(ds: Any) -> float:
+def _suv(ds: Any) -> Suv:
     units = text(ds, "Units")
     if units == "GML":
         kind = text(ds, "SUVType") or "BW"  # absent: body weight (PS3.3 C.8.9.1)
         if kind != "BW":
             raise _Refused(f"{name('SUVType')} is {kind}; legal: BW")
-        return 1.0
-    if units != "BQML":
-        raise _Refused(f"{name('Units')} is {units}; legal: BQML, or GML with SUV Type BW")
+        return Suv(1.0)
+    if units == "BQML":
+        return Suv(_factor(ds))
+    if units == "CNTS":
+        return _philips(ds)
+    raise _Refused(f"{name('Units')} is {units or 'absent'}; legal: BQML, GML with SUV Type BW, or "
+                   "CNTS with the factors of Philips")  # fmt: skip
+
+
+def _philips(ds: Any) -> Suv:
+    """Counts, whose factors Philips writes into private elements; 0 is written for none."""
+    direct, activity = (
+        _scale(ds, element) for element in (PHILIPS_SUV, PHILIPS_ACTIVITY)
+    )  # fmt: skip
+    if direct:
+        return Suv(direct, flag="suv-factor-philips")
+    if activity:
+        return Suv(activity * _factor(ds), flag="activity-factor-philips")
+    raise _Refused(
+        f"{name('Units')} is CNTS, and there is neither a SUV Scale Factor (7053,xx00) nor an "
+        f"Activity Concentration Scale Factor (7053,xx09) of {PHILIPS!r} above 0"
+    )
+
+
+def _scale(ds: Any, element: int) -> float | None:
+    """A factor above 0; None for 0, and where there is none."""
+    found = decimal_of(private(ds, PHILIPS, PHILIPS_GROUP, element))
+    return found if found is not None and found > 0 else None
+
+
+def _factor(ds: Any) -> float:
+    """SUV of 1 Bq/ml."""
     _check_corrections(ds)
-    injected = items(ds, "RadiopharmaceuticalInformationSequence")
+    injected = items(ds, _INJECTIONS)
     if len(injected) != 1:
-        raise _Refused(
-            f"{name('RadiopharmaceuticalInformationSequence')} has {len(injected)} items; legal: 1"
-        )
+        raise _Refused(f"{name(_INJECTIONS)} has {len(injected)} items; legal: 1")
     weight = _in_range(ds, "PatientWeight")
     dose = _in_range(injected[0], "RadionuclideTotalDose")
     if text(ds, "DecayCorrection") == "ADMIN":  # corrected to the injection itself
         return weight * 1000 / dose
     half_life = _in_range(injected[0], "RadionuclideHalfLife")
-    seconds = (_scan_start(ds) - _injection(ds, injected[0])).total_seconds()
+    clock = _Clock.of(ds)
+    start = _scan_start(ds, injected[0], clock)
+    said, injection = _injection(injected[0], start, clock)
+    seconds = (start - injection).total_seconds()
     if not 0 <= seconds <= _MOST_HALF_LIVES * half_life:
         raise _Refused(
-            f"{name('RadiopharmaceuticalStartTime')} is {seconds:g} s before the scan; legal: from "
-            f"0 to {_MOST_HALF_LIVES} half-lives ({_MOST_HALF_LIVES * half_life:g} s)"
+            f"{name(said)} is {seconds:g} s before the scan; legal: from 0 to {_MOST_HALF_LIVES} "
+            f"half-lives ({_MOST_HALF_LIVES * half_life:g} s)"
         )
     return float(weight * 1000 / (dose * 2 ** (-seconds / half_life)))
 
@@ -78,11 +115,13 @@ def _check_corrections(ds: Any) -> None:
     corrected = {str(v) for v in (said if is_many(said) else [said])}
     if not {"ATTN", "DECY"} <= corrected:
         raise _Refused(
-            f"{name('CorrectedImage')} is {said}; legal: with ATTN and DECY (PS3.3 C.8.9.1)"
+            f"{name('CorrectedImage')} is {'absent' if said is None else said}; legal: with ATTN "
+            "and DECY (PS3.3 C.8.9.1)"
         )
     if text(ds, "DecayCorrection") not in ("START", "ADMIN"):
         raise _Refused(
-            f"{name('DecayCorrection')} is {text(ds, 'DecayCorrection')}; legal: START, ADMIN"
+            f"{name('DecayCorrection')} is {text(ds, 'DecayCorrection') or 'absent'}; legal: "
+            "START, ADMIN"
         )
 
 
@@ -90,59 +129,130 @@ def _in_range(ds: Any, keyword: str) -> float:
     low, high, legal = _LEGAL[keyword]
     found = number(ds, keyword)
     if found is None or not low <= found <= high:
-        raise _Refused(f"{name(keyword)} is {found}; legal: {legal}")
+        said = "absent" if found is None else f"{found:g}"
+        raise _Refused(f"{name(keyword)} is {said}; legal: {legal}")
     return found
 
 
-def _scan_start(ds: Any) -> datetime:
+@dataclass(frozen=True)
+class _Clock:
+    """How moments of the file compare: all at the offset from UTC that its local times have."""
+
+    zone: timedelta | None
+    """of dates and times without an offset of their own; None: the file does not say"""
+
+    @classmethod
+    def of(cls, ds: Any) -> _Clock:
+        """By Timezone Offset From UTC (PS3.3 C.12.1.1.8), else by an Acquisition DateTime that
+        says with an offset what Acquisition Date and Time say without."""
+        said = text(ds, "TimezoneOffsetFromUTC")
+        if said is not None:
+            zone = _offset(said)
+            if zone is None:
+                raise _Refused(
+                    f"{name('TimezoneOffsetFromUTC')} is {said}; legal: -1200 to +1400, as +0100"
+                )
+            return cls(zone)
+        moment, zone = _parse(text(ds, "AcquisitionDateTime") or "")
+        local, _ = _parse(f"{text(ds, 'AcquisitionDate') or ''}{text(ds, 'AcquisitionTime') or ''}")
+        return cls(zone if moment is not None and moment == local else None)
+
+    def local(self, keyword: str, said: str) -> datetime | None:
+        """A DateTime on the clock of the file's local times; None if it is no moment.
+
+        Raises _Refused if it has an offset, and the local times are of no known zone.
+        """
+        moment, offset = _parse(said)
+        if moment is None or offset is None or offset == self.zone:
+            return moment
+        if self.zone is None:
+            raise _Refused(
+                f"{name(keyword)} is {said}, with an offset from UTC, and without "
+                f"{name('TimezoneOffsetFromUTC')} nothing says in which zone the series times are"
+            )
+        return moment - offset + self.zone
+
+
+def _scan_start(ds: Any, injected: Any, clock: _Clock) -> datetime:
     """What START means: Series Date and Time, unless they are after the acquisition.
 
     Then they tell when a later series was made, and the start is computed back from the frame:
     Frame Reference Time is the moment, counted from the start, of its average count rate.
     """
-    series, acquisition = _moment(ds, "Series"), _moment(ds, "Acquisition")
-    if series is None or acquisition is None:
-        raise _Refused("Series or Acquisition Date and Time (0008,0021-0032) are missing")
+    series, acquisition = _moment(ds, "Series", clock), _moment(ds, "Acquisition", clock)
     if series <= acquisition:
         return series
-    reference, duration = number(ds, "FrameReferenceTime"), number(ds, "ActualFrameDuration")
-    injected = items(ds, "RadiopharmaceuticalInformationSequence")[0]
-    if not reference or not duration or reference <= 0 or duration <= 0:
+    spans = {k: number(ds, k) for k in ("FrameReferenceTime", "ActualFrameDuration")}
+    missing = [name(k) for k, ms in spans.items() if not ms or ms <= 0]
+    if missing:
         raise _Refused(
             f"{name('SeriesTime')} {series.time()} is after {name('AcquisitionTime')} "
-            f"{acquisition.time()}, and there is no {name('FrameReferenceTime')} with "
-            f"{name('ActualFrameDuration')} to tell when the scan began"
+            f"{acquisition.time()}, and there is no {' and no '.join(missing)} above 0 to tell "
+            "when the scan began"
         )
-    decay = log(2) / _in_range(injected, "RadionuclideHalfLife") * duration / 1000
-    average = duration / 1000 / decay * log(decay / (1 - exp(-decay)))
-    return acquisition + timedelta(seconds=average - reference / 1000)
+    reference, duration = (float(ms or 0) / 1000 for ms in spans.values())
+    decay = log(2) / _in_range(injected, "RadionuclideHalfLife") * duration
+    average = duration / decay * log(decay / (1 - exp(-decay)))
+    return acquisition + timedelta(seconds=average - reference)
 
 
-def _injection(ds: Any, injected: Any) -> datetime:
-    if whole := _parse(text(injected, "RadiopharmaceuticalStartDateTime") or ""):
-        return whole
-    clock = text(injected, "RadiopharmaceuticalStartTime")
-    start = _scan_start(ds)
-    moment = _parse(f"{start:%Y%m%d}{clock}") if clock else None
+def _injection(injected: Any, start: datetime, clock: _Clock) -> tuple[str, datetime]:
+    """(keyword of the element that says it, moment of the injection)."""
+    keyword, alone = "RadiopharmaceuticalStartDateTime", "RadiopharmaceuticalStartTime"
+    whole, time = text(injected, keyword), text(injected, alone)
+    if whole and (moment := clock.local(keyword, whole)):
+        return keyword, moment
+    moment = _parse(f"{start:%Y%m%d}{time}")[0] if time else None
     if moment is None:
         raise _Refused(
-            f"{name('RadiopharmaceuticalStartTime')} is {clock}; legal: the time of injection"
+            f"{name(keyword)} is {whole or 'absent'} and {name(alone)} is {time or 'absent'}; "
+            "legal: one of them with the time of injection"
         )
     # A time without a date: the day of the scan, or the one before, when it ran past midnight.
-    return moment if moment <= start else moment - timedelta(days=1)
+    return alone, moment if moment <= start else moment - timedelta(days=1)
 
 
-def _moment(ds: Any, what: str) -> datetime | None:
-    return _parse(f"{text(ds, f'{what}Date') or ''}{text(ds, f'{what}Time') or ''}")
+def _moment(ds: Any, what: str, clock: _Clock) -> datetime:
+    """Series or Acquisition Date and Time; the DateTime of the acquisition instead of these."""
+    date, time = text(ds, f"{what}Date"), text(ds, f"{what}Time")
+    moment = _parse(f"{date}{time}")[0] if date and time else None
+    whole = text(ds, "AcquisitionDateTime") if what == "Acquisition" else None
+    if moment is None and whole:
+        moment = clock.local("AcquisitionDateTime", whole)
+    if moment is None:
+        wrong = [
+            f"{name(f'{what}{part}')} is {said or 'absent'}"
+            for part, said, other in (("Date", date, time), ("Time", time, date))
+            if not said or other
+        ]
+        raise _Refused(f"{' and '.join(wrong)}; legal: a date and a time")
+    return moment
 
 
-def _parse(said: str) -> datetime | None:
-    """A DICOM date and time, YYYYMMDDHHMM[SS[.F]] (PS3.5 6.2); an offset from UTC is left out."""
-    said = said.split("+")[0].split("-")[0].strip()
-    whole, _, fraction = said.partition(".")
-    whole = whole.ljust(14, "0") if len(whole) >= 12 else whole
+_MOMENT = re.compile(r"(\d{10})(\d\d)?(\d\d)?(?:\.(\d{1,6}))?([+-]\d{4})?").fullmatch
+_OFFSET = re.compile(r"([+-])(\d\d)([0-5]\d)").fullmatch
+
+
+def _parse(said: str) -> tuple[datetime | None, timedelta | None]:
+    """(moment by its own clock, offset from UTC) of YYYYMMDDHH[MM[SS[.F]]][&ZZXX] (PS3.5 6.2)."""
+    found = _MOMENT(said.strip())
+    if found is None:
+        return None, None
+    whole, minutes, seconds, fraction, zone = found.groups()
     try:
-        moment = datetime.strptime(whole, "%Y%m%d%H%M%S")
+        # A leap second, 60, counts as the one before it.
+        moment = datetime.strptime(f"{whole}{minutes or '00'}", "%Y%m%d%H%M")
+        moment += timedelta(seconds=min(int(seconds or 0), 59) + float(f"0.{fraction or 0}"))
     except ValueError:
+        return None, None
+    offset = _offset(zone) if zone else None
+    return (None, None) if zone and offset is None else (moment, offset)
+
+
+def _offset(said: str) -> timedelta | None:
+    found = _OFFSET(said.strip())
+    if found is None:
         return None
-    return moment + timedelta(seconds=float(f"0.{fraction}" if fraction.isdigit() else 0))
+    minutes = int(found[2]) * 60 + int(found[3])
+    offset = timedelta(minutes=minutes if found[1] == "+" else -minutes)
+    return offset if timedelta(hours=-12) <= offset <= timedelta(hours=14) else None

@@ -7,6 +7,8 @@ good as absent; where decoding hangs on it, `required` names the tag and what it
 from __future__ import annotations
 
 import math
+import warnings
+from functools import lru_cache
 from typing import Any
 
 from dicom2cache.errors import FrameError
@@ -110,6 +112,60 @@ def items(ds: Any, keyword: str) -> list[Any]:
     """The items of a sequence; empty if absent or not a sequence."""
     found = value(ds, keyword)
     return list(found) if is_many(found) else []
+
+
+def private(ds: Any, creator: str, group: int, element: int) -> Any:
+    """The value of a private element, in whichever block its creator has (PS3.5 7.8.1); or None.
+
+    Bytes where the file gives its VR as UN.
+    """
+    for block in range(0x10, 0x100):
+        if (group, block) in ds and _plain(ds, (group, block)).strip(" \0") == creator:
+            tag = group, block << 8 | element
+            try:
+                return ds[tag].value if tag in ds else None
+            except Exception:  # whatever pydicom raises for an illegal value: as good as absent
+                return None
+    return None
+
+
+def _plain(ds: Any, tag: tuple[int, int]) -> str:
+    try:
+        found = ds[tag].value
+    except Exception:  # as above
+        return ""
+    return found.decode("latin-1") if isinstance(found, bytes) else str(found)
+
+
+def private_tags(group: int, *elements: int) -> set[int]:
+    """Tags that a private element can have, with those of the creators of its group."""
+    blocks = range(0x10, 0x100)
+    own = {group << 16 | block << 8 | element for block in blocks for element in elements}
+    return own | {group << 16 | block for block in blocks}
+
+
+def decimal_of(found: Any) -> float | None:
+    """A private decimal as a finite float, text of VR UN too; None if it is none."""
+    try:
+        said = found.decode("ascii") if isinstance(found, bytes) else found
+        made = float(said.strip(" \0") if isinstance(said, str) else said)
+    except (ValueError, TypeError, AttributeError, UnicodeDecodeError):
+        return None
+    return made if math.isfinite(made) else None
+
+
+@lru_cache(maxsize=256)
+def charset_is_unknown(said: str | None) -> bool:
+    """True for a Specific Character Set that pydicom reads as its default instead."""
+    from pydicom.charset import convert_encodings
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            convert_encodings(said.split("\\") if said else [])
+        except LookupError:
+            return True
+    return any("Unknown encoding" in str(warning.message) for warning in told)
 
 
 def required(ds: Any, keyword: str, legal: str) -> int:

@@ -36,6 +36,7 @@ def place(
     width: Ints,
     spacing_y: Floats,
     spacing_x: Floats,
+    aspect: Floats,
     size: tuple[int, int] | None,
     fit: str,
     spacing: float | None,
@@ -43,7 +44,8 @@ def place(
     """The placement of n frames of (height, width) pixels, `spacing_y` x `spacing_x` mm apart.
 
     With `spacing`, all have spacings, and these fix the scale; `size` then pads or crops. `pad` and
-    `crop` keep shapes as they are in millimetres; without spacings pixels count as square.
+    `crop` keep shapes as they are in millimetres; without spacings a pixel is `aspect` times as
+    high as wide, and where that is not known either, square.
     """
     if spacing is not None:
         tall, wide = _at_least_1(height * spacing_y / spacing), _at_least_1(
@@ -54,7 +56,8 @@ def place(
     elif fit == "stretch":
         tall, wide = np.full_like(height, size[0]), np.full_like(width, size[1])
     else:
-        aspect = np.where(np.isnan(spacing_y * spacing_x), 1.0, spacing_y / spacing_x)
+        unsaid = np.where(np.isnan(aspect), 1.0, aspect)
+        aspect = np.where(np.isnan(spacing_y * spacing_x), unsaid, spacing_y / spacing_x)
         by_rows, by_columns = size[0] / (height * aspect), size[1] / width
         factor = (
             np.minimum(by_rows, by_columns) if fit == "pad" else np.maximum(by_rows, by_columns)

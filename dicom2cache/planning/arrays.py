@@ -17,7 +17,6 @@ FRAMES_PER_SHARD_MAX = 4096  # bounds the index of a shard (16 bytes for each) f
 # Smallest that holds the values; int16 before uint16, for which torch has few operations.
 _WHOLE = (("uint8", 0, 255), ("int16", -32768, 32767), ("uint16", 0, 65535),
           ("int32", -(2**31), 2**31 - 1))  # fmt: skip
-_NAMES = np.array(["uint8", "int16", "uint16", "int32", "float32", "float64"])
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,8 @@ class Values:
     """True for Double Float Pixel Data"""
 
 
-def dtypes_of_stacks(values: Values, stack: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Place in DTYPES for each frame, the same within a stack; from headers alone."""
+def dtypes_of_stacks(values: Values, stack: NDArray[np.int64]) -> NDArray[np.str_]:
+    """NumPy name of the dtype of each frame, the same within a stack; from headers alone."""
     count = int(stack.max(initial=-1)) + 1
     low = np.full(count, np.inf)
     high = np.full(count, -np.inf)
@@ -47,21 +46,15 @@ def dtypes_of_stacks(values: Values, stack: NDArray[np.int64]) -> NDArray[np.int
     np.logical_and.at(hu, stack, values.hu)
     np.logical_or.at(double, stack, values.double)
 
-    chosen = np.full(count, 5)  # float64 holds every whole number of 53 bits
-    for place in range(3, -1, -1):
-        _, least, most = _WHOLE[place]
-        chosen[(low >= least) & (high <= most)] = place
+    chosen = np.full(count, "float64")  # holds every whole number of 53 bits
+    for name, least, most in reversed(_WHOLE):
+        chosen[(low >= least) & (high <= most)] = name
     # The unit fixes HU to int16, so that one scanner's 16-bit header does not split an archive;
     # a value beyond fails its frame.
-    chosen[hu] = 1
-    chosen[~whole] = 4
-    chosen[~whole & double] = 5
+    chosen[hu] = "int16"
+    chosen[~whole] = "float32"
+    chosen[~whole & double] = "float64"
     return chosen[stack]
-
-
-def dtype_names(chosen: NDArray[np.int64]) -> NDArray[Any]:
-    """NumPy names of the places that `dtypes_of_stacks` gave."""
-    return _NAMES[chosen]
 
 
 Size = tuple[str, tuple[int, ...]]

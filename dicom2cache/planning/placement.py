@@ -25,6 +25,7 @@ def place_frames(
     """
     height, width = (ints(files[c], 0)[file] for c in ("height", "width"))
     spacing = [floats(said[c]) for c in ("spacing_y", "spacing_x")]
+    aspect = floats(files["pixel_aspect"])[file]
     rule = ints(files["rule"], 0)[file]
     parts: dict[str, Any] = {"height": height.copy(), "width": width.copy()}
     parts |= {name: np.ones(len(file)) for name in ("scale_y", "scale_x")}
@@ -33,7 +34,7 @@ def place_frames(
         mine = rule == number
         if treatment.resized and mine.any():
             placed = place(
-                height[mine], width[mine], spacing[0][mine], spacing[1][mine],
+                height[mine], width[mine], spacing[0][mine], spacing[1][mine], aspect[mine],
                 treatment.size, treatment.fit, treatment.spacing,
             )  # fmt: skip
             for name, column in parts.items():

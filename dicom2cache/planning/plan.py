@@ -49,9 +49,10 @@ def make_plan(files: pa.Table, rejects: pa.Table, recipe: Recipe) -> Plan:
     file = np.repeat(np.arange(files.num_rows, dtype=np.int32), counts)
     frame = (np.arange(len(file)) - np.repeat(np.cumsum(counts) - counts, counts)).astype(np.int32)
     said = expand(files, file)
+    said["unit"] = values.units(files, file, said["unit"])
     slope, intercept, inverted = values.linear(files, file, said, recipe)
     stacks = assign(_geometry(files, file, frame, said))
-    dtype = values.dtypes(files, file, slope, intercept, stacks.stack, recipe)
+    dtype = values.dtypes(files, file, slope, intercept, said["unit"], stacks.stack, recipe)
     placement = place_frames(files, file, said, recipe)
     specs, array, wasted = _arrays(files, file, dtype, placement, recipe)
 
@@ -59,16 +60,23 @@ def make_plan(files: pa.Table, rejects: pa.Table, recipe: Recipe) -> Plan:
     array = array[order]
     starts = np.searchsorted(array, np.arange(len(specs)))
     row = np.arange(len(order)) - starts[array]
+    graded = treatments.graded_files(files, recipe)
+    said["unit"] = _or_window(said["unit"], graded[file])
     said["windows"] = frame_windows(files, file, said["windows"], inverted, recipe)
     table = _frames(said, order, {
         "file": file[order], "frame": frame[order], "array": array.astype(np.int16), "row": row,
         "slope": slope[order], "intercept": intercept[order], **columns_of(placement, said, order),
     }, stacks)  # fmt: skip
     files = inverted_windows(files, inverted)
-    graded = treatments.graded_files(files, recipe)
-    if graded.any():
-        files = with_column(files, "unit", pc.if_else(pa.array(graded), "window", files["unit"]))
+    files = with_column(files, "unit", _or_window(files["unit"], graded))
     return Plan(tuple(specs), files, table, rejects, wasted)
+
+
+def _or_window(unit: Any, graded: NDArray[np.bool_]) -> Any:
+    """The units, `window` where values become shares of a range."""
+    if not graded.any():
+        return unit
+    return pc.if_else(pa.array(graded), "window", unit.cast(pa.string()))
 
 
 def _geometry(
@@ -76,12 +84,13 @@ def _geometry(
 ) -> Geometry:
     per_file = [codes(files[c]) for c in ("study_uid", "series_uid", "frame_of_reference_uid")]
     per_file += [ints(files[c], 0) for c in ("height", "width", "samples", "palette_bits")]
-    per_file += [codes(files[c]) for c in ("kind", "unit", "pixel_keyword")]
+    per_file += [codes(files[c]) for c in ("kind", "pixel_keyword")]
     per_file.append(codes(pc.equal(files["photometric"], "PALETTE COLOR").cast(pa.string())))
     base = [c[file] for c in per_file]
     base += [float_codes(floats(said[c]), 1e-4) for c in ("spacing_y", "spacing_x")]
     base += [ints(said["segment"], -1), ints(files["rule"], 0)[file]]
-    base.append(codes(said["image_type"]))
+    base += [codes(said[c]) for c in ("unit", "image_type")]
+    base += [ints(said[c], -1) for c in ("detector", "energy_window")]
     resolvers = [
         codes(said["stack_name"]),
         ints(said["acquisition"], -1),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dicom2cache.arrow import Floats, Mask, ints, mask_of
 from dicom2cache.recipes.recipe import Recipe, Treatment
+from dicom2cache.syntaxes import MAY_BE_LOSSY
 
 
 def by_rule(files: pa.Table, recipe: Recipe, pick: Callable[[Treatment], Any]) -> NDArray[Any]:
@@ -38,9 +39,17 @@ def suv_files(files: pa.Table, recipe: Recipe) -> Mask:
     return pet & holds(files, recipe, lambda t: t.intensity == "suv")
 
 
-def stored_range(files: pa.Table) -> tuple[Floats, Floats]:
-    """(least, greatest) value that the stored bits of each file can hold."""
+def stored_range(files: pa.Table, overshoot: bool = False) -> tuple[Floats, Floats]:
+    """(least, greatest) value that the stored bits of each file can hold.
+
+    With `overshoot` those of lossy syntaxes have one bit more, where BitsAllocated has room for it:
+    what a lossy codec makes of an edge can lie beyond BitsStored.
+    """
     bits = ints(files["bits_stored"], 16)
+    if overshoot:
+        lossy = pc.is_in(files["transfer_syntax"], pa.array(sorted(MAY_BE_LOSSY)))
+        room = bits < ints(files["bits_allocated"], 16)
+        bits = bits + (mask_of(lossy) & room)
     signed = mask_of(files["signed"])
     span = 2.0**bits
     return np.where(signed, -span / 2, 0.0), np.where(signed, span / 2, span) - 1

@@ -36,7 +36,26 @@ def with_recipe(files: pa.Table, recipe: Recipe) -> pa.Table:
         for i in np.flatnonzero(suv):
             windows[i] = scaled_windows(windows[i], factor[i])
         files = with_column(files, "windows", pa.array(windows, FILES.field("windows").type))
+        files = _flagged(files, suv & mask_of(pc.is_valid(files["suv_flag"])), files["suv_flag"])
     return files
+
+
+def _flagged(files: pa.Table, mask: Mask, flag: Any) -> pa.Table:
+    """The files with one more flag where the mask is; `flag` is a column of them."""
+    if not mask.any():
+        return files
+    flags = files["flags"].to_pylist()
+    for i in np.flatnonzero(mask):
+        flags[i] = [*(flags[i] or []), flag[int(i)].as_py()]
+    return with_column(files, "flags", pa.array(flags, FILES.field("flags").type))
+
+
+def units(files: pa.Table, file: NDArray[np.int32], own: Any) -> Any:
+    """The unit of every frame: its file's; `own` where the frames of a file differ."""
+    whole = files["unit"].combine_chunks().dictionary_encode().take(pa.array(file))
+    if whole.null_count == 0 or own.null_count == len(own):
+        return whole
+    return pc.coalesce(*(c.cast(pa.string()) for c in (whole, own)))
 
 
 def linear(
@@ -71,9 +90,9 @@ def linear(
 
 
 def _values(
-    files: pa.Table, file: NDArray[np.int32], slope: NDArray[Any], intercept: NDArray[Any]
+    files: pa.Table, file: NDArray[np.int32], slope: NDArray[Any], intercept: NDArray[Any], hu: Mask
 ) -> arrays.Values:
-    low, high = stored_range(files)
+    low, high = stored_range(files, overshoot=True)
     integer = mask_of(pc.equal(files["pixel_keyword"], "PixelData"))
     palette = ints(files["palette_bits"], 0)
     high = np.where(palette > 0, 2.0**palette - 1, high)
@@ -87,7 +106,7 @@ def _values(
         low=np.where(lut, lut_low, np.minimum(*ends)),
         high=np.where(lut, lut_high, np.maximum(*ends)),
         whole=whole,
-        hu=mask_of(pc.equal(files["unit"], "HU"))[file],
+        hu=hu,
         double=mask_of(pc.equal(files["pixel_keyword"], "DoubleFloatPixelData"))[file],
     )
 
@@ -97,17 +116,17 @@ def dtypes(
     file: NDArray[np.int32],
     slope: Floats,
     intercept: Floats,
+    unit: Any,
     stack: NDArray[np.int64],
     recipe: Recipe,
 ) -> NDArray[Any]:
     """NumPy name of the dtype of every frame, the same within a stack; from headers alone."""
     said = by_rule(files, recipe, lambda t: t.dtype)
     auto = said == "auto"
-    names = said[file].astype("U7")
+    names = said.astype(str)[file]
     if auto.any():
-        values = _values(files, file, slope, intercept)
-        smallest = arrays.dtype_names(arrays.dtypes_of_stacks(values, stack))
-        names = np.where(auto[file], smallest, names)
+        values = _values(files, file, slope, intercept, mask_of(pc.equal(unit, "HU")))
+        names = np.where(auto[file], arrays.dtypes_of_stacks(values, stack), names)
         shares = auto & (graded_files(files, recipe) | _graded_colour(files, recipe))
         names = np.where(shares[file], "uint8", names)
     # A mask's numbers are what they are, whatever the recipe says of images.

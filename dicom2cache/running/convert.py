@@ -7,27 +7,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from dicom2cache.arrow import rows_of
-from dicom2cache.errors import Unfinished, is_environment, reason_of
-from dicom2cache.frames import decode
-from dicom2cache.frames.decode import OpenSources, Source, Stored
-from dicom2cache.frames.isolate import IsolatedReader
-from dicom2cache.frames.treat import FRAME_COLUMNS, Values, to_values
-from dicom2cache.pixels.statistics import statistics
+from dicom2cache.errors import Fault, Unfinished, is_environment
+from dicom2cache.frames.chunk import chunk_of_frame
+from dicom2cache.frames.treat import FRAME_COLUMNS
 from dicom2cache.records import ShardTask
 from dicom2cache.running import choices, receipts
-from dicom2cache.running.job import Job, is_planned, load_job
+from dicom2cache.running.each_frame import Failure, Worker
+from dicom2cache.running.job import Job, headers_of, is_planned, load_job
 from dicom2cache.schema import RESULTS
-from dicom2cache.sources import mounts
 from dicom2cache.store.shards import ShardWriter
-
-Read = decode.Read
 
 
 @dataclass(frozen=True)
@@ -43,12 +37,14 @@ class Done:
     first_failure: str | None = None
     environment: str | None = None
     """why the machine could not; the task is still open then"""
+    faults: tuple[Fault, ...] = ()
+    """errors of our own that cost frames"""
 
 
 def convert_task(cache: str, nonce: str, task: ShardTask, isolated: bool = False) -> Done:
     """Convert one shard of the plan of this nonce in `cache` and publish its receipt.
 
-    `isolated`: frames are decoded in a child process, so that one it dies of costs itself only.
+    `isolated`: a child process works on the frames, so that one it dies of costs itself only.
     Raises Unfinished if that plan is no longer there.
     """
     with _while_planned(Path(cache), nonce):
@@ -60,14 +56,12 @@ def convert_task(cache: str, nonce: str, task: ShardTask, isolated: bool = False
 
 def _convert(job: Job, task: ShardTask, isolated: bool) -> Done:
     start, count = time.perf_counter(), task.stop - task.start
+    worker = Worker(isolated)
     if not receipts.is_done(job, task):
         claim = receipts.claim(job, task)
         try:
-            if isolated:
-                with IsolatedReader() as read:
-                    write_shard(job, task, read)
-            else:
-                write_shard(job, task, Source.read)
+            with worker:
+                write_shard(job, task, worker)
         except Exception as e:
             if is_environment(e):
                 why = f"{type(e).__name__}: {e}"
@@ -83,7 +77,8 @@ def _convert(job: Job, task: ShardTask, isolated: bool) -> Done:
         return Done(task.name, count, 0, time.perf_counter() - start, None, why)
     reasons = receipt.results["reason"].drop_null().to_pylist()
     first = _first_failure(job, task, receipt.results) if reasons else None
-    return Done(task.name, count, len(reasons), time.perf_counter() - start, first)
+    faults, seconds = tuple(worker.faults), time.perf_counter() - start
+    return Done(task.name, count, len(reasons), seconds, first, faults=faults)
 
 
 @contextmanager
@@ -109,58 +104,27 @@ def _first_failure(job: Job, task: ShardTask, results: pa.Table) -> str:
     raise AssertionError("no failure")
 
 
-def write_shard(job: Job, task: ShardTask, read: Read) -> None:
+def write_shard(job: Job, task: ShardTask, worker: Worker) -> None:
     """Decode the task's frames into an attempt and publish it."""
-    spec = choices.settled(job, task.array, read)
+    spec = choices.settled(job, task.array, worker)
     rows = job.plan.frames.slice(task.start, task.stop - task.start).select(FRAME_COLUMNS)
-    rows = rows.to_pylist()
-    treatments = job.recipe.treatments
-    needed = sorted({row["file"] for row in rows})
-    headers = dict(zip(needed, rows_of(job.plan.files, needed).to_pylist(), strict=True))
+    headers = headers_of(job, rows)
     attempt = receipts.new_attempt(job, task)
     results: list[dict[str, Any]] = []
-    sources = OpenSources(job.roots, headers)
-    with ShardWriter(attempt, spec) as writer:
-        try:
-            for row in rows:
-                try:
-                    source = sources.open(row["file"])
-                    source.room = writer.room()
-                    stored = read(source, row["frame"])
-                    source.check_unchanged()
-                    limits = choices.limits_of(job, row, source.header, read)
-                    made = to_values(
-                        stored, row, source, treatments, spec.dtype, limits.ends if limits else None
-                    )
-                    if limits is not None:
-                        limits.check()
-                except Exception as e:
-                    header = headers[row["file"]]
-                    mounts.raise_environment(e, job.roots[header["root"]], header["path"])
-                    writer.missing()
-                    results.append({"reason": reason_of(e)})
-                    continue
-                said = _result(stored, made)
-                said["crc32c"] = writer.frame(np.ascontiguousarray(made.pixels))
-                results.append(said)
-        finally:
-            sources.close()
+    with ShardWriter(attempt, spec) as writer, worker.frames(job.roots, headers) as frames:
+        for row in rows.to_pylist():
+            limits = choices.limits_of(job, row, headers[row["file"]], worker)
+            step = partial(
+                chunk_of_frame, treatments=job.recipe.treatments, spec=spec, limits=limits
+            )
+            found = frames.do(row, step, writer.room())
+            if isinstance(found, Failure):
+                writer.missing()
+                results.append({"reason": found.reason, "stage": found.stage})
+            else:
+                chunk, result = found
+                writer.frame(chunk)
+                results.append(result)
         size, checksum = writer.finish()
     table = pa.Table.from_pylist(results, RESULTS)
     receipts.publish(job, task, attempt, size, checksum, spec.codec, table)
-
-
-def _result(stored: Stored, made: Values) -> dict[str, Any]:
-    found = statistics(made.pixels, made.padding, made.ends)
-    return {
-        "codec": stored.codec,
-        "window_low": made.window_low,
-        "window_high": made.window_high,
-        "padding_fraction": found.padding_fraction,
-        "min": found.min,
-        "max": found.max,
-        "mean": found.mean,
-        "std": found.std,
-        **dict(zip(("p0_5", "p1", "p50", "p99", "p99_5"), found.percentiles, strict=True)),
-        "flags": list(stored.flags) or None,
-    }

@@ -10,6 +10,7 @@ from dicom2cache.errors import FrameError, Unfinished
 from dicom2cache.records import ShardTask
 from dicom2cache.running import backlog, receipts, versions
 from dicom2cache.running.convert import Done, convert_task
+from dicom2cache.running.faults import FaultLog
 from dicom2cache.running.job import Job, load_job
 from dicom2cache.running.pool import parallel
 from dicom2cache.running.progress import Progress, Work, phase
@@ -36,7 +37,10 @@ def convert_part(
         mine = todo
     work = {task.name: backlog.work_of(job, task) for task in mine}
 
+    log = FaultLog()
+
     def seen(done: Done) -> None:
+        log.tell(done.faults)
         failed[done.name] = done.failed
         progress.advance(work[done.name] + Work(failed=done.failed))
 
@@ -101,8 +105,9 @@ def _round(
     failed: dict[str, str],
 ) -> bool:
     """Run `todo` once, in isolation what is in `suspects`; False if a worker died meanwhile."""
+    from concurrent.futures.process import BrokenProcessPool
+
     from joblib import delayed
-    from joblib.externals.loky.process_executor import BrokenProcessPool
 
     # Suspects first: what they find out about their stack or array in isolation serves the others.
     order = sorted(todo, key=lambda t: (t not in suspects, -t.cost))

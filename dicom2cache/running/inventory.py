@@ -14,40 +14,45 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dicom2cache.arrow import canonical, rows_of
-from dicom2cache.errors import Unfinished
-from dicom2cache.frames.decode import Source
-from dicom2cache.frames.isolate import IsolatedReader
-from dicom2cache.headers.read import read_headers
+from dicom2cache.errors import Fault, Unfinished
+from dicom2cache.frames.decode import Room, Source
+from dicom2cache.frames.isolate import Child
+from dicom2cache.headers.read import Headers, read_headers
 from dicom2cache.records import Candidate
 from dicom2cache.running import pool
-from dicom2cache.running.convert import Read
+from dicom2cache.running.each_frame import Failure, Row, Worker
 from dicom2cache.running.pool import parallel
 from dicom2cache.running.progress import Work
 from dicom2cache.schema import FILES, REJECTS
-from dicom2cache.sources import mounts
 
 
-def pixel_digest(roots: Sequence[str], header: dict[str, Any], read: Read | None = None) -> str:
-    """SHA-256 of all stored frames of a file and of what they mean, to compare copies.
+def pixel_digest(roots: Sequence[str], header: Row) -> tuple[str, tuple[Fault, ...]]:
+    """(SHA-256 of all stored frames of a file and of what they mean, errors of our own).
 
-    A file that cannot be decoded is like no other: it is kept, and fails by its own reason. `read`
-    decodes a frame of a source, for a caller that isolates it.
+    To compare copies. A file that cannot be decoded is like no other: it is kept, and fails by its
+    own reason.
     """
+    with Worker() as worker:
+        return _digest(roots, header, worker), tuple(worker.faults)
+
+
+def _digest(roots: Sequence[str], header: Row, worker: Worker) -> str:
     # Equal stored values under another slope or unit are other pixels. The photometric
     # interpretation may differ: a compressed copy of an RGB image can be YBR.
     meaning = ("slope", "intercept", "unit", "inverted", "lut_low", "lut_high")
     digest = hashlib.sha256(repr([header[name] for name in meaning]).encode())
-    path = os.path.join(roots[header["root"]], header["path"])
-    try:
-        with Source(path, header) as source:
-            for frame in range(header["frames"]):
-                pixels = (read or Source.read)(source, frame).pixels
-                digest.update(f"{pixels.shape} {pixels.dtype}".encode())
-                digest.update(np.ascontiguousarray(pixels).data)
-    except Exception as e:
-        mounts.raise_environment(e, roots[header["root"]], header["path"])
-        return f"not decoded: {path}"
+    with worker.frames(roots, {0: header}) as frames:
+        for frame in range(header["frames"]):
+            pixels = frames.do({"file": 0, "frame": frame}, _pixels)
+            if isinstance(pixels, Failure):
+                return f"not decoded: {os.path.join(roots[header['root']], header['path'])}"
+            digest.update(f"{pixels.shape} {pixels.dtype}".encode())
+            digest.update(pixels.data)
     return digest.hexdigest()
+
+
+def _pixels(source: Source, row: Row, _: Room) -> NDArray[Any]:
+    return np.ascontiguousarray(source.read(row["frame"]).pixels)
 
 
 _HEADERS_AT_ONCE = 256
@@ -60,20 +65,26 @@ def read_all_headers(
     jobs: int,
     backend: str,
     seen: Callable[[Work], None],
+    tell: Callable[[Sequence[Fault]], None],
 ) -> tuple[pa.Table, pa.Table]:
-    """Headers of all candidates: (FILES, REJECTS), in their order; `seen` is told what is done."""
+    """Headers of all candidates: (FILES, REJECTS), in their order.
+
+    `seen` is told what is done, and `tell` what errors of our own there were.
+    """
+    from concurrent.futures.process import BrokenProcessPool
+
     from joblib import delayed
-    from joblib.externals.loky.process_executor import BrokenProcessPool
 
     rest = iter(sorted(candidates, key=_on_disk))
     chunks = list(iter(lambda: list(islice(rest, _HEADERS_AT_ONCE)), []))
-    calls = [delayed(read_headers)(roots, chunk, patient_key) for chunk in chunks]
+    calls = [delayed(_read)(roots, chunk, patient_key) for chunk in chunks]
     files, rejects = [FILES.empty_table()], [REJECTS.empty_table()]
     try:
-        for chunk, (some, others) in zip(chunks, _headers(jobs, backend, calls), strict=True):
-            files.append(some)
-            rejects.append(others)
-            seen(header_work(chunk, others))
+        for chunk, found in zip(chunks, _headers(jobs, backend, calls), strict=True):
+            files.append(found.files)
+            rejects.append(found.rejects)
+            tell(found.faults)
+            seen(header_work(chunk, found.rejects))
     except BrokenProcessPool as e:
         raise Unfinished(
             "a process that read headers died, perhaps for memory; use fewer --jobs"
@@ -82,7 +93,12 @@ def read_all_headers(
     return canonical(pa.concat_tables(files)), pa.concat_tables(rejects).sort_by(order)
 
 
-def _headers(jobs: int, backend: str, calls: Sequence[Any]) -> Iterator[Any]:
+def _read(roots: Sequence[str], chunk: Sequence[Candidate], patient_key: bytes) -> Headers:
+    with Child() as child:
+        return read_headers(roots, chunk, patient_key, child.call)
+
+
+def _headers(jobs: int, backend: str, calls: Sequence[Any]) -> Iterator[Headers]:
     """Results of the calls, in order: here while workers are not up, or would not be worth it."""
     start, left = time.perf_counter(), list(calls)
     while left and backend == "loky":
@@ -106,11 +122,27 @@ def header_work(candidates: Sequence[Candidate], rejects: pa.Table | None = None
 
 
 def pixel_digests(
-    roots: Sequence[str], files: pa.Table, rows: NDArray[np.int64], jobs: int, backend: str
+    roots: Sequence[str],
+    files: pa.Table,
+    rows: NDArray[np.int64],
+    jobs: int,
+    backend: str,
+    tell: Callable[[Sequence[Fault]], None],
 ) -> list[str]:
     """`pixel_digest` of some rows of FILES; a decoder that aborts costs its own file only."""
+    digests = []
+    for digest, faults in _digests(roots, files, rows, jobs, backend):
+        tell(faults)
+        digests.append(digest)
+    return digests
+
+
+def _digests(
+    roots: Sequence[str], files: pa.Table, rows: NDArray[np.int64], jobs: int, backend: str
+) -> list[tuple[str, tuple[Fault, ...]]]:
+    from concurrent.futures.process import BrokenProcessPool
+
     from joblib import delayed
-    from joblib.externals.loky.process_executor import BrokenProcessPool
 
     if jobs > 1 and (len(rows) >= 2 * jobs or backend != "loky"):
         calls = (delayed(pixel_digest)(roots, header) for header in _objects(files, rows))
@@ -118,8 +150,13 @@ def pixel_digests(
             return list(parallel(jobs, backend, calls, ordered=True))
         except BrokenProcessPool:
             pass  # which file it was is not known: once more, one by one
-    with IsolatedReader() as isolated:
-        return [pixel_digest(roots, header, isolated) for header in _objects(files, rows)]
+    found = []
+    with Worker(isolated=True) as worker:
+        for header in _objects(files, rows):
+            digest = _digest(roots, header, worker)
+            found.append((digest, tuple(worker.faults)))
+            worker.faults.clear()
+    return found
 
 
 def _objects(files: pa.Table, rows: NDArray[np.int64]) -> Iterator[dict[str, Any]]:

@@ -16,8 +16,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from dicom2cache.arrow import rows_of
 from dicom2cache.errors import CacheError, Unfinished
 from dicom2cache.planning.tasks import tasks
 from dicom2cache.recipes.recipe import Recipe
@@ -102,17 +104,10 @@ def save_plan(job: Job) -> Job:
     return load_job(job.cache)
 
 
-def keep_first(job: Job, path: Path, data: bytes) -> None:
-    """Write a small file durably, but never over one that is there.
-
-    Of several processes the first one wins: all read `path` afterwards, and so agree.
-    """
-    own = scratch(job) / f".{path.name}.{secrets.token_hex(8)}"
-    with open(own, "xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    name_first(own, path)
+def headers_of(job: Job, rows: pa.Table) -> dict[int, dict[str, Any]]:
+    """The headers (rows of FILES, by number) of the files that rows of the plan's frames are in."""
+    needed = np.unique(rows["file"].to_numpy()).tolist()
+    return dict(zip(needed, rows_of(job.plan.files, needed).to_pylist(), strict=True))
 
 
 def _about(cache: Path) -> dict[str, Any]:

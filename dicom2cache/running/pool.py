@@ -73,7 +73,7 @@ def _ready() -> None:
 
 
 def _await_workers() -> None:
-    from joblib.externals.loky.process_executor import BrokenProcessPool
+    from concurrent.futures.process import BrokenProcessPool
 
     while _starting:
         try:

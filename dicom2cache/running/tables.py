@@ -37,7 +37,8 @@ def prepared(files: pa.Table, recipe: Recipe) -> pa.Table:
     shares = mask_of(colour) & holds(files, recipe, lambda t: t.graded)
     bits = first_of(files["palette_bits"].cast(pa.int16()), files["bits_stored"])
     scale = np.where(shares, np.inf, 2.0 ** ints(bits, 8) - 1)
-    files = files.append_column("full_scale", pc.if_else(colour, pa.array(scale), None))
+    scale = pc.if_else(colour, pa.array(scale), files["fractional_max"].cast(pa.float64()))
+    files = files.append_column("full_scale", scale)
     return files
 
 
@@ -86,6 +87,10 @@ def frame_rows(
             column = pc.if_else(lut, None, frames[field.name])
         elif field.name in ("source_height", "source_width"):
             column = own[field.name.removeprefix("source_")]
+        elif field.name == "segments":
+            column = _segments(files, frames)
+        elif field.name == "pixel_aspect":
+            column = _aspect(own, frames)
         elif field.name in _UNMOVED:
             column = frames[field.name].fill_null(_UNMOVED[field.name])
         elif field.name == "windows":
@@ -102,6 +107,33 @@ def frame_rows(
             column = own[field.name]
         columns[field.name] = column.cast(field.type)
     return pa.table(columns, FRAMES_TABLE)
+
+
+def _aspect(own: pa.Table, frames: pa.Table) -> Any:
+    """Height over width of a stored pixel: resizing changes it."""
+    scale_y, scale_x = (floats(frames[c].fill_null(1.0)) for c in ("scale_y", "scale_x"))
+    return pa.array(floats(own["pixel_aspect"]) * scale_x / scale_y, from_pandas=True)
+
+
+def _segments(files: pa.Table, frames: pa.Table) -> Any:
+    """Of a mask the segments that a frame shows: its own, or all where numbers are segments."""
+    kind = FRAMES_TABLE.field("segments").type
+    if files["segments"].null_count == files.num_rows:
+        return pa.nulls(frames.num_rows, kind)
+    lists: list[Any] = [None]
+    place: dict[tuple[int, int | None], int] = {}
+    for file in np.flatnonzero(files["segments"].is_valid().to_numpy(zero_copy_only=False)):
+        everything = files["segments"][int(file)].as_py()
+        if files["unit"][int(file)].as_py() == "labelmap":
+            place[int(file), None] = len(lists)
+            lists.append(everything)
+        else:
+            for segment in everything:
+                place[int(file), segment["number"]] = len(lists)
+                lists.append([segment])
+    said = zip(frames["file"].to_pylist(), frames["segment"].to_pylist(), strict=True)
+    taken = [place.get((file, None), place.get((file, segment), 0)) for file, segment in said]
+    return pa.array(lists, kind).take(pa.array(taken, pa.int64()))
 
 
 def _top(dtype: str) -> float:
@@ -121,14 +153,13 @@ def frame_failures(files: pa.Table, frames: pa.Table, results: pa.Table) -> pa.T
     bad = results["reason"].is_valid()
     rows = frames.filter(bad)
     own = files.take(rows["file"])
-    n = rows.num_rows
     return pa.table(
         {
             "root": own["root"],
             "path": own["path"],
             "frame": rows["frame"],
-            "outcome": pa.array(["failed"] * n, pa.string()),
-            "stage": pa.array(["decode"] * n, pa.string()),
+            "outcome": pa.array(["failed"] * rows.num_rows, pa.string()),
+            "stage": results["stage"].filter(bad),
             "reason": results["reason"].filter(bad),
         },
         REJECTS,

@@ -22,7 +22,7 @@ from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import ArraySpec, Candidate
 from dicom2cache.schema import FILES, REJECTS
 from dicom2cache.sources import mounts
-from dicom2cache.store.committed import read_table
+from dicom2cache.store.committed import read_table, spec_of
 from dicom2cache.store.layout import (
     FORMAT_VERSION,
     MISSING,
@@ -30,7 +30,7 @@ from dicom2cache.store.layout import (
     shard_path,
     shortened,
 )
-from dicom2cache.store.shards import crc32c, read_index, read_slot
+from dicom2cache.store.shards import crc32c, in_slot, read_index, read_slot
 
 Ints = NDArray[np.int64]
 _REMEDY = "copy the cache again from a good copy, or build it again"
@@ -63,7 +63,7 @@ def verify(cache: Path, attributes: dict[str, Any], quick: bool = False) -> Iter
     if not np.isin(arrays, np.arange(len(attributes["arrays"]))).all():
         yield f"{cache / 'frames'}: names an array that is not in zarr.json; {_REMEDY}"
     for number, about in enumerate(attributes["arrays"]):
-        spec = _spec(about)
+        spec = spec_of(about)
         mine = np.flatnonzero(arrays == number)  # by row, a generation after the other
         rows, checks = (ints(frames[c].take(mine), -1) for c in ("row", "crc32c"))
         own = [s for s in shards if s["array"] == number]
@@ -75,11 +75,6 @@ def verify(cache: Path, attributes: dict[str, Any], quick: bool = False) -> Iter
             start = shard["shard"] * spec.frames_per_shard
             part = slice(*np.searchsorted(rows, [start, start + spec.frames_per_shard]))
             yield from _check_shard(cache, spec, shard, rows[part] - start, checks[part], quick)
-
-
-def _spec(about: dict[str, Any]) -> ArraySpec:
-    keys = ("name", "dtype", "slots", "frames_per_shard", "codec")
-    return ArraySpec(slot=tuple(about["slot"]), **{k: about[k] for k in keys})
 
 
 def _check_file(path: Path, entry: dict[str, Any], slots: int | None) -> str | None:
@@ -174,7 +169,7 @@ def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Ite
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction {fraction}; legal: above 0 and at most 1")
     recipe = Recipe.from_dict(attributes["recipe"])
-    specs = [_spec(about) for about in attributes["arrays"]]
+    specs = [spec_of(about) for about in attributes["arrays"]]
     roots = [s["path"] for s in attributes["sources"]]
     columns = ["root", "path", "frame", "array", "row", "crc32c", "window_low", "window_high"]
     rows_of: dict[tuple[int, str], list[dict[str, Any]]] = {}
@@ -207,8 +202,7 @@ def _decode_again(
     decoded = source.read(row["frame"])
     limits = (row["window_low"], row["window_high"])  # a stack's; planned alone it is not whole
     values = to_values(decoded, row, source, recipe.treatments, spec.dtype, limits).pixels
-    slot = np.zeros(spec.slot, spec.dtype)
-    slot[tuple(map(slice, values.shape))] = values
+    slot = in_slot(values, spec)
     shard, place = divmod(row["row"], spec.frames_per_shard)
     with open(cache / shard_path(spec, shard), "rb") as file:
         stored = read_slot(file, spec, read_index(file, spec)[0][place])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -22,19 +24,35 @@ def write_durably(path: Path, data: bytes, scratch: Path | None = None) -> None:
 
     Until it is whole it lies in `scratch`, or else beside `path`.
     """
-    temporary = (scratch or path.parent) / f".{path.name}.{secrets.token_hex(8)}"
+    with _written(path, data, scratch or path.parent) as temporary:
+        os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def write_first(path: Path, data: bytes, scratch: Path) -> bool:
+    """As `write_durably`, but never over a file that is there; True if it is the one of this call.
+
+    Of several processes the first one wins: all read `path` afterwards, and so agree.
+    """
+    with _written(path, data, scratch) as temporary:
+        return name_first(temporary, path)
+
+
+@contextmanager
+def _written(path: Path, data: bytes, scratch: Path) -> Iterator[Path]:
+    """A durable file in `scratch` that is to be named `path`; removed if that fails."""
+    temporary = scratch / f".{path.name}.{secrets.token_hex(8)}"
     try:
         with open(temporary, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        yield temporary
     except BaseException as e:
         temporary.unlink(missing_ok=True)
         if isinstance(e, OSError):  # a full disk names no file, and the temporary one is gone
             e.filename = os.fspath(path)
         raise
-    sync_folder(path.parent)
 
 
 def name_first(own: Path, target: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -11,6 +12,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom2cache.errors import FrameError
 from dicom2cache.records import ArraySpec
 from dicom2cache.store.compression import pack, unpack
 from dicom2cache.store.direct import DirectFile
@@ -20,6 +22,40 @@ from dicom2cache.store.layout import MISSING
 def crc32c(data: Any) -> int:
     """CRC-32C (RFC 3720) of contiguous bytes or an array."""
     return int(google_crc32c.value(data))
+
+
+def in_slot(pixels: NDArray[Any], spec: ArraySpec) -> NDArray[Any]:
+    """The contiguous slot of the array that holds a frame, (H, W[, C]) in the array's dtype.
+
+    Raises FrameError if the slot cannot hold it.
+    """
+    fits = pixels.ndim == len(spec.slot) and all(map(int.__le__, pixels.shape, spec.slot))
+    if not fits or pixels.shape[2:] != spec.slot[2:] or pixels.dtype != np.dtype(spec.dtype):
+        raise FrameError(
+            f"the frame became {pixels.shape} {pixels.dtype}, but it was planned into a slot of "
+            f"{spec.slot} {spec.dtype}; please report"
+        )
+    if pixels.shape == spec.slot:
+        return np.ascontiguousarray(pixels)
+    slot = np.zeros(spec.slot, spec.dtype)
+    slot[tuple(map(slice, pixels.shape))] = pixels
+    return slot
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What a shard holds of one frame."""
+
+    data: NDArray[Any] | bytes
+    """the slot itself where the array is not compressed"""
+    crc32c: int
+    """of the slot"""
+
+
+def chunk_of(pixels: NDArray[Any], spec: ArraySpec) -> Chunk:
+    """The chunk of a frame, (H, W[, C]) in the array's dtype. Raises as `in_slot`."""
+    slot = in_slot(pixels, spec)
+    return Chunk(slot if spec.codec == "none" else pack(slot, spec), crc32c(slot))
 
 
 class ShardWriter:
@@ -32,7 +68,6 @@ class ShardWriter:
     def __init__(self, path: Path, spec: ArraySpec) -> None:
         self.path, self.spec = path, spec
         self._index = np.full((spec.frames_per_shard, 2), MISSING, "<u8")
-        self._slot = np.zeros(spec.slot, spec.dtype)
         self._at = self._end = 0
         self._file = DirectFile(path)
         self._finished = False
@@ -52,25 +87,17 @@ class ShardWriter:
         room = self._file.room(self.spec.slot_bytes) if self.spec.codec == "none" else None
         return None if room is None else np.frombuffer(room, np.uint8)
 
-    def frame(self, pixels: NDArray[Any]) -> int:
-        """Write one frame, (H, W[, C]) in the array's dtype, into the next slot; its CRC-32C."""
-        if pixels.shape == self.spec.slot and pixels.flags.c_contiguous:
-            slot = pixels
+    def frame(self, chunk: Chunk) -> None:
+        """Write the chunk of a frame into the next slot."""
+        whole: Any = chunk.data
+        data, room = memoryview(whole).cast("B"), self.room()
+        if room is not None and _address(data) == room.ctypes.data:  # it was made right there
+            self._file.wrote(len(data))
         else:
-            self._slot[...] = 0
-            self._slot[tuple(map(slice, pixels.shape))] = pixels
-            slot = self._slot
-        plain = self.spec.codec == "none"
-        chunk = slot.data.cast("B") if plain else memoryview(pack(slot, self.spec))
-        room = self.room()
-        if room is not None and slot.ctypes.data == room.ctypes.data:
-            self._file.wrote(len(chunk))
-        else:
-            self._file.write(chunk)
-        self._index[self._at] = self._end, len(chunk)
+            self._file.write(data)
+        self._index[self._at] = self._end, len(data)
         self._at += 1
-        self._end += len(chunk)
-        return crc32c(slot)
+        self._end += len(data)
 
     def missing(self) -> None:
         """Leave the next slot to a frame that failed: "missing" in the index.
@@ -91,6 +118,10 @@ class ShardWriter:
         size = self._file.finish()
         self._finished = True
         return size, checksum
+
+
+def _address(data: memoryview) -> int:
+    return int(np.frombuffer(data, np.uint8).ctypes.data)
 
 
 def read_index(file: BinaryIO, spec: ArraySpec) -> tuple[NDArray[np.uint64], int, bool]:

@@ -86,11 +86,11 @@ def test_factor(
 @pytest.mark.parametrize(
     ("injected", "elements", "named"),
     [
-        ({}, {"PatientWeight": None}, "PatientWeight (0010,1030) is None; legal: 0.5 to 500 kg"),
+        ({}, {"PatientWeight": None}, "PatientWeight (0010,1030) is absent; legal: 0.5 to 500 kg"),
         ({}, {"PatientWeight": 0}, "PatientWeight (0010,1030) is 0"),
         ({}, {"PatientWeight": 70000}, "PatientWeight (0010,1030) is 70000"),
         ({"RadionuclideTotalDose": 350}, {}, "RadionuclideTotalDose (0018,1074) is 350"),  # MBq
-        ({"RadionuclideHalfLife": None}, {}, "RadionuclideHalfLife (0018,1075) is None"),
+        ({"RadionuclideHalfLife": None}, {}, "RadionuclideHalfLife (0018,1075) is absent"),
         ({"RadiopharmaceuticalStartTime": None}, {}, "RadiopharmaceuticalStartTime (0018,1072)"),
         ({"RadiopharmaceuticalStartDateTime": "20240301110000"}, {}, "-3600 s before the scan"),
         ({"RadiopharmaceuticalStartDateTime": "20240201090000"}, {}, "half-lives"),
@@ -98,7 +98,7 @@ def test_factor(
         ({}, {"DecayCorrection": "NONE"}, "DecayCorrection (0054,1102) is NONE"),
         ({}, {"Units": "CNTS"}, "Units (0054,1001) is CNTS"),
         ({}, {"Units": "GML", "SUVType": "LBM"}, "SUVType (0054,1006) is LBM"),
-        ({}, {"SeriesTime": None}, "Series or Acquisition Date and Time"),
+        ({}, {"SeriesTime": None}, "suv: SeriesTime (0008,0031) is absent; legal: a date and"),
         ({}, {"SeriesTime": "120000"}, "SeriesTime (0008,0031) 12:00:00 is after"),
     ],
 )

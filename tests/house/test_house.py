@@ -26,8 +26,8 @@ FLOORS = {
         "__init__": 8, "__main__": 8,
     },
     "trainer_adapter": {
-        "errors": 0, "order": 0, "batch": 0, "device": 0,
-        "format": 1,
+        "errors": 0, "order": 0, "batch": 0,
+        "device": 1, "format": 1,
         "reading": 2,
         "cache": 3,
         "stage": 4,

@@ -26,6 +26,7 @@ JPEG_LOSSLESS = {"1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"}
 JPEG_LS = {"1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"}
 RLE = "1.2.840.10008.1.2.5"
 DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
+MAP = "1.2.840.10008.5.1.4.1.1.30"
 
 
 class CannotJudge(Exception):
@@ -47,29 +48,49 @@ def _syntax(ds: Dataset) -> str:
     return str(ds.file_meta.get("TransferSyntaxUID", ""))
 
 
+def samples_of(ds: Dataset) -> int:
+    """Samples of a pixel; what has no such element (ACR-NEMA) has one."""
+    return int(ds.get("SamplesPerPixel") or 1)
+
+
+def _is_colour(ds: Dataset) -> bool:
+    return samples_of(ds) == 3 or _photometric(ds) == "PALETTE COLOR"
+
+
+def _photometric(ds: Dataset) -> str:
+    return str(ds.get("PhotometricInterpretation") or "MONOCHROME2")
+
+
 def _as_frames(pixels: Frames, ds: Dataset) -> Frames:
-    colour = (
-        1 if pixels.ndim > 2 and pixels.shape[-1] == 3 and pixels.shape[-2] == ds.Columns else 0
-    )
-    return pixels if pixels.ndim == 3 + colour else pixels[None]
+    """With an axis of frames, whatever the size of a frame."""
+    return pixels if pixels.ndim == 3 + _is_colour(ds) else pixels[None]
+
+
+def _modality_lut(ds: Dataset) -> Dataset | None:
+    """The item of a modality LUT sequence, unless it is empty."""
+    found = ds.get("ModalityLUTSequence")
+    return found[0] if found and "LUTData" in found[0] else None
 
 
 def _simpleitk_excuse(ds: Dataset) -> str | None:
-    photometric = ds.PhotometricInterpretation
+    photometric = _photometric(ds)
     big = _syntax(ds) == "1.2.840.10008.1.2.2"
-    if photometric == "MONOCHROME1" and ("RescaleSlope" in ds or ds.PixelRepresentation):
+    if photometric == "MONOCHROME1" and ("RescaleSlope" in ds or ds.get("PixelRepresentation")):
         return "inverts MONOCHROME1, undone here for unsigned values without a slope only"
     if ds.BitsAllocated == 1:
         return "returns 255 for 1 in 1-bit images"
-    if "ModalityLUTSequence" in ds:
+    if _modality_lut(ds) is not None:
         return "ignores the modality LUT sequence"
-    if "PerFrameFunctionalGroupsSequence" in ds:
-        return "takes the first frame's slope for all, and sorts frames by position"
+    transforms = [_linear(g) for g in ds.get("PerFrameFunctionalGroupsSequence", [])]
+    if any(t != transforms[0] for t in transforms):
+        return "takes the first frame's slope for all"
+    if _real_world(ds):
+        return "ignores real world values"
     if ds.get("SOPClassUID") == DOSE:
         return "reads RT Dose as a volume of its own kind"
     if big and ds.BitsAllocated == 32:
         return "wrong for big-endian 32 bits"
-    if ds.SamplesPerPixel == 3 and ds.BitsAllocated > 8:
+    if samples_of(ds) == 3 and ds.BitsAllocated > 8:
         return "wrong for 16- and 32-bit colour"
     if "FloatPixelData" in ds or "DoubleFloatPixelData" in ds:
         return "does not read float pixel data"
@@ -84,9 +105,9 @@ def _simpleitk_read(path: Path, ds: Dataset) -> Frames:
         pixels = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
     except RuntimeError as e:
         raise CannotJudge(str(e).strip().splitlines()[-1][:80]) from e
-    if ds.PhotometricInterpretation == "MONOCHROME1":  # it returns 2^BitsStored - 1 - stored
+    if _photometric(ds) == "MONOCHROME1":  # it returns 2^BitsStored - 1 - stored
         pixels = (1 << ds.BitsStored) - 1 - pixels.astype(np.int64)
-    if ds.PhotometricInterpretation == "PALETTE COLOR" and pixels.dtype == np.uint16:
+    if _photometric(ds) == "PALETTE COLOR" and pixels.dtype == np.uint16:
         low, high = pixels & 0xFF, pixels >> 8  # 8-bit colours in 16-bit entries, as ours
         pixels = high if not low.any() or (low == high).all() else pixels
     return _as_frames(pixels, ds)
@@ -122,16 +143,16 @@ def _dcmtk_read(path: Path, ds: Dataset) -> Frames:
 
 
 def _arithmetic(native: Dataset, ds: Dataset, data: bytes) -> Frames:
-    rows, columns, samples = native.Rows, native.Columns, native.SamplesPerPixel
+    rows, columns, samples = native.Rows, native.Columns, samples_of(native)
     frames = int(native.get("NumberOfFrames") or 1)
-    photometric, bits = native.PhotometricInterpretation, native.BitsAllocated
+    photometric, bits = _photometric(native), native.BitsAllocated
     if photometric == "YBR_FULL_422":
         raise CannotJudge("DCMTK leaves native 4:2:2 as it is")
     count = frames * rows * columns * samples
     if bits == 1:
         plain = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")[:count]
     else:
-        kind = f"{'i' if native.PixelRepresentation else 'u'}{bits // 8}"
+        kind = ("i" if native.get("PixelRepresentation") else "u") + str(bits // 8)
         if len(data) < count * bits // 8:
             raise CannotJudge("the native file is shorter than its header says")
         plain = np.frombuffer(data, "<" + kind, count)
@@ -149,9 +170,12 @@ def _arithmetic(native: Dataset, ds: Dataset, data: bytes) -> Frames:
 
 def _extend(values: NDArray[np.int64], ds: Dataset) -> NDArray[np.int64]:
     """BitsStored bits ending at HighBit, as Python would do it one by one."""
-    values = (values >> (ds.HighBit + 1 - ds.BitsStored)) & ((1 << ds.BitsStored) - 1)
-    if ds.PixelRepresentation:
-        top = 1 << (ds.BitsStored - 1)
+    bits = ds.BitsStored
+    # All bits are stored: there is one place for them, whatever HighBit says.
+    high = bits - 1 if bits == ds.BitsAllocated else ds.HighBit
+    values = (values >> (high + 1 - bits)) & ((1 << bits) - 1)
+    if ds.get("PixelRepresentation"):
+        top = 1 << (bits - 1)
         values = (values ^ top) - top
     return values
 
@@ -165,9 +189,11 @@ def _rgb(ybr: NDArray[Any]) -> NDArray[Any]:
 
 
 def modality(stored: NDArray[Any], ds: Dataset) -> NDArray[np.float64]:
-    """Slope and intercept per frame, shared or of the file; DoseGridScaling; a LUT. In float64."""
-    if "ModalityLUTSequence" in ds:
-        lut = ds.ModalityLUTSequence[0]
+    """Slope and intercept per frame, shared or of the file; DoseGridScaling; a LUT. In float64.
+
+    Of a parametric map its real world values, where they are one line.
+    """
+    if (lut := _modality_lut(ds)) is not None:
         count, first = lut.LUTDescriptor[0] or 65536, lut.LUTDescriptor[1]
         data = lut.LUTData
         entries = np.array(
@@ -176,8 +202,9 @@ def modality(stored: NDArray[Any], ds: Dataset) -> NDArray[np.float64]:
         return np.asarray(entries[np.clip(stored - first, 0, count - 1)])
     if ds.get("SOPClassUID") == DOSE:
         return np.asarray(stored * float(ds.get("DoseGridScaling", 1)), np.float64)
-    per_frame = [_linear(g) for g in ds.get("PerFrameFunctionalGroupsSequence", [])]
-    shared = [_linear(g) for g in ds.get("SharedFunctionalGroupsSequence", [])]
+    read = _real_line if _real_world(ds) else _linear
+    per_frame = [read(g) for g in ds.get("PerFrameFunctionalGroupsSequence", [])]
+    shared = [read(g) for g in ds.get("SharedFunctionalGroupsSequence", [])]
     found = np.empty(stored.shape, np.float64)
     top = (ds.get("RescaleSlope"), ds.get("RescaleIntercept"))
     for k in range(len(stored)):
@@ -194,12 +221,28 @@ def _linear(group: Dataset) -> tuple[Any, Any] | None:
     return (items[0].RescaleSlope, items[0].RescaleIntercept) if items else None
 
 
+def _real_world(ds: Dataset) -> bool:
+    """True for a parametric map (PS3.3 A.75) that says what its values measure."""
+    groups = [
+        *ds.get("SharedFunctionalGroupsSequence", []),
+        *ds.get("PerFrameFunctionalGroupsSequence", []),
+    ]
+    return ds.get("SOPClassUID") == MAP and any(
+        "RealWorldValueMappingSequence" in g for g in groups
+    )
+
+
+def _real_line(group: Dataset) -> tuple[Any, Any] | None:
+    items = group.get("RealWorldValueMappingSequence")
+    return (items[0].RealWorldValueSlope, items[0].RealWorldValueIntercept) if items else None
+
+
 def _dcm2pnm_excuse(ds: Dataset) -> str | None:
-    if ds.PhotometricInterpretation not in ("PALETTE COLOR", "RGB"):
+    if _photometric(ds) not in ("PALETTE COLOR", "RGB"):
         return "renders grey for display"
     if _syntax(ds).startswith("1.2.840.10008.1.2.4.9") or ".4.20" in _syntax(ds):
         return "DCMTK has no JPEG 2000"
-    if ds.SamplesPerPixel == 3 and ds.BitsAllocated > 8:
+    if samples_of(ds) == 3 and ds.BitsAllocated > 8:
         return "renders 8 bits"
     return None
 
@@ -224,11 +267,11 @@ def _dcm2pnm_read(path: Path, ds: Dataset) -> Frames:
 
 
 def _highdicom_excuse(ds: Dataset) -> str | None:
-    if ds.PhotometricInterpretation == "PALETTE COLOR":
+    if _photometric(ds) == "PALETTE COLOR":
         return "keeps 8-bit palettes in 16 bits"
     if ds.get("SOPClassUID") == DOSE:
         return "does not apply Dose Grid Scaling"
-    if "ModalityLUTSequence" in ds and ds.PixelRepresentation:
+    if _modality_lut(ds) is not None and ds.get("PixelRepresentation"):
         return "takes the last entry of a modality LUT for negative stored values"
     return None
 
@@ -240,7 +283,7 @@ def _highdicom_read(path: Path, ds: Dataset) -> Frames:
         image = highdicom.imread(path)
         return np.asarray(
             image.get_frames(
-                apply_real_world_transform=False,
+                apply_real_world_transform=_real_world(ds),
                 apply_modality_transform=None,  # where there is one
                 apply_voi_transform=False,
                 apply_presentation_lut=False,

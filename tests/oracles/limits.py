@@ -28,6 +28,7 @@ class Header:
     """first value of Image Type"""
     patient: str
     acquisition: str
+    instance: str
     frames: int
     concatenated: bool
     located: bool
@@ -52,10 +53,10 @@ class Header:
 LOSSY = {f"1.2.840.10008.1.2.4.{n}" for n in ("50", "51", "81", "91", "203")}
 WANTED = [
     "SeriesInstanceUID", "ImagePositionPatient", "ImageOrientationPatient", "Rows", "Columns",
-    "ImageType", "PatientID", "AcquisitionNumber", "NumberOfFrames", "PhotometricInterpretation",
-    "ConcatenationUID", "SliceLocation", 0x2005100E, "InPlanePhaseEncodingDirection",
-    "Manufacturer", "SOPInstanceUID", "ModalityLUTSequence", "Modality", "BitsAllocated",
-    "FrameOfReferenceUID", "PerFrameFunctionalGroupsSequence",
+    "ImageType", "PatientID", "AcquisitionNumber", "InstanceNumber", "NumberOfFrames",
+    "PhotometricInterpretation", "ConcatenationUID", "SliceLocation", 0x2005100E,
+    "InPlanePhaseEncodingDirection", "Manufacturer", "SOPInstanceUID", "ModalityLUTSequence",
+    "Modality", "BitsAllocated", "FrameOfReferenceUID", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 
 
@@ -78,6 +79,7 @@ def _header(ds: Dataset, path: str) -> Header:
         path, _numbers(ds.get("ImagePositionPatient")), _numbers(ds.get("ImageOrientationPatient")),
         (ds.Rows, ds.Columns), str((ds.get("ImageType") or [""])[0]),
         str(ds.get("PatientID") or ""), str(ds.get("AcquisitionNumber") or ""),
+        str(ds.get("InstanceNumber") or ""),
         int(ds.get("NumberOfFrames") or 1), "ConcatenationUID" in ds,
         ds.get("SliceLocation") is not None, 0x2005100E in ds,
         str(ds.get("InPlanePhaseEncodingDirection") or "").startswith("R"),
@@ -133,7 +135,8 @@ LIMITS = (
         "does not join concatenations",
     ),
     Limit(
-        "dcm2niix", "pieces", lambda hs: len({h.position for h in hs}) == 1,
+        "dcm2niix", "pieces",
+        lambda hs: hs[0].position is not None and len({h.position for h in hs}) == 1,
         "makes a volume of each slice at one place",
     ),
     Limit(
@@ -165,6 +168,10 @@ LIMITS = (
         "does not order by Slice Location",
     ),
     Limit("dcm2niix", "dealt", _places_repeat_unevenly, "deals the slices to volumes of a length"),
+    Limit(
+        "dcm2niix", "dealt", lambda hs: len({h.instance for h in hs}) < len(hs),
+        "orders by Instance Number, which repeats here",
+    ),
     Limit("dcm2niix", "dealt", copied, "looks at UIDs and times, not at pixels"),
     Limit(
         "dcm2niix", "scaled", lambda hs: all(h.scaled for h in hs),
@@ -179,7 +186,9 @@ def limit_of(
     """Why volumes that found no partner are no fault of ours; None if they are."""
     for limit in LIMITS:
         if limit.program == program and limit.holds(headers):
-            if len({v.pixels.shape[1:] for v in (*ours, *theirs)}) > 1 or not ours:
+            if not ours or (not theirs and limit.relation != "dealt"):
+                continue
+            if len({v.pixels.shape[1:] for v in (*ours, *theirs)}) > 1:
                 continue
             if RELATIONS[limit.relation](ours, theirs):
                 return limit.reason
@@ -214,7 +223,8 @@ def simpleitk_limit(headers: Sequence[Header]) -> str | None:
     planes = np.array([h.plane for h in headers if h.plane])
     if len(planes) and np.ptp(planes, axis=0).max() > 1e-3:
         return "makes one volume, also of several planes"
-    if not _each_place_once(headers):
+    places = {tuple(round(v, 2) for v in h.position or ()) for h in headers}
+    if len(places) < len(headers):
         return "makes one volume, also where places repeat"
     return None
 
@@ -259,7 +269,8 @@ def _shuffled(ours: list[Volume], theirs: list[Volume]) -> bool:
 
 def _dealt(ours: list[Volume], theirs: list[Volume]) -> bool:
     """Theirs have the slices of ours, dealt in another way."""
-    return set(_together([slices(v) for v in ours])) >= set(_together([slices(v) for v in theirs]))
+    mine, found = (Counter(_together([slices(v) for v in some])) for some in (ours, theirs))
+    return found <= mine
 
 
 def _scaled(ours: list[Volume], theirs: list[Volume]) -> bool:

@@ -60,7 +60,12 @@ def geometry(ours: Volume, theirs: Volume, back: bool) -> Iterator[str]:
         anchor = -1 if back else 0
         expected, places = expected[[anchor]], places[[anchor]]
     elif tilt(ours) > TILTED:
-        expected = _without_shear(ours, theirs.program, -1 if back else 0)
+        anchor = -1 if back else 0
+        expected = _without_shear(ours, theirs.program, anchor)
+        way = ours.places[-1] - ours.places[0]
+        if theirs.program == "dcm2niix" and abs(way[2]) < 0.999 * np.linalg.norm(way):
+            # It takes a tilt for one about the patient's left-right axis.
+            expected, places = expected[[anchor]], places[[anchor]]
     steps = np.linalg.norm(np.diff(expected, axis=0), axis=1)
     uneven = np.abs(steps - np.median(steps)).max() if len(steps) else 0.0
     away = np.arange(len(expected))[:: -1 if back else 1]  # they count their one step from there

@@ -25,7 +25,7 @@ Frame = tuple[str, int]
 """(path below the folder, number of the frame in it, or of the slice in a mosaic)"""
 
 
-@dataclass
+@dataclass(eq=False)
 class Volume:
     """Frames in order, and where they lie in LPS, mm."""
 

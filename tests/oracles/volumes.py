@@ -3,7 +3,8 @@
 `python -m tests.oracles.volumes` writes a series of each kind (series/) and holds the stacks
 against both programs and against what was put in: which slices belong together, their order, where
 they lie, their values, b-values and directions. `... volumes DIR` does so with a folder of one's
-own. Exit status 1 if anything differs for which limits.py has no reason.
+own; `--disturb NAME` changes all files first in a way that must make no difference. Exit status 1
+if anything differs for which limits.py has no reason.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from tests.oracles.limits import (
 from tests.oracles.pairs import UNKNOWN, diffusion, geometry, same, slices, text
 from tests.oracles.programs import Frame, Ours, Volume, by_dcm2niix, by_simpleitk
 from tests.oracles.series import KINDS, Series
+from tests.oracles.series.disturbances import DISTURBANCES, disturb
 
 ODD = {"gap", "uneven", "tilted", "one-place", "order-unknown", "repeated", "joined"}
 """flags that a stack must have a reason for"""
@@ -84,7 +86,8 @@ def by_program(
         if again:
             judged.excused.append(f"{who} converts copies too")
             strange = [v for v in strange if v not in again]
-    reason = limit_of(who, headers, left, strange) if strange else None
+    left = [v for v in left if len(v.pixels) > 1 or strange]  # single pictures are no volumes
+    reason = limit_of(who, headers, left, strange) if strange or left else None
     if reason:
         judged.excused.append(f"{who} {reason}")
         return
@@ -93,11 +96,9 @@ def by_program(
             f"{who}'s volume {volume.name} of {len(volume.pixels)} slices is none of ours; "
             f"its slices: {_whereabouts(volume, ours)}"
         )
-    if not strange:  # single pictures that it leaves out are nobody's volume
+    if not strange:
         judged.differs += [
-            f"{who} has no such volume: {v.name} of {len(v.pixels)} slices"
-            for v in left
-            if len(v.pixels) > 1
+            f"{who} has no such volume: {v.name} of {len(v.pixels)} slices" for v in left
         ]
 
 
@@ -170,7 +171,9 @@ def _homes(wanted: list[Frame], ours: list[Volume], s: Series) -> str:
 
 
 def _oddities(mine: Volume, s: Series) -> Iterator[str]:
-    if mine.regular not in s.regular and len(mine.frames) > 1:
+    if len(mine.frames) == 1:  # no volume, whatever it is called
+        return
+    if mine.regular not in s.regular:
         yield f"stack_regular is {mine.regular}"
     if missing := s.flags - mine.flags:
         yield f"stack_flags lack {', '.join(sorted(missing))}"
@@ -255,10 +258,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="*", type=Path, help="of one's own series")
     parser.add_argument("--kind", action="append", help="of the synthesised ones, only this")
+    parser.add_argument("--disturb", choices=DISTURBANCES, help="change each file first, so")
     parser.add_argument("--jobs", type=int, default=1)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     kinds = [k for k in KINDS if not given.kind or k.__name__ in given.kind]
+    if given.disturb:
+        kinds = [k for k in kinds if k.__name__ not in DISTURBANCES[given.disturb].spoils]
     every: list[Judged] = []
     for source in given.folder or kinds:
         with tempfile.TemporaryDirectory() as temporary:
@@ -269,6 +275,8 @@ def main() -> int:
                 folder = Path(temporary, source.__name__)
                 folder.mkdir()
                 source(s := Series(folder))
+                if given.disturb:
+                    disturb(s, given.disturb)
             for judged in judge(folder, s, Path(temporary), given.jobs):
                 tell(judged)
                 every.append(judged)

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from tests.support.caches import built, by_path, failures
-from tests.support.dicom_files import pattern, write_dicom
+from tests.support.dicom_files import CT_IMAGE, pattern, write_dicom
 
 CT = {
+    "SOPClassUID": CT_IMAGE,
     "Modality": "CT",
     "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
     "RescaleSlope": 1,

@@ -11,15 +11,15 @@ import pytest
 from dicom2cache import Recipe
 from dicom2cache.errors import RecipeError
 from tests.support.caches import attributes, built, by_path, failures, run_here, table
-from tests.support.dicom_files import pattern, uid, write_dicom, write_series
+from tests.support.dicom_files import CT_IMAGE, pattern, uid, write_dicom, write_series
 
 
 def write(folder: Path, name: str, pixels: Any, **elements: Any) -> None:
     write_dicom(folder / name, pixels, SeriesInstanceUID=uid(name), **elements)
 
 
-CT = {"Modality": "CT", "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"], "RescaleSlope": 1,
-      "RescaleIntercept": -1024}  # fmt: skip
+CT = {"SOPClassUID": CT_IMAGE, "Modality": "CT", "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
+      "RescaleSlope": 1, "RescaleIntercept": -1024}  # fmt: skip
 RULES = """
 dtype = "uint8"
 [[rules]]

@@ -19,7 +19,9 @@ from dicom2cache.frames.decode import Source, Stored
 from dicom2cache.headers.read import read_headers
 from dicom2cache.records import Candidate
 from dicom2cache.running import choices, convert
-from dicom2cache.running.job import Job, keep_first, scratch, survey_path, trial_path
+from dicom2cache.running.each_frame import Worker
+from dicom2cache.running.job import Job, scratch, survey_path, trial_path
+from dicom2cache.store.durable import write_first
 from tests.support.caches import attributes, by_path, failures, run_cli, run_here, table, tree
 from tests.support.dicom_files import write_dicom, write_series
 from tests.whole.test_bad_input import _without_override
@@ -99,8 +101,8 @@ def test_sources_that_go_away_in_the_middle_of_a_shard(
 
     read = Source.read
 
-    def read_once(opened: Source, frame: int) -> Stored:
-        found = read(opened, frame)
+    def read_once(opened: Source, frame: int, room: Any) -> Stored:
+        found = read(opened, frame, room)
         _moved(source)
         return found
 
@@ -121,7 +123,7 @@ def test_a_file_that_comes_back_at_once_is_tried_again(
     (path,) = write_series(tmp_path / "series", 1, size=64)
     job = _planned(tmp_path / "series", tmp_path / "cache")
 
-    def flickers(opened: Source, frame: int) -> Stored:
+    def flickers(opened: Source, frame: int, room: Any) -> Stored:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
     monkeypatch.setattr(Source, "read", flickers)
@@ -135,7 +137,7 @@ def test_a_folder_that_goes_away_while_headers_are_read(tmp_path: Path) -> None:
     status = path.stat()
     there = Candidate(0, path.name, status.st_size, status.st_mtime_ns)
     gone = Candidate(0, "gone.dcm", 100, 0)
-    files, rejects = read_headers([str(path.parent)], [there, gone], b"key")
+    files, rejects, _ = read_headers([str(path.parent)], [there, gone], b"key")
     assert (files.num_rows, rejects["path"].to_pylist()) == (1, ["gone.dcm"])
     _moved(path.parent)
     with pytest.raises(SourceAway, match="No such file or directory"):
@@ -204,7 +206,7 @@ def test_a_frame_that_did_not_count_in_the_percentiles_is_not_clipped_by_them(
     row, header = job.plan.frames.to_pylist()[0], job.plan.files.to_pylist()[0]
     times = last.stat().st_atime_ns, last.stat().st_mtime_ns
     os.utime(last)
-    limits = choices.limits_of(job, row, header, Source.read)
+    limits = choices.limits_of(job, row, header, Worker())
     assert limits == choices.Limits((0.0, 1099.0), None)
     os.utime(last, ns=times)
     assert pipeline.convert(cache, jobs=1) == 1
@@ -239,9 +241,9 @@ def test_no_percentiles_are_kept_of_folders_that_are_away(tmp_path: Path) -> Non
     row, header = job.plan.frames.to_pylist()[0], job.plan.files.to_pylist()[0]
     _moved(tmp_path / "source")
     with pytest.raises(SourceAway):
-        choices.limits_of(job, row, header, Source.read)
+        choices.limits_of(job, row, header, Worker())
     with pytest.raises(SourceAway):
-        choices.settled(job, 0, Source.read)
+        choices.settled(job, 0, Worker())
     assert not list(job.cache.glob("build/*/surveys/*"))
 
 
@@ -250,10 +252,12 @@ def test_a_frame_without_percentiles_costs_no_look_at_the_plan(tmp_path: Path) -
     job = _planned(tmp_path / "source", tmp_path / "cache")
     row, header = job.plan.frames.to_pylist()[0], job.plan.files.to_pylist()[0]
     bare: Any = replace(job, plan=None)  # a table of a million files would be read for nothing
-    assert choices.limits_of(bare, row, header, Source.read) is None
+    assert choices.limits_of(bare, row, header, Worker()) is None
 
 
-def test_of_two_nodes_that_differ_the_first_counts_for_both(tmp_path: Path) -> None:
+def test_of_two_nodes_that_differ_the_first_counts_for_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _steps(tmp_path / "source")
     job = _planned(tmp_path / "source", tmp_path / "cache", intensity="percentiles", codec="auto")
     row, header = job.plan.frames.to_pylist()[0], job.plan.files.to_pylist()[0]
@@ -261,19 +265,22 @@ def test_of_two_nodes_that_differ_the_first_counts_for_both(tmp_path: Path) -> N
     codec = {"codec": "zstd", "plain": 3, "lz4": 2, "zstd": 1}
     paths = survey_path(job, row["stack"]), trial_path(job, 0)
 
-    def read(source: Source, frame: int) -> Stored:
+    read = Source.read
+
+    def read_later(source: Source, frame: int, room: Any = None) -> Stored:
         for path, said in zip(paths, (limits, codec), strict=True):
             if not path.exists():  # the other node is faster
                 path.write_text(json.dumps(said))
-        return source.read(frame)
+        return read(source, frame, room)
 
-    found = choices.limits_of(job, row, header, read)
+    monkeypatch.setattr(Source, "read", read_later)
+    found = choices.limits_of(job, row, header, Worker())
     assert found == choices.Limits((7.0, 70.0), None)
     paths[1].unlink()
-    assert choices.settled(job, 0, read).codec == "zstd"
+    assert choices.settled(job, 0, Worker()).codec == "zstd"
     assert json.loads(paths[0].read_bytes()) == limits
     assert json.loads(paths[1].read_bytes()) == codec
-    other = choices.limits_of(job, {**row, "file": 1}, header, read)
+    other = choices.limits_of(job, {**row, "file": 1}, header, Worker())
     assert other == choices.Limits((7.0, 70.0), "not seen")
     with pytest.raises(FrameError, match=r"\(not seen\)"):
         other.check()
@@ -285,6 +292,6 @@ def test_what_is_kept_is_never_replaced(tmp_path: Path) -> None:
     job = _planned(tmp_path / "source", tmp_path / "cache")
     path = trial_path(job, 0)
     for data in (b"first", b"second"):
-        keep_first(job, path, data)
+        assert write_first(path, data, scratch(job)) == (data == b"first")
         assert path.read_bytes() == b"first"
     assert not list(scratch(job).iterdir())

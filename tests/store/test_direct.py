@@ -90,7 +90,7 @@ def test_what_direct_io_refuses_is_written_in_the_usual_way(tmp_path: Path) -> N
 _WRITE = """
 import resource, sys
 from pathlib import Path
-from dicom2cache.direct import DirectFile
+from dicom2cache.store.direct import DirectFile
 resource.setrlimit(resource.RLIMIT_FSIZE, (10 << 20, 10 << 20))
 file = DirectFile(Path(sys.argv[1]))
 try:

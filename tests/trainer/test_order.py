@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import trainer_adapter
 from trainer_adapter.order.batches import Batches
 from trainer_adapter.order.permutations import (
     Sequential,
     Shuffle,
+    Stream,
     Weighted,
     WindowedShuffle,
     key_of,
@@ -222,3 +226,20 @@ def test_groups_keep_step_so_that_windows_stay_windows() -> None:
     kinds = [int(batches.batch(0, k)[0] >= 20_000) for k in range(len(batches))]
     assert 0.35 < np.mean(kinds[:60]) < 0.65  # and both come all along
     assert kinds != [int(batches.batch(1, k)[0] >= 20_000) for k in range(len(batches))]
+
+
+def test_no_two_draws_share_their_numbers() -> None:
+    """The numbers themselves are part of what a seed means."""
+    assert {s.name: int(s) for s in Stream} == {
+        "SHARDS": 1, "WINDOW": 2, "JITTER": 3, "GROUP": 4, "GROUPS": 5,
+        "CROP": 10, "BOX": 20, "FLIP": 30,
+    }  # fmt: skip
+    calls = 0
+    for path in Path(trainer_adapter.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("key_of", "uniform"):
+                calls += 1
+                inside = [n for a in node.args for n in ast.walk(a)]
+                numbers = [n for n in inside if isinstance(n, ast.Constant)]
+                assert not numbers, f"{path.name}: {ast.unparse(node)}: name its Stream"
+    assert calls > 10

@@ -8,6 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from trainer_adapter.order.permutations import Stream
+
+_BOX, _FLIP = int(Stream.BOX), int(Stream.FLIP)  # plain numbers for a compiled graph
+
 
 def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
@@ -21,7 +25,7 @@ def _shifted(z: torch.Tensor, bits: int) -> torch.Tensor:
 
 
 def _mix(values: torch.Tensor) -> torch.Tensor:
-    """splitmix64, as in order.py, but in torch: on the device, and within a compiled graph."""
+    """splitmix64, as in order/, but in torch: on the device, and within a compiled graph."""
     z = values + _ODD
     z = (z ^ _shifted(z, 30)) * _FIRST
     z = (z ^ _shifted(z, 27)) * _SECOND
@@ -75,7 +79,7 @@ class RandomResizedCrop(nn.Module):
 
     def boxes(self, index: torch.Tensor, epoch: int, height: int, width: int) -> torch.Tensor:
         """(b, 4) float32: top, left, height, width of each part, in pixels."""
-        drawn = [uniform(index, self.seed, epoch, 20 + k) for k in range(4)]
+        drawn = [uniform(index, self.seed, epoch, _BOX + k) for k in range(4)]
         area = height * width * (self.scale[0] + drawn[0] * (self.scale[1] - self.scale[0]))
         low, high = map(math.log, self.ratio)
         shape = torch.exp(low + drawn[1] * (high - low))
@@ -118,7 +122,10 @@ class RandomFlip(nn.Module):
     def forward(self, x: torch.Tensor, index: torch.Tensor, epoch: int) -> torch.Tensor:
         """Images of the samples `index`, (b,) int64, in an epoch."""
         _images(x, index)
-        for probability, axis, stream in ((self.horizontal, -1, 30), (self.vertical, -2, 31)):
+        for probability, axis, stream in (
+            (self.horizontal, -1, _FLIP),
+            (self.vertical, -2, _FLIP + 1),
+        ):
             if probability:
                 turned = uniform(index, self.seed, epoch, stream) < probability
                 x = torch.where(turned[:, None, None, None], x.flip(axis), x)

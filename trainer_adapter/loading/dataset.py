@@ -14,6 +14,7 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 from trainer_adapter.batch.pool import BufferPool
 from trainer_adapter.cache import Cache
 from trainer_adapter.loading.labels import labelled
+from trainer_adapter.loading.options import Labels
 
 
 class Sample(NamedTuple):
@@ -50,7 +51,7 @@ class FrameDataset(Dataset[Sample]):
 
         Raises LabelError if frames have no label, unless `missing` is "drop".
         """
-        found = labelled(cache, label, labels, on, kind, missing)
+        found = labelled(cache, Labels(label, labels, on, missing, kind))
         self._labels, self.classes = found.values, found.classes
         self.cache, self.transform = found.cache, transform
         self._pool = BufferPool()

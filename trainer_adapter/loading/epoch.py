@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer_adapter.cache import Cache
+from trainer_adapter.loading import options
 from trainer_adapter.order.batches import Batches, WeightedBatches, shape_groups
 from trainer_adapter.order.crop import Crop
 from trainer_adapter.order.permutations import (
@@ -18,6 +19,7 @@ from trainer_adapter.order.permutations import (
     Order,
     Sequential,
     Shuffle,
+    Stream,
     WindowedShuffle,
     key_of,
 )
@@ -66,17 +68,13 @@ def batches_of(
     cache: Cache,
     bucket: str | Crop,
     share: Share,
-    *,
-    shuffle: bool | str,
-    window: int,
-    weights: NDArray[np.float64] | None,
-    samples: int | None,
-    seed: int,
+    wanted: options.Order,
 ) -> tuple[Shapes, list[Ints], Batches | WeightedBatches]:
     """(what batches look like, frames that may share one, the batches).
 
     Raises ValueError for a bucket, shuffle, weights or share that are not legal.
     """
+    shuffle, weights, samples, seed = wanted.shuffle, wanted.weights, wanted.samples, wanted.seed
     crop = bucket if isinstance(bucket, Crop) else None
     if crop is None and bucket not in ("size", "array"):
         raise ValueError(f"bucket {bucket!r}; legal: size, array")
@@ -112,12 +110,14 @@ def batches_of(
         drawn = len(array) if samples is None else samples
         return shapes, parts, WeightedBatches(parts, weights, drawn, size, **told)
     # Groups of one length must not share a permutation: their batches would be paired.
-    seeds = [seed if k == 0 else int(key_of(seed, 4, k)) for k in range(len(parts))]
+    seeds = [seed if k == 0 else int(key_of(seed, Stream.GROUP, k)) for k in range(len(parts))]
     orders: list[Order]
     if shuffle == "windowed":
         number = places.row[frames] // cache.core.per_shard[array]
         shard = number + array.astype(np.int64) * (int(number.max(initial=0)) + 1)
-        orders = [WindowedShuffle(shard[p], window, s) for p, s in zip(parts, seeds, strict=True)]
+        orders = [
+            WindowedShuffle(shard[p], wanted.window, s) for p, s in zip(parts, seeds, strict=True)
+        ]
     elif shuffle:
         orders = [Shuffle(len(p), s) for p, s in zip(parts, seeds, strict=True)]
     else:

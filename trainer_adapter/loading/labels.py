@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import LabelError
+from trainer_adapter.loading.options import Labels
 
 
 @dataclass(frozen=True)
-class Labels:
-    """Labels of n frames."""
+class Encoded:
+    """Labels of n frames, as numbers."""
 
     values: NDArray[Any]
     """(n,) int64 class numbers, or numbers as they were"""
@@ -39,20 +40,19 @@ class Labelled:
     classes: list[str]
 
 
-def labelled(
-    cache: Cache, label: str | None, labels: Any, on: str | None, kind: str | None, missing: str
-) -> Labelled:
-    """Frames of `kind` (None: all) with `label`, a column of frames/ or of the table `labels`.
+def labelled(cache: Cache, wanted: Labels) -> Labelled:
+    """The frames that are wanted, with their labels.
 
     Raises LabelError if frames have no label, unless `missing` is "drop".
     """
+    label, labels, on, missing = wanted.label, wanted.labels, wanted.on, wanted.missing
     if (labels is None) != (on is None) or (labels is not None and label is None):
         raise ValueError("`labels`, `on` and `label` go together: table, key, column")
     if missing not in ("error", "drop"):
         raise ValueError(f"missing {missing!r}; legal: error, drop")
     kept = np.arange(len(cache))
-    if kind is not None:
-        kept = np.flatnonzero(pc.equal(cache.column("kind"), kind).to_numpy())
+    if wanted.kind is not None:
+        kept = np.flatnonzero(pc.equal(cache.column("kind"), wanted.kind).to_numpy())
         cache = cache if len(kept) == len(cache) else cache.select(kept)
     if label is None:
         return Labelled(cache, kept, None, [])
@@ -72,12 +72,12 @@ def labelled(
     return Labelled(cache, kept[found.known], found.values[found.known], found.classes or [])
 
 
-def from_column(cache: Cache, name: str) -> Labels:
+def from_column(cache: Cache, name: str) -> Encoded:
     """Labels out of a column of frames/."""
     return _encode(cache.column(name), name)
 
 
-def from_table(cache: Cache, table: Any, on: str, name: str) -> Labels:
+def from_table(cache: Cache, table: Any, on: str, name: str) -> Encoded:
     """Column `name` of `table`, joined to the frames on `on`, a column of both.
 
     `table` is a pyarrow Table, a pandas DataFrame, a dictionary of lists, or a path to a .csv or
@@ -124,7 +124,7 @@ def _table(table: Any) -> pa.Table:
     raise LabelError(f"labels of type {type(table).__name__}; legal: table, dictionary or path")
 
 
-def _encode(column: Any, name: str) -> Labels:
+def _encode(column: Any, name: str) -> Encoded:
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     known = column.is_valid().to_numpy(zero_copy_only=False)
@@ -135,10 +135,10 @@ def _encode(column: Any, name: str) -> Labels:
         column, kind = column.cast(pa.int64()), pa.int64()
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         values = column.fill_null(0).to_numpy(zero_copy_only=False)
-        return Labels(values, None, known)
+        return Encoded(values, None, known)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         classes = sorted(pc.unique(column.drop_null()).to_pylist())
         number = pc.index_in(column, value_set=pa.array(classes, kind))
         values = number.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
-        return Labels(values, classes, known)
+        return Encoded(values, classes, known)
     raise LabelError(f"column {name!r} is {kind}; labels are text, numbers or true and false")

@@ -6,8 +6,9 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from operator import index
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import google_crc32c
 import numpy as np
@@ -19,6 +20,7 @@ from trainer_adapter.batch.transfer import Transfer
 from trainer_adapter.cache import Cache
 from trainer_adapter.loading.epoch import Share, batches_of, distributed_rank
 from trainer_adapter.loading.labels import labelled
+from trainer_adapter.loading.options import Keywords, Labels, Order, Ranks, records
 from trainer_adapter.order.crop import Crop
 from trainer_adapter.order.permutations import Ints
 from trainer_adapter.reading.choose import fits_in_memory, reading_of
@@ -55,52 +57,40 @@ class CacheLoader:
         cache: Cache,
         batch_size: int = 64,
         *,
-        shuffle: bool | str = False,
-        window: int = 64,
-        weights: Any = None,
-        samples: int | None = None,
-        seed: int = 0,
-        drop_last: bool = False,
+        order: Order | None = None,
+        labelling: Labels | None = None,
+        ranking: Ranks | None = None,
         crop: Crop | int | tuple[int, int] | None = None,
-        bucket: str = "size",
-        label: str | None = None,
-        labels: Any = None,
-        on: str | None = None,
-        missing: str = "error",
-        kind: str | None = "image",
         columns: Sequence[str] = (),
         device: str | torch.device | None = None,
-        rank: int | None = None,
-        ranks: int | None = None,
-        pad: bool = True,
         threads: int | None = None,
         prefetch: int | None = None,
         read: str = "auto",
         stage: str | os.PathLike[str] | None = None,
+        **keywords: Unpack[Keywords],
     ) -> None:
         """How to go through the frames of `cache`.
 
-        shuffle: False, True, or "windowed": frames shuffled within windows of `window` shards.
-        weights: (n,) for each frame of `cache`: frames are drawn by weight, with replacement, and
-        `samples` of them are an epoch. bucket: batches of one "size", or of one "array", whose
-        slots hold frames of about that size in their upper left corner, zero elsewhere. crop:
-        (h, w) at random, or a Crop; boxes are for each frame of `cache`. label, labels, on,
-        missing, kind: as for FrameDataset. columns: of frames/. rank of ranks: by default those of
-        torch.distributed; pad: repeat samples so that all ranks have as many, else drop some.
+        order, labelling, ranking: an Order, Labels and Ranks; or their fields as keywords, such as
+        shuffle=True, seed=1, label="body_part". crop: (h, w) at random, or a Crop; boxes are for
+        each frame of `cache`. columns: of frames/, for each batch. device: where batches go.
         threads: 0 reads in the loop itself. prefetch: batches ahead, by default one less than
         threads, or twice as many if an epoch is larger than memory. read: auto, map, advise, pread.
         stage: a folder on local storage, to which shards are copied first.
 
-        Raises ValueError for what is not legal, LabelError, MixedShapesError, StageError.
+        Raises ValueError for what is not legal, LabelError, MixedShapesError, StageError; TypeError
+        for a keyword that is unknown.
         """
-        batch_size, window, seed = index(batch_size), index(window), index(seed)
+        order, labelling, ranking = records(keywords, (order, labelling, ranking))
+        shuffle, weights = order.shuffle, order.weights
+        batch_size, window, seed = index(batch_size), index(order.window), index(order.seed)
         shuffle = shuffle if isinstance(shuffle, str) else bool(shuffle)
         if isinstance(columns, str):
             raise ValueError(f"columns {columns!r}; legal: a list of names")
         for name, given, least in (("threads", threads, 0), ("prefetch", prefetch, 1)):
             if given is not None and given < least:
                 raise ValueError(f"{name} {given}; legal: from {least}, or None")
-        found = labelled(cache, label, labels, on, kind, missing)
+        found = labelled(cache, labelling)
         self.cache, self.classes, self._labels = found.cache, found.classes, found.values
         self.batch_size, self.crop = batch_size, _crop_of(crop, seed)
         self._boxes = None
@@ -112,12 +102,12 @@ class CacheLoader:
             if np.shape(weights) != (len(cache),):
                 raise ValueError(f"weights of shape {np.shape(weights)} for {len(cache)} frames")
             weights = np.asarray(weights, np.float64)[found.kept]
-        rank, ranks = distributed_rank(rank, ranks)
+        rank, ranks = distributed_rank(ranking.rank, ranking.ranks)
+        order = replace(order, shuffle=shuffle, window=window, weights=weights, seed=seed)
+        bucket = order.bucket if self.crop is None else self.crop
         self._shapes, groups, self._batches = batches_of(
-            self.cache, bucket if self.crop is None else self.crop,
-            Share(batch_size, rank, ranks, pad, drop_last),
-            shuffle=shuffle, window=window, weights=weights, samples=samples, seed=seed,
-        )  # fmt: skip
+            self.cache, bucket, Share(batch_size, rank, ranks, ranking.pad, order.drop_last), order
+        )
         self._columns = {name: Column(self.cache.column(name)) for name in columns}
         if stage is not None:
             self.cache = staged(self.cache, stage)
@@ -135,10 +125,10 @@ class CacheLoader:
         self._order = {
             "cache": str(found.cache.attributes["sha256"]), "frames": _digest(found.cache.indices),
             "shuffle": shuffle, "window": window, "weights": _digest(weights), "seed": seed,
-            "batch_size": batch_size, "batches": len(self._batches), "drop_last": drop_last,
-            "bucket": bucket if self.crop is None else "crop", "crop": _said(self.crop),
-            "samples": samples,
-            "rank": rank, "ranks": ranks, "pad": pad,
+            "batch_size": batch_size, "batches": len(self._batches),
+            "drop_last": order.drop_last, "bucket": order.bucket if self.crop is None else "crop",
+            "crop": _said(self.crop), "samples": order.samples, "rank": rank, "ranks": ranks,
+            "pad": ranking.pad,
         }  # fmt: skip
         self._next, self._now = (0, 0), (0, 0)
         self._begun = False

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer_adapter.order.permutations import Ints, Order, Weighted, key_of, uniform
+from trainer_adapter.order.permutations import Ints, Order, Stream, Weighted, key_of, uniform
 
 _BLOCK = 4096
 """samples whose order is worked out at once: NumPy's overhead is that of a call"""
@@ -94,7 +94,7 @@ class Batches:
         if epoch not in self._mixes:
             counts = np.diff(self._ends)
             place = np.arange(len(self)) - np.repeat(self._ends[:-1], counts)
-            jitter = uniform(key_of(self._seed, epoch, 3), np.arange(len(self)))
+            jitter = uniform(key_of(self._seed, epoch, Stream.JITTER), np.arange(len(self)))
             at = (place + jitter) / np.repeat(counts, counts)
             self._mixes[epoch] = np.argsort(at, kind="stable")
             if len(self._mixes) > _EPOCHS_KEPT:
@@ -128,10 +128,12 @@ class WeightedBatches:
         self._count = self._each // size if drop_last else -(-self._each // size)
         shares = [weights[m].sum() for m in members]
         self._orders = [
-            Weighted(weights[m], seed=int(key_of(seed, 4, g))) if share else None
+            Weighted(weights[m], seed=int(key_of(seed, Stream.GROUP, g))) if share else None
             for g, (m, share) in enumerate(zip(members, shares, strict=True))
         ]
-        self._group = Weighted(shares, seed=int(key_of(seed, 5))) if len(shares) else None
+        self._group = (
+            Weighted(shares, seed=int(key_of(seed, Stream.GROUPS))) if len(shares) else None
+        )
 
     def __len__(self) -> int:
         return self._count if self._members else 0

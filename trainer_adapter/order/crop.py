@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer_adapter.order.permutations import Ints, key_of, uniform
+from trainer_adapter.order.permutations import Ints, Stream, key_of, uniform
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Crop:
             found = np.asarray(boxes, np.int64)
             return found[:, 0], found[:, 1]
         tops, lefts = (
-            self._along(room, samples, key_of(self.seed, epoch, 10 + axis))
+            self._along(room, samples, key_of(self.seed, epoch, Stream.CROP + axis))
             for axis, room in enumerate((heights - self.height, widths - self.width))
         )
         return tops, lefts

@@ -6,6 +6,7 @@ once, without running through those before it.
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,30 @@ _ROUNDS = 6
 _SORTED = 1024
 """below this, permutations are sorted hashes: few bits make a poor network"""
 _ODD = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Stream(IntEnum):
+    """What a number is drawn for: part of the key, so that no two uses share their numbers.
+
+    The order of samples itself has none. A number that caches were trained with keeps its meaning.
+    """
+
+    SHARDS = 1
+    """order of shards"""
+    WINDOW = 2
+    """order within a window of shards, with the window's number"""
+    JITTER = 3
+    """which batch is the next of several groups"""
+    GROUP = 4
+    """the seed of a group's own order, with the group's number"""
+    GROUPS = 5
+    """the group that a batch is drawn from"""
+    CROP = 10
+    """place of a crop, with the axis added: 0, 1"""
+    BOX = 20
+    """area, shape, top and left of a part to resample: 0 to 3 added"""
+    FLIP = 30
+    """left to right, or upside down: 0, 1 added"""
 
 
 def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -128,7 +153,7 @@ class WindowedShuffle:
         """(shards in the order of the epoch, positions before each and the end, windows' edges)."""
         if self._known is None or self._known[0] != epoch:
             n = len(self._counts)
-            shards = permuted(np.arange(n), n, key_of(self._seed, epoch, 1))
+            shards = permuted(np.arange(n), n, key_of(self._seed, epoch, Stream.SHARDS))
             ends = np.r_[0, np.cumsum(self._counts[shards])]
             # Even windows: a last one of a single shard would be batches of a single patient.
             windows = max(1, n // self._window)
@@ -144,7 +169,7 @@ class WindowedShuffle:
         for w in np.unique(window):
             mine = window == w
             size = int(edges[w + 1] - edges[w])
-            key = key_of(self._seed, epoch, 2, int(w))
+            key = key_of(self._seed, epoch, Stream.WINDOW, int(w))
             inside[mine] = edges[w] + permuted(positions[mine] - edges[w], size, key)
         place = np.searchsorted(ends, inside, side="right") - 1
         found: Ints = self._members[self._starts[shards[place]] + inside - ends[place]]

@@ -20,6 +20,7 @@ KINDS: tuple[Callable[[Series], None], ...] = (
     one_volume.derived_in_the_middle,
     one_volume.lossy_in_the_middle,
     one_volume.image_type_value_4,
+    one_volume.image_type_alternates,
     one_volume.acquisition_per_shot,
     one_volume.slice_location_only,
     one_volume.instance_only,

@@ -114,9 +114,16 @@ def lossy_in_the_middle(s: Series) -> None:
 
 def image_type_value_4(s: Series) -> None:
     """AXIAL for some slices, AXIAL\\ADD for others."""
-    kinds = (["ORIGINAL", "PRIMARY", "AXIAL"], ["ORIGINAL", "PRIMARY", "AXIAL", "ADD"])
+    added = ["ORIGINAL", "PRIMARY", "AXIAL", "ADD"]
     s.flags = {"joined"}
-    s.volume(8, lambda k: {"ImageType": kinds[k % 2]}, **{k: v for k, v in CT.items()})
+    s.volume(8, lambda k: {"ImageType": added} if k in (2, 3, 6) else {}, **CT)
+
+
+def image_type_alternates(s: Series) -> None:
+    """The same for every other slice: each half is even too, and has half of the slices."""
+    added = ["ORIGINAL", "PRIMARY", "AXIAL", "ADD"]
+    s.flags = {"joined"}
+    s.volume(8, lambda k: {"ImageType": added} if k % 2 else {}, **CT)
 
 
 def acquisition_per_shot(s: Series) -> None:
@@ -177,8 +184,8 @@ def one_sop_uid(s: Series) -> None:
 
 
 def nearly_even(s: Series) -> None:
-    """Steps that differ by 1.5 percent."""
-    s.volume(8, lambda k: {"ImagePositionPatient": [-30, -30, -30 + 3 * k + 0.045 * (k % 2)]}, **CT)
+    """Steps that differ by 1.3 percent."""
+    s.volume(8, lambda k: {"ImagePositionPatient": [-30, -30, -30 + 3 * k + 0.02 * (k % 2)]}, **CT)
 
 
 def one_place(s: Series) -> None:

@@ -82,6 +82,7 @@ def fmri_two_echoes(s: Series) -> None:
 
 def nothing_but_instances(s: Series) -> None:
     """Three volumes, one after another: only Instance Number tells them apart."""
+    s.maybe = {"repeated"}
     for t in range(3):
         s.volume(5, tag=f"t{t}")
 

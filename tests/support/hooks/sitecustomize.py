@@ -5,7 +5,9 @@ of that digest; `abort-workers [at-once]`: worker processes die at start, and ar
 `abort-isolated`: processes that decode in isolation die at start; `slow-publish`: half a second
 goes by after each receipt; `keep NAME`: files of that name cannot be removed; `errno FUNCTION
 NUMBER [MARKER]`: the function of `os` fails, with MARKER only until that file exists, which the
-first failure makes.
+first failure makes; `raise MODULE:NAME...`: each of these functions raises X where it works on the
+file X.dcm: one of its arguments has that name in it, or is an array that begins with the number
+that `BEGINS` has for X.
 """
 
 import errno
@@ -76,7 +78,44 @@ def _errno(function, number, marker=""):
     setattr(os, function, fails)
 
 
+RAISED = (
+    RuntimeError, KeyError, IndexError, OverflowError, RecursionError, MemoryError,
+)  # fmt: skip
+BEGINS = {kind.__name__: 1001 + k for k, kind in enumerate(RAISED)}
+
+
+def _raise(*places):
+    import importlib
+
+    for place in places:
+        module, _, name = place.partition(":")
+        owner = importlib.import_module(module)
+        *classes, name = name.split(".")
+        for part in classes:
+            owner = getattr(owner, part)
+        setattr(owner, name, _raising(getattr(owner, name)))
+
+
+def _raising(works):
+    def raises(*arguments, **options):
+        for kind in RAISED:
+            if any(_is_of(kind.__name__, argument) for argument in arguments):
+                raise kind("as the test wants")
+        return works(*arguments, **options)
+
+    return raises
+
+
+def _is_of(name, argument):
+    if hasattr(argument, "flat"):
+        return int(argument.flat[0]) == BEGINS[name]
+    if hasattr(argument, "column_names") and "path" in argument.column_names:
+        return any(path.endswith(f"{name}.dcm") for path in argument["path"].to_pylist())
+    return f"{name}.dcm" in repr(argument)
+
+
 _FAULTS = {
+    "raise": _raise,
     "abort-decoder": _abort_decoder,
     "abort-workers": _abort_workers,
     "abort-isolated": _abort_isolated,
@@ -84,5 +123,6 @@ _FAULTS = {
     "slow-publish": _slow_publish,
     "errno": _errno,
 }
-_name, *_arguments = os.environ["FAULT"].split()
-_FAULTS[_name](*_arguments)
+if "FAULT" in os.environ:  # else a test imports what is named here
+    _name, *_arguments = os.environ["FAULT"].split()
+    _FAULTS[_name](*_arguments)

@@ -1,0 +1,83 @@
+"""One frame of a file to the chunk that is stored, and its row of results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom2cache.errors import FrameError
+from dicom2cache.frames.decode import Source, Stored
+from dicom2cache.frames.treat import Values, to_values
+from dicom2cache.pixels.statistics import statistics
+from dicom2cache.recipes.recipe import Treatment
+from dicom2cache.records import ArraySpec
+from dicom2cache.store.shards import Chunk, chunk_of
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The values at the percentiles of a stack, and whether a frame of it counts in them."""
+
+    ends: tuple[float, float] | None
+    """None: no pixel of the stack counts"""
+    left_out: str | None
+    """why the frame does not count; None: it does"""
+
+    def needed(self) -> tuple[float, float]:
+        """The ends. Raises FrameError if there are none."""
+        if self.ends is None:
+            why = "no pixel of the stack is left to take percentiles of: all are padding"
+            raise FrameError(self.left_out or why)
+        return self.ends
+
+    def check(self) -> None:
+        """Raises FrameError if the frame does not count: the limits may clip its values."""
+        if self.left_out is not None:
+            raise FrameError(
+                "readable now, but not when the percentiles of its stack were taken, so it does "
+                f"not count in them ({self.left_out}); build again with --overwrite"
+            )
+
+
+def chunk_of_frame(
+    source: Source,
+    row: dict[str, Any],
+    room: NDArray[np.uint8] | None,
+    *,
+    treatments: Sequence[Treatment],
+    spec: ArraySpec,
+    limits: Limits | None,
+) -> tuple[Chunk, dict[str, Any]]:
+    """(chunk, row of RESULTS) of a frame; `room` as of `Source.read`.
+
+    Raises FrameError if it cannot be stored truly.
+    """
+    stored = source.read(row["frame"], room)
+    ends = limits.needed() if limits else None
+    made = to_values(stored, row, source, treatments, spec.dtype, ends)
+    if limits is not None:
+        limits.check()
+    result = _result(stored, made)
+    chunk = chunk_of(made.pixels, spec)
+    result["crc32c"] = chunk.crc32c
+    return chunk, result
+
+
+def _result(stored: Stored, made: Values) -> dict[str, Any]:
+    found = statistics(made.pixels, made.padding, made.ends)
+    return {
+        "codec": stored.codec,
+        "window_low": made.window_low,
+        "window_high": made.window_high,
+        "padding_fraction": found.padding_fraction,
+        "min": found.min,
+        "max": found.max,
+        "mean": found.mean,
+        "std": found.std,
+        **dict(zip(("p0_5", "p1", "p50", "p99", "p99_5"), found.percentiles, strict=True)),
+        "flags": [*stored.flags, *made.flags] or None,
+    }

@@ -1,0 +1,132 @@
+"""Real world values: what the stored values of a parametric map measure. Pure, item to values.
+
+PS3.3 C.7.6.16.2.11: a mapping is from stored values, beside the modality LUT and not after it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from dicom2cache.headers.tags import items, number, text, value
+
+UNUSED = "real-world-unused"
+"""flag: there is a mapping, but none that is one line over all stored values"""
+SEVERAL = "real-world-several"
+"""flag: several mappings hold for all stored values, as in several units; the first was taken"""
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """real = slope * stored + intercept, in `unit` (UCUM)."""
+
+    slope: float
+    intercept: float
+    unit: str
+    flags: tuple[str, ...] = ()
+
+
+def real_world(group: Any, low: float, high: float) -> Mapping | str | None:
+    """The mapping that an item says for stored values from `low` to `high`.
+
+    A flag where there is something, but nothing that is one line; None where there is nothing.
+    """
+    found = items(group, "RealWorldValueMappingSequence") if group is not None else []
+    if not found:
+        return None
+    lines = [(item, line) for item in found if (line := _line(item))]
+    if len(found) > 1:  # parts of the range, or several views of all of it
+        lines = [(item, line) for item, line in lines if _covers(item, low, high)]
+    if not lines:
+        return UNUSED
+    line = lines[0][1]
+    return line if len({m for _, m in lines}) == 1 else Mapping(
+        line.slope, line.intercept, line.unit, (SEVERAL,)
+    )  # fmt: skip
+
+
+Said = dict[str, Any]
+"""values of one frame, under names of PER_FRAME"""
+_OF_VALUES = ("slope", "intercept", "unit", "windows")
+
+
+def real_values(
+    ds: Any, file: Said, shared: Said, per_frame: list[Said] | None, ends: tuple[float, float]
+) -> tuple[Said, list[Said] | None, tuple[str, ...]]:
+    """(shared, per frame, flags) of a parametric map with real world values for its modality's.
+
+    `file` has what holds where neither says; `ends` are the least and greatest stored value. A
+    mapping of the frame goes before the shared one, that before the file's. The identity that the
+    standard demands as Pixel Value Transformation beside them (A.75) says nothing.
+    """
+    groups = items(ds, "SharedFunctionalGroupsSequence")
+    whole = real_world(groups[0], *ends) if groups else None
+    whole = real_world(ds, *ends) if whole is None else whole
+    own = [real_world(g, *ends) for g in items(ds, "PerFrameFunctionalGroupsSequence")]
+    frames = per_frame or [{}]
+    if len(own) != len(frames):
+        whole = UNUSED if any(own) else whole
+        own = [None] * len(frames)
+    found = [whole if m is None else m for m in own]
+    if not any(found):
+        return shared, per_frame, ()
+    flags: set[str] = set()
+    made = []
+    for mapping, frame in zip(found, frames, strict=True):
+        said: Said = {k: frame.get(k, shared.get(k, file[k])) for k in _OF_VALUES}
+        if isinstance(mapping, Mapping):
+            windows = real_windows(said["windows"], mapping, said["slope"], said["intercept"])
+            said = {"slope": mapping.slope, "intercept": mapping.intercept, "unit": mapping.unit,
+                    "windows": windows}  # fmt: skip
+            flags.update(mapping.flags)
+        elif mapping:
+            flags.add(mapping)
+        made.append(said)
+    rest = [{k: v for k, v in frame.items() if k not in _OF_VALUES} for frame in frames]
+    if all(said == made[0] for said in made):
+        return {**shared, **made[0]}, rest if per_frame else None, tuple(sorted(flags))
+    # No window of the file holds for all.
+    both = [{**frame, **said} for frame, said in zip(rest, made, strict=True)]
+    return {**shared, "windows": None}, both, tuple(sorted(flags))
+
+
+def _line(item: Any) -> Mapping | None:
+    slope, intercept = (number(item, f"RealWorldValue{w}") for w in ("Slope", "Intercept"))
+    if slope is None or intercept is None or value(item, "RealWorldValueLUTData") is not None:
+        return None
+    units = items(item, "MeasurementUnitsCodeSequence")
+    code = (text(units[0], "CodeValue") or text(units[0], "LongCodeValue")) if units else None
+    return Mapping(slope, intercept, code or "US")
+
+
+def _covers(item: Any, low: float, high: float) -> bool:
+    first, last = _end(item, "First"), _end(item, "Last")
+    return first is not None and last is not None and first <= low and last >= high
+
+
+def _end(item: Any, which: str) -> float | None:
+    """First or last value mapped; of float pixels in double precision."""
+    found = number(item, f"RealWorldValue{which}ValueMapped")
+    return number(item, f"DoubleFloatRealWorldValue{which}ValueMapped") if found is None else found
+
+
+def real_windows(
+    windows: list[dict[str, Any]] | None, mapping: Mapping, slope: float, intercept: float
+) -> list[dict[str, Any]] | None:
+    """Windows of slope * stored + intercept as windows of the mapping; None if it turns them over.
+
+    LINEAR counts in steps of 1 (C.11.2.1.2.1), which have no meaning there: it becomes
+    LINEAR_EXACT, with the same ends.
+    """
+    factor = mapping.slope / slope if slope else 0.0
+    if not windows or factor <= 0:
+        return None
+    found = []
+    for w in windows:
+        center, width, function = w["center"], w["width"], w["function"]
+        if function == "LINEAR":
+            center, width, function = center - 0.5, width - 1, "LINEAR_EXACT"
+        if width > 0:
+            center = (center - intercept) * factor + mapping.intercept
+            found.append({**w, "center": center, "width": width * factor, "function": function})
+    return found or None

@@ -1,0 +1,95 @@
+"""Files that planning fails for, told apart from the others by planning less and less; pure.
+
+Planning is columnar: what it raises says not for which file. By halves, along series, a culprit
+among n files costs about as long as two plans of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dicom2cache.arrow import codes
+from dicom2cache.errors import Dicom2cacheError, Fault, fault_of, reason_of
+from dicom2cache.schema import REJECTS
+
+T = TypeVar("T")
+Rows = NDArray[np.int64]
+
+_MOST = 1000  # culprits; with more it is not the files
+
+
+def apart(
+    files: pa.Table, attempt: Callable[[pa.Table], T]
+) -> tuple[T | None, pa.Table, list[Fault]]:
+    """(what `attempt` makes of the files, REJECTS of those that it fails for, the errors).
+
+    None if it fails for each. Raises errors that are foreseen, those of the machine, and what comes
+    of no single series.
+    """
+    try:
+        return attempt(files), REJECTS.empty_table(), []
+    except (Dicom2cacheError, OSError, MemoryError):
+        raise
+    except Exception as e:
+        first = e
+    series = codes(files["series_uid"])
+    rejects, faults = [], list[Fault]()
+    keep = np.ones(files.num_rows, bool)
+    for rows, error in _culprits(files, series, np.argsort(series, kind="stable"), attempt, first):
+        keep[rows] = False
+        mine = files.select(["root", "path"]).take(pa.array(np.sort(rows))).to_pylist()
+        why = {"outcome": "failed", "stage": "plan", "reason": reason_of(error)}
+        rejects += [{**row, **why} for row in mine]
+        fault = fault_of(error, f"planning of {mine[0]['path']}")
+        faults += [fault] if fault else []
+        if len(rejects) > _MOST:
+            raise first
+    made = attempt(files.filter(pa.array(keep))) if keep.any() else None
+    return made, pa.Table.from_pylist(rejects, REJECTS), faults
+
+
+def _culprits(
+    files: pa.Table,
+    series: NDArray[np.int64],
+    rows: Rows,
+    attempt: Callable[[pa.Table], object],
+    error: Exception,
+) -> Iterator[tuple[Rows, Exception]]:
+    """Least groups of `rows`, for which `attempt` raises `error`, that it fails for by itself."""
+    if len(rows) == 1:
+        yield rows, error
+        return
+    innocent = True
+    for part in _halves(series, rows):
+        mine = _error(attempt, files.take(pa.array(np.sort(part))))
+        if mine is not None:
+            innocent = False
+            yield from _culprits(files, series, part, attempt, mine)
+    if innocent:  # only together do they provoke it
+        if series[rows[0]] != series[rows[-1]]:
+            raise error
+        yield rows, error
+
+
+def _error(attempt: Callable[[pa.Table], object], files: pa.Table) -> Exception | None:
+    try:
+        attempt(files)
+    except (Dicom2cacheError, OSError, MemoryError):
+        raise
+    except Exception as e:
+        return e
+    return None
+
+
+def _halves(series: NDArray[np.int64], rows: Rows) -> tuple[Rows, Rows]:
+    """About half of the rows and the rest; between two series if there are several."""
+    middle = len(rows) // 2
+    bounds = np.flatnonzero(np.diff(series[rows])) + 1
+    if len(bounds):
+        middle = int(bounds[np.abs(bounds - middle).argmin()])
+    return rows[:middle], rows[middle:]

@@ -1,0 +1,119 @@
+"""Each frame by itself: its file opened and read, and who is to blame if that fails.
+
+Whatever is raised while a frame is worked on costs that frame only, unless it says that the machine
+is to blame. Want of memory is told apart by a second try: alone, in a child process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, TypeVar
+
+from dicom2cache.errors import Fault, fault_of, reason_of
+from dicom2cache.frames.decode import OpenSources, Room, Source
+from dicom2cache.frames.isolate import Child
+from dicom2cache.sources import mounts
+
+T = TypeVar("T")
+Row = dict[str, Any]
+"""a row of the plan's frames, or what of it a step needs: `file` and `frame` at least"""
+Step = Callable[[Source, Row, Room], T]
+"""what is done with a frame; it can be pickled, and so can its result"""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a frame is not stored, as failures/ says it."""
+
+    reason: str
+    stage: str = "decode"
+    """`limit`: memory did not suffice, which depends on the machine"""
+
+
+@dataclass
+class Worker:
+    """Does steps on frames: in this process, or each in a child that it may kill."""
+
+    isolated: bool = False
+    faults: list[Fault] = field(default_factory=list)
+    """errors of our own that cost a frame, for the log"""
+    _child: Child = field(default_factory=Child, repr=False)
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, t: TracebackType | None
+    ) -> None:
+        self._child.__exit__(kind, e, t)
+
+    @contextmanager
+    def frames(self, roots: Sequence[str], headers: dict[int, Row]) -> Iterator[Frames]:
+        """The frames of files, by their `headers` (rows of FILES by number)."""
+        sources = OpenSources(roots, headers)
+        try:
+            yield Frames(self, roots, headers, sources)
+        finally:
+            sources.close()
+
+    def failure(self, error: Exception, where: str) -> Failure:
+        """The failure of the frame `where`, its traceback noted if the error is our own."""
+        fault = fault_of(error, where)
+        if fault is not None:
+            self.faults.append(fault)
+        stage = "limit" if isinstance(error, MemoryError) else "decode"
+        return Failure(reason_of(error), stage)
+
+    def alone(self, step: Step[T], path: str, header: Row, row: Row) -> T:
+        """The step in a child; raises as `Child.call`."""
+        call: Callable[..., T] = _on_file
+        return self._child.call(call, step, path, header, row, tries=2 if self.isolated else 1)
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames of some files; a few of them stay open, since neighbours often come from one."""
+
+    worker: Worker
+    roots: Sequence[str]
+    headers: dict[int, Row]
+    sources: OpenSources
+
+    def do(self, row: Row, step: Step[T], room: Room = None) -> T | Failure:
+        """What the step makes of a frame, or why it fails.
+
+        Raises what the machine is to blame for (`is_environment`), SourceAway too.
+        """
+        header = self.headers[row["file"]]
+        root = self.roots[header["root"]]
+        path = os.path.join(root, header["path"])
+        try:
+            try:
+                if not self.worker.isolated:
+                    return _on_source(self.sources.open(row["file"]), step, row, room)
+            except MemoryError:
+                pass  # others may have taken the memory: once more, with nothing beside it
+            return self.worker.alone(step, path, header, row)
+        except Exception as e:
+            if not isinstance(e, MemoryError):
+                mounts.raise_environment(e, root, header["path"])
+            return self.worker.failure(e, f"{path}, frame {row['frame']}")
+
+
+def _on_source(source: Source, step: Step[T], row: Row, room: Room) -> T:
+    try:
+        found = step(source, row, room)
+    except Exception:
+        source.check_unchanged()  # or else that is why
+        raise
+    source.check_unchanged()
+    return found
+
+
+def _on_file(step: Step[T], path: str, header: Row, row: Row) -> T:
+    with Source(path, header) as source:
+        return _on_source(source, step, row, None)

@@ -1,0 +1,92 @@
+"""What a loader is asked for, in records: order, labels, ranks; and the keywords that make them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, TypedDict
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """In which order frames come, and which of them share a batch."""
+
+    shuffle: bool | str = False
+    """False, True, or "windowed": frames shuffled within windows of `window` shards"""
+    window: int = 64
+    """shards"""
+    weights: Any = None
+    """(n,) for each frame of the cache: frames are drawn by weight, with replacement"""
+    samples: int | None = None
+    """of them are an epoch, where weights draw; None: as many as there are frames"""
+    seed: int = 0
+    drop_last: bool = False
+    """leave out a last batch that is not full"""
+    bucket: str = "size"
+    """batches of one "size", or of one "array", whose slots hold frames of about that size in their
+    upper left corner, zero elsewhere"""
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Which frames, and their labels."""
+
+    label: str | None = None
+    """a column of frames/, or of the table `labels`; None: no labels"""
+    labels: Any = None
+    """a table: pyarrow Table, pandas DataFrame, dictionary of lists, path to .csv or .parquet"""
+    on: str | None = None
+    """the column of both that the table is joined on"""
+    missing: str = "error"
+    """what to do with frames without a label: "error" or "drop\""""
+    kind: str | None = "image"
+    """frames of this kind; None: all"""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The share of one of several processes that train together."""
+
+    rank: int | None = None
+    """None: that of torch.distributed"""
+    ranks: int | None = None
+    """how many there are; None: as torch.distributed says"""
+    pad: bool = True
+    """repeat samples so that all ranks have as many; else drop some"""
+
+
+class Keywords(TypedDict, total=False):
+    """The fields of the records, as keywords of CacheLoader."""
+
+    shuffle: bool | str
+    window: int
+    weights: Any
+    samples: int | None
+    seed: int
+    drop_last: bool
+    bucket: str
+    label: str | None
+    labels: Any
+    on: str | None
+    missing: str
+    kind: str | None
+    rank: int | None
+    ranks: int | None
+    pad: bool
+
+
+def records(keywords: Keywords, given: tuple[Any, Any, Any]) -> tuple[Order, Labels, Ranks]:
+    """The records that were given, or that the keywords make.
+
+    Raises TypeError for a keyword that no record has, or one of a record that was given too.
+    """
+    left: dict[str, Any] = dict(keywords)
+    made: list[Any] = []
+    for kind, record in zip((Order, Labels, Ranks), given, strict=True):
+        own = {f.name: left.pop(f.name) for f in fields(kind) if f.name in left}
+        if record is not None and own:
+            raise TypeError(f"{', '.join(own)}: said by the {kind.__name__} that was given too")
+        made.append(kind(**own) if record is None else record)
+    if left:
+        legal = ", ".join(f.name for kind in (Order, Labels, Ranks) for f in fields(kind))
+        raise TypeError(f"unknown {', '.join(left)}; legal besides the loader's own: {legal}")
+    return made[0], made[1], made[2]
