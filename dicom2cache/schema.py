@@ -29,6 +29,9 @@ SEGMENT = pa.struct(
 )  # fmt: skip
 """one segment of a segmentation (PS3.3 C.8.20.4)"""
 
+CHANNEL = pa.struct({"id": TEXT, "label": TEXT}.items())
+"""an optical path by its identifier, or a segment by its number"""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -70,8 +73,8 @@ STORED = (
     # `file`: Rows and Columns, `plan`: as stored.
     Column("height", INT32, "file plan", "the frame's own rows, as stored", "px", "Rows"),
     Column("width", INT32, "file plan", "the frame's own columns, as stored", "px", "Columns"),
-    Column("source_height", INT32, "commit", "Rows of the file", "px"),
-    Column("source_width", INT32, "commit", "Columns of the file", "px"),
+    Column("source_height", INT32, "commit", "Rows of the file; of a mosaic, of one slice", "px"),
+    Column("source_width", INT32, "commit", "Columns of the file; of a mosaic, of one slice", "px"),
     Column("scale_y", FLOAT64, "plan",
            "with the next three, where the source lies in the stored frame: its point (y, x) is at "
            "(scale_y * y + offset_y, scale_x * x + offset_x), counted from the outer corner of the "
@@ -85,6 +88,9 @@ STORED = (
     Column("root", INT16, "file", "folder of the source file: id in `sources`"),
     Column("path", TEXT, "file", "source file, below that folder, with `/`"),
     Column("frame", INT32, "plan", "number of the frame in its file, from 0"),
+    Column("part_of_frame", INT16, "plan",
+           "slice of a frame that a volume was tiled into (Siemens mosaic, UIH VFRAME), from 0 in "
+           "the order of the scanner; 0 elsewhere. (root, path, frame, part_of_frame) is unique"),
     Column("study_uid", TEXT, "file", "UID of the study", dicom="StudyInstanceUID", read="text"),
     Column("series_uid", TEXT, "file", "UID of the series", dicom="SeriesInstanceUID", read="text"),
     Column("sop_uid", TEXT, "file", "UID of the instance", dicom="SOPInstanceUID", read="text"),
@@ -209,11 +215,50 @@ STORED = (
            "mm", "ImagePositionPatient", "vector"),
     Column("orientation", VECTOR6, "frame", "direction of a row, then that of a column",
            dicom="ImageOrientationPatient", read="vector"),
+    Column("matrix_row", INT32, "frame",
+           "of a tile of a whole slide: row of its first pixel in the total pixel matrix, from 0 "
+           "(PS3.3 C.7.6.17.3, or Plane Position (Slide))", "px"),
+    Column("matrix_column", INT32, "frame", "and column", "px"),
+    Column("focal_plane", INT32, "plan",
+           "of a TILED_FULL slide: number of the focal plane, from 0, next to the glass"),
+    Column("z_offset", FLOAT64, "frame",
+           "of a tile: Z Offset in Slide Coordinate System (0040,074A)", "µm"),
+    Column("optical_path", TEXT, "frame", "of a tile: Optical Path Identifier (0048,0106)"),
     Column("stack", INT64, "plan", "number of the stack, from 0, unique in the cache"),
     Column("stack_index", INT32, "plan", "place in the stack, from 0"),
     Column("stack_regular", BOOL, "plan",
-           "true: positions evenly spaced; false: not, or repeated; null: the frames have no "
-           "positions"),
+           "true: two positions or more, each once, on a straight line, every step within 2% of "
+           "the median step or 0.01 mm; false: else, a single frame too; null: nobody knows where "
+           "the frames lie"),
+    Column("stack_of", INT64, "plan",
+           "what the parts share that one acquisition was split into: the least of their numbers; "
+           "its own for a stack that was not split"),
+    Column("part", INT32, "plan",
+           "place of the stack among those parts, in the order of acquisition, from 0"),
+    Column("stack_flags", TEXTS, "plan",
+           "what is to be known of the stack, see below; null if nothing"),
+    Column("tilt", FLOAT64, "plan",
+           "from the normal of the slices to the line that their first pixels lie on, where the "
+           "stack is sheared (flag `tilted`); null where it is upright. Positive where the first "
+           "pixel moves against the columns (or the rows, if it moves more along those) as the "
+           "slices follow one another: the sign that CT scanners give Gantry/Detector Tilt "
+           "(0018,1120)", "degrees"),
+    Column("time", FLOAT64, "frame",
+           "of the frame in its series; or Temporal Position Time Offset (0020,930D)", "ms",
+           "FrameReferenceTime", "number"),
+    Column("trigger_time", FLOAT64, "frame",
+           "in the heart's cycle; or Nominal Cardiac Trigger Delay Time (0020,9153)", "ms",
+           "TriggerTime", "number"),
+    Column("phase", FLOAT64, "frame", "of the heart's cycle, else of the breath's", "%",
+           "NominalPercentageOfCardiacPhase NominalPercentageOfRespiratoryPhase", "number"),
+    Column("flip_angle", FLOAT64, "frame", "of the excitation", "degrees", "FlipAngle", "number"),
+    Column("inversion_time", FLOAT64, "frame", "TI", "ms", "InversionTime", "number"),
+    Column("asl_label", TEXT, "frame", "of arterial spin labeling: LABEL, CONTROL, M_ZERO_SCAN",
+           dicom="ASLContext", read="text"),
+    Column("gradient", VECTOR3, "frame",
+           "direction of the diffusion gradient, a unit vector in patient coordinates; null where "
+           "the header does not say it in such",
+           dicom="DiffusionGradientDirectionSequence DiffusionGradientOrientation"),
     Column("min", FLOAT64, "result",
            "of the stored values without padding; null if there are none"),
     Column("max", FLOAT64, "result", "like min"),
@@ -278,12 +323,42 @@ PLANNED = (
     Column("fractional_max", INT32, "file", "that of a fractional segmentation",
            dicom="MaximumFractionalValue"),
     # how frames come to stacks
-    Column("trigger_time", FLOAT64, "frame", "in the heart's cycle", "ms", "TriggerTime", "number"),
-    Column("gradient", VECTOR3, "frame", "direction of the diffusion gradient",
-           dicom="DiffusionGradientDirectionSequence DiffusionGradientOrientation"),
+    Column("dimensions", pa.list_(INT32), "frame", "dimension index values of a frame"),
+    Column("slice_location", FLOAT64, "file", "along the normal, from anywhere", "mm",
+           "SliceLocation", "number"),
+    Column("concatenation_uid", TEXT, "file", "UID of the instances that one was cut into",
+           dicom="ConcatenationUID", read="text"),
+    Column("in_concatenation", INT32, "file", "number of the instance among them",
+           dicom="InConcatenationNumber", read="whole"),
+    # See IN_MEMORY.
+    Column("acquired", FLOAT64, "frame", "when, since the year 0", "ms",
+           "AcquisitionDateTime AcquisitionDate AcquisitionTime", where=False),
+    Column("identity", TEXT, "file", "hash of name and birth date, where there is no Patient ID",
+           dicom="PatientID PatientName PatientBirthDate", where=False),
     Column("in_stack", INT32, "frame", "place in the stack that the file names",
            dicom="InStackPositionNumber", read="whole"),
     Column("stack_name", TEXT, "frame", "name of that stack", dicom="StackID", read="text"),
+    # slices that were tiled into one frame; null: it is one image
+    Column("parts", INT16, "file", "how many", where=False),
+    Column("parts_across", INT16, "file", "how many side by side", where=False),
+    Column("part_height", INT32, "file", "rows of one", "px", where=False),
+    Column("part_width", INT32, "file", "columns of one", "px", where=False),
+    Column("part_step", VECTOR3, "file", "from one to the next, in patient coordinates", "mm",
+           "SpacingBetweenSlices"),
+    # how the frames of a TILED_FULL slide follow each other
+    Column("tiles_down", INT32, "file", "rows of tiles", dicom="DimensionOrganizationType "
+           "TotalPixelMatrixRows", where=False),
+    Column("tiles_across", INT32, "file", "columns of tiles", dicom="TotalPixelMatrixColumns",
+           where=False),
+    Column("focal_planes", INT32, "file", "how many", dicom="TotalPixelMatrixFocalPlanes",
+           where=False),
+    Column("first_frame", INT32, "file", "in the whole of a concatenation, from 0",
+           dicom="ConcatenationFrameOffsetNumber", where=False),
+    Column("z_first", FLOAT64, "file", "of the first focal plane", "µm",
+           "TotalPixelMatrixOriginSequence", where=False),
+    Column("z_step", FLOAT64, "file", "from plane to plane", "µm", where=False),
+    Column("channels", pa.list_(CHANNEL), "file", "optical paths, or segments of a mask",
+           dicom="OpticalPathSequence NumberOfOpticalPaths SegmentSequence"),
 )
 """columns that are not in frames/"""
 
@@ -315,6 +390,19 @@ SHARDS_TABLE = pa.schema(
 
 COLUMNS = (*STORED, *PLANNED)
 
+# fmt: off
+NEVER_NULL = frozenset({
+    # of FILES
+    "root", "path", "size", "mtime_ns", "transfer_syntax", "pixel_keyword", "pixel_vr",
+    "pixel_offset", "frames", "height", "width", "samples", "planar", "photometric",
+    "bits_allocated", "bits_stored", "high_bit", "overlay_bits", "signed", "kind", "contrast",
+    "lossy", "voi_lut", "voi",
+    # of FRAMES
+    "file", "frame", "array", "row", "stack", "stack_index",
+})
+# fmt: on
+"""columns that have a value in every row; the types in records.py say so"""
+
 
 def _fields(columns: tuple[Column, ...], *levels: str) -> list[tuple[str, pa.DataType]]:
     return [(c.name, c.type) for c in columns if c.levels & set(levels)]
@@ -336,6 +424,9 @@ PER_FRAME_FIELDS = tuple(field.name for field in PER_FRAME)
 
 FILES = pa.schema([*_fields(COLUMNS, "file"), ("per_frame", pa.list_(PER_FRAME))])
 """one row for each source file: what its header says"""
+
+IN_MEMORY = ("acquired", "identity")
+"""columns that only the planning of stacks may see: no table on a disk has them"""
 
 FILE_COLUMNS = tuple(
     c.name for c in COLUMNS if "file" in c.levels and c.where and not pa.types.is_nested(c.type)

@@ -11,8 +11,10 @@ from dicom2cache.errors import FrameError
 from dicom2cache.headers.groups import functional_groups, segments_of, voi_of_frames
 from dicom2cache.headers.luts import lut_item, modality_lut_range, palette_bits
 from dicom2cache.headers.meaning import (
+    acquired_of,
     aspect_of,
     gradient_of,
+    identity_of,
     kind_of,
     rescale_of,
     spacing_of,
@@ -31,6 +33,7 @@ from dicom2cache.headers.pixel_module import (
 from dicom2cache.headers.positions import planes
 from dicom2cache.headers.real_world import real_values
 from dicom2cache.headers.really import settle_syntax
+from dicom2cache.headers.slide import tiling_of
 from dicom2cache.headers.suv import PHILIPS_ACTIVITY, PHILIPS_GROUP, PHILIPS_SUV, suv_of
 from dicom2cache.headers.tags import (
     charset_is_unknown,
@@ -130,6 +133,8 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
         "lossy": text(ds, "LossyImageCompression") == "01" or syntax in syntaxes.ALWAYS_LOSSY,
         "burned_in": {"YES": True, "NO": False}.get(text(ds, "BurnedInAnnotation") or ""),
         "gradient": gradient_of(ds),
+        "acquired": acquired_of(ds),
+        "identity": identity_of(ds),
         "windows": windows_of(ds),
         "voi_lut": lut_item(ds, "VOILUTSequence") is not None,
         "pixel_aspect": aspect_of(ds),
@@ -142,6 +147,7 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
     row["spacing_y"], row["spacing_x"], row["spacing_tag"] = spacing_of(ds)
     _add_values(row, ds, frames)
     per_frame = row["per_frame"] or []
+    row.update(tiling_of(ds, row))
     windows = row["windows"] or any(frame["windows"] for frame in per_frame)
     row["voi"] = bool(windows or row["voi_lut"])
     settle_syntax(row, plain_bytes(row), path)

@@ -172,6 +172,7 @@ def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Ite
     specs = [spec_of(about) for about in attributes["arrays"]]
     roots = [s["path"] for s in attributes["sources"]]
     columns = ["root", "path", "frame", "array", "row", "crc32c", "window_low", "window_high"]
+    columns.append("part_of_frame")  # not in the first caches
     rows_of: dict[tuple[int, str], list[dict[str, Any]]] = {}
     for row in read_table(cache, attributes, "frames", columns).to_pylist():
         rows_of.setdefault((row["root"], row["path"]), []).append(row)
@@ -186,10 +187,14 @@ def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Ite
             files = with_rules(pa.Table.from_pylist([header], FILES), recipe)
             plan = make_plan(files, REJECTS.empty_table(), recipe)
             (header,) = plan.files.to_pylist()
-            planned = {f["frame"]: f for f in plan.frames.to_pylist()}
+            planned = {(f["frame"], f["part_of_frame"]): f for f in plan.frames.to_pylist()}
             with Source(str(path), header) as source:
                 for row in rows_of[root, relative]:
-                    said = {**row, **{k: planned[row["frame"]][k] for k in FRAME_COLUMNS}}
+                    mine = planned.get((row["frame"], row.get("part_of_frame") or 0))
+                    if mine is None:
+                        yield f"{path}: this version does not cut its frames as the cache has them"
+                        break
+                    said = {**row, **{k: mine[k] for k in FRAME_COLUMNS}}
                     yield from _decode_again(cache, source, said, recipe, specs[row["array"]])
         except (OSError, Dicom2cacheError) as e:
             mounts.raise_environment(e, roots[root], relative)
