@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -105,12 +106,17 @@ def items(ds: Any, keyword: str) -> list[Any]:
     return list(found) if is_many(found) else []
 
 
-def private(ds: Any, creator: str, group: int, element: int) -> Any:
+_BLOCKS = range(0x10, 0x100)
+
+
+def private(
+    ds: Any, creator: str, group: int, element: int, blocks: Sequence[int] = _BLOCKS
+) -> Any:
     """The value of a private element, in whichever block its creator has (PS3.5 7.8.1); or None.
 
     Bytes where the file gives its VR as UN.
     """
-    for block in range(0x10, 0x100):
+    for block in blocks:
         if (group, block) in ds and _plain(ds, (group, block)).strip(" \0") == creator:
             tag = group, block << 8 | element
             try:
@@ -128,9 +134,8 @@ def _plain(ds: Any, tag: tuple[int, int]) -> str:
     return found.decode("latin-1") if isinstance(found, bytes) else str(found)
 
 
-def private_tags(group: int, *elements: int) -> set[int]:
+def private_tags(group: int, *elements: int, blocks: Sequence[int] = _BLOCKS) -> set[int]:
     """Tags that a private element can have, with those of the creators of its group."""
-    blocks = range(0x10, 0x100)
     own = {group << 16 | block << 8 | element for block in blocks for element in elements}
     return own | {group << 16 | block for block in blocks}
 

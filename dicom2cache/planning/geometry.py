@@ -67,7 +67,7 @@ def _base(
     # Without a series nothing says that files belong together.
     series = np.where(series < 0, np.arange(len(series)) - len(series), series)
     palette = pc.equal(files["photometric"], "PALETTE COLOR").cast(pa.int8())
-    per_file = [series, codes(files["patient"]), codes(files["identity"])]
+    per_file = [series, codes(files["patient"]), codes(files["person"])]
     per_file += [*parts.sides(files)]
     per_file += [ints(files[c], 0) for c in ("samples", "palette_bits", "rule")]
     per_file += [codes(files[c]) for c in ("kind", "pixel_keyword")]

@@ -201,7 +201,7 @@ _KINDS: dict[str, tuple[list[Row], list[tuple[str, list[str]]]]] = {
     ),
     # no Patient ID anywhere: names or birth dates tell them apart
     "names": (
-        [at(f"{p}{k}", 2.5 * k + 1.25 * (p == "b"), identity=p) for p in "ab" for k in range(4)],
+        [at(f"{p}{k}", 2.5 * k + 1.25 * (p == "b"), person=p) for p in "ab" for k in range(4)],
         [("+", names("a", 4)), ("+", names("b", 4))],
     ),
     # without a series, nothing says that files belong together
@@ -486,7 +486,7 @@ def test_cosines_that_span_no_plane_are_no_orientation(cosines: list[float]) -> 
 
 
 def test_what_tells_patients_and_days_apart_is_in_no_table() -> None:
-    plan = plan_of([at("a", 0.0, identity="x", acquired=1e12)])
+    plan = plan_of([at("a", 0.0, person="x", acquired=1e12)])
     for table in (plan.files, plan.frames):
-        assert not {"identity", "acquired"} & set(table.column_names)
+        assert not {"person", "acquired"} & set(table.column_names)
     assert ints(plan.frames["stack"], -1).tolist() == [0]
