@@ -10,14 +10,23 @@ from datetime import date
 from functools import lru_cache
 from typing import Any
 
-from dicom2cache.headers.tags import items, number, private, private_tags, text, value, vector
+from dicom2cache.headers.tags import (
+    Dataset,
+    items,
+    number,
+    private,
+    private_tags,
+    text,
+    value,
+    vector,
+)
 
 _moment = re.compile(
     r"(\d{4})(\d\d)(\d\d)(\d\d)?(\d\d)?(\d\d)?(\.\d{1,6})? *(?:[+-]\d{4})?"
 ).fullmatch
 
 
-def acquired_of(ds: Any, keyword: str = "AcquisitionDateTime") -> float | None:
+def acquired_of(ds: Dataset, keyword: str = "AcquisitionDateTime") -> float | None:
     """Acquisition DateTime, or Date and Time, in ms since the year 0; offsets from UTC left out.
 
     It only tells the frames of one series apart, and is stored nowhere.
@@ -41,13 +50,13 @@ def _milliseconds(said: str) -> float | None:
     return ((days * 24 + hour) * 60 + minute) * 60000 + 1000 * (second + float(found[7] or 0))
 
 
-def phase_of(ds: Any) -> float | None:
+def phase_of(ds: Dataset) -> float | None:
     """Percent of the heart's cycle, else of the breath's (PS3.3 C.7.6.16.2.7, C.7.6.16.2.17)."""
     cardiac = number(ds, "NominalPercentageOfCardiacPhase")
     return number(ds, "NominalPercentageOfRespiratoryPhase") if cardiac is None else cardiac
 
 
-def person_of(ds: Any) -> str | None:
+def person_of(ds: Dataset) -> str | None:
     """What tells patients apart where no Patient ID does: name and birth date, in plain text."""
     if text(ds, "PatientID"):
         return None
@@ -56,7 +65,7 @@ def person_of(ds: Any) -> str | None:
     return f"{name}\0{born}" if name or born else None
 
 
-def gradient_of(ds: Any) -> list[float] | None:
+def gradient_of(ds: Dataset) -> list[float] | None:
     """Unit vector of the diffusion gradient, in patient coordinates (PS3.3 C.8.13.5.9)."""
     for source in (*items(ds, "DiffusionGradientDirectionSequence")[:1], ds):
         found = vector(source, "DiffusionGradientOrientation", 3)
@@ -69,7 +78,7 @@ Diffusion = tuple[float | None, list[float] | None]
 """(b-value in s/mm², unit vector in patient coordinates)"""
 
 
-def diffusion_of(ds: Any) -> Diffusion:
+def diffusion_of(ds: Dataset) -> Diffusion:
     """b-value and gradient: as the standard has them, else as the scanner's maker has."""
     b_value, gradient = number(ds, "DiffusionBValue"), gradient_of(ds)
     if text(ds, "Modality") != "MR" or (b_value is not None and gradient is not None):
@@ -101,25 +110,25 @@ def diffusion_tags() -> set[int]:
     }
 
 
-def _siemens(ds: Any) -> Diffusion:
+def _siemens(ds: Dataset) -> Diffusion:
     b_values = _numbers(ds, _SIEMENS, 0x0019, 0x0C)
     return _first(b_values), _unit(_numbers(ds, _SIEMENS, 0x0019, 0x0E, "d"))
 
 
-def _philips(ds: Any) -> Diffusion:
+def _philips(ds: Dataset) -> Diffusion:
     b_values = _numbers(ds, _PHILIPS, 0x2001, 0x03, "f")
     # right to left, anterior to posterior, feet to head: as in patient coordinates
     parts = [_numbers(ds, _PHILIPS_MR, 0x2005, element, "f") for element in (0xB0, 0xB1, 0xB2)]
     return _first(b_values), _unit([v for part in parts for v in part])
 
 
-def _uih(ds: Any) -> Diffusion:
+def _uih(ds: Dataset) -> Diffusion:
     """UIH's blocks do not move."""
     b_values = _plain(ds, 0x1009, "d")
     return _first(b_values), _unit(_plain(ds, 0x1037, "d"))
 
 
-def _plain(ds: Any, element: int, kind: str) -> list[float]:
+def _plain(ds: Dataset, element: int, kind: str) -> list[float]:
     tag = 0x0065, element
     try:
         return _floats(ds[tag].value, kind) if tag in ds else []
@@ -127,7 +136,7 @@ def _plain(ds: Any, element: int, kind: str) -> list[float]:
         return []
 
 
-def _ge(ds: Any) -> Diffusion:
+def _ge(ds: Dataset) -> Diffusion:
     """GE counts directions along its own axes, relative to the image: known for axial slices of
     patients who lie head first and supine, as dcm2niix turns them; else there is none."""
     found = _numbers(ds, _GE_PARAMETERS, 0x0043, 0x39)
@@ -164,7 +173,7 @@ def _ge(ds: Any) -> Diffusion:
 
 _AXIAL = 0.8
 """cosine of the angle to the patient's axes from which on slices count as axial"""
-_MAKERS: dict[str, Callable[[Any], Diffusion]] = {
+_MAKERS: dict[str, Callable[[Dataset], Diffusion]] = {
     "SIEMENS": _siemens, "GE": _ge, "PHILIPS": _philips, "UIH": _uih, "UNITED IMAGING": _uih,
 }  # fmt: skip
 
@@ -179,7 +188,7 @@ def _unit(found: list[float]) -> list[float] | None:
     return [v / length for v in found] if len(found) == 3 and length > 1e-3 else None
 
 
-def _numbers(ds: Any, creator: str, group: int, element: int, kind: str = "") -> list[float]:
+def _numbers(ds: Dataset, creator: str, group: int, element: int, kind: str = "") -> list[float]:
     """Values of a private element; `kind` is the struct code of binary ones."""
     return _floats(private(ds, creator, group, element, _BLOCKS), kind)
 

@@ -8,8 +8,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pyarrow import dataset as arrow_dataset
 
 from trainer_adapter.errors import ErrataWarning
@@ -32,12 +34,8 @@ def warn_of(root: Root) -> None:
     _warned.add(key)
     tables = root.tables("frames")
     schema = pa.unify_schemas([arrow_dataset.dataset(t).schema for t in tables])
-    frames = arrow_dataset.dataset(tables, schema)
-    holds = {e["name"]: _concerned(e, schema.names) for e in about}
-    # Without readahead: opening takes little memory.
-    found = frames.scanner(columns=holds, batch_readahead=1, fragment_readahead=1).to_table()
-    counts = {e["what"]: pc.sum(found[e["name"]]).as_py() or 0 for e in about}
-    told = [f"{count} frames: {what}" for what, count in counts.items() if count]
+    counts = _counts(arrow_dataset.dataset(tables, schema), about)
+    told = [f"{count} frames: {e['what']}" for e, count in zip(about, counts, strict=True) if count]
     if told:
         more = f"; and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
         warnings.warn(
@@ -70,19 +68,44 @@ def _numbers(version: str) -> list[int]:
     return numbers
 
 
-def _concerned(erratum: dict[str, Any], known: list[str]) -> Any:
-    """An expression over the columns of frames/: whether a frame is concerned."""
-    whole = pc.scalar(False)
-    for entry in erratum.get("frames", []):
-        if "several" in entry:
-            continue
-        holds = pc.scalar(True)
-        for name, value in entry["if"].items():
-            holds = holds & _is(name, value, known)
-        for name, value in entry.get("unless", {}).items():
-            holds = holds & ~_is(name, value, known)
-        whole = whole | holds
+def _counts(frames: Any, about: list[dict[str, Any]]) -> list[int]:
+    """How many frames each erratum concerns, of a dataset of frames/."""
+    entries = [(k, entry) for k, e in enumerate(about) for entry in e.get("frames", [])]
+    entries = [(k, entry) for k, entry in entries if "sheared" not in entry]
+    names = frames.schema.names
+    holds = {str(n): _holds(entry, names) for n, (_, entry) in enumerate(entries)}
+    # Without readahead: opening takes little memory.
+    found = frames.scanner(columns=holds, batch_readahead=1, fragment_readahead=1).to_table()
+    whole = np.zeros((len(about), found.num_rows), bool)
+    for n, (k, entry) in enumerate(entries):
+        mask = found[str(n)].to_numpy()
+        if "several" in entry and mask.any():
+            mask &= _several(frames, entry["several"]["of"], entry["several"]["in"])
+        whole[k] |= mask
+    return whole.sum(axis=1).tolist()  # type: ignore[no-any-return]
+
+
+def _holds(entry: dict[str, Any], known: list[str]) -> Any:
+    """An expression over columns of frames/: `if` and not `unless`."""
+    whole = pc.scalar(True)
+    for name, value in entry["if"].items():
+        whole = whole & _is(name, value, known)
+    for name, value in entry.get("unless", {}).items():
+        whole = whole & ~_is(name, value, known)
     return whole
+
+
+def _several(frames: Any, of: str, where: str) -> NDArray[np.bool_]:
+    """(n,) whether the frames that share a value of the column `where` have several of `of`."""
+    if not {of, where} <= set(frames.schema.names):
+        return np.zeros(frames.count_rows(), bool)
+    table = frames.to_table([of, where], batch_readahead=1, fragment_readahead=1)
+    codes = [table[c].combine_chunks().dictionary_encode().indices for c in (where, of)]
+    group, value = (c.fill_null(-1).to_numpy().astype(np.int64) + 1 for c in codes)
+    pairs = np.unique(group * (int(value.max(initial=0)) + 1) + value)
+    counts = np.bincount(pairs // (int(value.max(initial=0)) + 1))
+    several: NDArray[np.bool_] = (counts[group] > 1) & (group > 0)
+    return several
 
 
 def _is(name: str, value: Any, known: list[str]) -> Any:
