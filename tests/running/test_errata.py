@@ -79,8 +79,8 @@ def test_an_old_cache_is_told_of_once(mixed: Path) -> None:
     cache = as_of(mixed, "0.1.0", unit=v1)
     (text,) = told(cache)
     assert text.startswith(f"{cache}: made by dicom2cache 0.1.0")
-    assert "1 frames: CT whose Image Type is DERIVED or absent has the unit US" in text
-    assert "1 frames: Siemens mosaics are stored as one image" in text
+    assert "1 frame: CT whose Image Type is DERIVED or absent has the unit US" in text
+    assert "1 frame: Siemens mosaics are stored as one image" in text
     assert f"`dicom2cache info {cache}` lists the frames" in text
 
 

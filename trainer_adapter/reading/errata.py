@@ -35,7 +35,11 @@ def warn_of(root: Root) -> None:
     tables = root.tables("frames")
     schema = pa.unify_schemas([arrow_dataset.dataset(t).schema for t in tables])
     counts = _counts(arrow_dataset.dataset(tables, schema), about)
-    told = [f"{count} frames: {e['what']}" for e, count in zip(about, counts, strict=True) if count]
+    told = [
+        f"{count} {'frame' if count == 1 else 'frames'}: {e['what']}"
+        for e, count in zip(about, counts, strict=True)
+        if count
+    ]
     if told:
         more = f"; and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
         warnings.warn(
