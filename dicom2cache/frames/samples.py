@@ -61,6 +61,8 @@ def stored_samples(decoded: Decoded, header: dict[str, Any]) -> Samples:
     if low >= least and high <= most:
         pixels = pixels.view(f"{'i' if signed else 'u'}{width // 8}")
         return pixels, tuple(flags), (low, high)
+    if lossy and pixels.ndim == 3:  # no colour is beyond full intensity
+        return np.clip(pixels, least, most), (*flags, CLAMPED), None
     if lossy:
         return pixels, (*flags, OVERSHOOT), (low, high)
     if "sign-conflict" in flags:
