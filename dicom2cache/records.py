@@ -294,8 +294,8 @@ class Header(TypedDict):
     per_frame: NotRequired[list[FrameHeader] | None]
 
 
-class FrameRow(TypedDict):
-    """A row of FRAMES, or some columns of one."""
+class FrameRow(TypedDict, total=False):
+    """A row of FRAMES, the plan, or some columns of one."""
 
     file: int
     array: int
@@ -307,7 +307,7 @@ class FrameRow(TypedDict):
     offset_y: float | None
     offset_x: float | None
     frame: int
-    part_of_frame: int | None
+    part_of_frame: int
     image_type: str | None
     thickness: float | None
     echo_time: float | None

@@ -398,7 +398,7 @@ NEVER_NULL = frozenset({
     "bits_allocated", "bits_stored", "high_bit", "overlay_bits", "signed", "kind", "contrast",
     "lossy", "voi_lut", "voi",
     # of FRAMES
-    "file", "frame", "array", "row", "stack", "stack_index",
+    "file", "frame", "part_of_frame", "array", "row", "stack", "stack_index",
 })
 # fmt: on
 """columns that have a value in every row; the types in records.py say so"""
