@@ -162,8 +162,15 @@ class FrameHeader(TypedDict, total=False):
     matrix_column: int | None
     z_offset: float | None
     optical_path: str | None
+    time: float | None
     trigger_time: float | None
+    phase: float | None
+    flip_angle: float | None
+    inversion_time: float | None
+    asl_label: str | None
     gradient: list[float] | None
+    dimensions: list[int] | None
+    acquired: float | None
     in_stack: int | None
     stack_name: str | None
 
@@ -233,6 +240,13 @@ class Header(TypedDict):
     matrix_column: int | None
     z_offset: float | None
     optical_path: str | None
+    time: float | None
+    trigger_time: float | None
+    phase: float | None
+    flip_angle: float | None
+    inversion_time: float | None
+    asl_label: str | None
+    gradient: list[float] | None
     flags: list[str] | None
     size: int
     mtime_ns: int
@@ -257,8 +271,12 @@ class Header(TypedDict):
     suv_flag: str | None
     suv_refusal: str | None
     fractional_max: int | None
-    trigger_time: float | None
-    gradient: list[float] | None
+    dimensions: list[int] | None
+    slice_location: float | None
+    concatenation_uid: str | None
+    in_concatenation: int | None
+    acquired: float | None
+    person: str | None
     in_stack: int | None
     stack_name: str | None
     parts: int | None
@@ -276,8 +294,8 @@ class Header(TypedDict):
     per_frame: NotRequired[list[FrameHeader] | None]
 
 
-class FrameRow(TypedDict):
-    """A row of FRAMES, or some columns of one."""
+class FrameRow(TypedDict, total=False):
+    """A row of FRAMES, the plan, or some columns of one."""
 
     file: int
     array: int
@@ -289,7 +307,7 @@ class FrameRow(TypedDict):
     offset_y: float | None
     offset_x: float | None
     frame: int
-    part_of_frame: int | None
+    part_of_frame: int
     image_type: str | None
     thickness: float | None
     echo_time: float | None
@@ -318,3 +336,14 @@ class FrameRow(TypedDict):
     stack: int
     stack_index: int
     stack_regular: bool | None
+    stack_of: int | None
+    part: int | None
+    stack_flags: list[str] | None
+    tilt: float | None
+    time: float | None
+    trigger_time: float | None
+    phase: float | None
+    flip_angle: float | None
+    inversion_time: float | None
+    asl_label: str | None
+    gradient: list[float] | None

@@ -80,7 +80,7 @@ def test_a_row_makes_sense(column: Column) -> None:
 
 def test_tables_follow_from_the_levels() -> None:
     assert {"b_value", "gradient", "slope"} <= set(FILES.names) & {f.name for f in PER_FRAME}
-    assert "gradient" not in FRAMES.names  # stacks are split by it, and it is not stored
+    assert "in_stack" not in FRAMES.names  # stacks are ordered by it, and it is not stored
     assert {"b_value", "file", "stack", "row"} <= set(FRAMES.names)
     assert FILES.names[-1] == "per_frame"
     assert FILES.field("per_frame").type == pa.list_(PER_FRAME)
