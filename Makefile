@@ -38,6 +38,7 @@ test-oracles: $(ORACLES)  ## values and volumes against SimpleITK, DCMTK, highdi
 	.venv-oracles/bin/python -m tests.oracles $(DIR); values=$$?; \
 	.venv-oracles/bin/python -m tests.oracles.volumes $(DIR) && exit $$values
 	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.faults)
+	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.tiles)
 
 LIGHTLY := .venv-lightly/.ready
 

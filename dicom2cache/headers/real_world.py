@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dicom2cache.headers.tags import items, number, numbers, text, value
+from dicom2cache.headers.tags import Dataset, items, number, numbers, text, value
 
 UNUSED = "real-world-unused"
 """flag: there is a mapping, but none that is one line, or one table, over all stored values"""
@@ -57,7 +57,7 @@ def real_world(group: Any, low: float, high: float) -> Mapping | Table | str | N
     return lines[0] if alike else replace(lines[0], flags=(SEVERAL,))
 
 
-def real_world_table(ds: Any) -> Table | None:
+def real_world_table(ds: Dataset) -> Table | None:
     """The table of a whole file, where that is what its real world values are."""
     groups = items(ds, "SharedFunctionalGroupsSequence")
     found = [m for group in (*groups[:1], ds) if (m := real_world(group, 0.0, 0.0)) is not None]
@@ -70,7 +70,7 @@ _OF_VALUES = ("slope", "intercept", "unit", "windows", "mapped_low", "mapped_hig
 
 
 def real_values(
-    ds: Any, file: Said, shared: Said, per_frame: list[Said] | None, ends: tuple[float, float]
+    ds: Dataset, file: Said, shared: Said, per_frame: list[Said] | None, ends: tuple[float, float]
 ) -> tuple[Said, list[Said] | None, tuple[str, ...]]:
     """(shared, per frame, flags) of a parametric map with real world values for its modality's.
 
@@ -118,7 +118,7 @@ def real_values(
     return {**shared, "windows": None}, both, tuple(sorted(flags))
 
 
-def _line(item: Any) -> Mapping | None:
+def _line(item: Dataset) -> Mapping | None:
     slope, intercept = (number(item, f"RealWorldValue{w}") for w in ("Slope", "Intercept"))
     if slope is None or intercept is None or value(item, "RealWorldValueLUTData") is not None:
         return None
@@ -127,7 +127,7 @@ def _line(item: Any) -> Mapping | None:
     return Mapping(slope, intercept, _unit(item), *ends)
 
 
-def _table(item: Any) -> Table | None:
+def _table(item: Dataset) -> Table | None:
     entries = tuple(numbers(item, "RealWorldValueLUTData"))
     first, last = _end(item, "First"), _end(item, "Last")
     if not entries or first is None or last is None or len(entries) != last - first + 1:
@@ -135,7 +135,7 @@ def _table(item: Any) -> Table | None:
     return Table(entries, int(first), _unit(item))
 
 
-def _unit(item: Any) -> str:
+def _unit(item: Dataset) -> str:
     units = items(item, "MeasurementUnitsCodeSequence")
     code = (text(units[0], "CodeValue") or text(units[0], "LongCodeValue")) if units else None
     return code or "US"
@@ -146,7 +146,7 @@ def _covers(line: Mapping, low: float, high: float) -> bool:
     return first is not None and last is not None and first <= low and last >= high
 
 
-def _end(item: Any, which: str) -> float | None:
+def _end(item: Dataset, which: str) -> float | None:
     """First or last value mapped; of float pixels in double precision."""
     found = number(item, f"RealWorldValue{which}ValueMapped")
     return number(item, f"DoubleFloatRealWorldValue{which}ValueMapped") if found is None else found

@@ -83,5 +83,9 @@ KINDS: tuple[Callable[[Series], None], ...] = (
     mosaics.mosaic_oblique,
     mosaics.mosaic_fmri,
     mosaics.mosaic_diffusion,
+    mosaics.mosaic_without_csa,
+    mosaics.mosaic_moved,
+    mosaics.vframe,
+    mosaics.vframe_sagittal,
 )
 """each writes its files and notes what was put in"""

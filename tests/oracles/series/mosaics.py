@@ -1,4 +1,4 @@
-"""Volumes tiled into one frame, as Siemens writes them."""
+"""Volumes tiled into one frame, as Siemens and UIH write them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from tests.oracles.series.diffusion import DIRECTIONS
 from tests.oracles.series.written import AXIAL, CORONAL, SAGITTAL, SIZE, Series
 from tests.support.dicom_files import pattern, uid
-from tests.support.siemens import Tags, write_mosaic
+from tests.support.siemens import Tags, write_mosaic, write_vframe
 
 OBLIQUE = [1, 0, 0, 0, 0.8, -0.6]
 
@@ -83,3 +83,33 @@ def mosaic_diffusion(s: Series) -> None:
         mosaic(
             s, f"{n}.dcm", 6, AXIAL, (0, 0, 1), tags, AcquisitionNumber=n + 1, InstanceNumber=n + 1,
         )  # fmt: skip
+
+
+def mosaic_without_csa(s: Series) -> None:
+    """The number of slices where newer scanners write it; no Spacing Between Slices."""
+    mosaic(s, "m.dcm", 6, AXIAL, (0, 0, 1), number="0019", step=None)
+
+
+def mosaic_moved(s: Series) -> None:
+    """The number in both places, in a block that another program moved."""
+    mosaic(s, "m.dcm", 17, SAGITTAL, (1, 0, 0), number="both", block=0x12)
+
+
+def vframe(s: Series) -> None:
+    """UIH: five slices, three across and two down, each with its position."""
+    _vframe(s, 5, AXIAL, (0, 0, 1))
+
+
+def vframe_sagittal(s: Series) -> None:
+    """UIH: eight slices to the left."""
+    _vframe(s, 8, SAGITTAL, (1, 0, 0))
+
+
+def _vframe(s: Series, count: int, cosines: Sequence[float], normal: Sequence[float]) -> None:
+    places = [[-10 + 3.5 * k * normal[0], -20, -30 + 3.5 * k * normal[2]] for k in range(count)]
+    write_vframe(
+        s.folder / "v.dcm", pattern(s.folder.name, (count, *SIZE)), cosines, places=places,
+        SeriesInstanceUID=uid(s.folder.name),
+    )  # fmt: skip
+    up = np.cross(cosines[:3], cosines[3:]) @ normal > 0
+    s.put.append([("v.dcm", k) for k in (range(count) if up else reversed(range(count)))])
