@@ -39,6 +39,7 @@ from dicom2cache.headers.really import settle_syntax
 from dicom2cache.headers.slide import tiling_of
 from dicom2cache.headers.suv import PHILIPS_ACTIVITY, PHILIPS_GROUP, PHILIPS_SUV, suv_of
 from dicom2cache.headers.tags import (
+    Dataset,
     charset_is_unknown,
     items,
     name,
@@ -88,7 +89,7 @@ def wanted_tags() -> list[int]:
     return sorted(tags)
 
 
-def _first(ds: Any, read: Callable[[Any, str], Any], keywords: tuple[str, ...]) -> Any:
+def _first(ds: Dataset, read: Callable[[Any, str], Any], keywords: tuple[str, ...]) -> Any:
     """What the first of the elements says that says anything."""
     for keyword in keywords:
         found = read(ds, keyword)
@@ -97,7 +98,7 @@ def _first(ds: Any, read: Callable[[Any, str], Any], keywords: tuple[str, ...]) 
     return None
 
 
-def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> Header:
+def describe(ds: Dataset, head: bytes, at: int, candidate: Candidate, path: str) -> Header:
     """The row of FILES that a dataset without pixels makes, a pydicom Dataset or a Scan.
 
     `head` has the 12 bytes at offset `at`, where its pixel data element begins.
@@ -161,7 +162,7 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
     return row
 
 
-def _add_values(row: Header, ds: Any, frames: int, flags: list[str]) -> None:
+def _add_values(row: Header, ds: Dataset, frames: int, flags: list[str]) -> None:
     """Slope, intercept, unit, palette, padding, and what single frames say."""
     flags += window_flags((ds, *voi_of_frames(ds)))
     value_keyword, limit_keyword, read = _PADDING[row["pixel_keyword"]]
@@ -186,7 +187,7 @@ def _add_values(row: Header, ds: Any, frames: int, flags: list[str]) -> None:
     row["flags"] = flags or None
 
 
-def _add_grey(row: Header, ds: Any, flags: list[str]) -> None:
+def _add_grey(row: Header, ds: Dataset, flags: list[str]) -> None:
     meant = rescale_of(ds)
     flags += meant.flags
     row["slope"], row["intercept"], row["unit"] = meant.slope, meant.intercept, meant.unit
@@ -206,7 +207,7 @@ def _add_grey(row: Header, ds: Any, flags: list[str]) -> None:
         flags.append("slope-zero")
 
 
-def _add_functional(row: Header, ds: Any, frames: int, flags: list[str]) -> None:
+def _add_functional(row: Header, ds: Dataset, frames: int, flags: list[str]) -> None:
     """What is said of all or of single frames, by functional groups (PS3.3 C.7.6.16) or else."""
     grey = row["slope"] is not None  # colour and masks are not rescaled
     shared, per_frame, found = functional_groups(ds, frames, grey)

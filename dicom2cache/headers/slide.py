@@ -8,7 +8,7 @@ from dicom2cache.headers.tags import Dataset, items, number, text, whole
 from dicom2cache.records import Header
 
 
-def tile_of(groups: Any) -> dict[str, Any]:
+def tile_of(groups: Dataset) -> dict[str, Any]:
     """What a functional group item says of its tile, under the names of PER_FRAME."""
     said: dict[str, Any] = {}
     for plane in items(groups, "PlanePositionSlideSequence")[:1]:
