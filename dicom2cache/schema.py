@@ -258,7 +258,8 @@ STORED = (
     Column("gradient", VECTOR3, "frame",
            "direction of the diffusion gradient, a unit vector in patient coordinates; null where "
            "the header does not say it in such",
-           dicom="DiffusionGradientDirectionSequence DiffusionGradientOrientation"),
+           dicom="DiffusionGradientDirectionSequence DiffusionGradientOrientation "
+                 "InPlanePhaseEncodingDirection PatientPosition"),
     Column("min", FLOAT64, "result",
            "of the stored values without padding; null if there are none"),
     Column("max", FLOAT64, "result", "like min"),
@@ -322,6 +323,10 @@ PLANNED = (
            where=False),
     Column("fractional_max", INT32, "file", "that of a fractional segmentation",
            dicom="MaximumFractionalValue"),
+    Column("mapped_low", FLOAT64, "frame plan",
+           "least stored value of a parametric map that has a real world value; null: not said",
+           where=False),
+    Column("mapped_high", FLOAT64, "frame plan", "and the greatest", where=False),
     # how frames come to stacks
     Column("dimensions", pa.list_(INT32), "frame", "dimension index values of a frame"),
     Column("slice_location", FLOAT64, "file", "along the normal, from anywhere", "mm",
@@ -333,7 +338,7 @@ PLANNED = (
     # See IN_MEMORY.
     Column("acquired", FLOAT64, "frame", "when, since the year 0", "ms",
            "AcquisitionDateTime AcquisitionDate AcquisitionTime", where=False),
-    Column("identity", TEXT, "file", "hash of name and birth date, where there is no Patient ID",
+    Column("person", TEXT, "file", "hash of name and birth date, where there is no Patient ID",
            dicom="PatientID PatientName PatientBirthDate", where=False),
     Column("in_stack", INT32, "frame", "place in the stack that the file names",
            dicom="InStackPositionNumber", read="whole"),
@@ -425,7 +430,7 @@ PER_FRAME_FIELDS = tuple(field.name for field in PER_FRAME)
 FILES = pa.schema([*_fields(COLUMNS, "file"), ("per_frame", pa.list_(PER_FRAME))])
 """one row for each source file: what its header says"""
 
-IN_MEMORY = ("acquired", "identity")
+IN_MEMORY = ("acquired", "person")
 """columns that only the planning of stacks may see: no table on a disk has them"""
 
 FILE_COLUMNS = tuple(

@@ -8,16 +8,20 @@ from typing import Any
 
 from dicom2cache import syntaxes
 from dicom2cache.errors import FrameError
-from dicom2cache.headers.groups import functional_groups, segments_of
+from dicom2cache.headers.acquisition import (
+    acquired_of,
+    diffusion_of,
+    diffusion_tags,
+    person_of,
+)
+from dicom2cache.headers.groups import functional_groups, segments_of, voi_of_frames
 from dicom2cache.headers.luts import lut_item, modality_lut_range, palette_bits
 from dicom2cache.headers.meaning import (
-    acquired_of,
     aspect_of,
-    gradient_of,
-    identity_of,
     kind_of,
     rescale_of,
     spacing_of,
+    window_flags,
     windows_of,
 )
 from dicom2cache.headers.patient import age_in_years
@@ -27,9 +31,11 @@ from dicom2cache.headers.pixel_module import (
     overlays,
     pixel_element,
     pixel_layout,
+    plain_bytes,
 )
 from dicom2cache.headers.positions import planes
 from dicom2cache.headers.real_world import real_values
+from dicom2cache.headers.really import settle_syntax
 from dicom2cache.headers.slide import tiling_of
 from dicom2cache.headers.suv import PHILIPS_ACTIVITY, PHILIPS_GROUP, PHILIPS_SUV, suv_of
 from dicom2cache.headers.tags import (
@@ -77,7 +83,7 @@ def wanted_tags() -> list[int]:
     from pydicom.tag import Tag
 
     tags = {int(Tag(keyword)) for keyword in KEYWORDS}
-    tags |= private_tags(PHILIPS_GROUP, PHILIPS_SUV, PHILIPS_ACTIVITY)
+    tags |= private_tags(PHILIPS_GROUP, PHILIPS_SUV, PHILIPS_ACTIVITY) | diffusion_tags()
     tags |= {group << 16 | element for group in OVERLAYS for element in (0x0100, 0x0102)}
     return sorted(tags)
 
@@ -129,9 +135,8 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
         "contrast": text(ds, "ContrastBolusAgent") is not None,
         "lossy": text(ds, "LossyImageCompression") == "01" or syntax in syntaxes.ALWAYS_LOSSY,
         "burned_in": {"YES": True, "NO": False}.get(text(ds, "BurnedInAnnotation") or ""),
-        "gradient": gradient_of(ds),
         "acquired": acquired_of(ds),
-        "identity": identity_of(ds),
+        "person": person_of(ds),
         "windows": windows_of(ds),
         "voi_lut": lut_item(ds, "VOILUTSequence") is not None,
         "pixel_aspect": aspect_of(ds),
@@ -141,12 +146,14 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
     row["overlay_bits"], has_planes = overlays(ds)
     if has_planes:
         row["flags"].append("overlay")
+    row["b_value"], row["gradient"] = diffusion_of(ds)
     row["spacing_y"], row["spacing_x"], row["spacing_tag"] = spacing_of(ds)
     _add_values(row, ds, frames)
     per_frame = row["per_frame"] or []
     row.update(tiling_of(ds, row))
     windows = row["windows"] or any(frame["windows"] for frame in per_frame)
     row["voi"] = bool(windows or row["voi_lut"])
+    settle_syntax(row, plain_bytes(row), path)
     check_length(row)
     return row
 
@@ -154,6 +161,7 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
 def _add_values(row: dict[str, Any], ds: Any, frames: int) -> None:
     """Slope, intercept, unit, palette, padding, and what single frames say."""
     flags: list[str] = row["flags"]
+    flags += window_flags((ds, *voi_of_frames(ds)))
     value_keyword, limit_keyword, read = _PADDING[row["pixel_keyword"]]
     row["padding_value"] = read(ds, value_keyword)
     row["padding_limit"] = read(ds, limit_keyword)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Protocol, cast
 
@@ -61,6 +62,15 @@ def numbers(ds: Dataset, keyword: str) -> list[float]:
     except (ValueError, TypeError, OverflowError):
         return []
     return result if all(math.isfinite(v) for v in result) else []
+
+
+def has_content(ds: Dataset, keyword: str) -> bool:
+    """True if the element is there and not empty, be its value legal or not."""
+    try:
+        found = ds.get(keyword)
+    except (ValueError, TypeError, OverflowError, AttributeError, NotImplementedError, KeyError):
+        return True
+    return found is not None and (not hasattr(found, "__len__") or len(found) > 0)
 
 
 def number(ds: Dataset, keyword: str) -> float | None:
@@ -126,12 +136,17 @@ def items(ds: Dataset, keyword: str) -> list[Dataset]:
     return list(found) if is_many(found) else []
 
 
-def private(ds: Dataset, creator: str, group: int, element: int) -> Any:
+_BLOCKS = range(0x10, 0x100)
+
+
+def private(
+    ds: Dataset, creator: str, group: int, element: int, blocks: Sequence[int] = _BLOCKS
+) -> Any:
     """The value of a private element, in whichever block its creator has (PS3.5 7.8.1); or None.
 
     Bytes where the file gives its VR as UN.
     """
-    for block in range(0x10, 0x100):
+    for block in blocks:
         if (group, block) in ds and _plain(ds, (group, block)).strip(" \0") == creator:
             tag = group, block << 8 | element
             try:
@@ -149,9 +164,8 @@ def _plain(ds: Dataset, tag: tuple[int, int]) -> str:
     return found.decode("latin-1") if isinstance(found, bytes) else str(found)
 
 
-def private_tags(group: int, *elements: int) -> set[int]:
+def private_tags(group: int, *elements: int, blocks: Sequence[int] = _BLOCKS) -> set[int]:
     """Tags that a private element can have, with those of the creators of its group."""
-    blocks = range(0x10, 0x100)
     own = {group << 16 | block << 8 | element for block in blocks for element in elements}
     return own | {group << 16 | block for block in blocks}
 
