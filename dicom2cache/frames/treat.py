@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
 from dicom2cache.frames.decode import Source, Stored
-from dicom2cache.frames.samples import CLAMPED, OVERSHOOT
+from dicom2cache.frames.samples import CLAMPED
 from dicom2cache.pixels import resize
 from dicom2cache.pixels.colour import rgb_to_grey
 from dicom2cache.pixels.intensity import (
@@ -145,8 +145,8 @@ def _treated(
     flags: tuple[str, ...] = ()
     if "sign-conflict" in stored.flags and not graded:
         _check_sign(stored, row, header, dtype)
-    if OVERSHOOT in stored.flags and not graded:
-        stored, flags = _clamped(stored, row, header, dtype)
+    if stored.lossy and not graded:
+        stored, flags = _clamped(stored, row, header, dtype, treatment.dtype == "auto")
         pixels = stored.pixels
     if not graded and canvas is None:  # exact, without a detour through floats
         if header["lut_low"] is not None and treatment.intensity != "stored":
@@ -173,19 +173,22 @@ def _treated(
 
 
 def _clamped(
-    stored: Stored, row: FrameRow, header: Header, dtype: str
+    stored: Stored, row: FrameRow, header: Header, dtype: str, auto: bool
 ) -> tuple[Stored, tuple[str, ...]]:
-    """The frame without overshoot that `dtype` cannot hold, and a flag if there was any.
+    """The lossy frame without what `dtype` cannot hold, and a flag if there was any.
 
-    Values within BitsStored stay what they are: what does not fit of these is a failure.
+    Where the recipe says the dtype, values within BitsStored stay what they are: what does not fit
+    of these is a failure. Where the plan says it (`auto`), none of them was meant to be beyond.
     """
     (slope, intercept), target = line_of(row), np.dtype(dtype)
-    if target.kind == "f" or not slope:
+    if target.kind == "f" or not slope or header["lut_low"] is not None:
         return stored, ()
     limits = np.iinfo(target)
     ends = sorted((end - intercept) / slope for end in (limits.min, limits.max))
-    low, high = stored_range(header)
-    low, high = min(low, math.ceil(ends[0])), max(high, math.floor(ends[1]))
+    low, high = math.ceil(ends[0]), math.floor(ends[1])
+    if not auto:
+        least, most = stored_range(header)
+        low, high = min(low, least), max(high, most)
     found = stored.ends or (int(stored.pixels.min()), int(stored.pixels.max()))
     if found[0] >= low and found[1] <= high:
         return stored, ()
