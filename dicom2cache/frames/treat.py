@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import wraps
 from operator import itemgetter
-from typing import Any, ParamSpec, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,6 @@ from dicom2cache.frames.limits import check_sign, clamped, line_of, stored_range
 from dicom2cache.pixels import resize
 from dicom2cache.pixels.colour import rgb_to_grey
 from dicom2cache.pixels.intensity import (
-    DoesNotFit,
     apply_lut,
     padding_mask,
     rescale,
@@ -62,30 +60,6 @@ class Values:
     flags: tuple[str, ...] = ()
 
 
-P = ParamSpec("P")
-
-
-def _with_remedy(treat: Callable[P, Values]) -> Callable[P, Values]:
-    """What does not fit a dtype is told with what to do: `auto` helps only if it was not used."""
-
-    @wraps(treat)
-    def told(*args: P.args, **kwargs: P.kwargs) -> Values:
-        try:
-            return treat(*args, **kwargs)
-        except DoesNotFit as e:
-            source, treatments, dtype = cast(Any, args)[2:5]
-            if treatments[source.header["rule"] or 0].dtype != "auto":
-                raise FrameError(f"{e}; use dtype auto, or int32 or float32") from e
-            remedy = "dtype int32 or float32" if dtype[0] in "iu" else "intensity stored"
-            raise FrameError(
-                f"{e}, which follows from what the header says of bits, slope and intercept: one "
-                f"of them is wrong; correct it, or give {remedy} in a rule for such files"
-            ) from e
-
-    return told
-
-
-@_with_remedy
 def to_values(
     stored: Stored,
     row: FrameRow,
