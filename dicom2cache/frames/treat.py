@@ -38,7 +38,7 @@ from dicom2cache.records import FrameRow, Header
 
 _PLACEMENT = ("height", "width", "scale_y", "scale_x", "offset_y", "offset_x")
 FRAME_COLUMNS = ["file", "frame", "part_of_frame", "stack", "slope", "intercept", "unit", "windows"]
-FRAME_COLUMNS += _PLACEMENT
+FRAME_COLUMNS += ["mapped_low", "mapped_high", *_PLACEMENT]
 """columns of the plan's frames that `to_values` reads"""
 
 Mask = NDArray[np.bool_]
@@ -102,6 +102,10 @@ def _flagged(
     made = _treated(stored, row, source, treatments, dtype, limits)
     if "overlay" in (source.header["flags"] or ()) and _is_blank(stored):
         made = replace(made, flags=(*made.flags, "overlay-only"))
+    if row["mapped_low"] is not None and source.header["unit"] != "stored":
+        pixels = stored.pixels if made.padding is None else stored.pixels[~made.padding]
+        if not ((pixels >= row["mapped_low"]) & (pixels <= row["mapped_high"])).all():
+            made = replace(made, flags=(*made.flags, "real-world-range"))
     return made
 
 
@@ -146,7 +150,8 @@ def _treated(
         pixels = stored.pixels
     if not graded and canvas is None:  # exact, without a detour through floats
         if header["lut_low"] is not None and treatment.intensity != "stored":
-            return Values(to_dtype(apply_lut(pixels, source.modality_lut), dtype), padding)
+            values = apply_lut(pixels, source.modality_lut)
+            return Values(to_dtype(values, dtype, rounded=values.dtype.kind == "f"), padding)
         ends = stored.ends
         values = rescale(pixels, slope, intercept, dtype, own=True, ends=ends)
         if ends is not None:
@@ -364,8 +369,8 @@ def _window_of(said: str, source: Source, row: FrameRow, windows: Any) -> Any:
     if windows:
         return Window(windows[0]["center"], windows[0]["width"], windows[0]["function"])
     raise FrameError(
-        "the recipe says window dicom, but the file has no VOI LUT and no Window Center "
-        "(0028,1050); give CENTER,WIDTH, a rule of its own, or leave it out by `where`"
+        f"the recipe says window dicom, but {source.without_window}; give CENTER,WIDTH, a rule of "
+        "its own, or leave it out by `where`"
     )
 
 
