@@ -17,10 +17,10 @@ from dicom2cache.errors import (
 )
 
 if TYPE_CHECKING:
-    from dicom2cache.pipeline import build, commit, convert, info, plan, verify
+    from dicom2cache.pipeline import build, commit, compare, convert, info, plan, verify
     from dicom2cache.recipes.recipe import Recipe
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = [
     "CacheError",
     "Dicom2cacheError",
@@ -35,15 +35,14 @@ __all__ = [
     "__version__",
     "build",
     "commit",
+    "compare",
     "convert",
     "info",
     "plan",
     "verify",
 ]
-_LATE = {
-    "Recipe": "recipes.recipe",
-    **dict.fromkeys(("build", "commit", "convert", "info", "plan", "verify"), "pipeline"),
-}
+_COMMANDS = ("build", "commit", "compare", "convert", "info", "plan", "verify")
+_LATE = {"Recipe": "recipes.recipe", **dict.fromkeys(_COMMANDS, "pipeline")}
 
 
 def __getattr__(name: str) -> Any:  # PEP 562: a worker that decodes need not import the rest

@@ -22,6 +22,7 @@ from dicom2cache.planning.plan import make_plan
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import Candidate
 from dicom2cache.running import commit as committing
+from dicom2cache.running import compare as comparing
 from dicom2cache.running import execute, inventory, pool, versions
 from dicom2cache.running import target as target_folder
 from dicom2cache.running import verify as checks
@@ -229,6 +230,17 @@ def verify(
     if deep is not None and not problems:
         problems += checks.verify_deep(target, about, deep)
     return problems
+
+
+def compare(
+    old: str | os.PathLike[str], new: str | os.PathLike[str]
+) -> Iterator[comparing.Difference]:
+    """Frames whose unit, stack or pixels differ in two caches of the same sources, by path.
+
+    Raises as `info`.
+    """
+    one, other = info(old), info(new)
+    return comparing.compare((cache_of(old), one), (cache_of(new), other))
 
 
 def counts(cache: str | os.PathLike[str]) -> dict[str, int]:

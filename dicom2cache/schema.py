@@ -29,6 +29,9 @@ SEGMENT = pa.struct(
 )  # fmt: skip
 """one segment of a segmentation (PS3.3 C.8.20.4)"""
 
+CHANNEL = pa.struct({"id": TEXT, "label": TEXT}.items())
+"""an optical path by its identifier, or a segment by its number"""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -70,8 +73,8 @@ STORED = (
     # `file`: Rows and Columns, `plan`: as stored.
     Column("height", INT32, "file plan", "the frame's own rows, as stored", "px", "Rows"),
     Column("width", INT32, "file plan", "the frame's own columns, as stored", "px", "Columns"),
-    Column("source_height", INT32, "commit", "Rows of the file", "px"),
-    Column("source_width", INT32, "commit", "Columns of the file", "px"),
+    Column("source_height", INT32, "commit", "Rows of the file; of a mosaic, of one slice", "px"),
+    Column("source_width", INT32, "commit", "Columns of the file; of a mosaic, of one slice", "px"),
     Column("scale_y", FLOAT64, "plan",
            "with the next three, where the source lies in the stored frame: its point (y, x) is at "
            "(scale_y * y + offset_y, scale_x * x + offset_x), counted from the outer corner of the "
@@ -85,6 +88,9 @@ STORED = (
     Column("root", INT16, "file", "folder of the source file: id in `sources`"),
     Column("path", TEXT, "file", "source file, below that folder, with `/`"),
     Column("frame", INT32, "plan", "number of the frame in its file, from 0"),
+    Column("part_of_frame", INT16, "plan",
+           "slice of a frame that a volume was tiled into (Siemens mosaic, UIH VFRAME), from 0 in "
+           "the order of the scanner; 0 elsewhere. (root, path, frame, part_of_frame) is unique"),
     Column("study_uid", TEXT, "file", "UID of the study", dicom="StudyInstanceUID", read="text"),
     Column("series_uid", TEXT, "file", "UID of the series", dicom="SeriesInstanceUID", read="text"),
     Column("sop_uid", TEXT, "file", "UID of the instance", dicom="SOPInstanceUID", read="text"),
@@ -209,6 +215,15 @@ STORED = (
            "mm", "ImagePositionPatient", "vector"),
     Column("orientation", VECTOR6, "frame", "direction of a row, then that of a column",
            dicom="ImageOrientationPatient", read="vector"),
+    Column("matrix_row", INT32, "frame",
+           "of a tile of a whole slide: row of its first pixel in the total pixel matrix, from 0 "
+           "(PS3.3 C.7.6.17.3, or Plane Position (Slide))", "px"),
+    Column("matrix_column", INT32, "frame", "and column", "px"),
+    Column("focal_plane", INT32, "plan",
+           "of a TILED_FULL slide: number of the focal plane, from 0, next to the glass"),
+    Column("z_offset", FLOAT64, "frame",
+           "of a tile: Z Offset in Slide Coordinate System (0040,074A)", "µm"),
+    Column("optical_path", TEXT, "frame", "of a tile: Optical Path Identifier (0048,0106)"),
     Column("stack", INT64, "plan", "number of the stack, from 0, unique in the cache"),
     Column("stack_index", INT32, "plan", "place in the stack, from 0"),
     Column("stack_regular", BOOL, "plan",
@@ -284,6 +299,27 @@ PLANNED = (
     Column("in_stack", INT32, "frame", "place in the stack that the file names",
            dicom="InStackPositionNumber", read="whole"),
     Column("stack_name", TEXT, "frame", "name of that stack", dicom="StackID", read="text"),
+    # slices that were tiled into one frame; null: it is one image
+    Column("parts", INT16, "file", "how many", where=False),
+    Column("parts_across", INT16, "file", "how many side by side", where=False),
+    Column("part_height", INT32, "file", "rows of one", "px", where=False),
+    Column("part_width", INT32, "file", "columns of one", "px", where=False),
+    Column("part_step", VECTOR3, "file", "from one to the next, in patient coordinates", "mm",
+           "SpacingBetweenSlices"),
+    # how the frames of a TILED_FULL slide follow each other
+    Column("tiles_down", INT32, "file", "rows of tiles", dicom="DimensionOrganizationType "
+           "TotalPixelMatrixRows", where=False),
+    Column("tiles_across", INT32, "file", "columns of tiles", dicom="TotalPixelMatrixColumns",
+           where=False),
+    Column("focal_planes", INT32, "file", "how many", dicom="TotalPixelMatrixFocalPlanes",
+           where=False),
+    Column("first_frame", INT32, "file", "in the whole of a concatenation, from 0",
+           dicom="ConcatenationFrameOffsetNumber", where=False),
+    Column("z_first", FLOAT64, "file", "of the first focal plane", "µm",
+           "TotalPixelMatrixOriginSequence", where=False),
+    Column("z_step", FLOAT64, "file", "from plane to plane", "µm", where=False),
+    Column("channels", pa.list_(CHANNEL), "file", "optical paths, or segments of a mask",
+           dicom="OpticalPathSequence NumberOfOpticalPaths SegmentSequence"),
 )
 """columns that are not in frames/"""
 

@@ -8,6 +8,7 @@ from trainer_adapter.cache import Cache, open_cache
 from trainer_adapter.errors import (
     CacheError,
     DamagedError,
+    ErrataWarning,
     FormatError,
     LabelError,
     MissingCodecError,
@@ -33,6 +34,7 @@ __all__ = [
     "CacheLoader",
     "Crop",
     "DamagedError",
+    "ErrataWarning",
     "FormatError",
     "FrameDataset",
     "GroupedBatchSampler",

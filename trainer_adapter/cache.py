@@ -16,6 +16,7 @@ from pyarrow import dataset as arrow_dataset
 from trainer_adapter.errors import MixedShapesError, VolumeError
 from trainer_adapter.format import Array
 from trainer_adapter.order.batches import shape_groups
+from trainer_adapter.reading.errata import warn_of
 from trainer_adapter.reading.opened import Core, open_core
 from trainer_adapter.reading.spots import Corners, Reading
 
@@ -25,9 +26,12 @@ Shape = tuple[int, ...]
 def open_cache(path: str | os.PathLike[str]) -> Cache:
     """The cache at `path`, all frames; only array, row and size of each are read.
 
-    Raises NotACacheError, FormatError or DamagedError.
+    Warns once, by ErrataWarning, if an earlier version made it and some frames may be wrong. Raises
+    NotACacheError, FormatError or DamagedError.
     """
-    return Cache(open_core(Path(path).absolute()), None)
+    core = open_core(Path(path).absolute())
+    warn_of(core.root)
+    return Cache(core, None)
 
 
 class Cache(Sequence[NDArray[Any]]):

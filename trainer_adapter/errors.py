@@ -19,6 +19,10 @@ CacheError
 from __future__ import annotations
 
 
+class ErrataWarning(UserWarning):
+    """A cache was made by a version of dicom2cache some of whose faults are mended since."""
+
+
 class CacheError(Exception):
     """Base of all errors that trainer_adapter raises on purpose."""
 

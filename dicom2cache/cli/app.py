@@ -1,4 +1,4 @@
-"""The command line: `dicom2cache build|plan|convert|commit|verify|info`.
+"""The command line: `dicom2cache build|plan|convert|commit|verify|info|compare`.
 
 Exit status: 0 all is stored, 1 finished but some files failed, 2 could not run or finish, 130
 interrupted; of `convert`, for the frames of its part.
@@ -33,7 +33,8 @@ from dicom2cache.cli.flags import (
 )
 from dicom2cache.errors import Dicom2cacheError
 from dicom2cache.recipes.recipe import Recipe
-from dicom2cache.running import pool
+from dicom2cache.running import errata, pool
+from dicom2cache.running.target import cache_of
 
 _INTERRUPTED = 130  # 128 + SIGINT: what typer makes of KeyboardInterrupt
 
@@ -167,13 +168,32 @@ def verify(
 def info(
     cache: CachePath,
     as_json: Annotated[bool, typer.Option("--json", help="The root metadata as JSON.")] = False,
+    as_errata: Annotated[
+        bool, typer.Option("--errata", help="Only what may be wrong, a line for each frame.")
+    ] = False,
 ) -> None:
-    """Say what is in a cache."""
+    """Say what is in a cache, and what may be wrong in it if an earlier version made it."""
     about = pipeline.info(cache)
     if as_json:
         print(json.dumps(about, indent=1))
-    else:
-        report.print_cache(cache, about)
+        return
+    found = errata.concerned(cache_of(cache), about)
+    if as_errata:
+        report.print_frames(found, about)
+        return
+    report.print_cache(cache, about)
+    report.print_errata(found, about)
+
+
+@app.command()
+def compare(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="A cache.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="Another one of the same sources.")],
+) -> None:
+    """List the frames whose unit, stack or pixels differ; exit status 1 if there are any."""
+    if report.print_differences(pipeline.compare(old, new)):
+        raise typer.Exit(1)
+    print(f"{old} and {new}: every frame has the same unit, stack and pixels")
 
 
 @app.callback(invoke_without_command=True)

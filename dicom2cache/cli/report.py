@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain, groupby, islice
@@ -11,10 +12,13 @@ from typing import Any
 import pyarrow as pa
 
 from dicom2cache.arrow import rows_of_outcome, tally
+from dicom2cache.running.compare import Difference
+from dicom2cache.running.errata import Concerned
 from dicom2cache.running.job import Job
 from dicom2cache.store.committed import read_table
 
 _SHOWN, _RUNS = 20, 6  # most lines, and most runs of frames in one
+_FILES, _AT_ONCE = 5, 1024  # most files of an erratum; most rows as objects
 _WORDS = {
     "failed": "failed",
     "no-pixels": "without pixels",
@@ -70,6 +74,51 @@ def print_cache(cache: Path, about: dict[str, Any]) -> None:
         rows.append((a["name"], a["frames"], *shown))
     _print_arrays(rows)
     _print_rejects(read_table(cache, about, "failures"))
+
+
+def print_errata(found: list[Concerned], about: dict[str, Any]) -> None:
+    """What may be wrong in a cache of an earlier version, with some of the frames."""
+    if not found:
+        return
+    version = about["software"]["dicom2cache"]
+    print(f"made by dicom2cache {version}; what may be wrong, and is mended by a new build:")
+    for erratum in found:
+        count = erratum.rows.num_rows
+        print(f"  {erratum.name}: {erratum.what}: {count} {'row' if count == 1 else 'rows'}")
+        left = count
+        files = groupby(erratum.rows.slice(0, _AT_ONCE).to_pylist(), lambda r: r["path"])
+        for path, rows in islice(files, _FILES):
+            frames = [{**row, "reason": ""} for row in rows]
+            for line, covered in _said_of("", path, frames):
+                print(f"    {line.removeprefix(': ').removesuffix(': ')}")
+                left -= covered
+        if left:
+            print(f"    and {left} more; --errata lists all")
+
+
+def print_frames(found: list[Concerned], about: dict[str, Any]) -> None:
+    """A line for each frame that may be wrong: erratum, source file, frame, with tabs between."""
+    folders = {s["root"]: s["path"] for s in about["sources"]}
+    for erratum in found:
+        for batch in erratum.rows.to_batches(max_chunksize=_AT_ONCE):
+            for row in batch.to_pylist():
+                path = os.path.join(folders[row["root"]], row["path"])
+                print(erratum.name, path, "" if row["frame"] is None else row["frame"], sep="\t")
+
+
+def print_differences(differences: Iterable[Difference]) -> int:
+    """A line for each frame that differs, and how many differ in what; their number."""
+    counts: Counter[str] = Counter()
+    total = 0
+    for found in differences:
+        total += 1
+        counts.update(found.words.keys())
+        part = f", part {found.part}" if found.part else ""
+        said = "; ".join(f"{kind} {words}".rstrip() for kind, words in found.words.items())
+        print(f"{found.path}, frame {found.frame}{part}: {said}")
+    if total:
+        print(f"frames that differ: {total} ({', '.join(f'{k} {n}' for k, n in counts.items())})")
+    return total
 
 
 def _print_arrays(rows: list[tuple[str, int, int, int, str, dict[str, Any] | None]]) -> None:

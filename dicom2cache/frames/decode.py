@@ -50,7 +50,10 @@ class Source:
 
     path: str
     header: dict[str, Any]
+    treated: tuple[Any, list[Any]] | None = field(init=False, repr=False, default=None)
+    """of a mosaic: (frame and how it was treated, values of each slice)"""
     _file: IO[bytes] = field(init=False, repr=False)
+    _mosaic: tuple[int, Stored | FrameError] | None = field(init=False, repr=False, default=None)
     _voi_luts: dict[Any, VoiLut] = field(init=False, repr=False, default_factory=dict)
 
     def __enter__(self) -> Source:
@@ -82,12 +85,34 @@ class Source:
         both name the file.
         """
         try:
-            return self._read(frame, room)
+            return self._once(frame) if self.header["parts"] else self._read(frame, room)
         except OSError as e:
             e.filename = e.filename or self.path
             raise
         except MemoryError as e:
             raise MemoryError(f"{self.path}: {e}" if str(e) else self.path) from e
+
+    def _once(self, frame: int) -> Stored:
+        """A mosaic, decoded once for all its slices that are asked for in a row."""
+        if self._mosaic is None or self._mosaic[0] != frame:
+            self._mosaic = None
+            try:
+                self._mosaic = frame, self._read(frame, None)
+            except FrameError as e:
+                self._mosaic = frame, e
+        found = self._mosaic[1]
+        if isinstance(found, FrameError):
+            raise found
+        return found
+
+    def cut(self, pixels: NDArray[Any], part: int) -> NDArray[Any]:
+        """(h, w) pixels of a slice of a mosaic, a copy; all of a frame that is one image."""
+        h = self.header
+        if not h["parts"]:
+            return pixels
+        y, x = divmod(part, h["parts_across"])
+        height, width = h["part_height"], h["part_width"]
+        return np.array(pixels[y * height : (y + 1) * height, x * width : (x + 1) * width])
 
     def _read(self, frame: int, room: Room) -> Stored:
         h = self.header

@@ -35,7 +35,8 @@ from dicom2cache.pixels.window import (
 from dicom2cache.recipes.recipe import Treatment
 
 _PLACEMENT = ("height", "width", "scale_y", "scale_x", "offset_y", "offset_x")
-FRAME_COLUMNS = ["file", "frame", "stack", "slope", "intercept", "unit", "windows", *_PLACEMENT]
+FRAME_COLUMNS = ["file", "frame", "part_of_frame", "stack", "slope", "intercept", "unit", "windows"]
+FRAME_COLUMNS += _PLACEMENT
 """columns of the plan's frames that `to_values` reads"""
 
 Mask = NDArray[np.bool_]
@@ -66,10 +67,36 @@ def to_values(
     dtype: str,
     limits: tuple[float, float] | None = None,
 ) -> Values:
-    """The frame as its treatment says, in `dtype`; `limits` are a stack's percentiles.
+    """The frame, or slice of it, as its treatment says, in `dtype`; `limits` are a stack's
+    percentiles.
 
-    Raises FrameError for a value that `dtype` cannot hold truly.
+    Raises FrameError for a value that `dtype` cannot hold truly; of a mosaic, in any slice, since a
+    frame is stored whole or not at all.
     """
+    if not source.header["parts"]:
+        return _flagged(stored, row, source, treatments, dtype, limits)
+    key = row["frame"], dtype, limits
+    if source.treated is None or source.treated[0] != key:
+        slices = [
+            replace(stored, pixels=source.cut(stored.pixels, part), ends=None)
+            for part in range(source.header["parts"])
+        ]
+        source.treated = (
+            key,
+            [_flagged(one, row, source, treatments, dtype, limits) for one in slices],
+        )
+    made: Values = source.treated[1][row["part_of_frame"]]
+    return made
+
+
+def _flagged(
+    stored: Stored,
+    row: dict[str, Any],
+    source: Source,
+    treatments: Sequence[Treatment],
+    dtype: str,
+    limits: tuple[float, float] | None,
+) -> Values:
     made = _treated(stored, row, source, treatments, dtype, limits)
     if "overlay" in (source.header["flags"] or ()) and _is_blank(stored):
         made = replace(made, flags=(*made.flags, "overlay-only"))
@@ -95,7 +122,7 @@ def _treated(
     canvas = None
     if row["scale_y"] is not None:
         canvas = Canvas(**{name: row[name] for name in _PLACEMENT})
-        if canvas == Canvas(header["height"], header["width"], 1.0, 1.0, 0.0, 0.0):
+        if canvas == Canvas(pixels.shape[0], pixels.shape[1], 1.0, 1.0, 0.0, 0.0):
             canvas = None
     if header["kind"] == "mask":
         return _mask(pixels, canvas, dtype)

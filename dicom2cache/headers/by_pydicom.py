@@ -30,10 +30,21 @@ def by_pydicom(path: str, candidate: Candidate) -> Row:
         warnings.simplefilter("ignore")
         check_unchanged(file.fileno(), candidate)
         sniff(file, candidate, claims)
-        ds, stream = parse(file, claims)
+        ds, stream = parse(file, claims, wanted_tags())
         at = stream.tell()
         row = describe(ds, stream.read(12), at, candidate, path)
         return row, text(ds, "PatientID"), text(ds, "AccessionNumber")
+
+
+def whole_header(path: str) -> Any:
+    """The dataset of a file with all its elements, private ones too, but the pixels; None if it
+    cannot be read."""
+    with BoundedFile(path) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return parse(file, True, None)[0]
+        except FrameError:
+            return None
 
 
 def check_unchanged(descriptor: int, candidate: Candidate) -> None:
@@ -68,8 +79,8 @@ def sniff(file: IO[bytes], candidate: Candidate, claims: bool) -> None:
     raise NotDicom("no DICM at byte 128 and no data element at byte 0")
 
 
-def parse(file: IO[bytes], claims: bool) -> tuple[Any, IO[bytes]]:
-    """(dataset without pixels, stream that stands at the pixel data)."""
+def parse(file: IO[bytes], claims: bool, tags: list[int] | None) -> tuple[Any, IO[bytes]]:
+    """(dataset of these tags, None: of all, without pixels; stream that stands at them)."""
     from pydicom import dcmread
 
     stream = file
@@ -77,10 +88,10 @@ def parse(file: IO[bytes], claims: bool) -> tuple[Any, IO[bytes]]:
     check_body(head)
     try:
         if syntaxes.DEFLATED.encode() in head and _syntax(file) == syntaxes.DEFLATED:
-            ds, stream = inflate.parse(file, wanted_tags())
+            ds, stream = inflate.parse(file, tags)
         else:
             file.seek(0)
-            ds = dcmread(file, stop_before_pixels=True, force=True, specific_tags=wanted_tags())
+            ds = dcmread(file, stop_before_pixels=True, force=True, specific_tags=tags)
     except FrameError:
         raise
     except (MemoryError, OSError) as e:

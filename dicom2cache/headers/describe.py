@@ -28,6 +28,7 @@ from dicom2cache.headers.pixel_module import (
 )
 from dicom2cache.headers.positions import planes
 from dicom2cache.headers.real_world import real_values
+from dicom2cache.headers.slide import tiling_of
 from dicom2cache.headers.suv import PHILIPS_ACTIVITY, PHILIPS_GROUP, PHILIPS_SUV, suv_of
 from dicom2cache.headers.tags import (
     charset_is_unknown,
@@ -139,6 +140,7 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
     row["spacing_y"], row["spacing_x"], row["spacing_tag"] = spacing_of(ds)
     _add_values(row, ds, frames)
     per_frame = row["per_frame"] or []
+    row.update(tiling_of(ds, row))
     windows = row["windows"] or any(frame["windows"] for frame in per_frame)
     row["voi"] = bool(windows or row["voi_lut"])
     check_length(row)

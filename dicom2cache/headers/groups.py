@@ -6,6 +6,7 @@ from typing import Any
 
 from dicom2cache.errors import FrameError
 from dicom2cache.headers.meaning import gradient_of, linear, spacing_of, unit_of, windows_of
+from dicom2cache.headers.slide import tile_of
 from dicom2cache.headers.tags import items, name, number, numbers, text, vector, whole
 
 
@@ -63,6 +64,7 @@ def _functional(groups: Any, ds: Any, grey: bool, flags: set[str]) -> dict[str, 
         number_of = whole(segment, "ReferencedSegmentNumber")
         take("segment", number_of)
         take("segment_label", segment_labels(ds).get(number_of))
+    said.update(tile_of(groups))
     if derived := _group(groups, "DerivationImageSequence"):
         said.update(_reference(derived))
     return said

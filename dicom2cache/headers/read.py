@@ -12,7 +12,14 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from dicom2cache.errors import Fault, NoPixels, NotDicom, fault_of, reason_of
-from dicom2cache.headers.by_pydicom import Row, by_pydicom, check_unchanged, wanted
+from dicom2cache.headers.by_pydicom import (
+    Row,
+    by_pydicom,
+    check_unchanged,
+    wanted,
+    whole_header,
+)
+from dicom2cache.headers.mosaic import is_tiled, with_slices
 from dicom2cache.headers.patient import keyed_hash
 from dicom2cache.headers.scan import scan
 from dicom2cache.headers.series import row_of
@@ -142,6 +149,8 @@ def read_header(
     path = os.path.join(roots[candidate.root], candidate.path)
     found = _by_scan(path, candidate) if scanned else None
     row, patient, accession = found or by_pydicom(path, candidate)
+    if is_tiled(row):  # only then what is private is read
+        row = with_slices(row, whole_header(path))
     row["patient"] = keyed_hash(patient_key, patient)
     row["accession"] = keyed_hash(patient_key, accession)
     return row

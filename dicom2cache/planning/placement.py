@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dicom2cache.arrow import floats, ints, vectors
 from dicom2cache.errors import RecipeError
 from dicom2cache.pixels.resize import Placement, place
+from dicom2cache.planning.parts import sides
 from dicom2cache.recipes.recipe import Recipe
 
 _MOST_PIXELS = 65535
@@ -23,7 +24,7 @@ def place_frames(
 
     Raises RecipeError if the recipe's spacing makes frames that are too large.
     """
-    height, width = (ints(files[c], 0)[file] for c in ("height", "width"))
+    height, width = (side[file] for side in sides(files))
     spacing = [floats(said[c]) for c in ("spacing_y", "spacing_x")]
     aspect = floats(files["pixel_aspect"])[file]
     rule = ints(files["rule"], 0)[file]

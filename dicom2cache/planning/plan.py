@@ -30,7 +30,7 @@ from dicom2cache.arrow import (
 )
 from dicom2cache.errors import RecipeError
 from dicom2cache.pixels.resize import Placement
-from dicom2cache.planning import arrays, treatments, values
+from dicom2cache.planning import arrays, parts, treatments, values
 from dicom2cache.planning.placement import columns_of, place_frames
 from dicom2cache.planning.stacks import Geometry, Stacks, assign
 from dicom2cache.planning.windows import frame_windows, inverted_windows
@@ -45,13 +45,11 @@ def make_plan(files: pa.Table, rejects: pa.Table, recipe: Recipe) -> Plan:
     Raises RecipeError if the sizes cannot be brought under `max_arrays`.
     """
     files = values.with_recipe(canonical(files).combine_chunks(), recipe)
-    counts = ints(files["frames"], 1)
-    file = np.repeat(np.arange(files.num_rows, dtype=np.int32), counts)
-    frame = (np.arange(len(file)) - np.repeat(np.cumsum(counts) - counts, counts)).astype(np.int32)
-    said = expand(files, file)
+    file, frame, part = parts.numbered(files)
+    said = parts.with_places(files, file, frame, part, expand(files, file))
     said["unit"] = values.units(files, file, said["unit"])
     slope, intercept, inverted = values.linear(files, file, said, recipe)
-    stacks = assign(_geometry(files, file, frame, said))
+    stacks = assign(_geometry(files, file, frame, part, said))
     dtype = values.dtypes(files, file, slope, intercept, said["unit"], stacks.stack, recipe)
     placement = place_frames(files, file, said, recipe)
     specs, array, wasted = _arrays(files, file, dtype, placement, recipe)
@@ -64,7 +62,8 @@ def make_plan(files: pa.Table, rejects: pa.Table, recipe: Recipe) -> Plan:
     said["unit"] = _or_window(said["unit"], graded[file])
     said["windows"] = frame_windows(files, file, said["windows"], inverted, recipe)
     table = _frames(said, order, {
-        "file": file[order], "frame": frame[order], "array": array.astype(np.int16), "row": row,
+        "file": file[order], "frame": frame[order], "part_of_frame": part[order],
+        "array": array.astype(np.int16), "row": row,
         "slope": slope[order], "intercept": intercept[order], **columns_of(placement, said, order),
     }, stacks)  # fmt: skip
     files = inverted_windows(files, inverted)
@@ -80,10 +79,14 @@ def _or_window(unit: Any, graded: NDArray[np.bool_]) -> Any:
 
 
 def _geometry(
-    files: pa.Table, file: NDArray[np.int32], frame: NDArray[np.int32], said: dict[str, Any]
+    files: pa.Table,
+    file: NDArray[np.int32],
+    frame: NDArray[np.int32],
+    part: NDArray[np.int16],
+    said: dict[str, Any],
 ) -> Geometry:
     per_file = [codes(files[c]) for c in ("study_uid", "series_uid", "frame_of_reference_uid")]
-    per_file += [ints(files[c], 0) for c in ("height", "width", "samples", "palette_bits")]
+    per_file += [*parts.sides(files), *(ints(files[c], 0) for c in ("samples", "palette_bits"))]
     per_file += [codes(files[c]) for c in ("kind", "pixel_keyword")]
     per_file.append(codes(pc.equal(files["photometric"], "PALETTE COLOR").cast(pa.string())))
     base = [c[file] for c in per_file]
@@ -101,7 +104,7 @@ def _geometry(
         float_codes(floats(said["trigger_time"]), 1e-1),
     ]
     ties = [ints(said["in_stack"], -1), ints(files["instance"], -1)[file], frame.astype(np.int64)]
-    ties += [codes(files["sop_uid"])[file], file.astype(np.int64)]
+    ties += [codes(files["sop_uid"])[file], file.astype(np.int64), part.astype(np.int64)]
     position, orientation = vectors(said["position"], 3), vectors(said["orientation"], 6)
     return Geometry(base, position, orientation, resolvers, ties)
 

@@ -19,6 +19,12 @@ from dicom2cache.recipes.where import parse_where
 from dicom2cache.schema import FILE_COLUMNS, REJECTS
 from dicom2cache.syntaxes import refusal, supported
 
+
+def _third(word: str) -> str:
+    """Pattern of an Image Type whose value 3 is `word`."""
+    return rf"^[^\\]*\\[^\\]*\\{word}(\\|$)"
+
+
 _EXCLUDES = {
     "localizer": pc.match_substring(pc.field("image_type"), "LOCALIZER"),
     "derived": pc.starts_with(pc.field("image_type"), "DERIVED"),
@@ -28,6 +34,10 @@ _EXCLUDES = {
     "map": pc.field("kind") == "map",
     "mask": pc.field("kind") == "mask",
     "lossy": pc.field("lossy"),
+    "mosaic": pc.match_substring_regex(pc.binary_join(pc.field("flags"), " "), r"(^| )mosaic( |$)"),
+    "label": pc.match_substring_regex(pc.field("image_type"), _third("LABEL")),
+    "overview": pc.match_substring_regex(pc.field("image_type"), _third("OVERVIEW")),
+    "thumbnail": pc.match_substring_regex(pc.field("image_type"), _third("THUMBNAIL")),
 }
 
 

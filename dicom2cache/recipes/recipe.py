@@ -13,7 +13,10 @@ from dicom2cache.pixels.window import PRESETS, window_text
 from dicom2cache.records import CODECS
 
 DTYPES = ("uint8", "int16", "uint16", "int32", "float32", "float64")
-EXCLUDABLE = ("localizer", "derived", "secondary", "burned-in", "dose", "map", "mask", "lossy")
+EXCLUDABLE = (
+    "localizer", "derived", "secondary", "burned-in", "dose", "map", "mask", "lossy", "mosaic",
+    "label", "overview", "thumbnail",
+)  # fmt: skip
 _NAMED = Path(__file__).parent
 _TREATMENT_CHOICES = {
     "intensity": ("modality", "stored", "window", "percentiles", "suv"),
@@ -181,7 +184,9 @@ class Recipe(Treatment):
         "it does not hold for is left out",
     )
     exclude: tuple[str, ...] = _key(
-        (), f"list of what to leave out: {', '.join(f'`{name}`' for name in EXCLUDABLE)}"
+        (),
+        f"list of what to leave out: {', '.join(f'`{name}`' for name in EXCLUDABLE)}; `mosaic`: "
+        "those that cannot be cut into slices; the last three: pictures of whole slides",
     )
     shard_mib: int = _key(128, "frame bytes in a shard, MiB; a larger frame has one of its own")
     max_arrays: int = _key(256, "most Zarr arrays; rare sizes share larger slots to stay under it")

@@ -98,7 +98,7 @@ def _sample(
     source: Source, row: Row, _: Room, *, treatments: Sequence[Treatment], budget: int
 ) -> NDArray[np.float64]:
     """Values of a regular sub-grid of one frame, without padding."""
-    pixels = source.read(row["frame"]).pixels
+    pixels = source.cut(source.read(row["frame"]).pixels, row["part_of_frame"])
     step = max(1, int(np.sqrt(pixels.size / budget)))
     grid = pixels[::step, ::step]
     values = modality(grid, row, source, treatments[source.header["rule"] or 0])

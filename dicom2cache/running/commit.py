@@ -22,7 +22,7 @@ from dicom2cache.running import job as ledger
 from dicom2cache.running import receipts
 from dicom2cache.running.job import Job
 from dicom2cache.running.receipts import Receipt
-from dicom2cache.running.tables import Totals, frame_failures, frame_rows, prepared
+from dicom2cache.running.tables import Totals, frame_failures, frame_rows, in_order, prepared
 from dicom2cache.schema import FRAMES_TABLE, SHARDS_TABLE
 from dicom2cache.store.durable import sync_folder, write_durably
 from dicom2cache.store.layout import FORMAT_VERSION, ROOT, array_metadata, root_metadata
@@ -57,9 +57,7 @@ def commit(job: Job) -> dict[str, Any]:
             failures.append(frame_failures(files, rows, results))
             np.add.at(stored_of_file, ints(kept["file"], 0), 1)
     entries["frames"] = [out.entry(job.cache)]
-    failed = pa.concat_tables(failures).sort_by(
-        [("root", "ascending"), ("path", "ascending"), ("frame", "ascending")]
-    )
+    failed = in_order(pa.concat_tables(failures))
     for name, table in (
         ("failures", failed),
         ("shards", pa.Table.from_pylist(shards, SHARDS_TABLE)),

@@ -87,7 +87,8 @@ def frame_rows(
         elif field.name in ("slope", "intercept"):
             column = pc.if_else(lut, None, frames[field.name])
         elif field.name in ("source_height", "source_width"):
-            column = own[field.name.removeprefix("source_")]
+            side = field.name.removeprefix("source_")
+            column = first_of(own[f"part_{side}"], own[side])
         elif field.name == "segments":
             column = _segments(files, frames)
         elif field.name == "pixel_aspect":
@@ -165,6 +166,19 @@ def frame_failures(files: pa.Table, frames: pa.Table, results: pa.Table) -> pa.T
         },
         REJECTS,
     )
+
+
+def in_order(failures: pa.Table) -> pa.Table:
+    """Rows of failures/ in order of root, path and frame; the slices of a mosaic are one frame."""
+    order = [("root", "ascending"), ("path", "ascending"), ("frame", "ascending")]
+    rows = failures.sort_by(order)
+    frame = ints(rows["frame"], -1)
+    again = np.zeros(len(frame), bool)
+    again[1:] = (frame[1:] == frame[:-1]) & (frame[1:] >= 0)
+    for name in ("root", "path"):
+        column = rows[name].combine_chunks()
+        again[1:] &= np.asarray(pc.equal(column[1:], column[:-1]))
+    return rows.filter(pa.array(~again))
 
 
 @dataclass

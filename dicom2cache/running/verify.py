@@ -22,7 +22,7 @@ from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import ArraySpec, Candidate
 from dicom2cache.schema import FILES, REJECTS
 from dicom2cache.sources import mounts
-from dicom2cache.store.committed import read_table
+from dicom2cache.store.committed import read_table, spec_of
 from dicom2cache.store.layout import (
     FORMAT_VERSION,
     MISSING,
@@ -63,7 +63,7 @@ def verify(cache: Path, attributes: dict[str, Any], quick: bool = False) -> Iter
     if not np.isin(arrays, np.arange(len(attributes["arrays"]))).all():
         yield f"{cache / 'frames'}: names an array that is not in zarr.json; {_REMEDY}"
     for number, about in enumerate(attributes["arrays"]):
-        spec = _spec(about)
+        spec = spec_of(about)
         mine = np.flatnonzero(arrays == number)  # by row, a generation after the other
         rows, checks = (ints(frames[c].take(mine), -1) for c in ("row", "crc32c"))
         own = [s for s in shards if s["array"] == number]
@@ -75,11 +75,6 @@ def verify(cache: Path, attributes: dict[str, Any], quick: bool = False) -> Iter
             start = shard["shard"] * spec.frames_per_shard
             part = slice(*np.searchsorted(rows, [start, start + spec.frames_per_shard]))
             yield from _check_shard(cache, spec, shard, rows[part] - start, checks[part], quick)
-
-
-def _spec(about: dict[str, Any]) -> ArraySpec:
-    keys = ("name", "dtype", "slots", "frames_per_shard", "codec")
-    return ArraySpec(slot=tuple(about["slot"]), **{k: about[k] for k in keys})
 
 
 def _check_file(path: Path, entry: dict[str, Any], slots: int | None) -> str | None:
@@ -174,9 +169,10 @@ def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Ite
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction {fraction}; legal: above 0 and at most 1")
     recipe = Recipe.from_dict(attributes["recipe"])
-    specs = [_spec(about) for about in attributes["arrays"]]
+    specs = [spec_of(about) for about in attributes["arrays"]]
     roots = [s["path"] for s in attributes["sources"]]
     columns = ["root", "path", "frame", "array", "row", "crc32c", "window_low", "window_high"]
+    columns.append("part_of_frame")  # not in the first caches
     rows_of: dict[tuple[int, str], list[dict[str, Any]]] = {}
     for row in read_table(cache, attributes, "frames", columns).to_pylist():
         rows_of.setdefault((row["root"], row["path"]), []).append(row)
@@ -191,10 +187,14 @@ def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Ite
             files = with_rules(pa.Table.from_pylist([header], FILES), recipe)
             plan = make_plan(files, REJECTS.empty_table(), recipe)
             (header,) = plan.files.to_pylist()
-            planned = {f["frame"]: f for f in plan.frames.to_pylist()}
+            planned = {(f["frame"], f["part_of_frame"]): f for f in plan.frames.to_pylist()}
             with Source(str(path), header) as source:
                 for row in rows_of[root, relative]:
-                    said = {**row, **{k: planned[row["frame"]][k] for k in FRAME_COLUMNS}}
+                    mine = planned.get((row["frame"], row.get("part_of_frame") or 0))
+                    if mine is None:
+                        yield f"{path}: this version does not cut its frames as the cache has them"
+                        break
+                    said = {**row, **{k: mine[k] for k in FRAME_COLUMNS}}
                     yield from _decode_again(cache, source, said, recipe, specs[row["array"]])
         except (OSError, Dicom2cacheError) as e:
             mounts.raise_environment(e, roots[root], relative)

@@ -1,4 +1,4 @@
-"""What a committed cache says of itself: its tables, of all generations."""
+"""What a committed cache says of itself: its arrays, and its tables of all generations."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from dicom2cache.records import ArraySpec
 
 
 def read_table(
@@ -29,3 +31,9 @@ def read_table(
     whole = pa.concat_tables(parts, promote_options="permissive")
     known = whole.column_names
     return whole.select(known if columns is None else [c for c in columns if c in known])
+
+
+def spec_of(array: dict[str, Any]) -> ArraySpec:
+    """An array, of its entry in the root metadata."""
+    keys = ("name", "dtype", "slots", "frames_per_shard", "codec")
+    return ArraySpec(slot=tuple(array["slot"]), **{k: array[k] for k in keys})

@@ -34,11 +34,13 @@ INSIDE = {
     "PixelMeasuresSequence", "FrameContentSequence", "MREchoSequence", "MRDiffusionSequence",
     "CardiacSynchronizationSequence", "CTImageFrameTypeSequence", "MRImageFrameTypeSequence",
     "PETFrameTypeSequence", "FrameVOILUTSequence", "SegmentIdentificationSequence",
-    "DerivationImageSequence",
+    "DerivationImageSequence", "PlanePositionSlideSequence", "OpticalPathIdentificationSequence",
     # their items
     "TemporalPositionIndex", "FrameAcquisitionNumber", "EffectiveEchoTime",
     "NominalCardiacTriggerDelayTime", "FrameType", "ReferencedSegmentNumber",
     "SourceImageSequence", "ReferencedSOPInstanceUID", "ReferencedFrameNumber",
+    "RowPositionInTotalImagePixelMatrix", "ColumnPositionInTotalImagePixelMatrix",
+    "ZOffsetInSlideCoordinateSystem", "OpticalPathIdentifier",
     # items of Segment Sequence
     "SegmentNumber", "SegmentLabel",
     # of Modality LUT Sequence, VOI LUT Sequence

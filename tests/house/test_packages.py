@@ -27,7 +27,7 @@ def test_public_names() -> None:
         for name, kind in vars(errors).items()
         if isinstance(kind, type) and issubclass(kind, errors.Dicom2cacheError)
     }
-    commands = {"build", "plan", "convert", "commit", "verify", "info"}
+    commands = {"build", "plan", "convert", "commit", "verify", "info", "compare"}
     assert set(dicom2cache.__all__) == {"Recipe", "__version__"} | commands | exceptions
     for package in (dicom2cache, trainer_adapter):
         assert package.__all__ == sorted(package.__all__)
@@ -42,7 +42,7 @@ def test_a_command_is_no_module() -> None:
         "for m in pkgutil.walk_packages(dicom2cache.__path__, 'dicom2cache.'):\n"
         "    m.name.endswith('__main__') or importlib.import_module(m.name)\n"
         "assert all(callable(getattr(dicom2cache, n)) for n in "
-        "('build', 'plan', 'convert', 'commit', 'verify', 'info'))"
+        "('build', 'plan', 'convert', 'commit', 'verify', 'info', 'compare'))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -51,7 +51,8 @@ def test_one_version() -> None:
     assert version("dicom2cache") == dicom2cache.__version__
     citation = (HERE / "CITATION.cff").read_text()
     assert f"\nversion: {dicom2cache.__version__}\n" in citation
-    assert f"## {dicom2cache.__version__}" in (HERE / "CHANGELOG.md").read_text()
+    released, dev, _ = dicom2cache.__version__.partition(".dev")
+    assert f"\n## {'Unreleased' if dev else released}\n" in (HERE / "CHANGELOG.md").read_text()
 
 
 _USE = """

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.frames.pairs import PAIRS
 from tests.pixels.cases import CASES
 
 DOCS = Path(__file__).parents[2] / "docs"
 _ROWS = "tests/pixels/test_rows.py"
 _STREAMS = "tests/frames/test_codestreams.py"
 _CASE = f"{_ROWS}::test_case"
+_UNITS, _POSITIONS = "tests/headers/test_units.py", "tests/headers/test_positions.py"
+_SAMPLES, _MODULE = "tests/frames/test_samples.py", "tests/headers/test_pixel_module.py"
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class Row:
     behaviour: str
     tests: tuple[str, ...] = ()
     """file::function, besides the row's cases"""
+    code: str = ""
+    """file::function that does it"""
 
 
 ROWS = {
@@ -74,19 +79,19 @@ ROWS = {
             ("tests/pixels/test_intensity.py::test_modality_lut",)),
     14: Row("Empty, one-sided, illegal or zero rescale; units that are not HU",
             "identity, 0 or 1 for what is missing, flagged; what is no number is refused; a slope "
-            "of 0 that loses values is a failure; HU only where the header says so or the image is "
-            "original CT",
+            "of 0 that loses values is a failure; HU only where the header says so, or by row 31",
             (f"{_ROWS}::test_row_14_a_rescale_that_is_no_number_is_refused",
              f"{_ROWS}::test_row_14_a_rescale_after_the_pixels_is_flagged")),
     15: Row("Bits above BitsStored, overlays in pixels (PS3.5 8.1.1)",
-            "masked after every codec; flagged unless declared or sign extension",
+            "masked after every lossless codec; flagged unless declared or sign extension; of "
+            "lossy ones row 39",
             ("tests/pixels/test_intensity.py::test_mask_stored_for_every_layout",)),
     16: Row("HighBit is not BitsStored - 1", "shifted",
             ("tests/pixels/test_intensity.py::test_mask_stored_literal",)),
     17: Row("Signs or bits in the codestream and the header differ (PS3.5 8.2)",
             "the header's sign holds, of the codestream's bits where these are fewer than "
-            "BitsStored, whatever the codec: flagged where it changes a value; values beyond "
-            "BitsAllocated: refused",
+            "BitsStored, unless the codestream has a sign, see row 40: flagged where it changes a "
+            "value; values beyond BitsAllocated: refused",
             (f"{_STREAMS}::test_signed_values_narrower_than_bits_stored",
              f"{_STREAMS}::test_a_stream_wider_than_bits_allocated")),
     18: Row("RT Dose (PS3.3 C.8.8.3)",
@@ -153,6 +158,78 @@ ROWS = {
              f"{_ROWS}::test_row_30_a_colour_profile_is_flagged_and_not_applied",
              "tests/pixels/test_resize.py::"
              "test_non_square_pixels_keep_their_shape_in_millimetres")),
+    31: Row("HU that is not said (PS3.3 Table C.8-3)",
+            "a rescaled CT Image without Rescale Type is in HU, unless it is a localizer or of "
+            "multi-energy; flagged where it is derived. Secondary captures of CT are not; enhanced "
+            "CT has to say it, and is flagged where it does not",
+            (f"{_UNITS}::test_the_unit_of_ct",
+             f"{_UNITS}::test_derived_ct_is_windowed_like_the_original",
+             f"{_UNITS}::test_a_type_that_one_group_lacks_is_flagged"),
+            "headers/meaning.py::unit_of"),
+    32: Row("SUV across clocks (PS3.5 6.2, PS3.3 C.12.1.1.8); counts of Philips",
+            "offsets from UTC count, and what the file says of its zone; without that, refused; "
+            "the maker's factors are taken, and flagged",
+            ("tests/headers/test_suv.py::test_factor",
+             "tests/headers/test_suv.py::test_counts_by_the_makers_factor"),
+            "headers/suv.py::suv_of"),
+    33: Row("Sign of the first value that a VOI LUT maps (PS3.3 C.11.2.1.1)",
+            "by the pixels, or by what a rescale can give; unsigned after a modality LUT; of two "
+            "readings the one whose table meets the values, if only one does",
+            ("tests/pixels/test_voi_lut.py::test_the_sign_of_the_first_value",
+             "tests/pixels/test_voi_lut.py::test_an_empty_voi_lut_is_none"),
+            "headers/luts.py::voi_lut"),
+    34: Row("Real world values of parametric maps (PS3.3 C.7.6.16.2.11)",
+            "those of a frame, else the shared ones, instead of the identity beside them, with "
+            "their unit; windows too. What is no one line over all values is left out, flagged",
+            (f"{_UNITS}::test_real_world_values_of_parametric_maps",
+             f"{_UNITS}::test_windows_of_a_map_are_in_its_own_unit"),
+            "headers/real_world.py::real_values"),
+    35: Row("Positions of the frames of a multi-frame file",
+            "their own, or computed (dose grids, reconstructed slices of nuclear medicine, even "
+            "spacing, slice locations), else unknown: never that of the first for all",
+            (f"{_POSITIONS}::test_frames_have_positions_of_their_own_or_none",
+             f"{_POSITIONS}::test_dose_planes", f"{_POSITIONS}::test_reconstructed_slices",
+             f"{_POSITIONS}::test_gates_are_moments_and_not_places",
+             f"{_POSITIONS}::test_windows_and_detectors_are_images_of_their_own"),
+            "headers/positions.py::planes"),
+    36: Row("Pixel Aspect Ratio (PS3.3 C.7.6.3.1.7), units of ultrasound regions (C.8.5.5)",
+            "resizing keeps shapes; a spacing only where both axes of all regions are cm",
+            (f"{_POSITIONS}::test_pixels_that_are_not_square_keep_their_shape",
+             f"{_POSITIONS}::test_spacing_of_ultrasound"),
+            "headers/meaning.py::spacing_of"),
+    37: Row("Several units in one file (PS3.3 C.7.6.16.2.9)",
+            "each frame has its own, and frames of one unit are a stack",
+            (f"{_UNITS}::test_several_units_in_one_file_are_several_stacks",
+             f"{_UNITS}::test_frames_in_hu_of_a_file_of_several_units_are_padded_with_air"),
+            "planning/values.py::units"),
+    38: Row("What the numbers of a segmentation mean (PS3.3 C.8.20.4)",
+            "each row lists the segments of its frame with their codes; `full_scale` is Maximum "
+            "Fractional Value",
+            (f"{_UNITS}::test_what_masks_show",), "headers/groups.py::segments_of"),
+    39: Row("Overshoot: a lossy codec goes beyond BitsStored",
+            "kept, in a dtype with room for a bit more; beyond that clamped; flagged; never masked",
+            (f"{_SAMPLES}::test_overshoot_is_kept",
+             f"{_SAMPLES}::test_overshoot_of_near_lossless_jpeg_ls",
+             f"{_SAMPLES}::test_a_twelve_bit_jpeg_of_ten_stored_bits",
+             f"{_SAMPLES}::test_the_plan_has_room_for_one_bit_more",
+             f"{_SAMPLES}::test_what_the_dtype_cannot_hold_is_clamped",
+             f"{_SAMPLES}::test_high_bits_of_a_lossless_stream_are_no_overshoot"),
+            "frames/samples.py::stored_samples"),
+    40: Row("Signs of codestream and header (PS3.5 8.2.4)",
+            "a sign in the stream is explicit: its values are stored, flagged, or refused by name "
+            "where the plan has no place for them; all pairs are below",
+            (f"{_SAMPLES}::test_signs_and_bits_of_stream_and_header",
+             f"{_SAMPLES}::test_a_recipe_of_a_signed_dtype_stores_what_the_plan_had_no_place_for"),
+            "frames/samples.py::stored_samples"),
+    41: Row("Empty LUT items, an impossible HighBit, no photometric interpretation",
+            "where one reading is left it is taken, flagged; else refused",
+            (f"{_MODULE}::test_one_reading_is_left",
+             f"{_MODULE}::test_several_readings_are_refused",
+             f"{_MODULE}::test_an_empty_modality_lut_leaves_the_rescale_beside_it"),
+            "headers/pixel_module.py::pixel_layout"),
+    42: Row("Overlay planes outside of the pixels (PS3.3 C.9.2)",
+            "flagged, and once more where the pixels are all the same",
+            (f"{_MODULE}::test_overlays_are_flagged",), "headers/pixel_module.py::overlays"),
 }  # fmt: skip
 
 LATER_SYNTAXES = {
@@ -193,10 +270,11 @@ def _shown(value: Any) -> str:
 def pixels_page() -> str:
     """docs/pixels.md."""
     lines = [
-        "# Thirty ways in which pixels go wrong",
+        "# Ways in which pixels go wrong",
         "",
-        "Between a DICOM file and a training tensor, in the order of the damage that they do. Each",
-        "row names the tests that show it; the second table has cases of rows 1 to 18, with what",
+        "Between a DICOM file and a training tensor, the first thirty in the order of the damage",
+        "that they do; later rows name the code, too. Each row names the tests that show it; the",
+        "second table has cases of rows 1 to 18, with what",
         "LightlyTrain 0.18's own loader returns for the same file (`make test-lightly` runs it).",
         "A test holds this page to the code; `.venv/bin/python -m tests.pixels.tables` writes it.",
         "",
@@ -206,7 +284,9 @@ def pixels_page() -> str:
     for number, row in ROWS.items():
         cases = any(c.row == number for c in CASES)
         tests = ([f"`{_CASE}`"] if cases else []) + [f"`{t}`" for t in row.tests]
-        lines.append(f"| {number} | {row.pitfall} | {row.behaviour} | {'<br>'.join(tests)} |")
+        code = f" (`{row.code}`)" if row.code else ""
+        shown = "<br>".join(tests)
+        lines.append(f"| {number} | {row.pitfall} | {row.behaviour}{code} | {shown} |")
     lines += [
         "",
         "## Cases",
@@ -219,7 +299,25 @@ def pixels_page() -> str:
     lines += [
         f"| {c.row} | {c.name} | {_shown(c.ours)} | {_shown(c.theirs)} |" for c in CASES
     ]  # fmt: skip
+    lines += [
+        "",
+        "## Signs and bits",
+        "A lossless JPEG 2000 stream and what the header says of it; BitsAllocated is 16. Codecs",
+        "without a sign (JPEG, JPEG-LS, RLE) are `unsigned` here.",
+        "",
+        "| stream | its bits | header | BitsStored | coded | stored | flags |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {p.stream} | {p.precision} | {p.header} | {p.bits} | {_values(p.coded)} | "
+        f"{_values(p.stored)} | {' '.join(f'`{flag}`' for flag in p.flags)} |"
+        for p in PAIRS
+    ]
     return "\n".join(lines) + "\n"
+
+
+def _values(said: tuple[int, ...] | str) -> str:
+    return f"refused: {said}" if isinstance(said, str) else ", ".join(map(str, said))
 
 
 def syntaxes_page() -> str:

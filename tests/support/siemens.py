@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as Sequence_
 
 from tests.support.dicom_files import uid, write_dicom
 
@@ -91,12 +93,14 @@ def write_mosaic(
     number: str = "csa",
     block: int = 0x10,
     csa_tags: Tags | None = None,
+    claimed: int | None = None,
     **elements: Any,
 ) -> Path:
     """A Siemens mosaic of (n, h, w) `slices`, the first of which begins at `first`.
 
     `number`: where the number of slices stands: `csa`, `0019` (the element of newer scanners, there
-    is no CSA header then), `both` or `none`. `block` of the private elements.
+    is no CSA header then), `both` or `none`; `claimed` if it is a lie. `block` of the private
+    elements.
     """
     n, h, w = slices.shape
     side = ceil(sqrt(n))
@@ -111,13 +115,12 @@ def write_mosaic(
         "StudyDate": "20240101", "StudyTime": "101010", "ProtocolName": "ep2d",
         "SeriesDescription": "ep2d", **elements,
     }  # fmt: skip
-    if step is None:
-        del said["SpacingBetweenSlices"]
+    said = {name: value for name, value in said.items() if value is not None}
     private: list[tuple[int, int, str, Any]] = []
     if number in ("0019", "both"):
         private += [
             (0x0019, block, "LO", "SIEMENS MR HEADER"),
-            (0x0019, block << 8 | 0x0A, "US", n),
+            (0x0019, block << 8 | 0x0A, "US", n if claimed is None else claimed),
         ]
     if number in ("csa", "both"):
         header = image_csa(n, (normal[0], normal[1], normal[2]), version, csa_tags)
@@ -129,3 +132,40 @@ def write_mosaic(
     for group, element, vr, value in private:
         said[f"private {group:04x}{element:04x}"] = DataElement((group, element), vr, value)
     return write_dicom(path, tiled(slices, side, side), **said)
+
+
+def write_vframe(
+    path: Path,
+    slices: NDArray[Any],
+    cosines: Sequence[float],
+    *,
+    places: Sequence[Sequence[float]] = (),
+    normal: Sequence[float] | None = None,
+    **elements: Any,
+) -> Path:
+    """A UIH volume in one frame: (n, h, w) `slices`, the positions of all, and a slice normal."""
+    n = len(slices)
+    across = ceil(sqrt(n))
+    said: dict[str, Any] = {
+        "SOPClassUID": MR_IMAGE, "Modality": "MR", "Manufacturer": "UIH",
+        "ImageType": ["ORIGINAL", "PRIMARY", "M", "VFRAME"],
+        "ImageOrientationPatient": list(cosines), "PixelSpacing": [2, 2],
+        "ImagePositionPatient": [-10, -20, -30], "SliceThickness": 3, "SpacingBetweenSlices": 3.5,
+        "BitsStored": 12, "HighBit": 11, "FrameOfReferenceUID": uid("frame of reference"),
+        "SeriesNumber": 4, "InstanceNumber": 1, "AcquisitionNumber": 1, "RepetitionTime": 2000,
+        "EchoTime": 30, "PatientPosition": "HFS", "StudyDate": "20240101", "StudyTime": "101010",
+        "ProtocolName": "epi", "SeriesDescription": "epi", **elements,
+    }  # fmt: skip
+    private: list[tuple[int, str, Any]] = [
+        (0x10, "LO", "Image Private Header"), (0x1050, "DS", str(n)),
+    ]  # fmt: skip
+    if normal is not None:
+        private.append((0x1014, "DS", list(map(str, normal))))
+    if places:
+        items = Sequence_([Dataset() for _ in places])
+        for item, place in zip(items, places, strict=True):
+            item.ImagePositionPatient = list(place)
+        private.append((0x1051, "SQ", items))
+    for element, vr, value in private:
+        said[f"private 0065{element:04x}"] = DataElement((0x0065, element), vr, value)
+    return write_dicom(path, tiled(slices, across, ceil(n / across)), **said)

@@ -39,7 +39,7 @@ def converted(path: str | os.PathLike[str], like: Cache, beside: Paths = ()) -> 
     """
     if find_spec("dicom2cache") is None:
         raise ConvertError(f"{path}: not in {like.path}; to load new files, install dicom2cache")
-    file, _ = parse_name(os.fspath(path))
+    file, *_ = parse_name(os.fspath(path))
     more = [beside] if isinstance(beside, str | os.PathLike) else beside
     with tempfile.TemporaryDirectory(prefix="trainer_adapter-") as temporary:
         here = Path(temporary)

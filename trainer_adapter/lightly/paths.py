@@ -1,6 +1,7 @@
 """Frames by name: the paths that LightlyTrain opens, and names for single frames of a file.
 
-A name is `PATH#frame=N.dcm`, N from 0: LightlyTrain takes it for a DICOM file by its suffix.
+A name is `PATH#frame=N.dcm`, N from 0, and `PATH#frame=N#part=K.dcm` for slice K of a frame that is
+a mosaic of several: LightlyTrain takes it for a DICOM file by its suffix.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +23,44 @@ from trainer_adapter.lightly.roots import Roots, folders, mark, stub_folder
 
 KINDS = ("image", "dose", "map")
 """of frames that can be an image; a mask cannot"""
-_NAME = re.compile(r"(.+)#frame=(\d+)\.dcm", re.DOTALL)
+_NAME = re.compile(r"(.+)#frame=(\d+)(?:#part=(\d+))?\.dcm", re.DOTALL)
+_SHIFT = 16
+"""bits of a place in a file that say the part of a frame; the frame's number stands above"""
 
 
-def name_of(path: str, frame: int) -> str:
-    """The name of one frame of a file."""
-    return f"{path}#frame={frame}.dcm"
+def name_of(path: str, frame: int, part: int | None = None) -> str:
+    """The name of one frame of a file, or of a slice of it."""
+    return f"{path}#frame={frame}{'' if part is None else f'#part={part}'}.dcm"
 
 
-def parse_name(name: str) -> tuple[str, int | None]:
-    """(path, frame) of a name; the frame of a plain path is None."""
+def parse_name(name: str) -> tuple[str, int | None, int | None]:
+    """(path, frame, part) of a name; None for what it does not say."""
     found = _NAME.fullmatch(name)
-    return (found[1], int(found[2])) if found else (name, None)
+    if not found:
+        return name, None, None
+    return found[1], int(found[2]), None if found[3] is None else int(found[3])
+
+
+def _parts(cache: Cache) -> Any:
+    """The column `part_of_frame`, int64; 0 in caches that are older than it."""
+    try:
+        return cache.column("part_of_frame").cast(pa.int64())
+    except KeyError:
+        return pa.chunked_array([np.zeros(len(cache), np.int64)])
+
+
+def _named(cache: Cache) -> Iterator[tuple[int, str, str]]:
+    """(root, path, name below it) of each frame, in the cache's order."""
+    columns = [cache.column(c).to_pylist() for c in ("root", "path", "frame")]
+    parts = _parts(cache)
+    cut: set[tuple[int, str]] = set()
+    if pc.max(_parts(Cache(cache.core, None))).as_py():  # of files outside of the selection too
+        every = cache.core.root.read("frames", ["root", "path", "part_of_frame"])
+        every = every.filter(pc.greater(every["part_of_frame"], 0)).select(["root", "path"])
+        files = every.group_by(["root", "path"]).aggregate([])
+        cut = set(zip(files["root"].to_pylist(), files["path"].to_pylist(), strict=True))
+    for root, path, frame, part in zip(*columns, parts.to_pylist(), strict=True):
+        yield root, path, name_of(path, frame, part if (root, path) in cut else None)
 
 
 def of_kind(cache: Cache, kind: str | None) -> Cache:
@@ -48,8 +76,7 @@ def of_kind(cache: Cache, kind: str | None) -> Cache:
 def frame_names(cache: Cache) -> list[str]:
     """A name for each frame, in the cache's order; no file needs to be there."""
     folders = {s["root"]: s["path"] for s in cache.attributes["sources"]}
-    columns = (cache.column(c).to_pylist() for c in ("root", "path", "frame"))
-    return [name_of(os.path.join(folders[r], p), f) for r, p, f in zip(*columns, strict=True)]
+    return [os.path.join(folders[root], name) for root, _, name in _named(cache)]
 
 
 class Names:
@@ -64,6 +91,8 @@ class Names:
         self.cache, self._called = cache, called or str(cache.path)
         self._folders = folders(cache.attributes["sources"], root)
         table = pa.table({c: cache.column(c) for c in ("path", "root", "frame")})
+        frame = pc.shift_left(table["frame"].cast(pa.int64()), _SHIFT)
+        table = table.set_column(2, "frame", pc.add(frame, _parts(cache)))
         table = table.set_column(0, "path", table["path"].cast(pa.string()))
         self._order = pc.sort_indices(
             table, [(c, "ascending") for c in ("path", "root", "frame")]
@@ -78,26 +107,37 @@ class Names:
 
         Raises NotServedError if there is none, or if a path has several frames.
         """
-        path, frame = parse_name(os.fspath(name))
+        path, frame, part = parse_name(os.fspath(name))
         places = self._places(path)
         if not places and frame is not None:  # a file that is really called so
-            places, frame = self._places(os.fspath(name)), None
+            places, frame, part = self._places(os.fspath(name)), None, None
         if not places:
             raise NotServedError(self._absent(path))
+        said = f"frame {frame}"
         if frame is not None:
-            k = bisect_left(places, frame, key=self._frame_at)
-            if k == len(places) or self._frame_at(places[k]) != frame:
-                raise NotServedError(f"{path}: frame {frame} is not in {self._called}")
-            return int(self._order[places[k]])
+            least, most = frame << _SHIFT, (frame + 1 << _SHIFT) - 1
+            if part is not None:
+                least = most = least | part
+                said += f", part {part}"
+            start, stop = (
+                find(places, key, key=self._place_at)
+                for find, key in ((bisect_left, least), (bisect_right, most))
+            )
+            if start == stop:
+                raise NotServedError(f"{path}: {said} is not in {self._called}")
+            places = places[start:stop]
         if len(places) > 1:
+            first, last = (self._place_at(places[k]) for k in (0, -1))
+            slices = first >> _SHIFT == last >> _SHIFT
+            example = name_of(path, first >> _SHIFT, first % (1 << _SHIFT) if slices else None)
+            what = "slices" if slices else "frames"
             raise NotServedError(
-                f"{path}: {len(places)} frames of it are in {self._called}; name one, such as "
-                f"{name_of(path, self._frame_at(places[0]))}, or train on "
-                "trainer_adapter.lightly.names(cache)"
+                f"{path}: {len(places)} {what} of it are in {self._called}; name one, such as "
+                f"{example}, or train on trainer_adapter.lightly.names(cache)"
             )
         return int(self._order[places[0]])
 
-    def _frame_at(self, k: int) -> int:
+    def _place_at(self, k: int) -> int:
         return int(self._frame[k].as_py())
 
     def _places(self, path: str) -> range:
@@ -166,14 +206,13 @@ def stub_tree(cache: Cache, folder: str | os.PathLike[str]) -> Path:
     Of several sources, each lies below its number. Raises ValueError where another's stubs lie.
     """
     sources = {s["root"]: s["path"] for s in cache.attributes["sources"]}
-    columns = (cache.column(c).to_pylist() for c in ("root", "path", "frame"))
     marked = set()
-    for root, path, frame in zip(*columns, strict=True):
+    for root, _, name in _named(cache):
         below = stub_folder(folder, root, len(sources) > 1)
         if root not in marked:
             mark(below, sources[root])
             marked.add(root)
-        file = below / name_of(path, frame)
+        file = below / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
     return Path(folder)

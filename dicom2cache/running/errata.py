@@ -1,0 +1,96 @@
+"""What may be wrong in a cache of an earlier version, row by row: trainer_adapter's errata.toml.
+
+That package is not imported, its page is read: it lies beside this one, in the same wheel.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dicom2cache.arrow import mask_of
+from dicom2cache.store.committed import read_table
+
+_PAGE = Path(__file__).parents[2] / "trainer_adapter" / "errata.toml"
+_WHERE = ["root", "path", "frame"]
+
+
+@dataclass(frozen=True)
+class Concerned:
+    """An erratum, and what of a cache it concerns."""
+
+    name: str
+    what: str
+    rows: pa.Table
+    """root, path and frame of the rows of frames/ or failures/; frame is null for a whole file"""
+
+
+def concerned(cache: Path, attributes: dict[str, Any], page: Path = _PAGE) -> list[Concerned]:
+    """The errata of the version that made the cache, in order; none without rows."""
+    made = str(attributes.get("software", {}).get("dicom2cache", ""))
+    found = []
+    for erratum in tomllib.loads(page.read_text("utf-8"))["errata"]:
+        if not _numbers(erratum["since"]) <= _numbers(made) < _numbers(erratum["before"]):
+            continue
+        for kind in ("frames", "failures"):
+            rows = _rows(cache, attributes, kind, erratum.get(kind, []))
+            if rows.num_rows:
+                found.append(Concerned(erratum["name"], erratum["what"], rows))
+    return found
+
+
+def _numbers(version: str) -> list[int]:
+    """The numbers of a version; one in development counts as the one that it leads to."""
+    numbers: list[int] = []
+    for part in version.split("."):
+        if not part.isdecimal():
+            break
+        numbers.append(int(part))
+    return numbers
+
+
+def _rows(
+    cache: Path, attributes: dict[str, Any], kind: str, entries: list[dict[str, Any]]
+) -> pa.Table:
+    named = {c for e in entries for part in ("if", "unless") for c in e.get(part, {})}
+    named |= {c for e in entries for c in e.get("several", {}).values()}
+    table = read_table(cache, attributes, kind, [*_WHERE, *sorted(named - {*_WHERE})])
+    whole = np.zeros(table.num_rows, bool)
+    for entry in entries:
+        holds = np.ones(table.num_rows, bool)
+        for name, value in entry["if"].items():
+            holds &= _is(table, name, value)
+        for name, value in entry.get("unless", {}).items():
+            holds &= ~_is(table, name, value)
+        if "several" in entry:
+            holds &= _several(table, entry["several"]["of"], entry["several"]["in"])
+        whole |= holds
+    return table.select(_WHERE).filter(pa.array(whole))
+
+
+def _is(table: pa.Table, name: str, value: Any) -> Any:
+    """(n,) whether a column is `value`; one that is not there is null everywhere."""
+    if isinstance(value, list):
+        return np.any([_is(table, name, one) for one in value], axis=0)
+    if name not in table.column_names:
+        return np.full(table.num_rows, value == "")
+    if value == "":
+        return mask_of(table[name].is_null())
+    if isinstance(value, str) and "*" in value:
+        text = value.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+        return mask_of(pc.match_like(table[name], text.replace("*", "%")).fill_null(False))
+    return mask_of(pc.equal(table[name], value).fill_null(False))
+
+
+def _several(table: pa.Table, of: str, where: str) -> Any:
+    """(n,) whether the rows that share a value of the column `where` have several of `of`."""
+    pairs = table.select([where, of]).group_by([where, of]).aggregate([])
+    counts = pc.value_counts(pairs[where])
+    many = pc.filter(counts.field("values"), pc.greater(counts.field("counts"), 1))
+    return mask_of(pc.is_in(table[where], many, skip_nulls=True))

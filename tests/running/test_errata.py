@@ -1,0 +1,202 @@
+"""Old caches: what may be wrong in them is told by both packages, of the same frames."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import dicom2cache
+from dicom2cache import schema
+from dicom2cache.running import errata
+from tests.support import hand_made
+from tests.support.caches import built, run_here
+from tests.support.dicom_files import CT_IMAGE, pattern, uid, write_dicom
+from trainer_adapter import ErrataWarning, open_cache
+from trainer_adapter.reading import errata as reader
+
+PAGE = Path(reader.__file__).parents[1] / "errata.toml"
+ERRATA: list[dict[str, Any]] = tomllib.loads(PAGE.read_text())["errata"]
+
+
+def as_of(cache: Path, version: str, **columns: Callable[[dict[str, Any]], Any]) -> Path:
+    """The cache as that version left it: its number, and what it said in columns of frames/."""
+    path = cache / "frames" / "0.parquet"
+    rows = pq.read_table(path).to_pylist()
+    for row in rows:
+        row.update({name: say(row) for name, say in columns.items()})
+    pq.write_table(pa.Table.from_pylist(rows, pq.read_schema(path)), path)
+    about = hand_made.read_root(cache)
+    about["tables"]["frames"][0] = hand_made.entry(cache, path) | {"rows": len(rows)}
+    about["software"]["dicom2cache"] = version
+    hand_made.write_root(cache, about)
+    return cache
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """Three CT slices, one of them an MPR; a mosaic; and a file that is refused."""
+    for k in range(3):
+        write_dicom(
+            tmp_path / "in" / f"ct{k}.dcm", pattern(f"ct{k}", (8, 8)), SOPClassUID=CT_IMAGE,
+            Modality="CT", RescaleSlope=1, RescaleIntercept=-1024, InstanceNumber=k,
+            BitsStored=12, HighBit=11, SeriesInstanceUID=uid("ct"),
+            ImageType=["DERIVED" if k == 1 else "ORIGINAL", "PRIMARY"],
+        )  # fmt: skip
+    write_dicom(
+        tmp_path / "in" / "mr.dcm", pattern("mr", (8, 8)), Modality="MR",
+        SeriesInstanceUID=uid("mr"), ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"],
+    )  # fmt: skip
+    write_dicom(tmp_path / "in" / "zz.dcm", pattern("z", (8, 8)), BitsAllocated=12)
+    return built(tmp_path / "in", tmp_path / "cache", "--exclude", "localizer", status=1)
+
+
+def v1(row: dict[str, Any]) -> str:
+    return "US" if row["path"] == "ct1.dcm" else row["unit"]
+
+
+def told(cache: Path) -> list[str]:
+    """The warnings of opening it twice."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        open_cache(cache)
+        open_cache(cache)
+    assert all(w.category is ErrataWarning for w in found)
+    assert all(w.filename == __file__ for w in found)  # where the user's code opened it
+    return [str(w.message) for w in found]
+
+
+def test_an_old_cache_is_told_of_once(mixed: Path) -> None:
+    cache = as_of(mixed, "0.1.0", unit=v1)
+    (text,) = told(cache)
+    assert text.startswith(f"{cache}: made by dicom2cache 0.1.0")
+    assert "1 frames: CT whose Image Type is DERIVED or absent has the unit US" in text
+    assert "1 frames: Siemens mosaics are stored as one image" in text
+    assert f"`dicom2cache info {cache}` lists the frames" in text
+
+
+@pytest.mark.parametrize("version", ["0.2.0", "0.2.0.dev0", "0.10", "1.0", "", "unknown"])
+def test_caches_of_other_versions_cost_nothing(
+    mixed: Path, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = as_of(mixed, version, unit=v1)
+    monkeypatch.setattr(reader, "arrow_dataset", None)  # no column is read
+    assert told(cache) == []
+    assert run_here("info", cache, "--errata").stdout == ""
+    assert "may be wrong" not in run_here("info", cache).stdout
+
+
+def test_this_version_has_no_errata() -> None:
+    """Once a version is out, what was mended after it needs a row with a later `before`."""
+    assert not [e for e in ERRATA if reader._between(e, dicom2cache.__version__)]
+
+
+def test_info_lists_the_frames(mixed: Path) -> None:
+    cache = as_of(mixed, "0.1.0", unit=v1, patient=lambda row: row["path"][:3])
+    said = run_here("info", cache).stdout
+    assert "made by dicom2cache 0.1.0; what may be wrong, and is mended by a new build:\n" in said
+    assert "  ct-unit: CT whose Image Type is DERIVED" in said
+    assert ": 1 row\n    ct1.dcm, frame 0\n" in said
+    lines = [line.split("\t") for line in run_here("info", cache, "--errata").stdout.splitlines()]
+    folder = cache.parent / "in"
+    assert ["ct-unit", f"{folder}/ct1.dcm", "0"] in lines
+    assert ["mosaic", f"{folder}/mr.dcm", "0"] in lines
+    assert [row[0] for row in lines if row[1] == f"{folder}/zz.dcm"] == ["refused"]
+    assert not [row for row in lines if row[:2] == ["ct-unit", f"{folder}/ct0.dcm"]]
+
+
+def test_both_packages_find_the_same_frames(mixed: Path) -> None:
+    cache = as_of(mixed, "0.1.0", unit=v1)
+    rows = {c.name: c.rows.num_rows for c in errata.concerned(cache, hand_made.read_root(cache))}
+    frames = pa.dataset.dataset(cache / "frames" / "0.parquet")
+    names = [c for c in frames.schema.names]
+    for erratum in ERRATA:
+        if any("several" in entry for entry in erratum.get("frames", ())):
+            continue
+        if "frames" in erratum:
+            holds = reader._concerned(erratum, names)
+            assert frames.count_rows(filter=holds) == rows.get(erratum["name"], 0), erratum["name"]
+
+
+PAGES = {
+    '{ if = { unit = "HU" } }': ["a", "b"],
+    '{ if = { unit = ["HU", "US"] } }': ["a", "b", "c"],
+    '{ if = { unit = ["HU", ""] } }': ["a", "b", "d"],
+    '{ if = { unit = "" } }': ["d"],
+    '{ if = { unit = "*U" }, unless = { patient = "p_2" } }': ["a"],
+    '{ if = { patient = "p_*" } }': ["a", "b"],  # _ is no wildcard
+    '{ if = { patient = "*%*" } }': ["d"],
+    '{ if = {}, unless = { unit = "HU" } }': ["c", "d"],  # null is not HU
+    '{ if = { stack_regular = true } }': ["a"],
+    '{ if = { stack_regular = "" } }': ["d"],
+    '{ if = {}, unless = { frame = 0 } }': ["c"],
+    '{ if = { later = "" } }': ["a", "b", "c", "d"],  # a column that this cache has not
+    '{ if = { later = 3 } }': [],
+    '{ if = { unit = "US" } }, { if = { unit = "" } }': ["c", "d"],
+    '{ if = {}, several = { of = "patient", in = "stack" } }': ["a", "b"],
+    '{ if = { unit = "US" }, several = { of = "stack", in = "unit" } }': [],
+}  # fmt: skip
+ROWS = [
+    {"path": "a", "unit": "HU", "patient": "p_1", "stack_regular": True, "frame": 0, "stack": 0},
+    {"path": "b", "unit": "HU", "patient": "p_2", "stack_regular": False, "frame": 0, "stack": 0},
+    {"path": "c", "unit": "US", "patient": "px1", "stack_regular": False, "frame": 7, "stack": 1},
+    {"path": "d", "unit": None, "patient": "50%", "stack_regular": None, "frame": 0, "stack": 2},
+]
+
+
+@pytest.mark.parametrize(("entries", "paths"), PAGES.items())
+def test_what_a_row_of_the_page_means(tmp_path: Path, entries: str, paths: list[str]) -> None:
+    about = f'[[errata]]\nname="x"\nsince="0.1"\nbefore="0.2"\nwhat="y"\nframes=[{entries}]'
+    (tmp_path / "page.toml").write_text(about)
+    (tmp_path / "frames").mkdir()
+    table = pa.Table.from_pylist([{"root": 0, **row} for row in ROWS])
+    pq.write_table(table, tmp_path / "frames" / "0.parquet")
+    tables = {"frames": [{"path": "frames/0.parquet"}], "failures": [{"path": "frames/0.parquet"}]}
+    root = {"software": {"dicom2cache": "0.1.7"}, "tables": tables}
+    found = errata.concerned(tmp_path, root, tmp_path / "page.toml")
+    assert [p for c in found for p in c.rows["path"].to_pylist()] == paths
+    if "several" not in entries:
+        holds = reader._concerned(tomllib.loads(about)["errata"][0], table.column_names)
+        frames = pa.dataset.dataset(tmp_path / "frames" / "0.parquet")
+        assert frames.to_table(filter=holds)["path"].to_pylist() == paths
+
+
+def test_the_page_is_sound() -> None:
+    known = {"frames": set(schema.FRAMES_TABLE.names), "failures": set(schema.REJECTS.names)}
+    assert len({e["name"] for e in ERRATA}) == len(ERRATA) > 8
+    for erratum in ERRATA:
+        assert erratum.keys() <= {"name", "since", "before", "warn", "what", "frames", "failures"}
+        assert erratum["since"] < erratum["before"]
+        assert erratum.keys() & known.keys()
+        for kind in known:
+            for entry in erratum.get(kind, []):
+                assert entry.keys() <= {"if", "unless", "several"}
+                named = {*entry["if"], *entry.get("unless", {}), *entry.get("several", {}).values()}
+                assert named <= known[kind], erratum["name"]
+
+
+def test_workers_are_not_warned_again(mixed: Path) -> None:
+    """A DataLoader's workers get the opened cache: one process of many tells."""
+    cache = as_of(mixed, "0.1.0", unit=v1)
+    code = f"""
+import multiprocessing, pickle
+from trainer_adapter import open_cache
+def look(data): return len(pickle.loads(data))
+if __name__ == "__main__":
+    cache = open_cache({str(cache)!r})
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        print(pool.map(look, [pickle.dumps(cache)] * 4))
+"""
+    script = cache.parent / "script.py"
+    script.write_text(code)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[4, 4, 4, 4]\n"
+    assert done.stderr.count("ErrataWarning") == 1
