@@ -138,6 +138,7 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
     if has_planes:
         row["flags"].append("overlay")
     row["spacing_y"], row["spacing_x"], row["spacing_tag"] = spacing_of(ds)
+    check_length(dict(row))  # before anything is made for each frame that is claimed
     _add_values(row, ds, frames)
     per_frame = row["per_frame"] or []
     row.update(tiling_of(ds, row))
