@@ -9,7 +9,7 @@ READY := .venv/.ready
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt dicom2cache/__init__.py
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
 	touch $@
@@ -38,6 +38,7 @@ test-oracles: $(ORACLES)  ## values and volumes against SimpleITK, DCMTK, highdi
 	.venv-oracles/bin/python -m tests.oracles $(DIR); values=$$?; \
 	.venv-oracles/bin/python -m tests.oracles.volumes $(DIR) && exit $$values
 	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.faults)
+	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.tiles)
 
 LIGHTLY := .venv-lightly/.ready
 

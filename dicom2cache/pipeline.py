@@ -32,7 +32,7 @@ from dicom2cache.running.progress import Progress, Silent, phase
 from dicom2cache.running.target import cache_of
 from dicom2cache.schema import REJECTS
 from dicom2cache.sources.find import scan
-from dicom2cache.store.layout import ROOT
+from dicom2cache.store.layout import FORMAT_VERSION, ROOT
 
 Sources = Sequence[str | os.PathLike[str]]
 
@@ -135,7 +135,7 @@ def plan(
         raise SourceError(nothing(sources, every))
     planned = replace(planned, rejects=every)
     if overwrite:
-        target_folder.clear(target)
+        target_folder.clear(target, (os.path.join(roots[c.root], c.path) for c in candidates))
     with _or_committed(target, identity):
         return save_plan(Job(target, identity, tuple(roots), recipe, planned, facts))
     return None
@@ -190,8 +190,9 @@ def commit(cache: str | os.PathLike[str]) -> dict[str, int]:
     """
     target = cache_of(cache)
     if (target / ROOT).exists():
+        found = counts(target)
         compact(target)  # a run may have died between the root and this
-        return counts(target)
+        return found
     with _or_committed(target, planned_identity(target)):
         committing.commit(load_job(target))
     return counts(target)
@@ -213,6 +214,13 @@ def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
         raise CacheError(f"{target}: not a cache; make one with `dicom2cache build`") from None
     except (NotADirectoryError, ValueError, KeyError, TypeError) as e:
         raise CacheError(f"{target}: not a cache of dicom2cache") from e
+    if not isinstance(found, dict):
+        raise CacheError(f"{target}: not a cache of dicom2cache")
+    if found.get("format") != FORMAT_VERSION:
+        raise CacheError(
+            f"{target}: a cache of format {found.get('format')!r}; this version knows "
+            f"{FORMAT_VERSION}, install a newer dicom2cache"
+        )
     return dict(found)
 
 

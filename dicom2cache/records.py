@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -103,3 +104,252 @@ LARGEST = 2**31 - 1 - 16
 def codec_of(wanted: str, slot_bytes: int) -> str:
     """The codec that an array gets: none where Blosc could not hold a slot."""
     return "none" if slot_bytes > LARGEST else wanted
+
+
+# Rows as objects, made from the catalogue by tests.support.catalogue.
+
+
+class VoiWindow(TypedDict):
+    """One VOI window, in units of the modality values."""
+
+    center: float
+    width: float
+    function: str
+    explanation: str | None
+
+
+class Segment(TypedDict):
+    """One segment of a segmentation (PS3.3 C.8.20.4)."""
+
+    number: int
+    label: str | None
+    category: str | None
+    type: str | None
+    type_meaning: str | None
+
+
+class Channel(TypedDict):
+    """An optical path, or a segment of a mask."""
+
+    id: str
+    label: str | None
+
+
+class FrameHeader(TypedDict, total=False):
+    """What a multi-frame file says of one frame: a key for each thing that it says."""
+
+    image_type: str | None
+    thickness: float | None
+    echo_time: float | None
+    b_value: float | None
+    temporal_index: int | None
+    acquisition: int | None
+    detector: int | None
+    energy_window: int | None
+    segment: int | None
+    segment_label: str | None
+    referenced_sop_uid: str | None
+    referenced_frame: int | None
+    unit: str | None
+    slope: float | None
+    intercept: float | None
+    windows: list[VoiWindow] | None
+    spacing_y: float | None
+    spacing_x: float | None
+    position: list[float] | None
+    orientation: list[float] | None
+    matrix_row: int | None
+    matrix_column: int | None
+    z_offset: float | None
+    optical_path: str | None
+    time: float | None
+    trigger_time: float | None
+    phase: float | None
+    flip_angle: float | None
+    inversion_time: float | None
+    asl_label: str | None
+    gradient: list[float] | None
+    mapped_low: float | None
+    mapped_high: float | None
+    dimensions: list[int] | None
+    acquired: float | None
+    in_stack: int | None
+    stack_name: str | None
+
+
+class Header(TypedDict):
+    """A row of FILES: what the header of a file says; a plan's has no `per_frame`."""
+
+    height: int
+    width: int
+    kind: str
+    root: int
+    path: str
+    study_uid: str | None
+    series_uid: str | None
+    sop_uid: str | None
+    frame_of_reference_uid: str | None
+    sop_class_uid: str | None
+    patient: str | None
+    accession: str | None
+    sex: str | None
+    age: float | None
+    modality: str | None
+    manufacturer: str | None
+    model: str | None
+    body_part: str | None
+    laterality: str | None
+    view_position: str | None
+    image_type: str | None
+    presentation_intent: str | None
+    kvp: float | None
+    kernel: str | None
+    thickness: float | None
+    echo_time: float | None
+    repetition_time: float | None
+    b_value: float | None
+    temporal_index: int | None
+    acquisition: int | None
+    detector: int | None
+    energy_window: int | None
+    instance: int | None
+    dose_type: str | None
+    segment: int | None
+    segment_label: str | None
+    segments: list[Segment] | None
+    referenced_sop_uid: str | None
+    referenced_frame: int | None
+    contrast: bool
+    photometric: str
+    bits_stored: int
+    transfer_syntax: str
+    unit: str | None
+    slope: float | None
+    intercept: float | None
+    windows: list[VoiWindow] | None
+    rule: int | None
+    padding_value: float | None
+    padding_limit: float | None
+    lossy: bool
+    burned_in: bool | None
+    spacing_y: float | None
+    spacing_x: float | None
+    spacing_tag: str | None
+    pixel_aspect: float | None
+    position: list[float] | None
+    orientation: list[float] | None
+    matrix_row: int | None
+    matrix_column: int | None
+    z_offset: float | None
+    optical_path: str | None
+    time: float | None
+    trigger_time: float | None
+    phase: float | None
+    flip_angle: float | None
+    inversion_time: float | None
+    asl_label: str | None
+    gradient: list[float] | None
+    flags: list[str] | None
+    size: int
+    mtime_ns: int
+    pixel_keyword: str
+    pixel_vr: str
+    pixel_offset: int
+    pixel_length: int | None
+    frames: int
+    samples: int
+    planar: int
+    bits_allocated: int
+    high_bit: int
+    overlay_bits: int
+    signed: bool
+    palette_bits: int | None
+    lut_low: float | None
+    lut_high: float | None
+    inverted: bool | None
+    voi_lut: bool
+    voi: bool
+    suv_factor: float | None
+    suv_flag: str | None
+    suv_refusal: str | None
+    fractional_max: int | None
+    mapped_low: float | None
+    mapped_high: float | None
+    dimensions: list[int] | None
+    slice_location: float | None
+    concatenation_uid: str | None
+    in_concatenation: int | None
+    acquired: float | None
+    person: str | None
+    in_stack: int | None
+    stack_name: str | None
+    parts: int | None
+    parts_across: int | None
+    part_height: int | None
+    part_width: int | None
+    part_step: list[float] | None
+    tiles_down: int | None
+    tiles_across: int | None
+    focal_planes: int | None
+    first_frame: int | None
+    z_first: float | None
+    z_step: float | None
+    channels: list[Channel] | None
+    per_frame: NotRequired[list[FrameHeader] | None]
+
+
+class FrameRow(TypedDict, total=False):
+    """A row of FRAMES, the plan, or some columns of one."""
+
+    file: int
+    mapped_low: float | None
+    mapped_high: float | None
+    array: int
+    row: int
+    height: int
+    width: int
+    scale_y: float | None
+    scale_x: float | None
+    offset_y: float | None
+    offset_x: float | None
+    frame: int
+    part_of_frame: int
+    image_type: str | None
+    thickness: float | None
+    echo_time: float | None
+    b_value: float | None
+    temporal_index: int | None
+    acquisition: int | None
+    detector: int | None
+    energy_window: int | None
+    segment: int | None
+    segment_label: str | None
+    referenced_sop_uid: str | None
+    referenced_frame: int | None
+    unit: str | None
+    slope: float | None
+    intercept: float | None
+    windows: list[VoiWindow] | None
+    spacing_y: float | None
+    spacing_x: float | None
+    position: list[float] | None
+    orientation: list[float] | None
+    matrix_row: int | None
+    matrix_column: int | None
+    focal_plane: int | None
+    z_offset: float | None
+    optical_path: str | None
+    stack: int
+    stack_index: int
+    stack_regular: bool | None
+    stack_of: int | None
+    part: int | None
+    stack_flags: list[str] | None
+    tilt: float | None
+    time: float | None
+    trigger_time: float | None
+    phase: float | None
+    flip_angle: float | None
+    inversion_time: float | None
+    asl_label: str | None
+    gradient: list[float] | None

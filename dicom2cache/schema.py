@@ -227,8 +227,39 @@ STORED = (
     Column("stack", INT64, "plan", "number of the stack, from 0, unique in the cache"),
     Column("stack_index", INT32, "plan", "place in the stack, from 0"),
     Column("stack_regular", BOOL, "plan",
-           "true: positions evenly spaced; false: not, or repeated; null: the frames have no "
-           "positions"),
+           "true: two positions or more, each once, on a straight line, every step within 2% of "
+           "the median step or 0.01 mm; false: else, a single frame too; null: nobody knows where "
+           "the frames lie"),
+    Column("stack_of", INT64, "plan",
+           "what the parts share that one acquisition was split into: the least of their numbers; "
+           "its own for a stack that was not split"),
+    Column("part", INT32, "plan",
+           "place of the stack among those parts, in the order of acquisition, from 0"),
+    Column("stack_flags", TEXTS, "plan",
+           "what is to be known of the stack, see below; null if nothing"),
+    Column("tilt", FLOAT64, "plan",
+           "from the normal of the slices to the line that their first pixels lie on, where the "
+           "stack is sheared (flag `tilted`); null where it is upright. Positive where the first "
+           "pixel moves against the columns (or the rows, if it moves more along those) as the "
+           "slices follow one another: the sign that CT scanners give Gantry/Detector Tilt "
+           "(0018,1120)", "degrees"),
+    Column("time", FLOAT64, "frame",
+           "of the frame in its series; or Temporal Position Time Offset (0020,930D)", "ms",
+           "FrameReferenceTime", "number"),
+    Column("trigger_time", FLOAT64, "frame",
+           "in the heart's cycle; or Nominal Cardiac Trigger Delay Time (0020,9153)", "ms",
+           "TriggerTime", "number"),
+    Column("phase", FLOAT64, "frame", "of the heart's cycle, else of the breath's", "%",
+           "NominalPercentageOfCardiacPhase NominalPercentageOfRespiratoryPhase", "number"),
+    Column("flip_angle", FLOAT64, "frame", "of the excitation", "degrees", "FlipAngle", "number"),
+    Column("inversion_time", FLOAT64, "frame", "TI", "ms", "InversionTime", "number"),
+    Column("asl_label", TEXT, "frame", "of arterial spin labeling: LABEL, CONTROL, M_ZERO_SCAN",
+           dicom="ASLContext", read="text"),
+    Column("gradient", VECTOR3, "frame",
+           "direction of the diffusion gradient, a unit vector in patient coordinates; null where "
+           "the header does not say it in such",
+           dicom="DiffusionGradientDirectionSequence DiffusionGradientOrientation "
+                 "InPlanePhaseEncodingDirection PatientPosition"),
     Column("min", FLOAT64, "result",
            "of the stored values without padding; null if there are none"),
     Column("max", FLOAT64, "result", "like min"),
@@ -292,10 +323,23 @@ PLANNED = (
            where=False),
     Column("fractional_max", INT32, "file", "that of a fractional segmentation",
            dicom="MaximumFractionalValue"),
+    Column("mapped_low", FLOAT64, "frame plan",
+           "least stored value of a parametric map that has a real world value; null: not said",
+           where=False),
+    Column("mapped_high", FLOAT64, "frame plan", "and the greatest", where=False),
     # how frames come to stacks
-    Column("trigger_time", FLOAT64, "frame", "in the heart's cycle", "ms", "TriggerTime", "number"),
-    Column("gradient", VECTOR3, "frame", "direction of the diffusion gradient",
-           dicom="DiffusionGradientDirectionSequence DiffusionGradientOrientation"),
+    Column("dimensions", pa.list_(INT32), "frame", "dimension index values of a frame"),
+    Column("slice_location", FLOAT64, "file", "along the normal, from anywhere", "mm",
+           "SliceLocation", "number"),
+    Column("concatenation_uid", TEXT, "file", "UID of the instances that one was cut into",
+           dicom="ConcatenationUID", read="text"),
+    Column("in_concatenation", INT32, "file", "number of the instance among them",
+           dicom="InConcatenationNumber", read="whole"),
+    # See IN_MEMORY.
+    Column("acquired", FLOAT64, "frame", "when, since the year 0", "ms",
+           "AcquisitionDateTime AcquisitionDate AcquisitionTime", where=False),
+    Column("person", TEXT, "file", "hash of name and birth date, where there is no Patient ID",
+           dicom="PatientID PatientName PatientBirthDate", where=False),
     Column("in_stack", INT32, "frame", "place in the stack that the file names",
            dicom="InStackPositionNumber", read="whole"),
     Column("stack_name", TEXT, "frame", "name of that stack", dicom="StackID", read="text"),
@@ -351,6 +395,19 @@ SHARDS_TABLE = pa.schema(
 
 COLUMNS = (*STORED, *PLANNED)
 
+# fmt: off
+NEVER_NULL = frozenset({
+    # of FILES
+    "root", "path", "size", "mtime_ns", "transfer_syntax", "pixel_keyword", "pixel_vr",
+    "pixel_offset", "frames", "height", "width", "samples", "planar", "photometric",
+    "bits_allocated", "bits_stored", "high_bit", "overlay_bits", "signed", "kind", "contrast",
+    "lossy", "voi_lut", "voi",
+    # of FRAMES
+    "file", "frame", "part_of_frame", "array", "row", "stack", "stack_index",
+})
+# fmt: on
+"""columns that have a value in every row; the types in records.py say so"""
+
 
 def _fields(columns: tuple[Column, ...], *levels: str) -> list[tuple[str, pa.DataType]]:
     return [(c.name, c.type) for c in columns if c.levels & set(levels)]
@@ -372,6 +429,9 @@ PER_FRAME_FIELDS = tuple(field.name for field in PER_FRAME)
 
 FILES = pa.schema([*_fields(COLUMNS, "file"), ("per_frame", pa.list_(PER_FRAME))])
 """one row for each source file: what its header says"""
+
+IN_MEMORY = ("acquired", "person")
+"""columns that only the planning of stacks may see: no table on a disk has them"""
 
 FILE_COLUMNS = tuple(
     c.name for c in COLUMNS if "file" in c.levels and c.where and not pa.types.is_nested(c.type)

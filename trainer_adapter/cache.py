@@ -16,11 +16,20 @@ from pyarrow import dataset as arrow_dataset
 from trainer_adapter.errors import MixedShapesError, VolumeError
 from trainer_adapter.format import Array
 from trainer_adapter.order.batches import shape_groups
-from trainer_adapter.reading.errata import warn_of
+from trainer_adapter.reading.errata import tilt_of, warn_of
 from trainer_adapter.reading.opened import Core, open_core
 from trainer_adapter.reading.spots import Corners, Reading
 
 Shape = tuple[int, ...]
+_PLACE = ("position", "orientation", "spacing_y", "spacing_x")
+_UNEVEN = "its positions are uneven or repeated"
+_NO_VOLUME = {
+    "uneven": "its steps are uneven, or its slices do not lie on one line (flag uneven)",
+    "gap": "slices are missing between others (flag gap)",
+    "one-place": "all its frames lie at one place, so they are no volume (flag one-place)",
+    "order-unknown": "nothing in the files says their order (flag order-unknown)",
+}
+"""why the frames of a stack with a flag are no volume"""
 
 
 def open_cache(path: str | os.PathLike[str]) -> Cache:
@@ -121,6 +130,22 @@ class Cache(Sequence[NDArray[Any]]):
         if name not in columns:
             columns[name] = self.core.root.read("frames", [name])[name]
         return columns[name] if self._indices is None else columns[name].take(self._indices)
+
+    def _said(self, name: str) -> Any:
+        """A column's value for the first frame; None too where the cache has no such column."""
+        try:
+            return self.column(name)[0].as_py()
+        except KeyError:  # made before the column came
+            return None
+
+    def _tilt(self) -> float | None:
+        """Degrees between the direction of a stack and the normal of its slices; None: none."""
+        try:
+            tilt: float | None = self.column("tilt")[0].as_py()
+        except KeyError:  # of caches of before: by what else they say
+            first, last = ([self.column(c)[k].as_py() for c in _PLACE] for k in (0, len(self) - 1))
+            tilt = tilt_of(first, last)
+        return tilt
 
     @property
     def frames(self) -> pa.Table:
@@ -244,13 +269,15 @@ class Cache(Sequence[NDArray[Any]]):
         (reading or self.core.mapped).crops(out, spots, corners)
         return out
 
-    def volume(self, stack: int, *, gaps: bool = False) -> NDArray[Any]:
+    def volume(self, stack: int, *, gaps: bool = False, sheared: bool = False) -> NDArray[Any]:
         """The frames of a stack in order, (d, H, W[, C]).
 
         A view where they lie, uncompressed, in one shard; else a copy.
 
-        Raises VolumeError for an unknown stack, and, unless `gaps`, for one with a failed frame or
-        with uneven or repeated positions.
+        Raises VolumeError for an unknown stack; unless `gaps`, for one with a failed frame, or
+        whose frames are not one behind the other at even steps (its `stack_flags` say why); and
+        unless `sheared`, for one whose slices shift in their plane, as with a tilted gantry:
+        voxels of one row, column and slice index are then not at right angles.
         """
         stacks = self.core.columns.get("stack")
         if stacks is None:
@@ -268,11 +295,19 @@ class Cache(Sequence[NDArray[Any]]):
                     f"stack {stack}: frames {missing[:5]} of it are not stored (failures/ says "
                     "why); give gaps=True for the rest"
                 )
-            if whole.column("stack_regular")[0].as_py() is False:
+            flags = whole._said("stack_flags") or []
+            if whole._said("stack_regular") is False or "order-unknown" in flags:
+                why = [_NO_VOLUME[flag] for flag in flags if flag in _NO_VOLUME]
                 raise VolumeError(
-                    f"stack {stack}: its positions are uneven or repeated; give gaps=True to have "
-                    "the frames in order all the same"
+                    f"stack {stack}: {'; '.join(why) or _UNEVEN}; give gaps=True to have the "
+                    "frames in order all the same"
                 )
+        tilt = None if sheared else whole._tilt()
+        if tilt is not None:
+            raise VolumeError(
+                f"stack {stack}: its slices shift in their plane, {abs(tilt):.1f} degrees off "
+                "their normal, so that the array is sheared; give sheared=True to have it so"
+            )
         number, rows = int(self.core.places.array[samples[0]]), self.core.places.row[samples]
         spec = self.arrays[number]
         first, last = int(rows[0]), int(rows[-1])

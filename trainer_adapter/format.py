@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
+import stat
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +24,10 @@ from trainer_adapter.errors import DamagedError, FormatError, NotACacheError
 
 VERSION = 1
 REMEDY = "run `dicom2cache verify` on it, then copy the cache again or build it again"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
+"""of a file or folder: no separator, no dot first"""
+_MOST = 1 << 40
+"""slots of an array, or pixels on a side: beyond it NumPy's integers overflow"""
 _CODECS = {"none", "lz4", "zstd"}
 _DTYPES = {"uint8", "int16", "uint16", "int32", "float32", "float64"}
 
@@ -31,6 +38,32 @@ def other_built(path: Path) -> DamagedError:
         f"{path / 'zarr.json'}: another cache was built here since this one was opened; open it "
         "again"
     )
+
+
+def below(cache: Path, path: object) -> Path:
+    """The file of a cache that its metadata name by `path`, such as frames/0.parquet.
+
+    Raises DamagedError if that could lead out of the cache (a separator too many, a dot first, a
+    link on the way), or is a folder, a pipe or the like: opening one could wait for ever.
+    """
+    parts = path.split("/") if isinstance(path, str) else [path]
+    found = cache
+    for k, part in enumerate(parts):
+        if not isinstance(part, str) or not _NAME.fullmatch(part):
+            raise DamagedError(
+                f"{cache}: its metadata name {path!r}, which is no file of a cache; {REMEDY}"
+            )
+        found = found / part
+        try:
+            mode = os.lstat(found).st_mode
+        except OSError:
+            continue  # whoever opens it says so
+        if not (stat.S_ISREG(mode) if k == len(parts) - 1 else stat.S_ISDIR(mode)):
+            raise DamagedError(
+                f"{found}: not a plain {'file' if k == len(parts) - 1 else 'folder'}, but a link, "
+                f"or something else; {REMEDY}"
+            )
+    return found
 
 
 @dataclass(frozen=True)
@@ -74,7 +107,7 @@ class Root:
         """
         paths = []
         for entry in self.attributes["tables"][kind]:
-            path = self.path / entry["path"]
+            path = below(self.path, entry["path"])
             try:
                 size = path.stat().st_size
             except FileNotFoundError:
@@ -189,6 +222,8 @@ def read_root(path: Path) -> Root:
         raise NotACacheError(f"{path}: no cache here; make one with `dicom2cache build`") from None
     except (ValueError, KeyError, TypeError) as e:
         raise NotACacheError(f"{file}: not the metadata of a cache of dicom2cache") from e
+    if not isinstance(about, dict):
+        raise NotACacheError(f"{file}: not the metadata of a cache of dicom2cache")
     version = about.get("format")
     if version != VERSION:
         raise FormatError(
@@ -197,7 +232,19 @@ def read_root(path: Path) -> Root:
         )
     if _sha256(about) != about.get("sha256"):
         raise DamagedError(f"{file}: its SHA-256 does not match, it was edited; {REMEDY}")
-    return Root(path, tuple(_array(file, a) for a in about["arrays"]), about)
+    try:
+        arrays = tuple(_array(file, a) for a in about["arrays"])
+        for kind in ("frames", "failures", "shards"):
+            for entry in about["tables"][kind]:
+                below(path, entry["path"])
+                if not isinstance(entry["bytes"], int):
+                    raise TypeError("bytes")
+    except (FormatError, DamagedError):
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as e:
+        why = f"{type(e).__name__}: {e}"
+        raise DamagedError(f"{file}: not what FORMAT.md says ({why}); {REMEDY}") from e
+    return Root(path, arrays, about)
 
 
 def _sha256(about: dict[str, Any]) -> str:
@@ -222,7 +269,13 @@ def _array(file: Path, about: dict[str, Any]) -> Array:
             f"{codec}, which this reader does not know; install a newer trainer_adapter"
         )
     dtype = np.dtype(about["dtype"]).newbyteorder("<")
-    return Array(about["name"], dtype, slot, about["slots"], about["frames_per_shard"], codec)
+    numbers = (*slot, about["slots"], about["frames_per_shard"])
+    if not _NAME.fullmatch(about["name"]) or not all(0 < n <= _MOST for n in numbers):
+        raise DamagedError(
+            f"{file}: array {about['name']!r} of {about['slots']} slots {slot} in shards of "
+            f"{about['frames_per_shard']} is none of a cache; {REMEDY}"
+        )
+    return Array(about["name"], dtype, slot, int(numbers[-2]), int(numbers[-1]), codec)
 
 
 def read_places(root: Root) -> Places:

@@ -19,7 +19,7 @@ import typer
 
 from dicom2cache import __version__, pipeline
 from dicom2cache.arrow import tally
-from dicom2cache.cli import report
+from dicom2cache.cli import report, words
 from dicom2cache.cli.bars import progress
 from dicom2cache.cli.flags import (
     Backend,
@@ -158,10 +158,10 @@ def verify(
     """Check every checksum of a cache."""
     problems = pipeline.verify(cache, quick=quick, deep=deep)
     for problem in problems:
-        print(problem, file=sys.stderr)
+        print(words.one_line(problem), file=sys.stderr)
     if problems:
         raise typer.Exit(1)
-    print(f"{cache}: whole ({pipeline.counts(cache)['frames_stored']} frames)")
+    print(f"{words.one_line(str(cache))}: whole ({pipeline.counts(cache)['frames_stored']} frames)")
 
 
 @app.command()
@@ -231,13 +231,13 @@ def _guarded(run: Callable[[], Any]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return _INTERRUPTED
     except (Dicom2cacheError, ValueError) as e:
-        print(f"dicom2cache: {e}", file=sys.stderr)
+        print(f"dicom2cache: {words.lines(str(e))}", file=sys.stderr)
     except MemoryError as e:
         what = f"out of memory: {e}" if str(e) else "out of memory"
-        print(f"dicom2cache: {what}; use fewer --jobs", file=sys.stderr)
+        print(f"dicom2cache: {words.one_line(what)}; use fewer --jobs", file=sys.stderr)
     except OSError as e:
         where = f"{os.fspath(e.filename)}: " if e.filename else ""
-        print(f"dicom2cache: {where}{e.strerror or e}", file=sys.stderr)
+        print(f"dicom2cache: {words.one_line(where)}{e.strerror or e}", file=sys.stderr)
     except Exception as e:
         if not hasattr(
             e, "show"

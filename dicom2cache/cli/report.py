@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from dicom2cache.arrow import rows_of_outcome, tally
+from dicom2cache.cli.words import one_line
 from dicom2cache.running.compare import Difference
 from dicom2cache.running.errata import Concerned
 from dicom2cache.running.job import Job
@@ -64,8 +65,8 @@ def print_cache(cache: Path, about: dict[str, Any]) -> None:
         by_array[a].append(b)
     total = sum(map(sum, by_array.values()))
     print(
-        f"{cache}: {counts['frames_stored']} frames of {counts['files_stored']} files, "
-        f"{size(total)} in {shards.num_rows} shards"
+        f"{one_line(str(cache))}: {counts['frames_stored']} frames of {counts['files_stored']} "
+        f"files, {size(total)} in {shards.num_rows} shards"
     )
     rows = []
     for k, a in enumerate(about["arrays"]):
@@ -145,7 +146,7 @@ def _print_rejects(rejects: pa.Table) -> None:
     files = groupby(rows, lambda row: (row["outcome"], row["root"], row["path"]))
     shown = chain.from_iterable(_said_of(outcome, path, mine) for (outcome, _, path), mine in files)
     for line, covered in islice(shown, _SHOWN):
-        print(f"  {line}")
+        print(f"  {one_line(line)}")
         left -= covered
     if left:
         print(f"  and {left} more, all in failures/")

@@ -177,7 +177,11 @@ def _moment(value: bytes) -> str | None:
     return value.rstrip(b" ").decode() if _clock(value) else None
 
 
+def _person(value: bytes) -> str | None:
+    return value.rstrip(b" \0").decode() if value.isascii() and b"\x1b" not in value else None
+
+
 _QUICK: dict[str, Callable[[bytes], Any]] = {
-    "DS": _numbers, "IS": _whole, "UI": _uid, "DA": _moment, "TM": _moment
+    "DS": _numbers, "IS": _whole, "UI": _uid, "DA": _moment, "TM": _moment, "PN": _person
 }  # fmt: skip
 """forms whose meaning one regular expression settles: most differ from slice to slice"""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from dicom2cache.errors import FrameError
-from dicom2cache.headers.meaning import gradient_of, linear, spacing_of, unit_of, windows_of
+from dicom2cache.headers.acquisition import acquired_of, gradient_of, phase_of
+from dicom2cache.headers.meaning import linear, spacing_of, unit_of, windows_of
 from dicom2cache.headers.slide import tile_of
 from dicom2cache.headers.tags import items, name, number, numbers, text, vector, whole
 
@@ -48,6 +49,20 @@ def _functional(groups: Any, ds: Any, grey: bool, flags: set[str]) -> dict[str, 
         take("in_stack", whole(content, "InStackPositionNumber"))
         take("temporal_index", whole(content, "TemporalPositionIndex"))
         take("acquisition", whole(content, "FrameAcquisitionNumber"))
+        take("dimensions", [int(v) for v in numbers(content, "DimensionIndexValues")] or None)
+        moment = acquired_of(content, "FrameAcquisitionDateTime")
+        take("acquired", moment or acquired_of(content, "FrameReferenceDateTime"))
+    if temporal := _group(groups, "TemporalPositionSequence"):
+        offset = number(temporal, "TemporalPositionTimeOffset")  # s
+        take("time", None if offset is None else offset * 1000)
+    if timing := _group(groups, "MRTimingAndRelatedParametersSequence"):
+        take("flip_angle", number(timing, "FlipAngle"))
+    if modified := _group(groups, "MRModifierSequence"):
+        take("inversion_time", number(modified, "InversionTimes"))
+    if labelled := _group(groups, "MRArterialSpinLabelingSequence"):
+        take("asl_label", text(labelled, "ASLContext"))
+    if breath := _group(groups, "RespiratorySynchronizationSequence"):
+        take("phase", phase_of(breath))
     if echo := _group(groups, "MREchoSequence"):
         take("echo_time", number(echo, "EffectiveEchoTime"))
     if diffusion := _group(groups, "MRDiffusionSequence"):
@@ -55,6 +70,7 @@ def _functional(groups: Any, ds: Any, grey: bool, flags: set[str]) -> dict[str, 
         take("gradient", gradient_of(diffusion))
     if cardiac := _group(groups, "CardiacSynchronizationSequence"):
         take("trigger_time", number(cardiac, "NominalCardiacTriggerDelayTime"))
+        take("phase", phase_of(cardiac))
     for keyword in ("CTImageFrameTypeSequence", "MRImageFrameTypeSequence", "PETFrameTypeSequence"):
         if frame_type := _group(groups, keyword):
             take("image_type", text(frame_type, "FrameType"))

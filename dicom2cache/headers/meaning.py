@@ -124,7 +124,8 @@ def _region_spacing(ds: Any) -> tuple[float | None, float | None, str | None]:
     """
     found = set()
     for region in items(ds, "SequenceOfUltrasoundRegions"):
-        units = {whole(region, f"PhysicalUnits{axis}Direction") for axis in "XY"}
+        axes = "PhysicalUnitsXDirection", "PhysicalUnitsYDirection"
+        units = {whole(region, keyword) for keyword in axes}
         x, y = number(region, "PhysicalDeltaX"), number(region, "PhysicalDeltaY")
         found.add((abs(y) * 10, abs(x) * 10) if units == {_CM} and x and y else None)
     if len(found) == 1 and (one := found.pop()):
@@ -136,12 +137,3 @@ def aspect_of(ds: Any) -> float | None:
     """Height of a pixel over its width, Pixel Aspect Ratio (0028,0034); None if not said."""
     found = vector(ds, "PixelAspectRatio", 2)  # vertical, horizontal (PS3.3 C.7.6.3.1.7)
     return found[0] / found[1] if found and min(found) > 0 else None
-
-
-def gradient_of(ds: Any) -> list[float] | None:
-    """Direction of the diffusion gradient (PS3.3 C.8.13.5.9)."""
-    for source in (*items(ds, "DiffusionGradientDirectionSequence")[:1], ds):
-        found = vector(source, "DiffusionGradientOrientation", 3)
-        if found:
-            return found
-    return None

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from dicom2cache.headers.acquisition import acquired_of
 from dicom2cache.headers.describe import describe
 from dicom2cache.headers.elements import CHARSET, Elements, Scan
 from dicom2cache.headers.pixel_module import check_length, has_vr
-from dicom2cache.headers.tags import text, vector, whole
+from dicom2cache.headers.tags import number, text, vector, whole
 from dicom2cache.records import Candidate
 
-_SET = frozenset({0x00080018, 0x00200012, 0x00200013, 0x00200032})
-"""SOP Instance UID, Acquisition Number, Instance Number, Image Position: each in one column"""
-_PET = frozenset({0x00080022, 0x0008002A, 0x00080032, 0x00541300, 0x00181242})
-"""Acquisition Date, DateTime and Time, Frame Reference Time, Frame Duration: read for SUV only"""
+_CLOCKS = frozenset({0x00080022, 0x00080032, 0x0008002A})
+"""Acquisition Date, Time and DateTime: one column; SUV too depends on them"""
+_SET = _CLOCKS | {
+    0x00080018, 0x00181060, 0x00200012, 0x00200013, 0x00200032, 0x00201041, 0x00541300,
+}  # fmt: skip
+"""SOP Instance UID, Trigger Time, Acquisition and Instance Number, Image Position, Slice Location,
+Frame Reference Time: each in one column"""
+_PET = frozenset({0x00181242})
+"""Actual Frame Duration: read for SUV only"""
 _GROUPS = frozenset({0x52009229, 0x52009230})
 """functional groups, which say the same things again and win"""
 _LONGEST, _MOST = 1024, 256  # bytes of a value, and rows that are remembered
@@ -80,6 +86,10 @@ def _copy(
         "acquisition": whole(ds, "AcquisitionNumber"),
         "instance": whole(ds, "InstanceNumber"),
         "position": vector(ds, "ImagePositionPatient", 3) if model["frames"] == 1 else None,
+        "slice_location": number(ds, "SliceLocation"),
+        "trigger_time": number(ds, "TriggerTime"),
+        "time": number(ds, "FrameReferenceTime"),
+        "acquired": acquired_of(ds),
     }
     check_length(row)
     return row, patient, accession

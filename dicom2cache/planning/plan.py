@@ -18,25 +18,22 @@ from numpy.typing import NDArray
 
 from dicom2cache.arrow import (
     canonical,
-    codes,
     combine,
     expand,
-    float_codes,
-    floats,
     ints,
     take_dictionary,
-    vectors,
     with_column,
 )
 from dicom2cache.errors import RecipeError
 from dicom2cache.pixels.resize import Placement
 from dicom2cache.planning import arrays, parts, treatments, values
+from dicom2cache.planning.geometry import geometry
 from dicom2cache.planning.placement import columns_of, place_frames
-from dicom2cache.planning.stacks import Geometry, Stacks, assign
+from dicom2cache.planning.stacks import FLAGS, Stacks, assign
 from dicom2cache.planning.windows import frame_windows, inverted_windows
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import ArraySpec, Plan
-from dicom2cache.schema import FRAMES
+from dicom2cache.schema import FRAMES, IN_MEMORY
 
 
 def make_plan(files: pa.Table, rejects: pa.Table, recipe: Recipe) -> Plan:
@@ -49,9 +46,9 @@ def make_plan(files: pa.Table, rejects: pa.Table, recipe: Recipe) -> Plan:
     said = parts.with_places(files, file, frame, part, expand(files, file))
     said["unit"] = values.units(files, file, said["unit"])
     slope, intercept, inverted = values.linear(files, file, said, recipe)
-    stacks = assign(_geometry(files, file, frame, part, said))
-    dtype = values.dtypes(files, file, slope, intercept, said["unit"], stacks.stack, recipe)
     placement = place_frames(files, file, said, recipe)
+    stacks = assign(geometry(files, file, frame, part, said, placement))
+    dtype = values.dtypes(files, file, slope, intercept, said["unit"], stacks.stack, recipe)
     specs, array, wasted = _arrays(files, file, dtype, placement, recipe)
 
     order = stacks.order[np.argsort(array[stacks.order], kind="stable")]
@@ -68,7 +65,7 @@ def make_plan(files: pa.Table, rejects: pa.Table, recipe: Recipe) -> Plan:
     }, stacks)  # fmt: skip
     files = inverted_windows(files, inverted)
     files = with_column(files, "unit", _or_window(files["unit"], graded))
-    return Plan(tuple(specs), files, table, rejects, wasted)
+    return Plan(tuple(specs), files.drop_columns(list(IN_MEMORY)), table, rejects, wasted)
 
 
 def _or_window(unit: Any, graded: NDArray[np.bool_]) -> Any:
@@ -76,37 +73,6 @@ def _or_window(unit: Any, graded: NDArray[np.bool_]) -> Any:
     if not graded.any():
         return unit
     return pc.if_else(pa.array(graded), "window", unit.cast(pa.string()))
-
-
-def _geometry(
-    files: pa.Table,
-    file: NDArray[np.int32],
-    frame: NDArray[np.int32],
-    part: NDArray[np.int16],
-    said: dict[str, Any],
-) -> Geometry:
-    per_file = [codes(files[c]) for c in ("study_uid", "series_uid", "frame_of_reference_uid")]
-    per_file += [*parts.sides(files), *(ints(files[c], 0) for c in ("samples", "palette_bits"))]
-    per_file += [codes(files[c]) for c in ("kind", "pixel_keyword")]
-    per_file.append(codes(pc.equal(files["photometric"], "PALETTE COLOR").cast(pa.string())))
-    base = [c[file] for c in per_file]
-    base += [float_codes(floats(said[c]), 1e-4) for c in ("spacing_y", "spacing_x")]
-    base += [ints(said["segment"], -1), ints(files["rule"], 0)[file]]
-    base += [codes(said[c]) for c in ("unit", "image_type")]
-    base += [ints(said[c], -1) for c in ("detector", "energy_window")]
-    resolvers = [
-        codes(said["stack_name"]),
-        ints(said["acquisition"], -1),
-        float_codes(floats(said["echo_time"]), 1e-3),
-        float_codes(floats(said["b_value"]), 1e-1),
-        combine([float_codes(g, 1e-3) for g in vectors(said["gradient"], 3).T]),
-        ints(said["temporal_index"], -1),
-        float_codes(floats(said["trigger_time"]), 1e-1),
-    ]
-    ties = [ints(said["in_stack"], -1), ints(files["instance"], -1)[file], frame.astype(np.int64)]
-    ties += [codes(files["sop_uid"])[file], file.astype(np.int64), part.astype(np.int64)]
-    position, orientation = vectors(said["position"], 3), vectors(said["orientation"], 6)
-    return Geometry(base, position, orientation, resolvers, ties)
 
 
 def _arrays(
@@ -161,16 +127,7 @@ def _arrays(
 def _frames(
     said: dict[str, Any], order: NDArray[np.int64], known: dict[str, Any], stacks: Stacks
 ) -> pa.Table:
-    stack = stacks.stack[order]
-    # Numbered in row order: the number of changes so far.
-    number = np.cumsum(np.r_[False, stack[1:] != stack[:-1]]) if len(stack) else stack
-    regular = stacks.regular[order]
-    columns = {
-        **{k: pa.array(v) for k, v in known.items()},
-        "stack": pa.array(number.astype(np.int64)),
-        "stack_index": pa.array(stacks.index[order]),
-        "stack_regular": pa.array(regular == 1, mask=regular < 0),
-    }
+    columns = {**{k: pa.array(v) for k, v in known.items()}, **_stack_columns(stacks, order)}
     for name in ("slope", "intercept"):
         columns[name] = pa.array(known[name], from_pandas=True)  # NaN: colour
     taken = pa.array(order)
@@ -180,3 +137,26 @@ def _frames(
         elif field.name not in columns:
             columns[field.name] = pa.nulls(len(order), field.type)
     return pa.table([columns[name].cast(FRAMES.field(name).type) for name in FRAMES.names], FRAMES)
+
+
+def _stack_columns(stacks: Stacks, order: NDArray[np.int64]) -> dict[str, Any]:
+    """The columns that say what was assembled, rows in `order`."""
+    stack, acquisition = stacks.stack[order], stacks.acquisition[order]
+    # Numbered in row order: the number of changes so far.
+    number = np.cumsum(np.r_[False, stack[1:] != stack[:-1]]) if len(stack) else stack
+    first = np.full(int(acquisition.max(initial=-1)) + 1, len(order))
+    np.minimum.at(first, acquisition, number)
+    regular, flags = stacks.regular[order], stacks.flags[order]
+    kinds, kind = np.unique(flags, return_inverse=True)
+    named = [[name for k, name in enumerate(FLAGS) if bits >> k & 1] for bits in kinds.tolist()]
+    return {
+        "stack": pa.array(number.astype(np.int64)),
+        "stack_index": pa.array(stacks.index[order]),
+        "stack_regular": pa.array(regular == 1, mask=regular < 0),
+        "stack_of": pa.array(first[acquisition]),
+        "part": pa.array(stacks.part[order]),
+        "stack_flags": pa.array([n or None for n in named], pa.list_(pa.string())).take(
+            pa.array(kind)
+        ),
+        "tilt": pa.array(stacks.tilt[order], from_pandas=True),
+    }

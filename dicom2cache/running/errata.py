@@ -14,11 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dicom2cache.arrow import mask_of
+from dicom2cache.arrow import floats, ints, mask_of, vectors
 from dicom2cache.store.committed import read_table
 
 _PAGE = Path(__file__).parents[2] / "trainer_adapter" / "errata.toml"
 _WHERE = ["root", "path", "frame"]
+_SHAPE = {"stack", "stack_index", "position", "orientation", "spacing_y", "spacing_x"}
+_TILT = 0.5  # degrees off the normal, from which a stack counts as sheared
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ def _rows(
 ) -> pa.Table:
     named = {c for e in entries for part in ("if", "unless") for c in e.get(part, {})}
     named |= {c for e in entries for c in e.get("several", {}).values()}
+    named |= _SHAPE if any("sheared" in e for e in entries) else set()
     table = read_table(cache, attributes, kind, [*_WHERE, *sorted(named - {*_WHERE})])
     whole = np.zeros(table.num_rows, bool)
     for entry in entries:
@@ -68,6 +71,8 @@ def _rows(
             holds &= _is(table, name, value)
         for name, value in entry.get("unless", {}).items():
             holds &= ~_is(table, name, value)
+        if "sheared" in entry:
+            holds &= _sheared(table) == entry["sheared"]
         if "several" in entry:
             holds &= _several(table, entry["several"]["of"], entry["several"]["in"])
         whole |= holds
@@ -94,3 +99,25 @@ def _several(table: pa.Table, of: str, where: str) -> Any:
     counts = pc.value_counts(pairs[where])
     many = pc.filter(counts.field("values"), pc.greater(counts.field("counts"), 1))
     return mask_of(pc.is_in(table[where], many, skip_nulls=True))
+
+
+def _sheared(table: pa.Table) -> Any:
+    """(n,) whether the slices of a frame's stack shift in their plane, over half a pixel."""
+    if not set(table.column_names) >= _SHAPE:
+        return np.zeros(table.num_rows, bool)
+    stack, place = ints(table["stack"], -1), ints(table["stack_index"], -1)
+    order = np.lexsort([place, stack])
+    first = order[np.r_[True, stack[order][1:] != stack[order][:-1]][: len(order)]]
+    last = order[np.r_[stack[order][1:] != stack[order][:-1], True][: len(order)]]
+    ends = [vectors(table["position"].take(k), 3) for k in (first, last)]
+    cosines = vectors(table["orientation"].take(first), 6)
+    step = ends[1] - ends[0]
+    spacing = np.fmin(*(floats(table[c].take(first)) for c in ("spacing_y", "spacing_x")))
+    normal = np.cross(cosines[:, :3], cosines[:, 3:])
+    along = np.einsum("ij,ij->i", step, normal)
+    aside = np.linalg.norm(step - along[:, None] * normal, axis=1)
+    with np.errstate(invalid="ignore"):  # where there are no positions
+        found = (aside > np.nan_to_num(spacing) / 2) & (
+            aside > np.tan(np.radians(_TILT)) * np.abs(along)
+        )
+    return np.isin(stack, stack[first][found])

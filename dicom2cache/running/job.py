@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 from dataclasses import asdict, dataclass, field
@@ -23,7 +24,8 @@ from dicom2cache.arrow import rows_of
 from dicom2cache.errors import CacheError, Unfinished
 from dicom2cache.planning.tasks import tasks
 from dicom2cache.recipes.recipe import Recipe
-from dicom2cache.records import ArraySpec, Plan, ShardTask
+from dicom2cache.records import ArraySpec, Header, Plan, ShardTask
+from dicom2cache.store import names
 from dicom2cache.store.durable import name_first, write_durably
 from dicom2cache.store.layout import ROOT
 
@@ -54,6 +56,7 @@ class Job:
         return _build(self.cache) / self.nonce
 
 
+_NONCE = re.compile(r"[0-9a-f]{16}")
 _STATE = ("attempts", "receipts", "claims", "surveys")
 """folders of a plan's state, beside its tables"""
 
@@ -104,7 +107,7 @@ def save_plan(job: Job) -> Job:
     return load_job(job.cache)
 
 
-def headers_of(job: Job, rows: pa.Table) -> dict[int, dict[str, Any]]:
+def headers_of(job: Job, rows: pa.Table) -> dict[int, Header]:
     """The headers (rows of FILES, by number) of the files that rows of the plan's frames are in."""
     needed = np.unique(rows["file"].to_numpy()).tolist()
     return dict(zip(needed, rows_of(job.plan.files, needed).to_pylist(), strict=True))
@@ -119,6 +122,12 @@ def _about(cache: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _nonce(about: dict[str, Any]) -> str | None:
+    """The nonce in plan.json: the name of a folder; None for one that is no such name."""
+    found = about.get("nonce")
+    return found if isinstance(found, str) and _NONCE.fullmatch(found) else None
+
+
 def planned_identity(cache: Path) -> str | None:
     """Identity of the plan in `cache`; None if there is none, or something else of that name."""
     found = _about(cache).get("identity")
@@ -127,12 +136,14 @@ def planned_identity(cache: Path) -> str | None:
 
 def is_planned(cache: Path, nonce: str) -> bool:
     """True if the plan of this nonce is the one in `cache`, and not committed."""
-    return _about(cache).get("nonce") == nonce and (_build(cache) / nonce).exists()
+    return _nonce(_about(cache)) == nonce and (_build(cache) / nonce).exists()
 
 
 def planned_arrays(cache: Path) -> list[str]:
-    """Names of the arrays of the plan in `cache`, committed or not."""
-    return [array["name"] for array in _about(cache).get("arrays", ())]
+    """Names of the arrays of the plan in `cache`, committed or not; no other folder's."""
+    said = _about(cache).get("arrays", ())
+    arrays = [a for a in said if isinstance(a, dict)] if isinstance(said, list) else []
+    return [str(a.get("name")) for a in arrays if names.is_array(a.get("name"))]
 
 
 def load_job(cache: Path) -> Job:
@@ -140,13 +151,16 @@ def load_job(cache: Path) -> Job:
 
     Raises Unfinished if there is none, or the cache is committed.
     """
+    names.refuse_links(cache)
     try:
         said = plan_path(cache).read_bytes()
-        nonce = json.loads(said).get("nonce")
+        nonce = _nonce(json.loads(said))
         if nonce is not None and (_build(cache) / nonce).exists():
             return _load(cache, said)
     except FileNotFoundError:
         nonce = None
+    except (ValueError, AttributeError) as e:
+        raise CacheError(f"{plan_path(cache)}: no plan of dicom2cache: {e}") from e
     if (cache / ROOT).exists():
         raise Unfinished(f"{cache}: the cache is committed already; there is nothing left to do")
     if plan_path(cache).exists():
@@ -163,6 +177,9 @@ def load_job(cache: Path) -> Job:
 def _load(cache: Path, said: bytes) -> Job:
     about = json.loads(said)
     state = _build(cache) / about["nonce"]
+    for array in about["arrays"]:
+        if not names.is_array(array["name"]):
+            names.checked(None, f"{plan_path(cache)}, array {array['name']!r}")
     tables = {}
     for name in ("files", "frames", "rejects"):
         # pyarrow drops the descriptor at close; the mapping lives as long as the table
@@ -203,9 +220,12 @@ def forget(cache: Path) -> None:
     except FileNotFoundError:
         return
     for path in inside:
+        if path.is_symlink():
+            continue
         if path.is_dir():
-            _discard(path)
-        elif path != plan_path(cache):
+            if _NONCE.fullmatch(path.name) or path.name.startswith(_GONE):
+                _discard(path)
+        elif path.name.startswith(".plan.json."):  # of a writer that died
             path.unlink(missing_ok=True)
 
 

@@ -23,6 +23,7 @@ from dicom2cache.records import ShardTask
 from dicom2cache.running.job import Job, scratch
 from dicom2cache.store.durable import name_first, sync_folder, write_durably
 from dicom2cache.store.layout import shard_path
+from dicom2cache.store.names import checked
 
 
 def receipt_path(job: Job, task: ShardTask) -> Path:
@@ -134,7 +135,7 @@ def settle(job: Job, task: ShardTask) -> Receipt | None:
     about = {k.decode(): v.decode() for k, v in results.schema.metadata.items()}
     receipt = Receipt(int(about["bytes"]), int(about["index_crc32c"]), about["codec"], results)
     shard = job.cache / shard_path(job.plan.arrays[task.array], task.shard)
-    attempt = scratch(job) / about["attempt"]
+    attempt = scratch(job) / checked(about["attempt"], path)
     if attempt.exists() or not _describes(receipt, shard):
         shard.parent.mkdir(exist_ok=True)
         try:

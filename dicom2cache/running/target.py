@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from dicom2cache.errors import CacheError
 from dicom2cache.running import job
+from dicom2cache.store import names
 from dicom2cache.store.layout import ROOT
 
 
@@ -22,6 +24,7 @@ def check(target: Path) -> None:
         if not os.access(above, os.W_OK | os.X_OK):  # not after an hour of reading headers
             raise CacheError(f"{target}: no permission to make it in {above}")
         return
+    names.refuse_links(target)
     if not target.is_dir():
         raise CacheError(f"{target}: a file, not a folder; give a path for the cache's folder")
     inside = {p.name for p in target.iterdir()}
@@ -34,12 +37,22 @@ def check(target: Path) -> None:
     )
 
 
-def clear(target: Path) -> None:
+def clear(target: Path, sources: Iterable[str] = ()) -> None:
     """Remove a cache, the root first: without it nobody takes the rest for one.
 
-    Then the state of its plan, so that no process that still works for it can put a shard in place;
-    plan.json, which says what else is to be removed, last. Raises CacheError if anything is left.
+    Only what this program names is removed, nothing behind a link, and nothing at all if a file of
+    `sources` lies in there. Then the state of its plan, so that no process that still works for it
+    can put a shard in place; plan.json, which says what else is to be removed, last. Raises
+    CacheError if anything is left.
     """
+    names.refuse_links(target)
+    inside = os.path.realpath(target) + os.sep
+    for source in sources:
+        if os.path.realpath(source).startswith(inside):
+            raise CacheError(
+                f"{source}: a source of this run, and it lies in {target}, which --overwrite "
+                "removes; give another path for the cache, or move the file"
+            )
     folder = target
     try:
         (target / ROOT).unlink(missing_ok=True)

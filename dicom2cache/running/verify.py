@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,35 +13,53 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dicom2cache.arrow import ints
-from dicom2cache.errors import Dicom2cacheError
+from dicom2cache.errors import CacheError, Dicom2cacheError
 from dicom2cache.frames.decode import Source
-from dicom2cache.frames.treat import FRAME_COLUMNS, to_values
+from dicom2cache.frames.treat import to_values
 from dicom2cache.headers.read import read_header
 from dicom2cache.planning.plan import make_plan
 from dicom2cache.planning.select import with_rules
 from dicom2cache.recipes.recipe import Recipe
-from dicom2cache.records import ArraySpec, Candidate
+from dicom2cache.records import ArraySpec, Candidate, FrameRow
 from dicom2cache.schema import FILES, REJECTS
 from dicom2cache.sources import mounts
 from dicom2cache.store.committed import read_table, spec_of
 from dicom2cache.store.layout import (
     FORMAT_VERSION,
     MISSING,
+    ROOT,
     attributes_sha256,
     shard_path,
     shortened,
 )
+from dicom2cache.store.names import below
 from dicom2cache.store.shards import crc32c, in_slot, read_index, read_slot
 
 Ints = NDArray[np.int64]
+_NOT_AS_SAID = (
+    KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, ZeroDivisionError,
+    pa.ArrowException,
+)  # fmt: skip
+"""what metadata provoke whose types or sizes are not those of the format"""
 _REMEDY = "copy the cache again from a good copy, or build it again"
 
 
 def verify(cache: Path, attributes: dict[str, Any], quick: bool = False) -> Iterator[str]:
     """What is wrong with the cache, a sentence each; nothing if it is whole.
 
-    `quick` checks metadata, tables, sizes and indexes; else every slot's CRC-32C too.
+    `quick` checks metadata, tables, sizes and indexes; else every slot's CRC-32C too. Metadata that
+    lies, or names what is not below the cache, is a finding too, and never an error.
     """
+    try:
+        yield from _verify(cache, attributes, quick)
+    except CacheError as e:
+        yield str(e)
+    except _NOT_AS_SAID as e:
+        why = f"{type(e).__name__}: {e}"
+        yield f"{cache / 'zarr.json'}: it or a table is not what FORMAT.md says ({why}); {_REMEDY}"
+
+
+def _verify(cache: Path, attributes: dict[str, Any], quick: bool) -> Iterator[str]:
     if attributes.get("format") != FORMAT_VERSION:
         yield f"{cache}: format {attributes.get('format')!r}, this version knows {FORMAT_VERSION}"
         return
@@ -51,10 +70,14 @@ def verify(cache: Path, attributes: dict[str, Any], quick: bool = False) -> Iter
     entries = [e for tables in attributes["tables"].values() for e in tables]
     slots = {a["metadata"]["path"]: a["slots"] for a in attributes["arrays"]}
     for entry in [*entries, *(a["metadata"] for a in attributes["arrays"])]:
-        problem = _check_file(cache / entry["path"], entry, slots.get(entry["path"]))
+        path = below(cache, entry["path"], cache / ROOT)
+        problem = _check_file(path, entry, slots.get(entry["path"]))
         if problem:
             broken = True
             yield problem
+    for problem in _other_readers_see(cache, attributes):
+        broken = True
+        yield problem
     if broken:
         return  # the tables say what the rest should be
     frames = read_table(cache, attributes, "frames", ["array", "row", "crc32c"])
@@ -90,7 +113,38 @@ def _check_file(path: Path, entry: dict[str, Any], slots: int | None) -> str | N
         return f"{path}: {e.strerror}; {_REMEDY}"
     if digest.hexdigest() != entry["sha256"]:
         return f"{path}: its SHA-256 is not the one in zarr.json; {_REMEDY}"
+    if slots is None and path.stat().st_size != entry["bytes"]:
+        return f"{path}: {path.stat().st_size} bytes, {entry['bytes']} in zarr.json; {_REMEDY}"
     return None
+
+
+def _other_readers_see(cache: Path, attributes: dict[str, Any]) -> Iterator[str]:
+    """What a reader of Zarr would take the arrays for, where that is not what our attributes say.
+
+    zarr-python believes the copies of the arrays' metadata in the root, and not the arrays' own.
+    """
+    document = json.loads((cache / ROOT).read_bytes())
+    group = (document.get("zarr_format"), document.get("node_type"))
+    if group != (3, "group"):
+        yield f"{cache / ROOT}: says {group}, legal: (3, 'group'); {_REMEDY}"
+    copies = (document.get("consolidated_metadata") or {}).get("metadata")
+    if copies is not None and set(copies) != {a["name"] for a in attributes["arrays"]}:
+        yield f"{cache / ROOT}: its consolidated metadata name other arrays; {_REMEDY}"
+        return
+    for about in attributes["arrays"]:
+        path = below(cache, f"{about['name']}/{ROOT}", cache / ROOT)
+        own = json.loads(path.read_bytes())
+        if own["shape"][0] < about["slots"]:
+            yield f"{path}: {own['shape'][0]} slots, {about['slots']} in the root; {_REMEDY}"
+        seen = [own] if copies is None else [own, copies[about["name"]]]
+        for where, metadata in zip((path, cache / ROOT), seen, strict=False):
+            # An array may have grown since; all else is as it was written.
+            if {**metadata, "shape": own["shape"]} != own or metadata["shape"][1:] != own["shape"][
+                1:
+            ]:
+                yield f"{where}: other metadata of {about['name']} than its own; {_REMEDY}"
+        if own["data_type"] != about["dtype"] or own["shape"][1:] != list(about["slot"]):
+            yield f"{path}: {own['data_type']} {own['shape'][1:]}, not as the root says; {_REMEDY}"
 
 
 def _misplaced(
@@ -116,7 +170,7 @@ def _misplaced(
 def _check_shard(
     cache: Path, spec: ArraySpec, shard: dict[str, Any], slots: Any, checks: Any, quick: bool
 ) -> Iterator[str]:
-    path = cache / shard_path(spec, shard["shard"])
+    path = below(cache, shard_path(spec, shard["shard"]), cache / "shards")
     try:
         size = path.stat().st_size
         if size != shard["bytes"]:
@@ -194,19 +248,25 @@ def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Ite
                     if mine is None:
                         yield f"{path}: this version does not cut its frames as the cache has them"
                         break
-                    said = {**row, **{k: mine[k] for k in FRAME_COLUMNS}}
-                    yield from _decode_again(cache, source, said, recipe, specs[row["array"]])
+                    spec = specs[row["array"]]
+                    yield from _decode_again(cache, source, row, mine, recipe, spec)
         except (OSError, Dicom2cacheError) as e:
             mounts.raise_environment(e, roots[root], relative)
             yield f"{path}: cannot be decoded again: {e}"
 
 
 def _decode_again(
-    cache: Path, source: Source, row: dict[str, Any], recipe: Recipe, spec: ArraySpec
+    cache: Path,
+    source: Source,
+    row: dict[str, Any],
+    planned: FrameRow,
+    recipe: Recipe,
+    spec: ArraySpec,
 ) -> Iterator[str]:
+    """What is wrong with a frame, by its row of frames/ and the one it has in a new plan."""
     decoded = source.read(row["frame"])
     limits = (row["window_low"], row["window_high"])  # a stack's; planned alone it is not whole
-    values = to_values(decoded, row, source, recipe.treatments, spec.dtype, limits).pixels
+    values = to_values(decoded, planned, source, recipe.treatments, spec.dtype, limits).pixels
     slot = in_slot(values, spec)
     shard, place = divmod(row["row"], spec.frames_per_shard)
     with open(cache / shard_path(spec, shard), "rb") as file:

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dicom2cache.records import ArraySpec
+from dicom2cache.store.layout import ROOT
+from dicom2cache.store.names import below, checked
 
 
 def read_table(
@@ -20,7 +22,7 @@ def read_table(
     """
     parts = []
     for entry in attributes["tables"][kind]:
-        with pq.ParquetFile(cache / entry["path"]) as file:
+        with pq.ParquetFile(below(cache, entry["path"], cache / ROOT)) as file:
             here = file.schema_arrow.names
             table = file.read(columns=columns and [c for c in columns if c in here])
         for k, field in enumerate(table.schema):
@@ -34,6 +36,7 @@ def read_table(
 
 
 def spec_of(array: dict[str, Any]) -> ArraySpec:
-    """An array, of its entry in the root metadata."""
+    """An array, of its entry in the root metadata. Raises CacheError for a name that is none."""
+    checked(array["name"], ROOT)
     keys = ("name", "dtype", "slots", "frames_per_shard", "codec")
     return ArraySpec(slot=tuple(array["slot"]), **{k: array[k] for k in keys})

@@ -182,6 +182,20 @@ def test_what_bits_allocated_cannot_hold_is_clamped(tmp_path: Path) -> None:
     assert row["flags"] == ["overshoot-clamped", "precision-conflict"]
 
 
+def test_colour_beyond_full_intensity_is_clamped(tmp_path: Path) -> None:
+    pixels = np.stack([WAVES, WAVES[::-1], WAVES.T], -1).copy()
+    stream = _wavelet(pixels, mct=False)
+    decoded = imagecodecs.jpeg2k_decode(stream)
+    assert decoded.max() > 4095
+    source = write_dicom(
+        tmp_path / "a.dcm", pixels, syntax=J2K_LOSSY, encoded=[stream], BitsStored=12, HighBit=11
+    )
+    row, stored = by_path(built(source, tmp_path / "cache", "--percentiles", "1,99"))["a.dcm", 0]
+    share = np.minimum(decoded, 4095) / 4095
+    assert np.array_equal(stored, np.floor(share * 255 + 0.5))
+    assert row["flags"] == ["overshoot-clamped"]
+
+
 def test_values_that_do_not_fit_fail_even_beside_overshoot(tmp_path: Path) -> None:
     source, _ = lossy_file(tmp_path / "in" / "a.dcm", LOSSY["jpeg 2000"])
     write_dicom(tmp_path / "in" / "b.dcm", np.zeros((1, 1), np.uint8))

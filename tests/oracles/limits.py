@@ -46,6 +46,7 @@ class Header:
     table: bool
     """there is a Modality LUT Sequence"""
     dose: bool
+    old_csa: bool
     labelled: bool
     """frames of arterial spin labelling"""
 
@@ -57,6 +58,7 @@ WANTED = [
     "PhotometricInterpretation", "ConcatenationUID", "SliceLocation", 0x2005100E,
     "InPlanePhaseEncodingDirection", "Manufacturer", "SOPInstanceUID", "ModalityLUTSequence",
     "Modality", "BitsAllocated", "FrameOfReferenceUID", "PerFrameFunctionalGroupsSequence",
+    0x00291010,
 ]  # fmt: skip
 
 
@@ -88,6 +90,7 @@ def _header(ds: Dataset, path: str) -> Header:
         str(ds.get("PhotometricInterpretation") or ""), ds.get("BitsAllocated") or 0,
         str(ds.file_meta.get("TransferSyntaxUID", "")) in LOSSY, "ModalityLUTSequence" in ds,
         ds.get("Modality") == "RTDOSE",
+        0x00291010 in ds and ds[0x00291010].value[:4] != b"SV10",
         any("MRArterialSpinLabelingSequence" in g
             for g in ds.get("PerFrameFunctionalGroupsSequence", [])),
     )  # fmt: skip
@@ -201,6 +204,8 @@ def dcm2niix_limit(headers: Sequence[Header]) -> str | None:
         return "does not apply palettes"
     if any(h.table for h in headers):
         return "does not apply modality LUTs"
+    if any(h.old_csa for h in headers):
+        return "does not read CSA headers of version 1"
     if any(h.dose for h in headers):
         return "does not read RT Dose"
     if any(h.lossy and not h.shown_as.startswith("MONOCHROME") for h in headers):

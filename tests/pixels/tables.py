@@ -14,6 +14,7 @@ _ROWS = "tests/pixels/test_rows.py"
 _STREAMS = "tests/frames/test_codestreams.py"
 _CASE = f"{_ROWS}::test_case"
 _UNITS, _POSITIONS = "tests/headers/test_units.py", "tests/headers/test_positions.py"
+_MOSAIC, _SLIDES = "tests/whole/test_mosaic.py", "tests/whole/test_slides.py"
 _SAMPLES, _MODULE = "tests/frames/test_samples.py", "tests/headers/test_pixel_module.py"
 
 
@@ -56,8 +57,11 @@ ROWS = {
             f"{_ROWS}::test_row_6_items_that_are_not_one_for_each_frame")),
     7: Row("Series assembly: order, gaps, tilt, localizers, 4D (PS3.3 C.7.6.2)",
            "stacks of one geometry in order of position along the normal; repeats are split by "
-           "what tells them apart; irregular ones are flagged",
-           ("tests/planning/test_stacks.py::test_stacks",)),
+           "what tells them apart; what is irregular or sheared is flagged "
+           "([stacks.md](stacks.md))",
+           ("tests/planning/test_stacks.py::test_stacks",
+            "tests/planning/test_splitting.py::test_kinds_of_series",
+            "tests/planning/test_splitting.py::test_tilt_comes_from_positions")),
     8: Row("Pixel padding (PS3.3 C.7.5.1.1.2, of float pixels C.7.6.24)",
            "found among stored values, whole ones modulo 2^BitsAllocated, a range too; left out of "
            "statistics, percentiles and interpolation; 0 after a window",
@@ -180,8 +184,10 @@ ROWS = {
             "headers/luts.py::voi_lut"),
     34: Row("Real world values of parametric maps (PS3.3 C.7.6.16.2.11)",
             "those of a frame, else the shared ones, instead of the identity beside them, with "
-            "their unit; windows too. What is no one line over all values is left out, flagged",
+            "their unit; windows too; a line or a table. What is neither over all values is left "
+            "out, flagged, and so are values beyond those that are mapped",
             (f"{_UNITS}::test_real_world_values_of_parametric_maps",
+             f"{_UNITS}::test_stored_values_that_have_no_real_one_are_flagged",
              f"{_UNITS}::test_windows_of_a_map_are_in_its_own_unit"),
             "headers/real_world.py::real_values"),
     35: Row("Positions of the frames of a multi-frame file",
@@ -230,6 +236,23 @@ ROWS = {
     42: Row("Overlay planes outside of the pixels (PS3.3 C.9.2)",
             "flagged, and once more where the pixels are all the same",
             (f"{_MODULE}::test_overlays_are_flagged",), "headers/pixel_module.py::overlays"),
+    43: Row("Volumes tiled into one frame: Siemens mosaics, UIH VFRAME",
+            "cut into slices, each at its place: number and direction from the CSA header, or the "
+            "scanner's other private elements; what cannot be cut is one image, flagged",
+            (f"{_MOSAIC}::test_a_siemens_mosaic_becomes_its_slices",
+             f"{_MOSAIC}::test_a_volume_of_uih",
+             f"{_MOSAIC}::test_what_cannot_be_cut_stays_one_image",
+             f"{_MOSAIC}::test_a_mosaic_that_fails_is_one_frame",
+             "tests/headers/test_csa.py::test_a_header_that_lies_gives_nothing"),
+            "headers/mosaic.py::with_slices"),
+    44: Row("Tiles of whole slides (PS3.3 C.7.6.17.3)",
+            "each with its place in the total pixel matrix, focal plane and optical path, by the "
+            "order of frames or as it says itself; label and overview can be left out",
+            (f"{_SLIDES}::test_tiles_in_full",
+             f"{_SLIDES}::test_focal_planes_before_optical_paths",
+             f"{_SLIDES}::test_sparse_tiles_say_it_themselves",
+             f"{_SLIDES}::test_a_header_that_contradicts_its_frames"),
+            "headers/slide.py::tiling_of"),
 }  # fmt: skip
 
 LATER_SYNTAXES = {

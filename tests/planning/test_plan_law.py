@@ -152,14 +152,18 @@ def test_a_stack_is_of_one_kind_and_lies_together(rows: list[dict[str, Any]]) ->
             assert len({repr(m[key]) for m in members}) == 1, key
         for key in ("series_uid", "height", "width", "samples", "unit", "kind"):
             assert len({of[m["path"]][key] for m in members}) == 1, key
-        if first["stack_regular"] is not None:
+        if first["stack_regular"] is False and "one-place" in first["stack_flags"]:
+            assert len({repr(m["position"]) for m in members}) <= 2  # 0.0004 mm is no step
+        elif first["stack_regular"] is not None:
             # Each position once: the projection on the normal of axial planes is z, else x.
             axis = 2 if first["orientation"] == AXIAL else 0
             places = [round(m["position"][axis], 3) for m in members]
             assert len(set(places)) == len(places)
             steps = np.diff(places)
-            if first["stack_regular"]:
-                assert len(steps) == 0 or np.allclose(steps, steps[0])
+            assert len(steps)
+            even = bool(np.allclose(steps, steps[0]))
+            assert first["stack_regular"] is even
+            assert even or {"gap", "uneven"} & set(first["stack_flags"])
 
 
 @_MANY

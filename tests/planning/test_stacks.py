@@ -48,11 +48,11 @@ _VOLUME = [_slice(f"z{k}", 2.5 * k, instance=9 - k) for k in range(5)]
         # diffusion
         ([_slice(f"b{b}z{z}", z, b_value=float(b)) for z in (0, 1) for b in (0, 1000)],
          [(True, ["b0z0", "b0z1"]), (True, ["b1000z0", "b1000z1"])]),
-        # echo and time together
+        # echo and time together: in the order of acquisition
         ([_slice(f"e{e}t{t}z{z}", z, echo_time=float(e), temporal_index=t)
           for z in (0, 1) for t in (1, 2) for e in (5, 10)],
-         [(True, ["e5t1z0", "e5t1z1"]), (True, ["e5t2z0", "e5t2z1"]),
-          (True, ["e10t1z0", "e10t1z1"]), (True, ["e10t2z0", "e10t2z1"])]),
+         [(True, ["e5t1z0", "e5t1z1"]), (True, ["e10t1z0", "e10t1z1"]),
+          (True, ["e5t2z0", "e5t2z1"]), (True, ["e10t2z0", "e10t2z1"])]),
         # an acquisition number of its own for each slice must not tear a volume apart
         ([_slice(f"z{k}", k, acquisition=k) for k in range(4)],
          [(True, ["z0", "z1", "z2", "z3"])]),
@@ -60,40 +60,40 @@ _VOLUME = [_slice(f"z{k}", 2.5 * k, instance=9 - k) for k in range(5)]
         ([_slice(f"t{t}z{z}", z, temporal_index=t, acquisition=10 * t + z)
           for t in (1, 2) for z in (0, 1)],
          [(True, ["t1z0", "t1z1"]), (True, ["t2z0", "t2z1"])]),
-        # repeats that no element explains: by occurrence in instance order, and said to be so
+        # repeats that no element explains: by occurrence in instance order
         ([_slice("z0i4", 0, instance=4), _slice("z0i1", 0, instance=1),
           _slice("z1i2", 1, instance=2), _slice("z1i3", 1, instance=3)],
-         [(False, ["z0i1", "z1i2"]), (False, ["z0i4", "z1i3"])]),
-        # one slice over time: one stack in instance order
-        ([_slice(f"i{k}", 5.0, instance=k) for k in (3, 1, 2)], [(None, ["i1", "i2", "i3"])]),
+         [(True, ["z0i1", "z1i2"]), (True, ["z0i4", "z1i3"])]),
+        # one slice over time: one stack in instance order, and no volume
+        ([_slice(f"i{k}", 5.0, instance=k) for k in (3, 1, 2)], [(False, ["i1", "i2", "i3"])]),
         # no positions, as in ultrasound
         ([header(f"i{k}", instance=k) for k in (2, 3, 1)], [(None, ["i1", "i2", "i3"])]),
         # a cine: frames in the order of the file
         ([header("cine", frames=4)], [(None, [f"cine#{k}" for k in range(4)])]),
         # a single frame with a position
-        ([_slice("a", 3.0)], [(None, ["a"])]),
+        ([_slice("a", 3.0)], [(False, ["a"])]),
         # a localizer in the series of the volume is not of it
         ([_slice("a", 0, image_type="ORIGINAL\\PRIMARY\\AXIAL"),
           _slice("b", 1, image_type="ORIGINAL\\PRIMARY\\AXIAL"),
           _slice("l", 2, image_type="ORIGINAL\\PRIMARY\\LOCALIZER")],
-         [(True, ["a", "b"]), (None, ["l"])]),
+         [(True, ["a", "b"]), (False, ["l"])]),
         # other units, sizes and spacings do not mix
-        ([_slice("a", 0, unit="HU"), _slice("b", 1, unit="US")], [(None, ["a"]), (None, ["b"])]),
-        ([_slice("a", 0, height=8), _slice("b", 1)], [(None, ["b"]), (None, ["a"])]),
+        ([_slice("a", 0, unit="HU"), _slice("b", 1, unit="US")], [(False, ["a"]), (False, ["b"])]),
+        ([_slice("a", 0, height=8), _slice("b", 1)], [(False, ["b"]), (False, ["a"])]),
         ([_slice("a", 0, spacing_y=1.0, spacing_x=1.0),
-          _slice("b", 1, spacing_y=0.5, spacing_x=0.5)], [(None, ["b"]), (None, ["a"])]),
+          _slice("b", 1, spacing_y=0.5, spacing_x=0.5)], [(False, ["b"]), (False, ["a"])]),
         # nor do series
         ([_slice("a", 0, series_uid="2"), _slice("b", 1, series_uid="1")],
-         [(None, ["b"]), (None, ["a"])]),
+         [(False, ["b"]), (False, ["a"])]),
         # a multi-frame file that holds a volume, its frames out of order
         ([header("m", frames=3, per_frame=[{"position": [0.0, 0.0, z], "orientation": AXIAL}
                                            for z in (2.0, 0.0, 1.0)])],
          [(True, ["m#1", "m#2", "m#0"])]),
-        # a multi-frame file with two stacks, told apart by Stack ID
+        # a multi-frame file with two stacks, told apart by Stack ID, in the order of its frames
         ([header("m", frames=4, per_frame=[
             {"position": [0.0, 0.0, z], "orientation": AXIAL, "stack_name": s}
             for s in ("2", "1") for z in (0.0, 1.0)])],
-         [(True, ["m#2", "m#3"]), (True, ["m#0", "m#1"])]),
+         [(True, ["m#0", "m#1"]), (True, ["m#2", "m#3"])]),
     ],
 )  # fmt: skip
 def test_stacks(rows: list[dict[str, Any]], expected: list[tuple[bool | None, list[str]]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import tomllib
@@ -13,14 +14,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydicom import dcmread
 
 import dicom2cache
 from dicom2cache import schema
 from dicom2cache.running import errata
 from tests.support import hand_made
 from tests.support.caches import built, run_here
-from tests.support.dicom_files import CT_IMAGE, pattern, uid, write_dicom
-from trainer_adapter import ErrataWarning, open_cache
+from tests.support.dicom_files import CT_IMAGE, pattern, uid, write_dicom, write_series
+from trainer_adapter import ErrataWarning, VolumeError, open_cache
 from trainer_adapter.reading import errata as reader
 
 PAGE = Path(reader.__file__).parents[1] / "errata.toml"
@@ -78,8 +80,8 @@ def test_an_old_cache_is_told_of_once(mixed: Path) -> None:
     cache = as_of(mixed, "0.1.0", unit=v1)
     (text,) = told(cache)
     assert text.startswith(f"{cache}: made by dicom2cache 0.1.0")
-    assert "1 frames: CT whose Image Type is DERIVED or absent has the unit US" in text
-    assert "1 frames: Siemens mosaics are stored as one image" in text
+    assert "1 frame: CT whose Image Type is DERIVED or absent has the unit US" in text
+    assert "1 frame: Siemens mosaics are stored as one image" in text
     assert f"`dicom2cache info {cache}` lists the frames" in text
 
 
@@ -117,13 +119,11 @@ def test_both_packages_find_the_same_frames(mixed: Path) -> None:
     cache = as_of(mixed, "0.1.0", unit=v1)
     rows = {c.name: c.rows.num_rows for c in errata.concerned(cache, hand_made.read_root(cache))}
     frames = pa.dataset.dataset(cache / "frames" / "0.parquet")
-    names = [c for c in frames.schema.names]
-    for erratum in ERRATA:
-        if any("several" in entry for entry in erratum.get("frames", ())):
-            continue
-        if "frames" in erratum:
-            holds = reader._concerned(erratum, names)
-            assert frames.count_rows(filter=holds) == rows.get(erratum["name"], 0), erratum["name"]
+    about = [e for e in ERRATA if "frames" in e and e["name"] != "sheared"]
+    assert len(about) > 8
+    found = reader._counts(frames, about)
+    assert [rows.get(e["name"], 0) for e in about] == found
+    assert sum(found) > 4
 
 
 PAGES = {
@@ -163,10 +163,8 @@ def test_what_a_row_of_the_page_means(tmp_path: Path, entries: str, paths: list[
     root = {"software": {"dicom2cache": "0.1.7"}, "tables": tables}
     found = errata.concerned(tmp_path, root, tmp_path / "page.toml")
     assert [p for c in found for p in c.rows["path"].to_pylist()] == paths
-    if "several" not in entries:
-        holds = reader._concerned(tomllib.loads(about)["errata"][0], table.column_names)
-        frames = pa.dataset.dataset(tmp_path / "frames" / "0.parquet")
-        assert frames.to_table(filter=holds)["path"].to_pylist() == paths
+    frames = pa.dataset.dataset(tmp_path / "frames" / "0.parquet")
+    assert reader._counts(frames, tomllib.loads(about)["errata"]) == [len(paths)]
 
 
 def test_the_page_is_sound() -> None:
@@ -178,9 +176,59 @@ def test_the_page_is_sound() -> None:
         assert erratum.keys() & known.keys()
         for kind in known:
             for entry in erratum.get(kind, []):
-                assert entry.keys() <= {"if", "unless", "several"}
+                assert entry.keys() <= {"if", "unless", "several", "sheared"}
                 named = {*entry["if"], *entry.get("unless", {}), *entry.get("several", {}).values()}
                 assert named <= known[kind], erratum["name"]
+
+
+def _series(folder: Path, **elements: list[Any]) -> Path:
+    """A cache of four CT slices; `elements` has a value for each of them."""
+    for k, path in enumerate(write_series(folder / "in", 4, size=8)):
+        ds = dcmread(path)
+        for name, values in elements.items():
+            setattr(ds, name, values[k])
+        ds.save_as(path)
+    return as_of(built(folder / "in", folder / "cache"), "0.1.0")
+
+
+def _named(cache: Path) -> dict[str, int]:
+    return {c.name: c.rows.num_rows for c in errata.concerned(cache, hand_made.read_root(cache))}
+
+
+@pytest.mark.parametrize(
+    ("shift", "sheared"),
+    [
+        (0.0, False),
+        (0.08, False),  # 4.6 degrees, and less than half a pixel of 0.5 mm from end to end
+        (0.09, True),
+        (-0.36, True),  # 20 degrees
+    ],
+)
+def test_sheared_stacks_are_found(tmp_path: Path, shift: float, sheared: bool) -> None:
+    places = [[0.0, shift * k, float(k)] for k in range(4)]
+    cache = _series(tmp_path, ImagePositionPatient=places)
+    assert _named(cache) == ({"sheared": 4} if sheared else {})
+    path = cache / "frames" / "0.parquet"  # 0.1.0 had no such columns
+    pq.write_table(pq.read_table(path).drop_columns(["tilt", "stack_flags"]), path)
+    opened = open_cache(as_of(cache, "0.1.0"))
+    if sheared:
+        degrees = round(abs(math.degrees(math.atan(shift))), 1)
+        with pytest.raises(VolumeError, match=f"{degrees} degrees off their normal.*sheared=True"):
+            opened.volume(0)
+    assert opened.volume(0, sheared=sheared).shape == (4, 8, 8)
+
+
+def test_a_volume_torn_into_slices_is_told_of(tmp_path: Path) -> None:
+    """Each slice a stack, as 0.1.0 left a series with a frame of reference for each."""
+    cache = _series(tmp_path)
+    assert told(cache) == []
+    cache = as_of(
+        cache, "0.1.0", stack=lambda row: row["row"], stack_index=lambda _: 0,
+        stack_regular=lambda _: None,
+    )  # fmt: skip
+    assert _named(cache) == {"slices-apart": 4, "torn-series": 4}
+    (text,) = told(cache)
+    assert "4 frames: volumes are torn into stacks of one slice each" in text
 
 
 def test_workers_are_not_warned_again(mixed: Path) -> None:

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import get_type_hints
+
 import pyarrow as pa
 import pytest
 
-from dicom2cache.schema import COLUMNS, FILE_COLUMNS, FILES, FRAMES, PER_FRAME, STORED, Column
+from dicom2cache import records
+from dicom2cache.headers.read import read_headers
+from dicom2cache.schema import (
+    COLUMNS,
+    FILE_COLUMNS,
+    FILES,
+    FRAMES,
+    NEVER_NULL,
+    PER_FRAME,
+    STORED,
+    Column,
+)
+from dicom2cache.sources.find import scan
 from tests.support import catalogue
+from tests.support.dicom_files import DATA_STORE, WHEEL
 
 LEVELS = {"file", "frame", "plan", "result", "commit"}
 
@@ -18,6 +34,26 @@ def test_the_format_page_has_the_catalogue() -> None:
     assert (
         "\n| orientation | fixed list of 6 float64 |  | ImageOrientationPatient (0020,0037)" in page
     )
+
+
+def test_the_types_of_rows_are_the_catalogues() -> None:
+    module = catalogue.RECORDS.read_text()
+    assert module == catalogue.with_row_classes(module), "run: python -m tests.support.catalogue"
+    hints = get_type_hints(records.Header)
+    assert hints["height"] is int
+    assert hints["kvp"] == float | None
+    assert hints["windows"] == list[records.VoiWindow] | None
+    assert list(hints) == FILES.names
+    assert list(get_type_hints(records.FrameRow)) == FRAMES.names
+    assert list(get_type_hints(records.FrameHeader)) == [f.name for f in PER_FRAME]
+
+
+def test_what_is_never_null_has_a_value_in_every_header() -> None:
+    roots, candidates, _ = scan([WHEEL, DATA_STORE], Path("/nowhere"))
+    files = read_headers([str(root) for root in roots], candidates, bytes(16))[0]
+    assert files.num_rows > 150
+    assert {n for n in NEVER_NULL & set(FILES.names) if files[n].null_count} == set()
+    assert set(FILES.names) | set(FRAMES.names) >= NEVER_NULL
 
 
 def test_a_name_stands_once() -> None:
@@ -44,7 +80,7 @@ def test_a_row_makes_sense(column: Column) -> None:
 
 def test_tables_follow_from_the_levels() -> None:
     assert {"b_value", "gradient", "slope"} <= set(FILES.names) & {f.name for f in PER_FRAME}
-    assert "gradient" not in FRAMES.names  # stacks are split by it, and it is not stored
+    assert "in_stack" not in FRAMES.names  # stacks are ordered by it, and it is not stored
     assert {"b_value", "file", "stack", "row"} <= set(FRAMES.names)
     assert FILES.names[-1] == "per_frame"
     assert FILES.field("per_frame").type == pa.list_(PER_FRAME)

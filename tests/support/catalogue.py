@@ -1,18 +1,29 @@
-"""What is made from the catalogue of columns: FORMAT.md's table of frames/.
+"""What is made from the catalogue of columns: a table in FORMAT.md, typed rows in records.py.
 
 Run: python -m tests.support.catalogue, after a change of dicom2cache/schema.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import pyarrow as pa
 from pydicom.datadict import tag_for_keyword
 
-from dicom2cache.schema import STORED
+from dicom2cache.schema import (
+    CHANNEL,
+    FILES,
+    FRAMES,
+    NEVER_NULL,
+    PER_FRAME,
+    SEGMENT,
+    STORED,
+    WINDOW,
+)
 
 PAGE = Path(__file__).parents[2] / "dicom2cache" / "FORMAT.md"
+RECORDS = PAGE.with_name("records.py")
 _HEAD = "| column | type | unit | DICOM | meaning |\n| --- | --- | --- | --- | --- |\n"
 
 
@@ -48,5 +59,69 @@ def with_table(page: str) -> str:
     return page[:start] + table() + page[page.index("\n\n", start) + 1 :]
 
 
+_MADE = "# Rows as objects, made from the catalogue by tests.support.catalogue.\n"
+
+
+_STRUCTS = {
+    "VoiWindow": WINDOW, "Segment": SEGMENT, "Channel": CHANNEL, "FrameHeader": PER_FRAME
+}  # fmt: skip
+"""values of columns that have parts: a name for each"""
+_PARTS = {"center", "width", "function", "number"}
+"""parts that are never null"""
+
+
+def row_classes() -> str:
+    """The TypedDicts of records.py."""
+    window = "One VOI window, in units of the modality values."
+    frame = "What a multi-frame file says of one frame: a key for each thing that it says."
+    row = "A row of FRAMES, the plan, or some columns of one."
+    header = "A row of FILES: what the header of a file says; a plan's has no `per_frame`."
+    return "\n\n".join(
+        (
+            _class("VoiWindow", window, WINDOW, _PARTS),
+            _class("Segment", "One segment of a segmentation (PS3.3 C.8.20.4).", SEGMENT, _PARTS),
+            _class("Channel", "An optical path, or a segment of a mask.", CHANNEL, {"id"}),
+            _class("FrameHeader", frame, PER_FRAME, set(), "TypedDict, total=False"),
+            _class("Header", header, FILES, NEVER_NULL),
+            _class("FrameRow", row, FRAMES, NEVER_NULL, "TypedDict, total=False"),
+        )
+    )
+
+
+def _class(
+    name: str,
+    meaning: str,
+    fields: Iterable[pa.Field],
+    never_null: Collection[str],
+    base: str = "TypedDict",
+) -> str:
+    lines = []
+    for field in fields:
+        kind = _python(field.type) + ("" if field.name in never_null else " | None")
+        kind = f"NotRequired[{kind}]" if field.name == "per_frame" else kind
+        lines.append(f"    {field.name}: {kind}\n")
+    return f'class {name}({base}):\n    """{meaning}"""\n\n{"".join(lines)}'
+
+
+def _python(kind: pa.DataType) -> str:
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        return f"list[{_python(kind.value_type)}]"
+    if pa.types.is_struct(kind):
+        for name, struct in _STRUCTS.items():
+            if struct == kind:
+                return name
+    for name, holds in (("str", pa.types.is_string), ("bool", pa.types.is_boolean),
+                        ("int", pa.types.is_integer), ("float", pa.types.is_floating)):  # fmt: skip
+        if holds(kind):
+            return name
+    raise TypeError(f"no Python type for {kind}")
+
+
+def with_row_classes(module: str) -> str:
+    """records.py with the classes as they should be, at its end."""
+    return module[: module.index(_MADE)] + _MADE + "\n\n" + row_classes()
+
+
 if __name__ == "__main__":
     PAGE.write_text(with_table(PAGE.read_text()))
+    RECORDS.write_text(with_row_classes(RECORDS.read_text()))

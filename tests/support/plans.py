@@ -57,3 +57,14 @@ def stacks_of(plan: Plan) -> list[tuple[bool | None, list[str]]]:
         names.append(f"{name}#{row['frame']}" if many[name] else name)
     assert sorted(found) == list(range(len(found)))
     return [found[k] for k in range(len(found))]
+
+
+def assembled(plan: Plan) -> list[tuple[str, list[str]]]:
+    """(flags, names of the files in order) of each stack; the flags of a regular one begin with +,
+    those of an irregular one with -."""
+    sign = {True: "+", False: "-", None: "?"}
+    flags: dict[int, str] = {}
+    for row in plan.frames.to_pylist():
+        said = " ".join(row["stack_flags"] or [])
+        flags.setdefault(row["stack"], f"{sign[row['stack_regular']]} {said}".strip())
+    return [(flags[k], names) for k, (_, names) in enumerate(stacks_of(plan))]

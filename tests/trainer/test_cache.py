@@ -5,13 +5,14 @@ from __future__ import annotations
 import pickle
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 import pytest
 
 from tests.support.caches import built
-from tests.support.dicom_files import pattern, uid, write_dicom, write_series
+from tests.support.dicom_files import CT_IMAGE, pattern, uid, write_dicom, write_series
 from trainer_adapter import Cache, MixedShapesError, VolumeError, open_cache
 
 
@@ -146,18 +147,65 @@ def test_volume_refuses_a_gap(tmp_path: Path) -> None:
     paths = write_series(tmp_path / "in", 6, size=32)
     paths[2].unlink()
     cache = open_cache(built(tmp_path / "in", tmp_path / "cache"))
-    with pytest.raises(VolumeError, match="uneven"):
+    with pytest.raises(
+        VolumeError, match=r"slices are missing between others \(flag gap\); give gaps"
+    ):
         cache.volume(0)
     assert cache.volume(0, gaps=True).shape == (5, 32, 32)
     with pytest.raises(VolumeError, match="no stack 7"):
         cache.volume(7)
 
 
+def _slices(folder: Path, positions: list[list[float]], oriented: bool = True) -> Cache:
+    """A cache of 8 x 8 slices of these values: number of the slice."""
+    elements: dict[str, Any] = {"PixelSpacing": [1, 1]}
+    if oriented:
+        elements["ImageOrientationPatient"] = [1, 0, 0, 0, 1, 0]
+    for k, position in enumerate(positions):
+        values = np.full((8, 8), k, np.uint16)
+        write_dicom(folder / "in" / f"{k}.dcm", values, ImagePositionPatient=position, **elements)
+    return open_cache(built(folder / "in", folder / "cache"))
+
+
+def test_volume_refuses_a_sheared_stack_unless_asked(tmp_path: Path) -> None:
+    cache = _slices(tmp_path, [[0, -2.0 * k, 5.0 * k] for k in range(4)])
+    with pytest.raises(VolumeError, match=r"21\.8 degrees.*sheared; give sheared=True"):
+        cache.volume(0, gaps=True)
+    assert cache.volume(0, sheared=True)[:, 0, 0].tolist() == [0, 1, 2, 3]
+    assert cache.column("stack_regular").to_pylist() == [True] * 4
+    assert cache.column("stack_flags").to_pylist() == [["tilted"]] * 4
+    assert cache.column("tilt")[0].as_py() == pytest.approx(21.80140949)
+
+
+@pytest.mark.parametrize(
+    ("positions", "oriented", "why"),
+    [
+        ([[0, 0, 0]] * 3, True, r"lie at one place.*flag one-place"),
+        ([[0, 0, z] for z in (0, 1, 7.4)], True, r"steps are uneven.*flag uneven"),
+        ([[0, 0, 0]] * 3, False, r"their order.*flag order-unknown"),
+    ],
+)
+def test_volume_says_why_a_stack_is_none(
+    positions: list[list[float]], oriented: bool, why: str, tmp_path: Path
+) -> None:
+    cache = _slices(tmp_path, positions, oriented)
+    with pytest.raises(VolumeError, match=why):
+        cache.volume(0)
+    assert sorted(cache.volume(0, gaps=True)[:, 0, 0].tolist()) == [0, 1, 2]
+
+
+def test_volumes_over_time(tmp_path: Path) -> None:
+    cache = _slices(tmp_path, [[0, 0, z] for z in (0, 1, 2, 0, 1, 2)])
+    assert [cache.volume(k).shape for k in (0, 1)] == [(3, 8, 8)] * 2
+    assert cache.column("stack_of").to_pylist() == [0] * 6
+    assert cache.column("part").to_pylist() == [0] * 3 + [1] * 3
+
+
 def test_volume_refuses_a_failed_frame(tmp_path: Path) -> None:
     for k in range(4):
         values = np.full((8, 8), 60000 if k == 1 else k, np.uint16)  # 60000 is no int16
         write_dicom(
-            tmp_path / "in" / f"{k}.dcm", values, Modality="CT", RescaleSlope=1,
+            tmp_path / "in" / f"{k}.dcm", values, SOPClassUID=CT_IMAGE, RescaleSlope=1,
             RescaleIntercept=0, ImageType=["ORIGINAL", "PRIMARY"], SOPInstanceUID=uid(f"f{k}"),
             ImagePositionPatient=[0, 0, k], ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What may be wrong in a cache of an earlier converter: errata.toml, held to the cache."""
+"""What may be wrong in a cache of an earlier converter, and what it does not say."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pyarrow import dataset as arrow_dataset
 
 from trainer_adapter.errors import ErrataWarning
 from trainer_adapter.format import Root
 
 _SHOWN = 4
+_TILT = 0.5
 _warned: set[tuple[Path, str]] = set()
 
 
@@ -32,12 +35,12 @@ def warn_of(root: Root) -> None:
     _warned.add(key)
     tables = root.tables("frames")
     schema = pa.unify_schemas([arrow_dataset.dataset(t).schema for t in tables])
-    frames = arrow_dataset.dataset(tables, schema)
-    holds = {e["name"]: _concerned(e, schema.names) for e in about}
-    # Without readahead: opening takes little memory.
-    found = frames.scanner(columns=holds, batch_readahead=1, fragment_readahead=1).to_table()
-    counts = {e["what"]: pc.sum(found[e["name"]]).as_py() or 0 for e in about}
-    told = [f"{count} frames: {what}" for what, count in counts.items() if count]
+    counts = _counts(arrow_dataset.dataset(tables, schema), about)
+    told = [
+        f"{count} {'frame' if count == 1 else 'frames'}: {e['what']}"
+        for e, count in zip(about, counts, strict=True)
+        if count
+    ]
     if told:
         more = f"; and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
         warnings.warn(
@@ -47,6 +50,22 @@ def warn_of(root: Root) -> None:
             ErrataWarning,
             stacklevel=3,
         )
+
+
+def tilt_of(first: list[Any], last: list[Any]) -> float | None:
+    """Degrees off the normal at which a stack goes, by its first and its last frame.
+
+    Each is (position, orientation, spacing_y, spacing_x) of frames/. None where its slices do not
+    shift in their plane, or by no more than 0.5 degrees or half a pixel, and where it is not known.
+    """
+    if any(value is None for value in (*first, last[0])):
+        return None
+    step = np.subtract(last[0], first[0])
+    normal = np.cross(first[1][:3], first[1][3:])
+    along = float(step @ normal)
+    aside = float(np.linalg.norm(step - along * normal))
+    angle = float(np.degrees(np.arctan2(aside, abs(along))))
+    return angle if aside > min(first[2:]) / 2 and angle > _TILT else None
 
 
 def _errata() -> list[dict[str, Any]]:
@@ -70,19 +89,44 @@ def _numbers(version: str) -> list[int]:
     return numbers
 
 
-def _concerned(erratum: dict[str, Any], known: list[str]) -> Any:
-    """An expression over the columns of frames/: whether a frame is concerned."""
-    whole = pc.scalar(False)
-    for entry in erratum.get("frames", []):
-        if "several" in entry:
-            continue
-        holds = pc.scalar(True)
-        for name, value in entry["if"].items():
-            holds = holds & _is(name, value, known)
-        for name, value in entry.get("unless", {}).items():
-            holds = holds & ~_is(name, value, known)
-        whole = whole | holds
+def _counts(frames: Any, about: list[dict[str, Any]]) -> list[int]:
+    """How many frames each erratum concerns, of a dataset of frames/."""
+    entries = [(k, entry) for k, e in enumerate(about) for entry in e.get("frames", [])]
+    entries = [(k, entry) for k, entry in entries if "sheared" not in entry]
+    names = frames.schema.names
+    holds = {str(n): _holds(entry, names) for n, (_, entry) in enumerate(entries)}
+    # Without readahead: opening takes little memory.
+    found = frames.scanner(columns=holds, batch_readahead=1, fragment_readahead=1).to_table()
+    whole = np.zeros((len(about), found.num_rows), bool)
+    for n, (k, entry) in enumerate(entries):
+        mask = found[str(n)].to_numpy()
+        if "several" in entry and mask.any():
+            mask &= _several(frames, entry["several"]["of"], entry["several"]["in"])
+        whole[k] |= mask
+    return whole.sum(axis=1).tolist()  # type: ignore[no-any-return]
+
+
+def _holds(entry: dict[str, Any], known: list[str]) -> Any:
+    """An expression over columns of frames/: `if` and not `unless`."""
+    whole = pc.scalar(True)
+    for name, value in entry["if"].items():
+        whole = whole & _is(name, value, known)
+    for name, value in entry.get("unless", {}).items():
+        whole = whole & ~_is(name, value, known)
     return whole
+
+
+def _several(frames: Any, of: str, where: str) -> NDArray[np.bool_]:
+    """(n,) whether the frames that share a value of the column `where` have several of `of`."""
+    if not {of, where} <= set(frames.schema.names):
+        return np.zeros(frames.count_rows(), bool)
+    table = frames.to_table([of, where], batch_readahead=1, fragment_readahead=1)
+    codes = [table[c].combine_chunks().dictionary_encode().indices for c in (where, of)]
+    group, value = (c.fill_null(-1).to_numpy().astype(np.int64) + 1 for c in codes)
+    pairs = np.unique(group * (int(value.max(initial=0)) + 1) + value)
+    counts = np.bincount(pairs // (int(value.max(initial=0)) + 1))
+    several: NDArray[np.bool_] = (counts[group] > 1) & (group > 0)
+    return several
 
 
 def _is(name: str, value: Any, known: list[str]) -> Any:

@@ -20,6 +20,7 @@ from trainer_adapter.format import (
     Array,
     Places,
     Root,
+    below,
     other_built,
     read_places,
     read_root,
@@ -151,7 +152,7 @@ class ShardStore:
 
     def place(self, array: int, shard: int) -> tuple[Path, Facts]:
         """The shard's file and what shards/ states of it. Raises DamagedError if nothing."""
-        path = self.root.path / self.root.arrays[array].shard_name(shard)
+        path = below(self.root.path, self.root.arrays[array].shard_name(shard))
         facts = self._shard_facts().get((array, shard))
         if facts is None:
             raise DamagedError(f"{path}: not in shards/; {REMEDY}")

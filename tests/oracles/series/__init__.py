@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tests.oracles.series import diffusion, multi_frame, one_volume, several
+from tests.oracles.series import diffusion, mosaics, multi_frame, one_volume, several
 from tests.oracles.series.written import Series
 
 KINDS: tuple[Callable[[Series], None], ...] = (
@@ -75,5 +75,17 @@ KINDS: tuple[Callable[[Series], None], ...] = (
     multi_frame.enhanced_file_per_time,
     multi_frame.concatenation,
     multi_frame.emri_small,
+    mosaics.mosaic_axial,
+    mosaics.mosaic_downwards,
+    mosaics.mosaic_sagittal,
+    mosaics.mosaic_coronal,
+    mosaics.mosaic_older,
+    mosaics.mosaic_oblique,
+    mosaics.mosaic_fmri,
+    mosaics.mosaic_diffusion,
+    mosaics.mosaic_without_csa,
+    mosaics.mosaic_moved,
+    mosaics.vframe,
+    mosaics.vframe_sagittal,
 )
 """each writes its files and notes what was put in"""

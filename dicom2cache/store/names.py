@@ -1,0 +1,74 @@
+"""Names that were read from disk: what a cache may name lies below it, and is no link.
+
+A cache folder may come from elsewhere. Whatever it says, nothing is opened, written or removed but
+below it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+
+from dicom2cache.errors import CacheError
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
+_ARRAY = re.compile(r"(u?int(8|16|32)|float(32|64))_\d+x\d+(x\d+)?")
+OWN = ("build", "frames", "failures", "shards", "zarr.json")
+"""what a cache has at its top, beside its arrays"""
+
+
+def checked(name: object, where: object) -> str:
+    """A name of one file or folder, as `where` says it.
+
+    Raises CacheError for one that could lead elsewhere: a separator, a dot first.
+    """
+    if isinstance(name, str) and _NAME.fullmatch(name):
+        return name
+    raise CacheError(
+        f"{where}: names {name!r}, which is no name of a file in a cache (legal: letters, digits, "
+        "_ . - and no dot first); it was edited or damaged, build it again at another path"
+    )
+
+
+def below(cache: Path, path: object, where: object) -> Path:
+    """The path of a file of a cache that `where` names, such as frames/0.parquet.
+
+    Raises CacheError if it could lead elsewhere, or if a folder on the way, or the file, is a link.
+    """
+    parts = path.split("/") if isinstance(path, str) else [path]
+    found = cache
+    for part in parts:
+        found = found / checked(part, where)
+        refuse_link(found)
+    return found
+
+
+def is_array(name: object) -> bool:
+    """True for a name that this program gives to an array's folder."""
+    return isinstance(name, str) and _ARRAY.fullmatch(name) is not None
+
+
+def refuse_link(path: Path) -> None:
+    """Raises CacheError if `path` is a symbolic link; one that is not there is none."""
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return
+    if stat.S_ISLNK(mode):
+        raise CacheError(
+            f"{path}: a link, and a cache has none: what is behind it is not opened, written or "
+            "removed; put the folder itself here, or link to the whole cache"
+        )
+
+
+def refuse_links(cache: Path) -> None:
+    """Raises CacheError if anything at the top of a cache's folder, or of its build/, is a link."""
+    for folder in (cache, cache / "build"):
+        try:
+            inside = sorted(os.listdir(folder))
+        except OSError:
+            continue
+        for name in inside:
+            refuse_link(folder / name)

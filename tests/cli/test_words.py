@@ -1,0 +1,43 @@
+"""Names with control characters cannot move the cursor, nor forge a line of a log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dicom2cache.cli.words import lines, one_line
+from tests.support.caches import run_cli
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain, größe 3 µm", "plain, größe 3 µm"),
+        ("a\x1b[2Jb", "a\\x1b[2Jb"),  # clears a terminal
+        ("a\nb", "a\\x0ab"),
+        ("a\rb\tc", "a\\x0db\\x09c"),
+        ("gpj.\u202egnp", "gpj.\\u202egnp"),  # shows backwards
+        ("a\x9b31mb", "a\\x9b31mb"),  # a control sequence in one character
+        ("\udcff", "\\udcff"),
+        ("a\u2028b", "a\\u2028b"),
+    ],
+)
+def test_one_line(text: str, shown: str) -> None:
+    assert one_line(text) == shown
+
+
+def test_lines_after_the_first_are_set_in() -> None:
+    assert lines("one\n  two\nthree") == "one\n  two\n  three"
+
+
+def test_a_file_name_forges_no_line(tmp_path: Path) -> None:
+    source = tmp_path / "scans"
+    source.mkdir()
+    (source / "a\ndicom2cache: all is well\x1b[31m.dcm").write_bytes(b"no DICOM")
+    ran = run_cli("build", source, tmp_path / "cache")
+    assert ran.returncode == 2
+    said = ran.stdout + ran.stderr
+    assert "\x1b" not in said
+    assert not any(line.startswith("dicom2cache: all is well") for line in said.splitlines())
+    assert "\\x1b[31m.dcm" in said
