@@ -24,7 +24,7 @@ from dicom2cache.headers.mosaic import is_tiled, with_slices
 from dicom2cache.headers.patient import keyed_hash
 from dicom2cache.headers.scan import scan
 from dicom2cache.headers.series import row_of
-from dicom2cache.records import Candidate
+from dicom2cache.records import Candidate, Header
 from dicom2cache.schema import FILES, REJECTS
 from dicom2cache.sources import mounts
 from dicom2cache.sources.inflate import MOST_HEADER
@@ -59,7 +59,7 @@ def read_headers(
     inflate to. Raises OSError or MemoryError, naming the file,
     for faults of the environment, and SourceAway.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[Header] = []
     failed: list[tuple[int, str, Exception]] = []
     unreadable = 0
     with warnings.catch_warnings():
@@ -87,7 +87,7 @@ def read_headers(
     return Headers(files, pa.Table.from_pylist(rejects, REJECTS), known)
 
 
-def _table(rows: list[dict[str, Any]], failed: list[tuple[int, str, Exception]]) -> pa.Table:
+def _table(rows: list[Header], failed: list[tuple[int, str, Exception]]) -> pa.Table:
     """FILES of the rows; one that does not fit its types is added to `failed` instead."""
     try:
         return pa.Table.from_pylist(rows, FILES)
@@ -108,11 +108,11 @@ def _reject(root: int, path: str, error: Exception) -> dict[str, Any]:
 
 
 def _patiently(
-    reading: Callable[[], dict[str, Any]],
+    reading: Callable[[], Header],
     path: str,
     tries: int,
     alone: Callable[..., Any] | None,
-) -> dict[str, Any]:
+) -> Header:
     """What `reading` says of a file, which EIO fails only if it comes `tries` times.
 
     Faults name the file, `path`.
@@ -129,7 +129,7 @@ def _patiently(
             time.sleep(_PAUSE)
         except MemoryError as e:
             if alone is not None:
-                found: dict[str, Any] = alone(reading, tries=1)
+                found: Header = alone(reading, tries=1)
                 return found
             raise MemoryError(f"{path}: {e}" if str(e) else path) from e
 
@@ -153,7 +153,7 @@ def read_header(
     patient_key: bytes,
     scanned: bool = True,
     most_header: int = MOST_HEADER,
-) -> dict[str, Any]:
+) -> Header:
     """One file's header as a row of FILES.
 
     The common header is scanned; pydicom reads what is unusual, or everything unless `scanned`.
