@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
 from dicom2cache.frames.decode import Source, Stored
-from dicom2cache.frames.samples import CLAMPED, OVERSHOOT
+from dicom2cache.frames.limits import check_sign, clamped, line_of, stored_range
 from dicom2cache.pixels import resize
 from dicom2cache.pixels.colour import rgb_to_grey
 from dicom2cache.pixels.intensity import (
@@ -144,9 +143,9 @@ def _treated(
     graded = treatment.graded and header["kind"] == "image"
     flags: tuple[str, ...] = ()
     if "sign-conflict" in stored.flags and not graded:
-        _check_sign(stored, row, header, dtype)
-    if OVERSHOOT in stored.flags and not graded:
-        stored, flags = _clamped(stored, row, header, dtype)
+        check_sign(stored, row, header, dtype)
+    if stored.lossy and not graded:
+        stored, flags = clamped(stored, row, header, dtype, treatment.dtype == "auto")
         pixels = stored.pixels
     if not graded and canvas is None:  # exact, without a detour through floats
         if header["lut_low"] is not None and treatment.intensity != "stored":
@@ -170,60 +169,6 @@ def _treated(
     # The interpolated values are new ones: to the nearest that the dtype has.
     values = to_dtype(np.floor(values + 0.5) if whole else values, dtype, True)
     return Values(values, padding, flags=flags)
-
-
-def _clamped(
-    stored: Stored, row: FrameRow, header: Header, dtype: str
-) -> tuple[Stored, tuple[str, ...]]:
-    """The frame without overshoot that `dtype` cannot hold, and a flag if there was any.
-
-    Values within BitsStored stay what they are: what does not fit of these is a failure.
-    """
-    (slope, intercept), target = line_of(row), np.dtype(dtype)
-    if target.kind == "f" or not slope:
-        return stored, ()
-    limits = np.iinfo(target)
-    ends = sorted((end - intercept) / slope for end in (limits.min, limits.max))
-    low, high = stored_range(header)
-    low, high = min(low, math.ceil(ends[0])), max(high, math.floor(ends[1]))
-    found = stored.ends or (int(stored.pixels.min()), int(stored.pixels.max()))
-    if found[0] >= low and found[1] <= high:
-        return stored, ()
-    kind = np.iinfo(stored.pixels.dtype)
-    pixels = np.clip(stored.pixels, max(low, kind.min), min(high, kind.max))
-    ends_now = max(found[0], low), min(found[1], high)
-    return replace(stored, pixels=pixels, ends=ends_now), (CLAMPED,)
-
-
-def _check_sign(stored: Stored, row: FrameRow, header: Header, dtype: str) -> None:
-    """The plan believed the header: raises FrameError if negative values have no place."""
-    if np.dtype(dtype).kind == "f" or header["lut_low"] is not None:
-        return
-    ends = stored.ends or (int(stored.pixels.min()), int(stored.pixels.max()))
-    slope, intercept = line_of(row)
-    values = sorted(slope * end + intercept for end in ends)
-    limits = np.iinfo(dtype)
-    if values[0] < limits.min or values[1] > limits.max:
-        raise FrameError(
-            f"the codestream is signed, with stored values from {ends[0]} to {ends[1]}, but "
-            "Pixel Representation (0028,0103) is 0, unsigned, from which "
-            f"{dtype} follows; legal: 1 for a signed codestream (PS3.5 8.2.4); correct it, or give "
-            "dtype int32"
-        )
-
-
-def line_of(row: FrameRow) -> tuple[float, float]:
-    """(slope, intercept) of a grey frame: only colour and masks have none."""
-    slope, intercept = row["slope"], row["intercept"]
-    assert slope is not None
-    assert intercept is not None
-    return slope, intercept
-
-
-def stored_range(header: Header) -> tuple[int, int]:
-    """Least and greatest value that BitsStored hold."""
-    span = 1 << header["bits_stored"]
-    return (-span // 2, span // 2 - 1) if header["signed"] else (0, span - 1)
 
 
 def modality(
@@ -369,8 +314,8 @@ def _window_of(said: str, source: Source, row: FrameRow, windows: Any) -> Any:
     if windows:
         return Window(windows[0]["center"], windows[0]["width"], windows[0]["function"])
     raise FrameError(
-        "the recipe says window dicom, but the file has no VOI LUT and no Window Center "
-        "(0028,1050); give CENTER,WIDTH, a rule of its own, or leave it out by `where`"
+        f"the recipe says window dicom, but {source.without_window}; give CENTER,WIDTH, a rule of "
+        "its own, or leave it out by `where`"
     )
 
 

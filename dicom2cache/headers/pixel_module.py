@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from dicom2cache import syntaxes
 from dicom2cache.errors import Dicom2cacheError, FrameError, NoPixels
-from dicom2cache.headers.tags import name, required, text, value, whole
+from dicom2cache.headers.tags import Dataset, name, required, text, value, whole
+from dicom2cache.records import Header
 from dicom2cache.sources.file import BoundedFile
 
 _PIXELS = {
@@ -23,7 +24,7 @@ _LONG_VRS = {b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN"}
 
 
 def pixel_element(
-    ds: Any, head: bytes, at: int, syntax: str, path: str
+    ds: Dataset, head: bytes, at: int, syntax: str, path: str
 ) -> tuple[str, str, int, int | None]:
     """(keyword, VR, offset of the value, length or None if undefined).
 
@@ -34,10 +35,10 @@ def pixel_element(
     order: Literal["little", "big"] = "little" if little else "big"
     if len(head) < 8:
         cut = None if syntax == syntaxes.DEFLATED else _cut(path)
-        raise cut or _without_pixels(ds)
+        raise cut or _without_pixels(ds, syntax)
     tag = int.from_bytes(head[:2], order) << 16 | int.from_bytes(head[2:4], order)
     if tag not in _PIXELS:
-        raise _without_pixels(ds)
+        raise _without_pixels(ds, syntax)
     # The header may say one of implicit and explicit where the body is the other.
     if has_vr(head) or (not implicit and head[4:6] in _LONG_VRS):
         vr, length, offset = head[4:6].decode(), int.from_bytes(head[8:12], order), at + 12
@@ -74,15 +75,46 @@ def _cut(path: str) -> FrameError | None:
     return FrameError("the file is truncated: it ends in the middle of its header; copy it again")
 
 
-def _without_pixels(ds: Any) -> Dicom2cacheError:
+_CONTOURS = "1.2.840.10008.5.1.4.1.1.481.3"  # RT Structure Set Storage
+_DESCRIBES_AN_IMAGE = frozenset(
+    {
+        "1.2.840.10008.5.1.4.1.1.481.2",  # RT Dose
+        "1.2.840.10008.5.1.4.1.1.30",  # Parametric Map
+        "1.2.840.10008.5.1.4.1.1.66.4",  # Segmentation
+        "1.2.840.10008.5.1.4.1.1.66.7",  # Label Map Segmentation
+    }
+)
+"""SOP classes that have pixels, though their names are not those of images"""
+
+
+def _without_pixels(ds: Dataset, syntax: str) -> Dicom2cacheError:
+    """Why a file that is whole has no pixels: it is no image, or it has lost them."""
     sop = value(ds, "SOPClassUID") or value(ds.file_meta, "MediaStorageSOPClassUID")
     kind = getattr(sop, "name", None) or text(ds, "Modality") or "this object"
-    if "Rows" in ds and "SpectroscopyData" not in ds:
-        return FrameError(f"{kind} has Rows (0028,0010) but no pixel data; the file is truncated")
-    return NoPixels(f"{kind} has no pixel data")
+    if str(sop) == _CONTOURS or (sop is None and text(ds, "Modality") == "RTSTRUCT"):
+        return NoPixels(
+            f"contours: {kind} outlines regions of other images and has no pixel data of its own"
+        )
+    if "Rows" not in ds or "SpectroscopyData" in ds:
+        return NoPixels(f"{kind} has no pixel data")
+    if not syntaxes.supported(syntax):  # such as JPIP, whose pixels lie on a server
+        return FrameError(f"{kind} has no pixel data in the file; {syntaxes.refusal(syntax)}")
+    if sop is not None and not _is_image(str(sop), str(kind)):
+        return NoPixels(f"{kind} has no pixel data, though it has Rows (0028,0010)")
+    return FrameError(
+        f"{kind} has Rows (0028,0010) but no pixel data: the pixels were taken out, or the file is "
+        "cut before them; get it again from where it came"
+    )
 
 
-def pixel_layout(ds: Any, keyword: str, syntax: str) -> dict[str, Any]:
+def _is_image(sop: str, kind: str) -> bool:
+    """True for a SOP class of the standard whose objects always have pixels."""
+    if sop in _DESCRIBES_AN_IMAGE:
+        return True
+    return sop.startswith("1.2.840.10008.") and "Image Storage" in kind and "Non-Image" not in kind
+
+
+def pixel_layout(ds: Dataset, keyword: str, syntax: str) -> dict[str, Any]:
     """Size and bits of a frame, checked against each other (PS3.3 C.7.6.3, PS3.5 8.1.1).
 
     `flags` has what had to be presumed. Raises FrameError for what cannot be.
@@ -138,7 +170,7 @@ def pixel_layout(ds: Any, keyword: str, syntax: str) -> dict[str, Any]:
     return {**layout, "bits_stored": stored, "high_bit": high, "signed": signed}
 
 
-def overlays(ds: Any) -> tuple[int, bool]:
+def overlays(ds: Dataset) -> tuple[int, bool]:
     """(mask of the bits of a stored pixel that overlays are declared to lie in, True if there are
     overlay planes of their own), PS3.3 C.9.2."""
     mask, planes = 0, False
@@ -156,27 +188,22 @@ def overlays(ds: Any) -> tuple[int, bool]:
     return mask if mask < 1 << 31 else mask - (1 << 32), planes
 
 
-def frame_bits(row: dict[str, Any]) -> int:
+def frame_bits(row: Header) -> int:
     """Bits of one native frame (PS3.5 8.2); 4:2:2 halves the chroma (PS3.3 C.7.6.3.1.2)."""
     samples = 2 if row["photometric"] == "YBR_FULL_422" else row["samples"]
     return int(row["height"] * row["width"] * samples * row["bits_allocated"])
 
 
-def _check_encapsulated(row: dict[str, Any]) -> None:
-    """Data of a length of its own, just that of the pixels, is not what the syntax says."""
-    plain = (frame_bits(row) * row["frames"] + 7) // 8
-    if row["pixel_length"] is not None and row["pixel_length"] in (plain, plain + plain % 2):
-        raise FrameError(
-            f"{name('TransferSyntaxUID')} is {row['transfer_syntax']}, a compressed one, but "
-            f"{row['pixel_keyword']} has a defined length, {row['pixel_length']} bytes, as the "
-            "uncompressed pixels have: the UID is wrong, correct it (PS3.5 A.4)"
-        )
+def plain_bytes(row: Header) -> int:
+    """Bytes of all frames of a file without compression."""
+    return (frame_bits(row) * int(row["frames"]) + 7) // 8
 
 
-def check_length(row: dict[str, Any]) -> None:
+def check_length(row: Header) -> None:
     """Native pixel data must be as long as the header says; more is flagged, less refused."""
+    if not syntaxes.supported(row["transfer_syntax"]):
+        return  # refused by the plan, for that
     if row["transfer_syntax"] not in syntaxes.NATIVE:
-        _check_encapsulated(row)
         most = (row["size"] - row["pixel_offset"]) // _LEAST_FRAGMENT
         if row["frames"] > max(1, most):
             raise FrameError(
@@ -184,7 +211,7 @@ def check_length(row: dict[str, Any]) -> None:
                 "at most; it is damaged or truncated, copy it again"
             )
         return
-    have, want = row["pixel_length"], (frame_bits(row) * row["frames"] + 7) // 8
+    have, want = row["pixel_length"], plain_bytes(row)
     if have is None:
         raise FrameError(
             f"{row['pixel_keyword']} has undefined length, legal only in a compressed transfer "
@@ -192,6 +219,12 @@ def check_length(row: dict[str, Any]) -> None:
         )
     if row["transfer_syntax"] != syntaxes.DEFLATED:  # only inflating would tell
         have = min(have, row["size"] - row["pixel_offset"])
+    if row["transfer_syntax"] == syntaxes.GE_PRIVATE and row["bits_allocated"] != 16:
+        raise FrameError(
+            f"{name('TransferSyntaxUID')} is {syntaxes.GE_PRIVATE}, private to GE, with "
+            f"{name('BitsAllocated')} {row['bits_allocated']}; legal here: 16, the only words "
+            "whose byte order in it is known; convert the file with GE's software"
+        )
     if have < want:
         raise FrameError(
             f"pixel data is truncated: {have} bytes, {want} expected for {row['frames']} frames of "
