@@ -277,7 +277,7 @@ class Header(TypedDict):
     concatenation_uid: str | None
     in_concatenation: int | None
     acquired: float | None
-    identity: str | None
+    person: str | None
     in_stack: int | None
     stack_name: str | None
     parts: int | None
@@ -295,8 +295,8 @@ class Header(TypedDict):
     per_frame: NotRequired[list[FrameHeader] | None]
 
 
-class FrameRow(TypedDict):
-    """A row of FRAMES, or some columns of one."""
+class FrameRow(TypedDict, total=False):
+    """A row of FRAMES, the plan, or some columns of one."""
 
     file: int
     array: int
@@ -308,7 +308,7 @@ class FrameRow(TypedDict):
     offset_y: float | None
     offset_x: float | None
     frame: int
-    part_of_frame: int | None
+    part_of_frame: int
     image_type: str | None
     thickness: float | None
     echo_time: float | None

@@ -258,7 +258,8 @@ STORED = (
     Column("gradient", VECTOR3, "frame",
            "direction of the diffusion gradient, a unit vector in patient coordinates; null where "
            "the header does not say it in such",
-           dicom="DiffusionGradientDirectionSequence DiffusionGradientOrientation"),
+           dicom="DiffusionGradientDirectionSequence DiffusionGradientOrientation "
+                 "InPlanePhaseEncodingDirection PatientPosition"),
     Column("min", FLOAT64, "result",
            "of the stored values without padding; null if there are none"),
     Column("max", FLOAT64, "result", "like min"),
@@ -333,7 +334,7 @@ PLANNED = (
     # See IN_MEMORY.
     Column("acquired", FLOAT64, "frame", "when, since the year 0", "ms",
            "AcquisitionDateTime AcquisitionDate AcquisitionTime", where=False),
-    Column("identity", TEXT, "file", "hash of name and birth date, where there is no Patient ID",
+    Column("person", TEXT, "file", "hash of name and birth date, where there is no Patient ID",
            dicom="PatientID PatientName PatientBirthDate", where=False),
     Column("in_stack", INT32, "frame", "place in the stack that the file names",
            dicom="InStackPositionNumber", read="whole"),
@@ -398,7 +399,7 @@ NEVER_NULL = frozenset({
     "bits_allocated", "bits_stored", "high_bit", "overlay_bits", "signed", "kind", "contrast",
     "lossy", "voi_lut", "voi",
     # of FRAMES
-    "file", "frame", "array", "row", "stack", "stack_index",
+    "file", "frame", "part_of_frame", "array", "row", "stack", "stack_index",
 })
 # fmt: on
 """columns that have a value in every row; the types in records.py say so"""
@@ -425,7 +426,7 @@ PER_FRAME_FIELDS = tuple(field.name for field in PER_FRAME)
 FILES = pa.schema([*_fields(COLUMNS, "file"), ("per_frame", pa.list_(PER_FRAME))])
 """one row for each source file: what its header says"""
 
-IN_MEMORY = ("acquired", "identity")
+IN_MEMORY = ("acquired", "person")
 """columns that only the planning of stacks may see: no table on a disk has them"""
 
 FILE_COLUMNS = tuple(

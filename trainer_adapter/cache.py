@@ -16,11 +16,12 @@ from pyarrow import dataset as arrow_dataset
 from trainer_adapter.errors import MixedShapesError, VolumeError
 from trainer_adapter.format import Array
 from trainer_adapter.order.batches import shape_groups
-from trainer_adapter.reading.errata import warn_of
+from trainer_adapter.reading.errata import tilt_of, warn_of
 from trainer_adapter.reading.opened import Core, open_core
 from trainer_adapter.reading.spots import Corners, Reading
 
 Shape = tuple[int, ...]
+_PLACE = ("position", "orientation", "spacing_y", "spacing_x")
 _UNEVEN = "its positions are uneven or repeated"
 _NO_VOLUME = {
     "uneven": "its steps are uneven, or its slices do not lie on one line (flag uneven)",
@@ -136,6 +137,15 @@ class Cache(Sequence[NDArray[Any]]):
             return self.column(name)[0].as_py()
         except KeyError:  # made before the column came
             return None
+
+    def _tilt(self) -> float | None:
+        """Degrees between the direction of a stack and the normal of its slices; None: none."""
+        try:
+            tilt: float | None = self.column("tilt")[0].as_py()
+        except KeyError:  # of caches of before: by what else they say
+            first, last = ([self.column(c)[k].as_py() for c in _PLACE] for k in (0, len(self) - 1))
+            tilt = tilt_of(first, last)
+        return tilt
 
     @property
     def frames(self) -> pa.Table:
@@ -292,12 +302,11 @@ class Cache(Sequence[NDArray[Any]]):
                     f"stack {stack}: {'; '.join(why) or _UNEVEN}; give gaps=True to have the "
                     "frames in order all the same"
                 )
-        tilt = None if sheared else whole._said("tilt")
+        tilt = None if sheared else whole._tilt()
         if tilt is not None:
             raise VolumeError(
                 f"stack {stack}: its slices shift in their plane, {abs(tilt):.1f} degrees off "
-                "their normal (column `tilt`), so that the array is sheared; give sheared=True to "
-                "have it so"
+                "their normal, so that the array is sheared; give sheared=True to have it so"
             )
         number, rows = int(self.core.places.array[samples[0]]), self.core.places.row[samples]
         spec = self.arrays[number]

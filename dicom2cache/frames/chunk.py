@@ -14,7 +14,7 @@ from dicom2cache.frames.decode import Source, Stored
 from dicom2cache.frames.treat import Values, to_values
 from dicom2cache.pixels.statistics import statistics
 from dicom2cache.recipes.recipe import Treatment
-from dicom2cache.records import ArraySpec
+from dicom2cache.records import ArraySpec, FrameRow
 from dicom2cache.store.shards import Chunk, chunk_of
 
 
@@ -45,7 +45,7 @@ class Limits:
 
 def chunk_of_frame(
     source: Source,
-    row: dict[str, Any],
+    row: FrameRow,
     room: NDArray[np.uint8] | None,
     *,
     treatments: Sequence[Treatment],

@@ -21,6 +21,7 @@ from dicom2cache.headers.luts import modality_lut, palette, voi_lut
 from dicom2cache.pixels.colour import palette_to_rgb, ybr_422_to_full, ybr_full_to_rgb
 from dicom2cache.pixels.intensity import clean_ends, has_other_bits, mask_stored
 from dicom2cache.pixels.window import VoiLut
+from dicom2cache.records import Header
 from dicom2cache.sources import inflate
 from dicom2cache.sources.file import read_into
 
@@ -49,7 +50,7 @@ class Source:
     """
 
     path: str
-    header: dict[str, Any]
+    header: Header
     treated: tuple[Any, list[Any]] | None = field(init=False, repr=False, default=None)
     """of a mosaic: (frame and how it was treated, values of each slice)"""
     _file: IO[bytes] = field(init=False, repr=False)
@@ -108,10 +109,10 @@ class Source:
     def cut(self, pixels: NDArray[Any], part: int) -> NDArray[Any]:
         """(h, w) pixels of a slice of a mosaic, a copy; all of a frame that is one image."""
         h = self.header
-        if not h["parts"]:
+        across, height, width = h["parts_across"], h["part_height"], h["part_width"]
+        if across is None or height is None or width is None:
             return pixels
-        y, x = divmod(part, h["parts_across"])
-        height, width = h["part_height"], h["part_width"]
+        y, x = divmod(part, across)
         return np.array(pixels[y * height : (y + 1) * height, x * width : (x + 1) * width])
 
     def _read(self, frame: int, room: Room) -> Stored:
@@ -141,7 +142,7 @@ class Source:
     def _late_elements(self) -> tuple[str, ...]:
         """A flag if elements follow that belong before the pixels: nobody looks for them there."""
         h = self.header
-        end = h["pixel_offset"] + h["pixel_length"]
+        end = h["pixel_offset"] + (h["pixel_length"] or 0)
         if h["transfer_syntax"] == syntaxes.DEFLATED or end + 8 > h["size"]:
             return ()
         data = os.pread(self._file.fileno(), 4, end)
@@ -301,7 +302,7 @@ class OpenSources:
 
     _MOST = 4
 
-    def __init__(self, roots: Sequence[str], headers: dict[int, dict[str, Any]]) -> None:
+    def __init__(self, roots: Sequence[str], headers: dict[int, Header]) -> None:
         self._roots, self._headers = roots, headers
         self._open: dict[int, Source] = {}
 

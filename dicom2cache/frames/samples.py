@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dicom2cache.errors import FrameError
 from dicom2cache.frames.coded import Decoded
 from dicom2cache.pixels.intensity import has_other_bits, mask_stored
+from dicom2cache.records import Header
 from dicom2cache.syntaxes import MAY_BE_LOSSY
 
 Samples = tuple[NDArray[Any], tuple[str, ...], tuple[int, int] | None]
@@ -23,7 +24,7 @@ Samples = tuple[NDArray[Any], tuple[str, ...], tuple[int, int] | None]
 OVERSHOOT, CLAMPED = "overshoot", "overshoot-clamped"
 
 
-def stored_samples(decoded: Decoded, header: dict[str, Any]) -> Samples:
+def stored_samples(decoded: Decoded, header: Header) -> Samples:
     """The pixels of a codestream that says its precision, as stored values in BitsAllocated.
 
     Raises FrameError for values that BitsAllocated cannot hold.
@@ -78,7 +79,7 @@ def _range(bits: int, signed: bool) -> tuple[int, int]:
 
 
 def _dropped(
-    pixels: NDArray[Any], header: dict[str, Any], flags: list[str]
+    pixels: NDArray[Any], header: Header, flags: list[str]
 ) -> tuple[NDArray[Any], tuple[str, ...]]:
     """The lowest BitsStored bits; flagged if what is dropped is neither sign nor overlay."""
     raw, bits = pixels.view(f"u{pixels.dtype.itemsize}"), header["bits_stored"]
@@ -88,7 +89,7 @@ def _dropped(
     return masked, tuple(flags)
 
 
-def is_lossy(decoded: Decoded, header: dict[str, Any]) -> bool:
+def is_lossy(decoded: Decoded, header: Header) -> bool:
     """True if the samples may overshoot: the stream has lost something, as far as can be known.
 
     A reversible wavelet may have been cut short to save bytes; then the header says that it is

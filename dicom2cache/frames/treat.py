@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from dicom2cache.pixels.window import (
     to_range,
 )
 from dicom2cache.recipes.recipe import Treatment
+from dicom2cache.records import FrameRow, Header
 
 _PLACEMENT = ("height", "width", "scale_y", "scale_x", "offset_y", "offset_x")
 FRAME_COLUMNS = ["file", "frame", "part_of_frame", "stack", "slope", "intercept", "unit", "windows"]
@@ -61,7 +63,7 @@ class Values:
 
 def to_values(
     stored: Stored,
-    row: dict[str, Any],
+    row: FrameRow,
     source: Source,
     treatments: Sequence[Treatment],
     dtype: str,
@@ -91,7 +93,7 @@ def to_values(
 
 def _flagged(
     stored: Stored,
-    row: dict[str, Any],
+    row: FrameRow,
     source: Source,
     treatments: Sequence[Treatment],
     dtype: str,
@@ -111,7 +113,7 @@ def _is_blank(stored: Stored) -> bool:
 
 def _treated(
     stored: Stored,
-    row: dict[str, Any],
+    row: FrameRow,
     source: Source,
     treatments: Sequence[Treatment],
     dtype: str,
@@ -121,7 +123,7 @@ def _treated(
     treatment = treatments[header["rule"] or 0]
     canvas = None
     if row["scale_y"] is not None:
-        canvas = Canvas(**{name: row[name] for name in _PLACEMENT})
+        canvas = Canvas(*itemgetter(*_PLACEMENT)(row))
         if canvas == Canvas(pixels.shape[0], pixels.shape[1], 1.0, 1.0, 0.0, 0.0):
             canvas = None
     if header["kind"] == "mask":
@@ -130,7 +132,8 @@ def _treated(
         made = _colour(pixels, header, treatment, canvas, dtype)
         return replace(made, ends=stored.ends) if made.pixels is pixels else made
     padding = padding_of(pixels, header)
-    if slope_is_lost(row["slope"], pixels):
+    slope, intercept = line_of(row)
+    if slope_is_lost(slope, pixels):
         raise FrameError(
             "Rescale Slope (0028,1053) is 0 but stored values are not; all would be lost"
         )
@@ -144,7 +147,7 @@ def _treated(
     if not graded and canvas is None:  # exact, without a detour through floats
         if header["lut_low"] is not None and treatment.intensity != "stored":
             return Values(to_dtype(apply_lut(pixels, source.modality_lut), dtype), padding)
-        slope, intercept, ends = row["slope"], row["intercept"], stored.ends
+        ends = stored.ends
         values = rescale(pixels, slope, intercept, dtype, own=True, ends=ends)
         if ends is not None:
             ends = rescaled_ends(ends, slope, intercept) if values.dtype.kind in "iu" else None
@@ -165,17 +168,17 @@ def _treated(
 
 
 def _clamped(
-    stored: Stored, row: dict[str, Any], header: dict[str, Any], dtype: str
+    stored: Stored, row: FrameRow, header: Header, dtype: str
 ) -> tuple[Stored, tuple[str, ...]]:
     """The frame without overshoot that `dtype` cannot hold, and a flag if there was any.
 
     Values within BitsStored stay what they are: what does not fit of these is a failure.
     """
-    slope, target = row["slope"], np.dtype(dtype)
+    (slope, intercept), target = line_of(row), np.dtype(dtype)
     if target.kind == "f" or not slope:
         return stored, ()
     limits = np.iinfo(target)
-    ends = sorted((end - row["intercept"]) / slope for end in (limits.min, limits.max))
+    ends = sorted((end - intercept) / slope for end in (limits.min, limits.max))
     low, high = stored_range(header)
     low, high = min(low, math.ceil(ends[0])), max(high, math.floor(ends[1]))
     found = stored.ends or (int(stored.pixels.min()), int(stored.pixels.max()))
@@ -187,12 +190,13 @@ def _clamped(
     return replace(stored, pixels=pixels, ends=ends_now), (CLAMPED,)
 
 
-def _check_sign(stored: Stored, row: dict[str, Any], header: dict[str, Any], dtype: str) -> None:
+def _check_sign(stored: Stored, row: FrameRow, header: Header, dtype: str) -> None:
     """The plan believed the header: raises FrameError if negative values have no place."""
     if np.dtype(dtype).kind == "f" or header["lut_low"] is not None:
         return
     ends = stored.ends or (int(stored.pixels.min()), int(stored.pixels.max()))
-    values = sorted(row["slope"] * end + row["intercept"] for end in ends)
+    slope, intercept = line_of(row)
+    values = sorted(slope * end + intercept for end in ends)
     limits = np.iinfo(dtype)
     if values[0] < limits.min or values[1] > limits.max:
         raise FrameError(
@@ -203,22 +207,31 @@ def _check_sign(stored: Stored, row: dict[str, Any], header: dict[str, Any], dty
         )
 
 
-def stored_range(header: dict[str, Any]) -> tuple[int, int]:
+def line_of(row: FrameRow) -> tuple[float, float]:
+    """(slope, intercept) of a grey frame: only colour and masks have none."""
+    slope, intercept = row["slope"], row["intercept"]
+    assert slope is not None
+    assert intercept is not None
+    return slope, intercept
+
+
+def stored_range(header: Header) -> tuple[int, int]:
     """Least and greatest value that BitsStored hold."""
     span = 1 << header["bits_stored"]
     return (-span // 2, span // 2 - 1) if header["signed"] else (0, span - 1)
 
 
 def modality(
-    pixels: NDArray[Any], row: dict[str, Any], source: Source, treatment: Treatment
+    pixels: NDArray[Any], row: FrameRow, source: Source, treatment: Treatment
 ) -> NDArray[np.float64]:
     """(H, W) float64 values after the modality LUT, or as stored."""
     if source.header["lut_low"] is not None and treatment.intensity != "stored":
         return apply_lut(pixels, source.modality_lut).astype(np.float64)
-    return np.asarray(pixels * float(row["slope"]) + float(row["intercept"]), np.float64)
+    slope, intercept = line_of(row)
+    return np.asarray(pixels * slope + intercept, np.float64)
 
 
-def padding_of(pixels: NDArray[Any], header: dict[str, Any]) -> Mask | None:
+def padding_of(pixels: NDArray[Any], header: Header) -> Mask | None:
     """Where stored values are padding; None where none is declared."""
     if header["padding_value"] is None:
         return None
@@ -243,7 +256,7 @@ def _mask(pixels: NDArray[Any], canvas: Canvas | None, dtype: str) -> Values:
 
 def _colour(
     pixels: NDArray[Any],
-    header: dict[str, Any],
+    header: Header,
     treatment: Treatment,
     canvas: Canvas | None,
     dtype: str,
@@ -273,8 +286,8 @@ def _resampled(
     values: NDArray[np.float64],
     padding: Mask | None,
     canvas: Canvas,
-    row: dict[str, Any],
-    header: dict[str, Any],
+    row: FrameRow,
+    header: Header,
 ) -> tuple[NDArray[np.float64], Mask | None, Mask]:
     """(values, padding, what the fit added); padding is no part of any mean."""
     rows, columns = canvas.scaled(*values.shape)
@@ -294,18 +307,19 @@ def _resampled(
     return laid, outside | ~canvas.lay(kept | (padding is None), False), outside
 
 
-def _padding_value(row: dict[str, Any], header: dict[str, Any]) -> float:
-    value = header["padding_value"]
+def _padding_value(row: FrameRow, header: Header) -> float:
+    (slope, intercept), value = line_of(row), header["padding_value"]
+    assert value is not None  # `padding_of` has found some
     if header["pixel_keyword"] == "PixelData":
         value = wrapped(value, header["bits_allocated"], header["signed"])
-    return float(value * row["slope"] + row["intercept"])
+    return float(value * slope + intercept)
 
 
 def _graded(
     values: NDArray[np.float64],
     padding: Mask | None,
     outside: Mask | None,
-    row: dict[str, Any],
+    row: FrameRow,
     source: Source,
     treatment: Treatment,
     dtype: str,
@@ -341,7 +355,7 @@ def _graded(
     return Values(pixels, padding, *(limits or (None, None)))
 
 
-def _window_of(said: str, source: Source, row: dict[str, Any], windows: Any) -> Any:
+def _window_of(said: str, source: Source, row: FrameRow, windows: Any) -> Any:
     spec = parse_window(said)
     if isinstance(spec, Window):
         return spec
@@ -355,11 +369,13 @@ def _window_of(said: str, source: Source, row: dict[str, Any], windows: Any) -> 
     )
 
 
-def _modality_range(row: dict[str, Any], header: dict[str, Any]) -> tuple[float, float] | None:
+def _modality_range(row: FrameRow, header: Header) -> tuple[float, float] | None:
     """Least and greatest value that a frame can have after the modality LUT; None of floats."""
-    if header["lut_low"] is not None:
-        return header["lut_low"], header["lut_high"]
+    low, high = header["lut_low"], header["lut_high"]
+    if low is not None and high is not None:
+        return low, high
     if header["pixel_keyword"] != "PixelData":
         return None
-    one, other = (row["slope"] * end + row["intercept"] for end in stored_range(header))
+    slope, intercept = line_of(row)
+    one, other = (slope * end + intercept for end in stored_range(header))
     return min(one, other), max(one, other)

@@ -8,13 +8,16 @@ from typing import Any
 
 from dicom2cache import syntaxes
 from dicom2cache.errors import FrameError
+from dicom2cache.headers.acquisition import (
+    acquired_of,
+    diffusion_of,
+    diffusion_tags,
+    person_of,
+)
 from dicom2cache.headers.groups import functional_groups, segments_of
 from dicom2cache.headers.luts import lut_item, modality_lut_range, palette_bits
 from dicom2cache.headers.meaning import (
-    acquired_of,
     aspect_of,
-    gradient_of,
-    identity_of,
     kind_of,
     rescale_of,
     spacing_of,
@@ -77,7 +80,7 @@ def wanted_tags() -> list[int]:
     from pydicom.tag import Tag
 
     tags = {int(Tag(keyword)) for keyword in KEYWORDS}
-    tags |= private_tags(PHILIPS_GROUP, PHILIPS_SUV, PHILIPS_ACTIVITY)
+    tags |= private_tags(PHILIPS_GROUP, PHILIPS_SUV, PHILIPS_ACTIVITY) | diffusion_tags()
     tags |= {group << 16 | element for group in OVERLAYS for element in (0x0100, 0x0102)}
     return sorted(tags)
 
@@ -129,9 +132,8 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
         "contrast": text(ds, "ContrastBolusAgent") is not None,
         "lossy": text(ds, "LossyImageCompression") == "01" or syntax in syntaxes.ALWAYS_LOSSY,
         "burned_in": {"YES": True, "NO": False}.get(text(ds, "BurnedInAnnotation") or ""),
-        "gradient": gradient_of(ds),
         "acquired": acquired_of(ds),
-        "identity": identity_of(ds),
+        "person": person_of(ds),
         "windows": windows_of(ds),
         "voi_lut": lut_item(ds, "VOILUTSequence") is not None,
         "pixel_aspect": aspect_of(ds),
@@ -141,6 +143,7 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
     row["overlay_bits"], has_planes = overlays(ds)
     if has_planes:
         row["flags"].append("overlay")
+    row["b_value"], row["gradient"] = diffusion_of(ds)
     row["spacing_y"], row["spacing_x"], row["spacing_tag"] = spacing_of(ds)
     _add_values(row, ds, frames)
     per_frame = row["per_frame"] or []

@@ -5,15 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from dicom2cache.errors import FrameError
-from dicom2cache.headers.meaning import (
-    acquired_of,
-    gradient_of,
-    linear,
-    phase_of,
-    spacing_of,
-    unit_of,
-    windows_of,
-)
+from dicom2cache.headers.acquisition import acquired_of, gradient_of, phase_of
+from dicom2cache.headers.meaning import linear, spacing_of, unit_of, windows_of
 from dicom2cache.headers.slide import tile_of
 from dicom2cache.headers.tags import items, name, number, numbers, text, vector, whole
 

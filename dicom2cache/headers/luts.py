@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
-from dicom2cache.headers.tags import items, name, value
+from dicom2cache.headers.tags import Dataset, items, name, value
 from dicom2cache.pixels.colour import Palette
 from dicom2cache.pixels.intensity import ModalityLut
 from dicom2cache.pixels.window import VoiLut
@@ -16,7 +16,7 @@ from dicom2cache.pixels.window import VoiLut
 _COLOURS = ("Red", "Green", "Blue")
 
 
-def _descriptor(ds: Any, keyword: str) -> tuple[int, int, int]:
+def _descriptor(ds: Dataset, keyword: str) -> tuple[int, int, int]:
     """(number of entries, first mapped value, bits), PS3.3 C.7.6.3.1.5."""
     said = value(ds, keyword)
     try:
@@ -26,7 +26,7 @@ def _descriptor(ds: Any, keyword: str) -> tuple[int, int, int]:
     return count % 65536 or 65536, first, bits
 
 
-def _pixels_signed(ds: Any) -> bool:
+def _pixels_signed(ds: Dataset) -> bool:
     return int(value(ds, "PixelRepresentation") or 0) == 1
 
 
@@ -36,7 +36,7 @@ def _first(first: int, signed: bool) -> int:
     return first - 65536 if signed and first > 32767 else first
 
 
-def _entries(ds: Any, keyword: str, count: int, bits: int) -> NDArray[np.uint16]:
+def _entries(ds: Dataset, keyword: str, count: int, bits: int) -> NDArray[np.uint16]:
     data = value(ds, keyword)
     if data is None:
         raise FrameError(f"{name(keyword)} is absent")
@@ -54,11 +54,11 @@ def _entries(ds: Any, keyword: str, count: int, bits: int) -> NDArray[np.uint16]
     return words[:count].astype(np.uint16)
 
 
-def _word(ds: Any) -> str:
+def _word(ds: Dataset) -> str:
     return "<u2" if ds.original_encoding[1] is not False else ">u2"
 
 
-def palette(ds: Any) -> Palette:
+def palette(ds: Dataset) -> Palette:
     """The palette of a PALETTE COLOR image: entries uint8 where 8 bits hold them, else uint16.
 
     16-bit entries whose low bytes are all 0, or all equal to their high bytes, are 8-bit colours.
@@ -99,19 +99,19 @@ def _struct(kind: str) -> str:
     return "<B" if kind == "u1" else f"{kind[0]}H"
 
 
-def palette_bits(ds: Any) -> int:
+def palette_bits(ds: Dataset) -> int:
     """8 or 16: bits of a sample of the RGB image that the palette yields."""
     return 8 * palette(ds).entries.dtype.itemsize
 
 
-def lut_item(ds: Any, sequence: str) -> Any:
+def lut_item(ds: Dataset, sequence: str) -> Any:
     """The first item of a LUT sequence; None if there is none, or nothing in it."""
     found = items(ds, sequence)[:1]
     parts = ("LUTDescriptor", "LUTData")
     return found[0] if found and any(value(found[0], k) is not None for k in parts) else None
 
 
-def voi_lut(ds: Any, inputs: tuple[float, float] | None, signed: bool) -> VoiLut:
+def voi_lut(ds: Dataset, inputs: tuple[float, float] | None, signed: bool) -> VoiLut:
     """The first table of the VOI LUT sequence (PS3.3 C.11.2.1.1).
 
     `inputs` are the least and the greatest value that may come to it, None if they are not known;
@@ -130,14 +130,14 @@ def _meets(first: int, count: int, inputs: tuple[float, float]) -> bool:
     return first <= inputs[1] and first + count - 1 >= inputs[0]
 
 
-def modality_lut(ds: Any) -> ModalityLut:
+def modality_lut(ds: Dataset) -> ModalityLut:
     """The modality LUT sequence's table (PS3.3 C.11.1.1.1)."""
     item = lut_item(ds, "ModalityLUTSequence")
     first = _descriptor(item, "LUTDescriptor")[1]
     return ModalityLut(_first(first, _pixels_signed(ds)), _entries_of(ds, item))
 
 
-def _entries_of(ds: Any, item: Any) -> NDArray[np.int32]:
+def _entries_of(ds: Dataset, item: Dataset) -> NDArray[np.int32]:
     count, _, bits = _descriptor(item, "LUTDescriptor")
     data = value(item, "LUTData")
     if isinstance(data, bytes):
@@ -152,7 +152,7 @@ def _entries_of(ds: Any, item: Any) -> NDArray[np.int32]:
     return entries
 
 
-def modality_lut_range(ds: Any) -> tuple[float, float]:
+def modality_lut_range(ds: Dataset) -> tuple[float, float]:
     """Least and greatest value that the modality LUT yields."""
     entries = modality_lut(ds).entries
     return float(entries.min()), float(entries.max())

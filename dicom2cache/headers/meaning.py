@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from datetime import date
-from functools import lru_cache
 from typing import Any
 
 from dicom2cache.headers.tags import decimal, items, number, numbers, text, value, vector, whole
@@ -136,60 +133,7 @@ def _region_spacing(ds: Any) -> tuple[float | None, float | None, str | None]:
     return None, None, None
 
 
-_moment = re.compile(
-    r"(\d{4})(\d\d)(\d\d)(\d\d)?(\d\d)?(\d\d)?(\.\d{1,6})? *(?:[+-]\d{4})?"
-).fullmatch
-
-
-def acquired_of(ds: Any, keyword: str = "AcquisitionDateTime") -> float | None:
-    """Acquisition DateTime, or Date and Time, in ms since the year 0; offsets from UTC left out.
-
-    It only tells the frames of one series apart, and is stored nowhere.
-    """
-    said = text(ds, keyword)
-    if said is None and (clock := text(ds, "AcquisitionTime")):
-        said = (text(ds, "AcquisitionDate") or "00010101") + clock
-    return None if said is None else _milliseconds(said)
-
-
-@lru_cache(maxsize=1024)
-def _milliseconds(said: str) -> float | None:
-    found = _moment(said)
-    if not found:
-        return None
-    year, month, day, hour, minute, second = (int(found[k] or 0) for k in range(1, 7))
-    try:
-        days = date(year, month, day).toordinal()
-    except ValueError:
-        return None
-    return ((days * 24 + hour) * 60 + minute) * 60000 + 1000 * (second + float(found[7] or 0))
-
-
-def phase_of(ds: Any) -> float | None:
-    """Percent of the heart's cycle, else of the breath's (PS3.3 C.7.6.16.2.7, C.7.6.16.2.17)."""
-    cardiac = number(ds, "NominalPercentageOfCardiacPhase")
-    return number(ds, "NominalPercentageOfRespiratoryPhase") if cardiac is None else cardiac
-
-
-def identity_of(ds: Any) -> str | None:
-    """What tells patients apart where no Patient ID does: name and birth date, in plain text."""
-    if text(ds, "PatientID"):
-        return None
-    name = str(value(ds, "PatientName") or "").casefold().rstrip(" ^=")
-    born = text(ds, "PatientBirthDate") or ""
-    return f"{name}\0{born}" if name or born else None
-
-
 def aspect_of(ds: Any) -> float | None:
     """Height of a pixel over its width, Pixel Aspect Ratio (0028,0034); None if not said."""
     found = vector(ds, "PixelAspectRatio", 2)  # vertical, horizontal (PS3.3 C.7.6.3.1.7)
     return found[0] / found[1] if found and min(found) > 0 else None
-
-
-def gradient_of(ds: Any) -> list[float] | None:
-    """Direction of the diffusion gradient (PS3.3 C.8.13.5.9)."""
-    for source in (*items(ds, "DiffusionGradientDirectionSequence")[:1], ds):
-        found = vector(source, "DiffusionGradientOrientation", 3)
-        if found:
-            return found
-    return None

@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from dicom2cache.headers.csa import Csa, Vector, read_csa
-from dicom2cache.headers.tags import number, vector
+from dicom2cache.headers.tags import Dataset, number, private, vector
 from dicom2cache.schema import PER_FRAME_FIELDS
 
 _MOST = 4096
@@ -28,7 +28,7 @@ def is_tiled(row: dict[str, Any]) -> bool:
     return "MOSAIC" in values or "VFRAME" in values
 
 
-def with_slices(row: dict[str, Any], ds: Any) -> dict[str, Any]:
+def with_slices(row: dict[str, Any], ds: Dataset) -> dict[str, Any]:
     """The row of FILES of a mosaic, cut into slices; as one image, flagged, where it cannot be.
 
     `ds` is its whole header, None if that cannot be read.
@@ -43,11 +43,11 @@ def with_slices(row: dict[str, Any], ds: Any) -> dict[str, Any]:
     return {**row, **found}
 
 
-def _siemens(row: dict[str, Any], ds: Any) -> dict[str, Any] | None:
-    csa = read_csa(_bytes(_private(ds, 0x0029, "SIEMENS CSA HEADER", 0x10))) or _NOTHING
+def _siemens(row: dict[str, Any], ds: Dataset) -> dict[str, Any] | None:
+    csa = read_csa(_bytes(private(ds, "SIEMENS CSA HEADER", 0x0029, 0x10))) or _NOTHING
     images = csa.images_in_mosaic
     if images is None:
-        images = _count(_private(ds, 0x0019, "SIEMENS MR HEADER", 0x0A))
+        images = _count(private(ds, "SIEMENS MR HEADER", 0x0019, 0x0A))
     side = math.ceil(math.sqrt(images or 0))
     cut = _cut(row, images, side, side)
     if cut is None:
@@ -73,7 +73,7 @@ def _siemens(row: dict[str, Any], ds: Any) -> dict[str, Any] | None:
 _NOTHING = Csa(None, None, None, None, None)
 
 
-def _uih(row: dict[str, Any], ds: Any) -> dict[str, Any] | None:
+def _uih(row: dict[str, Any], ds: Dataset) -> dict[str, Any] | None:
     numbers = _numbers(_value(ds, 0x1050))
     images = int(numbers[0]) if len(numbers) == 1 and numbers[0].is_integer() else None
     across = math.ceil(math.sqrt(images or 0))
@@ -108,7 +108,7 @@ def _cut(row: dict[str, Any], images: int | None, across: int, down: int) -> dic
     return {"parts": images, "parts_across": across, "part_height": height, "part_width": width}
 
 
-def _along(row: dict[str, Any], ds: Any, normal: Vector | None) -> dict[str, Any]:
+def _along(row: dict[str, Any], ds: Dataset, normal: Vector | None) -> dict[str, Any]:
     """Step from slice to slice, mm; the way in which they follow is the scanner's, and may be
     against row x column."""
     r, c = row["orientation"][:3], row["orientation"][3:]
@@ -128,15 +128,7 @@ def _is_normal(found: Vector, across: Vector) -> bool:
     return abs(abs(cosine) - 1) <= _OFF and abs(length - 1) <= _OFF
 
 
-def _private(ds: Any, group: int, creator: str, element: int) -> Any:
-    """Value of a private element, whatever block its creator has reserved; None if absent."""
-    try:
-        return ds.private_block(group, creator)[element].value
-    except Exception:  # whatever pydicom makes of damaged bytes
-        return None
-
-
-def _value(ds: Any, element: int) -> Any:
+def _value(ds: Dataset, element: int) -> Any:
     """Value of an element of UIH's; its blocks do not move."""
     try:
         return ds[_UIH, element].value

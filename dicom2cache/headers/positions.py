@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dicom2cache.headers.tags import is_many, items, number, numbers, text, value, vector, whole
+from dicom2cache.headers.tags import (
+    Dataset,
+    is_many,
+    items,
+    number,
+    numbers,
+    text,
+    value,
+    vector,
+    whole,
+)
 
 NUCLEAR_MEDICINE = "1.2.840.10008.5.1.4.1.1.20"
 _SPATIAL = {0x00182005, 0x00180088, 0x00540080, 0x3004000C}
@@ -22,7 +32,7 @@ Said = dict[str, Any]
 """values of one frame, under names of PER_FRAME"""
 
 
-def planes(ds: Any, frames: int, kind: str) -> list[Said] | None:
+def planes(ds: Dataset, frames: int, kind: str) -> list[Said] | None:
     """What each of the `frames` is told apart by, in a file without functional groups.
 
     None where nothing says so: then the frames have no position, unless there is one frame only.
@@ -44,14 +54,14 @@ def _moved(origin: Sequence[float], normal: Sequence[float], mm: float) -> list[
     return [p + mm * n for p, n in zip(origin, normal, strict=True)]
 
 
-def _plane(ds: Any) -> tuple[list[float], list[float]] | None:
+def _plane(ds: Dataset) -> tuple[list[float], list[float]] | None:
     """(position, orientation) that an item says, if it says both."""
     origin = vector(ds, "ImagePositionPatient", 3)
     cosines = vector(ds, "ImageOrientationPatient", 6)
     return None if origin is None or cosines is None else (origin, cosines)
 
 
-def _dose(ds: Any, frames: int) -> list[Said] | None:
+def _dose(ds: Dataset, frames: int) -> list[Said] | None:
     """By Grid Frame Offset Vector (3004,000C), PS3.3 C.8.8.3.2.
 
     Its first value is 0, the others offsets along the normal; or it is the z of Image Position in
@@ -71,7 +81,7 @@ def _dose(ds: Any, frames: int) -> list[Said] | None:
     return [{"position": [*origin[:2], z]} for z in offsets]
 
 
-def _slices(ds: Any, frames: int) -> list[Said] | None:
+def _slices(ds: Dataset, frames: int) -> list[Said] | None:
     """By Slice Location Vector (PS3.3 C.8.6.4), or evenly by Spacing Between Slices, along the
     normal from the file's position; not where frames follow one another in time."""
     plane = _plane(ds)
@@ -90,7 +100,7 @@ def _slices(ds: Any, frames: int) -> list[Said] | None:
     return [{"position": _moved(origin, normal, mm - offsets[0])} for mm in offsets]
 
 
-def _pointers(ds: Any) -> set[int]:
+def _pointers(ds: Dataset) -> set[int]:
     """Tags that Frame Increment Pointer (0028,0009) names."""
     found = value(ds, "FrameIncrementPointer")
     if found is None:
@@ -98,13 +108,13 @@ def _pointers(ds: Any) -> set[int]:
     return {int(tag) for tag in (found if is_many(found) else [found])}
 
 
-def _vector(ds: Any, keyword: str, frames: int) -> list[int] | None:
+def _vector(ds: Dataset, keyword: str, frames: int) -> list[int] | None:
     """A number for each frame (PS3.3 C.8.4.8)."""
     found = numbers(ds, keyword)
     return [int(v) for v in found] if len(found) == frames else None
 
 
-def _nuclear(ds: Any, frames: int) -> list[Said] | None:
+def _nuclear(ds: Dataset, frames: int) -> list[Said] | None:
     """By the vectors of PS3.3 C.8.4.8: detector, energy window, moment, and place of each frame.
 
     Positions are those of reconstructed slices (C.8.4.15): from that of the detector along the

@@ -153,7 +153,7 @@ def read_header(
         row = with_slices(row, whole_header(path))
     row["patient"] = keyed_hash(patient_key, patient)
     row["accession"] = keyed_hash(patient_key, accession)
-    row["identity"] = keyed_hash(patient_key, row["identity"])
+    row["person"] = keyed_hash(patient_key, row["person"])
     return row
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dicom2cache.headers.tags import items, number, text, value
+from dicom2cache.headers.tags import Dataset, items, number, text, value
 
 UNUSED = "real-world-unused"
 """flag: there is a mapping, but none that is one line over all stored values"""
@@ -51,7 +51,7 @@ _OF_VALUES = ("slope", "intercept", "unit", "windows")
 
 
 def real_values(
-    ds: Any, file: Said, shared: Said, per_frame: list[Said] | None, ends: tuple[float, float]
+    ds: Dataset, file: Said, shared: Said, per_frame: list[Said] | None, ends: tuple[float, float]
 ) -> tuple[Said, list[Said] | None, tuple[str, ...]]:
     """(shared, per frame, flags) of a parametric map with real world values for its modality's.
 
@@ -90,7 +90,7 @@ def real_values(
     return {**shared, "windows": None}, both, tuple(sorted(flags))
 
 
-def _line(item: Any) -> Mapping | None:
+def _line(item: Dataset) -> Mapping | None:
     slope, intercept = (number(item, f"RealWorldValue{w}") for w in ("Slope", "Intercept"))
     if slope is None or intercept is None or value(item, "RealWorldValueLUTData") is not None:
         return None
@@ -99,12 +99,12 @@ def _line(item: Any) -> Mapping | None:
     return Mapping(slope, intercept, code or "US")
 
 
-def _covers(item: Any, low: float, high: float) -> bool:
+def _covers(item: Dataset, low: float, high: float) -> bool:
     first, last = _end(item, "First"), _end(item, "Last")
     return first is not None and last is not None and first <= low and last >= high
 
 
-def _end(item: Any, which: str) -> float | None:
+def _end(item: Dataset, which: str) -> float | None:
     """First or last value mapped; of float pixels in double precision."""
     found = number(item, f"RealWorldValue{which}ValueMapped")
     return number(item, f"DoubleFloatRealWorldValue{which}ValueMapped") if found is None else found

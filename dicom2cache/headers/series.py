@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from dicom2cache.headers.acquisition import acquired_of
 from dicom2cache.headers.describe import describe
 from dicom2cache.headers.elements import CHARSET, Elements, Scan
-from dicom2cache.headers.meaning import acquired_of
 from dicom2cache.headers.pixel_module import check_length, has_vr
 from dicom2cache.headers.tags import number, text, vector, whole
 from dicom2cache.records import Candidate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dicom2cache.headers.tags import items, number, text, whole
+from dicom2cache.headers.tags import Dataset, items, number, text, whole
 
 
 def tile_of(groups: Any) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def tile_of(groups: Any) -> dict[str, Any]:
     return said
 
 
-def tiling_of(ds: Any, row: dict[str, Any]) -> dict[str, Any]:
+def tiling_of(ds: Dataset, row: dict[str, Any]) -> dict[str, Any]:
     """How the frames of a TILED_FULL image follow each other, under the names of FILES.
 
     Tiles row by row, then focal planes, then optical paths (of a segmentation, segments). Nothing
@@ -56,7 +56,7 @@ def tiling_of(ds: Any, row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _channels(ds: Any, row: dict[str, Any]) -> list[dict[str, str | None]]:
+def _channels(ds: Dataset, row: dict[str, Any]) -> list[dict[str, str | None]]:
     """What frames differ in beside their place: optical paths, or the segments of a mask."""
     if row["kind"] == "mask":
         if row["unit"] == "labelmap":
@@ -75,7 +75,7 @@ def _channels(ds: Any, row: dict[str, Any]) -> list[dict[str, str | None]]:
     return [{"id": path, "label": None} for path in paths]
 
 
-def _between_planes(ds: Any) -> float | None:
+def _between_planes(ds: Dataset) -> float | None:
     """mm between focal planes."""
     for groups in items(ds, "SharedFunctionalGroupsSequence")[:1]:
         for measures in items(groups, "PixelMeasuresSequence")[:1]:

@@ -13,7 +13,17 @@ from datetime import datetime, timedelta
 from math import exp, log
 from typing import Any
 
-from dicom2cache.headers.tags import decimal_of, is_many, items, name, number, private, text, value
+from dicom2cache.headers.tags import (
+    Dataset,
+    decimal_of,
+    is_many,
+    items,
+    name,
+    number,
+    private,
+    text,
+    value,
+)
 
 _LEGAL = {
     "PatientWeight": (0.5, 500.0, "0.5 to 500 kg"),
@@ -41,7 +51,7 @@ class _Refused(Exception):
     pass
 
 
-def suv_of(ds: Any) -> Suv | None:
+def suv_of(ds: Dataset) -> Suv | None:
     """The factor from the file's values to SUV by body weight (g/ml); None for what is not PET."""
     if text(ds, "Modality") != "PT":
         return None
@@ -51,7 +61,7 @@ def suv_of(ds: Any) -> Suv | None:
         return Suv(None, f"recipe: intensity suv: {e}")
 
 
-def _suv(ds: Any) -> Suv:
+def _suv(ds: Dataset) -> Suv:
     units = text(ds, "Units")
     if units == "GML":
         kind = text(ds, "SUVType") or "BW"  # absent: body weight (PS3.3 C.8.9.1)
@@ -66,7 +76,7 @@ def _suv(ds: Any) -> Suv:
                    "CNTS with the factors of Philips")  # fmt: skip
 
 
-def _philips(ds: Any) -> Suv:
+def _philips(ds: Dataset) -> Suv:
     """Counts, whose factors Philips writes into private elements; 0 is written for none."""
     direct, activity = (
         _scale(ds, element) for element in (PHILIPS_SUV, PHILIPS_ACTIVITY)
@@ -81,13 +91,13 @@ def _philips(ds: Any) -> Suv:
     )
 
 
-def _scale(ds: Any, element: int) -> float | None:
+def _scale(ds: Dataset, element: int) -> float | None:
     """A factor above 0; None for 0, and where there is none."""
     found = decimal_of(private(ds, PHILIPS, PHILIPS_GROUP, element))
     return found if found is not None and found > 0 else None
 
 
-def _factor(ds: Any) -> float:
+def _factor(ds: Dataset) -> float:
     """SUV of 1 Bq/ml."""
     _check_corrections(ds)
     injected = items(ds, _INJECTIONS)
@@ -110,7 +120,7 @@ def _factor(ds: Any) -> float:
     return float(weight * 1000 / (dose * 2 ** (-seconds / half_life)))
 
 
-def _check_corrections(ds: Any) -> None:
+def _check_corrections(ds: Dataset) -> None:
     said = value(ds, "CorrectedImage")
     corrected = {str(v) for v in (said if is_many(said) else [said])}
     if not {"ATTN", "DECY"} <= corrected:
@@ -125,7 +135,7 @@ def _check_corrections(ds: Any) -> None:
         )
 
 
-def _in_range(ds: Any, keyword: str) -> float:
+def _in_range(ds: Dataset, keyword: str) -> float:
     low, high, legal = _LEGAL[keyword]
     found = number(ds, keyword)
     if found is None or not low <= found <= high:
@@ -142,7 +152,7 @@ class _Clock:
     """of dates and times without an offset of their own; None: the file does not say"""
 
     @classmethod
-    def of(cls, ds: Any) -> _Clock:
+    def of(cls, ds: Dataset) -> _Clock:
         """By Timezone Offset From UTC (PS3.3 C.12.1.1.8), else by an Acquisition DateTime that
         says with an offset what Acquisition Date and Time say without."""
         said = text(ds, "TimezoneOffsetFromUTC")
@@ -173,7 +183,7 @@ class _Clock:
         return moment - offset + self.zone
 
 
-def _scan_start(ds: Any, injected: Any, clock: _Clock) -> datetime:
+def _scan_start(ds: Dataset, injected: Any, clock: _Clock) -> datetime:
     """What START means: Series Date and Time, unless they are after the acquisition.
 
     Then they tell when a later series was made, and the start is computed back from the frame:
@@ -212,7 +222,7 @@ def _injection(injected: Any, start: datetime, clock: _Clock) -> tuple[str, date
     return alone, moment if moment <= start else moment - timedelta(days=1)
 
 
-def _moment(ds: Any, what: str, clock: _Clock) -> datetime:
+def _moment(ds: Dataset, what: str, clock: _Clock) -> datetime:
     """Series or Acquisition Date and Time; the DateTime of the acquisition instead of these."""
     date, time = text(ds, f"{what}Date"), text(ds, f"{what}Time")
     moment = _parse(f"{date}{time}")[0] if date and time else None

@@ -8,13 +8,35 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol, cast
 
 from dicom2cache.errors import FrameError
 
 
-def value(ds: Any, keyword: str) -> Any:
+class Dataset(Protocol):
+    """What is read of a pydicom Dataset, of an item of a sequence, or of a Scan."""
+
+    def get(self, key: Any, /) -> Any:
+        """The value of an element, by keyword; None if absent. Raises if it is illegal."""
+
+    def __contains__(self, key: Any, /) -> bool:
+        """True if the element is there, by keyword or (group, element)."""
+
+    def __getitem__(self, key: Any, /) -> Any:
+        """The element, with its `value`, by (group, element)."""
+
+    @property
+    def original_encoding(self) -> tuple[bool | None, bool | None]:
+        """(implicit VR, little endian) of the file."""
+
+    @property
+    def file_meta(self) -> Any:
+        """Group 0002, of the dataset of a file."""
+
+
+def value(ds: Dataset, keyword: str) -> Any:
     """The element's value; None if absent, empty or illegal."""
     try:
         found = ds.get(keyword)
@@ -28,7 +50,7 @@ def is_many(found: Any) -> bool:
     return hasattr(found, "__len__") and not isinstance(found, str | bytes)
 
 
-def numbers(ds: Any, keyword: str) -> list[float]:
+def numbers(ds: Dataset, keyword: str) -> list[float]:
     """All values as finite floats; empty if one of them is not."""
     found = value(ds, keyword)
     if found is None:
@@ -42,13 +64,13 @@ def numbers(ds: Any, keyword: str) -> list[float]:
     return result if all(math.isfinite(v) for v in result) else []
 
 
-def number(ds: Any, keyword: str) -> float | None:
+def number(ds: Dataset, keyword: str) -> float | None:
     """The first value as a finite float."""
     found = numbers(ds, keyword)
     return found[0] if found else None
 
 
-def decimal(ds: Any, keyword: str) -> float | None:
+def decimal(ds: Dataset, keyword: str) -> float | None:
     """The one number of an element that pixel values hang on; None if absent or empty.
 
     Raises FrameError naming the tag and what it holds, if that is not one finite number.
@@ -70,7 +92,7 @@ def decimal(ds: Any, keyword: str) -> float | None:
     )
 
 
-def whole(ds: Any, keyword: str) -> int | None:
+def whole(ds: Dataset, keyword: str) -> int | None:
     """The first value as an int that fits 32 bits."""
     found = number(ds, keyword)
     if found is None or not found.is_integer() or abs(found) >= 1 << 31:
@@ -78,13 +100,13 @@ def whole(ds: Any, keyword: str) -> int | None:
     return int(found)
 
 
-def vector(ds: Any, keyword: str, length: int) -> list[float] | None:
+def vector(ds: Dataset, keyword: str, length: int) -> list[float] | None:
     """Exactly `length` finite values."""
     found = numbers(ds, keyword)
     return found if len(found) == length else None
 
 
-def text(ds: Any, keyword: str) -> str | None:
+def text(ds: Dataset, keyword: str) -> str | None:
     """The value as text, several joined by a backslash, without padding."""
     found = value(ds, keyword)
     if found is None:
@@ -99,18 +121,23 @@ def text(ds: Any, keyword: str) -> str | None:
     return joined.encode("utf-8", "replace").decode("utf-8") or None
 
 
-def items(ds: Any, keyword: str) -> list[Any]:
+def items(ds: Dataset, keyword: str) -> list[Dataset]:
     """The items of a sequence; empty if absent or not a sequence."""
     found = value(ds, keyword)
     return list(found) if is_many(found) else []
 
 
-def private(ds: Any, creator: str, group: int, element: int) -> Any:
+_BLOCKS = range(0x10, 0x100)
+
+
+def private(
+    ds: Dataset, creator: str, group: int, element: int, blocks: Sequence[int] = _BLOCKS
+) -> Any:
     """The value of a private element, in whichever block its creator has (PS3.5 7.8.1); or None.
 
     Bytes where the file gives its VR as UN.
     """
-    for block in range(0x10, 0x100):
+    for block in blocks:
         if (group, block) in ds and _plain(ds, (group, block)).strip(" \0") == creator:
             tag = group, block << 8 | element
             try:
@@ -120,7 +147,7 @@ def private(ds: Any, creator: str, group: int, element: int) -> Any:
     return None
 
 
-def _plain(ds: Any, tag: tuple[int, int]) -> str:
+def _plain(ds: Dataset, tag: tuple[int, int]) -> str:
     try:
         found = ds[tag].value
     except Exception:  # as above
@@ -128,9 +155,8 @@ def _plain(ds: Any, tag: tuple[int, int]) -> str:
     return found.decode("latin-1") if isinstance(found, bytes) else str(found)
 
 
-def private_tags(group: int, *elements: int) -> set[int]:
+def private_tags(group: int, *elements: int, blocks: Sequence[int] = _BLOCKS) -> set[int]:
     """Tags that a private element can have, with those of the creators of its group."""
-    blocks = range(0x10, 0x100)
     own = {group << 16 | block << 8 | element for block in blocks for element in elements}
     return own | {group << 16 | block for block in blocks}
 
@@ -159,7 +185,7 @@ def charset_is_unknown(said: str | None) -> bool:
     return any("Unknown encoding" in str(warning.message) for warning in told)
 
 
-def required(ds: Any, keyword: str, legal: str) -> int:
+def required(ds: Dataset, keyword: str, legal: str) -> int:
     """A whole number that decoding hangs on.
 
     Raises FrameError naming the tag, its value and what is legal.
@@ -178,7 +204,7 @@ def name(keyword: str) -> str:
     return keyword if tag is None else f"{keyword} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
-def raw(ds: Any, keyword: str) -> str:
+def raw(ds: Dataset, keyword: str) -> str:
     """What the element holds, for a message."""
     if keyword not in ds:
         return "absent"
@@ -186,7 +212,7 @@ def raw(ds: Any, keyword: str) -> str:
         try:
             found = ds[keyword].value
         except Exception:  # whatever pydicom cannot read: the message must still be made
-            found = ds.get_item(keyword).value  # as it lies in the file
+            found = cast(Any, ds).get_item(keyword).value  # as it lies in the file
     except Exception:
         return "not readable"
     if isinstance(found, bytes):

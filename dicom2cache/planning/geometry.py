@@ -30,6 +30,8 @@ def geometry(
     """What decides the stack of every frame: `said` has what it or its file says, `part` the number
     of a slice that was cut out of one."""
     dimensions = _padded(said["dimensions"])
+    moments = [ints(said["temporal_index"], -1)]
+    moments += [_ranks(floats(said[c])) for c in ("trigger_time", "time", "acquired")]
     return Geometry(
         base=_base(files, file, said, placement),
         study=codes(files["study_uid"])[file],
@@ -44,8 +46,10 @@ def geometry(
         clip=_clips(files, file),
         instance=ints(files["instance"], -1)[file],
         splitters=_splitters(files, file, said, dimensions),
+        moments=moments,
         ties=[
             *(ints(files[c], -1)[file] for c in ("instance", "in_concatenation")),
+            *moments,
             codes(files["sop_uid"])[file],
             file.astype(np.int64),
             *dimensions.T,
@@ -63,7 +67,7 @@ def _base(
     # Without a series nothing says that files belong together.
     series = np.where(series < 0, np.arange(len(series)) - len(series), series)
     palette = pc.equal(files["photometric"], "PALETTE COLOR").cast(pa.int8())
-    per_file = [series, codes(files["patient"]), codes(files["identity"])]
+    per_file = [series, codes(files["patient"]), codes(files["person"])]
     per_file += [*parts.sides(files)]
     per_file += [ints(files[c], 0) for c in ("samples", "palette_bits", "rule")]
     per_file += [codes(files[c]) for c in ("kind", "pixel_keyword")]
@@ -123,6 +127,15 @@ def _splitters(
         Splitter("kernel", codes(files["kernel"])[file]),
         number("acquired", _TIME, timed=True, ranked=True),
     ]
+
+
+def _ranks(values: NDArray[np.float64]) -> Codes:
+    """Ranks of the values from 0; -1 for NaN."""
+    known = ~np.isnan(values)
+    found = np.full(len(values), -1, np.int64)
+    if known.any():
+        found[known] = np.unique(values[known], return_inverse=True)[1]
+    return found
 
 
 def _padded(lists: Any) -> NDArray[np.int64]:

@@ -68,6 +68,8 @@ class Geometry:
     """the file of several frames, or the concatenation, that a frame is of; -1 elsewhere"""
     instance: Codes
     """instance number; -1 where absent"""
+    moments: Sequence[Codes]
+    """clocks, which tell the order of frames at one place too; -1 where absent"""
     splitters: Sequence[Splitter]
     """what may tell repeated places apart, best first"""
     ties: Sequence[Codes]
@@ -147,7 +149,8 @@ def _groups(g: Geometry) -> tuple[Codes, Places, Mask]:
     along[numbered] = g.in_stack[numbered]
     place = places_of(along, group, slack)
     alone = ~_differ(place, group)  # one place, or unknown
-    apart = np.where(alone, combine([g.reference, g.image_type, g.clip]), 0)
+    reference = np.where((g.clip >= 0) | _each_its_own(g.reference, group), 0, g.reference)
+    apart = np.where(alone, combine([reference, g.image_type, g.clip]), 0)
     group = combine([group, apart])
     # What is ordered by a number has no positions to be even.
     pixel = np.where(np.isnan(g.spacing), 1.0, g.spacing)
@@ -170,6 +173,12 @@ def _differ(codes: Codes, group: Codes) -> Mask:
     return np.asarray((low != high)[group])
 
 
+def _each_its_own(codes: Codes, group: Codes) -> Mask:
+    """True for the frames of groups in which no two have the same code: it says nothing there."""
+    both = combine([group, codes])
+    return _all(np.bincount(both)[both] == 1, group)
+
+
 def _wholes(
     g: Geometry, group: Codes, at: Places, tie: Codes
 ) -> tuple[Codes, Codes, Codes, Mask, Mask]:
@@ -185,19 +194,21 @@ def _wholes(
     rows = np.flatnonzero(look)
     if not len(rows):
         return group, whole, part, joined, repeated
+    # Instance numbers, then the frames of a file; of files of the same number none is first.
+    sequence = combine([g.instance, np.where(g.clip < 0, 0, tie + 1)])
     plain = rows[~differ[rows]]
     if len(plain):
         own = at.take(plain)
         origin = np.full((len(group), 3), np.nan)
         origin[plain] = _pixels(own)
         elements = [Splitter("origin", origin, _ORIGIN), *g.splitters]
-        part[plain], known = split_by_one(own, group[plain], g.instance[plain], plain, elements)
+        part[plain], known = split_by_one(own, group[plain], sequence[plain], plain, elements)
         look[plain[known]] = False
         rows = np.flatnonzero(look)
     rows = rows[np.argsort(group[rows], kind="stable")]
     bounds = np.r_[np.flatnonzero(np.diff(group[rows], prepend=-1)), len(rows)]
     for start, stop in pairwise(bounds):
-        found = _assembled(g, at, tie, soft, rows[start:stop])
+        found = _assembled(g, at, tie, sequence, soft, rows[start:stop])
         for number, (members, parts, mixed) in enumerate(found):
             whole[members] = number
             part[members], repeated[members] = parts.part, parts.repeated
@@ -206,7 +217,12 @@ def _wholes(
 
 
 def _assembled(
-    g: Geometry, at: Places, tie: Codes, soft: Sequence[Codes], rows: NDArray[np.int64]
+    g: Geometry,
+    at: Places,
+    tie: Codes,
+    sequence: Codes,
+    soft: Sequence[Codes],
+    rows: NDArray[np.int64],
 ) -> Iterator[tuple[NDArray[np.int64], Parts, Mask]]:
     """(frames of one acquisition, its parts, which frames are of parts that were joined).
 
@@ -218,14 +234,16 @@ def _assembled(
     parts, apart = None, binding[:1]
     mixed = np.zeros(len(rows), bool)
     if not binding:
-        parts = _parts(g, at, tie, rows)
+        parts = _parts(g, at, tie, sequence, rows)
         for k in varying:
             codes = soft[k][rows]
             mixed |= _differ(codes, parts.part)
         if mixed.any():
             found = judge(parts.part, at.take(rows))
             if (found.regular[parts.part[mixed]] != 1).any():
-                apart = varying[:1]
+                # A frame of reference for each slice says nothing: then slices are missing.
+                said = [k for k in varying if k > 0 or len(np.unique(soft[k][rows])) < len(rows)]
+                apart = said[:1]
     if parts is not None and not apart:
         yield rows, parts, mixed
         return
@@ -237,14 +255,14 @@ def _assembled(
         if len(own) == 1:
             yield own, Parts(np.zeros(1, np.int64), np.zeros(1, bool)), np.zeros(1, bool)
         else:
-            yield from _assembled(g, at, tie, soft, own)
+            yield from _assembled(g, at, tie, sequence, soft, own)
 
 
 def _is_own(code: Codes, at: Places, fills: bool) -> bool:
     """True if the places of one code are a regular stack of 3 or more.
 
-    Not, where `fills`, if they only close a hole that another code has there: slices derived or
-    compressed in the middle of a series.
+    Not, where `fills`, if others lie between them, as where every second slice was derived; or if
+    they only close a hole that another code has there.
     """
     place = dense(at.place)
     _, once = np.unique(code * (int(place.max()) + 1) + place, return_index=True)
@@ -257,12 +275,12 @@ def _is_own(code: Codes, at: Places, fills: bool) -> bool:
         low, high = mine.min(), mine.max()
         others = code[(place < low) | (place > high)]
         around = set(code[place < low].tolist()) & set(code[place > high].tolist())
-        if len(mine) + len(others) < len(code) or not around:
+        if len(mine) + len(others) == len(code) and not around:
             return True
     return False
 
 
-def _parts(g: Geometry, at: Places, tie: Codes, rows: NDArray[np.int64]) -> Parts:
+def _parts(g: Geometry, at: Places, tie: Codes, sequence: Codes, rows: NDArray[np.int64]) -> Parts:
     """The parts of one acquisition; one, where it is regular as it is."""
     own = at.take(rows)
     one = np.zeros(len(rows), np.int64)
@@ -271,7 +289,7 @@ def _parts(g: Geometry, at: Places, tie: Codes, rows: NDArray[np.int64]) -> Part
     origin = Splitter("origin", _pixels(own), _ORIGIN)
     splitters = [(origin, origin.codes(np.arange(len(rows)), one))]
     splitters += [(s, s.codes(rows, one)) for s in g.splitters]
-    return split(own, g.instance[rows], dense(tie[rows]), splitters)
+    return split(own, sequence[rows], dense(tie[rows]), splitters)
 
 
 def _pixels(at: Places) -> Floats:
@@ -291,6 +309,13 @@ def _order(
     return np.lexsort((tie, place, rank)), rank
 
 
+def _distinct(key: Codes, codes: Codes, count: int) -> NDArray[np.int64]:
+    """How many codes each stack has, -1 being none."""
+    key, codes = key[codes >= 0], codes[codes >= 0]
+    once = np.unique(combine([key, codes]), return_index=True)[1] if len(key) else key
+    return np.bincount(key[once], minlength=count)
+
+
 def _flags(
     g: Geometry, key: Codes, found: Verdicts, located: Mask, joined: Mask, repeated: Mask
 ) -> NDArray[np.int16]:
@@ -303,9 +328,11 @@ def _flags(
     located_stacks = any_of(located)
     unknown = ((found.regular < 0) | found.one_place) & (found.frames > 1) & ~located_stacks
     loose = any_of(g.clip < 0)
-    both = combine([key, g.instance])
-    numbers = np.bincount(key[np.unique(both, return_index=True)[1]], minlength=count)
-    told = (numbers == found.frames) & ~any_of(g.instance < 0)
+    told = _distinct(key, g.instance, count) == found.frames
+    clocked = np.zeros(count, bool)
+    asked = np.flatnonzero((unknown & loose & ~told)[key])
+    for moment in g.moments if len(asked) else ():
+        clocked |= _distinct(key[asked], moment[asked], count) == found.frames
     holds = {
         "tilted": ~np.isnan(found.tilt),
         "uneven": found.uneven,
@@ -314,7 +341,7 @@ def _flags(
         "one-place": found.one_place,
         "order-by-location": located_stacks,
         "order-by-instance": unknown & loose & told,
-        "order-unknown": unknown & loose & ~told,
+        "order-unknown": unknown & loose & ~told & ~clocked,
         "joined": any_of(joined),
     }
     bits = np.zeros(count, np.int16)

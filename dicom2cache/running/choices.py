@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,8 @@ from dicom2cache.frames.chunk import Limits, chunk_of_frame
 from dicom2cache.frames.decode import Room, Source
 from dicom2cache.frames.treat import FRAME_COLUMNS, modality, padding_of
 from dicom2cache.recipes.recipe import Treatment
-from dicom2cache.records import COMPRESSED, ArraySpec
-from dicom2cache.running.each_frame import Failure, Row, Worker
+from dicom2cache.records import COMPRESSED, ArraySpec, FrameRow, Header
+from dicom2cache.running.each_frame import Failure, Worker
 from dicom2cache.running.job import Job, headers_of, scratch, survey_path, trial_path
 from dicom2cache.store.compression import pack
 from dicom2cache.store.durable import write_first
@@ -32,7 +33,7 @@ from dicom2cache.store.durable import write_first
 _FRAME_GRID, _STACK_GRID = 16384, 1 << 22  # most pixels of a frame and of a stack that count
 
 
-def limits_of(job: Job, row: Row, header: Row, worker: Worker) -> Limits | None:
+def limits_of(job: Job, row: FrameRow, header: Header, worker: Worker) -> Limits | None:
     """The limits for a frame (a row of the plan, its file's header); None if it wants none.
 
     Counted on a regular sub-grid of every frame of the stack, without padding. Frames that cannot
@@ -66,7 +67,9 @@ def _found(path: Path, *_: int) -> _Found:
     return (tuple(said["ends"]) if said["ends"] else None), reasons
 
 
-def _survey(job: Job, stack: int, percentiles: tuple[float, float], worker: Worker) -> Row:
+def _survey(
+    job: Job, stack: int, percentiles: tuple[float, float], worker: Worker
+) -> dict[str, Any]:
     """{ends: [low, high] or null, left_out: [[file, frame, reason], ...]} of a stack."""
     column = job.plan.frames["stack"]  # in order, and mapped: it is not read as a whole
     start, stop = (
@@ -94,7 +97,7 @@ def _survey(job: Job, stack: int, percentiles: tuple[float, float], worker: Work
 
 
 def _sample(
-    source: Source, row: Row, _: Room, *, treatments: Sequence[Treatment], budget: int
+    source: Source, row: FrameRow, _: Room, *, treatments: Sequence[Treatment], budget: int
 ) -> NDArray[np.float64]:
     """Values of a regular sub-grid of one frame, without padding."""
     pixels = source.cut(source.read(row["frame"]).pixels, row["part_of_frame"])
@@ -132,7 +135,7 @@ def chosen(plain: int, lz4: int, zstd: int) -> str:
     return "zstd" if zstd <= _ZSTD_FROM * lz4 else "lz4"
 
 
-def _try(job: Job, array: int, worker: Worker) -> Row:
+def _try(job: Job, array: int, worker: Worker) -> dict[str, Any]:
     spec = job.plan.arrays[array]
     start = int(np.searchsorted(job.plan.frames["array"].to_numpy(), array))
     count = min(_SAMPLE, -(-spec.slots // _OF))
@@ -153,7 +156,7 @@ def _try(job: Job, array: int, worker: Worker) -> Row:
 
 def _sizes(
     source: Source,
-    row: Row,
+    row: FrameRow,
     _: Room,
     *,
     treatments: Sequence[Treatment],

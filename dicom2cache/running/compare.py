@@ -163,7 +163,8 @@ class _Matched:
             side.regular.take(pa.array(rows)).cast(pa.int8()).fill_null(-1)
             for side, rows in ((a, mine), (b, theirs))
         )
-        self._regular: Mask = mask_of(pc.not_equal(*regular))
+        several = np.maximum(*(s.in_stack[r] for s, r in self._sides())) > 1
+        self._regular: Mask = mask_of(pc.not_equal(*regular)) & several
         self.stack: Mask = self._others | self._moved | self._regular
         self._sizes: Mask = self._pair("height") | self._pair("width")
         self.pixels: Mask = self._sizes | self._values()

@@ -11,18 +11,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from dicom2cache.errors import Fault, fault_of, reason_of
 from dicom2cache.frames.decode import OpenSources, Room, Source
 from dicom2cache.frames.isolate import Child
+from dicom2cache.records import FrameRow, Header
 from dicom2cache.sources import mounts
 
 T = TypeVar("T")
-Row = dict[str, Any]
-"""a row of the plan's frames, or what of it a step needs: `file` and `frame` at least"""
-Step = Callable[[Source, Row, Room], T]
-"""what is done with a frame; it can be pickled, and so can its result"""
+Step = Callable[[Source, FrameRow, Room], T]
+"""what is done with a frame, by its row (`file` and `frame` at least); it can be pickled, and so
+can its result"""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Worker:
         self._child.__exit__(kind, e, t)
 
     @contextmanager
-    def frames(self, roots: Sequence[str], headers: dict[int, Row]) -> Iterator[Frames]:
+    def frames(self, roots: Sequence[str], headers: dict[int, Header]) -> Iterator[Frames]:
         """The frames of files, by their `headers` (rows of FILES by number)."""
         sources = OpenSources(roots, headers)
         try:
@@ -68,7 +68,7 @@ class Worker:
         stage = "limit" if isinstance(error, MemoryError) else "decode"
         return Failure(reason_of(error), stage)
 
-    def alone(self, step: Step[T], path: str, header: Row, row: Row) -> T:
+    def alone(self, step: Step[T], path: str, header: Header, row: FrameRow) -> T:
         """The step in a child; raises as `Child.call`."""
         call: Callable[..., T] = _on_file
         return self._child.call(call, step, path, header, row, tries=2 if self.isolated else 1)
@@ -80,10 +80,10 @@ class Frames:
 
     worker: Worker
     roots: Sequence[str]
-    headers: dict[int, Row]
+    headers: dict[int, Header]
     sources: OpenSources
 
-    def do(self, row: Row, step: Step[T], room: Room = None) -> T | Failure:
+    def do(self, row: FrameRow, step: Step[T], room: Room = None) -> T | Failure:
         """What the step makes of a frame, or why it fails.
 
         Raises what the machine is to blame for (`is_environment`), SourceAway too.
@@ -104,7 +104,7 @@ class Frames:
             return self.worker.failure(e, f"{path}, frame {row['frame']}")
 
 
-def _on_source(source: Source, step: Step[T], row: Row, room: Room) -> T:
+def _on_source(source: Source, step: Step[T], row: FrameRow, room: Room) -> T:
     try:
         found = step(source, row, room)
     except Exception:
@@ -114,6 +114,6 @@ def _on_source(source: Source, step: Step[T], row: Row, room: Room) -> T:
     return found
 
 
-def _on_file(step: Step[T], path: str, header: Row, row: Row) -> T:
+def _on_file(step: Step[T], path: str, header: Header, row: FrameRow) -> T:
     with Source(path, header) as source:
         return _on_source(source, step, row, None)

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,15 @@ from dicom2cache.errors import Fault, Unfinished
 from dicom2cache.frames.decode import Room, Source
 from dicom2cache.frames.isolate import Child
 from dicom2cache.headers.read import Headers, read_headers
-from dicom2cache.records import Candidate
+from dicom2cache.records import Candidate, FrameRow, Header
 from dicom2cache.running import pool
-from dicom2cache.running.each_frame import Failure, Row, Worker
+from dicom2cache.running.each_frame import Failure, Worker
 from dicom2cache.running.pool import parallel
 from dicom2cache.running.progress import Work
 from dicom2cache.schema import FILES, REJECTS
 
 
-def pixel_digest(roots: Sequence[str], header: Row) -> tuple[str, tuple[Fault, ...]]:
+def pixel_digest(roots: Sequence[str], header: Header) -> tuple[str, tuple[Fault, ...]]:
     """(SHA-256 of all stored frames of a file and of what they mean, errors of our own).
 
     To compare copies. A file that cannot be decoded is like no other: it is kept, and fails by its
@@ -36,11 +37,11 @@ def pixel_digest(roots: Sequence[str], header: Row) -> tuple[str, tuple[Fault, .
         return _digest(roots, header, worker), tuple(worker.faults)
 
 
-def _digest(roots: Sequence[str], header: Row, worker: Worker) -> str:
+def _digest(roots: Sequence[str], header: Header, worker: Worker) -> str:
     # Equal stored values under another slope or unit are other pixels. The photometric
     # interpretation may differ: a compressed copy of an RGB image can be YBR.
-    meaning = ("slope", "intercept", "unit", "inverted", "lut_low", "lut_high")
-    digest = hashlib.sha256(repr([header[name] for name in meaning]).encode())
+    meaning = itemgetter("slope", "intercept", "unit", "inverted", "lut_low", "lut_high")
+    digest = hashlib.sha256(repr(meaning(header)).encode())
     with worker.frames(roots, {0: header}) as frames:
         for frame in range(header["frames"]):
             pixels = frames.do({"file": 0, "frame": frame}, _pixels)
@@ -51,7 +52,7 @@ def _digest(roots: Sequence[str], header: Row, worker: Worker) -> str:
     return digest.hexdigest()
 
 
-def _pixels(source: Source, row: Row, _: Room) -> NDArray[Any]:
+def _pixels(source: Source, row: FrameRow, _: Room) -> NDArray[Any]:
     return np.ascontiguousarray(source.read(row["frame"]).pixels)
 
 
@@ -159,7 +160,7 @@ def _digests(
     return found
 
 
-def _objects(files: pa.Table, rows: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
+def _objects(files: pa.Table, rows: NDArray[np.int64]) -> Iterator[Header]:
     """Rows of FILES as objects, a few at a time: each is some kilobytes."""
     files = files.drop_columns(["per_frame"])
     for start in range(0, len(rows), _HEADERS_AT_ONCE):

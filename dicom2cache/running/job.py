@@ -24,7 +24,7 @@ from dicom2cache.arrow import rows_of
 from dicom2cache.errors import CacheError, Unfinished
 from dicom2cache.planning.tasks import tasks
 from dicom2cache.recipes.recipe import Recipe
-from dicom2cache.records import ArraySpec, Plan, ShardTask
+from dicom2cache.records import ArraySpec, Header, Plan, ShardTask
 from dicom2cache.store import names
 from dicom2cache.store.durable import name_first, write_durably
 from dicom2cache.store.layout import ROOT
@@ -107,7 +107,7 @@ def save_plan(job: Job) -> Job:
     return load_job(job.cache)
 
 
-def headers_of(job: Job, rows: pa.Table) -> dict[int, dict[str, Any]]:
+def headers_of(job: Job, rows: pa.Table) -> dict[int, Header]:
     """The headers (rows of FILES, by number) of the files that rows of the plan's frames are in."""
     needed = np.unique(rows["file"].to_numpy()).tolist()
     return dict(zip(needed, rows_of(job.plan.files, needed).to_pylist(), strict=True))

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from dicom2cache.arrow import ints
 from dicom2cache.errors import CacheError, Dicom2cacheError
 from dicom2cache.frames.decode import Source
-from dicom2cache.frames.treat import FRAME_COLUMNS, to_values
+from dicom2cache.frames.treat import to_values
 from dicom2cache.headers.read import read_header
 from dicom2cache.planning.plan import make_plan
 from dicom2cache.planning.select import with_rules
 from dicom2cache.recipes.recipe import Recipe
-from dicom2cache.records import ArraySpec, Candidate
+from dicom2cache.records import ArraySpec, Candidate, FrameRow
 from dicom2cache.schema import FILES, REJECTS
 from dicom2cache.sources import mounts
 from dicom2cache.store.committed import read_table, spec_of
@@ -248,19 +248,25 @@ def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Ite
                     if mine is None:
                         yield f"{path}: this version does not cut its frames as the cache has them"
                         break
-                    said = {**row, **{k: mine[k] for k in FRAME_COLUMNS}}
-                    yield from _decode_again(cache, source, said, recipe, specs[row["array"]])
+                    spec = specs[row["array"]]
+                    yield from _decode_again(cache, source, row, mine, recipe, spec)
         except (OSError, Dicom2cacheError) as e:
             mounts.raise_environment(e, roots[root], relative)
             yield f"{path}: cannot be decoded again: {e}"
 
 
 def _decode_again(
-    cache: Path, source: Source, row: dict[str, Any], recipe: Recipe, spec: ArraySpec
+    cache: Path,
+    source: Source,
+    row: dict[str, Any],
+    planned: FrameRow,
+    recipe: Recipe,
+    spec: ArraySpec,
 ) -> Iterator[str]:
+    """What is wrong with a frame, by its row of frames/ and the one it has in a new plan."""
     decoded = source.read(row["frame"])
     limits = (row["window_low"], row["window_high"])  # a stack's; planned alone it is not whole
-    values = to_values(decoded, row, source, recipe.treatments, spec.dtype, limits).pixels
+    values = to_values(decoded, planned, source, recipe.treatments, spec.dtype, limits).pixels
     slot = in_slot(values, spec)
     shard, place = divmod(row["row"], spec.frames_per_shard)
     with open(cache / shard_path(spec, shard), "rb") as file:

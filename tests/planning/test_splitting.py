@@ -179,6 +179,14 @@ _KINDS: dict[str, tuple[list[Row], list[tuple[str, list[str]]]]] = {
                                         for z in (0.0, 1.0, 2.0)]) for n in ("a", "b")],
         [("+", ["a#0", "a#1", "a#2"]), ("+", ["b#0", "b#1", "b#2"])],
     ),
+    # directions of one enhanced file are in the order of its frames
+    "frames-in-order": (
+        [header("m", frames=9, instance=1, per_frame=[
+            {"position": [0.0, 0.0, z], "orientation": AXIAL, "gradient": g}
+            for g in ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0])
+            for z in (0.0, 1.0, 2.0)])],
+        [("+", [f"m#{3 * g + z}" for z in range(3)]) for g in range(3)],
+    ),
     # an enhanced file whose dimension indices alone tell times apart
     "dimensions": (
         [header("m", frames=6, per_frame=[
@@ -193,7 +201,7 @@ _KINDS: dict[str, tuple[list[Row], list[tuple[str, list[str]]]]] = {
     ),
     # no Patient ID anywhere: names or birth dates tell them apart
     "names": (
-        [at(f"{p}{k}", 2.5 * k + 1.25 * (p == "b"), identity=p) for p in "ab" for k in range(4)],
+        [at(f"{p}{k}", 2.5 * k + 1.25 * (p == "b"), person=p) for p in "ab" for k in range(4)],
         [("+", names("a", 4)), ("+", names("b", 4))],
     ),
     # without a series, nothing says that files belong together
@@ -209,6 +217,16 @@ _KINDS: dict[str, tuple[list[Row], list[tuple[str, list[str]]]]] = {
     "reference-each": (
         [at(f"a{k}", z, frame_of_reference_uid=f"1.{k}") for k, z in enumerate(FOUR)],
         [("+ joined", names("a", 4))],
+    ),
+    # and a slice is missing, or no two are at one distance: it says nothing all the same
+    "reference-each-gap": (
+        [at(f"a{k}", z, frame_of_reference_uid=f"1.{k}") for k, z in enumerate((0.0, 2.5, 7.5))],
+        [("- gap joined", names("a", 3))],
+    ),
+    # and nobody knows where the slices lie
+    "reference-each-nowhere": (
+        [header(f"a{k}", frame_of_reference_uid=f"1.{k}", instance=k) for k in range(3)],
+        [("? order-by-instance", names("a", 3))],
     ),
     # the same over time
     "reference-each-time": (
@@ -239,6 +257,18 @@ _KINDS: dict[str, tuple[list[Row], list[tuple[str, list[str]]]]] = {
         [at(f"a{k}", z, image_type="DERIVED" if k in (3, 4, 5) else "ORIGINAL")
          for k, z in enumerate(evenly(9))],
         [("+ joined", names("a", 9))],
+    ),
+    # every second one
+    "derived-alternate": (
+        [at(f"a{k}", z, image_type="DERIVED" if k % 2 else "ORIGINAL")
+         for k, z in enumerate(evenly(8))],
+        [("+ joined", names("a", 8))],
+    ),
+    # a block of them after the others is a stack of its own
+    "derived-after": (
+        [at(f"a{k}", z, image_type="DERIVED" if k > 3 else "ORIGINAL")
+         for k, z in enumerate(evenly(8))],
+        [("+", ["a4", "a5", "a6", "a7"]), ("+", ["a0", "a1", "a2", "a3"])],
     ),
     # value 4 of Image Type
     "added": (
@@ -299,6 +329,11 @@ _KINDS: dict[str, tuple[list[Row], list[tuple[str, list[str]]]]] = {
     ),
     "instances": ([header(f"a{k}", instance=k) for k in range(3)],
                   [("? order-by-instance", names("a", 3))]),
+    # one place over time: the number of the moment orders it
+    "moments": (
+        [at(f"a{k}", 5.0, instance=1, temporal_index=k) for k in range(3)],
+        [("- one-place", names("a", 3))],
+    ),
     "no-order": ([header(f"a{k}", instance=7) for k in range(3)],
                  [("? order-unknown", names("a", 3))]),
     # clips of ultrasound are a stack each, single images of the series one
@@ -451,7 +486,7 @@ def test_cosines_that_span_no_plane_are_no_orientation(cosines: list[float]) -> 
 
 
 def test_what_tells_patients_and_days_apart_is_in_no_table() -> None:
-    plan = plan_of([at("a", 0.0, identity="x", acquired=1e12)])
+    plan = plan_of([at("a", 0.0, person="x", acquired=1e12)])
     for table in (plan.files, plan.frames):
-        assert not {"identity", "acquired"} & set(table.column_names)
+        assert not {"person", "acquired"} & set(table.column_names)
     assert ints(plan.frames["stack"], -1).tolist() == [0]

@@ -89,11 +89,11 @@ _VOLUME = [_slice(f"z{k}", 2.5 * k, instance=9 - k) for k in range(5)]
         ([header("m", frames=3, per_frame=[{"position": [0.0, 0.0, z], "orientation": AXIAL}
                                            for z in (2.0, 0.0, 1.0)])],
          [(True, ["m#1", "m#2", "m#0"])]),
-        # a multi-frame file with two stacks, told apart by Stack ID
+        # a multi-frame file with two stacks, told apart by Stack ID, in the order of its frames
         ([header("m", frames=4, per_frame=[
             {"position": [0.0, 0.0, z], "orientation": AXIAL, "stack_name": s}
             for s in ("2", "1") for z in (0.0, 1.0)])],
-         [(True, ["m#2", "m#3"]), (True, ["m#0", "m#1"])]),
+         [(True, ["m#0", "m#1"]), (True, ["m#2", "m#3"])]),
     ],
 )  # fmt: skip
 def test_stacks(rows: list[dict[str, Any]], expected: list[tuple[bool | None, list[str]]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import tomllib
@@ -21,7 +22,7 @@ from dicom2cache.running import errata
 from tests.support import hand_made
 from tests.support.caches import built, run_here
 from tests.support.dicom_files import CT_IMAGE, pattern, uid, write_dicom, write_series
-from trainer_adapter import ErrataWarning, open_cache
+from trainer_adapter import ErrataWarning, VolumeError, open_cache
 from trainer_adapter.reading import errata as reader
 
 PAGE = Path(reader.__file__).parents[1] / "errata.toml"
@@ -79,8 +80,8 @@ def test_an_old_cache_is_told_of_once(mixed: Path) -> None:
     cache = as_of(mixed, "0.1.0", unit=v1)
     (text,) = told(cache)
     assert text.startswith(f"{cache}: made by dicom2cache 0.1.0")
-    assert "1 frames: CT whose Image Type is DERIVED or absent has the unit US" in text
-    assert "1 frames: Siemens mosaics are stored as one image" in text
+    assert "1 frame: CT whose Image Type is DERIVED or absent has the unit US" in text
+    assert "1 frame: Siemens mosaics are stored as one image" in text
     assert f"`dicom2cache info {cache}` lists the frames" in text
 
 
@@ -205,8 +206,16 @@ def _named(cache: Path) -> dict[str, int]:
 )
 def test_sheared_stacks_are_found(tmp_path: Path, shift: float, sheared: bool) -> None:
     places = [[0.0, shift * k, float(k)] for k in range(4)]
-    named = _named(_series(tmp_path, ImagePositionPatient=places))
-    assert named == ({"sheared": 4} if sheared else {})
+    cache = _series(tmp_path, ImagePositionPatient=places)
+    assert _named(cache) == ({"sheared": 4} if sheared else {})
+    path = cache / "frames" / "0.parquet"  # 0.1.0 had no such columns
+    pq.write_table(pq.read_table(path).drop_columns(["tilt", "stack_flags"]), path)
+    opened = open_cache(as_of(cache, "0.1.0"))
+    if sheared:
+        degrees = round(abs(math.degrees(math.atan(shift))), 1)
+        with pytest.raises(VolumeError, match=f"{degrees} degrees off their normal.*sheared=True"):
+            opened.volume(0)
+    assert opened.volume(0, sheared=sheared).shape == (4, 8, 8)
 
 
 def test_a_volume_torn_into_slices_is_told_of(tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ def row_classes() -> str:
     """The TypedDicts of records.py."""
     window = "One VOI window, in units of the modality values."
     frame = "What a multi-frame file says of one frame: a key for each thing that it says."
+    row = "A row of FRAMES, the plan, or some columns of one."
     header = "A row of FILES: what the header of a file says; a plan's has no `per_frame`."
     return "\n\n".join(
         (
@@ -82,7 +83,7 @@ def row_classes() -> str:
             _class("Channel", "An optical path, or a segment of a mask.", CHANNEL, {"id"}),
             _class("FrameHeader", frame, PER_FRAME, set(), "TypedDict, total=False"),
             _class("Header", header, FILES, NEVER_NULL),
-            _class("FrameRow", "A row of FRAMES, or some columns of one.", FRAMES, NEVER_NULL),
+            _class("FrameRow", row, FRAMES, NEVER_NULL, "TypedDict, total=False"),
         )
     )
 

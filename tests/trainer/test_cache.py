@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pytest
 
 from tests.support.caches import built
-from tests.support.dicom_files import pattern, uid, write_dicom, write_series
+from tests.support.dicom_files import CT_IMAGE, pattern, uid, write_dicom, write_series
 from trainer_adapter import Cache, MixedShapesError, VolumeError, open_cache
 
 
@@ -205,7 +205,7 @@ def test_volume_refuses_a_failed_frame(tmp_path: Path) -> None:
     for k in range(4):
         values = np.full((8, 8), 60000 if k == 1 else k, np.uint16)  # 60000 is no int16
         write_dicom(
-            tmp_path / "in" / f"{k}.dcm", values, Modality="CT", RescaleSlope=1,
+            tmp_path / "in" / f"{k}.dcm", values, SOPClassUID=CT_IMAGE, RescaleSlope=1,
             RescaleIntercept=0, ImageType=["ORIGINAL", "PRIMARY"], SOPInstanceUID=uid(f"f{k}"),
             ImagePositionPatient=[0, 0, k], ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
         )  # fmt: skip

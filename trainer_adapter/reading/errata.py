@@ -1,4 +1,4 @@
-"""What may be wrong in a cache of an earlier converter: errata.toml, held to the cache."""
+"""What may be wrong in a cache of an earlier converter, and what it does not say."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from trainer_adapter.errors import ErrataWarning
 from trainer_adapter.format import Root
 
 _SHOWN = 4
+_TILT = 0.5
 _warned: set[tuple[Path, str]] = set()
 
 
@@ -35,7 +36,11 @@ def warn_of(root: Root) -> None:
     tables = root.tables("frames")
     schema = pa.unify_schemas([arrow_dataset.dataset(t).schema for t in tables])
     counts = _counts(arrow_dataset.dataset(tables, schema), about)
-    told = [f"{count} frames: {e['what']}" for e, count in zip(about, counts, strict=True) if count]
+    told = [
+        f"{count} {'frame' if count == 1 else 'frames'}: {e['what']}"
+        for e, count in zip(about, counts, strict=True)
+        if count
+    ]
     if told:
         more = f"; and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
         warnings.warn(
@@ -45,6 +50,22 @@ def warn_of(root: Root) -> None:
             ErrataWarning,
             stacklevel=3,
         )
+
+
+def tilt_of(first: list[Any], last: list[Any]) -> float | None:
+    """Degrees off the normal at which a stack goes, by its first and its last frame.
+
+    Each is (position, orientation, spacing_y, spacing_x) of frames/. None where its slices do not
+    shift in their plane, or by no more than 0.5 degrees or half a pixel, and where it is not known.
+    """
+    if any(value is None for value in (*first, last[0])):
+        return None
+    step = np.subtract(last[0], first[0])
+    normal = np.cross(first[1][:3], first[1][3:])
+    along = float(step @ normal)
+    aside = float(np.linalg.norm(step - along * normal))
+    angle = float(np.degrees(np.arctan2(aside, abs(along))))
+    return angle if aside > min(first[2:]) / 2 and angle > _TILT else None
 
 
 def _errata() -> list[dict[str, Any]]:
