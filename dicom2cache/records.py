@@ -170,6 +170,8 @@ class FrameHeader(TypedDict, total=False):
     inversion_time: float | None
     asl_label: str | None
     gradient: list[float] | None
+    mapped_low: float | None
+    mapped_high: float | None
     dimensions: list[int] | None
     acquired: float | None
     in_stack: int | None
@@ -272,6 +274,8 @@ class Header(TypedDict):
     suv_flag: str | None
     suv_refusal: str | None
     fractional_max: int | None
+    mapped_low: float | None
+    mapped_high: float | None
     dimensions: list[int] | None
     slice_location: float | None
     concatenation_uid: str | None
@@ -299,6 +303,8 @@ class FrameRow(TypedDict, total=False):
     """A row of FRAMES, the plan, or some columns of one."""
 
     file: int
+    mapped_low: float | None
+    mapped_high: float | None
     array: int
     row: int
     height: int

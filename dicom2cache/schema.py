@@ -323,6 +323,10 @@ PLANNED = (
            where=False),
     Column("fractional_max", INT32, "file", "that of a fractional segmentation",
            dicom="MaximumFractionalValue"),
+    Column("mapped_low", FLOAT64, "frame plan",
+           "least stored value of a parametric map that has a real world value; null: not said",
+           where=False),
+    Column("mapped_high", FLOAT64, "frame plan", "and the greatest", where=False),
     # how frames come to stacks
     Column("dimensions", pa.list_(INT32), "frame", "dimension index values of a frame"),
     Column("slice_location", FLOAT64, "file", "along the normal, from anywhere", "mm",

@@ -20,17 +20,23 @@ class Syntax:
     """samples are words of BitsAllocated; in codestreams values begin at bit 0"""
     lossy: bool | None = False
     """None: may be either"""
+    big: bool = False
+    """native words have their greatest byte first"""
 
 
 IMPLICIT_LE, EXPLICIT_LE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 DEFLATED, EXPLICIT_BE = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
+GE_PRIVATE = "1.2.840.113619.5.2"
+"""as implicit little endian, save that the words of the pixels are big-endian"""
+RLE = "1.2.840.10008.1.2.5"
 
 # fmt: off
 SYNTAXES = {row.uid: row for row in (
     Syntax(IMPLICIT_LE, "native", 1.0, words=True),
     Syntax(EXPLICIT_LE, "native", 1.0, words=True),
     Syntax(DEFLATED, "native", 8.0, words=True),
-    Syntax(EXPLICIT_BE, "native", 1.0, words=True),
+    Syntax(EXPLICIT_BE, "native", 1.0, words=True, big=True),
+    Syntax(GE_PRIVATE, "native", 1.0, words=True, big=True),
     Syntax("1.2.840.10008.1.2.1.98", "uncompressed", 1.0, words=True),  # Encapsulated Uncompressed
     Syntax("1.2.840.10008.1.2.4.50", "jpeg", 1.9, lossy=True),          # JPEG Baseline
     Syntax("1.2.840.10008.1.2.4.51", "jpeg", 1.9, lossy=True),          # JPEG Extended
@@ -43,7 +49,7 @@ SYNTAXES = {row.uid: row for row in (
     Syntax("1.2.840.10008.1.2.4.201", "htj2k", 3.4),                    # HTJ2K Lossless
     Syntax("1.2.840.10008.1.2.4.202", "htj2k", 3.4),                    # HTJ2K Lossless RPCL
     Syntax("1.2.840.10008.1.2.4.203", "htj2k", 3.4, lossy=None),        # HTJ2K
-    Syntax("1.2.840.10008.1.2.5", "rle", 1.9, words=True),              # RLE Lossless
+    Syntax(RLE, "rle", 1.9, words=True),                                # RLE Lossless
     Syntax("1.2.840.10008.1.2.8.1", "deflated-frame", 8.0, words=True),  # Deflated Image Frame
 )}
 # fmt: on
@@ -52,6 +58,11 @@ NATIVE = frozenset(uid for uid, row in SYNTAXES.items() if row.decoder == "nativ
 AS_WRITTEN = frozenset(uid for uid, row in SYNTAXES.items() if row.words)
 ALWAYS_LOSSY = frozenset(uid for uid, row in SYNTAXES.items() if row.lossy)
 MAY_BE_LOSSY = frozenset(uid for uid, row in SYNTAXES.items() if row.lossy is not False)
+BIG_ENDIAN = frozenset(uid for uid, row in SYNTAXES.items() if row.big)
+UNMARKED = frozenset(
+    uid for uid, row in SYNTAXES.items() if row.decoder in ("uncompressed", "deflated-frame")
+)
+"""encapsulated, but nothing in a frame's bytes says that it begins"""
 
 
 def supported(transfer_syntax: str) -> bool:
@@ -61,12 +72,31 @@ def supported(transfer_syntax: str) -> bool:
 
 def refusal(transfer_syntax: str) -> str:
     """Why a file of an unsupported syntax is not stored, and the remedy."""
-    from pydicom.uid import UID
+    from pydicom.uid import UID_dictionary
 
+    said = f"Transfer Syntax UID (0002,0010) {transfer_syntax}"
+    known = UID_dictionary.get(transfer_syntax, ("", ""))
+    if transfer_syntax in _LATER or known[1] == "Transfer Syntax":
+        return (
+            f"{said} ({_LATER.get(transfer_syntax) or known[0]}) is not supported; convert the "
+            "file to an uncompressed or JPEG 2000 syntax"
+        )
+    if known[0]:
+        return f"{said} ({known[0]}) is the UID of something else; get the file again"
     return (
-        f"Transfer Syntax UID (0002,0010) {transfer_syntax} ({UID(transfer_syntax).name}) is not "
-        "supported; convert the file to an uncompressed or JPEG 2000 syntax"
+        f"{said} (private or unknown) is none of DICOM's, so it is not known how the pixels are "
+        "encoded; convert the file with the software that wrote it (another UID in its place "
+        "could turn the pixels into others)"
     )
+
+
+_LATER = {
+    f"1.2.840.10008.1.2.4.{end}": name
+    for end, name in (
+        ("110", "JPEG XL Lossless"), ("111", "JPEG XL JPEG Recompression"), ("112", "JPEG XL")
+    )
+}  # fmt: skip
+"""those that pydicom 3.0 does not know"""
 
 
 def cost_weight(transfer_syntax: str) -> float:

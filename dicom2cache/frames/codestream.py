@@ -26,6 +26,8 @@ class Jpeg:
     """offset of the first scan header"""
     single: bool
     """one Huffman-coded scan of all components without restart markers"""
+    interleaved: bool
+    """the first scan has all components"""
 
 
 END = b"\xff\xd9"
@@ -70,6 +72,7 @@ def parse_jpeg(data: bytes) -> Jpeg:
                 lossless=_near(body) == 0 if kind == 0xF7 else kind in (0xC3, 0xC7, 0xCB, 0xCF),
                 scan=place,
                 single=body[0] == len(parts) and not restarts and kind in (0xC0, 0xC1, 0xC3),
+                interleaved=body[0] == len(parts),
             )
         elif marker == 0xDA:
             break
@@ -85,6 +88,23 @@ def _near(scan: bytes) -> int:
 
 
 _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15, and JPEG-LS's SOF55
+
+
+def kind_of(data: bytes) -> str | None:
+    """`jpeg`, `jpeg-ls`, `jpeg-2000`, `htj2k` or `rle`: what a codestream is; None: unknown."""
+    if data[:4] == b"\xff\x4f\xff\x51" or data[:8] == b"\0\0\0\x0cjP  ":
+        siz = data.find(b"\xff\x51") + 2
+        after = siz + int.from_bytes(data[siz : siz + 2], "big")
+        return "htj2k" if data[after : after + 2] == b"\xff\x50" else "jpeg-2000"  # CAP: T.814
+    if data[1:8] == b"\0\0\0\x40\0\0\0" and 0 < data[0] < 16:
+        return "rle"
+    place = 2
+    while data[:2] == b"\xff\xd8" and data[place : place + 1] == b"\xff" and place + 4 <= len(data):
+        marker = data[place + 1]
+        if marker in _FRAMES:
+            return "jpeg-ls" if marker == 0xF7 else "jpeg"
+        place += 1 if marker == 0xFF else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return None
 
 
 def jpeg_is_ybr(jpeg: Jpeg, photometric: str) -> bool:

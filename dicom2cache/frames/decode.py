@@ -18,6 +18,7 @@ from dicom2cache.frames import decoders, fragments
 from dicom2cache.frames.coded import Coded
 from dicom2cache.frames.samples import Samples, stored_samples
 from dicom2cache.headers.luts import modality_lut, palette, voi_lut
+from dicom2cache.headers.tags import name, raw
 from dicom2cache.pixels.colour import palette_to_rgb, ybr_422_to_full, ybr_full_to_rgb
 from dicom2cache.pixels.intensity import clean_ends, has_other_bits, mask_stored
 from dicom2cache.pixels.window import VoiLut
@@ -136,7 +137,7 @@ class Source:
 
     @property
     def _order(self) -> str:
-        return ">" if self.header["transfer_syntax"] == syntaxes.EXPLICIT_BE else "<"
+        return ">" if self.header["transfer_syntax"] in syntaxes.BIG_ENDIAN else "<"
 
     @cached_property
     def _late_elements(self) -> tuple[str, ...]:
@@ -146,7 +147,8 @@ class Source:
         if h["transfer_syntax"] == syntaxes.DEFLATED or end + 8 > h["size"]:
             return ()
         data = os.pread(self._file.fileno(), 4, end)
-        group, element = np.frombuffer(data, f"{self._order}u2").tolist()
+        order = ">" if h["transfer_syntax"] == syntaxes.EXPLICIT_BE else "<"
+        group, element = np.frombuffer(data, f"{order}u2").tolist()
         return ("elements-after-pixels",) if 0 < group << 16 | element < 0x7FE00010 else ()
 
     def _coded(self, room: Room) -> Coded:
@@ -181,6 +183,17 @@ class Source:
             signed = not after_lut and (inputs is None or inputs[0] < 0)
             self._voi_luts[inputs] = voi_lut(self.dataset, inputs, signed)
         return self._voi_luts[inputs]
+
+    @cached_property
+    def without_window(self) -> str:
+        """Why the file has no window of its own that could be applied."""
+        ds, keywords = self.dataset, ("WindowCenter", "WindowWidth")
+        if "windows-unreadable" not in (self.header["flags"] or ()):
+            return "the file has no VOI LUT and no Window Center (0028,1050)"
+        if not any(keyword in ds for keyword in keywords):
+            return f"{name('WindowCenter')} or {name('WindowWidth')} of its frames is no number"
+        said = " and ".join(f"{name(keyword)} is {raw(ds, keyword)}" for keyword in keywords)
+        return f"{said}, no pairs of decimal numbers, such as 40.5 and 400 (PS3.5 6.2)"
 
     @cached_property
     def _palette(self) -> Any:
@@ -246,7 +259,7 @@ class Source:
     def _fragments(self) -> fragments.Frames:
         return fragments.find_frames(
             self._file.fileno(), self.header["pixel_offset"], self.header["size"],
-            self.header["frames"],
+            self.header["frames"], self.header["transfer_syntax"] not in syntaxes.UNMARKED,
         )  # fmt: skip
 
     def _encoded(self, frame: int) -> bytes:

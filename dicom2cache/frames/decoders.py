@@ -7,18 +7,20 @@ pydicom's runner would convert a second time what libjpeg has converted already.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from dicom2cache.errors import FrameError
-from dicom2cache.frames import codestream
+from dicom2cache.frames import codestream, rle
 from dicom2cache.frames.coded import Coded, Decoded
 from dicom2cache.frames.unraisable import raising
-from dicom2cache.syntaxes import SYNTAXES, refusal
+from dicom2cache.syntaxes import SYNTAXES, UNMARKED, Syntax, refusal
 
 
 @cache
@@ -40,14 +42,42 @@ def decode(data: bytes, transfer_syntax: str, coded: Coded) -> Decoded:
     row = SYNTAXES.get(transfer_syntax)
     if row is None:
         raise FrameError(refusal(transfer_syntax))
+    decoder = _by_stream(data, row)
     try:
-        decoded = _DECODERS[row.decoder](data, coded)
+        decoded = _DECODERS[decoder](data, coded)
     except (FrameError, MemoryError):
         raise
     except Exception as e:  # imagecodecs has an exception type for each library
-        raise FrameError(f"the codestream cannot be decoded: {type(e).__name__}: {e}") from e
+        raise FrameError(
+            f"the codestream is damaged: {_LIBRARIES[decoder]} cannot decode it; copy the file "
+            "again, or get it anew from where it came"
+        ) from e
     _check_shape(decoded.pixels.shape, coded)
+    if decoder != row.decoder:
+        decoded = replace(decoded, flags=(*decoded.flags, SYNTAX_CONFLICT))
     return decoded
+
+
+SYNTAX_CONFLICT = "transfer-syntax-conflict"
+
+
+def _by_stream(data: bytes, row: Syntax) -> str:
+    """The kind of decoder: what the codestream says of itself wins over the header.
+
+    Raises FrameError for one that is read by other rules: RLE has words of BitsAllocated.
+    """
+    kind = row.decoder
+    if row.uid in UNMARKED:
+        return kind
+    found = codestream.kind_of(data) or kind
+    if found == kind or (found, kind) == ("htj2k", "jpeg-2000"):  # OpenJPEG reads both
+        return kind
+    if "rle" in (found, kind):
+        raise FrameError(
+            f"the frame holds {_NAMES[found]}, but Transfer Syntax UID (0002,0010) {row.uid} says "
+            f"{_NAMES[kind]}; get the file again, or correct the UID"
+        )
+    return found
 
 
 def _check_shape(shape: tuple[int, ...], coded: Coded) -> None:
@@ -141,7 +171,9 @@ def _jpeg_ls(data: bytes, coded: Coded) -> Decoded:
     _check_size(jpeg.rows, jpeg.columns, len(jpeg.components), coded)
     if not codestream.is_ended(data, jpeg.scan):  # CharLS would look for bits for seconds
         raise codestream.cut(f"{len(data)} bytes without an end marker")
-    pixels = imagecodecs.jpegls_decode(data, out=coded.out(jpeg.precision))  # refuses most damage
+    # Of samples in planes (interleave mode none) CharLS makes pixels in memory of its own only.
+    out = coded.out(jpeg.precision) if jpeg.interleaved else None
+    pixels = imagecodecs.jpegls_decode(data, out=out)  # refuses most damage
     label = _label("jpegls", "charls")
     return Decoded(pixels, coded.photometric, label, jpeg.precision, (), not jpeg.lossless)
 
@@ -188,24 +220,31 @@ def _htj2k(data: bytes, coded: Coded) -> Decoded:
 def _rle(data: bytes, coded: Coded) -> Decoded:
     import imagecodecs
 
-    width = coded.bits_allocated // 8
-    count = coded.rows * coded.columns * coded.samples
-    if count * width > 64 * len(data):  # two bytes make 128 at most: PS3.5 G.3.1
+    shape, bits = (coded.rows, coded.columns), coded.bits_allocated
+    count, width = math.prod(shape) * coded.samples, max(1, bits // 8)
+    if count * min(bits, 8) // 8 * width > 64 * len(data):  # two bytes make 128 at most: G.3.1
         raise FrameError(
             f"{len(data)} bytes of RLE cannot hold the {coded.rows} x {coded.columns} pixels that "
-            "the header says"
+            "the header says; it is wrong, or the codestream is cut"
         )
-    flat = np.empty(count * width, np.uint8)
-    plain = imagecodecs.dicomrle_decode(data, np.dtype(f"<u{width}"), out=flat.data)
-    pixels = np.frombuffer(plain, f"<u{width}")
-    if pixels.size != count:
-        raise FrameError(f"the RLE segments hold {pixels.size} samples, the header says {count}")
-    if coded.samples > 1:  # always planar in RLE: PS3.5 G.2
-        planes = pixels.reshape(coded.samples, coded.rows, coded.columns)
-        pixels = np.ascontiguousarray(np.moveaxis(planes, 0, -1))
-    else:
-        pixels = pixels.reshape(coded.rows, coded.columns)
-    return Decoded(pixels, coded.photometric, _label("dicomrle", "imagecodecs"), 0)
+    label, kind = _label("dicomrle", "imagecodecs"), np.dtype(f"<u{width}")
+    flags: tuple[str, ...] = ()
+    planes = None
+    if bits > 1:
+        flat = np.empty(count * width, np.uint8)
+        try:
+            pixels = np.frombuffer(imagecodecs.dicomrle_decode(data, kind, out=flat.data), kind)
+            planes = pixels.reshape(coded.samples, *shape)
+        except (ValueError, RuntimeError):
+            pass  # it is odd, or damaged
+    if planes is None:
+        apart, more = rle.unpacked(data, *shape, coded.samples, bits)
+        planes = np.ascontiguousarray(np.moveaxis(apart, 1, -1)).view(kind)
+        planes = planes.reshape(coded.samples, *shape)
+        flags = ("excess-pixel-data",) if more else ()
+    # Always planar in RLE: PS3.5 G.2.
+    pixels = planes[0] if coded.samples == 1 else np.ascontiguousarray(np.moveaxis(planes, 0, -1))
+    return Decoded(pixels, coded.photometric, label, 0, flags)
 
 
 _DECODERS: dict[str, Callable[[bytes, Coded], Decoded]] = {
@@ -218,3 +257,11 @@ _DECODERS: dict[str, Callable[[bytes, Coded], Decoded]] = {
     "rle": _rle,
 }
 """for each kind of decoder in the catalogue of transfer syntaxes"""
+
+_NAMES = {
+    "jpeg": "JPEG", "jpeg-ls": "JPEG-LS", "jpeg-2000": "JPEG 2000", "htj2k": "HTJ2K", "rle": "RLE",
+}  # fmt: skip
+_LIBRARIES = {
+    "uncompressed": "NumPy", "deflated-frame": "zlib", "jpeg": "libjpeg",
+    "jpeg-ls": "CharLS", "jpeg-2000": "OpenJPEG", "htj2k": "OpenJPH", "rle": "imagecodecs",
+}  # fmt: skip

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import wraps
 from operator import itemgetter
-from typing import Any
+from typing import Any, ParamSpec, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from dicom2cache.frames.samples import CLAMPED, OVERSHOOT
 from dicom2cache.pixels import resize
 from dicom2cache.pixels.colour import rgb_to_grey
 from dicom2cache.pixels.intensity import (
+    DoesNotFit,
     apply_lut,
     padding_mask,
     rescale,
@@ -38,7 +40,7 @@ from dicom2cache.records import FrameRow, Header
 
 _PLACEMENT = ("height", "width", "scale_y", "scale_x", "offset_y", "offset_x")
 FRAME_COLUMNS = ["file", "frame", "part_of_frame", "stack", "slope", "intercept", "unit", "windows"]
-FRAME_COLUMNS += _PLACEMENT
+FRAME_COLUMNS += ["mapped_low", "mapped_high", *_PLACEMENT]
 """columns of the plan's frames that `to_values` reads"""
 
 Mask = NDArray[np.bool_]
@@ -61,6 +63,30 @@ class Values:
     flags: tuple[str, ...] = ()
 
 
+P = ParamSpec("P")
+
+
+def _with_remedy(treat: Callable[P, Values]) -> Callable[P, Values]:
+    """What does not fit a dtype is told with what to do: `auto` helps only if it was not used."""
+
+    @wraps(treat)
+    def told(*args: P.args, **kwargs: P.kwargs) -> Values:
+        try:
+            return treat(*args, **kwargs)
+        except DoesNotFit as e:
+            source, treatments, dtype = cast(Any, args)[2:5]
+            if treatments[source.header["rule"] or 0].dtype != "auto":
+                raise FrameError(f"{e}; use dtype auto, or int32 or float32") from e
+            remedy = "dtype int32 or float32" if dtype[0] in "iu" else "intensity stored"
+            raise FrameError(
+                f"{e}, which follows from what the header says of bits, slope and intercept: one "
+                f"of them is wrong; correct it, or give {remedy} in a rule for such files"
+            ) from e
+
+    return told
+
+
+@_with_remedy
 def to_values(
     stored: Stored,
     row: FrameRow,
@@ -102,6 +128,10 @@ def _flagged(
     made = _treated(stored, row, source, treatments, dtype, limits)
     if "overlay" in (source.header["flags"] or ()) and _is_blank(stored):
         made = replace(made, flags=(*made.flags, "overlay-only"))
+    if row["mapped_low"] is not None and source.header["unit"] != "stored":
+        pixels = stored.pixels if made.padding is None else stored.pixels[~made.padding]
+        if not ((pixels >= row["mapped_low"]) & (pixels <= row["mapped_high"])).all():
+            made = replace(made, flags=(*made.flags, "real-world-range"))
     return made
 
 
@@ -146,7 +176,8 @@ def _treated(
         pixels = stored.pixels
     if not graded and canvas is None:  # exact, without a detour through floats
         if header["lut_low"] is not None and treatment.intensity != "stored":
-            return Values(to_dtype(apply_lut(pixels, source.modality_lut), dtype), padding)
+            values = apply_lut(pixels, source.modality_lut)
+            return Values(to_dtype(values, dtype, rounded=values.dtype.kind == "f"), padding)
         ends = stored.ends
         values = rescale(pixels, slope, intercept, dtype, own=True, ends=ends)
         if ends is not None:
@@ -364,8 +395,8 @@ def _window_of(said: str, source: Source, row: FrameRow, windows: Any) -> Any:
     if windows:
         return Window(windows[0]["center"], windows[0]["width"], windows[0]["function"])
     raise FrameError(
-        "the recipe says window dicom, but the file has no VOI LUT and no Window Center "
-        "(0028,1050); give CENTER,WIDTH, a rule of its own, or leave it out by `where`"
+        f"the recipe says window dicom, but {source.without_window}; give CENTER,WIDTH, a rule of "
+        "its own, or leave it out by `where`"
     )
 
 

@@ -71,12 +71,35 @@ def sniff(file: IO[bytes], candidate: Candidate, claims: bool) -> None:
     group = head[:2]
     if len(head) >= 8 and group in (b"\x02\0", b"\x08\0", b"\0\x08") and head[:8] != bytes(8):
         return  # a dataset without preamble (ACR-NEMA, or a bare dataset)
+    other = other_format(file.read(512))
+    file.seek(0)
+    if other is not None:
+        raise NotDicom(other)
     if claims:
         raise FrameError(
             "not a DICOM file although its name says so: no DICM at byte 128 and no data element "
             "at byte 0; remove it or rename it"
         )
     raise NotDicom("no DICM at byte 128 and no data element at byte 0")
+
+
+_APPLE = b"\0\x05\x16"  # then 07 for AppleDouble, 00 for AppleSingle (RFC 1740)
+_ARCHIVES = (
+    (0, b"PK\3\4", "zip"), (0, b"PK\5\6", "zip"), (0, b"\x1f\x8b", "gzip"), (0, b"BZh", "bzip2"),
+    (0, b"\xfd7zXZ\0", "xz"), (0, b"7z\xbc\xaf\x27\x1c", "7z"), (0, b"Rar!\x1a\7", "rar"),
+    (0, b"\x28\xb5\x2f\xfd", "zstd"), (0, b"\x04\x22\x4d\x18", "lz4"), (0, b"\x1f\x9d", "compress"),
+    (257, b"ustar", "tar"),
+)  # fmt: skip
+
+
+def other_format(head: bytes) -> str | None:
+    """What a file that is not DICOM is, by its first 512 bytes, and what to do; None: unknown."""
+    if head[:3] == _APPLE and head[3:4] in (b"\0", b"\7"):
+        return "an AppleDouble file: what macOS keeps beside a file on a disk that is not its own"
+    for offset, magic, kind in _ARCHIVES:
+        if head[offset : offset + len(magic)] == magic:
+            return f"an archive ({kind}): unpack it if it holds DICOM files"
+    return None
 
 
 def parse(file: IO[bytes], claims: bool, tags: list[int] | None) -> tuple[Any, IO[bytes]]:
@@ -94,15 +117,13 @@ def parse(file: IO[bytes], claims: bool, tags: list[int] | None) -> tuple[Any, I
             ds = dcmread(file, stop_before_pixels=True, force=True, specific_tags=tags)
     except FrameError:
         raise
-    except (MemoryError, OSError) as e:
-        # pydicom raises EOFError, which is no OSError; a real OSError has an errno
-        if isinstance(e, MemoryError) or e.errno is not None:
-            raise
-        raise FrameError(f"the header cannot be read: {e}") from e
     except Exception as e:  # pydicom raises whatever the bytes provoke
+        # Its EOFError is no OSError; a real OSError has an errno.
+        if isinstance(e, MemoryError) or (isinstance(e, OSError) and e.errno is not None):
+            raise
         raise FrameError(
-            f"the header cannot be read ({type(e).__name__}: {e}); the file is damaged or "
-            "truncated, copy it again"
+            f"the header cannot be read: what lies at or before byte {file.tell()} is no data "
+            "element; the file is damaged or truncated, copy it again"
         ) from e
     part_10 = head[128:132] == b"DICM" and "TransferSyntaxUID" in ds.file_meta
     said = "SOPClassUID" in ds or "Rows" in ds or "MediaStorageSOPClassUID" in ds.file_meta
@@ -136,5 +157,6 @@ def check_body(head: bytes) -> None:
             raise FrameError(
                 f"{name('TransferSyntaxUID')} is {uid}, {what}, but the dataset is plain and "
                 "little-endian; the UID is wrong, correct it (1.2.840.10008.1.2.1 where elements "
-                "have a VR, else 1.2.840.10008.1.2)"
+                "have a VR, else 1.2.840.10008.1.2), then look at the image: whether the words of "
+                "the pixels are little-endian too, nothing says"
             )

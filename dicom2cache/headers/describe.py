@@ -14,13 +14,14 @@ from dicom2cache.headers.acquisition import (
     diffusion_tags,
     person_of,
 )
-from dicom2cache.headers.groups import functional_groups, segments_of
+from dicom2cache.headers.groups import functional_groups, segments_of, voi_of_frames
 from dicom2cache.headers.luts import lut_item, modality_lut_range, palette_bits
 from dicom2cache.headers.meaning import (
     aspect_of,
     kind_of,
     rescale_of,
     spacing_of,
+    window_flags,
     windows_of,
 )
 from dicom2cache.headers.patient import age_in_years
@@ -30,9 +31,11 @@ from dicom2cache.headers.pixel_module import (
     overlays,
     pixel_element,
     pixel_layout,
+    plain_bytes,
 )
 from dicom2cache.headers.positions import planes
 from dicom2cache.headers.real_world import real_values
+from dicom2cache.headers.really import settle_syntax
 from dicom2cache.headers.slide import tiling_of
 from dicom2cache.headers.suv import PHILIPS_ACTIVITY, PHILIPS_GROUP, PHILIPS_SUV, suv_of
 from dicom2cache.headers.tags import (
@@ -150,6 +153,7 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
     row.update(tiling_of(ds, row))
     windows = row["windows"] or any(frame["windows"] for frame in per_frame)
     row["voi"] = bool(windows or row["voi_lut"])
+    settle_syntax(row, plain_bytes(row), path)
     check_length(row)
     return row
 
@@ -157,6 +161,7 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
 def _add_values(row: dict[str, Any], ds: Any, frames: int) -> None:
     """Slope, intercept, unit, palette, padding, and what single frames say."""
     flags: list[str] = row["flags"]
+    flags += window_flags((ds, *voi_of_frames(ds)))
     value_keyword, limit_keyword, read = _PADDING[row["pixel_keyword"]]
     row["padding_value"] = read(ds, value_keyword)
     row["padding_limit"] = read(ds, limit_keyword)

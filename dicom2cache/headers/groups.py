@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from dicom2cache.errors import FrameError
@@ -84,6 +85,14 @@ def _functional(groups: Any, ds: Any, grey: bool, flags: set[str]) -> dict[str, 
     if derived := _group(groups, "DerivationImageSequence"):
         said.update(_reference(derived))
     return said
+
+
+def voi_of_frames(ds: Any) -> Iterator[Any]:
+    """The VOI LUT item of each functional group that has one."""
+    for keyword in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        for functional in items(ds, keyword):
+            if voi := _group(functional, "FrameVOILUTSequence"):
+                yield voi
 
 
 def _reference(derived: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
+from dicom2cache.headers.real_world import real_world_table
 from dicom2cache.headers.tags import Dataset, items, name, value
 from dicom2cache.pixels.colour import Palette
 from dicom2cache.pixels.intensity import ModalityLut
@@ -131,8 +132,10 @@ def _meets(first: int, count: int, inputs: tuple[float, float]) -> bool:
 
 
 def modality_lut(ds: Dataset) -> ModalityLut:
-    """The modality LUT sequence's table (PS3.3 C.11.1.1.1)."""
+    """The table of the modality LUT sequence (PS3.3 C.11.1.1.1), or of real world values."""
     item = lut_item(ds, "ModalityLUTSequence")
+    if item is None and (table := real_world_table(ds)):
+        return ModalityLut(table.first, np.array(table.entries))
     first = _descriptor(item, "LUTDescriptor")[1]
     return ModalityLut(_first(first, _pixels_signed(ds)), _entries_of(ds, item))
 

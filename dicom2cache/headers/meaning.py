@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from dicom2cache.headers.tags import decimal, items, number, numbers, text, value, vector, whole
+from dicom2cache.headers.tags import (
+    decimal,
+    has_content,
+    items,
+    number,
+    numbers,
+    text,
+    value,
+    vector,
+    whole,
+)
 
 RT_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -95,9 +106,9 @@ def unit_of(ds: Any, transform: Any, rescaled: bool) -> tuple[str, tuple[str, ..
 
 
 def windows_of(ds: Any) -> list[dict[str, Any]] | None:
-    """All VOI windows of the file (PS3.3 C.11.2); None if there are none."""
+    """All VOI windows of the file (PS3.3 C.11.2), as far as they pair; None if there are none."""
     centers, widths = numbers(ds, "WindowCenter"), numbers(ds, "WindowWidth")
-    if not centers or len(centers) != len(widths):
+    if not centers or not widths:
         return None
     named = (text(ds, "WindowCenterWidthExplanation") or "").split("\\")
     function = text(ds, "VOILUTFunction") or "LINEAR"
@@ -106,6 +117,18 @@ def windows_of(ds: Any) -> list[dict[str, Any]] | None:
         {"center": c, "width": w, "function": function, "explanation": n or None}
         for c, w, n in zip(centers, widths, named, strict=False)
     ]
+
+
+def window_flags(datasets: Iterable[Any]) -> tuple[str, ...]:
+    """Flags for windows of a file or its frames that do not pair, or are no numbers."""
+    flags = set()
+    for ds in datasets:
+        centers, widths = numbers(ds, "WindowCenter"), numbers(ds, "WindowWidth")
+        if centers and widths:
+            flags |= {"windows-unpaired"} if len(centers) != len(widths) else set()
+        elif has_content(ds, "WindowCenter") or has_content(ds, "WindowWidth"):
+            flags.add("windows-unreadable")
+    return tuple(sorted(flags))
 
 
 def spacing_of(ds: Any) -> tuple[float | None, float | None, str | None]:

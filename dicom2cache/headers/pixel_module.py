@@ -34,10 +34,10 @@ def pixel_element(
     order: Literal["little", "big"] = "little" if little else "big"
     if len(head) < 8:
         cut = None if syntax == syntaxes.DEFLATED else _cut(path)
-        raise cut or _without_pixels(ds)
+        raise cut or _without_pixels(ds, syntax)
     tag = int.from_bytes(head[:2], order) << 16 | int.from_bytes(head[2:4], order)
     if tag not in _PIXELS:
-        raise _without_pixels(ds)
+        raise _without_pixels(ds, syntax)
     # The header may say one of implicit and explicit where the body is the other.
     if has_vr(head) or (not implicit and head[4:6] in _LONG_VRS):
         vr, length, offset = head[4:6].decode(), int.from_bytes(head[8:12], order), at + 12
@@ -74,12 +74,43 @@ def _cut(path: str) -> FrameError | None:
     return FrameError("the file is truncated: it ends in the middle of its header; copy it again")
 
 
-def _without_pixels(ds: Any) -> Dicom2cacheError:
+_CONTOURS = "1.2.840.10008.5.1.4.1.1.481.3"  # RT Structure Set Storage
+_DESCRIBES_AN_IMAGE = frozenset(
+    {
+        "1.2.840.10008.5.1.4.1.1.481.2",  # RT Dose
+        "1.2.840.10008.5.1.4.1.1.30",  # Parametric Map
+        "1.2.840.10008.5.1.4.1.1.66.4",  # Segmentation
+        "1.2.840.10008.5.1.4.1.1.66.7",  # Label Map Segmentation
+    }
+)
+"""SOP classes that have pixels, though their names are not those of images"""
+
+
+def _without_pixels(ds: Any, syntax: str) -> Dicom2cacheError:
+    """Why a file that is whole has no pixels: it is no image, or it has lost them."""
     sop = value(ds, "SOPClassUID") or value(ds.file_meta, "MediaStorageSOPClassUID")
     kind = getattr(sop, "name", None) or text(ds, "Modality") or "this object"
-    if "Rows" in ds and "SpectroscopyData" not in ds:
-        return FrameError(f"{kind} has Rows (0028,0010) but no pixel data; the file is truncated")
-    return NoPixels(f"{kind} has no pixel data")
+    if str(sop) == _CONTOURS or (sop is None and text(ds, "Modality") == "RTSTRUCT"):
+        return NoPixels(
+            f"contours: {kind} outlines regions of other images and has no pixel data of its own"
+        )
+    if "Rows" not in ds or "SpectroscopyData" in ds:
+        return NoPixels(f"{kind} has no pixel data")
+    if not syntaxes.supported(syntax):  # such as JPIP, whose pixels lie on a server
+        return FrameError(f"{kind} has no pixel data in the file; {syntaxes.refusal(syntax)}")
+    if sop is not None and not _is_image(str(sop), str(kind)):
+        return NoPixels(f"{kind} has no pixel data, though it has Rows (0028,0010)")
+    return FrameError(
+        f"{kind} has Rows (0028,0010) but no pixel data: the pixels were taken out, or the file is "
+        "cut before them; get it again from where it came"
+    )
+
+
+def _is_image(sop: str, kind: str) -> bool:
+    """True for a SOP class of the standard whose objects always have pixels."""
+    if sop in _DESCRIBES_AN_IMAGE:
+        return True
+    return sop.startswith("1.2.840.10008.") and "Image Storage" in kind and "Non-Image" not in kind
 
 
 def pixel_layout(ds: Any, keyword: str, syntax: str) -> dict[str, Any]:
@@ -162,21 +193,16 @@ def frame_bits(row: dict[str, Any]) -> int:
     return int(row["height"] * row["width"] * samples * row["bits_allocated"])
 
 
-def _check_encapsulated(row: dict[str, Any]) -> None:
-    """Data of a length of its own, just that of the pixels, is not what the syntax says."""
-    plain = (frame_bits(row) * row["frames"] + 7) // 8
-    if row["pixel_length"] is not None and row["pixel_length"] in (plain, plain + plain % 2):
-        raise FrameError(
-            f"{name('TransferSyntaxUID')} is {row['transfer_syntax']}, a compressed one, but "
-            f"{row['pixel_keyword']} has a defined length, {row['pixel_length']} bytes, as the "
-            "uncompressed pixels have: the UID is wrong, correct it (PS3.5 A.4)"
-        )
+def plain_bytes(row: dict[str, Any]) -> int:
+    """Bytes of all frames of a file without compression."""
+    return (frame_bits(row) * int(row["frames"]) + 7) // 8
 
 
 def check_length(row: dict[str, Any]) -> None:
     """Native pixel data must be as long as the header says; more is flagged, less refused."""
+    if not syntaxes.supported(row["transfer_syntax"]):
+        return  # refused by the plan, for that
     if row["transfer_syntax"] not in syntaxes.NATIVE:
-        _check_encapsulated(row)
         most = (row["size"] - row["pixel_offset"]) // _LEAST_FRAGMENT
         if row["frames"] > max(1, most):
             raise FrameError(
@@ -184,7 +210,7 @@ def check_length(row: dict[str, Any]) -> None:
                 "at most; it is damaged or truncated, copy it again"
             )
         return
-    have, want = row["pixel_length"], (frame_bits(row) * row["frames"] + 7) // 8
+    have, want = row["pixel_length"], plain_bytes(row)
     if have is None:
         raise FrameError(
             f"{row['pixel_keyword']} has undefined length, legal only in a compressed transfer "
@@ -192,6 +218,12 @@ def check_length(row: dict[str, Any]) -> None:
         )
     if row["transfer_syntax"] != syntaxes.DEFLATED:  # only inflating would tell
         have = min(have, row["size"] - row["pixel_offset"])
+    if row["transfer_syntax"] == syntaxes.GE_PRIVATE and row["bits_allocated"] != 16:
+        raise FrameError(
+            f"{name('TransferSyntaxUID')} is {syntaxes.GE_PRIVATE}, private to GE, with "
+            f"{name('BitsAllocated')} {row['bits_allocated']}; legal here: 16, the only words "
+            "whose byte order in it is known; convert the file with GE's software"
+        )
     if have < want:
         raise FrameError(
             f"pixel data is truncated: {have} bytes, {want} expected for {row['frames']} frames of "

@@ -12,8 +12,10 @@ from dicom2cache.headers.acquisition import acquired_of
 from dicom2cache.headers.describe import describe
 from dicom2cache.headers.elements import CHARSET, Elements, Scan
 from dicom2cache.headers.pixel_module import check_length, has_vr
+from dicom2cache.headers.really import FLAG
 from dicom2cache.headers.tags import number, text, vector, whole
 from dicom2cache.records import Candidate
+from dicom2cache.syntaxes import NATIVE
 
 _CLOCKS = frozenset({0x00080022, 0x00080032, 0x0008002A})
 """Acquisition Date, Time and DateTime: one column; SUV too depends on them"""
@@ -46,9 +48,12 @@ def row_of(
     ds = Scan(elements)
     row = describe(ds, elements.head, elements.offset, candidate, path)
     patient, accession = text(ds, "PatientID"), text(ds, "AccessionNumber")
-    excess = "excess-pixel-data" in (row["flags"] or ())
+    # Where the file itself had to be looked into, another one of the same header may differ.
+    odd = not {"excess-pixel-data", FLAG}.isdisjoint(row["flags"] or ()) or (
+        row["pixel_length"] is not None and row["transfer_syntax"] not in NATIVE
+    )
     plain = row["kind"] == "image" and row["modality"] != "PT" and row["per_frame"] is None
-    if key is not None and plain and not excess:
+    if key is not None and plain and not odd:
         if len(_known) >= _MOST:
             _known.clear()
         _known[key] = dict(row), elements.offset, patient, accession

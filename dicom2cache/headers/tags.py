@@ -64,6 +64,15 @@ def numbers(ds: Dataset, keyword: str) -> list[float]:
     return result if all(math.isfinite(v) for v in result) else []
 
 
+def has_content(ds: Dataset, keyword: str) -> bool:
+    """True if the element is there and not empty, be its value legal or not."""
+    try:
+        found = ds.get(keyword)
+    except (ValueError, TypeError, OverflowError, AttributeError, NotImplementedError, KeyError):
+        return True
+    return found is not None and (not hasattr(found, "__len__") or len(found) > 0)
+
+
 def number(ds: Dataset, keyword: str) -> float | None:
     """The first value as a finite float."""
     found = numbers(ds, keyword)

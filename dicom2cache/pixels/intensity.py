@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 from dicom2cache.errors import FrameError
 
 
+class DoesNotFit(FrameError):
+    """A value that a dtype cannot hold; what to do about it hangs on who chose the dtype."""
+
+
 @dataclass(frozen=True)
 class ModalityLut:
     """A modality LUT sequence, PS3.3 C.11.1."""
@@ -105,9 +109,9 @@ def rescale(
         return to_dtype(stored.astype(np.float64) * slope + intercept, dtype, rounded=True)
     if not (float(slope).is_integer() and float(intercept).is_integer()):
         if target.kind != "f":
-            raise FrameError(
+            raise DoesNotFit(
                 f"slope {slope!r}, intercept {intercept!r} give fractions, which {dtype} cannot "
-                "hold; use dtype auto or float32"
+                "hold"
             )
         return to_dtype(stored.astype(np.float64) * slope + intercept, dtype, rounded=True)
     m, b = int(slope), int(intercept)
@@ -118,9 +122,8 @@ def rescale(
     limits = np.iinfo(target)
     low, high = rescaled_ends(ends or (int(stored.min()), int(stored.max())), m, b)
     if low < limits.min or high > limits.max:
-        raise FrameError(
-            f"values from {low} to {high} do not fit {dtype} "
-            f"({limits.min} to {limits.max}); use dtype auto, or int32 or float32"
+        raise DoesNotFit(
+            f"values from {low} to {high} do not fit {dtype} ({limits.min} to {limits.max})"
         )
     # Whole numbers modulo 2^bits: since the result fits, wrapped intermediate values cannot matter.
     bits = target.itemsize * 8
@@ -166,7 +169,7 @@ def to_dtype(values: NDArray[Any], dtype: str, rounded: bool = False) -> NDArray
                 lost = (values < limits.min) | (values > limits.max)
     if lost.any():
         worst = values[lost][0].item()
-        raise FrameError(f"value {worst} does not fit {dtype} truly; use dtype auto")
+        raise DoesNotFit(f"value {worst} does not fit {dtype} truly")
     return result
 
 

@@ -101,7 +101,10 @@ def _values(
     ends = m * low[file] + b, m * high[file] + b
     lut_low, lut_high = floats(files["lut_low"])[file], floats(files["lut_high"])[file]
     lut = ~np.isnan(lut_low)
-    whole = integer[file] & (lut | ((m == np.floor(m)) & (b == np.floor(b))))
+    # A table of real world values has fractions; a modality LUT has none.
+    table = mask_of(pc.equal(files["kind"], "map"))[file]
+    line = (m == np.floor(m)) & (b == np.floor(b))
+    whole = integer[file] & np.where(lut, ~table, line)
     return arrays.Values(
         low=np.where(lut, lut_low, np.minimum(*ends)),
         high=np.where(lut, lut_high, np.maximum(*ends)),

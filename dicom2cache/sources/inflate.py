@@ -72,7 +72,10 @@ class Inflater:
             try:
                 piece = self._stream.decompress(self._waiting, most)
             except zlib.error as e:
-                raise FrameError(f"the deflated dataset is damaged: {e}; copy it again") from e
+                raise FrameError(
+                    f"the deflated dataset is damaged before byte {self._place} of the file; copy "
+                    "it again"
+                ) from e
             ended = not self._waiting
             self._waiting = self._stream.unconsumed_tail
             if piece or ended:

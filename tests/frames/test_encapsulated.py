@@ -21,6 +21,9 @@ def _item(data: bytes) -> bytes:
 
 _DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
 _EOI = b"\xff\xd9"
+_JPEG = b"\xff\xd8\xff\xdb" + bytes(4) + _EOI
+_J2K = b"\xff\x4f\xff\x51" + bytes(4) + _EOI
+_RLE = b"\1\0\0\0\x40\0\0\0" + bytes(4)
 
 
 def _read(
@@ -50,6 +53,17 @@ def _read(
         (struct.pack("<2I", 0, 0), [b"ab" + _EOI, b"cd", b"ef" + _EOI], 2,
          [b"ab" + _EOI, b"cdef" + _EOI]),  # a table of zeros is no table
         (struct.pack("<I", 0), [b"", b"cd"], 1, [b"cd"]),  # an empty fragment
+        (b"", [_JPEG, b"", _J2K, b"", b""], 2, [_JPEG, _J2K]),  # after each frame, and at the end
+        (b"", [b"", _RLE, b"", _RLE], 2, [_RLE, _RLE]),  # before each
+        (struct.pack("<2I", 0, 16), [_RLE[:8], b"", b"", _RLE], 2, [_RLE[:8], _RLE]),  # by table
+        (b"", [_JPEG[:4], b"cd" + _EOI, _JPEG, b"??"], 2,
+         [_JPEG[:4] + b"cd" + _EOI, _JPEG + b"??"]),
+        (b"", [_JPEG[:4], b"cd", _JPEG[:4], b"gh"], 2, [_JPEG[:4] + b"cd", _JPEG[:4] + b"gh"]),
+        (b"", [_JPEG, b"?" + _JPEG, _JPEG], 3, [_JPEG, b"?" + _JPEG, _JPEG]),  # one is damaged
+        (struct.pack("<2I", 0, 24), [_JPEG, _JPEG[:4], b"cdef"], 2,
+         [_JPEG, _JPEG[:4] + b"cdef"]),  # a table that puts the second's beginning into the first
+        (struct.pack("<2I", 0, 28), [_JPEG, _JPEG], 2, [_JPEG, _JPEG]),  # to the delimiter
+        (_JPEG, [_J2K], 2, [_JPEG, _J2K]),  # no item for a table at all
     ],
 )  # fmt: skip
 def test_fragments_to_frames(
@@ -68,6 +82,8 @@ def test_fragments_to_frames(
         (_item(b"") + _item(b"abcd")[:-1], 1, "truncated"),  # the file ends in a fragment
         (_item(b"") + _item(b"ab") + b"junkjunk", 1, "no item at byte 18"),
         (_item(b"") + _item(b"ab") + _item(b"cd") + _DELIMITER, 3, "cannot be dealt to 3 frames"),
+        (_item(b"") + _item(b"") + _item(b"") + _DELIMITER, 1, "its 2 fragments hold no byte"),
+        (_item(b"") + _item(b"") + _item(b"") + _DELIMITER, 2, "its 2 fragments hold no byte"),
         (_item(b"") + _item(b"ab") + _item(b"cd") + _item(b"ef") + _DELIMITER, 2,
          "cannot be dealt to 2 frames"),  # neither table nor marker: no guess
         (_item(b"") + b"\xfe\xff\x00\xe0\xff\xff\xff\xff", 1, "no item"),  # undefined length
@@ -225,3 +241,72 @@ def test_the_system_may_read_less_than_was_asked_for(
     pread = os.pread
     monkeypatch.setattr(os, "pread", lambda d, n, offset: pread(d, min(n, 100), offset))
     assert _read(tmp_path, data, frames) == streams
+
+
+@pytest.mark.parametrize(
+    ("table", "fragments", "frames", "there", "flags", "reason"),
+    [
+        (b"", [_JPEG, _J2K], 3, [_JPEG, _J2K], ("frames-missing",), "2 codestreams"),
+        (b"", [_RLE, _RLE], 4, [_RLE, _RLE], ("frames-missing",), "2 codestreams"),
+        (b"", [_JPEG, _JPEG[:4], b"d" + _EOI], 3, [_JPEG, _JPEG[:4] + b"d" + _EOI],
+         ("frames-missing",), "2 codestreams"),  # three fragments, and yet two frames
+        (b"", [_JPEG, b"", _J2K], 3, [_JPEG, None, _J2K], (), "frame 1 is empty"),  # one for each
+        (struct.pack("<3I", 0, 18, 26), [_JPEG, b"", _J2K], 3, [_JPEG, None, _J2K], (),
+         "frame 1 is empty"),
+        (b"", [_JPEG, _J2K, _JPEG], 2, [_JPEG, _J2K], ("excess-pixel-data",), ""),
+        (struct.pack("<3I", 0, 18, 36), [_JPEG, _J2K, _JPEG], 2, [_JPEG, _J2K],
+         ("excess-pixel-data",), ""),
+        (struct.pack("<2I", 0, 18), [_JPEG, _J2K, _JPEG], 2, [_JPEG, _J2K],
+         ("excess-pixel-data",), ""),
+    ],
+)  # fmt: skip
+def test_what_is_there_is_found_and_what_is_not_fails_by_itself(
+    tmp_path: Path, table: bytes, fragments: list[bytes], frames: int,
+    there: list[bytes | None], flags: tuple[str, ...], reason: str,
+) -> None:  # fmt: skip
+    data = _item(table) + b"".join(map(_item, fragments)) + _DELIMITER
+    (tmp_path / "pixels").write_bytes(data)
+    descriptor = os.open(tmp_path / "pixels", os.O_RDONLY)
+    found = find_frames(descriptor, 0, len(data), frames)
+    assert found.flags == flags
+    for k in range(frames):
+        if k < len(there) and there[k] is not None:
+            assert found.read(descriptor, k) == there[k]
+        else:
+            with pytest.raises(FrameError, match=reason):
+                found.read(descriptor, k)
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    ("after", "own", "reason"),
+    [
+        (_item(_JPEG)[:-3], 2, "pixel data is truncated"),  # cut in the third, which begins
+        (_item(b"more of it")[:-3], 2, "pixel data is truncated"),  # the second had ended
+        (_item(_JPEG)[:5], 2, "within the header of a fragment"),
+        (b"junk junk", 2, "no item at byte 44"),
+    ],
+)
+def test_frames_before_damage_are_found_without_a_table(
+    tmp_path: Path, after: bytes, own: int, reason: str
+) -> None:
+    data = _item(b"") + _item(_JPEG) + _item(_J2K) + after
+    (tmp_path / "pixels").write_bytes(data)
+    descriptor = os.open(tmp_path / "pixels", os.O_RDONLY)
+    found = find_frames(descriptor, 0, len(data), 4)
+    assert [found.read(descriptor, k) for k in range(own)] == [_JPEG, _J2K][:own]
+    for k in range(own, 4):
+        with pytest.raises(FrameError, match=reason):
+            found.read(descriptor, k)
+    os.close(descriptor)
+
+
+def test_frames_without_marks_are_dealt_by_number_alone(tmp_path: Path) -> None:
+    """Bytes of uncompressed frames may look like the beginning of a codestream."""
+    plain = [_JPEG, b"0123456789", b"abcdefghij"]
+    data = _item(b"") + b"".join(map(_item, plain)) + _DELIMITER
+    (tmp_path / "pixels").write_bytes(data)
+    descriptor = os.open(tmp_path / "pixels", os.O_RDONLY)
+    found = find_frames(descriptor, 0, len(data), 3, marked=False)
+    assert [found.read(descriptor, k) for k in range(3)] == plain
+    os.close(descriptor)

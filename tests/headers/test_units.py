@@ -123,9 +123,14 @@ def mapping(slope: float, unit: str, ends: tuple[float, float] = (0, 65535), **s
 
 
 IDENTITY = [item(RescaleSlope=1, RescaleIntercept=0, RescaleType="US")]
+ENTRIES = [0.1 * k * k for k in range(1100)]
 TABLE = item(
-    RealWorldValueFirstValueMapped=0, RealWorldValueLastValueMapped=65535,
-    RealWorldValueLUTData=[0.5] * 65536,
+    RealWorldValueFirstValueMapped=0, RealWorldValueLastValueMapped=1099,
+    RealWorldValueLUTData=ENTRIES, MeasurementUnitsCodeSequence=[item(CodeValue="ms")],
+)  # fmt: skip
+SHORT = item(
+    RealWorldValueFirstValueMapped=0, RealWorldValueLastValueMapped=9,
+    RealWorldValueLUTData=ENTRIES[:9],
 )  # fmt: skip
 
 
@@ -158,8 +163,10 @@ ADC, FA = mapping(1e-6, "mm2/s"), mapping(1e-4, "1", b=0.25)
         (None, [[ADC], [ADC]], [0.0005, 0.001], ["mm2/s"] * 2, None),
         (None, [[ADC], [FA]], [0.0005, 0.35], ["mm2/s", "1"], ["units-differ"]),
         ([ADC], [None, [FA]], [0.0005, 0.35], ["mm2/s", "1"], ["units-differ"]),
-        # a table is no line, and of two parts of the range neither is the whole
-        ([TABLE], [None, None], [500, 1000], ["US"] * 2, ["real-world-unused"]),
+        ([TABLE], [None, None], [25000, 100000], ["ms"] * 2, None),
+        # a table that is too short, or of a frame; of two parts of the range neither is the whole
+        ([SHORT], [None, None], [500, 1000], ["US"] * 2, ["real-world-unused"]),
+        (None, [[TABLE], [TABLE]], [500, 1000], ["US"] * 2, ["real-world-unused"]),
         ([mapping(1, "a", (0, 700)), mapping(2, "a", (701, 65535))], [None, None], [500, 1000],
          ["US"] * 2, ["real-world-unused"]),
         # the same values in two units
@@ -175,6 +182,27 @@ def test_real_world_values_of_parametric_maps(
     assert [p.item() for _, p in rows] == pytest.approx(values, rel=1e-6)
     assert [r["unit"] for r, _ in rows] == units
     assert [r["flags"] for r, _ in rows] == [flags] * 2
+
+
+HALVES = item(
+    RealWorldValueFirstValueMapped=400, RealWorldValueLastValueMapped=700,
+    RealWorldValueLUTData=[k / 2 for k in range(400, 701)],
+    MeasurementUnitsCodeSequence=[item(CodeValue="ms")],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("mapped", "last"), [(mapping(0.5, "ms", (0, 700)), 500.0), (HALVES, 350.0)]
+)
+def test_stored_values_that_have_no_real_one_are_flagged(
+    tmp_path: Path, mapped: Any, last: float
+) -> None:
+    source = parametric(tmp_path / "m.dcm", [mapped], [None, None])
+    found = by_path(built(source, tmp_path / "cache"))
+    rows = [found["m.dcm", k] for k in (0, 1)]
+    assert [p.item() for _, p in rows] == [250.0, last]
+    assert [r["unit"] for r, _ in rows] == ["ms", "ms"]
+    assert [r["flags"] for r, _ in rows] == [None, ["real-world-range"]]
 
 
 def test_windows_of_a_map_are_in_its_own_unit(tmp_path: Path) -> None:

@@ -184,8 +184,10 @@ ROWS = {
             "headers/luts.py::voi_lut"),
     34: Row("Real world values of parametric maps (PS3.3 C.7.6.16.2.11)",
             "those of a frame, else the shared ones, instead of the identity beside them, with "
-            "their unit; windows too. What is no one line over all values is left out, flagged",
+            "their unit; windows too; a line or a table. What is neither over all values is left "
+            "out, flagged, and so are values beyond those that are mapped",
             (f"{_UNITS}::test_real_world_values_of_parametric_maps",
+             f"{_UNITS}::test_stored_values_that_have_no_real_one_are_flagged",
              f"{_UNITS}::test_windows_of_a_map_are_in_its_own_unit"),
             "headers/real_world.py::real_values"),
     35: Row("Positions of the frames of a multi-frame file",

@@ -368,8 +368,6 @@ def test_row_25_header_implicit_body_explicit(tmp_path: Path, dtype: str) -> Non
         (_EXPLICIT, _BIG, "big-endian, but the dataset is plain and little-endian"),
         (_IMPLICIT, _BIG, "big-endian, but the dataset is plain and little-endian"),
         (_EXPLICIT, _DEFLATED, "deflated, but the dataset is plain and little-endian"),
-        (_EXPLICIT, "1.2.840.10008.1.2.4.90", "but PixelData has a defined length, 60000 bytes"),
-        (_EXPLICIT, "1.2.840.10008.1.2.5", "but PixelData has a defined length, 60000 bytes"),
     ],
 )
 def test_row_25_plain_data_under_another_syntax(
