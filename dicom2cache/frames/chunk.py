@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
 from dicom2cache.frames.decode import Source, Stored
-from dicom2cache.frames.treat import Values, to_values
+from dicom2cache.frames.slices import values_of
+from dicom2cache.frames.treat import Values
 from dicom2cache.pixels.statistics import statistics
 from dicom2cache.recipes.recipe import Treatment
 from dicom2cache.records import ArraySpec, FrameRow
@@ -58,7 +59,7 @@ def chunk_of_frame(
     """
     stored = source.read(row["frame"], room)
     ends = limits.needed() if limits else None
-    made = to_values(stored, row, source, treatments, spec.dtype, ends)
+    made = values_of(stored, row, source, treatments, spec.dtype, ends)
     if limits is not None:
         limits.check()
     result = _result(stored, made)
