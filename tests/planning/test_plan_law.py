@@ -74,8 +74,9 @@ def _row(draw: st.DrawFn, number: int) -> dict[str, Any]:
             for _ in range(frames)
         ]
     if frames == 1 and values["height"] == values["width"] == 8 and draw(st.booleans()):
+        along = [1.0, 0.0, 0.0] if values.get("orientation") == SAGITTAL else [0.0, 0.0, 1.0]
         values |= {"parts": 3, "parts_across": 2, "part_height": 4, "part_width": 4,
-                   "part_step": draw(pick([None, [0.0, 0.0, 1.0], [0.5, 0.0, 0.0]]))}  # fmt: skip
+                   "part_step": draw(pick([None, along]))}  # fmt: skip
     return header(f"f{number:02}", **values)
 
 
