@@ -131,10 +131,10 @@ class Cache(Sequence[NDArray[Any]]):
             columns[name] = self.core.root.read("frames", [name])[name]
         return columns[name] if self._indices is None else columns[name].take(self._indices)
 
-    def _said(self, name: str) -> Any:
-        """A column's value for the first frame; None too where the cache has no such column."""
+    def _said(self, name: str, frame: int = 0) -> Any:
+        """A column's value for a frame; None too where the cache has no such column."""
         try:
-            return self.column(name)[0].as_py()
+            return self.column(name)[frame].as_py()
         except KeyError:  # made before the column came
             return None
 
@@ -143,8 +143,7 @@ class Cache(Sequence[NDArray[Any]]):
         try:
             tilt: float | None = self.column("tilt")[0].as_py()
         except KeyError:  # of caches of before: by what else they say
-            first, last = ([self.column(c)[k].as_py() for c in _PLACE] for k in (0, len(self) - 1))
-            tilt = tilt_of(first, last)
+            tilt = tilt_of(*([self._said(c, k) for c in _PLACE] for k in (0, len(self) - 1)))
         return tilt
 
     @property

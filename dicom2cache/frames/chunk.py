@@ -13,6 +13,7 @@ from dicom2cache.errors import FrameError
 from dicom2cache.frames.decode import Source, Stored
 from dicom2cache.frames.slices import values_of
 from dicom2cache.frames.treat import Values
+from dicom2cache.pixels.intensity import DoesNotFit
 from dicom2cache.pixels.statistics import statistics
 from dicom2cache.recipes.recipe import Treatment
 from dicom2cache.records import ArraySpec, FrameRow
@@ -59,13 +60,28 @@ def chunk_of_frame(
     """
     stored = source.read(row["frame"], room)
     ends = limits.needed() if limits else None
-    made = values_of(stored, row, source, treatments, spec.dtype, ends)
+    try:
+        made = values_of(stored, row, source, treatments, spec.dtype, ends)
+    except DoesNotFit as e:
+        chosen = treatments[source.header["rule"] or 0].dtype
+        raise FrameError(f"{e}{_remedy(chosen, spec.dtype)}") from e
     if limits is not None:
         limits.check()
     result = _result(stored, made)
     chunk = chunk_of(made.pixels, spec)
     result["crc32c"] = chunk.crc32c
     return chunk, result
+
+
+def _remedy(chosen: str, dtype: str) -> str:
+    """What to do about a value that does not fit `dtype`: `auto` helps only if it was not used."""
+    if chosen != "auto":
+        return "; use dtype auto, or int32 or float32"
+    other = "dtype int32 or float32" if dtype[0] in "iu" else "intensity stored"
+    return (
+        ", which follows from what the header says of bits, slope and intercept: one of them is "
+        f"wrong; correct it, or give {other} in a rule for such files"
+    )
 
 
 def _result(stored: Stored, made: Values) -> dict[str, Any]:

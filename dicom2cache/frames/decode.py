@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import IO, Any
 
@@ -16,7 +16,7 @@ from dicom2cache import syntaxes
 from dicom2cache.errors import FrameError
 from dicom2cache.frames import decoders, fragments
 from dicom2cache.frames.coded import Coded
-from dicom2cache.frames.samples import Samples, stored_samples
+from dicom2cache.frames.samples import Samples, is_lossy, stored_samples
 from dicom2cache.headers.luts import modality_lut, palette, voi_lut
 from dicom2cache.headers.tags import name, raw
 from dicom2cache.pixels.colour import palette_to_rgb, ybr_422_to_full, ybr_full_to_rgb
@@ -41,6 +41,8 @@ class Stored:
     flags: tuple[str, ...] = ()
     ends: tuple[int, int] | None = None
     """least and greatest value of `pixels`, where they are known"""
+    lossy: bool = False
+    """a codestream of it has lost something: its values may overshoot"""
 
 
 @dataclass
@@ -133,7 +135,8 @@ class Source:
             samples = self._masked(decoded.pixels, decoded.flags)
         pixels, flags, ends = samples
         samples = pixels, (*flags, *self._fragments.flags), ends
-        return self._coloured(samples, decoded.photometric, decoded.codec)
+        stored = self._coloured(samples, decoded.photometric, decoded.codec)
+        return replace(stored, lossy=True) if is_lossy(decoded, h) else stored
 
     @property
     def _order(self) -> str:

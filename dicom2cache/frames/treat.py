@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import wraps
 from operator import itemgetter
-from typing import Any, ParamSpec, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
 from dicom2cache.frames.decode import Source, Stored
-from dicom2cache.frames.samples import CLAMPED, OVERSHOOT
+from dicom2cache.frames.limits import check_sign, clamped, line_of, stored_range
 from dicom2cache.pixels import resize
 from dicom2cache.pixels.colour import rgb_to_grey
 from dicom2cache.pixels.intensity import (
-    DoesNotFit,
     apply_lut,
     padding_mask,
     rescale,
@@ -63,30 +60,6 @@ class Values:
     flags: tuple[str, ...] = ()
 
 
-P = ParamSpec("P")
-
-
-def _with_remedy(treat: Callable[P, Values]) -> Callable[P, Values]:
-    """What does not fit a dtype is told with what to do: `auto` helps only if it was not used."""
-
-    @wraps(treat)
-    def told(*args: P.args, **kwargs: P.kwargs) -> Values:
-        try:
-            return treat(*args, **kwargs)
-        except DoesNotFit as e:
-            source, treatments, dtype = cast(Any, args)[2:5]
-            if treatments[source.header["rule"] or 0].dtype != "auto":
-                raise FrameError(f"{e}; use dtype auto, or int32 or float32") from e
-            remedy = "dtype int32 or float32" if dtype[0] in "iu" else "intensity stored"
-            raise FrameError(
-                f"{e}, which follows from what the header says of bits, slope and intercept: one "
-                f"of them is wrong; correct it, or give {remedy} in a rule for such files"
-            ) from e
-
-    return told
-
-
-@_with_remedy
 def to_values(
     stored: Stored,
     row: FrameRow,
@@ -144,9 +117,9 @@ def _treated(
     graded = treatment.graded and header["kind"] == "image"
     flags: tuple[str, ...] = ()
     if "sign-conflict" in stored.flags and not graded:
-        _check_sign(stored, row, header, dtype)
-    if OVERSHOOT in stored.flags and not graded:
-        stored, flags = _clamped(stored, row, header, dtype)
+        check_sign(stored, row, header, dtype)
+    if stored.lossy and not graded:
+        stored, flags = clamped(stored, row, header, dtype, treatment.dtype == "auto")
         pixels = stored.pixels
     if not graded and canvas is None:  # exact, without a detour through floats
         if header["lut_low"] is not None and treatment.intensity != "stored":
@@ -170,60 +143,6 @@ def _treated(
     # The interpolated values are new ones: to the nearest that the dtype has.
     values = to_dtype(np.floor(values + 0.5) if whole else values, dtype, True)
     return Values(values, padding, flags=flags)
-
-
-def _clamped(
-    stored: Stored, row: FrameRow, header: Header, dtype: str
-) -> tuple[Stored, tuple[str, ...]]:
-    """The frame without overshoot that `dtype` cannot hold, and a flag if there was any.
-
-    Values within BitsStored stay what they are: what does not fit of these is a failure.
-    """
-    (slope, intercept), target = line_of(row), np.dtype(dtype)
-    if target.kind == "f" or not slope:
-        return stored, ()
-    limits = np.iinfo(target)
-    ends = sorted((end - intercept) / slope for end in (limits.min, limits.max))
-    low, high = stored_range(header)
-    low, high = min(low, math.ceil(ends[0])), max(high, math.floor(ends[1]))
-    found = stored.ends or (int(stored.pixels.min()), int(stored.pixels.max()))
-    if found[0] >= low and found[1] <= high:
-        return stored, ()
-    kind = np.iinfo(stored.pixels.dtype)
-    pixels = np.clip(stored.pixels, max(low, kind.min), min(high, kind.max))
-    ends_now = max(found[0], low), min(found[1], high)
-    return replace(stored, pixels=pixels, ends=ends_now), (CLAMPED,)
-
-
-def _check_sign(stored: Stored, row: FrameRow, header: Header, dtype: str) -> None:
-    """The plan believed the header: raises FrameError if negative values have no place."""
-    if np.dtype(dtype).kind == "f" or header["lut_low"] is not None:
-        return
-    ends = stored.ends or (int(stored.pixels.min()), int(stored.pixels.max()))
-    slope, intercept = line_of(row)
-    values = sorted(slope * end + intercept for end in ends)
-    limits = np.iinfo(dtype)
-    if values[0] < limits.min or values[1] > limits.max:
-        raise FrameError(
-            f"the codestream is signed, with stored values from {ends[0]} to {ends[1]}, but "
-            "Pixel Representation (0028,0103) is 0, unsigned, from which "
-            f"{dtype} follows; legal: 1 for a signed codestream (PS3.5 8.2.4); correct it, or give "
-            "dtype int32"
-        )
-
-
-def line_of(row: FrameRow) -> tuple[float, float]:
-    """(slope, intercept) of a grey frame: only colour and masks have none."""
-    slope, intercept = row["slope"], row["intercept"]
-    assert slope is not None
-    assert intercept is not None
-    return slope, intercept
-
-
-def stored_range(header: Header) -> tuple[int, int]:
-    """Least and greatest value that BitsStored hold."""
-    span = 1 << header["bits_stored"]
-    return (-span // 2, span // 2 - 1) if header["signed"] else (0, span - 1)
 
 
 def modality(

@@ -171,6 +171,22 @@ def test_what_the_dtype_cannot_hold_is_clamped(tmp_path: Path) -> None:
     assert (row["max"], pixels.dtype) == (32752, np.int16)
 
 
+def test_lossy_hu_beyond_int16_is_clamped(tmp_path: Path) -> None:
+    """All 16 bits are stored, so that nothing is beyond them; but the intercept leads out."""
+    pixels = np.full((64, 64), -32768, np.int16)
+    pixels[16:48, 16:48] = 1024
+    stream = _wavelet(pixels, level=50)
+    decoded = imagecodecs.jpeg2k_decode(stream)
+    source = write_dicom(
+        tmp_path / "a.dcm", pixels, syntax=J2K_LOSSY, encoded=[stream], RescaleSlope=1,
+        RescaleIntercept=-1024, RescaleType="HU",
+    )  # fmt: skip
+    assert int(decoded.min()) - 1024 < -32768
+    row, stored = by_path(built(source, tmp_path / "cache"))["a.dcm", 0]
+    assert stored.tolist() == np.maximum(decoded.astype(int) - 1024, -32768).tolist()
+    assert row["flags"] == ["overshoot-clamped"]
+
+
 def test_what_bits_allocated_cannot_hold_is_clamped(tmp_path: Path) -> None:
     pixels = (WAVES >> 4).astype(np.uint8)
     stream = _wavelet(pixels.astype(np.uint16), bitspersample=9, level=30)

@@ -64,13 +64,15 @@ def pixels(array: str, row: int, height: int, width: int) -> NDArray[Any]:
     return np.stack([number, number + 85, number + 170], axis=-1).astype(dtype)
 
 
-def write(cache: Path, codec: str = "none", generations: int = 3) -> list[NDArray[Any]]:
-    """Write the first `generations` of the cache; its frames by sample index."""
+def write(
+    cache: Path, codec: str = "none", generations: int = 3, shards_of: Any = None
+) -> list[NDArray[Any]]:
+    """Write the first `generations` of SHARDS, or of `shards_of`; the frames by sample index."""
     cache.mkdir(parents=True, exist_ok=True)
     frames: list[NDArray[Any]] = []
     tables: dict[str, list[Any]] = {kind: [] for kind in _TABLES}
     slots, counts = dict.fromkeys(ARRAYS, 0), dict.fromkeys(ARRAYS, 0)
-    for generation, shards in enumerate(SHARDS[:generations]):
+    for generation, shards in enumerate((shards_of or SHARDS)[:generations]):
         rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in _TABLES}
         for name, shard, stack, sizes in shards:
             first, number = shard * ARRAYS[name][2], list(ARRAYS).index(name)
@@ -155,6 +157,7 @@ def _root(
     arrays = []
     for name, (dtype, slot, per_shard) in ARRAYS.items():
         path = cache / name / "zarr.json"
+        path.parent.mkdir(exist_ok=True)
         about = _array(dtype, (slots[name], *slot), per_shard, codec)
         path.write_text(json.dumps(about, indent=1))
         arrays.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import tempfile
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
@@ -80,6 +83,45 @@ def every_way(cache: Cache, frames: list[int] | None = None) -> int:
 
 def test_every_frame_in_every_way(made: Path) -> None:
     assert every_way(open_cache(made)) == 15 * (1 + len(WAYS))
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> list[list[tuple[str, int, int, list[tuple[int, int] | None]]]]:
+    """Shards of one to four generations: any may be part-filled, hold nothing, or be missing."""
+    following, stacks, generations = {"grey": 0, "colour": 0}, 0, []
+    for generation in range(draw(st.integers(1, 4))):
+        shards = []
+        for array, (_, slot, per_shard) in hand_made.ARRAYS.items():
+            for _ in range(draw(st.integers(0 if generation else 1, 2))):
+                number = following[array] + draw(st.integers(0, 1))  # a shard is not there
+                following[array], stacks = number + 1, stacks + 1
+                corner = st.tuples(st.integers(1, slot[0]), st.integers(1, slot[1]))
+                sizes = draw(st.lists(st.none() | corner, min_size=1, max_size=per_shard))
+                shards.append((array, number, stacks, sizes))
+        generations.append(shards)
+    return generations
+
+
+@settings(max_examples=40, deadline=None)
+@given(layout=layouts(), codec=st.sampled_from(CODECS), order=st.randoms())
+def test_any_layout(layout: Any, codec: str, order: Any) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "cache"
+        frames = hand_made.write(path, codec, len(layout), layout)
+        assert not list(verify(path, hand_made.read_root(path)))
+        opened = open_cache(path)
+        wanted = list(range(len(frames)))
+        order.shuffle(wanted)
+        for cache in (opened, staged(opened, Path(folder) / "node")):
+            assert len(cache) == len(frames)
+            for how in WAYS[:3]:
+                reading = reading_of(cache.core.store, how, 1 << 40)
+                for k in wanted:
+                    np.testing.assert_array_equal(cache[k], frames[k])
+                    np.testing.assert_array_equal(cache.gather([k], None, reading)[0], frames[k])
+                for members in cache.groups().values():
+                    for k, got in zip(members, cache.gather(members, None, reading), strict=True):
+                        np.testing.assert_array_equal(got, frames[k])
 
 
 def test_rows_are_where_the_page_says(made: Path) -> None:
