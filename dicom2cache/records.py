@@ -122,7 +122,7 @@ class VoiWindow(TypedDict):
 class Segment(TypedDict):
     """One segment of a segmentation (PS3.3 C.8.20.4)."""
 
-    number: int
+    number: int | None
     label: str | None
     category: str | None
     type: str | None

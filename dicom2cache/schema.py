@@ -375,6 +375,10 @@ REJECTS = pa.schema(
         ("outcome", TEXT),
         ("stage", TEXT),
         ("reason", TEXT),
+        # of a duplicate: the file that is kept, and its frame if it has but one
+        ("same_root", INT16),
+        ("same_path", TEXT),
+        ("same_frame", INT32),
     ]
 )
 """the rows of failures/"""

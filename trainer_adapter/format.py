@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -171,6 +172,23 @@ def _undictionaried(table: pa.Table) -> pa.Table:
             kind = field.type.value_type
             table = table.set_column(k, pa.field(field.name, kind), table[k].cast(kind))
     return table
+
+
+def read_twins(root: Root) -> pa.Table:
+    """Files that are not stored since others are the same: root, path, same_root, same_path.
+
+    Empty for caches that do not say which others.
+    """
+    columns = ["root", "path", "same_root", "same_path"]
+    try:
+        table = root.read("failures", [*columns, "outcome"])
+    except KeyError:
+        table = root.read("failures", ["root", "path"]).slice(0, 0)
+        for name, other in (("same_root", "root"), ("same_path", "path")):
+            table = table.append_column(name, table[other])
+        return table
+    held = pc.and_(pc.equal(table["outcome"], "duplicate"), pc.is_valid(table["same_path"]))
+    return table.filter(held).select(columns)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from dicom2cache.arrow import rows_of_outcome, tally
+from dicom2cache.cli.assembled import COLUMNS, assembled
 from dicom2cache.cli.words import one_line
 from dicom2cache.running.compare import Difference
 from dicom2cache.running.errata import Concerned
@@ -49,6 +50,9 @@ def print_plan(job: Job) -> None:
         f"empty corners of shared slots{_before(job.recipe.codec)}"
     )
     _print_arrays([(s.name, s.slots, s.slots * s.slot_bytes, s.shards, "", None) for s in specs])
+    frames = plan.frames.select([c for c in COLUMNS if c != "modality"])
+    modality = plan.files["modality"].take(plan.frames["file"])
+    _print_stacks(frames.append_column("modality", modality))
     _print_rejects(plan.rejects)
 
 
@@ -74,6 +78,7 @@ def print_cache(cache: Path, about: dict[str, Any]) -> None:
         shown = (sum(by_array[k]), len(by_array[k]), codec, a["statistics"])
         rows.append((a["name"], a["frames"], *shown))
     _print_arrays(rows)
+    _print_stacks(read_table(cache, about, "frames", list(COLUMNS)))
     _print_rejects(read_table(cache, about, "failures"))
 
 
@@ -132,6 +137,14 @@ def _print_arrays(rows: list[tuple[str, int, int, int, str, dict[str, Any] | Non
         print(f"  {name:<{width}}  {frames:>8} frames  {size(count):>10}  {many}{values}")
     if len(rows) > _SHOWN:
         print(f"  and {len(rows) - _SHOWN} more arrays")
+
+
+def _print_stacks(frames: pa.Table) -> None:
+    """What was assembled, so that a series that is torn or joined is seen."""
+    if frames.num_rows:
+        print("stacks:")
+    for line in assembled(frames):
+        print(one_line(line))
 
 
 def _print_rejects(rejects: pa.Table) -> None:

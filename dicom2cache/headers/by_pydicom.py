@@ -13,14 +13,14 @@ from dicom2cache.errors import FrameError, NotDicom
 from dicom2cache.headers.describe import describe, wanted_tags
 from dicom2cache.headers.elements import CHARSET
 from dicom2cache.headers.tags import name, text
-from dicom2cache.records import Candidate
+from dicom2cache.records import Candidate, Header
 from dicom2cache.sources import inflate
 from dicom2cache.sources.file import BoundedFile
 
 CLAIMS_DICOM = {".dcm", ".dicom", ".dic", ".ima"}
 
 
-Row = tuple[dict[str, Any], str | None, str | None]
+Row = tuple[Header, str | None, str | None]
 """(row without its hashes, patient ID, accession number)"""
 
 

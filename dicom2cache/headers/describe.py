@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any
+from typing import Any, cast
 
 from dicom2cache import syntaxes
 from dicom2cache.errors import FrameError
@@ -39,6 +39,7 @@ from dicom2cache.headers.really import settle_syntax
 from dicom2cache.headers.slide import tiling_of
 from dicom2cache.headers.suv import PHILIPS_ACTIVITY, PHILIPS_GROUP, PHILIPS_SUV, suv_of
 from dicom2cache.headers.tags import (
+    Dataset,
     charset_is_unknown,
     items,
     name,
@@ -50,7 +51,7 @@ from dicom2cache.headers.tags import (
     vector,
     whole,
 )
-from dicom2cache.records import Candidate
+from dicom2cache.records import Candidate, FrameHeader, Header
 from dicom2cache.schema import COLUMNS, FILES, KEYWORDS, PER_FRAME_FIELDS, Column
 
 _READERS: dict[str, Callable[[Any, str], Any]] = {"text": text, "number": number, "whole": whole}
@@ -88,7 +89,7 @@ def wanted_tags() -> list[int]:
     return sorted(tags)
 
 
-def _first(ds: Any, read: Callable[[Any, str], Any], keywords: tuple[str, ...]) -> Any:
+def _first(ds: Dataset, read: Callable[[Any, str], Any], keywords: tuple[str, ...]) -> Any:
     """What the first of the elements says that says anything."""
     for keyword in keywords:
         found = read(ds, keyword)
@@ -97,7 +98,7 @@ def _first(ds: Any, read: Callable[[Any, str], Any], keywords: tuple[str, ...]) 
     return None
 
 
-def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> dict[str, Any]:
+def describe(ds: Dataset, head: bytes, at: int, candidate: Candidate, path: str) -> Header:
     """The row of FILES that a dataset without pixels makes, a pydicom Dataset or a Scan.
 
     `head` has the 12 bytes at offset `at`, where its pixel data element begins.
@@ -116,7 +117,9 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
             f"{name('NumberOfFrames')} is {raw(ds, 'NumberOfFrames')}; legal: from 1 to 2^31-1"
         )
     frames = frames or 1  # 0 is written by some exporters for single-frame files
-    row: dict[str, Any] = {
+    layout = pixel_layout(ds, keyword, syntax)
+    flags: list[str] = layout["flags"]
+    said = {
         **_EMPTY,
         "root": candidate.root,
         "path": candidate.path,
@@ -129,7 +132,7 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
         "pixel_length": length,
         "frames": frames,
         "kind": kind_of(ds),
-        **pixel_layout(ds, keyword, syntax),
+        **layout,
         **{column: _first(ds, read, keywords) for column, read, keywords in _READ},
         "age": age_in_years(text(ds, "PatientAge")),
         "contrast": text(ds, "ContrastBolusAgent") is not None,
@@ -141,16 +144,17 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
         "voi_lut": lut_item(ds, "VOILUTSequence") is not None,
         "pixel_aspect": aspect_of(ds),
     }
+    row = cast(Header, said)
     if charset_is_unknown(text(ds, "SpecificCharacterSet")):
-        row["flags"].append("charset-unknown")
+        flags.append("charset-unknown")
     row["overlay_bits"], has_planes = overlays(ds)
     if has_planes:
-        row["flags"].append("overlay")
+        flags.append("overlay")
     row["b_value"], row["gradient"] = diffusion_of(ds)
     row["spacing_y"], row["spacing_x"], row["spacing_tag"] = spacing_of(ds)
-    _add_values(row, ds, frames)
+    _add_values(row, ds, frames, flags)
     per_frame = row["per_frame"] or []
-    row.update(tiling_of(ds, row))
+    row.update(cast(Header, tiling_of(ds, row)))
     windows = row["windows"] or any(frame["windows"] for frame in per_frame)
     row["voi"] = bool(windows or row["voi_lut"])
     settle_syntax(row, plain_bytes(row), path)
@@ -158,9 +162,8 @@ def describe(ds: Any, head: bytes, at: int, candidate: Candidate, path: str) -> 
     return row
 
 
-def _add_values(row: dict[str, Any], ds: Any, frames: int) -> None:
+def _add_values(row: Header, ds: Dataset, frames: int, flags: list[str]) -> None:
     """Slope, intercept, unit, palette, padding, and what single frames say."""
-    flags: list[str] = row["flags"]
     flags += window_flags((ds, *voi_of_frames(ds)))
     value_keyword, limit_keyword, read = _PADDING[row["pixel_keyword"]]
     row["padding_value"] = read(ds, value_keyword)
@@ -174,7 +177,7 @@ def _add_values(row: dict[str, Any], ds: Any, frames: int) -> None:
         _add_grey(row, ds, flags)
     if row["samples"] > 1 or row["palette_bits"] or row["kind"] == "mask":
         row["padding_value"] = row["padding_limit"] = row["inverted"] = None
-        row.update(slope=None, intercept=None, lut_low=None, lut_high=None, unit=None)
+        row["slope"] = row["intercept"] = row["lut_low"] = row["lut_high"] = row["unit"] = None
     if row["kind"] == "mask":
         row["unit"] = (text(ds, "SegmentationType") or "labelmap").lower()
         row["segments"] = segments_of(ds)
@@ -184,7 +187,7 @@ def _add_values(row: dict[str, Any], ds: Any, frames: int) -> None:
     row["flags"] = flags or None
 
 
-def _add_grey(row: dict[str, Any], ds: Any, flags: list[str]) -> None:
+def _add_grey(row: Header, ds: Dataset, flags: list[str]) -> None:
     meant = rescale_of(ds)
     flags += meant.flags
     row["slope"], row["intercept"], row["unit"] = meant.slope, meant.intercept, meant.unit
@@ -204,13 +207,14 @@ def _add_grey(row: dict[str, Any], ds: Any, flags: list[str]) -> None:
         flags.append("slope-zero")
 
 
-def _add_functional(row: dict[str, Any], ds: Any, frames: int, flags: list[str]) -> None:
+def _add_functional(row: Header, ds: Dataset, frames: int, flags: list[str]) -> None:
     """What is said of all or of single frames, by functional groups (PS3.3 C.7.6.16) or else."""
     grey = row["slope"] is not None  # colour and masks are not rescaled
     shared, per_frame, found = functional_groups(ds, frames, grey)
     flags += found
     if row["kind"] == "map" and grey:
-        shared, per_frame, found = real_values(ds, row, shared, per_frame, _stored_ends(row))
+        file = cast(dict[str, Any], row)
+        shared, per_frame, found = real_values(ds, file, shared, per_frame, _stored_ends(row))
         flags += found
     if per_frame is None:
         per_frame = planes(ds, frames, row["kind"])
@@ -225,13 +229,14 @@ def _add_functional(row: dict[str, Any], ds: Any, frames: int, flags: list[str])
             flags.append("units-differ")
             for frame, own in zip(per_frame or (), units, strict=True):
                 frame["unit"] = own
-    row.update({k: v for k, v in shared.items() if k in _EMPTY})
+    row.update(cast(Header, {k: v for k, v in shared.items() if k in _EMPTY}))
     if per_frame:
         row["spacing_tag"] = row["spacing_tag"] or per_frame[0].get("spacing_tag")
-        row["per_frame"] = [{k: g.get(k) for k in PER_FRAME_FIELDS} for g in per_frame]
+        said = [{k: g.get(k) for k in PER_FRAME_FIELDS} for g in per_frame]
+        row["per_frame"] = cast(list[FrameHeader], said)
 
 
-def _stored_ends(row: dict[str, Any]) -> tuple[float, float]:
+def _stored_ends(row: Header) -> tuple[float, float]:
     """Least and greatest value that the file's pixels can hold as stored."""
     if row["pixel_keyword"] != "PixelData":
         return float("-inf"), float("inf")

@@ -9,15 +9,16 @@ from dicom2cache.errors import FrameError
 from dicom2cache.headers.acquisition import acquired_of, gradient_of, phase_of
 from dicom2cache.headers.meaning import linear, spacing_of, unit_of, windows_of
 from dicom2cache.headers.slide import tile_of
-from dicom2cache.headers.tags import items, name, number, numbers, text, vector, whole
+from dicom2cache.headers.tags import Dataset, items, name, number, numbers, text, vector, whole
+from dicom2cache.records import Segment
 
 
-def _group(functional: Any, keyword: str) -> Any:
+def _group(functional: Dataset, keyword: str) -> Dataset | None:
     found = items(functional, keyword)
     return found[0] if found else None
 
 
-def _functional(groups: Any, ds: Any, grey: bool, flags: set[str]) -> dict[str, Any]:
+def _functional(groups: Dataset, ds: Dataset, grey: bool, flags: set[str]) -> dict[str, Any]:
     """What one functional group item says (PS3.3 C.7.6.16), under the names of PER_FRAME.
 
     What is odd about it is added to `flags`.
@@ -87,7 +88,7 @@ def _functional(groups: Any, ds: Any, grey: bool, flags: set[str]) -> dict[str, 
     return said
 
 
-def voi_of_frames(ds: Any) -> Iterator[Any]:
+def voi_of_frames(ds: Dataset) -> Iterator[Any]:
     """The VOI LUT item of each functional group that has one."""
     for keyword in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         for functional in items(ds, keyword):
@@ -95,7 +96,7 @@ def voi_of_frames(ds: Any) -> Iterator[Any]:
                 yield voi
 
 
-def _reference(derived: Any) -> dict[str, Any]:
+def _reference(derived: Dataset) -> dict[str, Any]:
     """The one image that a frame was derived from; nothing where there are several."""
     sources = items(derived, "SourceImageSequence")
     if len(sources) != 1:
@@ -107,16 +108,16 @@ def _reference(derived: Any) -> dict[str, Any]:
     return said
 
 
-def segment_labels(ds: Any) -> dict[int | None, str | None]:
+def segment_labels(ds: Dataset) -> dict[int | None, str | None]:
     """{segment number: label} of a segmentation (PS3.3 C.8.20.4)."""
     return {
         whole(s, "SegmentNumber"): text(s, "SegmentLabel") for s in items(ds, "SegmentSequence")
     }
 
 
-def segments_of(ds: Any) -> list[dict[str, Any]] | None:
+def segments_of(ds: Dataset) -> list[Segment] | None:
     """All segments of a segmentation, items of SEGMENT (PS3.3 C.8.20.4)."""
-    found = []
+    found: list[Segment] = []
     for segment in items(ds, "SegmentSequence"):
         category, kind = (
             _group(segment, f"SegmentedProperty{what}CodeSequence") for what in ("Category", "Type")
@@ -133,7 +134,7 @@ def segments_of(ds: Any) -> list[dict[str, Any]] | None:
     return found or None
 
 
-def _code(item: Any) -> str | None:
+def _code(item: Dataset | None) -> str | None:
     """SCHEME:VALUE of a code (PS3.3 table 8.8-1)."""
     if item is None:
         return None
@@ -151,7 +152,7 @@ _DECIDING = {
 
 
 def functional_groups(
-    ds: Any, frames: int, grey: bool
+    ds: Dataset, frames: int, grey: bool
 ) -> tuple[dict[str, Any], list[dict[str, Any]] | None, tuple[str, ...]]:
     """(what the shared groups say, what each of the `frames` says or None, flags), C.7.6.16.
 

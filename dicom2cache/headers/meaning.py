@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dicom2cache.headers.tags import (
+    Dataset,
     decimal,
     has_content,
     items,
@@ -41,12 +42,12 @@ class Rescale:
     flags: tuple[str, ...] = ()
 
 
-def kind_of(ds: Any) -> str:
+def kind_of(ds: Dataset) -> str:
     """image, dose, map or mask, by SOP class."""
     return _KINDS.get(str(value(ds, "SOPClassUID")), "image")
 
 
-def rescale_of(ds: Any) -> Rescale:
+def rescale_of(ds: Dataset) -> Rescale:
     """The file's own slope, intercept and unit (PS3.3 C.11.1, C.8.8.3, C.8.9.1)."""
     if str(value(ds, "SOPClassUID")) == RT_DOSE or text(ds, "Modality") == "RTDOSE":
         scaling = decimal(ds, "DoseGridScaling")
@@ -61,7 +62,7 @@ def rescale_of(ds: Any) -> Rescale:
     return Rescale(slope, intercept, unit, flags + implied)
 
 
-def linear(ds: Any) -> tuple[Any, Any, tuple[str, ...]]:
+def linear(ds: Dataset) -> tuple[Any, Any, tuple[str, ...]]:
     """(slope or None, intercept or None, flags): one of the pair alone is completed by 1 or 0.
 
     Raises FrameError for a value that is no number: taken for absent it would yield wrong values.
@@ -79,7 +80,7 @@ def linear(ds: Any) -> tuple[Any, Any, tuple[str, ...]]:
     return slope, intercept, ()
 
 
-def unit_of(ds: Any, transform: Any, rescaled: bool) -> tuple[str, tuple[str, ...]]:
+def unit_of(ds: Dataset, transform: Dataset, rescaled: bool) -> tuple[str, tuple[str, ...]]:
     """(unit of rescaled values, flags): what the header says, else US (unspecified).
 
     In a CT Image, Rescale Type may be absent where the unit is HU, and nowhere else (1C in PS3.3
@@ -105,7 +106,7 @@ def unit_of(ds: Any, transform: Any, rescaled: bool) -> tuple[str, tuple[str, ..
     return "HU", ("unit-implied",) if image_type[0] == "DERIVED" else ()
 
 
-def windows_of(ds: Any) -> list[dict[str, Any]] | None:
+def windows_of(ds: Dataset) -> list[dict[str, Any]] | None:
     """All VOI windows of the file (PS3.3 C.11.2), as far as they pair; None if there are none."""
     centers, widths = numbers(ds, "WindowCenter"), numbers(ds, "WindowWidth")
     if not centers or not widths:
@@ -131,7 +132,7 @@ def window_flags(datasets: Iterable[Any]) -> tuple[str, ...]:
     return tuple(sorted(flags))
 
 
-def spacing_of(ds: Any) -> tuple[float | None, float | None, str | None]:
+def spacing_of(ds: Dataset) -> tuple[float | None, float | None, str | None]:
     """(mm between rows, mm between columns, keyword of the element that says so), PS3.3 10.7.1."""
     for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         found = vector(ds, keyword, 2)
@@ -140,7 +141,7 @@ def spacing_of(ds: Any) -> tuple[float | None, float | None, str | None]:
     return _region_spacing(ds)
 
 
-def _region_spacing(ds: Any) -> tuple[float | None, float | None, str | None]:
+def _region_spacing(ds: Dataset) -> tuple[float | None, float | None, str | None]:
     """Of ultrasound: where all regions measure cm in both directions, and say the same.
 
     The axes of a spectrum or of M-mode are seconds or cm/s, and no place.
@@ -156,7 +157,7 @@ def _region_spacing(ds: Any) -> tuple[float | None, float | None, str | None]:
     return None, None, None
 
 
-def aspect_of(ds: Any) -> float | None:
+def aspect_of(ds: Dataset) -> float | None:
     """Height of a pixel over its width, Pixel Aspect Ratio (0028,0034); None if not said."""
     found = vector(ds, "PixelAspectRatio", 2)  # vertical, horizontal (PS3.3 C.7.6.3.1.7)
     return found[0] / found[1] if found and min(found) > 0 else None

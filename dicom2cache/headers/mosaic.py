@@ -7,10 +7,11 @@ Siemens as in nibabel's MosaicWrapper and dcm2niix, UIH as in dcm2niix's UIH/REA
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 from dicom2cache.headers.csa import Csa, Vector, read_csa
 from dicom2cache.headers.tags import Dataset, number, private, vector
+from dicom2cache.records import Header
 from dicom2cache.schema import PER_FRAME_FIELDS
 
 _MOST = 4096
@@ -22,13 +23,13 @@ _EVEN = 0.01
 _UIH = 0x0065  # UIH's private group
 
 
-def is_tiled(row: dict[str, Any]) -> bool:
+def is_tiled(row: Header) -> bool:
     """True where Image Type says that the frame is a mosaic."""
     values = (row["image_type"] or "").upper().split("\\")
     return "MOSAIC" in values or "VFRAME" in values
 
 
-def with_slices(row: dict[str, Any], ds: Dataset) -> dict[str, Any]:
+def with_slices(row: Header, ds: Dataset) -> Header:
     """The row of FILES of a mosaic, cut into slices; as one image, flagged, where it cannot be.
 
     `ds` is its whole header, None if that cannot be read.
@@ -36,14 +37,14 @@ def with_slices(row: dict[str, Any], ds: Dataset) -> dict[str, Any]:
     found = None
     single = row["frames"] == 1 and row["samples"] == 1 and row["kind"] == "image"
     if ds is not None and single and row["orientation"] and row["position"]:
-        uih = "VFRAME" in row["image_type"].upper().split("\\")
+        uih = "VFRAME" in (row["image_type"] or "").upper().split("\\")
         found = _uih(row, ds) if uih else _siemens(row, ds)
     if found is None:
         return {**row, "flags": [*(row["flags"] or []), "mosaic"]}
-    return {**row, **found}
+    return cast(Header, {**row, **found})
 
 
-def _siemens(row: dict[str, Any], ds: Dataset) -> dict[str, Any] | None:
+def _siemens(row: Header, ds: Dataset) -> dict[str, Any] | None:
     csa = read_csa(_bytes(private(ds, "SIEMENS CSA HEADER", 0x0029, 0x10))) or _NOTHING
     images = csa.images_in_mosaic
     if images is None:
@@ -55,6 +56,8 @@ def _siemens(row: dict[str, Any], ds: Dataset) -> dict[str, Any] | None:
     cosines, (y, x) = row["orientation"], (row["spacing_y"], row["spacing_x"])
     if y is None or x is None:
         return None
+    assert row["position"] is not None
+    assert cosines is not None
     # Image Position is that of the large image, whose centre is the slice's.
     right = x * (row["width"] - cut["part_width"]) / 2
     below = y * (row["height"] - cut["part_height"]) / 2
@@ -73,7 +76,7 @@ def _siemens(row: dict[str, Any], ds: Dataset) -> dict[str, Any] | None:
 _NOTHING = Csa(None, None, None, None, None)
 
 
-def _uih(row: dict[str, Any], ds: Dataset) -> dict[str, Any] | None:
+def _uih(row: Header, ds: Dataset) -> dict[str, Any] | None:
     numbers = _numbers(_value(ds, 0x1050))
     images = int(numbers[0]) if len(numbers) == 1 and numbers[0].is_integer() else None
     across = math.ceil(math.sqrt(images or 0))
@@ -98,7 +101,7 @@ def _uih(row: dict[str, Any], ds: Dataset) -> dict[str, Any] | None:
     return {**cut, "per_frame": [{**empty, "position": place} for place in known]}
 
 
-def _cut(row: dict[str, Any], images: int | None, across: int, down: int) -> dict[str, Any] | None:
+def _cut(row: Header, images: int | None, across: int, down: int) -> dict[str, Any] | None:
     """Size and number of the parts; None where the frame does not divide into so many."""
     if images is None or not 1 < images <= _MOST:
         return None
@@ -108,9 +111,10 @@ def _cut(row: dict[str, Any], images: int | None, across: int, down: int) -> dic
     return {"parts": images, "parts_across": across, "part_height": height, "part_width": width}
 
 
-def _along(row: dict[str, Any], ds: Dataset, normal: Vector | None) -> dict[str, Any]:
+def _along(row: Header, ds: Dataset, normal: Vector | None) -> dict[str, Any]:
     """Step from slice to slice, mm; the way in which they follow is the scanner's, and may be
     against row x column."""
+    assert row["orientation"] is not None
     r, c = row["orientation"][:3], row["orientation"][3:]
     across = (r[1] * c[2] - r[2] * c[1], r[2] * c[0] - r[0] * c[2], r[0] * c[1] - r[1] * c[0])
     flags = row["flags"]

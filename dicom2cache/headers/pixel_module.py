@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from dicom2cache import syntaxes
 from dicom2cache.errors import Dicom2cacheError, FrameError, NoPixels
-from dicom2cache.headers.tags import name, required, text, value, whole
+from dicom2cache.headers.tags import Dataset, name, required, text, value, whole
+from dicom2cache.records import Header
 from dicom2cache.sources.file import BoundedFile
 
 _PIXELS = {
@@ -23,7 +24,7 @@ _LONG_VRS = {b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN"}
 
 
 def pixel_element(
-    ds: Any, head: bytes, at: int, syntax: str, path: str
+    ds: Dataset, head: bytes, at: int, syntax: str, path: str
 ) -> tuple[str, str, int, int | None]:
     """(keyword, VR, offset of the value, length or None if undefined).
 
@@ -86,7 +87,7 @@ _DESCRIBES_AN_IMAGE = frozenset(
 """SOP classes that have pixels, though their names are not those of images"""
 
 
-def _without_pixels(ds: Any, syntax: str) -> Dicom2cacheError:
+def _without_pixels(ds: Dataset, syntax: str) -> Dicom2cacheError:
     """Why a file that is whole has no pixels: it is no image, or it has lost them."""
     sop = value(ds, "SOPClassUID") or value(ds.file_meta, "MediaStorageSOPClassUID")
     kind = getattr(sop, "name", None) or text(ds, "Modality") or "this object"
@@ -113,7 +114,7 @@ def _is_image(sop: str, kind: str) -> bool:
     return sop.startswith("1.2.840.10008.") and "Image Storage" in kind and "Non-Image" not in kind
 
 
-def pixel_layout(ds: Any, keyword: str, syntax: str) -> dict[str, Any]:
+def pixel_layout(ds: Dataset, keyword: str, syntax: str) -> dict[str, Any]:
     """Size and bits of a frame, checked against each other (PS3.3 C.7.6.3, PS3.5 8.1.1).
 
     `flags` has what had to be presumed. Raises FrameError for what cannot be.
@@ -169,7 +170,7 @@ def pixel_layout(ds: Any, keyword: str, syntax: str) -> dict[str, Any]:
     return {**layout, "bits_stored": stored, "high_bit": high, "signed": signed}
 
 
-def overlays(ds: Any) -> tuple[int, bool]:
+def overlays(ds: Dataset) -> tuple[int, bool]:
     """(mask of the bits of a stored pixel that overlays are declared to lie in, True if there are
     overlay planes of their own), PS3.3 C.9.2."""
     mask, planes = 0, False
@@ -187,18 +188,18 @@ def overlays(ds: Any) -> tuple[int, bool]:
     return mask if mask < 1 << 31 else mask - (1 << 32), planes
 
 
-def frame_bits(row: dict[str, Any]) -> int:
+def frame_bits(row: Header) -> int:
     """Bits of one native frame (PS3.5 8.2); 4:2:2 halves the chroma (PS3.3 C.7.6.3.1.2)."""
     samples = 2 if row["photometric"] == "YBR_FULL_422" else row["samples"]
     return int(row["height"] * row["width"] * samples * row["bits_allocated"])
 
 
-def plain_bytes(row: dict[str, Any]) -> int:
+def plain_bytes(row: Header) -> int:
     """Bytes of all frames of a file without compression."""
     return (frame_bits(row) * int(row["frames"]) + 7) // 8
 
 
-def check_length(row: dict[str, Any]) -> None:
+def check_length(row: Header) -> None:
     """Native pixel data must be as long as the header says; more is flagged, less refused."""
     if not syntaxes.supported(row["transfer_syntax"]):
         return  # refused by the plan, for that

@@ -23,7 +23,7 @@ from dicom2cache.headers.mosaic import is_tiled, with_slices
 from dicom2cache.headers.patient import keyed_hash
 from dicom2cache.headers.scan import scan
 from dicom2cache.headers.series import row_of
-from dicom2cache.records import Candidate
+from dicom2cache.records import Candidate, Header
 from dicom2cache.schema import FILES, REJECTS
 from dicom2cache.sources import mounts
 
@@ -55,7 +55,7 @@ def read_headers(
     is tried there once more, and costs itself only. Raises OSError or MemoryError, naming the file,
     for faults of the environment, and SourceAway.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[Header] = []
     failed: list[tuple[int, str, Exception]] = []
     unreadable = 0
     with warnings.catch_warnings():
@@ -79,7 +79,7 @@ def read_headers(
     return Headers(files, pa.Table.from_pylist(rejects, REJECTS), known)
 
 
-def _table(rows: list[dict[str, Any]], failed: list[tuple[int, str, Exception]]) -> pa.Table:
+def _table(rows: list[Header], failed: list[tuple[int, str, Exception]]) -> pa.Table:
     """FILES of the rows; one that does not fit its types is added to `failed` instead."""
     try:
         return pa.Table.from_pylist(rows, FILES)
@@ -105,7 +105,7 @@ def _patiently(
     patient_key: bytes,
     tries: int,
     alone: Callable[..., Any] | None,
-) -> dict[str, Any]:
+) -> Header:
     """`read_header`, which EIO fails only if it comes `tries` times; faults name the file."""
     while True:
         try:
@@ -119,7 +119,7 @@ def _patiently(
             time.sleep(_PAUSE)
         except MemoryError as e:
             if alone is not None:
-                found: dict[str, Any] = alone(read_header, roots, candidate, patient_key, tries=1)
+                found: Header = alone(read_header, roots, candidate, patient_key, tries=1)
                 return found
             path = os.path.join(roots[candidate.root], candidate.path)
             raise MemoryError(f"{path}: {e}" if str(e) else path) from e
@@ -140,7 +140,7 @@ def _outcome(error: Exception) -> tuple[str, str]:
 
 def read_header(
     roots: Sequence[str], candidate: Candidate, patient_key: bytes, scanned: bool = True
-) -> dict[str, Any]:
+) -> Header:
     """One file's header as a row of FILES.
 
     The common header is scanned; pydicom reads what is unusual, or everything unless `scanned`.

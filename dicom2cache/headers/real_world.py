@@ -38,7 +38,7 @@ class Table:
     unit: str
 
 
-def real_world(group: Any, low: float, high: float) -> Mapping | Table | str | None:
+def real_world(group: Dataset | None, low: float, high: float) -> Mapping | Table | str | None:
     """The mapping that an item says for stored values from `low` to `high`.
 
     A flag where there is something that is of no use; None where there is nothing.

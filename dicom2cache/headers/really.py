@@ -6,11 +6,10 @@ pixels under a compressed syntax are read as what they are. Both are flagged.
 
 from __future__ import annotations
 
-from typing import Any
-
 from dicom2cache import syntaxes
 from dicom2cache.errors import FrameError
 from dicom2cache.headers.tags import name
+from dicom2cache.records import Header
 from dicom2cache.sources.file import BoundedFile
 
 FLAG = "transfer-syntax-conflict"
@@ -18,7 +17,7 @@ _ITEM = b"\xfe\xff\x00\xe0"
 _HEAD = 1 << 16  # bytes of a codestream: its frame header may come after a profile
 
 
-def settle_syntax(row: dict[str, Any], plain: int, path: str) -> None:
+def settle_syntax(row: Header, plain: int, path: str) -> None:
     """Set the row's `transfer_syntax` to that of the data, flagged, if it is another.
 
     `plain`: bytes of the pixels without compression. Looks into the file only where its length

@@ -14,7 +14,7 @@ from dicom2cache.headers.elements import CHARSET, Elements, Scan
 from dicom2cache.headers.pixel_module import check_length, has_vr
 from dicom2cache.headers.really import FLAG
 from dicom2cache.headers.tags import number, text, vector, whole
-from dicom2cache.records import Candidate
+from dicom2cache.records import Candidate, Header
 from dicom2cache.syntaxes import NATIVE
 
 _CLOCKS = frozenset({0x00080022, 0x00080032, 0x0008002A})
@@ -30,13 +30,13 @@ _GROUPS = frozenset({0x52009229, 0x52009230})
 """functional groups, which say the same things again and win"""
 _LONGEST, _MOST = 1024, 256  # bytes of a value, and rows that are remembered
 
-_Known = tuple[dict[str, Any], int, str | None, str | None]
+_Known = tuple[Header, int, str | None, str | None]
 _known: dict[Any, _Known] = {}
 
 
 def row_of(
     elements: Elements, candidate: Candidate, path: str
-) -> tuple[dict[str, Any], str | None, str | None]:
+) -> tuple[Header, str | None, str | None]:
     """(row of FILES without its hashes, patient ID, accession number).
 
     Raises as `describe`, and what pydicom raises for a value.
@@ -56,7 +56,7 @@ def row_of(
     if key is not None and plain and not odd:
         if len(_known) >= _MOST:
             _known.clear()
-        _known[key] = dict(row), elements.offset, patient, accession
+        _known[key] = row.copy(), elements.offset, patient, accession
     return row, patient, accession
 
 
@@ -76,11 +76,11 @@ def _key(elements: Elements) -> Any:
 
 def _copy(
     known: _Known, elements: Elements, candidate: Candidate
-) -> tuple[dict[str, Any], str | None, str | None]:
+) -> tuple[Header, str | None, str | None]:
     model, offset, patient, accession = known
     own = {tag: raw for tag, raw in elements.found.items() if tag in _SET or tag == CHARSET}
     ds = Scan(elements._replace(found=own))
-    row = {
+    row: Header = {
         **model,
         "root": candidate.root,
         "path": candidate.path,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from dicom2cache.headers.tags import Dataset, items, number, text, whole
+from dicom2cache.records import Header
 
 
-def tile_of(groups: Any) -> dict[str, Any]:
+def tile_of(groups: Dataset) -> dict[str, Any]:
     """What a functional group item says of its tile, under the names of PER_FRAME."""
     said: dict[str, Any] = {}
     for plane in items(groups, "PlanePositionSlideSequence")[:1]:
@@ -23,7 +24,7 @@ def tile_of(groups: Any) -> dict[str, Any]:
     return said
 
 
-def tiling_of(ds: Dataset, row: dict[str, Any]) -> dict[str, Any]:
+def tiling_of(ds: Dataset, row: Header) -> dict[str, Any]:
     """How the frames of a TILED_FULL image follow each other, under the names of FILES.
 
     Tiles row by row, then focal planes, then optical paths (of a segmentation, segments). Nothing
@@ -56,7 +57,7 @@ def tiling_of(ds: Dataset, row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _channels(ds: Dataset, row: dict[str, Any]) -> list[dict[str, str | None]]:
+def _channels(ds: Dataset, row: Header) -> list[dict[str, str | None]]:
     """What frames differ in beside their place: optical paths, or the segments of a mask."""
     if row["kind"] == "mask":
         if row["unit"] == "labelmap":

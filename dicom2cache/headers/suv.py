@@ -11,7 +11,6 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import exp, log
-from typing import Any
 
 from dicom2cache.headers.tags import (
     Dataset,
@@ -183,7 +182,7 @@ class _Clock:
         return moment - offset + self.zone
 
 
-def _scan_start(ds: Dataset, injected: Any, clock: _Clock) -> datetime:
+def _scan_start(ds: Dataset, injected: Dataset, clock: _Clock) -> datetime:
     """What START means: Series Date and Time, unless they are after the acquisition.
 
     Then they tell when a later series was made, and the start is computed back from the frame:
@@ -206,7 +205,7 @@ def _scan_start(ds: Dataset, injected: Any, clock: _Clock) -> datetime:
     return acquisition + timedelta(seconds=average - reference)
 
 
-def _injection(injected: Any, start: datetime, clock: _Clock) -> tuple[str, datetime]:
+def _injection(injected: Dataset, start: datetime, clock: _Clock) -> tuple[str, datetime]:
     """(keyword of the element that says it, moment of the injection)."""
     keyword, alone = "RadiopharmaceuticalStartDateTime", "RadiopharmaceuticalStartTime"
     whole, time = text(injected, keyword), text(injected, alone)

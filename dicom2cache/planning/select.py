@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -68,16 +70,14 @@ def select_files(files: pa.Table, recipe: Recipe) -> tuple[pa.Table, pa.Table]:
             reasons[row], outcomes[row] = reason, "failed"
     mask = np.array([r is None for r in reasons], bool)
     bad = np.flatnonzero(~mask)
-    rejects = pa.table(
+    rejects = rejected(
         {
             "root": files["root"].take(bad),
             "path": files["path"].take(bad),
-            "frame": pa.nulls(len(bad), pa.int32()),
             "outcome": [outcomes[i] for i in bad],
             "stage": ["plan"] * len(bad),
             "reason": [reasons[i] for i in bad],
-        },
-        REJECTS,
+        }
     )
     return files if mask.all() else files.filter(pa.array(mask)), rejects
 
@@ -145,19 +145,54 @@ def same_sop(files: pa.Table) -> NDArray[np.int64]:
     return rows
 
 
+_OF_A_COPY = frozenset({
+    "root", "path", "size", "mtime_ns", "sop_uid",
+    "transfer_syntax", "pixel_keyword", "pixel_vr", "pixel_offset", "pixel_length", "planar",
+    "bits_allocated", "bits_stored", "high_bit", "overlay_bits", "photometric", "palette_bits",
+    "lossy", "flags", "rule", "windows", "voi_lut", "voi", "suv_refusal", "suv_flag",
+    "accession", "sex", "age", "body_part", "manufacturer", "model", "burned_in",
+    "presentation_intent", "spacing_tag",
+})  # fmt: skip
+"""columns of FILES in which copies of one image may differ: how it is encoded, where it lies, and
+what is written about it that makes no pixel another one; in all others they must be equal"""
+
+
+def meanings(files: pa.Table, rows: NDArray[np.int64]) -> list[str]:
+    """What the pixels of each of the `rows` mean and where they lie, as a digest (SHA-256)."""
+    names = [name for name in files.column_names if name not in _OF_A_COPY]
+    made = []
+    for start in range(0, len(rows), _AT_ONCE):
+        for row in rows_of(files.select(names), rows[start : start + _AT_ONCE]).to_pylist():
+            made.append(hashlib.sha256(repr(sorted(row.items())).encode()).hexdigest())
+    return made
+
+
+_AT_ONCE = 16  # rows as objects: those of multi-frame files are large
+
+
+def copies(files: pa.Table, rows: NDArray[np.int64], meanings: Sequence[str]) -> NDArray[np.bool_]:
+    """(n,) True for those of the `rows` that another one equals in SOP UID and meaning: whether
+    they are copies, their pixels decide."""
+    keys = list(zip(rows_of(files.select(["sop_uid"]), rows)["sop_uid"].to_pylist(), meanings,
+                    strict=True))  # fmt: skip
+    many = Counter(keys)
+    return np.array([many[key] > 1 for key in keys], bool)
+
+
 def drop_duplicates(
     files: pa.Table, rows: NDArray[np.int64], digests: Sequence[str]
 ) -> tuple[pa.Table, pa.Table]:
-    """(files without repeated ones, REJECTS "duplicate"): same SOP UID and same pixels.
+    """(files without repeated ones, REJECTS "duplicate"): same SOP UID, pixels and meaning.
 
-    `digests` has one of the pixels for each of `rows`, those of `same_sop`. The first by root and
-    path is kept; different pixels under one UID are all kept and flagged.
+    `digests` has one of pixels and meaning for each of `rows`, those of `same_sop`. The first by
+    root and path is kept; what differs under one UID is all kept and flagged.
     """
     if not len(rows):
         return files, REJECTS.empty_table()
-    some = rows_of(files.select(["root", "path", "sop_uid", "flags"]), rows)
+    some = rows_of(files.select(["root", "path", "sop_uid", "flags", "frames"]), rows)
     roots, paths = some["root"].to_pylist(), some["path"].to_pylist()
     sops, flags = some["sop_uid"].to_pylist(), some["flags"].to_pylist()
+    frames = some["frames"].to_pylist()
     first: dict[tuple[str, str], int] = {}
     pixels_of: dict[str, set[str]] = {}
     keep, rejects = np.ones(files.num_rows, bool), []
@@ -175,12 +210,22 @@ def drop_duplicates(
                     "stage": "plan",
                     "reason": f"duplicate of {paths[kept]}{other}: same SOP Instance UID, same "
                     "pixels",
+                    "same_root": roots[kept],
+                    "same_path": paths[kept],
+                    "same_frame": 0 if frames[kept] == 1 else None,
                 }
             )
     marked = [i for i, sop in enumerate(sops) if len(pixels_of[sop]) > 1]
     said = [[*(flags[i] or []), "sop-uid-repeated"] for i in marked]
     files = with_column(files, "flags", _replaced(files["flags"], rows[marked], said))
     return files.filter(pa.array(keep)), pa.Table.from_pylist(rejects, REJECTS)
+
+
+def rejected(columns: dict[str, Any]) -> pa.Table:
+    """REJECTS of some columns, null in the others."""
+    count = len(next(iter(columns.values())))
+    nulls = {field.name: pa.nulls(count, field.type) for field in REJECTS}
+    return pa.table({**nulls, **columns}, REJECTS)
 
 
 def _replaced(column: pa.ChunkedArray, rows: NDArray[np.int64], values: list[Any]) -> pa.Array:

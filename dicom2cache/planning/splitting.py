@@ -38,6 +38,14 @@ class Splitter:
     ranked: bool = False
     """a clock, which may differ from slice to slice: its rank at each place tells volumes too"""
 
+    def varies(self, rows: NDArray[np.int64]) -> bool:
+        """False if the frames all say the same."""
+        values = self.values[rows]
+        same = values == values[0]
+        if values.dtype.kind == "f":
+            same |= np.isnan(values) & np.isnan(values[0])
+        return not same.all()
+
     def codes(self, rows: NDArray[np.int64], group: Codes) -> Codes:
         """Dense codes of some frames, ascending with their dense group and value, null first."""
         values = self.values[rows]

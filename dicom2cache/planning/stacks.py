@@ -288,7 +288,7 @@ def _parts(g: Geometry, at: Places, tie: Codes, sequence: Codes, rows: NDArray[n
         return Parts(one, one.astype(bool))
     origin = Splitter("origin", _pixels(own), _ORIGIN)
     splitters = [(origin, origin.codes(np.arange(len(rows)), one))]
-    splitters += [(s, s.codes(rows, one)) for s in g.splitters]
+    splitters += [(s, s.codes(rows, one)) for s in g.splitters if s.varies(rows)]
     return split(own, sequence[rows], dense(tie[rows]), splitters)
 
 

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from dicom2cache.errors import Fault, Unfinished
 from dicom2cache.frames.decode import Room, Source
 from dicom2cache.frames.isolate import Child
 from dicom2cache.headers.read import Headers, read_headers
+from dicom2cache.planning import select
 from dicom2cache.records import Candidate, FrameRow, Header
 from dicom2cache.running import pool
 from dicom2cache.running.each_frame import Failure, Worker
@@ -28,7 +28,7 @@ from dicom2cache.schema import FILES, REJECTS
 
 
 def pixel_digest(roots: Sequence[str], header: Header) -> tuple[str, tuple[Fault, ...]]:
-    """(SHA-256 of all stored frames of a file and of what they mean, errors of our own).
+    """(SHA-256 of all stored frames of a file, errors of our own).
 
     To compare copies. A file that cannot be decoded is like no other: it is kept, and fails by its
     own reason.
@@ -38,10 +38,7 @@ def pixel_digest(roots: Sequence[str], header: Header) -> tuple[str, tuple[Fault
 
 
 def _digest(roots: Sequence[str], header: Header, worker: Worker) -> str:
-    # Equal stored values under another slope or unit are other pixels. The photometric
-    # interpretation may differ: a compressed copy of an RGB image can be YBR.
-    meaning = itemgetter("slope", "intercept", "unit", "inverted", "lut_low", "lut_high")
-    digest = hashlib.sha256(repr(meaning(header)).encode())
+    digest = hashlib.sha256()
     with worker.frames(roots, {0: header}) as frames:
         for frame in range(header["frames"]):
             pixels = frames.do({"file": 0, "frame": frame}, _pixels)
@@ -120,6 +117,24 @@ def header_work(candidates: Sequence[Candidate], rejects: pa.Table | None = None
     """What reading these headers is: each costs about the same, whatever its file's size."""
     failed = 0 if rejects is None else rejects["outcome"].to_pylist().count("failed")
     return Work(len(candidates), 0, float(len(candidates)), failed)
+
+
+def digests(
+    roots: Sequence[str],
+    files: pa.Table,
+    rows: NDArray[np.int64],
+    jobs: int,
+    backend: str,
+    tell: Callable[[Sequence[Fault]], None],
+) -> list[str]:
+    """Of pixels and meaning of some rows of FILES; pixels are read where all else is equal.
+
+    A series whose instances all bear one UID is so told apart by its positions alone.
+    """
+    meanings = select.meanings(files, rows)
+    alike = select.copies(files, rows, meanings)
+    pixels = iter(pixel_digests(roots, files, rows[alike], jobs, backend, tell))
+    return [f"{m} {next(pixels)}" if same else m for m, same in zip(meanings, alike, strict=True)]
 
 
 def pixel_digests(

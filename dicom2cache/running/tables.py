@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dicom2cache.arrow import first_of, floats, ints, mask_of
+from dicom2cache.planning.select import rejected
 from dicom2cache.planning.treatments import holds
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import ArraySpec
-from dicom2cache.schema import FRAMES, FRAMES_TABLE, REJECTS
+from dicom2cache.schema import FRAMES, FRAMES_TABLE
 
 _UNMOVED = {"scale_y": 1.0, "scale_x": 1.0, "offset_y": 0.0, "offset_x": 0.0}
 _STATISTICS = ("min", "max", "mean", "std")
@@ -154,7 +155,7 @@ def frame_failures(files: pa.Table, frames: pa.Table, results: pa.Table) -> pa.T
     bad = results["reason"].is_valid()
     rows = frames.filter(bad)
     own = files.take(rows["file"])
-    return pa.table(
+    return rejected(
         {
             "root": own["root"],
             "path": own["path"],
@@ -162,8 +163,7 @@ def frame_failures(files: pa.Table, frames: pa.Table, results: pa.Table) -> pa.T
             "outcome": pa.array(["failed"] * rows.num_rows, pa.string()),
             "stage": results["stage"].filter(bad),
             "reason": results["reason"].filter(bad),
-        },
-        REJECTS,
+        }
     )
 
 

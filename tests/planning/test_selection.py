@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from dicom2cache.arrow import rows_of, tally
 from dicom2cache.planning import select
@@ -38,6 +40,8 @@ def test_repeated_files_are_dropped_and_other_pixels_flagged() -> None:
         ("f.dcm", None),
         ("g.dcm", None),
     ]
+    same = [(r["same_root"], r["same_path"], r["same_frame"]) for r in rejects.to_pylist()]
+    assert same == [(0, "a.dcm", 0), (0, "b.dcm", 0)]
     assert [(r["root"], r["path"], r["reason"]) for r in rejects.to_pylist()] == [
         (0, "c.dcm", "duplicate of a.dcm: same SOP Instance UID, same pixels"),
         (1, "h.dcm", "duplicate of b.dcm of source 0: same SOP Instance UID, same pixels"),
@@ -69,3 +73,49 @@ def test_headers_are_objects_a_few_at_a_time() -> None:
         tracemalloc.stop()
     assert count == 5000
     assert peak < 4 << 20
+
+
+_CT = {
+    "sop_uid": "1", "position": [0.0, 0.0, 5.0], "orientation": [1.0, 0, 0, 0, 1, 0],
+    "slope": 1.0, "series_uid": "s", "instance": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        ({}, True),
+        ({"transfer_syntax": "1.2.840.10008.1.2.4.90", "pixel_offset": 700}, True),  # recompressed
+        ({"windows": [{"center": 1.0, "width": 2.0, "function": "LINEAR", "explanation": None}]},
+         True),  # another look
+        ({"sex": "F", "age": 41.0, "lossy": True, "flags": ["slope-zero"]}, True),
+        ({"position": [0.0, 0.0, 10.0]}, False),
+        ({"orientation": [0.0, 1, 0, 0, 0, -1]}, False),
+        ({"spacing_y": 0.5}, False),
+        ({"slope": 2.0}, False),
+        ({"unit": "HU"}, False),
+        ({"echo_time": 80.0}, False),
+        ({"instance": 4}, False),
+        ({"series_uid": "t"}, False),
+        ({"patient": "another"}, False),
+        ({"frames": 2, "per_frame": [{"position": [0.0, 0, 1]}, {"position": [0.0, 0, 2]}]}, False),
+    ],
+)  # fmt: skip
+def test_copies_are_equal_in_geometry_and_meaning(other: dict[str, Any], same: bool) -> None:
+    table = files([header("a.dcm", **_CT), header("b.dcm", **{**_CT, **other})])
+    rows = select.same_sop(table)
+    assert rows.tolist() == [0, 1]
+    assert select.copies(table, rows, select.meanings(table, rows)).tolist() == [same, same]
+
+
+def test_copies_of_multi_frame_files_are_equal_in_every_frame() -> None:
+    def of(z: float) -> dict[str, Any]:
+        frames = [{"position": [0.0, 0.0, 0.0]}, {"position": [0.0, 0.0, z]}]
+        return {**_CT, "frames": 2, "per_frame": frames}
+
+    table = files([header(f"{k}.dcm", **of(z)) for k, z in enumerate((1.0, 1.0, 2.0))])
+    rows = select.same_sop(table)
+    assert select.copies(table, rows, select.meanings(table, rows)).tolist() == [True, True, False]
+    _, rejects = select.drop_duplicates(table, rows, ["x", "x", "y"])
+    (row,) = rejects.to_pylist()
+    assert (row["same_root"], row["same_path"], row["same_frame"]) == (0, "0.dcm", None)

@@ -122,7 +122,7 @@ def test_duplicates_in_one_folder(tmp_path: Path) -> None:
     pixels = pattern("a", (8, 8))
     same = {"SOPInstanceUID": uid("same")}
     write_dicom(source / "b.dcm", pixels, **same)
-    write_dicom(source / "a.dcm", pixels, PatientID="other header, same pixels", **same)
+    write_dicom(source / "a.dcm", pixels, StationName="other header, same pixels", **same)
     write_dicom(source / "c.dcm", pixels + 1, **same)  # same UID, other pixels: kept
     write_dicom(source / "d.dcm", pixels)  # same pixels, another UID: kept
     write_dicom(source / "e.dcm", pixels.astype("u1"), **same)  # same UID, other depth: kept

@@ -66,7 +66,7 @@ _STRUCTS = {
     "VoiWindow": WINDOW, "Segment": SEGMENT, "Channel": CHANNEL, "FrameHeader": PER_FRAME
 }  # fmt: skip
 """values of columns that have parts: a name for each"""
-_PARTS = {"center", "width", "function", "number"}
+_PARTS = {"center", "width", "function"}
 """parts that are never null"""
 
 

@@ -10,6 +10,8 @@ import os
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import pyarrow.compute as pc
 
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import NotServedError
+from trainer_adapter.format import read_twins
 from trainer_adapter.lightly.roots import Roots, folders, mark, stub_folder
 
 KINDS = ("image", "dose", "map")
@@ -141,19 +144,42 @@ class Names:
         return int(self._frame[k].as_py())
 
     def _places(self, path: str) -> range:
-        """Places in the sorted columns of all frames of a file, by frame number."""
-        for number, below in self._candidates(path):
-            start = bisect_left(self._path, below, key=lambda p: p.as_py())
-            stop = start
-            if start < len(self._path) and self._path[start].as_py() == below:
-                stop = start + 1
-            if stop < len(self._path) and self._path[stop].as_py() == below:  # of many frames
-                stop = bisect_right(self._path, below, start, key=lambda p: p.as_py())
-            same = self._root[start:stop].to_numpy()
-            first, last = np.searchsorted(same, [number, number + 1])
-            if first < last:
-                return range(start + int(first), start + int(last))
-        return range(0)
+        """Places in the sorted columns of all frames of a file, by frame number.
+
+        A file that is not stored since it is a copy of another stands for that one.
+        """
+        candidates = list(self._candidates(path))
+        found: Iterator[range] = chain(
+            (self._frames_of(*place) for place in candidates),
+            (self._frames_of(*twin) for twin in map(self._twin_of, candidates) if twin),
+        )
+        return next(filter(None, found), range(0))
+
+    def _frames_of(self, number: int, below: str) -> range:
+        start = bisect_left(self._path, below, key=lambda p: p.as_py())
+        stop = start
+        if start < len(self._path) and self._path[start].as_py() == below:
+            stop = start + 1
+        if stop < len(self._path) and self._path[stop].as_py() == below:  # of many frames
+            stop = bisect_right(self._path, below, start, key=lambda p: p.as_py())
+        same = self._root[start:stop].to_numpy()
+        first, last = np.searchsorted(same, [number, number + 1])
+        return range(start + int(first), start + int(last))
+
+    @cached_property
+    def _twins(self) -> pa.Table:
+        order = [("path", "ascending"), ("root", "ascending")]
+        return read_twins(self.cache.core.root).sort_by(order).combine_chunks()
+
+    def _twin_of(self, place: tuple[int, str]) -> tuple[int, str] | None:
+        """The (root, path) of the file that is stored in place of this one; None if it is none."""
+        number, below = place
+        start = bisect_left(self._twins["path"], below, key=lambda p: p.as_py())
+        stop = bisect_right(self._twins["path"], below, start, key=lambda p: p.as_py())
+        for row in self._twins.slice(start, stop - start).to_pylist():
+            if row["root"] == number:
+                return row["same_root"], row["same_path"]
+        return None
 
     def _candidates(self, path: str) -> Any:
         """(root, path below it) that a path may mean: as written, then with links followed."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import LabelError
+from trainer_adapter.format import read_twins
 from trainer_adapter.loading.options import Labels
 
 
@@ -99,8 +100,45 @@ def from_table(cache: Cache, table: Any, on: str, name: str) -> Encoded:
     twice = pc.filter(counts.field("values"), pc.greater(counts.field("counts"), 1))
     if len(twice):
         raise LabelError(f"{len(twice)} keys stand twice in the labels, such as {twice[0]}")
+    values = found[name]
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
     place = pc.index_in(keys, value_set=key, skip_nulls=True)
-    return _encode(found[name].take(place), name)
+    if on == "path":
+        labelled = pc.if_else(pc.is_valid(values.take(place)), place, None)
+        place = pc.coalesce(labelled, _by_twin(cache, keys, key, values))
+    return _encode(values.take(place), name)
+
+
+def _by_twin(cache: Cache, keys: Any, key: Any, values: Any) -> Any:
+    """The place in the labels of a path that is the same file as that of the frame, but is not
+    stored; for each frame, null where there is none.
+
+    Raises LabelError if two paths of one file have different labels.
+    """
+    twins = read_twins(cache.core.root).select(["path", "same_path"])
+    own, stored = (twins[c].cast(key.type).combine_chunks() for c in ("path", "same_path"))
+    place = pc.index_in(own, value_set=key, skip_nulls=True)
+    # A path of that name that is stored itself has its own label, and one without has none to say.
+    known = pc.and_not(pc.is_valid(values.take(place)), pc.is_in(own, value_set=_plain(keys)))
+    own, stored, place = (column.filter(known) for column in (own, stored, place))
+    direct = pc.index_in(stored, value_set=key, skip_nulls=True)
+    first = pc.index_in(stored, value_set=stored)  # the first twin of the same file
+    told = values.take(direct)
+    other = pc.if_else(pc.is_valid(told), told, values.take(place.take(first)))
+    differ = np.flatnonzero(pc.not_equal(values.take(place), other).fill_null(False))
+    if len(differ):
+        k = int(differ[0])
+        raise LabelError(
+            f"{own[k]} and {stored[k]} are the same file twice, but the labels say "
+            f"{values[place[k].as_py()]} and {other[k]}; give them one"
+        )
+    return place.take(pc.index_in(keys, value_set=stored, skip_nulls=True))
+
+
+def _plain(column: Any) -> Any:
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
 def _table(table: Any) -> pa.Table:
