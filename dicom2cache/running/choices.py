@@ -26,7 +26,7 @@ from dicom2cache.frames.treat import FRAME_COLUMNS, modality, padding_of
 from dicom2cache.recipes.recipe import Treatment
 from dicom2cache.records import COMPRESSED, ArraySpec, FrameRow, Header
 from dicom2cache.running.each_frame import Failure, Worker
-from dicom2cache.running.job import Job, headers_of, scratch, survey_path, trial_path
+from dicom2cache.running.job import Job, codec_path, headers_of, percentiles_path, scratch
 from dicom2cache.store.compression import pack
 from dicom2cache.store.durable import write_first
 
@@ -43,15 +43,15 @@ def limits_of(job: Job, row: FrameRow, header: Header, worker: Worker) -> Limits
     grey = header["slope"] is not None
     if treatment.intensity != "percentiles" or header["kind"] != "image" or not grey:
         return None
-    path = survey_path(job, row["stack"])
+    path = percentiles_path(job, row["stack"])
     if not path.exists():
-        made = json.dumps(_survey(job, row["stack"], treatment.percentiles, worker)).encode()
+        made = json.dumps(_percentiles(job, row["stack"], treatment.percentiles, worker)).encode()
         write_first(path, made, scratch(job))  # another node's, if that was first
-    ends, reasons = _found(path, *_version(path))
+    ends, reasons = _read(path, *_version(path))
     return Limits(ends, reasons.get((row["file"], row["frame"])))
 
 
-_Found = tuple[tuple[float, float] | None, dict[tuple[int, int], str]]
+_Percentiles = tuple[tuple[float, float] | None, dict[tuple[int, int], str]]
 """(values at the percentiles, {(file, frame): why it is left out})"""
 
 
@@ -61,13 +61,13 @@ def _version(path: Path) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=4)
-def _found(path: Path, *_: int) -> _Found:
+def _read(path: Path, *_: int) -> _Percentiles:
     said = json.loads(path.read_bytes())
     reasons = {(file, frame): reason for file, frame, reason in said["left_out"]}
     return (tuple(said["ends"]) if said["ends"] else None), reasons
 
 
-def _survey(
+def _percentiles(
     job: Job, stack: int, percentiles: tuple[float, float], worker: Worker
 ) -> dict[str, Any]:
     """{ends: [low, high] or null, left_out: [[file, frame, reason], ...]} of a stack."""
@@ -116,13 +116,13 @@ _ZSTD_FROM = 0.85  # of lz4's bytes: zstd takes about twice as long to read
 
 
 def settled(job: Job, array: int, worker: Worker) -> ArraySpec:
-    """The array's description with the codec that it has; a trial if the recipe says `auto`."""
+    """The array's description with the codec that it has; chosen by a sample if it says `auto`."""
     spec = job.plan.arrays[array]
     if spec.codec != "auto":
         return spec
-    path = trial_path(job, array)
+    path = codec_path(job, array)
     if not path.exists():
-        write_first(path, json.dumps(_try(job, array, worker)).encode(), scratch(job))
+        write_first(path, json.dumps(_chosen_codec(job, array, worker)).encode(), scratch(job))
     return replace(spec, codec=json.loads(path.read_bytes())["codec"])
 
 
@@ -135,7 +135,7 @@ def chosen(plain: int, lz4: int, zstd: int) -> str:
     return "zstd" if zstd <= _ZSTD_FROM * lz4 else "lz4"
 
 
-def _try(job: Job, array: int, worker: Worker) -> dict[str, Any]:
+def _chosen_codec(job: Job, array: int, worker: Worker) -> dict[str, Any]:
     spec = job.plan.arrays[array]
     start = int(np.searchsorted(job.plan.frames["array"].to_numpy(), array))
     count = min(_SAMPLE, -(-spec.slots // _OF))

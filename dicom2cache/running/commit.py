@@ -18,9 +18,8 @@ import pyarrow.parquet as pq
 from dicom2cache.arrow import ints, tally
 from dicom2cache.errors import CacheError, Unfinished
 from dicom2cache.records import ShardTask
-from dicom2cache.running import job as ledger
 from dicom2cache.running import receipts
-from dicom2cache.running.job import Job
+from dicom2cache.running.job import Job, compact, scratch
 from dicom2cache.running.receipts import Receipt
 from dicom2cache.running.tables import Totals, frame_failures, frame_rows, in_order, prepared
 from dicom2cache.schema import FRAMES_TABLE, SHARDS_TABLE
@@ -37,16 +36,16 @@ def commit(job: Job) -> dict[str, Any]:
     """
     for folder in ("frames", "failures", "shards"):
         (job.cache / folder).mkdir(exist_ok=True)
-    scratch = ledger.scratch(job)
+    unfinished = scratch(job)
     totals = [Totals() for _ in job.plan.arrays]
     shards: list[dict[str, Any]] = []
-    found: list[str | None] = [None] * len(totals)
+    codecs: list[str | None] = [None] * len(totals)
     failures: list[pa.Table] = [job.plan.rejects]
     stored_of_file = np.zeros(job.plan.files.num_rows, np.int64)
     files = prepared(job.plan.files, job.recipe)
     entries = {}
-    with _ParquetFile(job.cache / "frames" / "0.parquet", FRAMES_TABLE, scratch) as out:
-        for rows, results in _batches(job, shards, found):
+    with _ParquetFile(job.cache / "frames" / "0.parquet", FRAMES_TABLE, unfinished) as out:
+        for rows, results in _batches(job, shards, codecs):
             ok = results["reason"].is_null()
             kept = rows.filter(ok)
             table = frame_rows(files, kept, results.filter(ok), job.plan.arrays)
@@ -62,14 +61,14 @@ def commit(job: Job) -> dict[str, Any]:
         ("failures", failed),
         ("shards", pa.Table.from_pylist(shards, SHARDS_TABLE)),
     ):
-        with _ParquetFile(job.cache / name / "0.parquet", table.schema, scratch) as out:
+        with _ParquetFile(job.cache / name / "0.parquet", table.schema, unfinished) as out:
             out.write(table)
         entries[name] = [out.entry(job.cache)]
     arrays, metadata = [], {}
-    for plan_spec, codec, total in zip(job.plan.arrays, found, totals, strict=True):
+    for plan_spec, codec, total in zip(job.plan.arrays, codecs, totals, strict=True):
         spec = replace(plan_spec, codec=codec or "none")
         data = metadata[spec.name] = array_metadata(spec)
-        write_durably(job.cache / spec.name / ROOT, data, scratch)
+        write_durably(job.cache / spec.name / ROOT, data, unfinished)
         arrays.append(
             {
                 "name": spec.name,
@@ -94,8 +93,8 @@ def commit(job: Job) -> dict[str, Any]:
         **job.facts,
     }
     data = root_metadata(attributes, metadata)
-    write_durably(job.cache / ROOT, data, scratch)
-    ledger.compact(job.cache)
+    write_durably(job.cache / ROOT, data, unfinished)
+    compact(job.cache)
     return attributes
 
 

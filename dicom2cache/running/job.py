@@ -57,7 +57,7 @@ class Job:
 
 
 _NONCE = re.compile(r"[0-9a-f]{16}")
-_STATE = ("attempts", "receipts", "claims", "surveys")
+_STATE = ("attempts", "receipts", "claims", "choices")
 """folders of a plan's state, beside its tables"""
 
 
@@ -203,14 +203,14 @@ def scratch(job: Job) -> Path:
     return job.state / "attempts"
 
 
-def survey_path(job: Job, stack: int) -> Path:
+def percentiles_path(job: Job, stack: int) -> Path:
     """Where the percentiles of a stack are kept until commit."""
-    return job.state / "surveys" / f"{stack}.json"
+    return job.state / "choices" / f"stack.{stack}.json"
 
 
-def trial_path(job: Job, array: int) -> Path:
-    """Where the codec that a trial chose for an array is kept until commit."""
-    return job.state / "surveys" / f"codec.{array}.json"
+def codec_path(job: Job, array: int) -> Path:
+    """Where the codec that was chosen for an array is kept until commit."""
+    return job.state / "choices" / f"codec.{array}.json"
 
 
 def forget(cache: Path) -> None:

@@ -20,7 +20,7 @@ from dicom2cache.headers.read import read_headers
 from dicom2cache.records import Candidate
 from dicom2cache.running import choices, convert
 from dicom2cache.running.each_frame import Worker
-from dicom2cache.running.job import Job, scratch, survey_path, trial_path
+from dicom2cache.running.job import Job, codec_path, percentiles_path, scratch
 from dicom2cache.store.durable import write_first
 from tests.support.caches import attributes, by_path, failures, run_cli, run_here, table, tree
 from tests.support.dicom_files import write_dicom, write_series
@@ -244,7 +244,7 @@ def test_no_percentiles_are_kept_of_folders_that_are_away(tmp_path: Path) -> Non
         choices.limits_of(job, row, header, Worker())
     with pytest.raises(SourceAway):
         choices.settled(job, 0, Worker())
-    assert not list(job.cache.glob("build/*/surveys/*"))
+    assert not list(job.cache.glob("build/*/choices/*"))
 
 
 def test_a_frame_without_percentiles_costs_no_look_at_the_plan(tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_of_two_nodes_that_differ_the_first_counts_for_both(
     row, header = job.plan.frames.to_pylist()[0], job.plan.files.to_pylist()[0]
     limits = {"ends": [7.0, 70.0], "left_out": [[1, 0, "not seen"]]}
     codec = {"codec": "zstd", "plain": 3, "lz4": 2, "zstd": 1}
-    paths = survey_path(job, row["stack"]), trial_path(job, 0)
+    paths = percentiles_path(job, row["stack"]), codec_path(job, 0)
 
     read = Source.read
 
@@ -290,7 +290,7 @@ def test_of_two_nodes_that_differ_the_first_counts_for_both(
 def test_what_is_kept_is_never_replaced(tmp_path: Path) -> None:
     _steps(tmp_path / "source")
     job = _planned(tmp_path / "source", tmp_path / "cache")
-    path = trial_path(job, 0)
+    path = codec_path(job, 0)
     for data in (b"first", b"second"):
         assert write_first(path, data, scratch(job)) == (data == b"first")
         assert path.read_bytes() == b"first"

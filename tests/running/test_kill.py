@@ -148,7 +148,7 @@ def test_decoder_that_aborts_costs_one_frame(tmp_path: Path, codec: str) -> None
     # In one process the run dies with the decoder; the same command again goes on, and isolates.
     alone = tmp_path / "alone"
     again = ("build", tmp_path / "source", alone, *flags, "--jobs", "1")
-    for _ in range(2 if codec == "auto" else 1):  # of the trial, and of the frame's own shard
+    for _ in range(2 if codec == "auto" else 1):  # of the choice, and of the frame's own shard
         assert run_cli(*again, env=fault).returncode == -signal.SIGABRT
     ran = run_cli(*again, env=fault)
     _check_one_lost(alone, ran, pixels)

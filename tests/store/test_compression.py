@@ -219,7 +219,7 @@ def test_shards_that_disagree_are_not_committed(ct: Path, tmp_path: Path) -> Non
     cache = tmp_path / "cache"
     run_here("plan", ct, cache, *_flags("auto"))
     run_here("convert", cache, "--part", "0/3", "--jobs", "1")
-    (found,) = cache.glob("build/*/surveys/codec.*")
+    (found,) = cache.glob("build/*/choices/codec.*")
     found.write_text('{"codec": "zstd"}')  # as by a node with another version
     run_here("convert", cache, "--jobs", "1")
     ran = run_here("commit", cache)
