@@ -199,6 +199,21 @@ def plain_bytes(row: Header) -> int:
     return (frame_bits(row) * int(row["frames"]) + 7) // 8
 
 
+_MOST_INFLATED = 1032
+"""bytes that one of a deflated stream can come to (RFC 1951)"""
+
+
+def check_claim(row: Header) -> None:
+    """A bit for each frame at least, before anything is made for each frame that is claimed."""
+    deflated = row["transfer_syntax"] == syntaxes.DEFLATED
+    most = 8 * row["size"] * (_MOST_INFLATED if deflated else 1)
+    if row["frames"] > most:
+        raise FrameError(
+            f"{name('NumberOfFrames')} is {row['frames']}, but the file has {row['size']} bytes; "
+            "it is damaged or truncated, copy it again"
+        )
+
+
 def check_length(row: Header) -> None:
     """Native pixel data must be as long as the header says; more is flagged, less refused."""
     if not syntaxes.supported(row["transfer_syntax"]):

@@ -14,7 +14,8 @@ from dicom2cache.pixels.resize import Placement, place
 from dicom2cache.planning.parts import sides
 from dicom2cache.recipes.recipe import Recipe
 
-_MOST_PIXELS = 65535
+MOST_PIXELS = 65535
+"""on a side, as in DICOM"""
 
 
 def place_frames(
@@ -41,10 +42,10 @@ def place_frames(
             for name, column in parts.items():
                 column[mine] = getattr(placed, name)
     largest = max(parts["height"].max(initial=0), parts["width"].max(initial=0))
-    if largest > _MOST_PIXELS:
+    if largest > MOST_PIXELS:
         raise RecipeError(
             f"recipe: spacing makes frames of {largest} pixels on a side; legal: up to "
-            f"{_MOST_PIXELS}; use a larger spacing"
+            f"{MOST_PIXELS}; use a larger spacing"
         )
     return Placement(**parts)
 

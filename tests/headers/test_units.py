@@ -104,6 +104,24 @@ def test_frames_in_hu_of_a_file_of_several_units_are_padded_with_air(tmp_path: P
     assert found["e.dcm", 0][1].dtype == np.int16  # as all of HU
 
 
+@pytest.mark.parametrize("recipe", ["mixed", "lightlytrain"])
+def test_no_window_of_hu_is_laid_on_a_file_of_several_units(tmp_path: Path, recipe: str) -> None:
+    """Each unit is a stack, and goes by its own percentiles."""
+    pixels = np.array([[[0, 1000]], [[0, 1000]], [[3, 7]], [[3, 7]]], np.uint16).repeat(8, axis=1)
+    groups = [group(1, -1024, "HU", z) for z in (0, 1)]
+    groups += [group(0.5, 0, "MGML", z) for z in (0, 1)]
+    source = write_dicom(
+        tmp_path / "e.dcm", pixels, SOPClassUID=ENHANCED_CT, Modality="CT",
+        PerFrameFunctionalGroupsSequence=groups,
+    )  # fmt: skip
+    found = by_path(built(source, tmp_path / "cache", "--recipe", recipe))
+    rows = [found["e.dcm", k] for k in range(4)]
+    assert [(r["rule"], r["unit"]) for r, _ in rows] == [(0, "window")] * 4
+    ends = [(r["window_low"], r["window_high"]) for r, _ in rows]
+    assert ends == [(-1024, -24)] * 2 + [(1.5, 3.5)] * 2
+    assert all((pixels.min(), pixels.max()) == (0, 255) for _, pixels in rows)
+
+
 def test_a_type_that_one_group_lacks_is_flagged(tmp_path: Path) -> None:
     groups = [group(2, 0, None, z) for z in (0, 1)]
     source = write_dicom(

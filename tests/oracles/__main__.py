@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydicom import dcmread
 
 from dicom2cache import Recipe, build
@@ -52,6 +53,7 @@ def judge(cache: Cache, path: Path, name: str) -> Verdict:
     mine = cache.select(path=name)
     frames = mine.column("frame").to_pylist()
     ds = dcmread(path, force=True, stop_before_pixels=True)
+    parts = mine.column("part_of_frame").to_numpy()
     verdict = Verdict(name, bool(mine.column("lossy")[0].as_py()))
     for oracle in ORACLES:
         reason = oracle.excuse(ds)
@@ -66,11 +68,14 @@ def judge(cache: Cache, path: Path, name: str) -> Verdict:
         worst = 0.0
         for sample, k in enumerate(frames):  # one that failed has no sample
             ours = mine[sample]
-            if k >= len(theirs) or theirs[k].shape != ours.shape:
+            their = theirs[k] if k < len(theirs) else None
+            if their is not None and parts.max() > 0:
+                their = tile(their, ours.shape, int(parts[sample]))
+            if their is None or their.shape != ours.shape:
                 worst = np.inf
                 break
             # float32 is what is stored: the oracle's float64 is rounded once, as ours was.
-            other = theirs[k].astype(ours.dtype) if ours.dtype.kind == "f" else theirs[k]
+            other = their.astype(ours.dtype) if ours.dtype.kind == "f" else their
             off = np.abs(ours.astype(np.float64) - np.asarray(other, np.float64))
             worst = max(worst, float(np.nanmax(off)) if off.size else 0.0)
         if worst == 0:
@@ -80,6 +85,13 @@ def judge(cache: Cache, path: Path, name: str) -> Verdict:
         else:
             verdict.differs[oracle.name] = worst
     return verdict
+
+
+def tile(frame: NDArray[Any], size: tuple[int, ...], number: int) -> NDArray[Any]:
+    """The slice of that number in a mosaic, which has them row by row."""
+    down, across = divmod(number, max(1, frame.shape[1] // size[1]))
+    top, left = down * size[0], across * size[1]
+    return frame[top : top + size[0], left : left + size[1]]
 
 
 def _short(error: Exception) -> str:

@@ -61,11 +61,13 @@ def geometry(ours: Volume, theirs: Volume, back: bool) -> Iterator[str]:
         expected, places = expected[[anchor]], places[[anchor]]
     elif tilt(ours) > TILTED:
         anchor = -1 if back else 0
-        expected = _without_shear(ours, theirs.program, anchor)
         way = ours.places[-1] - ours.places[0]
         if theirs.program == "dcm2niix" and abs(way[2]) < 0.999 * np.linalg.norm(way):
             # It takes a tilt for one about the patient's left-right axis.
             expected, places = expected[[anchor]], places[[anchor]]
+        else:
+            ways = _without_shear(ours, theirs.program, anchor)
+            expected = min(ways, key=lambda way: np.abs(way - places).max())
     steps = np.linalg.norm(np.diff(expected, axis=0), axis=1)
     uneven = np.abs(steps - np.median(steps)).max() if len(steps) else 0.0
     away = np.arange(len(expected))[:: -1 if back else 1]  # they count their one step from there
@@ -75,16 +77,18 @@ def geometry(ours: Volume, theirs: Volume, back: bool) -> Iterator[str]:
         yield f"slice {k} lies at {text(expected[k])} for us, at {text(places[k])} for it"
 
 
-def _without_shear(ours: Volume, program: str, anchor: int) -> Any:
-    """Where a program that knows no shear puts the slices of a tilted stack, from ours."""
+def _without_shear(ours: Volume, program: str, anchor: int) -> list[Any]:
+    """Where a program that knows no shear may put the slices of a tilted stack, from ours."""
     assert ours.places is not None
     way = ours.places - ours.places[anchor]
-    if program == "dcm2niix":  # along the way, by the distance along the normal
-        return ours.places[anchor] + way * np.cos(np.radians(tilt(ours)))
-    normal = np.cross(ours.along_row, ours.along_column)  # along the normal, by that of the way
+    normal = np.cross(ours.along_row, ours.along_column)
     normal /= np.linalg.norm(normal)
     up = np.sign(way @ normal)[:, None]
-    return ours.places[anchor] + up * np.linalg.norm(way, axis=1)[:, None] * normal
+    # Along the normal, by the distance along the way; dcm2niix also the other way round.
+    found = [ours.places[anchor] + up * np.linalg.norm(way, axis=1)[:, None] * normal]
+    if program == "dcm2niix":
+        found.append(ours.places[anchor] + way * np.cos(np.radians(tilt(ours))))
+    return found
 
 
 def tilt(volume: Volume) -> float:

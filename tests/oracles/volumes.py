@@ -77,6 +77,8 @@ def by_program(
                 break
         else:
             strange.append(volume)
+    if who == "dcm2niix" and len({h.instance for h in headers}) < len(headers):
+        groups.clear()  # it orders by Instance Number
     for group, pairs in groups.items():
         parts = [v.order for v in pairs]
         if len({v.group for v in pairs}) == 1 and parts != sorted(parts):

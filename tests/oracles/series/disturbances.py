@@ -95,16 +95,33 @@ def _items(ds: Dataset) -> list[Dataset]:
     return found + list(ds.get("DetectorInformationSequence", []))
 
 
+UNSAID = {"instance_only", "nothing_but_instances"}
+"""kinds that have an order by Instance Number alone"""
+ORDERED = {
+    "diffusion", "diffusion_acquisition_tears", "diffusion_b_values", "diffusion_philips",
+    "diffusion_ge", "diffusion_ge_by_row", "diffusion_repeated",
+}  # fmt: skip
+"""kinds whose volumes have an order by Instance Number alone"""
+FILE_PER_VOLUME = {"concatenation", "enhanced_file_per_time", "mosaic_fmri", "mosaic_diffusion"}
+TILED = {
+    "mosaic_axial", "mosaic_downwards", "mosaic_sagittal", "mosaic_coronal", "mosaic_older",
+    "mosaic_oblique", "mosaic_fmri", "mosaic_diffusion", "mosaic_without_csa", "mosaic_moved",
+    "vframe", "vframe_sagittal",
+}  # fmt: skip
+"""whose private elements say more of the planes"""
+
 DISTURBANCES = {
     "plane": Disturbance(_plane),
-    "place": Disturbance(_place),
-    "frame_of_reference": Disturbance(_frame_of_reference, frozenset({"two_frames_of_reference"})),
+    "place": Disturbance(_place, frozenset({"one_place"})),
+    "frame_of_reference": Disturbance(
+        _frame_of_reference, frozenset({"two_frames_of_reference"} | FILE_PER_VOLUME)
+    ),
     "study": Disturbance(_study),
     "times": Disturbance(_times),
     "exposure": Disturbance(_exposure, frozenset({"slice_location_only", "instance_only"})),
-    "no_instance": Disturbance(_no_instance, frozenset({"instance_only", "nothing_but_instances"})),
-    "one_instance": Disturbance(_instance, frozenset({"instance_only", "nothing_but_instances"})),
-    "turn": Disturbance(_turn),
+    "no_instance": Disturbance(_no_instance, frozenset(UNSAID)),
+    "one_instance": Disturbance(_instance, frozenset(UNSAID)),
+    "turn": Disturbance(_turn, frozenset(TILED)),
 }
 
 
@@ -117,3 +134,5 @@ def disturb(s: Series, name: str) -> None:
         DISTURBANCES[name].change(ds, k)
         ds.save_as(path)
     s.maybe |= {"joined"}
+    if "instance" in name:
+        s.parts = s.parts and s.folder.name not in ORDERED
