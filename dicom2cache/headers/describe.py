@@ -151,7 +151,7 @@ def describe(ds: Dataset, head: bytes, at: int, candidate: Candidate, path: str)
     row["overlay_bits"], has_planes = overlays(ds)
     if has_planes:
         flags.append("overlay")
-    row["b_value"], row["gradient"] = diffusion_of(ds)
+    row["b_value"], row["gradient"], row["gradient_said"] = diffusion_of(ds)
     row["spacing_y"], row["spacing_x"], row["spacing_tag"] = spacing_of(ds)
     check_claim(row)
     _add_values(row, ds, frames, flags)

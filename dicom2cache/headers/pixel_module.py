@@ -60,8 +60,16 @@ def _cut(path: str) -> FrameError | None:
     from pydicom import dcmread
 
     with BoundedFile(path) as file:
-        ds = dcmread(file, force=True)
-        last = ds.get_item(max(ds.keys())) if len(ds) else None
+        try:
+            ds = dcmread(file, force=True)
+            last = ds.get_item(max(ds.keys())) if len(ds) else None
+        except Exception as e:  # pydicom raises whatever the bytes provoke
+            if isinstance(e, MemoryError) or (isinstance(e, OSError) and e.errno is not None):
+                raise
+            return FrameError(
+                f"the header cannot be read: at or before byte {file.tell()} an element is of no "
+                "known kind; the file is damaged, copy it again"
+            )
         if last is not None:
             # A sequence of undefined length has no length to compare.
             length = getattr(last, "length", 0xFFFFFFFF)
@@ -90,7 +98,10 @@ _DESCRIBES_AN_IMAGE = frozenset(
 def _without_pixels(ds: Dataset, syntax: str) -> Dicom2cacheError:
     """Why a file that is whole has no pixels: it is no image, or it has lost them."""
     sop = value(ds, "SOPClassUID") or value(ds.file_meta, "MediaStorageSOPClassUID")
-    kind = getattr(sop, "name", None) or text(ds, "Modality") or "this object"
+    kind = text(ds, "Modality") or "this dataset"
+    if sop is not None:
+        known = str(getattr(sop, "name", sop))
+        kind = known if known != str(sop) else f"a file of SOP Class UID (0008,0016) {sop!r}"
     if str(sop) == _CONTOURS or (sop is None and text(ds, "Modality") == "RTSTRUCT"):
         return NoPixels(
             f"contours: {kind} outlines regions of other images and has no pixel data of its own"
