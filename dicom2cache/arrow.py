@@ -86,18 +86,18 @@ def expand(files: pa.Table, file: NDArray[np.int32]) -> dict[str, Any]:
     `file` has the row in `files` of every frame, ascending.
     """
     rows = pa.array(file)
-    said = {}
+    columns = {}
     for name in PER_FRAME_FIELDS:
         if name == "windows":  # the file's own hold for its frames without a copy for each
-            said[name] = pa.nulls(len(file), FILES.field(name).type)
+            columns[name] = pa.nulls(len(file), FILES.field(name).type)
             continue
         column = _one(files[name])
         if pa.types.is_string(column.type):
             column = column.dictionary_encode()
-        said[name] = take_dictionary(column, rows)
+        columns[name] = take_dictionary(column, rows)
     groups = _one(files["per_frame"])
     if groups.null_count == len(groups):
-        return said
+        return columns
     has = groups.is_valid().to_numpy(zero_copy_only=False)[file]
     flat = groups.flatten()  # null lists have no items: one item for each frame in `has`
     place = np.zeros(len(file), np.int64)
@@ -106,11 +106,11 @@ def expand(files: pa.Table, file: NDArray[np.int32]) -> dict[str, Any]:
     for name in PER_FRAME_FIELDS:
         own = pc.struct_field(flat, name)
         if own.null_count < len(own):
-            base = said[name]
+            base = columns[name]
             if isinstance(base, pa.DictionaryArray):
                 base = base.dictionary_decode()
-            said[name] = first_of(own.take(index), base)
-    return said
+            columns[name] = first_of(own.take(index), base)
+    return columns
 
 
 def first_of(first: Any, second: Any) -> Any:

@@ -109,6 +109,11 @@ def reason_of(error: Exception) -> str:
             "memory does not suffice, not even for this alone in a process of its own; convert it "
             "on a machine with more, or leave it out by `where`"
         )
+    if isinstance(error, FloatingPointError):
+        return (
+            "values go beyond what float64 holds, or the dtype that they shall have: Rescale Slope "
+            "(0028,1053) or Intercept (0028,1052), or the values themselves, are too large"
+        )
     return f"internal error: {type(error).__name__}: {_line(str(error))}; please report"
 
 
@@ -140,7 +145,7 @@ def fault_of(error: Exception, where: str) -> Fault | None:
 
     An error that came from a child process has its traceback there as a note.
     """
-    if isinstance(error, Dicom2cacheError | OSError | MemoryError):
+    if isinstance(error, Dicom2cacheError | OSError | MemoryError | FloatingPointError):
         return None
     last = traceback.extract_tb(error.__traceback__)[-1:]
     notes = "".join(getattr(error, "__notes__", ()))

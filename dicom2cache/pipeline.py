@@ -117,7 +117,7 @@ def plan(
     log = FaultLog()
     with phase(progress, "reading headers", inventory.header_work(candidates), "files"):
         files, rejects = inventory.read_all_headers(
-            roots, candidates, key, workers, backend, progress.advance, log.tell
+            roots, candidates, key, recipe.limits, workers, backend, progress.advance, log.tell
         )
         selected, odd, faults = apart(files, lambda some: select.select_files(some, recipe))
         log.tell(faults)

@@ -280,6 +280,7 @@ class Header(TypedDict):
     concatenation_uid: str | None
     in_concatenation: int | None
     acquired: float | None
+    gradient_said: list[float] | None
     person: str | None
     in_stack: int | None
     stack_name: str | None

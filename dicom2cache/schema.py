@@ -338,6 +338,9 @@ PLANNED = (
     # See IN_MEMORY.
     Column("acquired", FLOAT64, "frame", "when, since the year 0", "ms",
            "AcquisitionDateTime AcquisitionDate AcquisitionTime", where=False),
+    Column("gradient_said", VECTOR3, "file",
+           "as its maker writes it, where the axes are not known: equal ones are one direction",
+           where=False),
     Column("person", TEXT, "file", "hash of name and birth date, where there is no Patient ID",
            dicom="PatientID PatientName PatientBirthDate", where=False),
     Column("in_stack", INT32, "frame", "place in the stack that the file names",
@@ -434,7 +437,7 @@ PER_FRAME_FIELDS = tuple(field.name for field in PER_FRAME)
 FILES = pa.schema([*_fields(COLUMNS, "file"), ("per_frame", pa.list_(PER_FRAME))])
 """one row for each source file: what its header says"""
 
-IN_MEMORY = ("acquired", "person")
+IN_MEMORY = ("acquired", "gradient_said", "person")
 """columns that only the planning of stacks may see: no table on a disk has them"""
 
 FILE_COLUMNS = tuple(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -75,6 +76,11 @@ def refusal(transfer_syntax: str) -> str:
     from pydicom.uid import UID_dictionary
 
     said = f"Transfer Syntax UID (0002,0010) {transfer_syntax}"
+    if not re.fullmatch(r"[0-9.]+", transfer_syntax):
+        return (
+            f"Transfer Syntax UID (0002,0010) is {transfer_syntax!r:.80}, no UID (PS3.5 9.1); the "
+            "file is damaged, copy it again"
+        )
     known = UID_dictionary.get(transfer_syntax, ("", ""))
     if transfer_syntax in _LATER or known[1] == "Transfer Syntax":
         return (

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -206,6 +207,7 @@ def _main(
 
 def main() -> None:
     """Run the command line; errors that are foreseen print a sentence, not a traceback."""
+    warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's; what matters is a flag or a failure
     before = signal.signal(signal.SIGTERM, _interrupt)  # what schedulers send before they kill
     try:
         code = _guarded(lambda: app(standalone_mode=False))

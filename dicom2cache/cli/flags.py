@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
+from dicom2cache.recipes.limits import Limits
 from dicom2cache.recipes.recipe import Recipe, named_recipes
 from dicom2cache.running import pool
 
@@ -80,7 +81,7 @@ def _flag(key: dataclasses.Field[Any], hint: Any) -> Any:
         kind: Any = list[str] | None
     else:
         kind = str | None if _pair_of(hint) else _one(hint)
-    if key.default not in (None, ()):
+    if key.default not in (None, ()) and hint is not Limits:
         words += f" ({_plain(key.default)})"
     return Annotated[kind, typer.Option(metavar=key.metadata["metavar"], help=words)]
 
@@ -95,7 +96,7 @@ def _one(hint: Any) -> Any:
 
 
 def _is_list(hint: Any) -> bool:
-    return get_args(hint)[-1:] == (...,)
+    return hint is Limits or get_args(hint)[-1:] == (...,)
 
 
 def _pair_of(hint: Any) -> Any:

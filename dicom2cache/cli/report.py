@@ -132,7 +132,8 @@ def _print_arrays(rows: list[tuple[str, int, int, int, str, dict[str, Any] | Non
     for name, frames, count, shards, codec, found in rows[:_SHOWN]:
         values = ""
         if found and found["count"]:
-            values = f"  values {found['min']:g} to {found['max']:g}, mean {found['mean']:.4g}"
+            mean = "beyond float64" if found["mean"] is None else f"{found['mean']:.4g}"
+            values = f"  values {found['min']:g} to {found['max']:g}, mean {mean}"
         many = f"{shards} {'shard' if shards == 1 else 'shards'}{codec}"
         print(f"  {name:<{width}}  {frames:>8} frames  {size(count):>10}  {many}{values}")
     if len(rows) > _SHOWN:

@@ -85,6 +85,7 @@ def _remedy(chosen: str, dtype: str) -> str:
 
 def _result(stored: Stored, made: Values) -> dict[str, Any]:
     found = statistics(made.pixels, made.padding, made.ends)
+    overflow = () if found.min is None or found.std is not None else ("statistics-overflow",)
     return {
         "codec": stored.codec,
         "window_low": made.window_low,
@@ -95,5 +96,5 @@ def _result(stored: Stored, made: Values) -> dict[str, Any]:
         "mean": found.mean,
         "std": found.std,
         **dict(zip(("p0_5", "p1", "p50", "p99", "p99_5"), found.percentiles, strict=True)),
-        "flags": [*stored.flags, *made.flags] or None,
+        "flags": [*stored.flags, *made.flags, *overflow] or None,
     }

@@ -32,6 +32,7 @@ class Jpeg:
 
 END = b"\xff\xd9"
 """the marker that closes a codestream: EOI of JPEG and JPEG-LS, EOC of JPEG 2000"""
+_DAMAGED = "; it is damaged, copy the file again"
 _CUT = "the codestream is cut: {}; copy the file again"
 
 
@@ -44,7 +45,7 @@ def parse_jpeg(data: bytes) -> Jpeg:
     frame, kind = b"", 0
     while place + 4 <= len(data):
         if data[place] != 0xFF:
-            raise FrameError(f"no JPEG marker at byte {place} of the codestream")
+            raise FrameError(f"no JPEG marker at byte {place} of the codestream{_DAMAGED}")
         marker = data[place + 1]
         if marker == 0xFF:  # fill byte
             place += 1
@@ -79,7 +80,7 @@ def parse_jpeg(data: bytes) -> Jpeg:
         place += 2 + length
     if frame:
         raise FrameError(_CUT.format("its headers are all that is there"))
-    raise FrameError("the JPEG codestream has no frame header")
+    raise FrameError(f"the JPEG codestream has no frame header{_DAMAGED}")
 
 
 def _near(scan: bytes) -> int:
@@ -157,7 +158,7 @@ def parse_jpeg_2000(data: bytes) -> Jpeg2000:
     Raises FrameError if they are not there.
     """
     if data[:4] != b"\xff\x4f\xff\x51" or len(data) < 45:
-        raise FrameError("the JPEG 2000 codestream has no SOC and SIZ marker")
+        raise FrameError(f"the JPEG 2000 codestream has no SOC and SIZ marker{_DAMAGED}")
     x1, y1, x0, y0, tile_x, tile_y, first_x, first_y = struct.unpack(">8I", data[8:40])
     step_x, step_y = data[43], data[44]
     if not (tile_x and tile_y and step_x and step_y):

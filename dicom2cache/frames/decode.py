@@ -165,7 +165,8 @@ class Source:
     def dataset(self) -> Any:
         """The header by pydicom, for lookup tables."""
         if self.header["transfer_syntax"] == syntaxes.DEFLATED:
-            return inflate.parse(self._file, None)[0]
+            most = max(inflate.MOST_HEADER, self.header["pixel_offset"] + (1 << 20))
+            return inflate.parse(self._file, None, most)[0]  # it was weighed when it was planned
         return _dcmread(self.path)
 
     @cached_property

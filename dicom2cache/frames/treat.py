@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
@@ -280,6 +281,8 @@ def _graded(
         assert limits is not None
         low, high = limits
         span = high - low
+        if not math.isfinite(span):
+            raise FloatingPointError(f"percentiles from {low} to {high}")
         share = np.clip((values - low) / span, 0, 1) if span else (values > low) * 1.0
         units = [np.asarray(share, np.float64)]
     else:

@@ -21,10 +21,6 @@ from dicom2cache.headers.tags import (
     vector,
 )
 
-_moment = re.compile(
-    r"(\d{4})(\d\d)(\d\d)(\d\d)?(\d\d)?(\d\d)?(\.\d{1,6})? *(?:[+-]\d{4})?"
-).fullmatch
-
 
 def acquired_of(ds: Dataset, keyword: str = "AcquisitionDateTime") -> float | None:
     """Acquisition DateTime, or Date and Time, in ms since the year 0; offsets from UTC left out.
@@ -32,22 +28,33 @@ def acquired_of(ds: Dataset, keyword: str = "AcquisitionDateTime") -> float | No
     It only tells the frames of one series apart, and is stored nowhere.
     """
     said = text(ds, keyword)
-    if said is None and (clock := text(ds, "AcquisitionTime")):
-        said = (text(ds, "AcquisitionDate") or "00010101") + clock
-    return None if said is None else _milliseconds(said)
-
-
-@lru_cache(maxsize=1024)
-def _milliseconds(said: str) -> float | None:
-    found = _moment(said)
-    if not found:
+    if said is not None:
+        day, clock = said[:8], re.split("[+-]", said[8:])[0]
+    elif said := text(ds, "AcquisitionTime"):
+        day, clock = text(ds, "AcquisitionDate") or "00010101", said
+    else:
         return None
-    year, month, day, hour, minute, second = (int(found[k] or 0) for k in range(1, 7))
+    midnight, after = _midnight(day), _clock(clock)
+    return None if midnight is None or after is None else midnight + after
+
+
+@lru_cache(maxsize=256)
+def _midnight(day: str) -> float | None:
+    """ms of the first moment of a day, YYYYMMDD (PS3.5 6.2)."""
     try:
-        days = date(year, month, day).toordinal()
+        return date(int(day[:4]), int(day[4:6]), int(day[6:])).toordinal() * 86_400_000.0
     except ValueError:
         return None
-    return ((days * 24 + hour) * 60 + minute) * 60000 + 1000 * (second + float(found[7] or 0))
+
+
+def _clock(said: str) -> float | None:
+    """ms of HH[MM[SS[.F]]] since midnight."""
+    whole, _, fraction = said.strip().partition(".")
+    whole = whole.ljust(6, "0")
+    if len(whole) != 6 or not (whole + fraction).isdigit():
+        return None
+    seconds = (int(whole[:2]) * 60 + int(whole[2:4])) * 60 + int(whole[4:])
+    return 1000 * (seconds + float(f"0.{fraction or 0}"))
 
 
 def phase_of(ds: Dataset) -> float | None:
@@ -74,23 +81,23 @@ def gradient_of(ds: Dataset) -> list[float] | None:
     return None
 
 
-Diffusion = tuple[float | None, list[float] | None]
-"""(b-value in s/mm², unit vector in patient coordinates)"""
+Diffusion = tuple[float | None, list[float] | None, list[float] | None]
+"""(b-value in s/mm², unit vector in patient coordinates, vector in axes that are not known)"""
 
 
 def diffusion_of(ds: Dataset) -> Diffusion:
     """b-value and gradient: as the standard has them, else as the scanner's maker has."""
     b_value, gradient = number(ds, "DiffusionBValue"), gradient_of(ds)
     if text(ds, "Modality") != "MR" or (b_value is not None and gradient is not None):
-        return b_value, gradient
+        return b_value, gradient, None
     maker = (text(ds, "Manufacturer") or "").upper()
     for word, read in _MAKERS.items():
         if maker.startswith(word):
-            own_b_value, own_gradient = read(ds)
+            own_b_value, own_gradient, said = read(ds)
             if b_value is None:
                 b_value = own_b_value
-            return b_value, own_gradient if gradient is None else gradient
-    return b_value, gradient
+            return (b_value, own_gradient, said) if gradient is None else (b_value, gradient, None)
+    return b_value, gradient, None
 
 
 _BLOCKS = range(0x10, 0x20)  # of private elements that are looked at
@@ -112,20 +119,20 @@ def diffusion_tags() -> set[int]:
 
 def _siemens(ds: Dataset) -> Diffusion:
     b_values = _numbers(ds, _SIEMENS, 0x0019, 0x0C)
-    return _first(b_values), _unit(_numbers(ds, _SIEMENS, 0x0019, 0x0E, "d"))
+    return _first(b_values), _unit(_numbers(ds, _SIEMENS, 0x0019, 0x0E, "d")), None
 
 
 def _philips(ds: Dataset) -> Diffusion:
     b_values = _numbers(ds, _PHILIPS, 0x2001, 0x03, "f")
     # right to left, anterior to posterior, feet to head: as in patient coordinates
     parts = [_numbers(ds, _PHILIPS_MR, 0x2005, element, "f") for element in (0xB0, 0xB1, 0xB2)]
-    return _first(b_values), _unit([v for part in parts for v in part])
+    return _first(b_values), _unit([v for part in parts for v in part]), None
 
 
 def _uih(ds: Dataset) -> Diffusion:
     """UIH's blocks do not move."""
     b_values = _plain(ds, 0x1009, "d")
-    return _first(b_values), _unit(_plain(ds, 0x1037, "d"))
+    return _first(b_values), _unit(_plain(ds, 0x1037, "d")), None
 
 
 def _plain(ds: Dataset, element: int, kind: str) -> list[float]:
@@ -141,12 +148,12 @@ def _ge(ds: Dataset) -> Diffusion:
     patients who lie head first and supine, as dcm2niix turns them; else there is none."""
     found = _numbers(ds, _GE_PARAMETERS, 0x0043, 0x39)
     if not found:
-        return None, None
+        return None, None, None
     b_value = math.fmod(found[0], 1e9)  # 1000000750 is 750
     parts = [_numbers(ds, _GE, 0x0019, element) for element in (0xBB, 0xBC, 0xBD)]
     said = [v for part in parts for v in part]
     if len(said) != 3:
-        return b_value, None
+        return b_value, None, None
     length = math.sqrt(sum(v * v for v in said))
     if 0.03 < length < 0.97:  # several b-values in one series are written as shorter vectors
         b_value = 5 * round(b_value * length * length / 5)
@@ -156,7 +163,7 @@ def _ge(ds: Dataset) -> Diffusion:
     )
     axes = vector(ds, "ImageOrientationPatient", 6)
     if turned is None or axes is None or text(ds, "PatientPosition") != "HFS":
-        return b_value, None
+        return b_value, None, said
     row, column = axes[:3], axes[3:]
     normal = [
         row[1] * column[2] - row[2] * column[1],
@@ -164,11 +171,12 @@ def _ge(ds: Dataset) -> Diffusion:
         row[0] * column[1] - row[1] * column[0],
     ]
     if min(row[0], column[1], normal[2]) < _AXIAL:
-        return b_value, None
-    return b_value, _unit(
+        return b_value, None, said
+    gradient = _unit(
         [sum(v * axis[k] for v, axis in zip(turned, (row, column, normal), strict=True))
          for k in range(3)]
     )  # fmt: skip
+    return b_value, gradient, None
 
 
 _AXIAL = 0.8

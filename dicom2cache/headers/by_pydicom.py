@@ -24,13 +24,13 @@ Row = tuple[Header, str | None, str | None]
 """(row without its hashes, patient ID, accession number)"""
 
 
-def by_pydicom(path: str, candidate: Candidate) -> Row:
+def by_pydicom(path: str, candidate: Candidate, most_header: int = inflate.MOST_HEADER) -> Row:
     claims = PurePosixPath(candidate.path).suffix.lower() in CLAIMS_DICOM
     with BoundedFile(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         check_unchanged(file.fileno(), candidate)
         sniff(file, candidate, claims)
-        ds, stream = parse(file, claims, wanted_tags())
+        ds, stream = parse(file, claims, wanted_tags(), most_header)
         at = stream.tell()
         row = describe(ds, stream.read(12), at, candidate, path)
         return row, text(ds, "PatientID"), text(ds, "AccessionNumber")
@@ -102,7 +102,9 @@ def other_format(head: bytes) -> str | None:
     return None
 
 
-def parse(file: IO[bytes], claims: bool, tags: list[int] | None) -> tuple[Any, IO[bytes]]:
+def parse(
+    file: IO[bytes], claims: bool, tags: list[int] | None, most_header: int = inflate.MOST_HEADER
+) -> tuple[Any, IO[bytes]]:
     """(dataset of these tags, None: of all, without pixels; stream that stands at them)."""
     from pydicom import dcmread
 
@@ -111,7 +113,7 @@ def parse(file: IO[bytes], claims: bool, tags: list[int] | None) -> tuple[Any, I
     check_body(head)
     try:
         if syntaxes.DEFLATED.encode() in head and _syntax(file) == syntaxes.DEFLATED:
-            ds, stream = inflate.parse(file, tags)
+            ds, stream = inflate.parse(file, tags, most_header)
         else:
             file.seek(0)
             ds = dcmread(file, stop_before_pixels=True, force=True, specific_tags=tags)

@@ -27,6 +27,7 @@ from dicom2cache.headers.meaning import (
 from dicom2cache.headers.patient import age_in_years
 from dicom2cache.headers.pixel_module import (
     OVERLAYS,
+    check_claim,
     check_length,
     overlays,
     pixel_element,
@@ -150,8 +151,9 @@ def describe(ds: Dataset, head: bytes, at: int, candidate: Candidate, path: str)
     row["overlay_bits"], has_planes = overlays(ds)
     if has_planes:
         flags.append("overlay")
-    row["b_value"], row["gradient"] = diffusion_of(ds)
+    row["b_value"], row["gradient"], row["gradient_said"] = diffusion_of(ds)
     row["spacing_y"], row["spacing_x"], row["spacing_tag"] = spacing_of(ds)
+    check_claim(row)
     _add_values(row, ds, frames, flags)
     per_frame = row["per_frame"] or []
     row.update(cast(Header, tiling_of(ds, row)))

@@ -23,18 +23,18 @@ def _functional(groups: Dataset, ds: Dataset, grey: bool, flags: set[str]) -> di
 
     What is odd about it is added to `flags`.
     """
-    said: dict[str, Any] = {}
+    frame: dict[str, Any] = {}
 
     def take(column: str, found: Any) -> None:
         if found is not None:
-            said[column] = found
+            frame[column] = found
 
     if grey and (transform := _group(groups, "PixelValueTransformationSequence")):
         slope, intercept, _ = linear(transform)
         take("slope", slope)
         take("intercept", intercept)
         if slope is not None:
-            said["unit"], odd = unit_of(ds, transform, True)
+            frame["unit"], odd = unit_of(ds, transform, True)
             flags.update(odd)
     if plane := _group(groups, "PlanePositionSequence"):
         take("position", vector(plane, "ImagePositionPatient", 3))
@@ -82,10 +82,10 @@ def _functional(groups: Dataset, ds: Dataset, grey: bool, flags: set[str]) -> di
         number_of = whole(segment, "ReferencedSegmentNumber")
         take("segment", number_of)
         take("segment_label", segment_labels(ds).get(number_of))
-    said.update(tile_of(groups))
+    frame.update(tile_of(groups))
     if derived := _group(groups, "DerivationImageSequence"):
-        said.update(_reference(derived))
-    return said
+        frame.update(_reference(derived))
+    return frame
 
 
 def voi_of_frames(ds: Dataset) -> Iterator[Any]:
@@ -101,11 +101,11 @@ def _reference(derived: Dataset) -> dict[str, Any]:
     sources = items(derived, "SourceImageSequence")
     if len(sources) != 1:
         return {}
-    said: dict[str, Any] = {"referenced_sop_uid": text(sources[0], "ReferencedSOPInstanceUID")}
-    frame = numbers(sources[0], "ReferencedFrameNumber")
-    if len(frame) == 1:
-        said["referenced_frame"] = int(frame[0]) - 1
-    return said
+    frame: dict[str, Any] = {"referenced_sop_uid": text(sources[0], "ReferencedSOPInstanceUID")}
+    number_of = numbers(sources[0], "ReferencedFrameNumber")
+    if len(number_of) == 1:
+        frame["referenced_frame"] = int(number_of[0]) - 1
+    return frame
 
 
 def segment_labels(ds: Dataset) -> dict[int | None, str | None]:
@@ -162,23 +162,23 @@ def functional_groups(
     odd: set[str] = set()
     shared_items = items(ds, "SharedFunctionalGroupsSequence")
     shared = _functional(shared_items[0], ds, grey, odd) if shared_items else {}
-    said = [_functional(g, ds, grey, odd) for g in items(ds, "PerFrameFunctionalGroupsSequence")]
+    own = [_functional(g, ds, grey, odd) for g in items(ds, "PerFrameFunctionalGroupsSequence")]
     flags = tuple(sorted(odd))
-    if not any(said):
+    if not any(own):
         return shared, None, flags
-    if len(said) == frames:
-        return shared, said, flags
+    if len(own) == frames:
+        return shared, own, flags
     common: dict[str, Any] = {}
-    if len(said) > frames:
-        common = {k: v for k, v in said[0].items() if all(k in g and g[k] == v for g in said)}
+    if len(own) > frames:
+        common = {k: v for k, v in own[0].items() if all(k in g and g[k] == v for g in own)}
     unsure = [
         name(keyword)
         for column, keyword in _DECIDING.items()
-        if column not in common and any(column in g for g in said)
+        if column not in common and any(column in g for g in own)
     ]
     if unsure:
         raise FrameError(
-            f"{name('PerFrameFunctionalGroupsSequence')} has {len(said)} items for {frames} "
+            f"{name('PerFrameFunctionalGroupsSequence')} has {len(own)} items for {frames} "
             f"frames, {name('NumberOfFrames')}: which holds for which frame cannot be known, and "
             f"they say {', '.join(unsure)}; legal: one item for each frame (PS3.3 C.7.6.16)"
         )

@@ -60,8 +60,16 @@ def _cut(path: str) -> FrameError | None:
     from pydicom import dcmread
 
     with BoundedFile(path) as file:
-        ds = dcmread(file, force=True)
-        last = ds.get_item(max(ds.keys())) if len(ds) else None
+        try:
+            ds = dcmread(file, force=True)
+            last = ds.get_item(max(ds.keys())) if len(ds) else None
+        except Exception as e:  # pydicom raises whatever the bytes provoke
+            if isinstance(e, MemoryError) or (isinstance(e, OSError) and e.errno is not None):
+                raise
+            return FrameError(
+                f"the header cannot be read: at or before byte {file.tell()} an element is of no "
+                "known kind; the file is damaged, copy it again"
+            )
         if last is not None:
             # A sequence of undefined length has no length to compare.
             length = getattr(last, "length", 0xFFFFFFFF)
@@ -90,7 +98,10 @@ _DESCRIBES_AN_IMAGE = frozenset(
 def _without_pixels(ds: Dataset, syntax: str) -> Dicom2cacheError:
     """Why a file that is whole has no pixels: it is no image, or it has lost them."""
     sop = value(ds, "SOPClassUID") or value(ds.file_meta, "MediaStorageSOPClassUID")
-    kind = getattr(sop, "name", None) or text(ds, "Modality") or "this object"
+    kind = text(ds, "Modality") or "this dataset"
+    if sop is not None:
+        known = str(getattr(sop, "name", sop))
+        kind = known if known != str(sop) else f"a file of SOP Class UID (0008,0016) {sop!r}"
     if str(sop) == _CONTOURS or (sop is None and text(ds, "Modality") == "RTSTRUCT"):
         return NoPixels(
             f"contours: {kind} outlines regions of other images and has no pixel data of its own"
@@ -197,6 +208,21 @@ def frame_bits(row: Header) -> int:
 def plain_bytes(row: Header) -> int:
     """Bytes of all frames of a file without compression."""
     return (frame_bits(row) * int(row["frames"]) + 7) // 8
+
+
+_MOST_INFLATED = 1032
+"""bytes that one of a deflated stream can come to (RFC 1951)"""
+
+
+def check_claim(row: Header) -> None:
+    """A bit for each frame at least, before anything is made for each frame that is claimed."""
+    deflated = row["transfer_syntax"] == syntaxes.DEFLATED
+    most = 8 * row["size"] * (_MOST_INFLATED if deflated else 1)
+    if row["frames"] > most:
+        raise FrameError(
+            f"{name('NumberOfFrames')} is {row['frames']}, but the file has {row['size']} bytes; "
+            "it is damaged or truncated, copy it again"
+        )
 
 
 def check_length(row: Header) -> None:

@@ -7,6 +7,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ from dicom2cache.headers.series import row_of
 from dicom2cache.records import Candidate, Header
 from dicom2cache.schema import FILES, REJECTS
 from dicom2cache.sources import mounts
+from dicom2cache.sources.inflate import MOST_HEADER
 
 _TRIES, _PAUSE = 3, 0.25  # EIO may pass; seconds between
 _MOST_UNREADABLE = 8
@@ -48,11 +50,13 @@ def read_headers(
     candidates: Iterable[Candidate],
     patient_key: bytes,
     alone: Callable[..., Any] | None = None,
+    most_header: int = MOST_HEADER,
 ) -> Headers:
     """Headers of the candidates, in their order.
 
     `alone` makes a call in a process of its own: with it, a file that memory does not suffice for
-    is tried there once more, and costs itself only. Raises OSError or MemoryError, naming the file,
+    is tried there once more, and costs itself only. `most_header` are the bytes that a header may
+    inflate to. Raises OSError or MemoryError, naming the file,
     for faults of the environment, and SourceAway.
     """
     rows: list[Header] = []
@@ -63,7 +67,11 @@ def read_headers(
         for candidate in candidates:
             tries = 1 if unreadable else _TRIES
             try:
-                rows.append(_patiently(roots, candidate, patient_key, tries, alone))
+                reading = partial(
+                    read_header, roots, candidate, patient_key, most_header=most_header
+                )
+                path = os.path.join(roots[candidate.root], candidate.path)
+                rows.append(_patiently(reading, path, tries, alone))
             except Exception as e:
                 # A few files may lie on bad blocks; if many cannot be read, it is not the files.
                 failing = isinstance(e, OSError) and e.errno == errno.EIO
@@ -100,28 +108,29 @@ def _reject(root: int, path: str, error: Exception) -> dict[str, Any]:
 
 
 def _patiently(
-    roots: Sequence[str],
-    candidate: Candidate,
-    patient_key: bytes,
+    reading: Callable[[], Header],
+    path: str,
     tries: int,
     alone: Callable[..., Any] | None,
 ) -> Header:
-    """`read_header`, which EIO fails only if it comes `tries` times; faults name the file."""
+    """What `reading` says of a file, which EIO fails only if it comes `tries` times.
+
+    Faults name the file, `path`.
+    """
     while True:
         try:
-            return read_header(roots, candidate, patient_key)
+            return reading()
         except OSError as e:
             if e.filename is None:
-                e.filename = os.path.join(roots[candidate.root], candidate.path)
+                e.filename = path
             tries -= 1
             if e.errno != errno.EIO or tries <= 0:
                 raise
             time.sleep(_PAUSE)
         except MemoryError as e:
             if alone is not None:
-                found: Header = alone(read_header, roots, candidate, patient_key, tries=1)
+                found: Header = alone(reading, tries=1)
                 return found
-            path = os.path.join(roots[candidate.root], candidate.path)
             raise MemoryError(f"{path}: {e}" if str(e) else path) from e
 
 
@@ -139,7 +148,11 @@ def _outcome(error: Exception) -> tuple[str, str]:
 
 
 def read_header(
-    roots: Sequence[str], candidate: Candidate, patient_key: bytes, scanned: bool = True
+    roots: Sequence[str],
+    candidate: Candidate,
+    patient_key: bytes,
+    scanned: bool = True,
+    most_header: int = MOST_HEADER,
 ) -> Header:
     """One file's header as a row of FILES.
 
@@ -148,7 +161,7 @@ def read_header(
     """
     path = os.path.join(roots[candidate.root], candidate.path)
     found = _by_scan(path, candidate) if scanned else None
-    row, patient, accession = found or by_pydicom(path, candidate)
+    row, patient, accession = found or by_pydicom(path, candidate, most_header)
     if is_tiled(row):  # only then what is private is read
         row = with_slices(row, whole_header(path))
     row["patient"] = keyed_hash(patient_key, patient)

@@ -91,9 +91,9 @@ def _copy(
         "acquisition": whole(ds, "AcquisitionNumber"),
         "instance": whole(ds, "InstanceNumber"),
         "position": vector(ds, "ImagePositionPatient", 3) if model["frames"] == 1 else None,
-        "slice_location": number(ds, "SliceLocation"),
-        "trigger_time": number(ds, "TriggerTime"),
-        "time": number(ds, "FrameReferenceTime"),
+        "slice_location": number(ds, "SliceLocation") if 0x00201041 in own else None,
+        "trigger_time": number(ds, "TriggerTime") if 0x00181060 in own else None,
+        "time": number(ds, "FrameReferenceTime") if 0x00541300 in own else None,
         "acquired": acquired_of(ds),
     }
     check_length(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,7 +13,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of one frame's values without padding; all None if nothing is left."""
+    """Of one frame's values without padding; all None if nothing is left.
+
+    Mean and deviation are None too where float64 cannot hold them or the sums that they need.
+    """
 
     min: float | None
     max: float | None
@@ -49,7 +53,8 @@ def statistics(
         grid = grid[np.isfinite(grid)]
     if not values.size:
         return Statistics(None, None, None, None, (None,) * len(PERCENTILES), fraction)
-    mean, std = _moments(values)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, std = (m if math.isfinite(m) else None for m in _moments(values))
     low, high = ends or (values.min().item(), values.max().item())
     points: tuple[float | None, ...] = (None,) * len(PERCENTILES)
     if grid.size:

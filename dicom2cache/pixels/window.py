@@ -93,14 +93,16 @@ def apply_window(values: NDArray[Any], window: Window) -> NDArray[np.float64]:
     """
     x, c, w = values.astype(np.float64), window.center, window.width
     if window.function == "SIGMOID" and w > 0:
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore"):  # infinity has the right limit, here and below
             return np.asarray(1 / (1 + np.exp(-4 * (x - c) / w)))  # C.11.2.1.3.1
     if window.function == "LINEAR_EXACT" and w > 0:
-        return np.clip((x - c) / w + 0.5, 0, 1)  # C.11.2.1.3.2
+        with np.errstate(over="ignore"):
+            return np.clip((x - c) / w + 0.5, 0, 1)  # C.11.2.1.3.2
     if window.function == "LINEAR" and w >= 1:
         if w == 1:  # a step, the formula's limit
             return np.asarray(x > c - 0.5, np.float64)
-        return np.clip((x - (c - 0.5)) / (w - 1) + 0.5, 0, 1)  # C.11.2.1.2.1
+        with np.errstate(over="ignore"):
+            return np.clip((x - (c - 0.5)) / (w - 1) + 0.5, 0, 1)  # C.11.2.1.2.1
     raise FrameError(
         f"Window Width (0028,1051) {w} with VOI LUT Function (0028,1056) {window.function}; legal: "
         "from 1 with LINEAR, above 0 with LINEAR_EXACT and SIGMOID"

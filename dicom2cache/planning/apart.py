@@ -32,7 +32,8 @@ def apart(
     of no single series.
     """
     try:
-        return attempt(files), REJECTS.empty_table(), []
+        with np.errstate(all="ignore"):  # infinite ends of a range fit no dtype but floats
+            return attempt(files), REJECTS.empty_table(), []
     except (Dicom2cacheError, OSError, MemoryError):
         raise
     except Exception as e:
@@ -49,7 +50,8 @@ def apart(
         faults += [fault] if fault else []
         if len(rejects) > _MOST:
             raise first
-    made = attempt(files.filter(pa.array(keep))) if keep.any() else None
+    with np.errstate(all="ignore"):
+        made = attempt(files.filter(pa.array(keep))) if keep.any() else None
     return made, pa.Table.from_pylist(rejects, REJECTS), faults
 
 
@@ -78,7 +80,8 @@ def _culprits(
 
 def _error(attempt: Callable[[pa.Table], object], files: pa.Table) -> Exception | None:
     try:
-        attempt(files)
+        with np.errstate(all="ignore"):
+            attempt(files)
     except (Dicom2cacheError, OSError, MemoryError):
         raise
     except Exception as e:

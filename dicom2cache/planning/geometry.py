@@ -30,7 +30,7 @@ def geometry(
     """What decides the stack of every frame: `said` has what it or its file says, `part` the number
     of a slice that was cut out of one."""
     dimensions = _padded(said["dimensions"])
-    moments = [ints(said["temporal_index"], -1)]
+    moments = [ints(said[c], -1) for c in ("temporal_index", "acquisition")]
     moments += [_ranks(floats(said[c])) for c in ("trigger_time", "time", "acquired")]
     return Geometry(
         base=_base(files, file, said, placement),
@@ -114,6 +114,7 @@ def _splitters(
         number("echo_time", _SHORT),
         number("b_value", 5e-4),
         Splitter("gradient", vectors(said["gradient"], 3), float(ORIENTATION)),
+        Splitter("gradient_said", vectors(files["gradient_said"], 3)[file], float(ORIENTATION)),
         number("flip_angle", 1e-2),
         number("inversion_time", _TIME),
         number("phase", 1e-2, timed=True),

@@ -14,18 +14,19 @@ from dicom2cache.pixels.resize import Placement, place
 from dicom2cache.planning.parts import sides
 from dicom2cache.recipes.recipe import Recipe
 
-_MOST_PIXELS = 65535
+MOST_PIXELS = 65535
+"""on a side, as in DICOM"""
 
 
 def place_frames(
-    files: pa.Table, file: NDArray[np.int32], said: dict[str, Any], recipe: Recipe
+    files: pa.Table, file: NDArray[np.int32], per_frame: dict[str, Any], recipe: Recipe
 ) -> Placement:
     """Where every frame lies in what is stored.
 
     Raises RecipeError if the recipe's spacing makes frames that are too large.
     """
     height, width = (side[file] for side in sides(files))
-    spacing = [floats(said[c]) for c in ("spacing_y", "spacing_x")]
+    spacing = [floats(per_frame[c]) for c in ("spacing_y", "spacing_x")]
     aspect = floats(files["pixel_aspect"])[file]
     rule = ints(files["rule"], 0)[file]
     parts: dict[str, Any] = {"height": height.copy(), "width": width.copy()}
@@ -41,15 +42,15 @@ def place_frames(
             for name, column in parts.items():
                 column[mine] = getattr(placed, name)
     largest = max(parts["height"].max(initial=0), parts["width"].max(initial=0))
-    if largest > _MOST_PIXELS:
+    if largest > MOST_PIXELS:
         raise RecipeError(
             f"recipe: spacing makes frames of {largest} pixels on a side; legal: up to "
-            f"{_MOST_PIXELS}; use a larger spacing"
+            f"{MOST_PIXELS}; use a larger spacing"
         )
     return Placement(**parts)
 
 
-def columns_of(p: Placement, said: dict[str, Any], order: NDArray[np.int64]) -> dict[str, Any]:
+def columns_of(p: Placement, per_frame: dict[str, Any], order: NDArray[np.int64]) -> dict[str, Any]:
     """The placement of every frame, and the geometry of what is stored where anything moves.
 
     The position is that of the first stored pixel's centre (PS3.3 C.7.6.2.1.1).
@@ -57,8 +58,8 @@ def columns_of(p: Placement, said: dict[str, Any], order: NDArray[np.int64]) -> 
     still = (p.offset_y == 0) & (p.offset_x == 0) & (p.scale_y == 1) & (p.scale_x == 1)
     if still.all():
         return {"height": p.height[order], "width": p.width[order]}
-    spacing = [floats(said[c]) for c in ("spacing_y", "spacing_x")]
-    position, cosines = vectors(said["position"], 3), vectors(said["orientation"], 6)
+    spacing = [floats(per_frame[c]) for c in ("spacing_y", "spacing_x")]
+    position, cosines = vectors(per_frame["position"], 3), vectors(per_frame["orientation"], 6)
     down, right = (
         ((0.5 - offset) / scale - 0.5) * mm
         for offset, scale, mm in (

@@ -43,12 +43,12 @@ def make_plan(files: pa.Table, rejects: pa.Table, recipe: Recipe) -> Plan:
     """
     files = values.with_recipe(canonical(files).combine_chunks(), recipe)
     file, frame, part = parts.numbered(files)
-    said = parts.with_places(files, file, frame, part, expand(files, file))
-    said["unit"] = values.units(files, file, said["unit"])
-    slope, intercept, inverted = values.linear(files, file, said, recipe)
-    placement = place_frames(files, file, said, recipe)
-    stacks = assign(geometry(files, file, frame, part, said, placement))
-    dtype = values.dtypes(files, file, slope, intercept, said["unit"], stacks.stack, recipe)
+    per_frame = parts.with_places(files, file, frame, part, expand(files, file))
+    per_frame["unit"] = values.units(files, file, per_frame["unit"])
+    slope, intercept, inverted = values.linear(files, file, per_frame, recipe)
+    placement = place_frames(files, file, per_frame, recipe)
+    stacks = assign(geometry(files, file, frame, part, per_frame, placement))
+    dtype = values.dtypes(files, file, slope, intercept, per_frame["unit"], stacks.stack, recipe)
     specs, array, wasted = _arrays(files, file, dtype, placement, recipe)
 
     order = stacks.order[np.argsort(array[stacks.order], kind="stable")]
@@ -56,12 +56,13 @@ def make_plan(files: pa.Table, rejects: pa.Table, recipe: Recipe) -> Plan:
     starts = np.searchsorted(array, np.arange(len(specs)))
     row = np.arange(len(order)) - starts[array]
     graded = treatments.graded_files(files, recipe)
-    said["unit"] = _or_window(said["unit"], graded[file])
-    said["windows"] = frame_windows(files, file, said["windows"], inverted, recipe)
-    table = _frames(said, order, {
+    per_frame["unit"] = _or_window(per_frame["unit"], graded[file])
+    per_frame["windows"] = frame_windows(files, file, per_frame["windows"], inverted, recipe)
+    table = _frames(per_frame, order, {
         "file": file[order], "frame": frame[order], "part_of_frame": part[order],
         "array": array.astype(np.int16), "row": row,
-        "slope": slope[order], "intercept": intercept[order], **columns_of(placement, said, order),
+        "slope": slope[order], "intercept": intercept[order],
+        **columns_of(placement, per_frame, order),
     }, stacks)  # fmt: skip
     files = inverted_windows(files, inverted)
     files = with_column(files, "unit", _or_window(files["unit"], graded))
@@ -125,15 +126,15 @@ def _arrays(
 
 
 def _frames(
-    said: dict[str, Any], order: NDArray[np.int64], known: dict[str, Any], stacks: Stacks
+    per_frame: dict[str, Any], order: NDArray[np.int64], known: dict[str, Any], stacks: Stacks
 ) -> pa.Table:
     columns = {**{k: pa.array(v) for k, v in known.items()}, **_stack_columns(stacks, order)}
     for name in ("slope", "intercept"):
         columns[name] = pa.array(known[name], from_pandas=True)  # NaN: colour
     taken = pa.array(order)
     for field in FRAMES:
-        if field.name in said and field.name not in columns:
-            columns[field.name] = take_dictionary(said[field.name], taken)
+        if field.name in per_frame and field.name not in columns:
+            columns[field.name] = take_dictionary(per_frame[field.name], taken)
         elif field.name not in columns:
             columns[field.name] = pa.nulls(len(order), field.type)
     return pa.table([columns[name].cast(FRAMES.field(name).type) for name in FRAMES.names], FRAMES)

@@ -16,6 +16,7 @@ from pyarrow import dataset
 from dicom2cache.arrow import canonical, floats, rows_of, with_column
 from dicom2cache.errors import RecipeError
 from dicom2cache.planning import treatments
+from dicom2cache.planning.weigh import over_limits
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.recipes.where import parse_where
 from dicom2cache.schema import FILE_COLUMNS, REJECTS
@@ -65,7 +66,7 @@ def select_files(files: pa.Table, recipe: Recipe) -> tuple[pa.Table, pa.Table]:
     for syntax in syntaxes:
         mark(pc.field("transfer_syntax") == syntax, refusal(syntax), "failed")
     files = with_rules(files, recipe)
-    for row, reason in _refusals(files, recipe):
+    for row, reason in (*over_limits(files, recipe), *_refusals(files, recipe)):
         if reasons[row] is None:
             reasons[row], outcomes[row] = reason, "failed"
     mask = np.array([r is None for r in reasons], bool)

@@ -194,8 +194,10 @@ def _wholes(
     rows = np.flatnonzero(look)
     if not len(rows):
         return group, whole, part, joined, repeated
-    # Instance numbers, then the frames of a file; of files of the same number none is first.
-    sequence = combine([g.instance, np.where(g.clip < 0, 0, tie + 1)])
+    # Instance numbers, clocks, then the frames of a file; of files that say the same none is first.
+    said = [g.instance, *g.moments, np.where(g.clip < 0, 0, tie + 1)]
+    sequence = np.zeros(n, np.int64)
+    sequence[rows] = combine([codes[rows] for codes in said])
     plain = rows[~differ[rows]]
     if len(plain):
         own = at.take(plain)

@@ -17,9 +17,9 @@ from dicom2cache.syntaxes import MAY_BE_LOSSY
 
 def by_rule(files: pa.Table, recipe: Recipe, pick: Callable[[Treatment], Any]) -> NDArray[Any]:
     """What the treatment of each file says, one object a file."""
-    said = np.empty(len(recipe.treatments), object)
-    said[:] = [pick(t) for t in recipe.treatments]
-    return np.asarray(said[ints(files["rule"], 0)])
+    picked = np.empty(len(recipe.treatments), object)
+    picked[:] = [pick(t) for t in recipe.treatments]
+    return np.asarray(picked[ints(files["rule"], 0)])
 
 
 def holds(files: pa.Table, recipe: Recipe, pick: Callable[[Treatment], bool]) -> Mask:

@@ -24,11 +24,11 @@ def with_recipe(files: pa.Table, recipe: Recipe) -> pa.Table:
     if stored.any():
         files = with_column(files, "windows", windows_of_stored(files, stored))
         mask, none = pa.array(stored), pa.scalar(None, pa.float64())
-        for column, said in (
+        for column, new in (
             ("slope", 1.0), ("intercept", 0.0), ("lut_low", none), ("lut_high", none),
             ("unit", "stored"),
         ):  # fmt: skip
-            files = with_column(files, column, replaced(files[column], mask, said))
+            files = with_column(files, column, replaced(files[column], mask, new))
     suv = suv_files(files, recipe)
     if suv.any():
         files = with_column(files, "unit", replaced(files["unit"], pa.array(suv), "SUVbw"))
@@ -59,7 +59,7 @@ def units(files: pa.Table, file: NDArray[np.int32], own: Any) -> Any:
 
 
 def linear(
-    files: pa.Table, file: NDArray[np.int32], said: dict[str, Any], recipe: Recipe
+    files: pa.Table, file: NDArray[np.int32], per_frame: dict[str, Any], recipe: Recipe
 ) -> tuple[Floats, Floats, Mask]:
     """(slope, intercept) of every frame, MONOCHROME1 folded in; and which files were inverted.
 
@@ -71,7 +71,7 @@ def linear(
     suv = np.where(suv_files(files, recipe), floats(files["suv_factor"]), 1.0)
     slope, intercept = (
         # Per-frame transforms are the file's, not a recipe's that wants stored values.
-        np.where(stored[file], floats(files[c])[file], floats(said[c])) * suv[file]
+        np.where(stored[file], floats(files[c])[file], floats(per_frame[c])) * suv[file]
         for c in ("slope", "intercept")
     )
     wanted = holds(files, recipe, lambda t: t.monochrome1 == "invert" and t.intensity == "modality")
@@ -124,9 +124,9 @@ def dtypes(
     recipe: Recipe,
 ) -> NDArray[Any]:
     """NumPy name of the dtype of every frame, the same within a stack; from headers alone."""
-    said = by_rule(files, recipe, lambda t: t.dtype)
-    auto = said == "auto"
-    names = said.astype(str)[file]
+    wanted = by_rule(files, recipe, lambda t: t.dtype)
+    auto = wanted == "auto"
+    names = wanted.astype(str)[file]
     if auto.any():
         values = _values(files, file, slope, intercept, mask_of(pc.equal(unit, "HU")))
         names = np.where(auto[file], arrays.dtypes_of_stacks(values, stack), names)

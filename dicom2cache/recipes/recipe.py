@@ -10,6 +10,7 @@ from typing import Any
 
 from dicom2cache.errors import RecipeError
 from dicom2cache.pixels.window import PRESETS, window_text
+from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import CODECS
 
 DTYPES = ("uint8", "int16", "uint16", "int32", "float32", "float64")
@@ -166,6 +167,13 @@ class Rule:
     treatment: Treatment
 
 
+_LIMITS = (
+    "table of the most that one file may ask for, in which each has its default: "
+    + ", ".join(f"`{name}` ({value})" for name, value in dataclasses.asdict(Limits()).items())
+    + "; docs/reliability.md says what they are"
+)
+
+
 @dataclass(frozen=True)
 class Recipe(Treatment):
     """What is stored, and how: a treatment for all files, or by `rules`.
@@ -196,8 +204,11 @@ class Recipe(Treatment):
         "`auto`: for each array, by what a sample of it comes to",
     )
 
+    limits: Limits = _key(Limits(), _LIMITS, "NAME=NUMBER")  # noqa: RUF009, which is frozen
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "limits", Limits.of(self.limits))
         if self.codec not in CODECS:
             raise RecipeError(f"recipe: codec = {self.codec!r}; legal: {', '.join(CODECS)}")
         if not isinstance(self.exclude, list | tuple | set | frozenset):
@@ -287,6 +298,9 @@ class Recipe(Treatment):
         if overrides.get("intensity", "window") != "window":
             values.pop("window", None)
         try:
+            if "limits" in overrides:
+                base = Limits.of(values.get("limits", {}))
+                overrides = {**overrides, "limits": Limits.of(overrides["limits"], base)}
             return cls.from_dict({**values, **_implied(overrides)}, origin=str(path))
         except RecipeError as e:
             raise RecipeError(e.args[0] if str(path) in str(e) else f"{path}: {e}") from e
@@ -307,7 +321,8 @@ def _implied(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+    return {k: dataclasses.asdict(v) if isinstance(v, Limits) else v for k, v in plain.items()}
 
 
 def _check_where(where: Any) -> None:

@@ -89,8 +89,9 @@ def _percentiles(
                 samples.append(found)
     try:
         values = np.concatenate(samples) if samples else np.empty(0)
-        ends = np.percentile(values, percentiles).tolist() if values.size else None
-    except Exception as e:  # our own fault: it costs this stack only
+        with np.errstate(over="raise"):
+            ends = np.percentile(values, percentiles).tolist() if values.size else None
+    except Exception as e:  # it costs this stack only
         why = worker.failure(e, f"percentiles of stack {stack}").reason
         ends, left_out = None, [[r["file"], r["frame"], why] for r in rows.to_pylist()]
     return {"ends": ends, "left_out": left_out}

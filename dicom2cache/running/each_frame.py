@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TypeVar
 
+import numpy as np
+
 from dicom2cache.errors import Fault, fault_of, reason_of
 from dicom2cache.frames.decode import OpenSources, Room, Source
 from dicom2cache.frames.isolate import Child
@@ -106,7 +108,9 @@ class Frames:
 
 def _on_source(source: Source, step: Step[T], row: FrameRow, room: Room) -> T:
     try:
-        found = step(source, row, room)
+        # What overflows is a failure, not infinity: where that is right, it is said there.
+        with np.errstate(over="raise", invalid="ignore", divide="ignore"):
+            found = step(source, row, room)
     except Exception:
         source.check_unchanged()  # or else that is why
         raise

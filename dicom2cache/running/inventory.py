@@ -19,6 +19,7 @@ from dicom2cache.frames.decode import Room, Source
 from dicom2cache.frames.isolate import Child
 from dicom2cache.headers.read import Headers, read_headers
 from dicom2cache.planning import select
+from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import Candidate, FrameRow, Header
 from dicom2cache.running import pool
 from dicom2cache.running.each_frame import Failure, Worker
@@ -60,6 +61,7 @@ def read_all_headers(
     roots: Sequence[str],
     candidates: Sequence[Candidate],
     patient_key: bytes,
+    limits: Limits,
     jobs: int,
     backend: str,
     seen: Callable[[Work], None],
@@ -75,7 +77,7 @@ def read_all_headers(
 
     rest = iter(sorted(candidates, key=_on_disk))
     chunks = list(iter(lambda: list(islice(rest, _HEADERS_AT_ONCE)), []))
-    calls = [delayed(_read)(roots, chunk, patient_key) for chunk in chunks]
+    calls = [delayed(_read)(roots, chunk, patient_key, limits) for chunk in chunks]
     files, rejects = [FILES.empty_table()], [REJECTS.empty_table()]
     try:
         for chunk, found in zip(chunks, _headers(jobs, backend, calls), strict=True):
@@ -91,9 +93,11 @@ def read_all_headers(
     return canonical(pa.concat_tables(files)), pa.concat_tables(rejects).sort_by(order)
 
 
-def _read(roots: Sequence[str], chunk: Sequence[Candidate], patient_key: bytes) -> Headers:
+def _read(
+    roots: Sequence[str], chunk: Sequence[Candidate], patient_key: bytes, limits: Limits
+) -> Headers:
     with Child() as child:
-        return read_headers(roots, chunk, patient_key, child.call)
+        return read_headers(roots, chunk, patient_key, child.call, limits.header_mib << 20)
 
 
 def _headers(jobs: int, backend: str, calls: Sequence[Any]) -> Iterator[Headers]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -197,26 +198,27 @@ class Totals:
         pixels = floats(table["height"]) * floats(table["width"]) * (channels or (1,))[0]
         n = np.rint(pixels * (1 - np.nan_to_num(floats(table["padding_fraction"]))))
         low, high, mean, std = (floats(table[c]) for c in _STATISTICS)
-        has = ~np.isnan(mean)
+        has = ~np.isnan(low)
         if not has.any():
             return
         n, mean, std = n[has], mean[has], std[has]
         self.count += float(n.sum())
         self.low = min(self.low, float(low[has].min()))
         self.high = max(self.high, float(high[has].max()))
-        self.total += float((n * mean).sum())
-        self.squares += float((n * (std**2 + mean**2)).sum())
+        with np.errstate(over="ignore", invalid="ignore"):  # a mean that is null makes all so
+            self.total += float((n * mean).sum())
+            self.squares += float((n * (std**2 + mean**2)).sum())
 
     def summary(self) -> dict[str, Any]:
         """The `statistics` of the root metadata."""
         if not self.count:
             return {"count": 0, **dict.fromkeys(_STATISTICS)}
         mean = self.total / self.count
-        variance = max(0.0, self.squares / self.count - mean * mean)
+        variance = self.squares / self.count - mean * mean
         return {
             "count": int(self.count),
             "min": self.low,
             "max": self.high,
-            "mean": mean,
-            "std": float(np.sqrt(variance)),
+            "mean": mean if math.isfinite(mean) else None,
+            "std": math.sqrt(max(0.0, variance)) if math.isfinite(variance) else None,
         }

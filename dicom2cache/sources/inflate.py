@@ -13,7 +13,7 @@ from typing import IO, Any
 from dicom2cache.errors import FrameError
 
 MOST_HEADER = 256 << 20
-"""bytes that the elements before the pixel data may have"""
+"""bytes that the elements before the pixel data may have, unless a recipe says otherwise"""
 _STEP = 1 << 20
 _INPUT = 1 << 14  # deflated bytes at a time; at most 1032 times as many come of them
 _MARK = 4 << 20  # inflated bytes between marks, as long as there are few
@@ -95,8 +95,9 @@ class Inflater:
 class _Header(io.RawIOBase):
     """The inflated dataset as a stream that can go back; kept as far as it was read."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], most: int) -> None:
         self._inflater, self._data, self._at = Inflater(file), bytearray(), 0
+        self._most = most
 
     def readable(self) -> bool:
         """True."""
@@ -118,11 +119,12 @@ class _Header(io.RawIOBase):
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        """Up to `size` bytes, all by default. Raises FrameError beyond MOST_HEADER."""
-        stop = self._at + size if size >= 0 else MOST_HEADER + 1
-        if stop > MOST_HEADER:
+        """Up to `size` bytes, all by default. Raises FrameError beyond the most."""
+        stop = self._at + size if size >= 0 else self._most + 1
+        if stop > self._most:
             raise FrameError(
-                f"the elements before the pixel data inflate to more than {MOST_HEADER >> 20} MiB"
+                f"the elements before the pixel data inflate to more than {self._most >> 20} MiB; "
+                "if the file is right, give --limits header_mib=NUMBER"
             )
         while len(self._data) < stop:
             more = self._inflater.read(len(self._data), max(_STEP, stop - len(self._data)))
@@ -154,16 +156,18 @@ def file_meta(file: IO[bytes]) -> Any:
     return _read_file_meta_info(file)
 
 
-def parse(file: IO[bytes], tags: list[int] | None) -> tuple[Any, IO[bytes]]:
+def parse(
+    file: IO[bytes], tags: list[int] | None, most: int = MOST_HEADER
+) -> tuple[Any, IO[bytes]]:
     """(dataset up to its pixel data with the `tags`, stream that stands at the pixel data).
 
-    Raises FrameError if the stream is damaged, or its header has no end.
+    Raises FrameError if the stream is damaged, or its header inflates to more than `most` bytes.
     """
     from pydicom.dataset import FileDataset
     from pydicom.filereader import read_dataset
 
     meta = file_meta(file)  # dcmread and read_partial would inflate all of it
-    stream: Any = _Header(file)
+    stream: Any = _Header(file, most)
     found = read_dataset(
         stream, False, True, stop_when=lambda tag, vr, length: int(tag) >= 0x7FE00008,
         specific_tags=tags,

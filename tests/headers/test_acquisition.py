@@ -98,7 +98,7 @@ def _ge(x: float, y: float, z: float, b: Any = 1000, **elements: Any) -> Dataset
     ],
 )  # fmt: skip
 def test_diffusion(ds: Dataset, b_value: float | None, gradient: list[float] | None) -> None:
-    found_b_value, found = diffusion_of(ds)
+    found_b_value, found, _ = diffusion_of(ds)
     assert found_b_value == b_value
     assert (found is None) == (gradient is None)
     if found and gradient:
@@ -108,8 +108,13 @@ def test_diffusion(ds: Dataset, b_value: float | None, gradient: list[float] | N
 
 def test_a_turned_image_turns_its_gradients() -> None:
     c, s = math.cos(math.radians(20)), math.sin(math.radians(20))
-    _, found = diffusion_of(_ge(0, 1, 0, ImageOrientationPatient=[1, 0, 0, 0, c, s]))
+    _, found, _ = diffusion_of(_ge(0, 1, 0, ImageOrientationPatient=[1, 0, 0, 0, c, s]))
     assert found == pytest.approx([0, -c, -s])
+
+
+def test_axes_that_are_not_known_tell_directions_apart_all_the_same() -> None:
+    assert diffusion_of(_ge(0, 0.6, 0.8, PatientPosition="FFS")) == (1000, None, [0, 0.6, 0.8])
+    assert diffusion_of(_ge(0, 0.6, 0.8))[2] is None
 
 
 @pytest.mark.parametrize(
@@ -163,5 +168,13 @@ def test_no_name_comes_to_a_disk(tmp_path: Path) -> None:
         assert any(p.name == "files.arrow" for p in written) == (step[0] != "commit")
         for path in written:
             data = path.read_bytes()
-            for canary in (b"anary", b"ANARY", b"19471123", b"person", b"acquired", b"235959"):
+            for canary in (
+                b"anary",
+                b"ANARY",
+                b"19471123",
+                b"person",
+                b"acquired",
+                b"gradient_said",
+                b"235959",
+            ):
                 assert canary not in data, path

@@ -22,6 +22,7 @@ from pydicom.dataset import Dataset
 from dicom2cache.errors import NotDicom
 from dicom2cache.headers import read as headers
 from dicom2cache.headers import series, stretches
+from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import Candidate
 from dicom2cache.running import inventory
 from dicom2cache.sources.find import scan
@@ -425,12 +426,14 @@ def test_files_are_read_folder_by_folder_and_by_inode(
     read: list[str] = []
     original = headers.read_header
 
-    def told(roots: Any, candidate: Candidate, *rest: Any) -> Any:
+    def told(roots: Any, candidate: Candidate, *rest: Any, **options: Any) -> Any:
         read.append(candidate.path)
-        return original(roots, candidate, *rest)
+        return original(roots, candidate, *rest, **options)
 
     monkeypatch.setattr(headers, "read_header", told)
-    files, _ = inventory.read_all_headers(roots, backwards, _KEY, 1, "loky", lambda _: None)
+    files, _ = inventory.read_all_headers(
+        roots, backwards, _KEY, Limits(), 1, "loky", lambda _: None, lambda _: None
+    )
     assert read == ["c.dcm", "a/2.dcm", "a/1.dcm", "b/2.dcm", "b/1.dcm"]
     assert files["path"].to_pylist() == ["a/1.dcm", "a/2.dcm", "b/1.dcm", "b/2.dcm", "c.dcm"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from dicom2cache.recipes.limits import Limits
 from dicom2cache.recipes.recipe import Recipe
 
 RECIPE = Path(__file__).parents[2] / "docs" / "recipe.md"
@@ -14,7 +15,8 @@ def recipe_table() -> str:
     """docs/recipe.md's table: key, values, default."""
     rows = ["| key | values | default |", "| --- | --- | --- |"]
     for key in dataclasses.fields(Recipe):
-        default = {None: "none", (): "none"}.get(key.default, key.default)
+        none = key.default in (None, (), Limits())
+        default = "none" if none else key.default
         shown = default if default == "none" and key.default != "none" else f"`{default}`"
         rows.append(f"| `{key.name}` | {key.metadata['values']} | {shown} |")
     return "\n".join(rows).replace("`(0.5, 99.5)`", "`[0.5, 99.5]`") + "\n"

@@ -12,6 +12,8 @@ from tests.pixels.cases import CASES
 DOCS = Path(__file__).parents[2] / "docs"
 _ROWS = "tests/pixels/test_rows.py"
 _STREAMS = "tests/frames/test_codestreams.py"
+_REFUSALS = "tests/whole/test_refusals.py"
+_FRAGMENTS, _RLE = "tests/frames/test_encapsulated.py", "tests/frames/test_rle.py"
 _CASE = f"{_ROWS}::test_case"
 _UNITS, _POSITIONS = "tests/headers/test_units.py", "tests/headers/test_positions.py"
 _MOSAIC, _SLIDES = "tests/whole/test_mosaic.py", "tests/whole/test_slides.py"
@@ -129,8 +131,8 @@ ROWS = {
              f"{_ROWS}::test_row_24_a_damaged_stream_is_named",
              f"{_ROWS}::test_row_24_frames_from_last_to_first_cost_two_passes")),
     25: Row("Header explicit, body implicit, or the other way round; other wrong syntaxes",
-            "read by what the bytes are; plain data called big-endian, deflated or compressed is "
-            "refused, naming the UID",
+            "read by what the bytes are; plain data called big-endian or deflated is refused, "
+            "naming the UID (pixel data of another syntax: row 52)",
             (f"{_ROWS}::test_row_25_header_explicit_body_implicit",
              f"{_ROWS}::test_row_25_header_implicit_body_explicit",
              f"{_ROWS}::test_row_25_plain_data_under_another_syntax")),
@@ -253,6 +255,59 @@ ROWS = {
              f"{_SLIDES}::test_sparse_tiles_say_it_themselves",
              f"{_SLIDES}::test_a_header_that_contradicts_its_frames"),
             "headers/slide.py::tiling_of"),
+    50: Row("Private and unknown transfer syntaxes",
+            "GE's with big-endian words is read where it has 16 bits; others are refused by name, "
+            "and another UID is not advised: it could swap bytes",
+            (f"{_REFUSALS}::test_the_private_syntax_of_ge_has_big_endian_words",
+             f"{_REFUSALS}::test_a_syntax_that_is_not_known_is_named_and_no_other_is_advised"),
+            "syntaxes.py::refusal"),
+    51: Row("Empty fragments, one too few or too many, offset tables that lie (PS3.5 A.4)",
+            "frames are dealt by an offset table if it contradicts no codestream, else by where "
+            "codestreams begin and end, else one fragment each; what is there is stored, flagged, "
+            "and what is not fails by its number",
+            (f"{_FRAGMENTS}::test_fragments_to_frames",
+             f"{_FRAGMENTS}::test_what_is_there_is_found_and_what_is_not_fails_by_itself",
+             f"{_FRAGMENTS}::test_frames_before_damage_are_found_without_a_table",
+             f"{_REFUSALS}::test_a_shorter_file_of_a_real_series_names_the_frame"),
+            "frames/fragments.py::find_frames"),
+    52: Row("Pixel data that is not in the syntax that the header says (PS3.5 A.4)",
+            "fragments under an uncompressed syntax are decoded by what their codestream is, plain "
+            "pixels of the right length under a compressed one are read, one codec under the UID "
+            "of another too: flagged; RLE under another's UID is refused by name",
+            (f"{_REFUSALS}::test_codestreams_under_an_uncompressed_syntax",
+             f"{_REFUSALS}::test_fragments_in_pixel_data_of_defined_length",
+             f"{_REFUSALS}::test_plain_pixels_under_a_compressed_syntax",
+             f"{_REFUSALS}::test_a_codestream_of_another_kind_than_the_syntax",
+             f"{_REFUSALS}::test_rle_and_codestreams_are_not_taken_for_each_other"),
+            "headers/really.py::settle_syntax"),
+    53: Row("RLE with surplus bytes, of one bit, without all of its segments (PS3.5 annex G)",
+            "bytes beyond the pixels are left out, flagged, unless they make whole rows or "
+            "columns; one bit is read as a byte each or packed, as its length says; what is "
+            "missing is named",
+            (f"{_RLE}::test_surplus_bytes_are_left_out",
+             f"{_RLE}::test_pixels_of_one_bit",
+             f"{_RLE}::test_what_is_missing_is_named"),
+            "frames/rle.py::unpacked"),
+    54: Row("JPEG-LS in planes (interleave mode none)", "read as any other",
+            (f"{_REFUSALS}::test_jpeg_ls_in_every_interleave_mode",),
+            "frames/codestream.py::parse_jpeg"),
+    55: Row("Windows that do not pair, decimal commas (PS3.3 C.11.2)",
+            "those that pair are kept, the others flagged; a window that is no number is told with "
+            "its text, if a recipe wants it",
+            (f"{_REFUSALS}::test_windows_that_do_not_pair",), "headers/meaning.py::window_flags"),
+    56: Row("Archives, AppleDouble files, contours, private objects without pixels",
+            "named as what they are; no failures",
+            (f"{_REFUSALS}::test_archives_are_named_as_such_and_are_no_failure",
+             f"{_REFUSALS}::test_what_macos_keeps_beside_files_is_no_failure",
+             f"{_REFUSALS}::test_objects_without_pixels"),
+            "headers/by_pydicom.py::other_format"),
+    57: Row("One SOP Instance UID for several images",
+            "a copy is equal in pixels, geometry, meaning, series and patient; all else is kept, "
+            "flagged; each path of a copy finds the frame",
+            ("tests/planning/test_selection.py::test_copies_are_equal_in_geometry_and_meaning",
+             "tests/trainer/test_twins.py::test_one_uid_for_all_loses_no_slice",
+             "tests/trainer/test_twins.py::test_each_path_of_an_image_finds_its_frame"),
+            "planning/select.py::copies"),
 }  # fmt: skip
 
 LATER_SYNTAXES = {
@@ -353,6 +408,8 @@ def syntaxes_page() -> str:
         "All of DICOM's (PS3.6, table A-1). A file in one that is not read is a failure whose",
         "reason names the UID. `frames.codec` says what decoded a frame, with its version.",
         "`.venv/bin/python -m tests.pixels.tables` writes this page, a test holds it to the code.",
+        "Of private ones 1.2.840.113619.5.2 is read: GE's, implicit little endian save that words",
+        "of 16 bits of its pixels are big-endian.",
         "",
         "| UID | name | read | shown by |",
         "| --- | --- | --- | --- |",

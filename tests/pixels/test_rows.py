@@ -491,8 +491,8 @@ def test_enhanced_frames_become_a_stack_for_each_direction(tmp_path: Path) -> No
         (r["stack"], r["stack_index"], r["frame"], r["stack_regular"]) for r, _ in stored(cache)
     ]
     assert found == [
-        (0, 0, 5, True), (0, 1, 3, True), (0, 2, 1, True),
-        (1, 0, 4, True), (1, 1, 2, True), (1, 2, 0, True),
+        (0, 0, 4, True), (0, 1, 2, True), (0, 2, 0, True),
+        (1, 0, 5, True), (1, 1, 3, True), (1, 2, 1, True),
     ]  # fmt: skip
 
 

@@ -123,6 +123,13 @@ _KINDS: dict[str, tuple[list[Row], list[tuple[str, list[str]]]]] = {
         )),
         [("+", names(f"g{g}z", 4)) for g in range(4)],
     ),
+    # directions in axes that are not known; without instance numbers acquisition numbers order them
+    "said-directions": (
+        [at(f"{n}{k}", z, gradient_said=g, acquisition=t) for k, z in enumerate(FOUR)
+         for t, (n, g) in enumerate([("c", [1.0, 0.0, 0.0]), ("b", [0.0, 1.0, 0.0]),
+                                     ("a", [0.0, 0.0, 1.0])])],
+        [("+", names("c", 4)), ("+", names("b", 4)), ("+", names("a", 4))],
+    ),
     # b = 0 several times, then directions: what no element tells apart is told by order
     "several-b0": (
         volume("a", FOUR, 1, b_value=0.0) + volume("b", FOUR, 5, b_value=0.0)
@@ -488,5 +495,5 @@ def test_cosines_that_span_no_plane_are_no_orientation(cosines: list[float]) -> 
 def test_what_tells_patients_and_days_apart_is_in_no_table() -> None:
     plan = plan_of([at("a", 0.0, person="x", acquired=1e12)])
     for table in (plan.files, plan.frames):
-        assert not {"person", "acquired"} & set(table.column_names)
+        assert not {"person", "acquired", "gradient_said"} & set(table.column_names)
     assert ints(plan.frames["stack"], -1).tolist() == [0]

@@ -176,9 +176,9 @@ def test_a_header_that_does_not_fit_its_columns_costs_itself_only(
     _slices(tmp_path / "source", ["a", "b", "c"])
     right = read.read_header
 
-    def other(roots: Any, candidate: Any, *rest: Any) -> Any:
+    def other(roots: Any, candidate: Any, *rest: Any, **options: Any) -> Any:
         odd = {"b.dcm": {"instance": 1 << 40}, "c.dcm": {"kernel": "\udcff"}}
-        return {**right(roots, candidate, *rest), **odd.get(candidate.path, {})}
+        return {**right(roots, candidate, *rest, **options), **odd.get(candidate.path, {})}
 
     monkeypatch.setattr(read, "read_header", other)
     cache = tmp_path / "cache"

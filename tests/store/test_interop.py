@@ -91,11 +91,16 @@ def ragged(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
         write_dicom(folder / f"{k}.dcm", pattern(str(k), (512, 256)), InstanceNumber=k)
     data = dcmread(real("693_J2KR.dcm"))
     data.Rows, data.Columns, data.InstanceNumber = 512, 256, 2  # contradicts the codestream
-    for keyword in ("SeriesInstanceUID", "StudyInstanceUID"):
+    for keyword in ("SeriesInstanceUID", "StudyInstanceUID", "PatientID"):
         setattr(data, keyword, getattr(dcmread(folder / "0.dcm"), keyword))
     data.SOPInstanceUID = uid("2.dcm")
     data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 15, 0
-    for keyword in ("FrameOfReferenceUID", "ImageOrientationPatient", "ImagePositionPatient"):
+    for keyword in (
+        "FrameOfReferenceUID",
+        "ImageOrientationPatient",
+        "ImagePositionPatient",
+        "SliceLocation",
+    ):
         if keyword in data:
             delattr(data, keyword)
     for keyword in ("RescaleSlope", "RescaleIntercept", "RescaleType", "ImageType", "PixelSpacing"):

@@ -182,7 +182,7 @@ def test_failures_are_these_and_say_why(whole: Path) -> None:
 def test_dicom_without_pixels_is_no_failure(whole: Path) -> None:
     """A header of two elements, neither SOP Class UID nor Rows among them."""
     outcome, reason = failures(whole)["empty_charset_LEI.dcm", None]
-    assert (outcome, reason) == ("no-pixels", "this object has no pixel data")
+    assert (outcome, reason) == ("no-pixels", "this dataset has no pixel data")
 
 
 def test_segmentations_are_masks(caches: list[Path]) -> None:

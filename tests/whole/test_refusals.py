@@ -74,6 +74,7 @@ def test_the_private_syntax_of_ge_has_big_endian_words(tmp_path: Path, dtype: st
         ("1.2.276.0.50.1.2.1", "uint16", "(private or unknown) is none of DICOM's"),
         ("1.2.840.10008.1.2.4.999", "uint16", "(private or unknown) is none of DICOM's"),
         ("1.3.46.670589.33.1.4.1", "uint8", "(private or unknown) is none of DICOM's"),
+        ("1.2.840.10008.1.2.l", "uint16", "is '1.2.840.10008.1.2.l', no UID"),
         ("1.2.840.10008.5.1.4.1.1.2", "uint16", "(CT Image Storage) is the UID of something else"),
     ],
 )
@@ -87,7 +88,7 @@ def test_a_syntax_that_is_not_known_is_named_and_no_other_is_advised(
     _stored(tmp_path, 1)
     outcome, said = failures(tmp_path / "cache")["a.dcm", None]
     assert outcome == "failed"
-    assert f"{uid}, " in said or f"{uid} (" in said
+    assert uid in said
     assert reason in said
     assert "correct" not in said
 
