@@ -172,7 +172,7 @@ def digests(
     meanings = select.meanings(files, rows)
     alike = select.copies(files, rows, meanings)
     pixels = iter(pixel_digests(roots, files, rows[alike], jobs, backend, tell))
-    return [f"{m} {next(pixels)}" if same else m for m, same in zip(meanings, alike, strict=True)]
+    return [f"{m} {next(pixels) if same else ''}" for m, same in zip(meanings, alike, strict=True)]
 
 
 def pixel_digests(

@@ -11,6 +11,7 @@ from tests.pixels.cases import CASES
 
 DOCS = Path(__file__).parents[2] / "docs"
 _ROWS = "tests/pixels/test_rows.py"
+_SPLITTING = "tests/planning/test_splitting.py"
 _STREAMS = "tests/frames/test_codestreams.py"
 _REFUSALS = "tests/whole/test_refusals.py"
 _FRAGMENTS, _RLE = "tests/frames/test_encapsulated.py", "tests/frames/test_rle.py"
@@ -255,6 +256,37 @@ ROWS = {
              f"{_SLIDES}::test_sparse_tiles_say_it_themselves",
              f"{_SLIDES}::test_a_header_that_contradicts_its_frames"),
             "headers/slide.py::tiling_of"),
+    45: Row("Volumes of several patients, studies, frames of reference (PS3.3 C.7.3.1, C.7.4.1)",
+            "the series and the patient (without an ID: name and birth date) decide, never the "
+            "study; a frame of reference, image type or lossy compression that differs within one "
+            "regular volume is joined, flagged",
+            (f"{_SPLITTING}::test_kinds_of_series",
+             "tests/headers/test_acquisition.py::test_no_name_comes_to_a_disk"),
+            "planning/stacks.py::assign"),
+    46: Row("Volumes that repeat: times, echoes, directions, phases",
+            "split by the elements that give whole volumes, each judged by itself; where no "
+            "element tells, by order, flagged",
+            (f"{_SPLITTING}::test_kinds_of_series",
+             f"{_SPLITTING}::test_parts_of_one_acquisition_say_so"),
+            "planning/splitting.py::split"),
+    47: Row("Tilted gantries (PS3.3 C.8.2.1), slices that shift in their plane",
+            "the tilt is computed from positions, flagged, and volume() refuses what is sheared "
+            "unless asked",
+            (f"{_SPLITTING}::test_tilt_comes_from_positions",
+             "tests/trainer/test_cache.py::test_volume_refuses_a_sheared_stack_unless_asked"),
+            "planning/places.py::judge"),
+    48: Row("Positions, directions, times that differ by rounding only",
+            "one, by clusters without a grid and without chains",
+            (f"{_SPLITTING}::test_orientations_that_jitter_are_one_wherever_they_lie",
+             f"{_SPLITTING}::test_orientations_do_not_chain",
+             f"{_SPLITTING}::test_positions_that_jitter_over_time_are_one_place"),
+            "planning/clusters.py::clusters"),
+    49: Row("b-values and gradients in private elements, in other axes",
+            "those of Siemens, Philips, UIH and GE, as unit vectors in patient coordinates; null "
+            "where the axes are not known",
+            ("tests/headers/test_acquisition.py::test_diffusion",
+             "tests/headers/test_acquisition.py::test_a_turned_image_turns_its_gradients"),
+            "headers/acquisition.py::diffusion_of"),
     50: Row("Private and unknown transfer syntaxes",
             "GE's with big-endian words is read where it has 16 bits; others are refused by name, "
             "and another UID is not advised: it could swap bytes",
