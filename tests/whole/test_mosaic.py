@@ -262,3 +262,17 @@ def test_a_trainer_names_each_slice(tmp_path: Path) -> None:
     assert f"{path}#frame=0#part=0.dcm" in frame_names(some)
     assert cache.volume(cache.column("stack")[names[f"{path}#frame=0#part=0.dcm"]].as_py()).shape \
         == (5, 6, 8)  # fmt: skip
+
+
+def test_copies_of_a_mosaic(tmp_path: Path) -> None:
+    """A true copy is left out, its slices are found by its path; one turned round is no copy."""
+    volume = pattern("m", (5, 6, 8))
+    for name, normal in (("a", (0, 0, 1)), ("b", (0, 0, 1)), ("c", (0, 0, -1))):
+        write_mosaic(tmp_path / f"in/{name}.dcm", volume, AXIAL, normal, SOPInstanceUID=uid("same"))
+    path = built(tmp_path / "in", tmp_path / "cache")
+    assert {key for key in failures(path)} == {("b.dcm", None)}
+    assert {row["path"] for row, _ in stored(path)} == {"a.dcm", "c.dcm"}
+    cache = open_cache(path)
+    twin = Names(cache)[f"{tmp_path}/in/b.dcm#frame=0#part=3.dcm"]
+    assert cache.column("path")[twin].as_py() == "a.dcm"
+    assert np.array_equal(cache[twin], volume[3])
