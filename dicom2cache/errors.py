@@ -10,6 +10,7 @@ Dicom2cacheError
 ├── NoPixels                        DICOM without pixel data: an outcome, not a fault
 ├── NotDicom                        not DICOM, and not named like it: an outcome, not a fault
 └── FrameError (ValueError)         a file or frame cannot be stored truly; costs only itself
+    └── OutOfTime                   it takes longer than it may, which depends on the machine
 ```
 
 Other errors of the environment (a full disk, EIO) are not in the tree: they stay OSError, since no
@@ -61,6 +62,10 @@ class NotDicom(Dicom2cacheError):
 
 class FrameError(Dicom2cacheError, ValueError):
     """One file or frame cannot be stored truly."""
+
+
+class OutOfTime(FrameError):
+    """One file or frame takes longer than it may, alone in a process of its own too."""
 
 
 # A file's own fault (missing, unreadable) is not here: it costs that file only. What `errno` lacks
@@ -115,6 +120,11 @@ def reason_of(error: Exception) -> str:
             "(0028,1053) or Intercept (0028,1052), or the values themselves, are too large"
         )
     return f"internal error: {type(error).__name__}: {_line(str(error))}; please report"
+
+
+def stage_of(error: Exception, stage: str) -> str:
+    """The stage of failures/: `limit` for what depends on the machine."""
+    return "limit" if isinstance(error, MemoryError | OutOfTime) else stage
 
 
 def storable(text: str) -> str:

@@ -80,8 +80,9 @@ class ShardTask:
 class Plan:
     """What is to be stored and where.
 
-    The law: every frame of every file in `files` is in exactly one row of `frames`, and every
-    (array, row) with row < slots is taken exactly once, whatever the order of the files.
+    The law: every frame of every file in `files`, of a mosaic every slice, is in exactly one row of
+    `frames`, and every (array, row) with row < slots is taken exactly once, whatever the order of
+    the files.
     """
 
     arrays: tuple[ArraySpec, ...]

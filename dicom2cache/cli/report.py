@@ -72,6 +72,8 @@ def print_cache(cache: Path, about: dict[str, Any]) -> None:
         f"{one_line(str(cache))}: {counts['frames_stored']} frames of {counts['files_stored']} "
         f"files, {size(total)} in {shards.num_rows} shards"
     )
+    if limited := counts.get("frames_limited"):
+        print(f"{limited} failed for memory or time, which another machine may have")
     rows = []
     for k, a in enumerate(about["arrays"]):
         codec = "" if a["codec"] == "none" else f", {a['codec']}"

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
 from dicom2cache.frames.decode import Source, Stored
-from dicom2cache.frames.treat import Values, to_values
+from dicom2cache.frames.slices import values_of
+from dicom2cache.frames.treat import Values
 from dicom2cache.pixels.intensity import DoesNotFit
 from dicom2cache.pixels.statistics import statistics
 from dicom2cache.recipes.recipe import Treatment
@@ -60,7 +61,7 @@ def chunk_of_frame(
     stored = source.read(row["frame"], room)
     ends = limits.needed() if limits else None
     try:
-        made = to_values(stored, row, source, treatments, spec.dtype, ends)
+        made = values_of(stored, row, source, treatments, spec.dtype, ends)
     except DoesNotFit as e:
         chosen = treatments[source.header["rule"] or 0].dtype
         raise FrameError(f"{e}{_remedy(chosen, spec.dtype)}") from e

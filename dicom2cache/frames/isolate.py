@@ -5,17 +5,20 @@ from __future__ import annotations
 import errno
 import json
 import pickle
+import resource
 import signal
 import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from dicom2cache.errors import FrameError
+from dicom2cache.errors import FrameError, OutOfTime
 
 T = TypeVar("T")
 
@@ -32,22 +35,50 @@ serve(int(sys.argv[1]))
 _FROM_OUTSIDE = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
+@dataclass(frozen=True)
+class Allowance:
+    """What a call may use."""
+
+    seconds: float
+    memory: int
+    """bytes beyond what the process has when the call begins; not held where there is no /proc"""
+    setting: str
+    """the limit that a failure names"""
+
+    def __mul__(self, factor: int) -> Allowance:
+        return replace(self, seconds=self.seconds * factor, memory=self.memory * factor)
+
+
 def serve(descriptor: int) -> None:
     """Make the calls that are asked for until the other end of the socket is closed."""
     pipe = Connection(descriptor)
     pipe.send(None)  # it has started
     while True:
         try:
-            function, arguments = pipe.recv()
+            function, arguments, memory = pipe.recv()
         except EOFError:
             return
         found, error = None, None
         try:
+            _allow(memory)
             found = function(*arguments)
         except Exception as e:
             e.add_note("in a child process:\n" + "".join(traceback.format_tb(e.__traceback__)))
             error = _sent(e)
         pipe.send((found, error))
+
+
+def _allow(memory: int) -> None:
+    """Let the process have `memory` bytes more than now."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except OSError:
+        return  # not Linux
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    most = pages * resource.getpagesize() + memory
+    if hard != resource.RLIM_INFINITY:
+        most = min(most, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (most, hard))
 
 
 def _sent(error: Exception) -> Exception:
@@ -106,27 +137,40 @@ class Child:
         pipe.close()
         return process.wait()
 
-    def call(self, function: Callable[..., T], *arguments: Any, tries: int = 2) -> T:
+    def call(
+        self, function: Callable[..., T], *arguments: Any, allowance: Allowance, tries: int = 2
+    ) -> T:
         """`function(*arguments)`, both of which can be pickled.
 
-        What ends for want of memory is tried `tries` times, each in a process of its own. Raises
-        what the function raises; FrameError if the process died of it, MemoryError if memory does
+        What takes too long, or more memory than it may, is tried again in a new process with four
+        times as much; `tries` is 2, or 1 for that alone. Raises what the function raises;
+        FrameError if the process died of it, MemoryError and OutOfTime if four times as much does
         not suffice, ChildProcessError, which is the machine's, if it was ended from outside or
         could not be started.
         """
-        while True:
-            tries -= 1
+        if tries > 1:
             try:
-                return self._call(function, arguments)
-            except MemoryError:
+                return self._call(function, arguments, allowance)
+            except (MemoryError, OutOfTime):
                 self._end(at_once=True)
-                if not tries:
-                    raise
+        try:
+            return self._call(function, arguments, allowance * 4)
+        except (MemoryError, OutOfTime):
+            self._end(at_once=True)
+            raise
 
-    def _call(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    def _call(
+        self, function: Callable[..., T], arguments: tuple[Any, ...], allowance: Allowance
+    ) -> T:
         pipe = self._running[1] if self._running else self._start()
         try:
-            pipe.send((function, arguments))
+            pipe.send((function, arguments, allowance.memory))
+            if not pipe.poll(allowance.seconds):
+                raise OutOfTime(
+                    f"not done after {allowance.seconds:g} seconds, alone in a process of its own; "
+                    f"limits.{allowance.setting} says a quarter: if the file is right, give "
+                    f"--limits {allowance.setting}=NUMBER"
+                )
             answer, error = pipe.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError):
             code = self._end()

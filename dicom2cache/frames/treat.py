@@ -69,36 +69,10 @@ def to_values(
     dtype: str,
     limits: tuple[float, float] | None = None,
 ) -> Values:
-    """The frame, or slice of it, as its treatment says, in `dtype`; `limits` are a stack's
-    percentiles.
+    """The frame as its treatment says, in `dtype`; `limits` are a stack's percentiles.
 
-    Raises FrameError for a value that `dtype` cannot hold truly; of a mosaic, in any slice, since a
-    frame is stored whole or not at all.
+    Raises FrameError for a value that `dtype` cannot hold truly.
     """
-    if not source.header["parts"]:
-        return _flagged(stored, row, source, treatments, dtype, limits)
-    key = row["frame"], dtype, limits
-    if source.treated is None or source.treated[0] != key:
-        slices = [
-            replace(stored, pixels=source.cut(stored.pixels, part), ends=None)
-            for part in range(source.header["parts"])
-        ]
-        source.treated = (
-            key,
-            [_flagged(one, row, source, treatments, dtype, limits) for one in slices],
-        )
-    made: Values = source.treated[1][row["part_of_frame"]]
-    return made
-
-
-def _flagged(
-    stored: Stored,
-    row: FrameRow,
-    source: Source,
-    treatments: Sequence[Treatment],
-    dtype: str,
-    limits: tuple[float, float] | None,
-) -> Values:
     made = _treated(stored, row, source, treatments, dtype, limits)
     if "overlay" in (source.header["flags"] or ()) and _is_blank(stored):
         made = replace(made, flags=(*made.flags, "overlay-only"))

@@ -25,7 +25,10 @@ _UIH = 0x0065  # UIH's private group
 
 def is_tiled(row: Header) -> bool:
     """True where Image Type says that the frame is a mosaic."""
-    values = (row["image_type"] or "").upper().split("\\")
+    said = row["image_type"]
+    if said is None or not ("MOSAIC" in said or "VFRAME" in said):
+        return False
+    values = said.split("\\")
     return "MOSAIC" in values or "VFRAME" in values
 
 

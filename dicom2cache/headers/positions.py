@@ -65,7 +65,8 @@ def _dose(ds: Dataset, frames: int) -> list[Said] | None:
     """By Grid Frame Offset Vector (3004,000C), PS3.3 C.8.8.3.2.
 
     Its first value is 0, the others offsets along the normal; or it is the z of Image Position in
-    an axial grid, and all are z coordinates. Anything else is illegal, and says nothing.
+    an axial grid, and all are z coordinates. Anything else is illegal, and says nothing, save where
+    the normal is z, so that both readings agree.
     """
     plane = _plane(ds)
     offsets = vector(ds, "GridFrameOffsetVector", frames)
@@ -75,8 +76,7 @@ def _dose(ds: Dataset, frames: int) -> list[Said] | None:
     normal = normal_of(cosines)
     if offsets[0] == 0:
         return [{"position": _moved(origin, normal, mm)} for mm in offsets]
-    axial = all(abs(a - b) < 1e-4 for a, b in zip(cosines, (1, 0, 0, 0, 1, 0), strict=True))
-    if not axial or abs(offsets[0] - origin[2]) > 1e-2:
+    if abs(normal[2] - 1) > 1e-6 or abs(offsets[0] - origin[2]) > 1e-2:
         return None
     return [{"position": [*origin[:2], z]} for z in offsets]
 

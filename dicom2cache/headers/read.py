@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from dicom2cache.errors import Fault, NoPixels, NotDicom, fault_of, reason_of
+from dicom2cache.errors import Fault, NoPixels, NotDicom, fault_of, reason_of, stage_of
 from dicom2cache.headers.by_pydicom import (
     Row,
     by_pydicom,
@@ -51,13 +51,14 @@ def read_headers(
     patient_key: bytes,
     alone: Callable[..., Any] | None = None,
     most_header: int = MOST_HEADER,
+    isolated: bool = False,
 ) -> Headers:
     """Headers of the candidates, in their order.
 
     `alone` makes a call in a process of its own: with it, a file that memory does not suffice for
-    is tried there once more, and costs itself only. `most_header` are the bytes that a header may
-    inflate to. Raises OSError or MemoryError, naming the file,
-    for faults of the environment, and SourceAway.
+    is tried there once more, and costs itself only; with `isolated` all files are read there.
+    `most_header` are the bytes that a header may inflate to. Raises OSError or MemoryError, naming
+    the file, for faults of the environment, and SourceAway.
     """
     rows: list[Header] = []
     failed: list[tuple[int, str, Exception]] = []
@@ -71,7 +72,9 @@ def read_headers(
                     read_header, roots, candidate, patient_key, most_header=most_header
                 )
                 path = os.path.join(roots[candidate.root], candidate.path)
-                rows.append(_patiently(reading, path, tries, alone))
+                if isolated and alone:
+                    reading = partial(alone, reading)
+                rows.append(_patiently(reading, path, tries, None if isolated else alone))
             except Exception as e:
                 # A few files may lie on bad blocks; if many cannot be read, it is not the files.
                 failing = isinstance(e, OSError) and e.errno == errno.EIO
@@ -103,7 +106,7 @@ def _table(rows: list[Header], failed: list[tuple[int, str, Exception]]) -> pa.T
 
 def _reject(root: int, path: str, error: Exception) -> dict[str, Any]:
     outcome, reason = _outcome(error)
-    stage = "limit" if isinstance(error, MemoryError) else "header"
+    stage = stage_of(error, "header")
     return {"root": root, "path": path, "outcome": outcome, "stage": stage, "reason": reason}
 
 

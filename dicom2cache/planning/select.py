@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import dataset
 
-from dicom2cache.arrow import canonical, floats, rows_of, with_column
+from dicom2cache.arrow import Codes, canonical, combine, floats, ints, rows_of, with_column
 from dicom2cache.errors import RecipeError
 from dicom2cache.planning import treatments
 from dicom2cache.planning.weigh import over_limits
@@ -158,26 +157,33 @@ _OF_A_COPY = frozenset({
 what is written about it that makes no pixel another one; in all others they must be equal"""
 
 
-def meanings(files: pa.Table, rows: NDArray[np.int64]) -> list[str]:
-    """What the pixels of each of the `rows` mean and where they lie, as a digest (SHA-256)."""
-    names = [name for name in files.column_names if name not in _OF_A_COPY]
-    made = []
-    for start in range(0, len(rows), _AT_ONCE):
-        for row in rows_of(files.select(names), rows[start : start + _AT_ONCE]).to_pylist():
-            made.append(hashlib.sha256(repr(sorted(row.items())).encode()).hexdigest())
-    return made
+def meanings(files: pa.Table, rows: NDArray[np.int64]) -> Codes:
+    """What the pixels of each of the `rows` mean and where they lie: a code, equal for equal."""
+    some = rows_of(files.select([n for n in files.column_names if n not in _OF_A_COPY]), rows)
+    return combine([_codes(some[name]) for name in some.column_names])
 
 
-_AT_ONCE = 16  # rows as objects: those of multi-frame files are large
+def _codes(column: pa.ChunkedArray) -> Codes:
+    """A code for each value, equal for equal ones; -1 for null."""
+    if not pa.types.is_nested(column.type):
+        coded = column.combine_chunks().dictionary_encode()
+        return ints(coded.indices, -1)
+    codes = np.full(len(column), -1, np.int64)
+    known: dict[bytes, int] = {}
+    for k in np.flatnonzero(column.is_valid().to_numpy()).tolist():  # one at a time: some are large
+        said = hashlib.sha256(repr(column[k].as_py()).encode()).digest()
+        codes[k] = known.setdefault(said, len(known))
+    return codes
 
 
-def copies(files: pa.Table, rows: NDArray[np.int64], meanings: Sequence[str]) -> NDArray[np.bool_]:
+def copies(files: pa.Table, rows: NDArray[np.int64], meanings: Codes) -> NDArray[np.bool_]:
     """(n,) True for those of the `rows` that another one equals in SOP UID and meaning: whether
     they are copies, their pixels decide."""
-    keys = list(zip(rows_of(files.select(["sop_uid"]), rows)["sop_uid"].to_pylist(), meanings,
-                    strict=True))  # fmt: skip
-    many = Counter(keys)
-    return np.array([many[key] > 1 for key in keys], bool)
+    sops = rows_of(files.select(["sop_uid"]), rows)["sop_uid"]
+    _, place, many = np.unique(
+        combine([_codes(sops), meanings]), return_inverse=True, return_counts=True
+    )
+    return np.asarray(many[place] > 1)
 
 
 def drop_duplicates(

@@ -223,7 +223,7 @@ def _interleaved(at: Places, splitters: Sequence[tuple[Splitter, Codes]]) -> _Wa
         found = judge(way.part, at)
         if (found.regular != 1).any() or found.frames.min() < _LEAST:
             continue
-        if not (_overlap(way.part, at.place) or way.by[0][0].name == "origin"):
+        if not (_overlap(way.part, at.place) or way.by[0][0].name in ("origin", "stack_name")):
             continue  # blocks one behind the other, with a gap between them
         rank = (int(not complete(found)), len(found.frames))
         if best is None or rank < best_rank:

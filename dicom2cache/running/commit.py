@@ -216,4 +216,5 @@ def _counts(job: Job, stored_of_file: Any, failed: pa.Table) -> dict[str, int]:
     whole = {"files": sum(counts.values()), **counts}
     whole["frames_stored"] = int(stored_of_file.sum())
     whole["frames_failed"] = int(pc.sum(failed["frame"].is_valid()).as_py() or 0)
+    whole["frames_limited"] = int(pc.sum(pc.equal(failed["stage"], "limit")).as_py() or 0)
     return whole

@@ -56,7 +56,7 @@ def convert_task(cache: str, nonce: str, task: ShardTask, isolated: bool = False
 
 def _convert(job: Job, task: ShardTask, isolated: bool) -> Done:
     start, count = time.perf_counter(), task.stop - task.start
-    worker = Worker(isolated)
+    worker = Worker(isolated, job.recipe.limits)
     if not receipts.is_done(job, task):
         claim = receipts.claim(job, task)
         try:

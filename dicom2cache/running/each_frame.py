@@ -1,7 +1,7 @@
 """Each frame by itself: its file opened and read, and who is to blame if that fails.
 
 Whatever is raised while a frame is worked on costs that frame only, unless it says that the machine
-is to blame. Want of memory is told apart by a second try: alone, in a child process.
+is to blame. Want of memory or time is told apart by a second try: alone, in a child process.
 """
 
 from __future__ import annotations
@@ -15,16 +15,21 @@ from typing import TypeVar
 
 import numpy as np
 
-from dicom2cache.errors import Fault, fault_of, reason_of
+from dicom2cache.errors import Fault, fault_of, reason_of, stage_of
 from dicom2cache.frames.decode import OpenSources, Room, Source
-from dicom2cache.frames.isolate import Child
+from dicom2cache.frames.isolate import Allowance, Child
+from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import FrameRow, Header
+from dicom2cache.running.pool import deadline
 from dicom2cache.sources import mounts
 
 T = TypeVar("T")
 Step = Callable[[Source, FrameRow, Room], T]
 """what is done with a frame, by its row (`file` and `frame` at least); it can be pickled, and so
 can its result"""
+
+_SPARE = 1 << 30
+"""bytes that a child may have for a frame, beside eight times the frame's"""
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Failure:
 
     reason: str
     stage: str = "decode"
-    """`limit`: memory did not suffice, which depends on the machine"""
+    """`limit`: memory or time did not suffice, which depends on the machine"""
 
 
 @dataclass
@@ -41,6 +46,7 @@ class Worker:
     """Does steps on frames: in this process, or each in a child that it may kill."""
 
     isolated: bool = False
+    limits: Limits = field(default_factory=Limits)
     faults: list[Fault] = field(default_factory=list)
     """errors of our own that cost a frame, for the log"""
     _child: Child = field(default_factory=Child, repr=False)
@@ -67,13 +73,16 @@ class Worker:
         fault = fault_of(error, where)
         if fault is not None:
             self.faults.append(fault)
-        stage = "limit" if isinstance(error, MemoryError) else "decode"
-        return Failure(reason_of(error), stage)
+        return Failure(reason_of(error), stage_of(error, "decode"))
 
     def alone(self, step: Step[T], path: str, header: Header, row: FrameRow) -> T:
         """The step in a child; raises as `Child.call`."""
         call: Callable[..., T] = _on_file
-        return self._child.call(call, step, path, header, row, tries=2 if self.isolated else 1)
+        pixels = header["height"] * header["width"] * header["samples"]
+        memory = _SPARE + 8 * pixels * max(1, header["bits_allocated"] // 8)
+        allowance = Allowance(self.limits.frame_seconds, memory, "frame_seconds")
+        tries = 2 if self.isolated else 1
+        return self._child.call(call, step, path, header, row, allowance=allowance, tries=tries)
 
 
 @dataclass(frozen=True)
@@ -96,7 +105,8 @@ class Frames:
         try:
             try:
                 if not self.worker.isolated:
-                    return _on_source(self.sources.open(row["file"]), step, row, room)
+                    with deadline.within(self.worker.limits.frame_seconds):
+                        return _on_source(self.sources.open(row["file"]), step, row, room)
             except MemoryError:
                 pass  # others may have taken the memory: once more, with nothing beside it
             return self.worker.alone(step, path, header, row)

@@ -6,7 +6,10 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,7 +19,7 @@ from numpy.typing import NDArray
 from dicom2cache.arrow import canonical, rows_of
 from dicom2cache.errors import Fault, Unfinished
 from dicom2cache.frames.decode import Room, Source
-from dicom2cache.frames.isolate import Child
+from dicom2cache.frames.isolate import Allowance, Child
 from dicom2cache.headers.read import Headers, read_headers
 from dicom2cache.planning import select
 from dicom2cache.recipes.limits import Limits
@@ -55,6 +58,8 @@ def _pixels(source: Source, row: FrameRow, _: Room) -> NDArray[Any]:
 
 
 _HEADERS_AT_ONCE = 256
+_HEADER_MEMORY = 2 << 30
+"""bytes that a child may have for a header"""
 
 
 def read_all_headers(
@@ -76,28 +81,57 @@ def read_all_headers(
     from joblib import delayed
 
     rest = iter(sorted(candidates, key=_on_disk))
-    chunks = list(iter(lambda: list(islice(rest, _HEADERS_AT_ONCE)), []))
-    calls = [delayed(_read)(roots, chunk, patient_key, limits) for chunk in chunks]
+    chunks = dict(enumerate(iter(lambda: list(islice(rest, _HEADERS_AT_ONCE)), [])))
     files, rejects = [FILES.empty_table()], [REJECTS.empty_table()]
-    try:
-        for chunk, found in zip(chunks, _headers(jobs, backend, calls), strict=True):
-            files.append(found.files)
-            rejects.append(found.rejects)
-            tell(found.faults)
-            seen(header_work(chunk, found.rejects))
-    except BrokenProcessPool as e:
-        raise Unfinished(
-            "a process that read headers died, perhaps for memory; use fewer --jobs"
-        ) from e
+    suspects: set[int] = set()
+    with TemporaryDirectory(prefix="dicom2cache-") as marks:
+        while chunks:
+            calls = [
+                delayed(_read)(
+                    roots, chunk, patient_key, limits, Path(marks, str(k)), k in suspects
+                )
+                for k, chunk in chunks.items()
+            ]
+            try:
+                for k, found in zip(list(chunks), _headers(jobs, backend, calls), strict=True):
+                    files.append(found.files)
+                    rejects.append(found.rejects)
+                    tell(found.faults)
+                    seen(header_work(chunks.pop(k), found.rejects))
+            except BrokenProcessPool as e:  # of what was begun, each file is read by itself
+                begun = {int(path.name) for path in Path(marks).iterdir()} & chunks.keys()
+                if not begun - suspects:
+                    raise Unfinished(
+                        "processes that read headers die, perhaps for memory; use fewer --jobs"
+                    ) from e
+                suspects |= begun
     order = [("root", "ascending"), ("path", "ascending")]
     return canonical(pa.concat_tables(files)), pa.concat_tables(rejects).sort_by(order)
 
 
 def _read(
-    roots: Sequence[str], chunk: Sequence[Candidate], patient_key: bytes, limits: Limits
+    roots: Sequence[str],
+    chunk: Sequence[Candidate],
+    patient_key: bytes,
+    limits: Limits,
+    mark: Path,
+    isolated: bool,
 ) -> Headers:
+    """Headers of a few files; `mark` is there meanwhile, and stays if the process dies."""
+    allowance = Allowance(limits.header_seconds, _HEADER_MEMORY, "header_seconds")
+    mark.touch()
     with Child() as child:
-        return read_headers(roots, chunk, patient_key, child.call, limits.header_mib << 20)
+        alone = partial(child.call, allowance=allowance)
+        timed = chunk if isolated else _timed(chunk, limits.header_seconds)
+        found = read_headers(roots, timed, patient_key, alone, limits.header_mib << 20, isolated)
+    mark.unlink(missing_ok=True)
+    return found
+
+
+def _timed(chunk: Sequence[Candidate], seconds: float) -> Iterator[Candidate]:
+    for candidate in chunk:
+        with pool.deadline.within(seconds):
+            yield candidate
 
 
 def _headers(jobs: int, backend: str, calls: Sequence[Any]) -> Iterator[Headers]:
@@ -138,7 +172,7 @@ def digests(
     meanings = select.meanings(files, rows)
     alike = select.copies(files, rows, meanings)
     pixels = iter(pixel_digests(roots, files, rows[alike], jobs, backend, tell))
-    return [f"{m} {next(pixels)}" if same else m for m, same in zip(meanings, alike, strict=True)]
+    return [f"{m} {next(pixels) if same else ''}" for m, same in zip(meanings, alike, strict=True)]
 
 
 def pixel_digests(

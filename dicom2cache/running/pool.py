@@ -5,6 +5,7 @@ A worker whose parent was killed would go on with the calls that are queued, and
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -14,6 +15,27 @@ from functools import cache
 from typing import Any
 
 _at_work = threading.Lock()
+
+
+class Deadline:
+    """When a worker process ends itself, since what it works on takes longer than it may."""
+
+    def __init__(self) -> None:
+        self.at = math.inf
+        """of time.monotonic()"""
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """A block that may take so long; nothing happens in a process that is no worker."""
+        self.at = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            self.at = math.inf
+
+
+deadline = Deadline()
+"""of this process"""
 _LOOKS = 1.0  # seconds between looks at the parent
 
 
@@ -36,6 +58,8 @@ def _watch(parent: int) -> None:
     def look() -> None:
         while os.getppid() == parent:
             time.sleep(_LOOKS)
+            if time.monotonic() > deadline.at:
+                os._exit(1)  # what was begun is done again, where it can be stopped by itself
         with _at_work:
             _end_without(parent)
 

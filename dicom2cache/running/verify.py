@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dicom2cache.arrow import ints
 from dicom2cache.errors import CacheError, Dicom2cacheError
 from dicom2cache.frames.decode import Source
-from dicom2cache.frames.treat import to_values
+from dicom2cache.frames.slices import values_of
 from dicom2cache.headers.read import read_header
 from dicom2cache.planning.plan import make_plan
 from dicom2cache.planning.select import with_rules
@@ -266,7 +266,7 @@ def _decode_again(
     """What is wrong with a frame, by its row of frames/ and the one it has in a new plan."""
     decoded = source.read(row["frame"])
     limits = (row["window_low"], row["window_high"])  # a stack's; planned alone it is not whole
-    values = to_values(decoded, planned, source, recipe.treatments, spec.dtype, limits).pixels
+    values = values_of(decoded, planned, source, recipe.treatments, spec.dtype, limits).pixels
     slot = in_slot(values, spec)
     shard, place = divmod(row["row"], spec.frames_per_shard)
     with open(cache / shard_path(spec, shard), "rb") as file:

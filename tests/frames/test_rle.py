@@ -122,3 +122,13 @@ def test_what_is_missing_is_named(tmp_path: Path, stream: bytes, reason: str) ->
     (((path, _), (_, said)),) = failures(tmp_path / "cache").items()
     assert path == "a.dcm"
     assert reason in said
+
+
+def test_more_pixels_than_the_bytes_can_make(tmp_path: Path) -> None:
+    stream = codestream(packets(HIGH), packets(LOW))
+    size = {"Rows": 600, "Columns": 600}
+    write_dicom(tmp_path / "in" / "a.dcm", GREY, syntax=_RLE, encoded=[stream], **size)
+    write_dicom(tmp_path / "in" / "beside.dcm", GREY)
+    assert run_here("build", tmp_path / "in", tmp_path / "cache", "-j1").returncode == 1
+    ((_, (_, said)),) = failures(tmp_path / "cache").items()
+    assert "bytes of RLE cannot hold the 600 x 600 pixels" in said

@@ -65,6 +65,7 @@ def test_a_position_that_all_frames_share_holds_for_each(tmp_path: Path) -> None
         ([0, 2, 5], FEET_FIRST, [40, 38, 35]),  # along the normal
         ([0, -2, -5], AXIAL, [40, 38, 35]),
         ([40, 42, 45], AXIAL, [40, 42, 45]),  # z coordinates
+        ([40, 42, 45], [-1, 0, 0, 0, -1, 0], [40, 42, 45]),  # prone: z is the normal, too
         ([40, 42, 45], FEET_FIRST, None),  # illegal in another orientation: two readings
         ([7, 9, 12], AXIAL, None),  # neither
     ],

@@ -47,6 +47,8 @@ class Header:
     """there is a Modality LUT Sequence"""
     dose: bool
     old_csa: bool
+    stack_ids: int
+    """how many there are in the functional groups"""
     labelled: bool
     """frames of arterial spin labelling"""
 
@@ -91,9 +93,16 @@ def _header(ds: Dataset, path: str) -> Header:
         str(ds.file_meta.get("TransferSyntaxUID", "")) in LOSSY, "ModalityLUTSequence" in ds,
         ds.get("Modality") == "RTDOSE",
         0x00291010 in ds and ds[0x00291010].value[:4] != b"SV10",
+        _stack_ids(ds),
         any("MRArterialSpinLabelingSequence" in g
             for g in ds.get("PerFrameFunctionalGroupsSequence", [])),
     )  # fmt: skip
+
+
+def _stack_ids(ds: Dataset) -> int:
+    groups = ds.get("PerFrameFunctionalGroupsSequence", [])
+    content = [item for g in groups for item in g.get("FrameContentSequence", [])]
+    return len({item.get("StackID") for item in content})
 
 
 def _numbers(value: Any) -> tuple[float, ...] | None:
@@ -149,6 +158,10 @@ LIMITS = (
     Limit(
         "SimpleITK", "union", _several(lambda h: h.frame_of_reference),
         "does not look at Frame of Reference",
+    ),
+    Limit(
+        "dcm2niix", "union", lambda hs: any(h.stack_ids > 1 for h in hs),
+        "does not look at Stack ID",
     ),
     Limit(
         "dcm2niix", "union", lambda hs: any(h.labelled for h in hs),

@@ -12,7 +12,7 @@ from tests.oracles.programs import Volume
 MM = 2e-3  # of places and pixels: dcm2niix holds them in float32
 DEGREES = 0.5  # of directions of diffusion, which .bvec rounds
 UNKNOWN = "ours is not known"
-TILTED = 0.5  # degrees from which on a stack counts as tilted
+UPRIGHT = 0.01  # degrees of tilt that no place shows
 
 
 def same(ours: Volume, theirs: Volume) -> bool | None:
@@ -59,7 +59,7 @@ def geometry(ours: Volume, theirs: Volume, back: bool) -> Iterator[str]:
     if ours.regular is False:  # one step for all slices cannot say where uneven ones lie
         anchor = -1 if back else 0
         expected, places = expected[[anchor]], places[[anchor]]
-    elif tilt(ours) > TILTED:
+    elif tilt(ours) > UPRIGHT:
         anchor = -1 if back else 0
         way = ours.places[-1] - ours.places[0]
         if theirs.program == "dcm2niix" and abs(way[2]) < 0.999 * np.linalg.norm(way):

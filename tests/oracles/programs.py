@@ -59,8 +59,8 @@ class Volume:
             len(flat), -1).sum(1)], axis=1)  # fmt: skip
 
 
-def by_dcm2niix(folder: Path, out: Path) -> dict[str, list[Volume]]:
-    """{series UID: volumes}, without what it resamples (tilt, uneven steps), and overlays."""
+def by_dcm2niix(folder: Path, out: Path) -> dict[str, list[Path]]:
+    """{series UID: NIfTI}, without what it resamples (tilt, uneven steps), and overlays."""
     out.mkdir()
     program = Path(sys.executable).parent / "dcm2niix"
     # Series apart (m n), no rotation of 3D acquisitions (x i).
@@ -69,18 +69,19 @@ def by_dcm2niix(folder: Path, out: Path) -> dict[str, list[Volume]]:
         [program, *flags, "-f", "%j_s%s", "-o", out, folder],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    found: dict[str, list[Volume]] = defaultdict(list)
+    found: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(out.rglob("*.nii")):
         series, _, rest = path.stem.partition("_s")
         if not any(mark in rest for mark in ("_Tilt", "_Eq", "_ROI")):
-            found[series] += _nifti(path, rest)
+            found[series].append(path)
     if done.returncode and not found:
         print(f"dcm2niix made nothing of {folder}: {(done.stdout + done.stderr).strip()[-300:]}")
     return found
 
 
-def _nifti(path: Path, name: str) -> Iterator[Volume]:
-    image = nibabel.load(path)
+def volumes_of(path: Path) -> Iterator[Volume]:
+    """The volumes of a NIfTI that dcm2niix has written."""
+    image, name = nibabel.load(path), path.stem.partition("_s")[2]
     raw = np.asanyarray(image.dataobj)
     if raw.dtype.names:  # RGB24
         raw = np.stack([raw[n] for n in raw.dtype.names], axis=-1)

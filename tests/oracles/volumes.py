@@ -30,7 +30,7 @@ from tests.oracles.limits import (
     simpleitk_limit,
 )
 from tests.oracles.pairs import UNKNOWN, diffusion, geometry, same, slices, text
-from tests.oracles.programs import Frame, Ours, Volume, by_dcm2niix, by_simpleitk
+from tests.oracles.programs import Frame, Ours, Volume, by_dcm2niix, by_simpleitk, volumes_of
 from tests.oracles.series import KINDS, Series
 from tests.oracles.series.disturbances import DISTURBANCES, disturb
 
@@ -68,7 +68,16 @@ def by_program(
                 left.remove(mine)
                 judged.equal[who] += 1
                 groups[volume.group].append(mine)
-                wrong = [*geometry(mine, volume, back), *diffusion(mine, volume)]
+                wrong = [*geometry(mine, volume, back)]
+                paths = {path for path, _ in mine.frames}
+                if (
+                    mine.b is None
+                    and volume.b == 0
+                    and all(h.kind == "DERIVED" for h in headers if h.path in paths)
+                ):
+                    judged.excused.append(f"{who} gives b = 0 to maps")
+                else:
+                    wrong += diffusion(mine, volume)
                 unknown = [w for w in wrong if w.endswith(UNKNOWN)]
                 if unknown and direction_limit(headers):
                     judged.excused.append(f"{who} is not sure of its directions itself")
@@ -201,7 +210,7 @@ def judge(
         files, mine = headers.get(series, []), damage(ours.volumes(series))
         first = files[0].path if files else "no file"
         judged = Judged(folder.name if s else f"series {series} ({first}, {len(files)} files)")
-        found = theirs.get(series, [])
+        found = [v for path in theirs.get(series, []) for v in volumes_of(path)]
         if limit := dcm2niix_limit(files):
             judged.excused.append(f"dcm2niix {limit}")
         else:

@@ -73,14 +73,29 @@ def _row(draw: st.DrawFn, number: int) -> dict[str, Any]:
             }
             for _ in range(frames)
         ]
+    if frames == 1 and values["height"] == values["width"] == 8 and draw(st.booleans()):
+        along = [1.0, 0.0, 0.0] if values.get("orientation") == SAGITTAL else [0.0, 0.0, 1.0]
+        values |= {"parts": 3, "parts_across": 2, "part_height": 4, "part_width": 4,
+                   "part_step": draw(pick([None, along]))}  # fmt: skip
     return header(f"f{number:02}", **values)
 
 
 _ROWS = st.integers(1, 14).flatmap(lambda n: st.tuples(*(_row(k) for k in range(n)))).map(list)
 
 
-def _frames(rows: list[dict[str, Any]]) -> list[tuple[str, int]]:
-    return sorted((row["path"], k) for row in rows for k in range(row["frames"]))
+def _frames(rows: list[dict[str, Any]]) -> list[tuple[str, int, int]]:
+    """(path, frame, part of it) of all that is to be stored."""
+    return sorted(
+        (row["path"], k, part)
+        for row in rows
+        for k in range(row["frames"])
+        for part in range(row["parts"] or 1)
+    )
+
+
+def _size(row: dict[str, Any]) -> tuple[int, int]:
+    """Of what is stored of a file: of a mosaic, its slices."""
+    return row["part_height"] or row["height"], row["part_width"] or row["width"]
 
 
 @_MANY
@@ -90,7 +105,8 @@ def test_every_frame_and_every_slot_exactly_once(
 ) -> None:
     plan = plan_of(rows, max_arrays=max_arrays)
     placed = frames_of(plan)
-    assert sorted((row["path"], row["frame"]) for row in placed) == _frames(rows)
+    found = sorted((row["path"], row["frame"], row["part_of_frame"]) for row in placed)
+    assert found == _frames(rows)
     taken = sorted((row["array"], row["row"]) for row in placed)
     assert taken == [(a, r) for a, spec in enumerate(plan.arrays) for r in range(spec.slots)]
     # In the order of the cache.
@@ -101,13 +117,14 @@ def test_every_frame_and_every_slot_exactly_once(
     for row in placed:
         spec, own = plan.arrays[row["array"]], sizes[row["path"]]
         colour = own["samples"] == 3 or own["palette_bits"]
-        assert spec.slot[0] >= own["height"]
-        assert spec.slot[1] >= own["width"]
+        height, width = _size(own)
+        assert spec.slot[0] >= height
+        assert spec.slot[1] >= width
         assert spec.slot[2:] == ((3,) if colour else ())
-        pixels = spec.slot[0] * spec.slot[1] - own["height"] * own["width"]
+        pixels = spec.slot[0] * spec.slot[1] - height * width
         wasted += pixels * (3 if colour else 1) * np.dtype(spec.dtype).itemsize
     assert plan.wasted_bytes == wasted
-    if len({(r["height"], r["width"], r["samples"]) for r in rows}) * 6 < max_arrays:
+    if len({(*_size(r), r["samples"]) for r in rows}) * 6 < max_arrays:
         assert wasted == 0
 
 
@@ -150,8 +167,9 @@ def test_a_stack_is_of_one_kind_and_lies_together(rows: list[dict[str, Any]]) ->
         assert [m["row"] for m in members] == list(range(first["row"], first["row"] + len(members)))
         for key in ("array", "orientation", "spacing_y", "image_type", "stack_regular"):
             assert len({repr(m[key]) for m in members}) == 1, key
-        for key in ("series_uid", "height", "width", "samples", "unit", "kind"):
+        for key in ("series_uid", "samples", "unit", "kind"):
             assert len({of[m["path"]][key] for m in members}) == 1, key
+        assert len({_size(of[m["path"]]) for m in members}) == 1
         if first["stack_regular"] is False and "one-place" in first["stack_flags"]:
             assert len({repr(m["position"]) for m in members}) <= 2  # 0.0004 mm is no step
         elif first["stack_regular"] is not None:
@@ -172,7 +190,8 @@ def test_parts_are_all_tasks_once_and_shards_keep_their_size(
     rows: list[dict[str, Any]], of: int, shard_mib: int
 ) -> None:
     # Frames of 0.5 MiB and more, so that shards of 1 to 3 MiB fill up.
-    big = [{**row, "height": 100 * row["height"], "width": 200 * row["width"]} for row in rows]
+    sides = (("height", 100), ("part_height", 100), ("width", 200), ("part_width", 200))
+    big = [{**row, **{k: row[k] and n * row[k] for k, n in sides}} for row in rows]
     plan = plan_of(big, shard_mib=shard_mib)
     every = tasks(plan)
     parts = [part(every, k, of) for k in range(of)]

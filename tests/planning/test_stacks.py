@@ -94,6 +94,11 @@ _VOLUME = [_slice(f"z{k}", 2.5 * k, instance=9 - k) for k in range(5)]
             {"position": [0.0, 0.0, z], "orientation": AXIAL, "stack_name": s}
             for s in ("2", "1") for z in (0.0, 1.0)])],
          [(True, ["m#0", "m#1"]), (True, ["m#2", "m#3"])]),
+        # two stacks by Stack ID at other heights, with a gap between them
+        ([header("m", frames=6, per_frame=[
+            {"position": [0.0, 0.0, z], "orientation": AXIAL, "stack_name": s}
+            for s, low in (("1", 0.0), ("2", 20.0)) for z in (low, low + 1.0, low + 2.0)])],
+         [(True, ["m#0", "m#1", "m#2"]), (True, ["m#3", "m#4", "m#5"])]),
     ],
 )  # fmt: skip
 def test_stacks(rows: list[dict[str, Any]], expected: list[tuple[bool | None, list[str]]]) -> None:

@@ -31,14 +31,12 @@ def _slices(folder: Path, names: list[str], **elements: Any) -> None:
     for k, name in enumerate(names):
         pixels = np.full((12, 12), 100 + k, np.uint16)
         pixels[0] = BEGINS.get(name.removeprefix("again_"), 0)
-        write_dicom(
-            folder / f"{name}.dcm",
-            pixels,
-            InstanceNumber=k + 1,
-            ImagePositionPatient=[0.0, 0.0, float(k)],
-            ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
-            **elements,
-        )
+        place = {
+            "InstanceNumber": k + 1,
+            "ImagePositionPatient": [0.0, 0.0, float(k)],
+            "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+        }
+        write_dicom(folder / f"{name}.dcm", pixels, **{**place, **elements})
 
 
 @pytest.mark.parametrize(
@@ -49,11 +47,11 @@ def _slices(folder: Path, names: list[str], **elements: Any) -> None:
         ("dicom2cache.planning.values:dtypes", "plan", ()),
         ("dicom2cache.planning.plan:place_frames", "plan", ()),
         ("dicom2cache.frames.decode:Source._read", "decode", ()),
-        ("dicom2cache.frames.chunk:to_values", "decode", ()),
+        ("dicom2cache.frames.chunk:values_of", "decode", ()),
         ("dicom2cache.frames.chunk:statistics", "decode", ()),
         ("dicom2cache.frames.chunk:chunk_of", "decode", ()),  # where a label map once ended a run
         ("dicom2cache.running.choices:modality", "decode", ("--intensity", "percentiles")),
-        ("dicom2cache.frames.chunk:to_values", "decode", ("--codec", "auto")),
+        ("dicom2cache.frames.chunk:values_of", "decode", ("--codec", "auto")),
         ("dicom2cache.store.shards:pack", "decode", ("--codec", "zstd")),
     ],
 )
@@ -105,7 +103,8 @@ def test_a_fault_in_a_worker_process_is_told_too(tmp_path: Path) -> None:
 
 def test_a_fault_at_a_copy_costs_that_copy_only(tmp_path: Path) -> None:
     """Digests of pixels are taken in a child process: its traceback is told as well."""
-    _slices(tmp_path / "source", ["good0", "KeyError", "good1"], SOPInstanceUID=uid("same"))
+    same = {"SOPInstanceUID": uid("same"), "InstanceNumber": 1, "ImagePositionPatient": [0, 0, 0]}
+    _slices(tmp_path / "source", ["good0", "KeyError", "good1"], **same)
     cache = tmp_path / "cache"
     fault = "raise dicom2cache.frames.decode:Source._read"
     ran = run_cli(

@@ -107,7 +107,7 @@ _WRONG = {
     "frames_coded.dcm": ("failed", "frame 30 is not there: the pixel data holds 30 codestreams"),
     "frames_absurd.dcm": ("failed", "NumberOfFrames (0028,0008) is 2000000000, but the file has"),
     "rows_coded.dcm": ("failed", "the codestream holds (240, 320, 3), the header says (241"),
-    "rows_absurd.dcm": ("failed", "RLE cannot hold the 65535 x 65535 pixels"),
+    "rows_absurd.dcm": ("failed", "4294836225 pixels a frame; limits.frame_pixels is"),
     "rows_rle.dcm": ("failed", "holds 4096 bytes, but Rows x Columns is 63 x 64: 4032"),
     "palette_cut.dcm": ("failed", "GreenPaletteColorLookupTableData"),
 }

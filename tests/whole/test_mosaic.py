@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from trainer_adapter.lightly.images import Names
 from trainer_adapter.lightly.paths import frame_names
 
 AXIAL, SAGITTAL, CORONAL = [1, 0, 0, 0, 1, 0], [0, 1, 0, 0, 0, -1], [1, 0, 0, 0, 0, -1]
+BIG_ENDIAN = "1.2.840.10008.1.2.2"
 OBLIQUE = [1, 0, 0, 0, 0.8, -0.6]
 Slices = dict[int, tuple[dict[str, Any], NDArray[Any]]]
 
@@ -44,6 +46,10 @@ def slices_of(cache: Path) -> Slices:
         (5, SAGITTAL, (1, 0, 0), {"number": "both"}, [-3, -20, -30]),
         (5, SAGITTAL, (1, 0, 0), {"block": 0x13}, [-3, -20, -30]),  # moved by another program
         (5, AXIAL, (0, 0, 1), {"step": None}, [-10, -20, -24]),  # by Slice Thickness, 3 mm
+        (5, SAGITTAL, (1, 0, 0), {"syntax": "1.2.840.10008.1.2"}, [-3, -20, -30]),  # no VRs
+        (5, SAGITTAL, (1, 0, 0), {"syntax": BIG_ENDIAN, "number": "both"},
+         [-3, -20, -30]),  # big-endian, but for the CSA header
+        (5, SAGITTAL, (1, 0, 0), {"syntax": "1.2.840.10008.1.2.1.99"}, [-3, -20, -30]),  # deflated
     ],
 )  # fmt: skip
 def test_a_siemens_mosaic_becomes_its_slices(
@@ -55,7 +61,8 @@ def test_a_siemens_mosaic_becomes_its_slices(
     third: list[float],
 ) -> None:
     volume = pattern("mosaic", (count, 6, 8))
-    write_mosaic(tmp_path / "in" / "m.dcm", volume, cosines, normal, **options)
+    written = volume.byteswap() if options.get("syntax") == BIG_ENDIAN else volume
+    write_mosaic(tmp_path / "in" / "m.dcm", written, cosines, normal, **options)
     found = slices_of(built(tmp_path / "in", tmp_path / "cache"))
     assert sorted(found) == list(range(count))
     for k, (row, pixels) in found.items():
@@ -210,6 +217,16 @@ def _replace_pixels(path: Path, other: Path) -> None:
     ds.save_as(path)
 
 
+def test_a_compressed_mosaic(tmp_path: Path) -> None:
+    volume = pattern("m", (5, 6, 8))
+    stream = imagecodecs.jpegls_encode(tiled(volume, 3, 3))
+    write_mosaic(tmp_path / "in/m.dcm", volume, AXIAL, (0, 0, 1), encoded=[stream],
+                 syntax="1.2.840.10008.1.2.4.80")  # fmt: skip
+    found = slices_of(built(tmp_path / "in", tmp_path / "cache", "--codec", "auto"))
+    assert all(np.array_equal(found[k][1], volume[k]) for k in range(5))
+    assert found[3][0]["codec"].startswith("imagecodecs")
+
+
 def test_shards_may_end_within_a_mosaic(tmp_path: Path) -> None:
     for k in range(3):
         write_mosaic(tmp_path / f"in/{k}.dcm", pattern(f"{k}", (70, 64, 64)), AXIAL, (0, 0, 1),
@@ -245,3 +262,17 @@ def test_a_trainer_names_each_slice(tmp_path: Path) -> None:
     assert f"{path}#frame=0#part=0.dcm" in frame_names(some)
     assert cache.volume(cache.column("stack")[names[f"{path}#frame=0#part=0.dcm"]].as_py()).shape \
         == (5, 6, 8)  # fmt: skip
+
+
+def test_copies_of_a_mosaic(tmp_path: Path) -> None:
+    """A true copy is left out, its slices are found by its path; one turned round is no copy."""
+    volume = pattern("m", (5, 6, 8))
+    for name, normal in (("a", (0, 0, 1)), ("b", (0, 0, 1)), ("c", (0, 0, -1))):
+        write_mosaic(tmp_path / f"in/{name}.dcm", volume, AXIAL, normal, SOPInstanceUID=uid("same"))
+    path = built(tmp_path / "in", tmp_path / "cache")
+    assert {key for key in failures(path)} == {("b.dcm", None)}
+    assert {row["path"] for row, _ in stored(path)} == {"a.dcm", "c.dcm"}
+    cache = open_cache(path)
+    twin = Names(cache)[f"{tmp_path}/in/b.dcm#frame=0#part=3.dcm"]
+    assert cache.column("path")[twin].as_py() == "a.dcm"
+    assert np.array_equal(cache[twin], volume[3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from pydicom.dataelem import DataElement
@@ -53,6 +54,43 @@ def diffusion_repeated(s: Series) -> None:
                 DiffusionGradientOrientation=[float(v) for v in direction],
                 AcquisitionNumber=repeat + 1,
             )  # fmt: skip
+
+
+def diffusion_two_b0(s: Series) -> None:
+    """b = 0 at the beginning and at the end: only time and instance tell the two apart."""
+    _two_b0(s, lambda n: {"AcquisitionTime": f"1010{4 * n:02}"})
+
+
+def diffusion_two_b0_by_acquisition(s: Series) -> None:
+    """The same, and each volume has an Acquisition Number."""
+    _two_b0(s, lambda n: {"AcquisitionNumber": n + 1, "AcquisitionTime": f"1010{4 * n:02}"})
+
+
+def diffusion_two_b0_by_instance(s: Series) -> None:
+    """The same, and nothing but Instance Numbers tells."""
+    s.maybe = {"repeated"}
+    _two_b0(s, lambda n: {})
+
+
+def _two_b0(s: Series, more: Callable[[int], dict[str, Any]]) -> None:
+    for n, (b, direction) in enumerate((*DIRECTIONS, DIRECTIONS[0])):
+        s.volume(
+            5, tag=f"d{n}", Manufacturer="SIEMENS", DiffusionBValue=float(b),
+            DiffusionGradientOrientation=[float(v) for v in direction], **more(n),
+        )  # fmt: skip
+
+
+def diffusion_with_maps(s: Series) -> None:
+    """A trace and an ADC map, which were computed, in the series of their images."""
+    s.parts = False
+    for b in (0, 1000):
+        s.volume(
+            5, tag=f"b{b}", Manufacturer="SIEMENS", DiffusionBValue=float(b),
+            ImageType=["DERIVED", "PRIMARY", "DIFFUSION", "TRACEW"],
+        )  # fmt: skip
+    s.volume(
+        5, tag="adc", Manufacturer="SIEMENS", ImageType=["DERIVED", "PRIMARY", "DIFFUSION", "ADC"]
+    )
 
 
 def diffusion_b_values(s: Series) -> None:

@@ -95,8 +95,10 @@ def _items(ds: Dataset) -> list[Dataset]:
     return found + list(ds.get("DetectorInformationSequence", []))
 
 
-UNSAID = {"instance_only", "nothing_but_instances"}
-"""kinds that have an order by Instance Number alone"""
+UNSAID = {
+    "instance_only", "nothing_but_instances", "gated_pet", "diffusion_two_b0_by_instance",
+}  # fmt: skip
+"""kinds whose slices nothing but Instance Number tells apart"""
 ORDERED = {
     "diffusion", "diffusion_acquisition_tears", "diffusion_b_values", "diffusion_philips",
     "diffusion_ge", "diffusion_ge_by_row", "diffusion_repeated",
@@ -129,7 +131,10 @@ def disturb(s: Series, name: str) -> None:
     """Change each file of a series that was written."""
     paths = sorted(p for p in s.folder.rglob("*") if p.is_file())
     random.Random(name).shuffle(paths)
-    for k, path in enumerate(paths):
+    number = {p.relative_to(s.folder).as_posix(): k for k, p in enumerate(paths)}
+    for path in paths:
+        name_of = path.relative_to(s.folder).as_posix()
+        k = number[s.twins.get(name_of, name_of)]  # copies stay copies
         ds = dcmread(path)
         DISTURBANCES[name].change(ds, k)
         ds.save_as(path)

@@ -155,6 +155,18 @@ def enhanced_diffusion(s: Series) -> None:
     s.put = [[(name, order.index((n, k))) for k in range(4)] for n in range(len(DIRECTIONS))]
 
 
+def enhanced_two_stacks(s: Series) -> None:
+    """Two stacks in one file, by Stack ID: upper and lower part of the body, one step apart."""
+    s.parts = False
+    order = [(n, k) for n in range(2) for k in range(4)]
+    name = enhanced(s, "e.dcm", [
+        group([-30, -30, -30 + 20.0 * n + 3.0 * k], k + 1, [n + 1, k + 1],
+              content={"StackID": str(n + 1)})
+        for n, k in order
+    ])  # fmt: skip
+    s.put = [[(name, order.index((n, k))) for k in range(4)] for n in range(2)]
+
+
 def enhanced_labels(s: Series) -> None:
     """Arterial spin labelling: label and control of each place."""
     order = [(n, k) for n in range(4) for k in range(4)]

@@ -52,6 +52,32 @@ def tilted_tag_zero(s: Series) -> None:
     s.volume(8, **CT, ImageOrientationPatient=tilted_axial(-14), GantryDetectorTilt=0)
 
 
+def hardly_tilted(s: Series) -> None:
+    """A third of a degree: no tilt to speak of."""
+    s.volume(8, **CT, ImageOrientationPatient=tilted_axial(0.3))
+
+
+def coronal_tilted(s: Series) -> None:
+    """Coronal planes that lean by 10 degrees, stacked from front to back."""
+    turn = np.radians(10)
+    s.flags = {"tilted"}
+    s.volume(
+        8, **CT, step=(0, 3.0, 0),
+        ImageOrientationPatient=[
+            1, 0, 0, 0, round(float(np.sin(turn)), 8), round(float(-np.cos(turn)), 8),
+        ],
+    )  # fmt: skip
+
+
+def beds(s: Series) -> None:
+    """Whole body PET in two bed positions: times differ, and it is one volume."""
+    s.volume(
+        8, lambda k: {"AcquisitionTime": f"10{10 + 3 * (k // 4)}00",
+                      "FrameReferenceTime": 90000 + 180000 * (k // 4)},
+        **PET, SeriesType=["WHOLE BODY", "IMAGE"], NumberOfSlices=8,
+    )  # fmt: skip
+
+
 def slopes(s: Series) -> None:
     """Another rescale slope in each slice, as PET has."""
     s.volume(6, lambda k: {"RescaleSlope": f"{0.5 + k / 4}"}, **PET)

@@ -80,6 +80,52 @@ def fmri_two_echoes(s: Series) -> None:
             )  # fmt: skip
 
 
+def fmri_cut_short(s: Series) -> None:
+    """The scan was stopped in the middle of a volume."""
+    for t, count in enumerate((6, 6, 6, 4)):
+        s.volume(
+            count, tag=f"t{t}", TemporalPositionIdentifier=t + 1, NumberOfTemporalPositions=4,
+            AcquisitionTime=f"1010{t * 2:02}",
+        )  # fmt: skip
+
+
+def slice_missing_in_one_time(s: Series) -> None:
+    """The second of three volumes lost a slice in its middle."""
+    for t in range(3):
+        s.volume(
+            6, tag=f"t{t}", TemporalPositionIdentifier=t + 1, AcquisitionTime=f"1010{t * 2:02}"
+        )
+    (s.folder / s.put[1].pop(2)[0]).unlink()
+    s.regular, s.maybe = (True, False), {"gap", "uneven"}
+
+
+def gated_pet(s: Series) -> None:
+    """Three time slots, told apart by Image Index alone."""
+    s.maybe = {"repeated"}
+    for t in range(3):
+        s.volume(
+            5, lambda k, t=t: {"ImageIndex": t * 5 + k + 1}, tag=f"t{t}", **PET, NumberOfSlices=5,
+            SeriesType=["GATED", "IMAGE"], NumberOfTimeSlots=3, FrameReferenceTime=60000,
+        )  # fmt: skip
+
+
+def overlapping_helices(s: Series) -> None:
+    """Neck and chest, two acquisitions that share two slices."""
+    s.volume(8, tag="a", **CT, AcquisitionNumber=1)
+    s.volume(8, tag="b", **CT, AcquisitionNumber=2, start=(-30, -30, -12))
+
+
+def field_map(s: Series) -> None:
+    """Two echoes of magnitude, and one difference of phase."""
+    s.parts = False
+    for echo in (1, 2):
+        s.volume(5, tag=f"m{echo}", EchoTime=5.0 * echo, EchoNumbers=echo, Manufacturer="SIEMENS")
+    s.volume(
+        5, tag="p", EchoTime=10.0, EchoNumbers=2, Manufacturer="SIEMENS",
+        ImageType=["ORIGINAL", "PRIMARY", "P", "ND"],
+    )  # fmt: skip
+
+
 def nothing_but_instances(s: Series) -> None:
     """Three volumes, one after another: only Instance Number tells them apart."""
     s.maybe = {"repeated"}

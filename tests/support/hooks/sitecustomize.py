@@ -1,13 +1,14 @@
 """Faults for a converter in a process of its own: Python imports this at start, by PYTHONPATH.
 
 FAULT says which: `abort-decoder SHA256`: the JPEG 2000 decoder aborts the process at the codestream
-of that digest; `abort-workers [at-once]`: worker processes die at start, and are needed at once;
-`abort-isolated`: processes that decode in isolation die at start; `slow-publish`: half a second
-goes by after each receipt; `keep NAME`: files of that name cannot be removed; `errno FUNCTION
-NUMBER [MARKER]`: the function of `os` fails, with MARKER only until that file exists, which the
-first failure makes; `raise MODULE:NAME...`: each of these functions raises X where it works on the
-file X.dcm: one of its arguments has that name in it, or is an array that begins with the number
-that `BEGINS` has for X.
+of that digest; `sleep SHA256`: so, but it sleeps instead; `sleep-header NAME`: reading the header
+of that file sleeps, in worker processes, which are needed at once; `abort-workers [at-once]`:
+worker processes die at start, and are needed at once; `abort-isolated`: processes that decode in
+isolation die at start; `slow-publish`: half a second goes by after each receipt; `keep NAME`: files
+of that name cannot be removed; `errno FUNCTION NUMBER [MARKER]`: the function of `os` fails, with
+MARKER only until that file exists, which the first failure makes; `raise MODULE:NAME...`: each of
+these functions raises X where it works on the file X.dcm: one of its arguments has that name in it,
+or is an array that begins with the number that `BEGINS` has for X.
 """
 
 import errno
@@ -28,6 +29,34 @@ def _abort_decoder(digest):
         return decode(data, **options)
 
     imagecodecs.jpeg2k_decode = decode_or_die
+
+
+def _sleep(digest):
+    import imagecodecs
+
+    decode = imagecodecs.jpeg2k_decode
+
+    def decode_or_sleep(data, **options):
+        if hashlib.sha256(data).hexdigest() == digest:
+            time.sleep(600)
+        return decode(data, **options)
+
+    imagecodecs.jpeg2k_decode = decode_or_sleep
+
+
+def _sleep_header(name):
+    from dicom2cache.headers import read
+    from dicom2cache.running import inventory, pool
+
+    pool.STARTING, inventory._HEADERS_AT_ONCE = 0, 1
+    works = read._by_scan
+
+    def scan_or_sleep(path, candidate):
+        if candidate.path == name:
+            time.sleep(600)
+        return works(path, candidate)
+
+    read._by_scan = scan_or_sleep
 
 
 def _abort_workers(at_once=""):
@@ -117,6 +146,8 @@ def _is_of(name, argument):
 _FAULTS = {
     "raise": _raise,
     "abort-decoder": _abort_decoder,
+    "sleep": _sleep,
+    "sleep-header": _sleep_header,
     "abort-workers": _abort_workers,
     "abort-isolated": _abort_isolated,
     "keep": _keep,

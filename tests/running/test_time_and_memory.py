@@ -1,0 +1,114 @@
+"""What takes too long, or too much memory, costs itself only."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+from pydicom.uid import JPEG2000Lossless
+
+from dicom2cache.errors import OutOfTime
+from dicom2cache.frames.isolate import Allowance, Child
+from tests.support.caches import attributes, by_path, run_cli, run_here, table
+from tests.support.dicom_files import pattern, uid, write_dicom
+
+HOOKS = Path(__file__).parents[1] / "support" / "hooks"
+_AMPLE = Allowance(60, 1 << 30, "frame_seconds")
+
+
+def _used(count: int) -> int:
+    return len(bytearray(count))
+
+
+def _killed_once(mark: str) -> str:
+    if not Path(mark).exists():
+        Path(mark).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "done"
+
+
+def _killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_call_that_takes_too_long_is_ended() -> None:
+    start = time.monotonic()
+    with Child() as child:
+        with pytest.raises(OutOfTime, match=r"not done after 0\.8 seconds.*limits\.frame_seconds"):
+            child.call(time.sleep, 60, allowance=Allowance(0.2, 1 << 30, "frame_seconds"))
+        # Four times as long is enough for this one.
+        child.call(time.sleep, 1, allowance=Allowance(0.5, 1 << 30, "frame_seconds"))
+        assert child.call(_used, 7, allowance=_AMPLE) == 7
+    assert time.monotonic() - start < 30
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_call_that_takes_too_much_memory() -> None:
+    little = Allowance(60, 256 << 20, "frame_seconds")
+    with Child() as child:
+        with pytest.raises(MemoryError):
+            child.call(_used, 2 << 30, allowance=little)
+        assert child.call(_used, 512 << 20, allowance=little) == 512 << 20  # at the second try
+        with pytest.raises(MemoryError):
+            child.call(_used, 512 << 20, allowance=Allowance(60, 64 << 20, "x"), tries=1)
+        assert child.call(_used, 7, allowance=little) == 7
+
+
+def test_what_is_killed_once_is_tried_again(tmp_path: Path) -> None:
+    with Child() as child:
+        assert child.call(_killed_once, str(tmp_path / "mark"), allowance=_AMPLE) == "done"
+        with pytest.raises(MemoryError, match="killed"):
+            child.call(_killed, allowance=_AMPLE)
+
+
+def test_a_decoder_that_sleeps_costs_its_frame_only(tmp_path: Path) -> None:
+    source, cache = tmp_path / "source", tmp_path / "cache"
+    streams = [
+        imagecodecs.jpeg2k_encode(pattern(str(k), (16, 16)), level=0, codecformat="j2k")
+        for k in range(3)
+    ]
+    streams = [stream + bytes(len(stream) % 2) for stream in streams]
+    for k, stream in enumerate(streams):
+        write_dicom(
+            source / f"{k}.dcm", np.zeros((16, 16), np.uint16), syntax=str(JPEG2000Lossless),
+            encoded=[stream], BitsStored=12, HighBit=11,
+            SeriesInstanceUID=uid(str(k)),
+        )  # fmt: skip
+    # two shards: with one the run has no worker process
+    write_dicom(source / "other.dcm", np.zeros((9, 9), np.uint16))
+    start = time.monotonic()
+    fault = f"sleep {hashlib.sha256(streams[1]).hexdigest()}"
+    ran = run_cli(
+        "build", source, cache, "--jobs", "2", "--limits", "frame_seconds=2",
+        env={"PYTHONPATH": str(HOOKS), "FAULT": fault},
+    )  # fmt: skip
+    assert ran.returncode == 1, ran.stderr
+    assert time.monotonic() - start < 120
+    assert {path for path, _ in by_path(cache)} == {"0.dcm", "2.dcm", "other.dcm"}
+    (row,) = table(cache, "failures")
+    assert (row["path"], row["frame"], row["stage"]) == ("1.dcm", 0, "limit")
+    assert "not done after 8 seconds" in row["reason"]
+    assert attributes(cache)["counts"]["frames_limited"] == 1
+    assert "1 failed for memory or time" in run_here("info", cache).stdout
+
+
+def test_a_header_that_takes_too_long_costs_its_file_only(tmp_path: Path) -> None:
+    source, cache = tmp_path / "source", tmp_path / "cache"
+    for k in range(6):
+        write_dicom(source / f"{k}.dcm", pattern(str(k), (16, 16)))
+    ran = run_cli(
+        "build", source, cache, "--jobs", "2", "--limits", "header_seconds=2",
+        env={"PYTHONPATH": str(HOOKS), "FAULT": "sleep-header 3.dcm"},
+    )  # fmt: skip
+    assert ran.returncode == 1, ran.stderr
+    assert {path for path, _ in by_path(cache)} == {f"{k}.dcm" for k in (0, 1, 2, 4, 5)}
+    (row,) = table(cache, "failures")
+    assert (row["path"], row["frame"], row["stage"]) == ("3.dcm", None, "limit")
+    assert "limits.header_seconds" in row["reason"]
