@@ -27,7 +27,8 @@ _NO_VOLUME = {
     "uneven": "its steps are uneven, or its slices do not lie on one line (flag uneven)",
     "gap": "slices are missing between others (flag gap)",
     "one-place": "all its frames lie at one place, so they are no volume (flag one-place)",
-    "order-unknown": "nothing in the files says their order (flag order-unknown)",
+    "order-unknown": "nothing in the files says their order, or which of repeated places belong "
+    "together (flag order-unknown)",
 }
 """why the frames of a stack with a flag are no volume"""
 

@@ -67,7 +67,7 @@ def vector_clusters(vectors: NDArray[np.float64], group: Codes, tolerance: float
         rows, member = rows[wide[member]], member[wide[member]]
         axis, widest = extent.argmax(axis=1), extent.max(axis=1)
         # Each axis may be within the tolerance where the diagonal is not.
-        width = np.where(widest > tolerance, tolerance, widest / 2)
+        width = np.where(widest > tolerance * _SLACK, tolerance, widest / 2)
         sub = np.zeros(len(flat), np.int64)
         sub[rows] = clusters(flat[rows, axis[member]], code[rows], width[member])
         code = dense(code * (len(flat) + 1) + sub)

@@ -126,6 +126,8 @@ def _splitters(
         Splitter("clip", _clips(files, file)),
         *(Splitter(c, floats(files[c])[file], 1e-3) for c in ("kvp",)),
         Splitter("kernel", codes(files["kernel"])[file]),
+        Splitter("image_type", codes(said["image_type"])),
+        *(Splitter(c, codes(files[c])[file]) for c in ("frame_of_reference_uid", "study_uid")),
         number("acquired", _TIME, timed=True, ranked=True),
     ]
 

@@ -109,7 +109,7 @@ def assign(g: Geometry) -> Stacks:
     tie = np.empty(n, np.int64)
     tie[np.lexsort(g.ties[::-1])] = np.arange(n)
     group, at, located = _groups(g)
-    group, whole, part, joined, repeated = _wholes(g, group, at, tie)
+    group, whole, part, joined, repeated, mixed = _wholes(g, group, at, tie)
 
     acquisition = combine([group, whole])
     key = combine([acquisition, part])
@@ -118,7 +118,7 @@ def assign(g: Geometry) -> Stacks:
     starts = np.flatnonzero(np.diff(rank[order], prepend=-1))
     index = np.empty(n, np.int32)
     index[order] = np.arange(n) - np.repeat(starts, np.diff(np.r_[starts, n]))
-    flags = _flags(g, key, found, located, joined, repeated)
+    flags = _flags(g, key, found, located, joined, repeated, mixed)
     return Stacks(
         order=order, stack=rank, index=index, regular=found.regular[key], acquisition=acquisition,
         part=part.astype(np.int32), flags=flags[key], tilt=found.tilt[key],
@@ -181,8 +181,9 @@ def _each_its_own(codes: Codes, group: Codes) -> Mask:
 
 def _wholes(
     g: Geometry, group: Codes, at: Places, tie: Codes
-) -> tuple[Codes, Codes, Codes, Mask, Mask]:
-    """(group, number of the acquisition in it, part of that, joined, repeated) of each frame."""
+) -> tuple[Codes, Codes, Codes, Mask, Mask, Mask]:
+    """(group, number of the acquisition in it, part of that, joined, repeated, perhaps of several
+    volumes) of each frame."""
     n = len(group)
     whole, part = np.zeros(n, np.int64), np.zeros(n, np.int64)
     joined, repeated = np.zeros(n, bool), np.zeros(n, bool)
@@ -193,7 +194,7 @@ def _wholes(
     look = several & (differ | (union.regular[group] != 1))
     rows = np.flatnonzero(look)
     if not len(rows):
-        return group, whole, part, joined, repeated
+        return group, whole, part, joined, repeated, repeated
     # Instance numbers, clocks, then the frames of a file; of files that say the same none is first.
     said = [g.instance, *g.moments, np.where(g.clip < 0, 0, tie + 1)]
     sequence = np.zeros(n, np.int64)
@@ -215,7 +216,18 @@ def _wholes(
             whole[members] = number
             part[members], repeated[members] = parts.part, parts.repeated
             joined[members] = mixed
-    return group, whole, part, joined, repeated
+    return group, whole, part, joined, repeated, repeated & _unsaid(group, at.place, sequence)
+
+
+def _unsaid(group: Codes, place: Codes, sequence: Codes) -> Mask:
+    """True for the frames of groups in which several places have frames that say the same of their
+    order: which of them belong together is not known. A single such place is a slice sent twice."""
+    both = combine([group, place])
+    alike = combine([both, sequence])
+    twice = np.bincount(alike)[alike] > 1
+    once = np.unique(both[twice], return_index=True)[1]
+    places = np.bincount(group[twice][once], minlength=int(group.max()) + 1)
+    return np.asarray(places[group] > 1)
 
 
 def _assembled(
@@ -319,7 +331,13 @@ def _distinct(key: Codes, codes: Codes, count: int) -> NDArray[np.int64]:
 
 
 def _flags(
-    g: Geometry, key: Codes, found: Verdicts, located: Mask, joined: Mask, repeated: Mask
+    g: Geometry,
+    key: Codes,
+    found: Verdicts,
+    located: Mask,
+    joined: Mask,
+    repeated: Mask,
+    mixed: Mask,
 ) -> NDArray[np.int16]:
     """Bits of FLAGS for each stack."""
     count = len(found.frames)
@@ -343,7 +361,7 @@ def _flags(
         "one-place": found.one_place,
         "order-by-location": located_stacks,
         "order-by-instance": unknown & loose & told,
-        "order-unknown": unknown & loose & ~told & ~clocked,
+        "order-unknown": (unknown & loose & ~told & ~clocked) | any_of(mixed),
         "joined": any_of(joined),
     }
     bits = np.zeros(count, np.int16)

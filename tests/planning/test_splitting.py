@@ -334,6 +334,22 @@ _KINDS: dict[str, tuple[list[Row], list[tuple[str, list[str]]]]] = {
          for k, z in enumerate(FOUR)],
         [("+ order-by-location", names("a", 4)), ("+ order-by-location", names("b", 4))],
     ),
+    # one series UID for two studies, or two image types of two slices, at the same places: what
+    # frames say of themselves tells them apart, and not the order of their UIDs
+    **{
+        column: (
+            [at(f"{v}{k}", z, instance=k, sop_uid=f"1.{(k + (v == 'a')) % 2}.{v}{k}",
+                **{column: f"1.{v}"}) for v in "ab" for k, z in enumerate(FOUR[:slices])],
+            [("+", names("a", slices)), ("+", names("b", slices))],
+        )
+        for column, slices in (("study_uid", 4), ("image_type", 2), ("frame_of_reference_uid", 2))
+    },
+    # places repeat, and neither elements nor the order of instances tell which belong together
+    "ambiguous": (
+        [at(f"{v}{k}", z, instance=k, sop_uid=f"1.{v}{k}") for v in "ab"
+         for k, z in enumerate(FOUR)],
+        [("+ repeated order-unknown", names("a", 4)), ("+ repeated order-unknown", names("b", 4))],
+    ),
     "instances": ([header(f"a{k}", instance=k) for k in range(3)],
                   [("? order-by-instance", names("a", 3))]),
     # one place over time: the number of the moment orders it

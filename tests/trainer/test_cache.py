@@ -156,13 +156,16 @@ def test_volume_refuses_a_gap(tmp_path: Path) -> None:
         cache.volume(7)
 
 
-def _slices(folder: Path, positions: list[list[float]], oriented: bool = True) -> Cache:
+def _slices(
+    folder: Path, positions: list[list[float]], oriented: bool = True, numbered: bool = False
+) -> Cache:
     """A cache of 8 x 8 slices of these values: number of the slice."""
     elements: dict[str, Any] = {"PixelSpacing": [1, 1]}
     if oriented:
         elements["ImageOrientationPatient"] = [1, 0, 0, 0, 1, 0]
     for k, position in enumerate(positions):
         values = np.full((8, 8), k, np.uint16)
+        elements |= {"InstanceNumber": k} if numbered else {}
         write_dicom(folder / "in" / f"{k}.dcm", values, ImagePositionPatient=position, **elements)
     return open_cache(built(folder / "in", folder / "cache"))
 
@@ -195,10 +198,16 @@ def test_volume_says_why_a_stack_is_none(
 
 
 def test_volumes_over_time(tmp_path: Path) -> None:
-    cache = _slices(tmp_path, [[0, 0, z] for z in (0, 1, 2, 0, 1, 2)])
+    cache = _slices(tmp_path, [[0, 0, z] for z in (0, 1, 2, 0, 1, 2)], numbered=True)
     assert [cache.volume(k).shape for k in (0, 1)] == [(3, 8, 8)] * 2
     assert cache.column("stack_of").to_pylist() == [0] * 6
     assert cache.column("part").to_pylist() == [0] * 3 + [1] * 3
+
+
+def test_volumes_over_time_that_nothing_tells_apart(tmp_path: Path) -> None:
+    cache = _slices(tmp_path, [[0, 0, z] for z in (0, 1, 2, 0, 1, 2)])
+    with pytest.raises(VolumeError, match="which of repeated places belong together"):
+        cache.volume(0)
 
 
 def test_volume_refuses_a_failed_frame(tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def test_plain_pixels_under_a_compressed_syntax(tmp_path: Path, syntax: str) -> 
     assert "neither fragments nor the 240 bytes of uncompressed pixels: its length is 100" in said
 
 
-@pytest.mark.parametrize("interleave", ["none", "line", "sample"])
+@pytest.mark.parametrize("interleave", ["none", "as CharLS writes"])
 def test_jpeg_ls_in_every_interleave_mode(tmp_path: Path, interleave: str) -> None:
     """`none` by hand: a scan for each colour, of one frame header (ITU-T T.87 C.2.3)."""
     colour = pattern("interleave", (9, 13, 3), "uint8", 256)
@@ -218,9 +218,6 @@ def test_jpeg_ls_in_every_interleave_mode(tmp_path: Path, interleave: str) -> No
         stream = b"\xff\xd8" + frame + scans + b"\xff\xd9"
     else:
         stream = bytes(imagecodecs.jpegls_encode(colour))
-        at = stream.index(b"\xff\xda")
-        if stream[at + 12] != {"line": 1, "sample": 2}[interleave]:
-            pytest.skip("imagecodecs writes the other one")
     write_dicom(tmp_path / "in" / "a.dcm", colour, syntax="1.2.840.10008.1.2.4.80",
                 encoded=[stream])  # fmt: skip
     row, stored = _stored(tmp_path)["a.dcm", 0]
