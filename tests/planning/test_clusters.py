@@ -66,3 +66,9 @@ def test_vectors_spread_by_no_more_than_the_tolerance(tenths: list[tuple[int, in
         assert np.linalg.norm(mine.max(axis=0) - mine.min(axis=0)) <= 1 + 1e-6
     turned = np.random.default_rng(len(tenths)).permutation(len(vectors))
     assert vector_clusters(vectors[turned], zeros, 1.0).tolist() == found[turned].tolist()
+
+
+def test_a_spread_of_the_tolerance_by_its_last_bit_is_no_end_of_cutting() -> None:
+    """2.9 - 1.9 is above 1 by its last bit: cut by the tolerance it would stay whole, for ever."""
+    vectors = np.array([[[1.9, 0.0, 0.0]], [[2.9, 0.5, 0.0]]])
+    assert vector_clusters(vectors, np.zeros(2, np.int64), 1.0).tolist() == [0, 1]

@@ -433,7 +433,7 @@ def test_processes_that_die_reading_headers_end_the_run(tmp_path: Path) -> None:
     }
     ran = run_cli("build", source, tmp_path / "cache", "--jobs", "2", env=hooks)
     assert ran.returncode == 2
-    assert "a process that read headers died" in ran.stderr.splitlines()[-1]
+    assert "processes that read headers die" in ran.stderr.splitlines()[-1]
 
 
 _SLOT = 512 * 512 * 2
