@@ -450,6 +450,7 @@ _BY_FRAME = {
     "PerFrameFunctionalGroupsSequence",
     *("GridFrameOffsetVector", "SliceLocationVector", "SpacingBetweenSlices"),
     *("FrameIncrementPointer", "FrameTime", "FrameTimeVector"),
+    *("CineRate", "RecommendedDisplayFrameRate", "NumberOfTemporalPositions"),
     *("DetectorInformationSequence", "SliceVector", "AngularViewVector", "NumberOfSlices"),
     *("RRIntervalVector", "TimeSlotVector", "PhaseVector", "TimeSliceVector"),
 }

@@ -112,9 +112,12 @@ def _treated(
     padding = padding_of(pixels, header)
     slope, intercept = line_of(row)
     if slope_is_lost(slope, pixels):
-        raise FrameError(
-            "Rescale Slope (0028,1053) is 0 but stored values are not; all would be lost"
+        factor = (
+            "Dose Grid Scaling (3004,000E)"
+            if header["kind"] == "dose"
+            else "Rescale Slope (0028,1053)"
         )
+        raise FrameError(f"{factor} is 0 but stored values are not; all would be lost")
     graded = treatment.graded and header["kind"] == "image"
     flags: tuple[str, ...] = ()
     if "sign-conflict" in stored.flags and not graded:

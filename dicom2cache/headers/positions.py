@@ -26,6 +26,8 @@ _SPATIAL = {0x00182005, 0x00180088, 0x00540080, 0x3004000C}
 """what Frame Increment Pointer names where frames differ by their place: Slice Location Vector,
 Spacing Between Slices, Slice Vector, Grid Frame Offset Vector"""
 _MOMENTS = ("RRIntervalVector", "TimeSlotVector", "PhaseVector", "TimeSliceVector")
+_CINE = ("FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate")
+"""where one of these is said, frames follow one another in time (PS3.3 C.7.6.5)"""
 _PLACES = ("SliceVector", "AngularViewVector")
 
 Said = dict[str, Any]
@@ -87,7 +89,9 @@ def _slices(ds: Dataset, frames: int) -> list[Said] | None:
     plane = _plane(ds)
     if plane is None or not _pointers(ds) <= _SPATIAL:
         return None
-    if value(ds, "FrameTime") is not None or value(ds, "FrameTimeVector") is not None:
+    if any(value(ds, keyword) is not None for keyword in _CINE):
+        return None
+    if (whole(ds, "NumberOfTemporalPositions") or 1) > 1:
         return None
     origin, cosines = plane
     offsets = vector(ds, "SliceLocationVector", frames)

@@ -21,6 +21,7 @@ from dicom2cache.errors import Fault, Unfinished
 from dicom2cache.frames.decode import Room, Source
 from dicom2cache.frames.isolate import Allowance, Child
 from dicom2cache.headers.read import Headers, read_headers
+from dicom2cache.pixels.intensity import apply_lut
 from dicom2cache.planning import select
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import Candidate, FrameRow, Header
@@ -54,7 +55,10 @@ def _digest(roots: Sequence[str], header: Header, worker: Worker) -> str:
 
 
 def _pixels(source: Source, row: FrameRow, _: Room) -> NDArray[Any]:
-    return np.ascontiguousarray(source.read(row["frame"]).pixels)
+    pixels = source.read(row["frame"]).pixels
+    if source.header["lut_low"] is not None:  # tables of the same range may differ
+        pixels = apply_lut(pixels, source.modality_lut)
+    return np.ascontiguousarray(pixels)
 
 
 _HEADERS_AT_ONCE = 256

@@ -35,6 +35,11 @@ def rows(tmp_path: Path, count: int, **elements: Any) -> list[dict[str, Any]]:
         ({}, None),
         ({"SpacingBetweenSlices": -0.5}, None),  # illegal but in nuclear medicine
         ({"SpacingBetweenSlices": 0.5, "FrameTime": 33}, None),  # a cine at one place
+        # cines that do not say how long a frame lasts (PS3.3 C.7.6.5), and moments
+        ({"SpacingBetweenSlices": 0.5, "CineRate": 20}, None),
+        ({"SpacingBetweenSlices": 0.5, "RecommendedDisplayFrameRate": 20}, None),
+        ({"SpacingBetweenSlices": 0.5, "NumberOfTemporalPositions": 3}, None),
+        ({"SpacingBetweenSlices": 0.5, "NumberOfTemporalPositions": 1}, [40, 40.5, 41]),
         ({"SpacingBetweenSlices": 0.5, "FrameIncrementPointer": Tag(0x00181065)}, None),
         ({"SpacingBetweenSlices": 0.5, "FrameIncrementPointer": Tag(0x00182005)}, [40, 40.5, 41]),
     ],

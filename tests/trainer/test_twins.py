@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.pixels.cases import item
 from tests.support.caches import attributes, built, by_path, table
 from tests.support.dicom_files import pattern, uid, write_dicom
 from trainer_adapter import FrameDataset, LabelError, open_cache
@@ -40,6 +41,18 @@ def test_a_duplicate_names_the_frame_that_is_kept(cache_path: Path) -> None:
     }  # fmt: skip
     counts = attributes(cache_path)["counts"]
     assert (counts["files_stored"], counts["files_duplicate"]) == (3, 3)
+
+
+def test_other_modality_luts_mean_something_else(tmp_path: Path) -> None:
+    pixels = np.arange(4, dtype=np.uint16).reshape(2, 2)
+    tables = {"a.dcm": [10, 20, 30, 40], "b.dcm": [40, 30, 20, 10], "c.dcm": [10, 20, 30, 40]}
+    for name, entries in tables.items():
+        lut = item(LUTDescriptor=[4, 0, 16], ModalityLUTType="US",
+                   LUTData=np.array(entries, "<u2").tobytes())  # fmt: skip
+        write_dicom(tmp_path / "in" / name, pixels, SOPInstanceUID=uid("lut"),
+                    ModalityLUTSequence=[lut])  # fmt: skip
+    cache = built(tmp_path / "in", tmp_path / "cache")
+    assert [(r["path"], r["same_path"]) for r in table(cache, "failures")] == [("c.dcm", "a.dcm")]
 
 
 def test_each_path_of_an_image_finds_its_frame(cache_path: Path) -> None:

@@ -26,6 +26,8 @@ from tests.support.caches import (
 )
 from tests.support.dicom_files import pattern, real, uid, write_dicom, write_series
 
+_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
+
 _SOUND = pattern("sound", (16, 16))
 
 
@@ -61,6 +63,7 @@ def _bad_files(folder: Path) -> None:
     write_dicom(folder / "no_pixels.dcm", None, Modality="PR")
     write_dicom(folder / "pixels_lost.dcm", None, Rows=16, Columns=16)
     write_dicom(folder / "slope_zero.dcm", _SOUND, RescaleSlope=0, RescaleIntercept=5)
+    write_dicom(folder / "dose_zero.dcm", _SOUND, SOPClassUID=_DOSE, DoseGridScaling=0)
     write_dicom(
         folder / "all_zero.dcm", np.zeros((4, 4), np.uint16), RescaleSlope=0, RescaleIntercept=5
     )
@@ -102,6 +105,7 @@ _WRONG = {
     "no_pixels.dcm": ("no-pixels", "Secondary Capture Image Storage has no pixel data"),
     "pixels_lost.dcm": ("failed", "has Rows (0028,0010) but no pixel data"),
     "slope_zero.dcm": ("failed", "Rescale Slope (0028,1053) is 0 but stored values are not"),
+    "dose_zero.dcm": ("failed", "Dose Grid Scaling (3004,000E) is 0 but stored values are not"),
     "video.dcm": ("failed", "1.2.840.10008.1.2.4.102"),
     "stream_noise.dcm": ("failed", "no SOC and SIZ marker"),
     "frames_coded.dcm": ("failed", "frame 30 is not there: the pixel data holds 30 codestreams"),
