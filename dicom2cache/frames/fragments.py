@@ -124,7 +124,7 @@ def find_frames(descriptor: int, start: int, size: int, frames: int, marked: boo
         found = _Opened(key, descriptor)
         return (_remembered if frames > 1 else _walked)(found, start, size, frames, marked)
 
-    table = _table(descriptor, start, size, frames) if frames > 1 else None
+    table = _table(descriptor, start, frames) if frames > 1 else None
     if table is None:
         return walk(descriptor)
     there = table[table + 8 <= size]
@@ -153,7 +153,7 @@ def _lone(data: memoryview, marked: bool) -> Lone | None:
     return Lone(joined) if joined else None
 
 
-def _table(descriptor: int, start: int, size: int, frames: int) -> NDArray[np.int64] | None:
+def _table(descriptor: int, start: int, frames: int) -> NDArray[np.int64] | None:
     """Offsets in the file of the first items of the frames; None if no table can be right."""
     head = os.pread(descriptor, 8, start)
     if len(head) < 8 or head[:4] != _ITEM:

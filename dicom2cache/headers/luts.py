@@ -37,7 +37,7 @@ def _first(first: int, signed: bool) -> int:
     return first - 65536 if signed and first > 32767 else first
 
 
-def _entries(ds: Dataset, keyword: str, count: int, bits: int) -> NDArray[np.uint16]:
+def _entries(ds: Dataset, keyword: str, count: int) -> NDArray[np.uint16]:
     data = value(ds, keyword)
     if data is None:
         raise FrameError(f"{name(keyword)} is absent")
@@ -82,7 +82,7 @@ def palette(ds: Dataset) -> Palette:
         for colour in _COLOURS:
             count, first, depth = _descriptor(ds, f"{colour}PaletteColorLookupTableDescriptor")
             keyword = f"{colour}PaletteColorLookupTableData"
-            channels.append(_entries(ds, keyword, count, depth))
+            channels.append(_entries(ds, keyword, count))
             firsts.add(first)
     if len({len(c) for c in channels}) != 1 or len(firsts) != 1:
         raise FrameError("red, green and blue palettes differ in length or first mapped value")
@@ -141,7 +141,7 @@ def modality_lut(ds: Dataset) -> ModalityLut:
 
 
 def _entries_of(ds: Dataset, item: Dataset) -> NDArray[np.int32]:
-    count, _, bits = _descriptor(item, "LUTDescriptor")
+    count, _, _ = _descriptor(item, "LUTDescriptor")
     data = value(item, "LUTData")
     if isinstance(data, bytes):
         little = ds.original_encoding[1] is not False
@@ -149,7 +149,7 @@ def _entries_of(ds: Dataset, item: Dataset) -> NDArray[np.int32]:
         kind = ("<u2" if little else ">u2") if wide else "u1"
         entries = np.frombuffer(data[: count * (2 if wide else 1)], kind).astype(np.int32)
     else:
-        entries = _entries(item, "LUTData", count, bits).astype(np.int32)
+        entries = _entries(item, "LUTData", count).astype(np.int32)
     if len(entries) < count:
         raise FrameError(f"{name('LUTData')} has {len(entries)} entries, its descriptor {count}")
     return entries
