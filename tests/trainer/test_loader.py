@@ -96,6 +96,7 @@ def test_the_order_is_that_of_seed_and_epoch_alone(path: Path) -> None:
 
 def test_two_iterators_at_once(path: Path, frame_of: dict[int, np.ndarray]) -> None:
     loader = CacheLoader(open_cache(path), 16, shuffle=True)
+    assert len(loader) > 1
     for a, b in zip(loader, loader, strict=True):
         assert (a.epoch, b.epoch) == (0, 1)
         for batch in (a, b):
@@ -406,6 +407,7 @@ def test_numbers_of_numpy(path: Path) -> None:
 def test_a_loader_travels_to_another_process(path: Path, read: str) -> None:
     loader = CacheLoader(open_cache(path), 16, shuffle=True, seed=2, read=read, label="body_part")
     again = pickle.loads(pickle.dumps(loader))
+    assert len(loader) > 1
     for a, b in zip(loader, again, strict=True):
         assert torch.equal(a.image, b.image)
         assert torch.equal(a.label, b.label)
