@@ -12,7 +12,7 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from statistics import median
@@ -23,7 +23,7 @@ import pydicom
 from pydicom import examples
 from pydicom.uid import JPEG2000Lossless, generate_uid
 
-from benchmarks.machine import describe
+from benchmarks.machine import describe, in_turn
 from dicom2cache import Recipe, build
 from trainer_adapter.lightly import api
 
@@ -69,17 +69,6 @@ def _encapsulate(ds: Any, stream: bytes | bytearray) -> None:
     ds["PixelData"].VR = "OB"
     ds["PixelData"].is_undefined_length = True
     ds.file_meta.TransferSyntaxUID = JPEG2000Lossless
-
-
-def in_turn(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """Median seconds of each, run in turn, so that a drift of the machine hits all alike."""
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for k in range(rounds + 1):
-        for name, run in contenders.items():
-            seconds = run()
-            if k:  # the first round warms up
-                times[name].append(seconds)
-    return {name: median(values) for name, values in times.items()}
 
 
 @contextmanager

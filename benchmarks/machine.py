@@ -1,4 +1,4 @@
-"""What a figure was measured on, and memory as the kernel counts it."""
+"""What a figure was measured on, and how: memory as the kernel counts it, contenders in turn."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import os
 import platform
 import resource
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 
 
 def peak_mib() -> float:
@@ -45,3 +47,14 @@ def private_mib() -> float:
     """Memory of this process that is not of a file, MiB: anonymous and shared, now."""
     lines = [s.split() for s in Path("/proc/self/status").read_text().splitlines()]
     return sum(int(s[1]) for s in lines if s[0] in ("RssAnon:", "RssShmem:")) / 1024
+
+
+def in_turn(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """Median seconds of each, run in turn, so that a drift of the machine hits all alike."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for k in range(rounds + 1):
+        for name, run in contenders.items():
+            seconds = run()
+            if k:  # the first round warms up
+                times[name].append(seconds)
+    return {name: median(values) for name, values in times.items()}

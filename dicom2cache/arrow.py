@@ -157,14 +157,6 @@ def combine(codes: Sequence[Codes]) -> Codes:
     return result
 
 
-def float_codes(values: NDArray[np.float64], step: float) -> Codes:
-    """Codes of floats rounded to `step`; NaN is the least."""
-    with np.errstate(invalid="ignore"):
-        rounded = np.rint(values / step)
-    rounded = np.where(np.isnan(rounded), -(2.0**62), np.clip(rounded, -(2.0**60), 2.0**60))
-    return np.unique(rounded, return_inverse=True)[1].astype(np.int64).reshape(values.shape)
-
-
 def canonical(files: pa.Table) -> pa.Table:
     """FILES in order of root and path."""
     root, path = _one(files["root"]), _one(files["path"])

@@ -46,13 +46,15 @@ def build(
     backend: str = "loky",
     on_error: str = "skip",
     overwrite: bool = False,
+    force: bool = False,
     patient_key: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, int]:
     """Convert the DICOM files in `sources` (files or folders) to a cache; its counts.
 
     A run that was interrupted is taken up where it stopped. `jobs` is the number of processes (all
-    processors by default), `on_error` "skip" (a bad file costs itself only) or "raise".
+    processors by default), `on_error` "skip" (a bad file costs itself only) or "raise". With
+    `force` it goes on though the disk has no room for all frames.
 
     Raises SourceError if there is nothing to convert, CacheError if `cache` holds something else,
     RecipeError, Unfinished if the machine could not end it, FrameError if `on_error` is "raise".
@@ -62,7 +64,7 @@ def build(
     fresh = overwrite or planned_identity(cache_of(cache)) is None
     with pool.workers_starting(workers, backend) if fresh else nullcontext():
         job = plan(
-            sources, cache, recipe, jobs=workers, backend=backend, overwrite=overwrite,
+            sources, cache, recipe, jobs=workers, backend=backend, overwrite=overwrite, force=force,
             patient_key=patient_key, progress=progress,
         )  # fmt: skip
     if job is not None:
@@ -85,6 +87,7 @@ def plan(
     jobs: int | None = None,
     backend: str = "loky",
     overwrite: bool = False,
+    force: bool = False,
     patient_key: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Job | None:
@@ -134,6 +137,8 @@ def plan(
     if planned is None:
         raise SourceError(nothing(sources, every))
     planned = replace(planned, rejects=every)
+    if not force:
+        target_folder.check_room(target, planned.arrays)
     if overwrite:
         target_folder.clear(target, (os.path.join(roots[c.root], c.path) for c in candidates))
     with _or_committed(target, identity):

@@ -229,7 +229,7 @@ class Cache(Sequence[NDArray[Any]]):
     ) -> NDArray[Any]:
         """Copy frames into one batch, (b, H, W[, C]), into `out` if given.
 
-        `reading` is a way to read (reading.py), by default from the map. Raises MixedShapesError
+        `reading` is a way to read (reading/), by default from the map. Raises MixedShapesError
         if they differ in array or size, ValueError if `out` does not fit.
         """
         wanted = np.asarray(indices, np.int64)

@@ -1,6 +1,6 @@
 """One converter in a process of its own: its work timed after its start-up, or its pixels checked.
 
-Run by convert_contenders.py:
+Run by contenders.py:
 python -m benchmarks.convert.process time|check CONVERTER KIND FOLDER OUT OPTIONS COUNT.
 """
 

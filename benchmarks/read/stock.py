@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.machine import describe, peak_mib
+from benchmarks.machine import describe, in_turn, peak_mib
 from dicom2cache.planning.arrays import array_spec
 from dicom2cache.records import ArraySpec
 from dicom2cache.schema import FRAMES_TABLE, SHARDS_TABLE
@@ -120,17 +120,6 @@ def epoch_seconds(dataset: Dataset[Any]) -> float:
     return time.perf_counter() - start
 
 
-def in_turn(contenders: dict[str, Callable[[], float]]) -> dict[str, float]:
-    """Median seconds of each, run in turn, so that a drift of the machine hits all alike."""
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for k in range(ROUNDS + 1):
-        for name, run in contenders.items():
-            seconds = run()
-            if k:  # the first round warms up
-                times[name].append(seconds)
-    return {name: median(values) for name, values in times.items()}
-
-
 def seconds_of(work: Callable[[], Any]) -> float:
     """Seconds of one call."""
     start = time.perf_counter()
@@ -153,7 +142,7 @@ def read_speed(here: Path, count: int) -> dict[str, float]:
         "one map, copied": OneMap(here / "one.npy", copy=True),
         "one map, copy-on-write": OneMap(here / "one.npy", copy=False),
     }
-    epochs = in_turn({n: lambda d=d: epoch_seconds(d) for n, d in datasets.items()})  # type: ignore[misc]
+    epochs = in_turn({n: lambda d=d: epoch_seconds(d) for n, d in datasets.items()}, ROUNDS)  # type: ignore[misc]
 
     one = np.load(here / "one.npy", mmap_mode="r")
     order = rng.permutation(count)[: count // BATCH * BATCH].reshape(-1, BATCH)
@@ -178,7 +167,8 @@ def read_speed(here: Path, count: int) -> dict[str, float]:
             "gather": lambda: seconds_of(gather),
             "np.copyto, same frames": lambda: seconds_of(copy_places),
             "np.copyto, one block": lambda: seconds_of(copy_block),
-        }
+        },
+        ROUNDS,
     )
     found = {f"{k}, frames/s": count // BATCH * BATCH / v for k, v in (epochs | copies).items()}
     fastest = min(epochs["one map, copied"], epochs["one map, copy-on-write"])

@@ -24,6 +24,7 @@ from dicom2cache.cli.bars import progress
 from dicom2cache.cli.flags import (
     Backend,
     CachePath,
+    Force,
     Jobs,
     OnError,
     Overwrite,
@@ -73,6 +74,7 @@ def build(
     backend: Backend = "loky",
     on_error: OnError = "skip",
     overwrite: Overwrite = False,
+    force: Force = False,
     patient_key: PatientKey = None,
 ) -> None:
     """Convert SRC... to CACHE: plan, convert and commit. Run again, it goes on where it stopped."""
@@ -80,7 +82,7 @@ def build(
     _check(backend, on_error)
     counts = pipeline.build(
         sources, cache, recipe, jobs=jobs, backend=backend, on_error=on_error,
-        overwrite=overwrite, patient_key=patient_key, progress=progress(),
+        overwrite=overwrite, force=force, patient_key=patient_key, progress=progress(),
     )  # fmt: skip
     report.print_cache(cache, pipeline.info(cache))
     _finish(counts)
@@ -94,13 +96,14 @@ def plan(
     jobs: Jobs = None,
     backend: Backend = "loky",
     overwrite: Overwrite = False,
+    force: Force = False,
     patient_key: PatientKey = None,
 ) -> None:
     """Read all headers; print what would be stored and what not, before any pixel is read."""
     sources, cache = _split(paths)
     _check(backend)
     job = pipeline.plan(
-        sources, cache, recipe, jobs=jobs, backend=backend, overwrite=overwrite,
+        sources, cache, recipe, jobs=jobs, backend=backend, overwrite=overwrite, force=force,
         patient_key=patient_key, progress=progress(),
     )  # fmt: skip
     if job is None:

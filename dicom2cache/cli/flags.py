@@ -28,6 +28,9 @@ OnError = Annotated[
     str, typer.Option(help="skip: a bad file costs itself only; raise: stop at the first.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing cache.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Go on though the disk has no room for all frames.")
+]
 PatientKey = Annotated[
     Path | None,
     typer.Option(help="Key of the patient hashes (made for this user at first use)."),

@@ -32,8 +32,6 @@ class Csa(NamedTuple):
     """s/mm2"""
     gradient: Vector | None
     """(3,) Diffusion Gradient Direction, in patient coordinates (LPS)"""
-    b_matrix: Vector | None
-    """(6,) xx xy xz yy yz zz, s/mm2"""
 
 
 def read_csa(data: bytes) -> Csa | None:
@@ -53,7 +51,6 @@ def read_csa(data: bytes) -> Csa | None:
         numbers("SliceNormalVector", 3),
         b_value[0] if b_value and b_value[0] >= 0 else None,
         numbers("DiffusionGradientDirection", 3),
-        numbers("B_matrix", 6),
     )
 
 

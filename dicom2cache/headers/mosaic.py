@@ -76,7 +76,7 @@ def _siemens(row: Header, ds: Dataset) -> dict[str, Any] | None:
     return {**cut, **said, "position": position, **_along(row, ds, csa.slice_normal)}
 
 
-_NOTHING = Csa(None, None, None, None, None)
+_NOTHING = Csa(None, None, None, None)
 
 
 def _uih(row: Header, ds: Dataset) -> dict[str, Any] | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dicom2cache.errors import CacheError
+from dicom2cache.records import ArraySpec
 from dicom2cache.running import job
 from dicom2cache.store import names
 from dicom2cache.store.layout import ROOT
@@ -35,6 +36,23 @@ def check(target: Path) -> None:
     raise CacheError(
         f"{target}: exists and is not a cache; give another path, or empty the folder yourself"
     )
+
+
+def check_room(target: Path, arrays: Sequence[ArraySpec]) -> None:
+    """Raises CacheError if the disk has no room for the frames of arrays that are not compressed.
+
+    What is there of an older cache counts as free: it is removed before.
+    """
+    needed = sum(spec.slots * spec.slot_bytes for spec in arrays if spec.codec == "none")
+    free = shutil.disk_usage(next(p for p in (target, *target.parents) if p.exists())).free
+    for name in job.planned_arrays(target) if needed > free else ():
+        if names.is_array(name):
+            free += sum(p.lstat().st_size for p in (target / name).glob("c.*"))
+    if needed > free:
+        raise CacheError(
+            f"{target}: frames of {needed} bytes would be written, and {free} are free there; free "
+            "some, leave files out by `where`, compress with --codec, or give --force"
+        )
 
 
 def clear(target: Path, sources: Iterable[str] = ()) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zlib
 from dataclasses import asdict
 from pathlib import Path
@@ -180,3 +181,22 @@ def test_a_header_that_inflates_for_ever(tmp_path: Path) -> None:
     assert (
         "inflate to more than 1 MiB; if the file is right, give --limits header_mib=" in ran.stderr
     )
+
+
+def test_a_cache_that_the_disk_has_no_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, cache = tmp_path / "source", tmp_path / "cache"
+    write_dicom(source / "a.dcm", np.zeros((64, 64), np.uint16))
+    usage = shutil.disk_usage(tmp_path)._replace(free=8191)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    ran = run_here("build", source, cache, "--jobs", "1")
+    assert ran.returncode == 2
+    assert "frames of 8192 bytes would be written, and 8191 are free there" in ran.stderr
+    assert not cache.exists()
+    assert run_here("build", source, cache, "--jobs", "1", "--codec", "zstd").returncode == 0
+    assert run_here("build", source, cache, "--jobs", "1", "--overwrite").returncode == 0
+    # what is there makes room for what replaces it
+    again = ("build", source, cache, "--jobs", "1", "--overwrite")
+    assert run_here(*again).returncode == 0
+    assert run_here("build", source, tmp_path / "other", "--jobs", "1", "--force").returncode == 0

@@ -43,6 +43,13 @@ def test_a_view_outlives_its_cache(ct_series_cache: Path) -> None:
     np.testing.assert_array_equal(view, pattern("slice5", (512, 512)).astype(np.int16) - 1024)
 
 
+def test_shape_of_a_frame(examples_cache: Path) -> None:
+    cache = open_cache(examples_cache)
+    shapes = [cache.shape_of(i) for i in range(51)]
+    assert shapes == [frame.shape for frame in cache]
+    assert {len(shape) for shape in shapes} == {2, 3}  # grey and colour
+
+
 def test_frames_is_the_table(examples_cache: Path) -> None:
     cache = open_cache(examples_cache)
     assert cache.frames.num_rows == 51
