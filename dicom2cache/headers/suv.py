@@ -194,9 +194,12 @@ def _scan_start(ds: Dataset, injected: Dataset, clock: _Clock) -> datetime:
     spans = {k: number(ds, k) for k in ("FrameReferenceTime", "ActualFrameDuration")}
     missing = [name(k) for k, ms in spans.items() if not ms or ms <= 0]
     if missing:
+        later = series.date() > acquisition.date()
+        what = "Date" if later else "Time"
+        begun, acquired = (m.date() if later else m.time() for m in (series, acquisition))
         raise _Refused(
-            f"{name('SeriesTime')} {series.time()} is after {name('AcquisitionTime')} "
-            f"{acquisition.time()}, and there is no {' and no '.join(missing)} above 0 to tell "
+            f"{name(f'Series{what}')} {begun} is after {name(f'Acquisition{what}')} "
+            f"{acquired}, and there is no {' and no '.join(missing)} above 0 to tell "
             "when the scan began"
         )
     reference, duration = (float(ms or 0) / 1000 for ms in spans.values())

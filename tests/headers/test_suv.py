@@ -174,6 +174,11 @@ def test_factor(
         ),
         (
             {},
+            {"SeriesDate": "20300102"},
+            "SeriesDate (0008,0021) 2030-01-02 is after AcquisitionDate (0008,0022) ",
+        ),
+        (
+            {},
             {"SeriesTime": "120000", "FrameReferenceTime": 100},
             "10:10:00, and there is no ActualFrameDuration (0018,1242) above 0",
         ),
