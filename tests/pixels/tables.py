@@ -190,6 +190,7 @@ ROWS = {
             "their unit; windows too; a line or a table. What is neither over all values is left "
             "out, flagged, and so are values beyond those that are mapped",
             (f"{_UNITS}::test_real_world_values_of_parametric_maps",
+             f"{_UNITS}::test_frames_that_say_nothing_but_their_real_world_values",
              f"{_UNITS}::test_stored_values_that_have_no_real_one_are_flagged",
              f"{_UNITS}::test_windows_of_a_map_are_in_its_own_unit"),
             "headers/real_world.py::real_values"),
@@ -230,7 +231,7 @@ ROWS = {
             (f"{_SAMPLES}::test_signs_and_bits_of_stream_and_header",
              f"{_SAMPLES}::test_a_recipe_of_a_signed_dtype_stores_what_the_plan_had_no_place_for"),
             "frames/samples.py::stored_samples"),
-    41: Row("Empty LUT items, an impossible HighBit, no photometric interpretation",
+    41: Row("Empty LUT items, an impossible HighBit, no photometric interpretation or sign",
             "where one reading is left it is taken, flagged; else refused",
             (f"{_MODULE}::test_one_reading_is_left",
              f"{_MODULE}::test_several_readings_are_refused",
