@@ -30,6 +30,8 @@ _LEGAL = {
     "RadionuclideHalfLife": (30.0, 1e6, "30 to 1,000,000 s"),
 }
 _MOST_HALF_LIVES = 10
+_ALMOST_A_DAY = timedelta(days=1, seconds=-1)
+"""between times of day that are within a second of each other, on both sides of midnight"""
 PHILIPS, PHILIPS_GROUP = "Philips PET Private Group", 0x7053
 PHILIPS_SUV, PHILIPS_ACTIVITY = 0x00, 0x09
 """SUV Scale Factor, Activity Concentration Scale Factor; below the creator's block"""
@@ -213,6 +215,12 @@ def _injection(injected: Dataset, start: datetime, clock: _Clock) -> tuple[str, 
     keyword, alone = "RadiopharmaceuticalStartDateTime", "RadiopharmaceuticalStartTime"
     whole, time = text(injected, keyword), text(injected, alone)
     if whole and (moment := clock.local(keyword, whole)):
+        again = _parse(f"{moment:%Y%m%d}{time}")[0] if time else None
+        if again is not None and timedelta(seconds=1) < abs(again - moment) < _ALMOST_A_DAY:
+            raise _Refused(
+                f"{name(keyword)} is {whole} and {name(alone)} is {time}; legal: the same time of "
+                "day; correct the one that is wrong"
+            )
         return keyword, moment
     moment = _parse(f"{start:%Y%m%d}{time}")[0] if time else None
     if moment is None:

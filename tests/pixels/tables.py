@@ -70,6 +70,7 @@ ROWS = {
            "statistics, percentiles and interpolation; 0 after a window",
            ("tests/pixels/test_intensity.py::test_padding",
             "tests/frames/test_frames.py::test_both_ends_of_padding",
+            "tests/frames/test_frames.py::test_padding_that_does_not_fit_is_named",
             f"{_ROWS}::test_row_8_padding_of_float_pixels",
             "tests/pixels/test_resize.py::test_padding_does_not_bleed_into_the_image")),
     9: Row("The header contradicts the codestream's colour (PS3.5 8.2.1)",
@@ -174,7 +175,8 @@ ROWS = {
              f"{_UNITS}::test_a_type_that_one_group_lacks_is_flagged"),
             "headers/meaning.py::unit_of"),
     32: Row("SUV across clocks (PS3.5 6.2, PS3.3 C.12.1.1.8); counts of Philips",
-            "offsets from UTC count, and what the file says of its zone; without that, refused; "
+            "offsets from UTC count, and what the file says of its zone; without that, and where "
+            "two times of injection disagree, refused; "
             "the maker's factors are taken, and flagged",
             ("tests/headers/test_suv.py::test_factor",
              "tests/headers/test_suv.py::test_counts_by_the_makers_factor"),
@@ -335,9 +337,12 @@ ROWS = {
              f"{_REFUSALS}::test_objects_without_pixels"),
             "headers/by_pydicom.py::other_format"),
     57: Row("One SOP Instance UID for several images",
-            "a copy is equal in pixels, geometry, meaning, series and patient; all else is kept, "
-            "flagged; each path of a copy finds the frame",
+            "a copy is equal in pixels, geometry, meaning, series and patient, and in its window "
+            "where a recipe wants that; all else is kept, flagged; each path of a copy finds the "
+            "frame",
             ("tests/planning/test_selection.py::test_copies_are_equal_in_geometry_and_meaning",
+             "tests/planning/test_selection.py::"
+             "test_of_two_copies_the_one_with_a_window_is_stored",
              "tests/trainer/test_twins.py::test_one_uid_for_all_loses_no_slice",
              "tests/trainer/test_twins.py::test_each_path_of_an_image_finds_its_frame"),
             "planning/select.py::copies"),
