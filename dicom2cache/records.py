@@ -283,6 +283,7 @@ class Header(TypedDict):
     acquired: float | None
     gradient_said: list[float] | None
     person: str | None
+    born: str | None
     in_stack: int | None
     stack_name: str | None
     parts: int | None

@@ -341,8 +341,9 @@ PLANNED = (
     Column("gradient_said", VECTOR3, "file",
            "as its maker writes it, where the axes are not known: equal ones are one direction",
            where=False),
-    Column("person", TEXT, "file", "hash of name and birth date, where there is no Patient ID",
-           dicom="PatientID PatientName PatientBirthDate", where=False),
+    Column("person", TEXT, "file", "hash of the patient's name, without its variants",
+           dicom="PatientName", where=False),
+    Column("born", TEXT, "file", "hash of the birth date", dicom="PatientBirthDate", where=False),
     Column("in_stack", INT32, "frame", "place in the stack that the file names",
            dicom="InStackPositionNumber", read="whole"),
     Column("stack_name", TEXT, "frame", "name of that stack", dicom="StackID", read="text"),
@@ -437,7 +438,7 @@ PER_FRAME_FIELDS = tuple(field.name for field in PER_FRAME)
 FILES = pa.schema([*_fields(COLUMNS, "file"), ("per_frame", pa.list_(PER_FRAME))])
 """one row for each source file: what its header says"""
 
-IN_MEMORY = ("acquired", "gradient_said", "person")
+IN_MEMORY = ("acquired", "gradient_said", "person", "born")
 """columns that only the planning of stacks may see: no table on a disk has them"""
 
 FILE_COLUMNS = tuple(

@@ -295,6 +295,12 @@ class Cache(Sequence[NDArray[Any]]):
                     f"stack {stack}: frames {missing[:5]} of it are not stored (failures/ says "
                     "why); give gaps=True for the rest"
                 )
+            if whole._said("matrix_row") is not None:
+                raise VolumeError(
+                    f"stack {stack}: its frames are tiles of a whole slide (columns matrix_row and "
+                    "matrix_column), so they are no volume; give gaps=True to have the frames in "
+                    "order all the same"
+                )
             flags = whole._said("stack_flags") or []
             if whole._said("stack_regular") is False or "order-unknown" in flags:
                 why = [_NO_VOLUME[flag] for flag in flags if flag in _NO_VOLUME]

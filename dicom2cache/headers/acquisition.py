@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import struct
+import unicodedata
 from collections.abc import Callable
 from datetime import date
 from functools import lru_cache
@@ -64,12 +65,15 @@ def phase_of(ds: Dataset) -> float | None:
 
 
 def person_of(ds: Dataset) -> str | None:
-    """What tells patients apart where no Patient ID does: name and birth date, in plain text."""
-    if text(ds, "PatientID"):
-        return None
-    name = str(value(ds, "PatientName") or "").casefold().rstrip(" ^=")
-    born = text(ds, "PatientBirthDate") or ""
-    return f"{name}\0{born}" if name or born else None
+    """Patient's Name without what varies: case, width, blanks, punctuation, empty components."""
+    said = unicodedata.normalize("NFKC", str(value(ds, "PatientName") or "")).casefold()
+    return " ".join(re.findall(r"\w+", said)) or None
+
+
+def born_of(ds: Dataset) -> str | None:
+    """Patient's Birth Date, in plain text; its digits, if it has some."""
+    said = text(ds, "PatientBirthDate") or ""
+    return re.sub(r"\D", "", said) or said or None
 
 
 def gradient_of(ds: Dataset) -> list[float] | None:

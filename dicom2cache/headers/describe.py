@@ -10,6 +10,7 @@ from dicom2cache import syntaxes
 from dicom2cache.errors import FrameError
 from dicom2cache.headers.acquisition import (
     acquired_of,
+    born_of,
     diffusion_of,
     diffusion_tags,
     person_of,
@@ -145,6 +146,7 @@ def describe(ds: Dataset, head: bytes, at: int, candidate: Candidate, path: str)
         "burned_in": {"YES": True, "NO": False}.get(text(ds, "BurnedInAnnotation") or ""),
         "acquired": acquired_of(ds),
         "person": person_of(ds),
+        "born": born_of(ds),
         "windows": windows_of(ds),
         "voi_lut": lut_item(ds, "VOILUTSequence") is not None,
         "pixel_aspect": aspect_of(ds),

@@ -28,7 +28,6 @@ Spacing Between Slices, Slice Vector, Grid Frame Offset Vector"""
 _MOMENTS = ("RRIntervalVector", "TimeSlotVector", "PhaseVector", "TimeSliceVector")
 _CINE = ("FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate")
 """where one of these is said, frames follow one another in time (PS3.3 C.7.6.5)"""
-_PLACES = ("SliceVector", "AngularViewVector")
 
 Said = dict[str, Any]
 """values of one frame, under names of PER_FRAME"""
@@ -137,7 +136,10 @@ def _nuclear(ds: Dataset, frames: int) -> list[Said] | None:
         each = list(zip(*moments, strict=True))
         rank = {moment: k + 1 for k, moment in enumerate(sorted(set(each)))}
         tell("temporal_index", [rank[moment] for moment in each])
-    place = next((v for k in _PLACES if (v := _vector(ds, k, frames))), None)
+    # A view from an angle is no place: it orders frames, and makes no volume of them.
+    views = _vector(ds, "AngularViewVector", frames)
+    tell("dimensions", views and [[view] for view in views])
+    place = _vector(ds, "SliceVector", frames)
     tell("in_stack", place)
     types = (text(ds, "ImageType") or "").upper().split("\\")
     detectors = items(ds, "DetectorInformationSequence")

@@ -170,6 +170,7 @@ def read_header(
     row["patient"] = keyed_hash(patient_key, patient)
     row["accession"] = keyed_hash(patient_key, accession)
     row["person"] = keyed_hash(patient_key, row["person"])
+    row["born"] = keyed_hash(patient_key, row["born"])
     return row
 
 

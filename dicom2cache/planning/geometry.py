@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from dicom2cache.arrow import Codes, codes, floats, ints, vectors
 from dicom2cache.pixels.resize import Placement
 from dicom2cache.planning import parts
+from dicom2cache.planning.people import people
 from dicom2cache.planning.splitting import Splitter
 from dicom2cache.planning.stacks import ORIENTATION, Geometry
 
 _TIME, _SHORT = 0.5, 0.01  # ms; echoes may follow one another faster than times jitter
+_WOBBLE = 2.0  # s/mm² that the b-values of one volume may differ by, if so its parts are whole
 _DIMENSIONS = 6  # most indices of a frame that count
 
 
@@ -67,8 +69,9 @@ def _base(
     # Without a series nothing says that files belong together.
     series = np.where(series < 0, np.arange(len(series)) - len(series), series)
     palette = pc.equal(files["photometric"], "PALETTE COLOR").cast(pa.int8())
-    per_file = [series, codes(files["patient"]), codes(files["person"])]
-    per_file += [*parts.sides(files)]
+    patient = codes(files["patient"])
+    person = people(series, patient, codes(files["person"]), codes(files["born"]))
+    per_file = [series, patient, person, *parts.sides(files)]
     per_file += [ints(files[c], 0) for c in ("samples", "palette_bits", "rule")]
     per_file += [codes(files[c]) for c in ("kind", "pixel_keyword")]
     per_file.append(ints(palette, 0))
@@ -113,6 +116,7 @@ def _splitters(
         number("echo_time", _TIME),
         number("echo_time", _SHORT),
         number("b_value", 5e-4),
+        number("b_value", _WOBBLE),
         Splitter("gradient", vectors(said["gradient"], 3), float(ORIENTATION)),
         Splitter("gradient_said", vectors(files["gradient_said"], 3)[file], float(ORIENTATION)),
         number("flip_angle", 1e-2),

@@ -1,9 +1,9 @@
 """Frames of one group whose places repeat, or are uneven: to the parts that are volumes.
 
 Of the ways to split by what headers say (one element, or two, or three together) that leave no
-place twice in a part, the ranks are: all parts regular and equally long; the number of parts; the
-place in the list. Where no element tells repeats apart, their order does: passes over the places,
-or the first, second, ... time that each place is taken.
+place twice in a part, the ranks are: all parts regular, equally long and of the union's step; the
+number of parts; the place in the list. Where no element tells repeats apart, their order does:
+passes over the places, or the first, second, ... time that each place is taken.
 """
 
 from __future__ import annotations
@@ -80,11 +80,15 @@ def split(
         way = way or _Way(np.zeros(len(tie), np.int64), ())
         return _named(way, instance, tie, none)
     way = _best(at, most, several)
-    if way is None:
-        way = _by_clock(at, most, several)
-    if way is not None:
+    if way is not None and not _torn(way.part, at):
         return _named(way, instance, tie, none)
-    return _by_order(at, instance, tie, most, several)
+    clocked = _by_clock(at, most, several)
+    if clocked is not None and (way is None or _whole(clocked.part, at)):
+        return _named(clocked, instance, tie, none)
+    parts = _by_order(at, instance, tie, most, several)
+    if way is not None and not _whole(parts.part, at):
+        return _named(way, instance, tie, none)
+    return parts
 
 
 def split_by_one(
@@ -187,6 +191,25 @@ def complete(found: Verdicts) -> bool:
     return bool((found.regular == 1).all() and (found.frames == found.frames[0]).all())
 
 
+def _torn(part: Codes, at: Places) -> bool:
+    """True if regular parts skip places of a union that is even: their steps are not the union's,
+    as where numbers alternate from slice to slice."""
+    _, once, place = np.unique(at.place, return_index=True, return_inverse=True)
+    if judge(np.zeros(len(once), np.int64), at.take(once)).regular[0] != 1:
+        return False
+    low = np.full(int(part.max()) + 1, len(once))
+    high = np.full(len(low), -1)
+    np.minimum.at(low, part, place)
+    np.maximum.at(high, part, place)
+    skips = high - low + 1 > np.bincount(part)
+    return bool((skips & (judge(part, at).regular == 1)).any())
+
+
+def _whole(part: Codes, at: Places) -> bool:
+    """True if all parts are regular, equally long, and have the step of the union."""
+    return complete(judge(part, at)) and not _torn(part, at)
+
+
 def _best(at: Places, most: int, splitters: Sequence[tuple[Splitter, Codes]]) -> _Way | None:
     """The best way that leaves no repeats; None if none does without tearing volumes."""
     best, best_rank = None, (0, 0)
@@ -195,12 +218,14 @@ def _best(at: Places, most: int, splitters: Sequence[tuple[Splitter, Codes]]) ->
         if parts < most or repeats(way.part, at.place):
             continue
         found = judge(way.part, at)
-        if complete(found):
+        if complete(found) and not _torn(way.part, at):
             if parts == most:
                 return way  # neither a later one nor one of fewer parts can be better
             rank = 0
-        elif parts == most or _convincing(found, at):
+        elif parts == most:
             rank = 1
+        elif _convincing(found, at):
+            rank = 2 if _torn(way.part, at) else 1
         else:
             continue
         if best is None or (rank, parts) < best_rank:

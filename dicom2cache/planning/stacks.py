@@ -2,8 +2,8 @@
 
 A stack is what can be a volume at one moment: frames of one series that agree in `base` (patient,
 size, unit, ...), in spacing and in orientation, and have each place once. What repeats places or
-is uneven is split (splitting.py); what differs only in frame of reference, image type or lossy
-compression is joined where that makes a regular stack.
+is uneven is split (splitting.py); what differs only in frame of reference, study, image type or
+lossy compression is joined where that makes a regular stack.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ ORIENTATION = np.radians(0.06)  # as the length of a chord between unit vectors
 _SPACING = 1e-4  # relative
 _ORIGIN = 0.5  # pixels that the first one of a slice may lie aside
 _LEAST = 3  # slices of a part that is a stack of its own
+_CONTEXTS = 2  # soft codes, the first ones, of which a regular part is always its own stack
 
 FLAGS = (
     "tilted", "uneven", "gap", "repeated", "one-place", "order-by-location", "order-by-instance",
@@ -49,7 +50,7 @@ class Geometry:
     base: Sequence[Codes]
     """codes that must agree within a stack, in order of rank: the series first"""
     study: Codes
-    """orders stacks, and decides nothing"""
+    """orders stacks too"""
     spacing: Floats
     """(n, 2) mm between columns and between rows; NaN where absent"""
     position: Floats
@@ -128,8 +129,8 @@ def assign(g: Geometry) -> Stacks:
 def _groups(g: Geometry) -> tuple[Codes, Places, Mask]:
     """(group of frames that may be one stack, where they lie, True where only Slice Location says).
 
-    Where all frames of a group lie at one place, or nobody knows where, frame of reference, image
-    type and clip part them too.
+    Where all frames of a group lie at one place, or nobody knows where, frame of reference, study,
+    image type and clip part them too.
     """
     axes, spans = unit_axes(g.orientation)
     placed = spans & np.isfinite(g.position).all(axis=1)
@@ -149,8 +150,11 @@ def _groups(g: Geometry) -> tuple[Codes, Places, Mask]:
     along[numbered] = g.in_stack[numbered]
     place = places_of(along, group, slack)
     alone = ~_differ(place, group)  # one place, or unknown
-    reference = np.where((g.clip >= 0) | _each_its_own(g.reference, group), 0, g.reference)
-    apart = np.where(alone, combine([reference, g.image_type, g.clip]), 0)
+    context = [
+        np.where((g.clip >= 0) | _each_its_own(codes, group), 0, codes)
+        for codes in (g.reference, g.study)
+    ]
+    apart = np.where(alone, combine([*context, g.image_type, g.clip]), 0)
     group = combine([group, apart])
     # What is ordered by a number has no positions to be even.
     pixel = np.where(np.isnan(g.spacing), 1.0, g.spacing)
@@ -187,7 +191,7 @@ def _wholes(
     n = len(group)
     whole, part = np.zeros(n, np.int64), np.zeros(n, np.int64)
     joined, repeated = np.zeros(n, bool), np.zeros(n, bool)
-    soft = [g.reference, g.image_type, g.lossy]
+    soft = [g.reference, g.study, g.image_type, g.lossy]
     union = judge(group, at)
     several = (at.place >= 0) & ~union.one_place[group]
     differ = np.logical_or.reduce([_differ(codes, group) for codes in soft])
@@ -244,7 +248,9 @@ def _assembled(
     stack of its own; else each is for itself.
     """
     varying = [k for k, codes in enumerate(soft) if (codes[rows] != codes[rows[0]]).any()]
-    binding = [k for k in varying if _is_own(dense(soft[k][rows]), at.take(rows), fills=k > 0)]
+    binding = [
+        k for k in varying if _is_own(dense(soft[k][rows]), at.take(rows), fills=k >= _CONTEXTS)
+    ]
     parts, apart = None, binding[:1]
     mixed = np.zeros(len(rows), bool)
     if not binding:
@@ -255,8 +261,12 @@ def _assembled(
         if mixed.any():
             found = judge(parts.part, at.take(rows))
             if (found.regular[parts.part[mixed]] != 1).any():
-                # A frame of reference for each slice says nothing: then slices are missing.
-                said = [k for k in varying if k > 0 or len(np.unique(soft[k][rows])) < len(rows)]
+                # A frame of reference, or a study, for each slice says nothing: then slices are
+                # missing.
+                said = [
+                    k for k in varying
+                    if k >= _CONTEXTS or len(np.unique(soft[k][rows])) < len(rows)
+                ]  # fmt: skip
                 apart = said[:1]
     if parts is not None and not apart:
         yield rows, parts, mixed

@@ -12,7 +12,7 @@ import pytest
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
-from dicom2cache.headers.acquisition import acquired_of, diffusion_of, person_of
+from dicom2cache.headers.acquisition import acquired_of, born_of, diffusion_of, person_of
 from tests.support.caches import run_cli
 from tests.support.dicom_files import write_dicom
 
@@ -140,17 +140,28 @@ def test_acquired(elements: dict[str, str], seconds: float | None) -> None:
     assert found == (None if seconds is None else reference + 1000 * seconds)
 
 
-def test_a_person_is_told_of_those_who_have_no_patient_id() -> None:
+@pytest.mark.parametrize(
+    ("name", "same"),
+    [
+        ("DOE^JANE^^", True),
+        (" Doe ^ Jane ", True),
+        ("Doe, Jane", True),  # as people type it
+        ("\uff24\uff4f\uff45^Jane", True),  # full width
+        ("Doe^Janet", False),
+        ("Doe", False),
+    ],
+)
+def test_variants_of_a_name_are_one(name: str, same: bool) -> None:
+    ds, other = Dataset(), Dataset()
+    ds.PatientName, other.PatientName = "Doe^Jane", name
+    assert (person_of(other) == person_of(ds)) is same
+
+
+def test_a_person_has_a_name_and_a_birth_date() -> None:
     ds = Dataset()
-    assert person_of(ds) is None
-    ds.PatientName, ds.PatientBirthDate = "Doe^Jane", "19500101"
-    one = person_of(ds)
-    ds.PatientName = "DOE^JANE^^"  # the same name
-    assert person_of(ds) == one
-    ds.PatientBirthDate = "19500102"
-    assert person_of(ds) not in (None, one)
-    ds.PatientID = "1"
-    assert person_of(ds) is None
+    assert (person_of(ds), born_of(ds)) == (None, None)
+    ds.PatientID, ds.PatientName, ds.PatientBirthDate = "ANON", "^^", "19500101"
+    assert (person_of(ds), born_of(ds)) == (None, "19500101")
 
 
 def test_no_name_comes_to_a_disk(tmp_path: Path) -> None:
@@ -173,6 +184,7 @@ def test_no_name_comes_to_a_disk(tmp_path: Path) -> None:
                 b"ANARY",
                 b"19471123",
                 b"person",
+                b"born",
                 b"acquired",
                 b"gradient_said",
                 b"235959",

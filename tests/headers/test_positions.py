@@ -114,6 +114,13 @@ def test_gates_are_moments_and_not_places(tmp_path: Path) -> None:
     assert first != second
 
 
+def test_views_from_angles_are_no_volume(tmp_path: Path) -> None:
+    found = nuclear(tmp_path, 4, "TOMO", AngularViewVector=[1, 2, 4, 3])
+    assert [r["stack_regular"] for r in found] == [None] * 4
+    assert [r["stack_index"] for r in found] == [0, 1, 3, 2]  # in the order of their angles
+    assert len({r["stack"] for r in found}) == 1
+
+
 def test_windows_and_detectors_are_images_of_their_own(tmp_path: Path) -> None:
     found = nuclear(
         tmp_path, 4, "WHOLE BODY", EnergyWindowVector=[1, 1, 2, 2], DetectorVector=[1, 2, 1, 2]

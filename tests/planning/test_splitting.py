@@ -211,14 +211,72 @@ _KINDS: dict[str, tuple[list[Row], list[tuple[str, list[str]]]]] = {
         [at(f"{p}{k}", 2.5 * k + 1.25 * (p == "b"), person=p) for p in "ab" for k in range(4)],
         [("+", names("a", 4)), ("+", names("b", 4))],
     ),
+    # one Patient ID for all, as anonymisers write it: birth dates tell patients apart, else names
+    "one-id-births": (
+        [at(f"{p}{k}", 2.5 * k + 1.25 * (p == "b"), patient="ANON", person="x", born=p)
+         for p in "ab" for k in range(4)],
+        [("+", names("a", 4)), ("+", names("b", 4))],
+    ),
+    "one-id-names": (
+        [at(f"{p}{k}", 2.5 * k + 1.25 * (p == "b"), patient="ANON", person=p)
+         for p in "ab" for k in range(4)],
+        [("+", names("a", 4)), ("+", names("b", 4))],
+    ),
+    "one-id-two-spellings": (  # the birth date decides
+        [at(f"a{k}", z, patient="ANON", person=f"x{k}", born="1") for k, z in enumerate(FOUR)],
+        [("+", names("a", 4))],
+    ),
+    "one-id-some-births": (  # a file without a birth date is of who has its name
+        [at(f"{p}{k}", 2.5 * k + 1.25 * (p == "b"), patient="ANON", person=p,
+            born=p if k % 2 else None) for p in "ab" for k in range(4)],
+        [("+", names("a", 4)), ("+", names("b", 4))],
+    ),
+    "one-id-some-say-nothing": (
+        [at(f"a{k}", z, patient="ANON", **({"person": "x", "born": "1"} if k % 2 else {}))
+         for k, z in enumerate(FOUR)],
+        [("+", names("a", 4))],
+    ),
     # without a series, nothing says that files belong together
     "no-series": (
         [at(f"a{k}", z, series_uid=None) for k, z in enumerate((0, 1))],
         [("- one-place", ["a0"]), ("- one-place", ["a1"])],
     ),
-    # one series under two study UIDs is one
+    # one series under a study UID for each slice is one
     "studies": (
-        [at(f"a{k}", z, study_uid=f"1.{k}") for k, z in enumerate(FOUR)], [("+", names("a", 4))],
+        [at(f"a{k}", z, study_uid=f"1.{k}") for k, z in enumerate(FOUR)],
+        [("+ joined", names("a", 4))],
+    ),
+    # two studies that are volumes by themselves are not one, though their series say the same UID
+    # and nothing of a frame of reference: interleaved, one after the other, without positions
+    "studies-interleaved": (
+        [at(f"{s}{k}", 5.0 * k + 2.5 * (s == "b"), study_uid=s, frame_of_reference_uid=None)
+         for s in "ab" for k in range(3)],
+        [("+", names("a", 3)), ("+", names("b", 3))],
+    ),
+    "studies-in-turn": (
+        [at(f"{s}{k}", 2.5 * k + 7.5 * (s == "b"), study_uid=s, frame_of_reference_uid=None)
+         for s in "ab" for k in range(3)],
+        [("+", names("a", 3)), ("+", names("b", 3))],
+    ),
+    "studies-of-two": (  # too short to be anything by themselves
+        [at(f"{s}{k}", 2.5 * k + 5.0 * (s == "b"), study_uid=s) for s in "ab" for k in range(2)],
+        [("+ joined", ["a0", "a1", "b0", "b1"])],
+    ),
+    "studies-nowhere": (
+        [header(f"{s}{k}", instance=k, study_uid=s) for s in "ab" for k in range(2)],
+        [("? order-by-instance", names("a", 2)), ("? order-by-instance", names("b", 2))],
+    ),
+    # b-values that wobble from slice to slice tear no volume
+    "b-wobble": (
+        [row for t, n in enumerate("abc") for k, row in enumerate(volume(n, FOUR, 1 + 4 * t))
+         for row in [{**row, "b_value": 500.0 * t + k % 2}]],
+        [("+", names(n, 4)) for n in "abc"],
+    ),
+    # nor does a number that alternates, where the order of the instances finds whole volumes
+    "alternating": (
+        [row for t, n in enumerate("abc") for k, row in enumerate(volume(n, FOUR, 1 + 4 * t))
+         for row in [{**row, "flip_angle": 20.0 * t + k % 2}]],
+        [("+ repeated", names(n, 4)) for n in "abc"],
     ),
     # a frame of reference for each slice
     "reference-each": (
@@ -509,7 +567,7 @@ def test_cosines_that_span_no_plane_are_no_orientation(cosines: list[float]) -> 
 
 
 def test_what_tells_patients_and_days_apart_is_in_no_table() -> None:
-    plan = plan_of([at("a", 0.0, person="x", acquired=1e12)])
+    plan = plan_of([at("a", 0.0, person="x", born="y", acquired=1e12)])
     for table in (plan.files, plan.frames):
-        assert not {"person", "acquired", "gradient_said"} & set(table.column_names)
+        assert not {"person", "born", "acquired", "gradient_said"} & set(table.column_names)
     assert ints(plan.frames["stack"], -1).tolist() == [0]

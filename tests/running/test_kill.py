@@ -207,7 +207,10 @@ def test_full_disk(tmp_path: Path, ct_series: Path, ct_series_cache: Path) -> No
         pytest.skip("mounting a small disk needs root; test_errors_of_the_disk does without")
     try:
         again = ("build", ct_series, disk / "cache", "--shard-mib", "1", "--jobs", "1")
-        ran = run_cli(*again)
+        ran = run_cli(*again)  # weighed before anything is written
+        assert (ran.returncode, "are free there" in ran.stderr) == (2, True)
+        assert not (disk / "cache").exists()
+        ran = run_cli(*again, "--force")
         assert ran.returncode == 2
         assert os.strerror(errno.ENOSPC) in ran.stderr
         assert not (disk / "cache" / "zarr.json").exists()

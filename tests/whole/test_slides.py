@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 
 from tests.support.caches import built, failures, stored
 from tests.support.dicom_files import pattern, uid, write_dicom
+from trainer_adapter import VolumeError, open_cache
 
 SLIDE, SEGMENTATION = "1.2.840.10008.5.1.4.1.1.77.1.6", "1.2.840.10008.5.1.4.1.1.66.4"
 PLACE = ("matrix_row", "matrix_column", "focal_plane", "z_offset", "optical_path")
@@ -55,6 +56,15 @@ def places(cache: Path, path: str = "s.dcm") -> list[tuple[Any, ...]]:
             found[row["frame"]] = tuple(row[name] for name in PLACE)
             assert np.array_equal(pixels, whole[row["frame"]])
     return [found[k] for k in sorted(found)]
+
+
+def test_tiles_are_no_volume(tmp_path: Path) -> None:
+    write_slide(tmp_path / "in" / "s.dcm", 6, (8, 18))
+    cache = open_cache(built(tmp_path / "in", tmp_path / "cache"))
+    assert set(cache.column("stack").to_pylist()) == {0}
+    with pytest.raises(VolumeError, match="tiles of a whole slide"):
+        cache.volume(0)
+    assert cache.volume(0, gaps=True).shape == (6, 4, 6, 3)
 
 
 def test_tiles_in_full(tmp_path: Path) -> None:

@@ -97,5 +97,7 @@ def toml(recipe: dict[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k} = {_value(v)}" for k, v in value.items()) + "}"
     # A JSON string is a TOML string where nothing but control characters is escaped.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
