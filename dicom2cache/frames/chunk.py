@@ -14,7 +14,6 @@ from dicom2cache.frames.decode import Source, Stored
 from dicom2cache.frames.limits import line_of
 from dicom2cache.frames.slices import values_of
 from dicom2cache.frames.treat import Values, padding_of
-from dicom2cache.headers.tags import name
 from dicom2cache.pixels.intensity import DoesNotFit
 from dicom2cache.pixels.statistics import statistics
 from dicom2cache.recipes.recipe import Treatment
@@ -89,7 +88,9 @@ def _remedy(chosen: str, dtype: str) -> str:
 
 def _padding_alone(stored: Stored, row: FrameRow, header: Header, dtype: str) -> str | None:
     """What to do where all values but those of padding fit `dtype`; None where others do not."""
-    if header["slope"] is None or header["lut_low"] is not None or dtype[0] not in "iu":
+    if header["pixel_keyword"] != "PixelData" or header["slope"] is None or dtype[0] not in "iu":
+        return None
+    if header["lut_low"] is not None:
         return None
     padding = padding_of(stored.pixels, header)
     if padding is None or not padding.any() or padding.all():
@@ -99,10 +100,9 @@ def _padding_alone(stored: Stored, row: FrameRow, header: Header, dtype: str) ->
     ends = [slope * int(end) + intercept for end in (values.min(), values.max())]
     if min(ends) < limits.min or max(ends) > limits.max:
         return None
-    keyword = f"{header['pixel_keyword'].removesuffix('Data')}PaddingValue"
     limit = header["padding_limit"]
     return (
-        f": only padding does not, {name(keyword)} {header['padding_value']:.12g}"
+        f": only padding does not, Pixel Padding Value (0028,0120) {header['padding_value']:.12g}"
         f"{'' if limit is None else f' to {limit:.12g}'}; correct it in the header and the pixels, "
         "or give dtype int32 or float32 in a rule for such files"
     )
