@@ -6,13 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from dicom2cache.errors import FrameError
 from dicom2cache.headers.tags import (
     Dataset,
     decimal,
     has_content,
     items,
+    name,
     number,
     numbers,
+    raw,
     text,
     value,
     vector,
@@ -54,6 +57,11 @@ def rescale_of(ds: Dataset) -> Rescale:
         unit = {"GY": "Gy", "RELATIVE": "relative"}.get(text(ds, "DoseUnits") or "", "US")
         if scaling is None:
             return Rescale(1.0, 0.0, "US", ("dose-scaling-missing",))
+        if scaling < 0:
+            raise FrameError(
+                f"{name('DoseGridScaling')} is {raw(ds, 'DoseGridScaling')}; legal: a factor above "
+                "0: a dose below 0 has Pixel Representation 1 (PS3.3 C.8.8.3); correct it"
+            )
         return Rescale(scaling, 0.0, unit)
     slope, intercept, flags = linear(ds)
     unit, implied = unit_of(ds, ds, slope is not None)
@@ -86,6 +94,9 @@ def unit_of(ds: Dataset, transform: Dataset, rescaled: bool) -> tuple[str, tuple
     In a CT Image, Rescale Type may be absent where the unit is HU, and nowhere else (1C in PS3.3
     Table C.8-3); not so with multi-energy, nor in localizers, nor in other SOP classes of CT.
     """
+    said, *more = (text(transform, "RescaleType") or "").split("\\")
+    if said.upper() == "HU":
+        return ("HU", ("unit-several",) if more else ()) if rescaled else ("US", ())
     said = text(transform, "RescaleType")
     units = text(ds, "Units")  # PET, (0054,1001)
     if units and text(ds, "Modality") in ("PT", "NM") and said in (None, "US"):

@@ -29,6 +29,8 @@ _LEGAL = {
     "RadionuclideTotalDose": (1e5, 1e11, "0.1 to 100,000 MBq, in Bq"),
     "RadionuclideHalfLife": (30.0, 1e6, "30 to 1,000,000 s"),
 }
+_ENHANCED = {"1.2.840.10008.5.1.4.1.1.130", "1.2.840.10008.5.1.4.1.1.128.1"}
+"""Enhanced PET Image Storage, and its legacy converted kind"""
 _MOST_HALF_LIVES = 10
 _ALMOST_A_DAY = timedelta(days=1, seconds=-1)
 """between times of day that are within a second of each other, on both sides of midnight"""
@@ -73,6 +75,13 @@ def _suv(ds: Dataset) -> Suv:
         return Suv(_factor(ds))
     if units == "CNTS":
         return _philips(ds)
+    sop = text(ds, "SOPClassUID")
+    if units is None and sop in _ENHANCED:
+        raise _Refused(
+            f"{name('SOPClassUID')} is {sop}, an enhanced PET, which has its unit and corrections "
+            "frame by frame, and not in the modules that SUV is computed from (PS3.3 C.8.9.1); "
+            "legal: PET Image Storage, or intensity modality in a rule for such files"
+        )
     raise _Refused(f"{name('Units')} is {units or 'absent'}; legal: BQML, GML with SUV Type BW, or "
                    "CNTS with the factors of Philips")  # fmt: skip
 

@@ -83,8 +83,8 @@ def padded(path: Path, value: int, limit: int | None, **elements: Any) -> Path:
 @pytest.mark.parametrize(
     ("high", "recipe", "named"),
     [
-        (2000, (), "int16 (-32768 to 32767): only padding does not, Pixel Padding Value (0028,0120) "
-                   "63536; correct it in the header and the pixels, or give dtype int32"),
+        (2000, (), "int16 (-32768 to 32767): only padding does not, Pixel Padding Value "
+                   "(0028,0120) 63536; correct it in the header and the pixels, or give dtype"),
         (2000, ("--size", "8"), "only padding does not, Pixel Padding Value (0028,0120) 63536;"),
         (40000, (), "what the header says of bits, slope and intercept"),  # so do other values
     ],

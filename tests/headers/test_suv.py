@@ -167,6 +167,11 @@ def test_factor(
             "SeriesDate (0008,0021) is absent and SeriesTime (0008,0031) is absent",
         ),
         ({}, {"Units": None}, "Units (0054,1001) is absent"),
+        (
+            {},
+            {"Units": None, "RescaleType": "BQML", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.130"},
+            "SOPClassUID (0008,0016) is 1.2.840.10008.5.1.4.1.1.130, an enhanced PET",
+        ),
         ({}, {"CorrectedImage": None}, "CorrectedImage (0028,0051) is absent"),
         (
             {

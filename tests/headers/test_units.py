@@ -28,6 +28,10 @@ _CT = {"SOPClassUID": CT_IMAGE, "Modality": "CT", **LINE}
         ({"ImageType": ["DERIVED", "SECONDARY", "MPR"]}, "HU", ["unit-implied"]),
         ({"ImageType": ["DERIVED", "PRIMARY"], "RescaleType": "HU"}, "HU", None),
         ({"ImageType": ["DERIVED", "PRIMARY"], "RescaleType": "US"}, "US", None),
+        ({"RescaleType": "hu"}, "HU", None),  # LO has both cases
+        ({"RescaleType": " Hu "}, "HU", None),
+        ({"RescaleType": ["HU", "US"]}, "HU", ["unit-several"]),
+        ({"RescaleType": ["US", "HU"]}, "US\\HU", None),  # as it is written: neither is known
         ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "US", None),
         ({"ImageType": ["DERIVED", "PRIMARY", "LOCALIZER"]}, "US", None),
         ({"MultienergyCTAcquisition": "YES"}, "US", ["unit-missing"]),

@@ -103,8 +103,11 @@ ROWS = {
             (f"{_STREAMS}::test_signed_values_narrower_than_bits_stored",
              f"{_STREAMS}::test_a_stream_wider_than_bits_allocated")),
     18: Row("RT Dose (PS3.3 C.8.8.3)",
-            "times Dose Grid Scaling in float64, once; Gy or relative; a position for each plane",
-            ("tests/whole/test_examples.py::test_dose_is_scaled_once_in_double_precision",)),
+            "times Dose Grid Scaling in float64, once, which is refused below 0, and flagged where "
+            "it is missing; Gy or relative; a position for each plane",
+            (f"{_ROWS}::"
+             "test_row_18_dose_grid_scaling_below_0_is_refused_and_an_empty_one_flagged",
+             "tests/whole/test_examples.py::test_dose_is_scaled_once_in_double_precision",)),
     19: Row("PET units, real world values, SUV (PS3.3 C.8.9.1)",
             "the unit that Units says; SUV only by recipe, with every input checked; a map's "
             "values in what it measures",
@@ -166,10 +169,11 @@ ROWS = {
              f"{_ROWS}::test_row_30_a_colour_profile_is_flagged_and_not_applied",
              "tests/pixels/test_resize.py::"
              "test_non_square_pixels_keep_their_shape_in_millimetres")),
-    31: Row("HU that is not said (PS3.3 Table C.8-3)",
+    31: Row("HU that is not said, or oddly (PS3.3 Table C.8-3)",
             "a rescaled CT Image without Rescale Type is in HU, unless it is a localizer or of "
             "multi-energy; flagged where it is derived. Secondary captures of CT are not; enhanced "
-            "CT has to say it, and is flagged where it does not",
+            "CT has to say it, and is flagged where it does not. Its case and blanks do not count, "
+            "and of several values the first, flagged",
             (f"{_UNITS}::test_the_unit_of_ct",
              f"{_UNITS}::test_derived_ct_is_windowed_like_the_original",
              f"{_UNITS}::test_a_type_that_one_group_lacks_is_flagged"),
