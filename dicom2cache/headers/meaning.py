@@ -94,10 +94,10 @@ def unit_of(ds: Dataset, transform: Dataset, rescaled: bool) -> tuple[str, tuple
     In a CT Image, Rescale Type may be absent where the unit is HU, and nowhere else (1C in PS3.3
     Table C.8-3); not so with multi-energy, nor in localizers, nor in other SOP classes of CT.
     """
-    said, *more = (text(transform, "RescaleType") or "").split("\\")
-    if said.upper() == "HU":
-        return ("HU", ("unit-several",) if more else ()) if rescaled else ("US", ())
     said = text(transform, "RescaleType")
+    first, *more = (said or "").split("\\")
+    if first.upper() == "HU":
+        return ("HU", ("unit-several",) if more else ()) if rescaled else ("US", ())
     units = text(ds, "Units")  # PET, (0054,1001)
     if units and text(ds, "Modality") in ("PT", "NM") and said in (None, "US"):
         return units, ()
