@@ -126,7 +126,7 @@ def plan(
         log.tell(faults)
         files, excluded = selected or (files.slice(0, 0), REJECTS.empty_table())
         rows = select.same_sop(files)
-        digests = inventory.digests(roots, files, rows, workers, backend, log.tell)
+        digests = inventory.digests(roots, files, rows, recipe, workers, backend, log.tell)
         files, repeated = select.drop_duplicates(files, rows, digests)
     every = pa.concat_tables([unlisted, rejects, odd, excluded, repeated])
     if not files.num_rows:

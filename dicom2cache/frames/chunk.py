@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
 from dicom2cache.frames.decode import Source, Stored
+from dicom2cache.frames.limits import line_of
 from dicom2cache.frames.slices import values_of
-from dicom2cache.frames.treat import Values
+from dicom2cache.frames.treat import Values, padding_of
 from dicom2cache.pixels.intensity import DoesNotFit
 from dicom2cache.pixels.statistics import statistics
 from dicom2cache.recipes.recipe import Treatment
-from dicom2cache.records import ArraySpec, FrameRow
+from dicom2cache.records import ArraySpec, FrameRow, Header
 from dicom2cache.store.shards import Chunk, chunk_of
 
 
@@ -64,7 +65,8 @@ def chunk_of_frame(
         made = values_of(stored, row, source, treatments, spec.dtype, ends)
     except DoesNotFit as e:
         chosen = treatments[source.header["rule"] or 0].dtype
-        raise FrameError(f"{e}{_remedy(chosen, spec.dtype)}") from e
+        padding = _padding_alone(stored, row, source.header, spec.dtype)
+        raise FrameError(f"{e}{padding or _remedy(chosen, spec.dtype)}") from e
     if limits is not None:
         limits.check()
     result = _result(stored, made)
@@ -81,6 +83,28 @@ def _remedy(chosen: str, dtype: str) -> str:
     return (
         ", which follows from what the header says of bits, slope and intercept: one of them is "
         f"wrong; correct it, or give {other} in a rule for such files"
+    )
+
+
+def _padding_alone(stored: Stored, row: FrameRow, header: Header, dtype: str) -> str | None:
+    """What to do where all values but those of padding fit `dtype`; None where others do not."""
+    if header["pixel_keyword"] != "PixelData" or header["slope"] is None or dtype[0] not in "iu":
+        return None
+    if header["lut_low"] is not None:
+        return None
+    padding = padding_of(stored.pixels, header)
+    if padding is None or not padding.any() or padding.all():
+        return None
+    slope, intercept = line_of(row)
+    limits, values = np.iinfo(dtype), stored.pixels[~padding]
+    ends = [slope * int(end) + intercept for end in (values.min(), values.max())]
+    if min(ends) < limits.min or max(ends) > limits.max:
+        return None
+    limit = header["padding_limit"]
+    return (
+        f": only padding does not, Pixel Padding Value (0028,0120) {header['padding_value']:.12g}"
+        f"{'' if limit is None else f' to {limit:.12g}'}; correct it in the header and the pixels, "
+        "or give dtype int32 or float32 in a rule for such files"
     )
 
 

@@ -27,6 +27,7 @@ from dicom2cache.headers.meaning import (
 )
 from dicom2cache.headers.patient import age_in_years
 from dicom2cache.headers.pixel_module import (
+    INCOMPLETE,
     OVERLAYS,
     check_claim,
     check_length,
@@ -118,9 +119,12 @@ def describe(ds: Dataset, head: bytes, at: int, candidate: Candidate, path: str)
         raise FrameError(
             f"{name('NumberOfFrames')} is {raw(ds, 'NumberOfFrames')}; legal: from 1 to 2^31-1"
         )
-    frames = frames or 1  # 0 is written by some exporters for single-frame files
     layout = pixel_layout(ds, keyword, syntax)
     flags: list[str] = layout["flags"]
+    if not frames:  # 0 is written by some exporters for single-frame files
+        frames = 1
+        if INCOMPLETE not in flags:
+            flags.append(INCOMPLETE)
     said = {
         **_EMPTY,
         "root": candidate.root,
@@ -216,12 +220,12 @@ def _add_functional(row: Header, ds: Dataset, frames: int, flags: list[str]) -> 
     grey = row["slope"] is not None  # colour and masks are not rescaled
     shared, per_frame, found = functional_groups(ds, frames, grey)
     flags += found
+    if per_frame is None:
+        per_frame = planes(ds, frames, row["kind"])
     if row["kind"] == "map" and grey:
         file = cast(dict[str, Any], row)
         shared, per_frame, found = real_values(ds, file, shared, per_frame, _stored_ends(row))
         flags += found
-    if per_frame is None:
-        per_frame = planes(ds, frames, row["kind"])
     if frames > 1:
         row["position"] = None  # that of the first frame, and of no other
     unit = shared.pop("unit", row["unit"])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
 from dicom2cache.headers.real_world import real_world_table
-from dicom2cache.headers.tags import Dataset, items, name, value
+from dicom2cache.headers.tags import Dataset, items, name, value, whole
 from dicom2cache.pixels.colour import Palette
 from dicom2cache.pixels.intensity import ModalityLut
 from dicom2cache.pixels.window import VoiLut
@@ -28,7 +28,7 @@ def _descriptor(ds: Dataset, keyword: str) -> tuple[int, int, int]:
 
 
 def _pixels_signed(ds: Dataset) -> bool:
-    return int(value(ds, "PixelRepresentation") or 0) == 1
+    return whole(ds, "PixelRepresentation") == 1
 
 
 def _first(first: int, signed: bool) -> int:

@@ -6,13 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from dicom2cache.errors import FrameError
 from dicom2cache.headers.tags import (
     Dataset,
     decimal,
     has_content,
     items,
+    name,
     number,
     numbers,
+    raw,
     text,
     value,
     vector,
@@ -54,6 +57,11 @@ def rescale_of(ds: Dataset) -> Rescale:
         unit = {"GY": "Gy", "RELATIVE": "relative"}.get(text(ds, "DoseUnits") or "", "US")
         if scaling is None:
             return Rescale(1.0, 0.0, "US", ("dose-scaling-missing",))
+        if scaling < 0:
+            raise FrameError(
+                f"{name('DoseGridScaling')} is {raw(ds, 'DoseGridScaling')}; legal: a factor above "
+                "0: a dose below 0 has Pixel Representation 1 (PS3.3 C.8.8.3); correct it"
+            )
         return Rescale(scaling, 0.0, unit)
     slope, intercept, flags = linear(ds)
     unit, implied = unit_of(ds, ds, slope is not None)
@@ -87,6 +95,9 @@ def unit_of(ds: Dataset, transform: Dataset, rescaled: bool) -> tuple[str, tuple
     Table C.8-3); not so with multi-energy, nor in localizers, nor in other SOP classes of CT.
     """
     said = text(transform, "RescaleType")
+    first, *more = (said or "").split("\\")
+    if first.upper() == "HU":
+        return ("HU", ("unit-several",) if more else ()) if rescaled else ("US", ())
     units = text(ds, "Units")  # PET, (0054,1001)
     if units and text(ds, "Modality") in ("PT", "NM") and said in (None, "US"):
         return units, ()

@@ -7,7 +7,17 @@ from typing import Any, Literal
 
 from dicom2cache import syntaxes
 from dicom2cache.errors import Dicom2cacheError, FrameError, NoPixels
-from dicom2cache.headers.tags import Dataset, name, required, text, value, whole
+from dicom2cache.headers.tags import (
+    Dataset,
+    has_content,
+    name,
+    numbers,
+    raw,
+    required,
+    text,
+    value,
+    whole,
+)
 from dicom2cache.records import Header
 from dicom2cache.sources.file import BoundedFile
 
@@ -18,6 +28,8 @@ _PIXELS = {
 }
 OVERLAYS = range(0x6000, 0x6020, 2)
 """groups of the repeating overlay module"""
+INCOMPLETE = "pixel-module-incomplete"
+"""flag: an element of type 1 says nothing, and what nearly all images have was taken"""
 _LEAST_FRAGMENT = 10
 """bytes: the header of an item and a value of even length (PS3.5 A.4)"""
 _LONG_VRS = {b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN"}
@@ -166,6 +178,8 @@ def pixel_layout(ds: Dataset, keyword: str, syntax: str) -> dict[str, Any]:
     if allocated not in (1, 8, 16, 32):
         raise FrameError(f"{name('BitsAllocated')} {allocated}; legal: 1, 8, 16 or 32")
     stored = whole(ds, "BitsStored") or allocated
+    if not whole(ds, "BitsStored") or not has_content(ds, "PixelRepresentation"):
+        flags.append(INCOMPLETE)
     high = whole(ds, "HighBit")
     high = stored - 1 if high is None else high
     # Where all bits are stored there is one place for them; codestreams begin at bit 0.
@@ -177,8 +191,20 @@ def pixel_layout(ds: Dataset, keyword: str, syntax: str) -> dict[str, Any]:
             f"{name('BitsStored')} {stored} and {name('HighBit')} {high} do not fit "
             f"{name('BitsAllocated')} {allocated}; legal: BitsStored - 1 <= HighBit < BitsAllocated"
         )
-    signed = (whole(ds, "PixelRepresentation") or 0) == 1
-    return {**layout, "bits_stored": stored, "high_bit": high, "signed": signed}
+    return {**layout, "bits_stored": stored, "high_bit": high, "signed": _signed(ds)}
+
+
+def _signed(ds: Dataset) -> bool:
+    """True for two's complement; a Pixel Representation that is absent or empty is unsigned."""
+    if not has_content(ds, "PixelRepresentation"):
+        return False
+    found = numbers(ds, "PixelRepresentation")
+    if found not in ([0.0], [1.0]):
+        raise FrameError(
+            f"{name('PixelRepresentation')} is {raw(ds, 'PixelRepresentation')}; legal: 0, "
+            "unsigned, or 1, two's complement (PS3.3 C.7.6.3); correct it"
+        )
+    return found == [1.0]
 
 
 def overlays(ds: Dataset) -> tuple[int, bool]:

@@ -82,10 +82,11 @@ def real_values(
     whole = real_world(groups[0], *ends) if groups else None
     whole = real_world(ds, *ends) if whole is None else whole
     own = [real_world(g, *ends) for g in items(ds, "PerFrameFunctionalGroupsSequence")]
-    frames = per_frame or [{}]
-    if len(own) != len(frames):
+    if len(own) != file["frames"]:
         whole = UNUSED if any(own) else whole
-        own = [None] * len(frames)
+        own = []
+    frames = per_frame or [{}] * max(1, len(own))  # frames may say a mapping and nothing else
+    own = own or [None] * len(frames)
     if isinstance(whole, Table) and not any(own):
         table: Said = {
             "lut_low": min(whole.entries), "lut_high": max(whole.entries), "unit": whole.unit,

@@ -29,7 +29,11 @@ _LEGAL = {
     "RadionuclideTotalDose": (1e5, 1e11, "0.1 to 100,000 MBq, in Bq"),
     "RadionuclideHalfLife": (30.0, 1e6, "30 to 1,000,000 s"),
 }
+_ENHANCED = {"1.2.840.10008.5.1.4.1.1.130", "1.2.840.10008.5.1.4.1.1.128.1"}
+"""Enhanced PET Image Storage, and its legacy converted kind"""
 _MOST_HALF_LIVES = 10
+_ALMOST_A_DAY = timedelta(days=1, seconds=-1)
+"""between times of day that are within a second of each other, on both sides of midnight"""
 PHILIPS, PHILIPS_GROUP = "Philips PET Private Group", 0x7053
 PHILIPS_SUV, PHILIPS_ACTIVITY = 0x00, 0x09
 """SUV Scale Factor, Activity Concentration Scale Factor; below the creator's block"""
@@ -71,6 +75,13 @@ def _suv(ds: Dataset) -> Suv:
         return Suv(_factor(ds))
     if units == "CNTS":
         return _philips(ds)
+    sop = text(ds, "SOPClassUID")
+    if units is None and sop in _ENHANCED:
+        raise _Refused(
+            f"{name('SOPClassUID')} is {sop}, an enhanced PET, which has its unit and corrections "
+            "frame by frame, and not in the modules that SUV is computed from (PS3.3 C.8.9.1); "
+            "legal: PET Image Storage, or intensity modality in a rule for such files"
+        )
     raise _Refused(f"{name('Units')} is {units or 'absent'}; legal: BQML, GML with SUV Type BW, or "
                    "CNTS with the factors of Philips")  # fmt: skip
 
@@ -213,6 +224,12 @@ def _injection(injected: Dataset, start: datetime, clock: _Clock) -> tuple[str, 
     keyword, alone = "RadiopharmaceuticalStartDateTime", "RadiopharmaceuticalStartTime"
     whole, time = text(injected, keyword), text(injected, alone)
     if whole and (moment := clock.local(keyword, whole)):
+        again = _parse(f"{moment:%Y%m%d}{time}")[0] if time else None
+        if again is not None and timedelta(seconds=1) < abs(again - moment) < _ALMOST_A_DAY:
+            raise _Refused(
+                f"{name(keyword)} is {whole} and {name(alone)} is {time}; legal: the same time of "
+                "day; correct the one that is wrong"
+            )
         return keyword, moment
     moment = _parse(f"{start:%Y%m%d}{time}")[0] if time else None
     if moment is None:

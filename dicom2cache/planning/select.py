@@ -155,12 +155,22 @@ _OF_A_COPY = frozenset({
 })  # fmt: skip
 """columns of FILES in which copies of one image may differ: how it is encoded, where it lies, and
 what is written about it that makes no pixel another one; in all others they must be equal"""
+_LOOK = ("windows", "voi_lut")
+"""columns of FILES that pixels follow from where the recipe's window is `dicom`"""
 
 
-def meanings(files: pa.Table, rows: NDArray[np.int64]) -> Codes:
-    """What the pixels of each of the `rows` mean and where they lie: a code, equal for equal."""
-    some = rows_of(files.select([n for n in files.column_names if n not in _OF_A_COPY]), rows)
-    return combine([_codes(some[name]) for name in some.column_names])
+def meanings(files: pa.Table, rows: NDArray[np.int64], recipe: Recipe) -> Codes:
+    """What the pixels of each of the `rows` mean and where they lie: a code, equal for equal.
+
+    Where a file's window is the recipe's, it counts, too.
+    """
+    wanted = [n for n in files.column_names if n not in _OF_A_COPY]
+    some = rows_of(files.select([*wanted, "rule", *_LOOK]), rows)
+    codes = [_codes(some[name]) for name in wanted]
+    shown = treatments.holds(some, recipe, lambda t: "dicom" in t.window)
+    if shown.any():
+        codes += [np.where(shown, _codes(some[name]), -2) for name in _LOOK]
+    return combine(codes)
 
 
 def _codes(column: pa.ChunkedArray) -> Codes:

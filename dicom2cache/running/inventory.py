@@ -24,6 +24,7 @@ from dicom2cache.headers.read import Headers, read_headers
 from dicom2cache.pixels.intensity import apply_lut
 from dicom2cache.planning import select
 from dicom2cache.recipes.limits import Limits
+from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import Candidate, FrameRow, Header
 from dicom2cache.running import pool
 from dicom2cache.running.each_frame import Failure, Worker
@@ -165,6 +166,7 @@ def digests(
     roots: Sequence[str],
     files: pa.Table,
     rows: NDArray[np.int64],
+    recipe: Recipe,
     jobs: int,
     backend: str,
     tell: Callable[[Sequence[Fault]], None],
@@ -173,7 +175,7 @@ def digests(
 
     A series whose instances all bear one UID is so told apart by its positions alone.
     """
-    meanings = select.meanings(files, rows)
+    meanings = select.meanings(files, rows, recipe)
     alike = select.copies(files, rows, meanings)
     pixels = iter(pixel_digests(roots, files, rows[alike], jobs, backend, tell))
     return [f"{m} {next(pixels) if same else ''}" for m, same in zip(meanings, alike, strict=True)]

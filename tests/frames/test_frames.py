@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydicom.dataelem import DataElement
 
-from tests.support.caches import built, by_path
+from tests.support.caches import built, by_path, failures
 from tests.support.dicom_files import CT_IMAGE, pattern, real, write_dicom
 
 
@@ -78,6 +78,28 @@ def padded(path: Path, value: int, limit: int | None, **elements: Any) -> Path:
         "RescaleSlope": 1, "RescaleIntercept": -50, **said, **elements,
     }  # fmt: skip
     return write_dicom(path, np.arange(100, dtype=np.uint16).reshape(1, 100), **given)
+
+
+@pytest.mark.parametrize(
+    ("high", "recipe", "named"),
+    [
+        (2000, (), "int16 (-32768 to 32767): only padding does not, Pixel Padding Value "
+                   "(0028,0120) 63536; correct it in the header and the pixels, or give dtype"),
+        (2000, ("--size", "8"), "only padding does not, Pixel Padding Value (0028,0120) 63536;"),
+        (40000, (), "what the header says of bits, slope and intercept"),  # so do other values
+    ],
+)  # fmt: skip
+def test_padding_that_does_not_fit_is_named(
+    tmp_path: Path, high: int, recipe: tuple[str, ...], named: str
+) -> None:
+    write_dicom(
+        tmp_path / "in" / "a.dcm", np.array([[63536, 0], [63536, high]], np.uint16),
+        SOPClassUID=CT_IMAGE, Modality="CT", RescaleSlope=1, RescaleIntercept=-1024,
+        PixelPaddingValue=DataElement(0x00280120, "US", 63536),
+    )  # fmt: skip
+    write_dicom(tmp_path / "in" / "b.dcm", np.zeros((2, 2), np.uint8))
+    cache = built(tmp_path / "in", tmp_path / "cache", *recipe, status=1)
+    assert named in failures(cache)["a.dcm", 0][1]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from tests.support.caches import built, by_path, failures
 from tests.support.dicom_files import CT_IMAGE, write_dicom
 
 EIGHT = np.array([[0, 63], [128, 255]], np.uint8)
+INCOMPLETE = "pixel-module-incomplete"
 SIXTEEN = np.array([[0, 63], [128, 60000]], np.uint16)
 
 
@@ -26,6 +27,13 @@ SIXTEEN = np.array([[0, 63], [128, 60000]], np.uint16)
         (SIXTEEN, {"HighBit": 11}, ["high-bit"]),
         (SIXTEEN, {"HighBit": 16}, ["high-bit"]),
         (EIGHT, {"HighBit": None}, None),
+        (EIGHT, {"PixelRepresentation": None}, [INCOMPLETE]),  # type 1: unsigned
+        (EIGHT, {"PixelRepresentation": ""}, [INCOMPLETE]),
+        (SIXTEEN, {"BitsStored": 0}, [INCOMPLETE]),  # as allocated
+        (SIXTEEN, {"BitsStored": None}, [INCOMPLETE]),
+        (EIGHT, {"NumberOfFrames": 0}, [INCOMPLETE]),  # a single frame
+        (EIGHT, {"NumberOfFrames": ""}, None),  # as absent
+        (EIGHT, {"NumberOfFrames": 0, "BitsStored": 0, "PixelRepresentation": None}, [INCOMPLETE]),
         (EIGHT, {"PhotometricInterpretation": None}, ["photometric-missing"]),
         (EIGHT, {"PhotometricInterpretation": ""}, ["photometric-missing"]),
         (
@@ -77,6 +85,8 @@ def test_the_high_bit_of_a_codestream_is_not_asked_for(tmp_path: Path) -> None:
         ({"BitsStored": 12, "HighBit": 16}, "HighBit (0028,0102) 16"),  # 11 or 15
         ({"BitsStored": 12, "HighBit": 7}, "HighBit (0028,0102) 7"),
         ({"BitsStored": 17, "HighBit": 16}, "BitsStored (0028,0101) 17"),
+        ({"PixelRepresentation": 2}, "PixelRepresentation (0028,0103) is 2; legal: 0, unsigned"),
+        ({"PixelRepresentation": [0, 1]}, "PixelRepresentation (0028,0103) is [0, 1]; legal"),
         ({"SamplesPerPixel": 3, "PhotometricInterpretation": None}, "(0028,0004)"),
         ({"ModalityLUTSequence": [item(LUTDescriptor=[4, 0, 16])]}, "LUTData (0028,3006) is"),
     ],

@@ -58,6 +58,20 @@ def suv(tmp_path: Path, injected: dict[str, Any] | None = None, **elements: Any)
     [
         ({}, {}, FACTOR),
         ({"RadiopharmaceuticalStartDateTime": "20240301090000"}, {}, FACTOR),
+        # to the second, and the other is more exact
+        (
+            {"RadiopharmaceuticalStartDateTime": "20240301090000",
+             "RadiopharmaceuticalStartTime": "090000.730000"},
+            {},
+            FACTOR,
+        ),
+        # so on both sides of midnight
+        (
+            {"RadiopharmaceuticalStartDateTime": "20240301000000",
+             "RadiopharmaceuticalStartTime": "235959.5"},
+            {"SeriesTime": "010000"},
+            FACTOR,
+        ),
         # the time alone, before midnight of the day before
         (
             {"RadiopharmaceuticalStartTime": "233000"},
@@ -83,7 +97,8 @@ def suv(tmp_path: Path, injected: dict[str, Any] | None = None, **elements: Any)
         ),
         # past midnight at UTC, which is the evening before
         (
-            {"RadiopharmaceuticalStartDateTime": "20240302030000-0000"},
+            {"RadiopharmaceuticalStartDateTime": "20240302030000-0000",
+             "RadiopharmaceuticalStartTime": "210000"},
             {"TimezoneOffsetFromUTC": "-0600", "SeriesTime": "220000", "AcquisitionTime": "220000"},
             FACTOR,
         ),
@@ -152,8 +167,29 @@ def test_factor(
             "SeriesDate (0008,0021) is absent and SeriesTime (0008,0031) is absent",
         ),
         ({}, {"Units": None}, "Units (0054,1001) is absent"),
+        (
+            {},
+            {"Units": None, "RescaleType": "BQML", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.130"},
+            "SOPClassUID (0008,0016) is 1.2.840.10008.5.1.4.1.1.130, an enhanced PET",
+        ),
         ({}, {"CorrectedImage": None}, "CorrectedImage (0028,0051) is absent"),
-        ({"RadiopharmaceuticalStartDateTime": "20240301110000"}, {}, "-3600 s before the scan"),
+        (
+            {
+                "RadiopharmaceuticalStartDateTime": "20240301110000",
+                "RadiopharmaceuticalStartTime": None,
+            },
+            {},
+            "-3600 s before the scan",
+        ),
+        (
+            {
+                "RadiopharmaceuticalStartDateTime": "20240301090000",
+                "RadiopharmaceuticalStartTime": "080000",
+            },
+            {},
+            "RadiopharmaceuticalStartDateTime (0018,1078) is 20240301090000 and "
+            "RadiopharmaceuticalStartTime (0018,1072) is 080000; legal: the same time of day",
+        ),
         ({"RadiopharmaceuticalStartDateTime": "20240201090000"}, {}, "half-lives"),
         ({}, {"CorrectedImage": ["DECY"]}, "CorrectedImage (0028,0051)"),
         ({}, {"DecayCorrection": "NONE"}, "DecayCorrection (0054,1102) is NONE"),

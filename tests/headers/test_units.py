@@ -28,6 +28,10 @@ _CT = {"SOPClassUID": CT_IMAGE, "Modality": "CT", **LINE}
         ({"ImageType": ["DERIVED", "SECONDARY", "MPR"]}, "HU", ["unit-implied"]),
         ({"ImageType": ["DERIVED", "PRIMARY"], "RescaleType": "HU"}, "HU", None),
         ({"ImageType": ["DERIVED", "PRIMARY"], "RescaleType": "US"}, "US", None),
+        ({"RescaleType": "hu"}, "HU", None),  # LO has both cases
+        ({"RescaleType": " Hu "}, "HU", None),
+        ({"RescaleType": ["HU", "US"]}, "HU", ["unit-several"]),
+        ({"RescaleType": ["US", "HU"]}, "US\\HU", None),  # as it is written: neither is known
         ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "US", None),
         ({"ImageType": ["DERIVED", "PRIMARY", "LOCALIZER"]}, "US", None),
         ({"MultienergyCTAcquisition": "YES"}, "US", ["unit-missing"]),
@@ -200,6 +204,35 @@ def test_real_world_values_of_parametric_maps(
     assert [p.item() for _, p in rows] == pytest.approx(values, rel=1e-6)
     assert [r["unit"] for r, _ in rows] == units
     assert [r["flags"] for r, _ in rows] == [flags] * 2
+
+
+@pytest.mark.parametrize("places", [{}, {"SpacingBetweenSlices": 3}])
+def test_frames_that_say_nothing_but_their_real_world_values(
+    tmp_path: Path, places: dict[str, Any]
+) -> None:
+    groups = [item(RealWorldValueMappingSequence=[m]) for m in (ADC, FA)]
+    geometry = {"ImagePositionPatient": [0, 0, 1], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+    source = write_dicom(
+        tmp_path / "m.dcm", np.array([[[500]], [[1000]]], np.uint16), SOPClassUID=MAP,
+        Modality="MR", PerFrameFunctionalGroupsSequence=groups, **geometry, **places,
+    )  # fmt: skip
+    found = by_path(built(source, tmp_path / "cache"))
+    rows = [found["m.dcm", k] for k in (0, 1)]
+    assert [p.item() for _, p in rows] == pytest.approx([0.0005, 0.35], rel=1e-6)
+    assert [r["unit"] for r, _ in rows] == ["mm2/s", "1"]
+    assert [r["flags"] for r, _ in rows] == [["units-differ"]] * 2
+    positions = [[0, 0, 1], [0, 0, 4]] if places else [None, None]
+    assert [r["position"] for r, _ in rows] == positions
+
+
+def test_one_mapping_for_two_frames_is_of_neither(tmp_path: Path) -> None:
+    source = write_dicom(
+        tmp_path / "m.dcm", np.array([[[500]], [[1000]]], np.uint16), SOPClassUID=MAP,
+        Modality="MR", PerFrameFunctionalGroupsSequence=[item(RealWorldValueMappingSequence=[ADC])],
+    )  # fmt: skip
+    found = by_path(built(source, tmp_path / "cache"))
+    assert [found["m.dcm", k][1].item() for k in (0, 1)] == [500, 1000]
+    assert found["m.dcm", 0][0]["flags"] == ["real-world-unused"]
 
 
 HALVES = item(

@@ -70,6 +70,7 @@ ROWS = {
            "statistics, percentiles and interpolation; 0 after a window",
            ("tests/pixels/test_intensity.py::test_padding",
             "tests/frames/test_frames.py::test_both_ends_of_padding",
+            "tests/frames/test_frames.py::test_padding_that_does_not_fit_is_named",
             f"{_ROWS}::test_row_8_padding_of_float_pixels",
             "tests/pixels/test_resize.py::test_padding_does_not_bleed_into_the_image")),
     9: Row("The header contradicts the codestream's colour (PS3.5 8.2.1)",
@@ -102,8 +103,11 @@ ROWS = {
             (f"{_STREAMS}::test_signed_values_narrower_than_bits_stored",
              f"{_STREAMS}::test_a_stream_wider_than_bits_allocated")),
     18: Row("RT Dose (PS3.3 C.8.8.3)",
-            "times Dose Grid Scaling in float64, once; Gy or relative; a position for each plane",
-            ("tests/whole/test_examples.py::test_dose_is_scaled_once_in_double_precision",)),
+            "times Dose Grid Scaling in float64, once, which is refused below 0, and flagged where "
+            "it is missing; Gy or relative; a position for each plane",
+            (f"{_ROWS}::"
+             "test_row_18_dose_grid_scaling_below_0_is_refused_and_an_empty_one_flagged",
+             "tests/whole/test_examples.py::test_dose_is_scaled_once_in_double_precision",)),
     19: Row("PET units, real world values, SUV (PS3.3 C.8.9.1)",
             "the unit that Units says; SUV only by recipe, with every input checked; a map's "
             "values in what it measures",
@@ -165,16 +169,18 @@ ROWS = {
              f"{_ROWS}::test_row_30_a_colour_profile_is_flagged_and_not_applied",
              "tests/pixels/test_resize.py::"
              "test_non_square_pixels_keep_their_shape_in_millimetres")),
-    31: Row("HU that is not said (PS3.3 Table C.8-3)",
+    31: Row("HU that is not said, or oddly (PS3.3 Table C.8-3)",
             "a rescaled CT Image without Rescale Type is in HU, unless it is a localizer or of "
             "multi-energy; flagged where it is derived. Secondary captures of CT are not; enhanced "
-            "CT has to say it, and is flagged where it does not",
+            "CT has to say it, and is flagged where it does not. Its case and blanks do not count, "
+            "and of several values the first, flagged",
             (f"{_UNITS}::test_the_unit_of_ct",
              f"{_UNITS}::test_derived_ct_is_windowed_like_the_original",
              f"{_UNITS}::test_a_type_that_one_group_lacks_is_flagged"),
             "headers/meaning.py::unit_of"),
     32: Row("SUV across clocks (PS3.5 6.2, PS3.3 C.12.1.1.8); counts of Philips",
-            "offsets from UTC count, and what the file says of its zone; without that, refused; "
+            "offsets from UTC count, and what the file says of its zone; without that, and where "
+            "two times of injection disagree, refused; "
             "the maker's factors are taken, and flagged",
             ("tests/headers/test_suv.py::test_factor",
              "tests/headers/test_suv.py::test_counts_by_the_makers_factor"),
@@ -190,6 +196,7 @@ ROWS = {
             "their unit; windows too; a line or a table. What is neither over all values is left "
             "out, flagged, and so are values beyond those that are mapped",
             (f"{_UNITS}::test_real_world_values_of_parametric_maps",
+             f"{_UNITS}::test_frames_that_say_nothing_but_their_real_world_values",
              f"{_UNITS}::test_stored_values_that_have_no_real_one_are_flagged",
              f"{_UNITS}::test_windows_of_a_map_are_in_its_own_unit"),
             "headers/real_world.py::real_values"),
@@ -230,7 +237,7 @@ ROWS = {
             (f"{_SAMPLES}::test_signs_and_bits_of_stream_and_header",
              f"{_SAMPLES}::test_a_recipe_of_a_signed_dtype_stores_what_the_plan_had_no_place_for"),
             "frames/samples.py::stored_samples"),
-    41: Row("Empty LUT items, an impossible HighBit, no photometric interpretation",
+    41: Row("Empty LUT items, an impossible HighBit, no photometric interpretation or sign",
             "where one reading is left it is taken, flagged; else refused",
             (f"{_MODULE}::test_one_reading_is_left",
              f"{_MODULE}::test_several_readings_are_refused",
@@ -334,9 +341,12 @@ ROWS = {
              f"{_REFUSALS}::test_objects_without_pixels"),
             "headers/by_pydicom.py::other_format"),
     57: Row("One SOP Instance UID for several images",
-            "a copy is equal in pixels, geometry, meaning, series and patient; all else is kept, "
-            "flagged; each path of a copy finds the frame",
+            "a copy is equal in pixels, geometry, meaning, series and patient, and in its window "
+            "where a recipe wants that; all else is kept, flagged; each path of a copy finds the "
+            "frame",
             ("tests/planning/test_selection.py::test_copies_are_equal_in_geometry_and_meaning",
+             "tests/planning/test_selection.py::"
+             "test_of_two_copies_the_one_with_a_window_is_stored",
              "tests/trainer/test_twins.py::test_one_uid_for_all_loses_no_slice",
              "tests/trainer/test_twins.py::test_each_path_of_an_image_finds_its_frame"),
             "planning/select.py::copies"),

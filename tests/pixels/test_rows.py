@@ -143,6 +143,25 @@ def test_row_14_a_rescale_that_is_no_number_is_refused(
     assert "legal: one finite decimal number" in reason
 
 
+def test_row_18_dose_grid_scaling_below_0_is_refused_and_an_empty_one_flagged(
+    tmp_path: Path,
+) -> None:
+    dose = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.481.2", "Modality": "RTDOSE",
+            "DoseUnits": "GY"}  # fmt: skip
+    pixels = np.array([[1, 2]], np.uint16)
+    write_dicom(tmp_path / "in" / "a.dcm", pixels, DoseGridScaling="-0.5", **dose)
+    write_dicom(tmp_path / "in" / "b.dcm", pixels, DoseGridScaling="", **dose)
+    cache = built(tmp_path / "in", tmp_path / "cache", status=1)
+    ((path, (_, reason)),) = failures(cache).items()
+    assert path[0] == "a.dcm"
+    assert "DoseGridScaling (3004,000E) is " in reason
+    assert "-0.5" in reason
+    assert "legal: a factor above 0" in reason
+    row, stored = by_path(cache)["b.dcm", 0]
+    assert (row["unit"], row["flags"]) == ("US", ["dose-scaling-missing"])
+    assert stored.tolist() == [[1, 2]]
+
+
 def test_row_14_a_rescale_after_the_pixels_is_flagged(tmp_path: Path) -> None:
     late = b"\x28\0\x52\x10DS\x06\0-1024 "
     padding = b"\xfc\xff\xfc\xffOB\0\0\x02\0\0\0\0\0"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ import pytest
 
 from dicom2cache.arrow import rows_of, tally
 from dicom2cache.planning import select
+from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.running import inventory
+from tests.support.caches import built, by_path, failures
+from tests.support.dicom_files import write_dicom
 from tests.support.plans import files, header
 
 
@@ -105,7 +109,48 @@ def test_copies_are_equal_in_geometry_and_meaning(other: dict[str, Any], same: b
     table = files([header("a.dcm", **_CT), header("b.dcm", **{**_CT, **other})])
     rows = select.same_sop(table)
     assert rows.tolist() == [0, 1]
-    assert select.copies(table, rows, select.meanings(table, rows)).tolist() == [same, same]
+    assert select.copies(table, rows, select.meanings(table, rows, Recipe())).tolist() == [
+        same,
+        same,
+    ]
+
+
+_WINDOW = {"center": 1.0, "width": 2.0, "function": "LINEAR", "explanation": None}
+
+
+@pytest.mark.parametrize(
+    ("other", "window", "same"),
+    [
+        ({"windows": [_WINDOW]}, ("dicom",), False),  # pixels follow from it
+        ({"windows": [_WINDOW]}, ("lung", "dicom"), False),
+        ({"voi_lut": True}, ("dicom",), False),
+        ({"sex": "F"}, ("dicom",), True),
+        ({"windows": [_WINDOW]}, ("lung",), True),
+    ],
+)
+def test_copies_look_equal_where_the_window_is_the_file_s_own(
+    other: dict[str, Any], window: tuple[str, ...], same: bool
+) -> None:
+    table = files([header("a.dcm", **_CT), header("b.dcm", **{**_CT, **other})])
+    rows = select.same_sop(table)
+    codes = select.meanings(table, rows, Recipe(window=window))
+    assert select.copies(table, rows, codes).tolist() == [same, same]
+
+
+def test_of_two_copies_the_one_with_a_window_is_stored(tmp_path: Path) -> None:
+    pixels = np.array([[0, 50], [100, 200]], np.uint8)
+    write_dicom(tmp_path / "in" / "a.dcm", pixels, SOPInstanceUID="1.2.3")
+    write_dicom(
+        tmp_path / "in" / "b.dcm", pixels, SOPInstanceUID="1.2.3", WindowCenter=100.5,
+        WindowWidth=101,
+    )  # fmt: skip
+    cache = built(tmp_path / "in", tmp_path / "cache", "--window", "dicom", status=1)
+    ((path, (outcome, reason)),) = failures(cache).items()
+    assert (path[0], outcome) == ("a.dcm", "failed")
+    assert "window dicom" in reason
+    row, found = by_path(cache)["b.dcm", 0]
+    assert found.tolist() == [[0, 0], [128, 255]]  # from 50 to 150
+    assert row["flags"] == ["sop-uid-repeated"]
 
 
 def test_copies_of_multi_frame_files_are_equal_in_every_frame() -> None:
@@ -115,7 +160,11 @@ def test_copies_of_multi_frame_files_are_equal_in_every_frame() -> None:
 
     table = files([header(f"{k}.dcm", **of(z)) for k, z in enumerate((1.0, 1.0, 2.0))])
     rows = select.same_sop(table)
-    assert select.copies(table, rows, select.meanings(table, rows)).tolist() == [True, True, False]
+    assert select.copies(table, rows, select.meanings(table, rows, Recipe())).tolist() == [
+        True,
+        True,
+        False,
+    ]
     _, rejects = select.drop_duplicates(table, rows, ["x", "x", "y"])
     (row,) = rejects.to_pylist()
     assert (row["same_root"], row["same_path"], row["same_frame"]) == (0, "0.dcm", None)
