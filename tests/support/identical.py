@@ -84,7 +84,8 @@ def _rows(one: Path, other: Path) -> list[str]:
         rows = [i for i, (a, b) in enumerate(pairs) if repr(a) != repr(b)]
         if rows:
             k = rows[0]
-            said = f"{first['path'][k]}: {first[name][k]} and {second[name][k]}"
+            where = first["path"][k] if "path" in first.column_names else f"row {k}"
+            said = f"{where}: {first[name][k]} and {second[name][k]}"
             found.append(f"{name}: {len(rows)} rows, such as {said}")
     return found
 
