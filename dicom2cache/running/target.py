@@ -33,6 +33,8 @@ def check(target: Path) -> None:
         return
     if inside == {"build"} and not any((target / "build").glob("*.json")):
         return  # planning was interrupted
+    if job.planned_identity(target) is not None:
+        return  # another process has named its plan since the look above
     raise CacheError(
         f"{target}: exists and is not a cache; give another path, or empty the folder yourself"
     )

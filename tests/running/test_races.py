@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from dicom2cache import Recipe, build, pipeline
-from dicom2cache.running import execute, receipts
+from dicom2cache.running import execute, job, receipts, target
 from dicom2cache.running.job import load_job
 from tests.running.test_kill import _fault, _wavelets
 from tests.support.caches import by_path, command, failures, run_cli, run_here, table, tree
@@ -285,3 +285,18 @@ def test_runs_at_once_share_a_plan(tmp_path: Path) -> None:
     assert run_here("convert", tmp_path / "cache", "--jobs", "1").returncode == 0
     assert run_here("commit", tmp_path / "cache").returncode == 0
     assert tree(tmp_path / "cache")
+
+
+def test_a_plan_that_is_named_between_two_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process names its plan just after this one found none: the folder is no stranger's."""
+    (tmp_path / "build").mkdir()
+
+    def none_yet(cache: Path) -> None:
+        monkeypatch.undo()
+        (cache / "build" / "plan.json").write_text('{"identity": "another\'s"}')
+
+    monkeypatch.setattr(job, "planned_identity", none_yet)
+    target.check(tmp_path)
+    assert job.planned_identity(tmp_path) == "another's"
