@@ -290,7 +290,7 @@ def test_runs_at_once_share_a_plan(tmp_path: Path) -> None:
 def test_a_plan_that_is_named_between_two_looks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process names its plan just after this one found none: the folder is no stranger's."""
+    """Another process names its plan just after this one found none: no stranger's folder."""
     (tmp_path / "build").mkdir()
 
     def none_yet(cache: Path) -> None:
