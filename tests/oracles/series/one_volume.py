@@ -91,6 +91,7 @@ def frame_of_reference_per_slice(s: Series) -> None:
 
 def study_per_slice(s: Series) -> None:
     """A tool that gave each slice a study of its own."""
+    s.flags = {"joined"}
     s.volume(8, lambda k: {"StudyInstanceUID": uid(f"study {k}")}, **CT)
 
 
