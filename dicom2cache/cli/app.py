@@ -196,7 +196,8 @@ def compare(
     """List the frames whose unit, stack or pixels differ; exit status 1 if there are any."""
     if report.print_differences(pipeline.compare(old, new)):
         raise typer.Exit(1)
-    print(f"{old} and {new}: every frame has the same unit, stack and pixels")
+    same = f"{old} and {new}: every frame has the same unit, stack and pixels"
+    print(words.one_line(same))
 
 
 @app.callback(invoke_without_command=True)

@@ -88,7 +88,7 @@ def print_errata(found: list[Concerned], about: dict[str, Any]) -> None:
     """What may be wrong in a cache of an earlier version, with some of the frames."""
     if not found:
         return
-    version = about["software"]["dicom2cache"]
+    version = one_line(str(about["software"]["dicom2cache"]))
     print(f"made by dicom2cache {version}; what may be wrong, and is mended by a new build:")
     for erratum in found:
         count = erratum.rows.num_rows
@@ -98,7 +98,7 @@ def print_errata(found: list[Concerned], about: dict[str, Any]) -> None:
         for path, rows in islice(files, _FILES):
             frames = [{**row, "reason": ""} for row in rows]
             for line, covered in _said_of("", path, frames):
-                print(f"    {line.removeprefix(': ').removesuffix(': ')}")
+                print(f"    {one_line(line.removeprefix(': ').removesuffix(': '))}")
                 left -= covered
         if left:
             print(f"    and {left} more; --errata lists all")
@@ -110,7 +110,7 @@ def print_frames(found: list[Concerned], about: dict[str, Any]) -> None:
     for erratum in found:
         for batch in erratum.rows.to_batches(max_chunksize=_AT_ONCE):
             for row in batch.to_pylist():
-                path = os.path.join(folders[row["root"]], row["path"])
+                path = one_line(os.path.join(folders[row["root"]], row["path"]))
                 print(erratum.name, path, "" if row["frame"] is None else row["frame"], sep="\t")
 
 
@@ -123,7 +123,7 @@ def print_differences(differences: Iterable[Difference]) -> int:
         counts.update(found.words.keys())
         part = f", part {found.part}" if found.part else ""
         said = "; ".join(f"{kind} {words}".rstrip() for kind, words in found.words.items())
-        print(f"{found.path}, frame {found.frame}{part}: {said}")
+        print(one_line(f"{found.path}, frame {found.frame}{part}: {said}"))
     if total:
         print(f"frames that differ: {total} ({', '.join(f'{k} {n}' for k, n in counts.items())})")
     return total

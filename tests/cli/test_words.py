@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from dicom2cache.cli import report
 from dicom2cache.cli.words import lines, one_line
+from dicom2cache.running.compare import Difference
+from dicom2cache.running.errata import Concerned
 from tests.support.caches import run_cli
 
 
@@ -41,3 +45,16 @@ def test_a_file_name_forges_no_line(tmp_path: Path) -> None:
     assert "\x1b" not in said
     assert not any(line.startswith("dicom2cache: all is well") for line in said.splitlines())
     assert "\\x1b[31m.dcm" in said
+
+
+def test_names_in_lists_of_frames_move_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    """What `compare` and `info` list of a cache that came from elsewhere."""
+    rows = pa.table({"root": [0], "path": ["a\nb\x1b[2J.dcm"], "frame": [0]})
+    found = [Concerned("unit", "what may be wrong", rows)]
+    about = {"sources": [{"root": 0, "path": "/scans"}], "software": {"dicom2cache": "0.1.0"}}
+    report.print_frames(found, about)
+    report.print_errata(found, about)
+    report.print_differences([Difference("a\nb\x1b[2J.dcm", 0, 0, {"unit": "US and HU"})])
+    said = capsys.readouterr().out
+    assert said.count("a\\x0ab\\x1b[2J.dcm") == 3
+    assert "\x1b" not in said
