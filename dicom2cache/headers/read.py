@@ -27,6 +27,7 @@ from dicom2cache.headers.series import row_of
 from dicom2cache.records import Candidate, Header
 from dicom2cache.schema import FILES, REJECTS
 from dicom2cache.sources import mounts
+from dicom2cache.sources.file import opened
 from dicom2cache.sources.inflate import MOST_HEADER
 
 _TRIES, _PAUSE = 3, 0.25  # EIO may pass; seconds between
@@ -176,7 +177,7 @@ def read_header(
 
 def _by_scan(path: str, candidate: Candidate) -> Row | None:
     """None if pydicom shall judge the file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = opened(path)
     try:
         check_unchanged(descriptor, candidate)
         elements = scan(descriptor, wanted())
