@@ -36,11 +36,24 @@ class Dataset(Protocol):
         """Group 0002, of the dataset of a file."""
 
 
+class _Illegal(ValueError):
+    """pydicom can make nothing of what an element holds."""
+
+
+def _got(ds: Dataset, keyword: str) -> Any:
+    try:
+        return ds.get(keyword)
+    except MemoryError:
+        raise
+    except Exception as e:  # pydicom raises whatever the bytes provoke
+        raise _Illegal(keyword) from e
+
+
 def value(ds: Dataset, keyword: str) -> Any:
     """The element's value; None if absent, empty or illegal."""
     try:
-        found = ds.get(keyword)
-    except (ValueError, TypeError, OverflowError, AttributeError, NotImplementedError, KeyError):
+        found = _got(ds, keyword)
+    except _Illegal:
         return None
     return None if found is None or (hasattr(found, "__len__") and len(found) == 0) else found
 
@@ -67,8 +80,8 @@ def numbers(ds: Dataset, keyword: str) -> list[float]:
 def has_content(ds: Dataset, keyword: str) -> bool:
     """True if the element is there and not empty, be its value legal or not."""
     try:
-        found = ds.get(keyword)
-    except (ValueError, TypeError, OverflowError, AttributeError, NotImplementedError, KeyError):
+        found = _got(ds, keyword)
+    except _Illegal:
         return True
     return found is not None and (not hasattr(found, "__len__") or len(found) > 0)
 
@@ -85,7 +98,7 @@ def decimal(ds: Dataset, keyword: str) -> float | None:
     Raises FrameError naming the tag and what it holds, if that is not one finite number.
     """
     try:
-        found = ds.get(keyword)
+        found = _got(ds, keyword)
         if found is None or (is_many(found) and not len(found)):
             return None
         if isinstance(found, str) and not found.strip(" \0"):
@@ -93,7 +106,7 @@ def decimal(ds: Dataset, keyword: str) -> float | None:
         made = float(found)
         if math.isfinite(made):
             return made
-    except (ValueError, TypeError, OverflowError, AttributeError, NotImplementedError, KeyError):
+    except (ValueError, TypeError, OverflowError):
         pass
     raise FrameError(
         f"{name(keyword)} is {raw(ds, keyword)}; legal: one finite decimal number, such as -1024 "
