@@ -356,7 +356,7 @@ PLANNED = (
     Column("slice_location", FLOAT64, "file", "along the normal, from anywhere", "mm",
            "SliceLocation", "number"),
     Column("concatenation_uid", TEXT, "file", "UID of the instances that one was cut into",
-           dicom="ConcatenationUID", read="text"),
+           dicom="ConcatenationUID", read="text", privacy="hashed", domain="uid"),
     Column("in_concatenation", INT32, "file", "number of the instance among them",
            dicom="InConcatenationNumber", read="whole"),
     # See IN_MEMORY.

@@ -7,13 +7,20 @@ through. Tags stay, with the keyword that the standard gives them.
 
 from __future__ import annotations
 
+import errno
 import os
 import pkgutil
 import re
+import traceback
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache, lru_cache
+from importlib.util import find_spec
 from string import Formatter
 from types import CodeType
+from typing import Any
+
+from dicom2cache.errors import Dicom2cacheError
 
 _LEAST = 6
 """characters of a piece: shorter ones could be a name"""
@@ -41,7 +48,9 @@ def _own(text: str, kept: tuple[str, ...]) -> str:
 
 
 def _without(left: str) -> str:
-    return left if _BETWEEN.fullmatch(left) else LEFT_OUT
+    if _BETWEEN.fullmatch(left):
+        return left
+    return f"{' ' * left.startswith(' ')}{LEFT_OUT}{' ' * left.endswith(' ')}"
 
 
 def _piece_at(text: str, at: int, kept: tuple[str, ...]) -> str:
@@ -59,7 +68,7 @@ def _piece_at(text: str, at: int, kept: tuple[str, ...]) -> str:
 def _is_tag(keyword: str, group: str, element: str) -> bool:
     from pydicom.datadict import keyword_for_tag
 
-    return keyword_for_tag(int(group + element, 16)) == keyword
+    return bool(keyword_for_tag(int(group + element, 16)) == keyword)
 
 
 @cache
@@ -86,11 +95,8 @@ def _constants() -> Iterator[str]:
     import dicom2cache
 
     for module in pkgutil.walk_packages(dicom2cache.__path__, "dicom2cache."):
-        spec = module.module_finder.find_spec(module.name, None)
-        loader = spec.loader if spec else None
-        code = loader.get_code(module.name) if hasattr(loader, "get_code") else None
-        if code is not None:
-            yield from _texts(code)
+        loader: Any = find_spec(module.name).loader  # type: ignore[union-attr]
+        yield from _texts(loader.get_code(module.name))
 
 
 def _texts(constant: object) -> Iterator[str]:
@@ -102,3 +108,32 @@ def _texts(constant: object) -> Iterator[str]:
     elif isinstance(constant, tuple | frozenset):
         for inner in constant:
             yield from _texts(inner)
+
+
+@contextmanager
+def own_words_only(on: bool, *kept: object) -> Iterator[None]:
+    """Where `on`, what is raised says only this program's words and what is `kept`."""
+    try:
+        yield
+    except Exception as e:
+        if not on:
+            raise
+        raise _veiled(e, [str(k) for k in kept]) from None
+
+
+def _veiled(error: Exception, kept: list[str]) -> Exception:
+    said = own_words(str(error), kept)
+    if isinstance(error, Dicom2cacheError):
+        return type(error)(said)
+    if isinstance(error, MemoryError):
+        return MemoryError()
+    if isinstance(error, OSError):
+        name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        shown = name if any(name.startswith(k) for k in kept) else "a file of the sources"
+        number = error.errno or errno.EIO
+        return OSError(number, os.strerror(number), shown)
+    if isinstance(error, ValueError):
+        return ValueError(said)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{os.path.basename(place.filename)}:{place.lineno}"
+    return Dicom2cacheError(f"internal error: {type(error).__name__} at {where}; please report")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ class Veil:
     def failures(self, rows: pa.Table) -> pa.Table:
         """Rows of failures/: paths hashed, reasons without values."""
         for name, domain in _FAILURES.items():
-            rows = self._replaced(rows, name, lambda said, d=domain: self.hashed(d, said))
+            rows = self._replaced(rows, name, partial(self.hashed, domain))
         return self._replaced(rows, "reason", own_words)
 
     def sources(self, folders: Sequence[str]) -> list[str]:
@@ -137,7 +138,9 @@ def _each_item(column: Any, change: dict[str, Map]) -> Any:
         each(items.field(f.name), change[f.name]) if f.name in change else items.field(f.name)
         for f in items.type
     ]
-    offsets = pa.concat_arrays([pa.array([0], pa.int64()), pc.cumulative_sum(lengths.cast("int64"))])
+    offsets = pa.concat_arrays(
+        [pa.array([0], pa.int64()), pc.cumulative_sum(lengths.cast("int64"))]
+    )
     made = pa.StructArray.from_arrays(fields, fields=list(items.type))
     return pa.ListArray.from_arrays(offsets.cast("int32"), made, lists.type, mask=lists.is_null())
 

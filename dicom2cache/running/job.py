@@ -23,6 +23,7 @@ import pyarrow as pa
 from dicom2cache.arrow import rows_of
 from dicom2cache.errors import CacheError, Unfinished
 from dicom2cache.planning.tasks import tasks
+from dicom2cache.privacy.veil import KEY
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import ArraySpec, Header, Plan, ShardTask
 from dicom2cache.store import names
@@ -233,6 +234,8 @@ def compact(cache: Path) -> None:
     """Drop the state that a committed cache no longer needs; only plan.json stays."""
     forget(cache)
     about = _about(cache)
+    if KEY in about.get("facts", {}):
+        about.pop("roots", None)
     if about.pop("nonce", None) is not None:  # the one thing that differs from build to build
         write_durably(plan_path(cache), json.dumps(about, indent=1).encode())
 
