@@ -117,8 +117,8 @@ def test_failures_say_the_tag_and_not_the_value(pair: tuple[Path, Path]) -> None
     }  # fmt: skip
     bad = found[hashed("path", "bad.dcm"), "failed"]["reason"]
     assert bad == (
-        "BitsStored (0028,0101) ... and HighBit (0028,0102) ... do not fit BitsAllocated (0028,0100)"
-        " ...; legal: BitsStored - 1 <= HighBit < BitsAllocated"
+        "BitsStored (0028,0101) ... HighBit (0028,0102) ... do not fit BitsAllocated "
+        "(0028,0100) ...; legal: BitsStored - 1 <= HighBit < BitsAllocated"
     )
     copy = found[hashed("path", "copy.dcm"), "duplicate"]
     assert copy["same_path"] == hashed("path", "P1/0.dcm")
