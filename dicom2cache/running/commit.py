@@ -21,10 +21,11 @@ from dicom2cache.privacy.mapping import write_mapping
 from dicom2cache.privacy.veil import Veil
 from dicom2cache.records import ShardTask
 from dicom2cache.running import receipts
-from dicom2cache.running.job import Job, compact, scratch
+from dicom2cache.running.job import Job, scratch, tidy
 from dicom2cache.running.receipts import Receipt
 from dicom2cache.running.tables import Totals, frame_failures, frame_rows, in_order, prepared
 from dicom2cache.schema import FRAMES_TABLE, SHARDS_TABLE
+from dicom2cache.store import spare
 from dicom2cache.store.durable import sync_folder, write_durably
 from dicom2cache.store.layout import FORMAT_VERSION, ROOT, array_metadata, root_metadata
 
@@ -32,7 +33,7 @@ _ROW_GROUP = 100_000
 
 
 def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> dict[str, Any]:
-    """Write tables, array metadata and, last, the root; the root's attributes.
+    """Write tables, array metadata, the second copies and, last, the root; the root's attributes.
 
     `veil`: what a de-identified cache says; `mapping`: where what it has seen is written. Raises
     Unfinished, naming a shard, while one is not converted.
@@ -91,6 +92,7 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
     attributes = {
         "format": FORMAT_VERSION,
         "generation": 0,
+        "identity": job.identity.partition(":")[0],
         "arrays": arrays,
         "tables": entries,
         "sources": [{"root": k, "path": path} for k, path in enumerate(roots)],
@@ -101,8 +103,9 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
     if veil and veil.seen is not None and mapping:
         write_mapping(mapping, veil.seen)
     data = root_metadata(attributes, metadata)
+    spare.keep(job.cache, attributes, data, job.identity.partition(":")[2], unfinished)
     write_durably(job.cache / ROOT, data, unfinished)
-    compact(job.cache)
+    tidy(job.cache)
     return attributes
 
 
