@@ -22,8 +22,8 @@ def _descriptor(ds: Dataset, keyword: str) -> tuple[int, int, int]:
     said = value(ds, keyword)
     try:
         count, first, bits = (int(v) for v in said)
-    except (TypeError, ValueError) as e:
-        raise FrameError(f"{name(keyword)} is {said!r}; legal: three whole numbers") from e
+    except (TypeError, ValueError, OverflowError) as e:
+        raise FrameError(f"{name(keyword)} is {said!r:.80}; legal: three whole numbers") from e
     return count % 65536 or 65536, first, bits
 
 
@@ -43,7 +43,10 @@ def _entries(ds: Dataset, keyword: str, count: int) -> NDArray[np.uint16]:
         raise FrameError(f"{name(keyword)} is absent")
     if not isinstance(data, bytes):  # VR US: already numbers
         flat = [data] if isinstance(data, int) else list(data)
-        words = np.array([int(v) & 0xFFFF for v in flat], np.uint16)
+        try:
+            words = np.array([int(v) & 0xFFFF for v in flat], np.uint16)
+        except (TypeError, ValueError, OverflowError) as e:
+            raise FrameError(f"{name(keyword)} is {data!r:.80}; legal: whole numbers") from e
     elif len(data) >= 2 * count:
         words = np.frombuffer(data[: 2 * count], _word(ds))
     elif len(data) >= count:  # 8-bit entries packed, perhaps with a pad byte
