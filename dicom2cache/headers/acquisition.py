@@ -43,7 +43,7 @@ def _midnight(day: str) -> float | None:
     """ms of the first moment of a day, YYYYMMDD (PS3.5 6.2)."""
     try:
         return date(int(day[:4]), int(day[4:6]), int(day[6:])).toordinal() * 86_400_000.0
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
@@ -51,7 +51,7 @@ def _clock(said: str) -> float | None:
     """ms of HH[MM[SS[.F]]] since midnight."""
     whole, _, fraction = said.strip().partition(".")
     whole = whole.ljust(6, "0")
-    if len(whole) != 6 or not (whole + fraction).isdigit():
+    if len(whole) != 6 or not (whole + fraction).isdecimal():
         return None
     seconds = (int(whole[:2]) * 60 + int(whole[2:4])) * 60 + int(whole[4:])
     return 1000 * (seconds + float(f"0.{fraction or 0}"))

@@ -10,8 +10,10 @@ import zlib
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 from pydicom import dcmread
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.filebase import DicomBytesIO
@@ -19,7 +21,7 @@ from pydicom.filewriter import write_data_element
 
 from dicom2cache.headers.describe import wanted_tags
 from tests.fuzz.choices import Choices
-from tests.support.dicom_files import DATA_STORE, WHEEL
+from tests.support.dicom_files import DATA_STORE, WHEEL, write_dicom
 
 IMPLICIT, EXPLICIT, BIG, DEFLATED = (
     f"1.2.840.10008.1.2{end}" for end in ("", ".1", ".2", ".1.99")
@@ -95,6 +97,8 @@ def part_10(elements: Elements, said: str, real: str | None = None) -> bytes:
     return bytes(128) + b"DICM" + encoded((length,), False, False) + meta + body
 
 
+Bases = tuple[tuple[Elements, str], ...]
+"""(elements, transfer syntax) of files"""
 _MOST_PIXELS = 2048
 _BASES = (
     "CT_small.dcm", "MR_small.dcm", "rtdose.dcm", "liver_1frame.dcm", "ExplVR_BigEnd.dcm",
@@ -105,14 +109,42 @@ _BASES = (
 
 
 @cache
-def bases() -> tuple[tuple[Elements, str], ...]:
-    """(elements, transfer syntax) of real files, with few pixels."""
+def bases() -> Bases:
+    """Real files, with few pixels."""
     found = [(_made_up(), EXPLICIT)]
     for name in _BASES:
         path = next((p for p in (WHEEL / name, DATA_STORE / name) if p.exists()), None)
         if path is None:
             raise FileNotFoundError(f"{name}: neither pydicom's nor pydicom-data's")
         found.append(_of_file(path))
+    return tuple(found)
+
+
+@cache
+def coded_bases() -> Bases:
+    """Files of small frames in each compressed syntax, and such as differ by their pixels."""
+    from tests.fuzz.frames import streams
+
+    eight = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    rle = struct.pack("<16L", 1, 64, *[0] * 14) + b"\x3f" + eight.tobytes()
+    found = []
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "a.dcm")
+        more = [("1.2.840.10008.1.2.5", rle, eight),
+                ("1.2.840.10008.1.2.1.98", eight.tobytes(), eight)]  # fmt: skip
+        for syntax, stream, pixels in (*streams(), *more):
+            for frames in (1, 2):
+                array = pixels if frames == 1 else np.stack([pixels, pixels])
+                write_dicom(path, array, syntax=syntax, encoded=[stream] * frames)
+                found.append(_of_file(path))
+        for kind in ("f4", "f8"):
+            whole = np.linspace(-1, 1, 64).astype(kind)
+            keyword = "FloatPixelData" if kind == "f4" else "DoubleFloatPixelData"
+            write_dicom(path, whole.reshape(8, 8).view(f"u{kind[1]}").astype("u1"),
+                        PixelData=None, BitsAllocated=8 * int(kind[1]),
+                        **{keyword: whole.tobytes()},
+                        SOPClassUID="1.2.840.10008.5.1.4.1.1.30")  # fmt: skip
+            found.append(_of_file(path))
     return tuple(found)
 
 
@@ -314,9 +346,9 @@ def _edited(c: Choices, elements: Elements, depth: int = 0) -> Elements:
     return tuple(some)
 
 
-def edited(c: Choices) -> tuple[Elements, str]:
-    """(a real file's elements with some changes, the transfer syntax that it is in)."""
-    elements, syntax = c.pick(bases())
+def edited(c: Choices, some: Bases | None = None) -> tuple[Elements, str]:
+    """(elements of one of `some` files, with some changes, the transfer syntax that it is in)."""
+    elements, syntax = c.pick(bases() if some is None else some)
     for _ in range(1 + c.below(6)):
         elements = _edited(c, elements)
     return elements, syntax

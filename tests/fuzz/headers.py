@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from dicom2cache.errors import FrameError, NoPixels, NotDicom
-from dicom2cache.headers.read import read_header
+from dicom2cache.headers.read import _by_scan, read_header
 from dicom2cache.records import Candidate, Header
 from tests.fuzz.choices import Choices
 from tests.fuzz.datasets import (
@@ -62,7 +62,10 @@ def header_of(data: bytes) -> Header | str:
     candidate = place().write(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        scanned, parsed = read(candidate, True), read(candidate, False)
+        scanned = read(candidate, True)
+        if _by_scan(str(place().path), candidate) is None:
+            return scanned  # by pydicom already
+        parsed = read(candidate, False)
     if repr(scanned) != repr(parsed):  # a NaN is no NaN's equal, but has its text
         if isinstance(scanned, str) or isinstance(parsed, str):
             raise AssertionError(f"scan: {scanned}\npydicom: {parsed}")
