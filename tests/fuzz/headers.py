@@ -11,6 +11,7 @@ from tempfile import mkdtemp
 
 from dicom2cache.errors import FrameError, NoPixels, NotDicom
 from dicom2cache.headers.read import _by_scan, read_header
+from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.records import Candidate, Header
 from tests.fuzz.choices import Choices
 from tests.fuzz.datasets import (
@@ -23,7 +24,7 @@ from tests.fuzz.datasets import (
     part_10,
 )
 
-_KEY = bytes(16)
+_KEY = PatientKey(bytes(16))
 
 
 class Place:
