@@ -7,10 +7,12 @@ TARGET --replay FILE` runs that alone.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 HERE = Path(__file__).parents[2]
 _BUILD = HERE / "build" / "fuzz"
@@ -28,6 +30,7 @@ def main() -> int:
         return 0
     if options.child:
         return _fuzz(options)
+    from tests.fuzz.headers import in_memory
     from tests.fuzz.targets import TARGETS
 
     chosen = [TARGETS[name] for name in options.targets] or list(TARGETS.values())
@@ -39,14 +42,18 @@ def main() -> int:
         for k, seed in enumerate(target.seeds()):
             (corpus / f"seed-{k}").write_bytes(seed)
         (_BUILD / "found").mkdir(exist_ok=True)
-        done = subprocess.run(
-            [
-                sys.executable, "-m", "tests.fuzz", target.name, "--child",
-                f"--runs={options.runs * target.share // shares}",
-                f"--seconds={options.seconds * target.share // shares}", f"--seed={options.seed}",
-            ],
-            cwd=HERE, check=False,
-        )  # fmt: skip
+        with TemporaryDirectory(prefix="dicom2cache-fuzz-", dir=in_memory()) as room:
+            done = subprocess.run(
+                [
+                    *(sys.executable, "-W", "ignore", "-m", "tests.fuzz", target.name, "--child"),
+                    f"--runs={options.runs * target.share // shares}",
+                    f"--seconds={options.seconds * target.share // shares}",
+                    f"--seed={options.seed}",
+                ],
+                cwd=HERE,
+                env={**os.environ, "TMPDIR": room},  # a process that libFuzzer ends leaves its own
+                check=False,
+            )
         took = time.perf_counter() - started
         print(f"{target.name}: status {done.returncode} after {took:.0f} s", flush=True)
         if done.returncode:

@@ -23,11 +23,9 @@ from dicom2cache.headers.describe import wanted_tags
 from tests.fuzz.choices import Choices
 from tests.support.dicom_files import DATA_STORE, WHEEL, write_dicom
 
-IMPLICIT, EXPLICIT, BIG, DEFLATED = (
-    f"1.2.840.10008.1.2{end}" for end in ("", ".1", ".2", ".1.99")
-)
+IMPLICIT, EXPLICIT, BIG, DEFLATED = (f"1.2.840.10008.1.2{end}" for end in ("", ".1", ".2", ".1.99"))
 PIXELS = 0x7FE00010
-_LONG = frozenset("OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+_LONG = frozenset(["OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"])
 _WORD = {"US": 2, "SS": 2, "OW": 2, "AT": 2, "UL": 4, "SL": 4, "FL": 4, "OF": 4, "FD": 8, "OD": 8}
 """bytes that are swapped where they are big-endian, by VR"""
 
@@ -111,7 +109,7 @@ _BASES = (
 @cache
 def bases() -> Bases:
     """Real files, with few pixels."""
-    found = [(_made_up(), EXPLICIT)]
+    found = [(made_up(), EXPLICIT)]
     for name in _BASES:
         path = next((p for p in (WHEEL / name, DATA_STORE / name) if p.exists()), None)
         if path is None:
@@ -190,7 +188,8 @@ def tag_of(keyword: str) -> int:
 
 
 @cache
-def _made_up() -> Elements:
+def made_up() -> Elements:
+    """A CT of 4 x 4 pixels."""
     said: dict[str, Any] = {
         "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", "SOPInstanceUID": "1.2.3", "Modality": "CT",
         "StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.2.1", "Rows": 4, "Columns": 4,

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 from dicom2cache.errors import FrameError, NoPixels, NotDicom
 from dicom2cache.headers.read import _by_scan, read_header
@@ -27,12 +27,18 @@ from tests.fuzz.datasets import (
 _KEY = PatientKey(bytes(16))
 
 
+def in_memory() -> str | None:
+    """A folder for temporary ones, in memory where there is such; None: the usual."""
+    shared = "/dev/shm"
+    return shared if "TMPDIR" not in os.environ and os.path.isdir(shared) else None
+
+
 class Place:
     """A file of this process, written anew for each run."""
 
     def __init__(self) -> None:
-        shared = Path("/dev/shm")
-        self.folder = Path(mkdtemp(prefix="dicom2cache-fuzz-", dir=shared if shared.is_dir() else None))
+        self._room = TemporaryDirectory(prefix="dicom2cache-fuzz-", dir=in_memory())
+        self.folder = Path(self._room.name)
         self.path = self.folder / "file.dcm"
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -25,10 +27,8 @@ def _some_files() -> pa.Table:
 def where_text(data: bytes) -> None:
     """`data` is an expression, in UTF-8."""
     text = data.decode("utf-8", "surrogateescape")
-    try:
+    with suppress(RecipeError):
         select_files(_some_files(), Recipe(where=text))
-    except RecipeError as e:
-        assert str(e)
 
 
 _WORDS = (
@@ -70,12 +70,10 @@ def toml_text(data: bytes) -> None:
     """`data` is a recipe file; as in a cache it comes back the same."""
     path = place().folder / "recipe.toml"
     path.write_bytes(data)
-    try:
+    with suppress(RecipeError):
         recipe = Recipe.from_toml(path)
-    except RecipeError as e:
-        assert str(e)
-        return
-    assert Recipe.from_dict(recipe.to_dict()) == recipe
+        said = recipe.to_dict()
+        assert Recipe.from_dict(said).to_dict() == json.loads(json.dumps(said, allow_nan=False))
 
 
 _KEYS = (
@@ -86,7 +84,8 @@ _KEYS = (
 _VALUES = (
     '"window"', '"percentiles"', '"suv"', '"stored"', '["40,400"]', '["dicom", "lung"]', "[]",
     "[1, 99]", "[nan, 1]", "[-inf, inf]", '"uint8"', '"grey"', "512", "[5, 7]", "[0, 1]", '"crop"',
-    '"stretch"', "0.7", "-1", "1e308", "inf", "nan", "true", '""', '"modality == \'CT\'"', '["mask"]',
+    '"stretch"', "0.7", "-1", "1e308", "inf", "nan", "true", '""', '["mask"]',
+    '"modality == \'CT\'"',
     "1", "0", "99999999999999999999", "{}", "{frames = 3}", "{frames = true}", "1979-05-27",
     "[[1], [2]]", '["1,1e308"]', '["1,-1"]', '["nan,nan"]', '[","]', '"zstd"', "[{}]", "12:00:00",
     '"auto"', '["40,400", "40,400"]', "[1e-320, 5e-324]", '"1e999,1"',
@@ -99,7 +98,7 @@ def toml_keys(data: bytes) -> None:
     lines = list[str]()
     while c:
         if c.one_in(8):
-            lines.append(f'[[rules]]\nwhere = {c.pick(_VALUES)}')
+            lines.append(f"[[rules]]\nwhere = {c.pick(_VALUES)}")
         lines.append(f"{c.pick(_KEYS)} = {c.pick(_VALUES)}")
     toml_text("\n".join(lines).encode())
 
