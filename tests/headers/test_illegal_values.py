@@ -1,4 +1,4 @@
-"""Values that pydicom refuses with errors of its own: absent where they only describe, else named."""
+"""Values that pydicom refuses by errors of its own: absent where they describe, else named."""
 
 from __future__ import annotations
 
@@ -91,7 +91,8 @@ def test_a_sequence_with_half_an_element_says_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("date", "time"), [(b"202001019999999999999999999999", b"120000"), (b"20200101", "12000²".encode())]
+    ("date", "time"),
+    [(b"202001019999999999999999999999", b"120000"), (b"20200101", "12000²".encode())],
 )
 def test_a_moment_that_is_none(tmp_path: Path, date: bytes, time: bytes) -> None:
     row = _row(
