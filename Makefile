@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo check test test-oracles test-lightly fuzz bench-plan bench-read bench-read-stock \
+.PHONY: help demo check test test-oracles test-lightly test-slurm bench-plan bench-read bench-read-stock \
 	bench-memory bench-codecs bench-headers bench-convert bench-lightly clean
 
 help:  ## list the targets
@@ -60,9 +60,13 @@ $(FUZZ): pyproject.toml constraints.txt tests/fuzz/requirements.txt
 		-c constraints.txt -e . -r tests/fuzz/requirements.txt
 	touch $@
 
+.PHONY: fuzz
 fuzz: $(FUZZ)  ## hostile headers, frames, recipes, caches under atheris; TARGETS=, RUNS=, SECONDS=, SEED=
 	.venv-fuzz/bin/python -W ignore -m tests.fuzz $(TARGETS) $(if $(RUNS),--runs $(RUNS)) \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
+test-slurm: $(READY)  ## the batch script on a real Slurm of two nodes; as root, which installs it by apt
+	$(BIN)/python -m pytest tests/slurm
 
 bench-plan: $(READY)  ## plan and open 1,000,000 frames: time and memory
 	$(BIN)/python -m benchmarks.planning
