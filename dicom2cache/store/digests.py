@@ -71,7 +71,8 @@ def _chunks(path: Path) -> tuple[list[tuple[int, str]], int]:
     chunks = []
     for k in range(metadata.num_row_groups):
         group = metadata.row_group(k)
-        chunks += [(_start(group.column(leaf)), names[leaf]) for leaf in leaves]
+        starts = [_start(group.column(leaf)) for leaf in leaves]
+        chunks += [(start, names[leaf]) for leaf, start in enumerate(starts) if start]
     starts = [_MAGIC, *(start for start, _ in chunks), footer_start]
     # As all writers have it. Else a byte would be in no digest, or in two.
     if starts[:2] != [_MAGIC, _MAGIC] or starts != sorted(starts):
@@ -80,5 +81,5 @@ def _chunks(path: Path) -> tuple[list[tuple[int, str]], int]:
 
 
 def _start(chunk: Any) -> int:
-    """Where a column chunk begins: with its dictionary, if it has one."""
+    """Where a column chunk begins: with its dictionary, if it has one; 0: it has no bytes."""
     return int(chunk.dictionary_page_offset or chunk.data_page_offset)

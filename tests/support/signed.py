@@ -36,17 +36,18 @@ def table_entry(cache: Path, path: Path) -> dict[str, Any]:
 def column_digests(data: bytes, metadata: pq.FileMetaData) -> dict[str, Any]:
     """`footer` and `columns` of a table's file entry."""
     end = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
-    chunks = []
+    leaves, chunks = range(metadata.num_columns), []
     for k in range(metadata.num_row_groups):
-        for leaf in range(metadata.num_columns):
+        for leaf in leaves:
             chunk = metadata.row_group(k).column(leaf)
             offsets = (chunk.dictionary_page_offset, chunk.data_page_offset)
-            first = min(offset for offset in offsets if offset)
-            chunks.append((first, chunk.path_in_schema.split(".")[0]))
+            first = min((offset for offset in offsets if offset), default=None)
+            if first is not None:
+                chunks.append((first, chunk.path_in_schema.split(".")[0]))
     stops = [first for first, _ in chunks[1:]] + [end]
-    columns: dict[str, bytes] = {}
+    columns = {f.path.split(".")[0]: b"" for f in map(metadata.schema.column, range(len(leaves)))}
     for (first, name), stop in zip(chunks, stops, strict=True):
-        columns[name] = columns.get(name, b"") + data[first:stop]
+        columns[name] += data[first:stop]
     return {
         "footer": hashlib.sha256(data[:4] + data[end:]).hexdigest(),
         "columns": {name: hashlib.sha256(part).hexdigest() for name, part in columns.items()},

@@ -113,16 +113,18 @@ class Table:
     def _columns(self, end: int, by_column: bool) -> None:
         """Read the chunks of the wanted columns, and hold each column to its digest."""
         metadata, digests, plain = self._reader.metadata, dict[str, Any](), 0
-        last = metadata.num_columns - 1
+        after = end  # from the last chunk on: each ends where the next one begins
+        spans = dict[tuple[int, int], tuple[int, int]]()
+        for k in reversed(range(metadata.num_row_groups)):
+            group = metadata.row_group(k)
+            for leaf in reversed(range(metadata.num_columns)):
+                start = _start(group.column(leaf)) or after  # none, if it has no bytes
+                spans[k, leaf], after = (start, after), start
         for k in range(metadata.num_row_groups):
             group = metadata.row_group(k)
-            after = end
-            if k + 1 < metadata.num_row_groups:
-                after = _start(metadata.row_group(k + 1).column(0))
             for leaf, about in self._leaves:
                 chunk = group.column(leaf)
-                start = _start(chunk)
-                stop = after if leaf == last else _start(group.column(leaf + 1))
+                start, stop = spans[k, leaf]
                 if not len(_MAGIC) <= start <= stop <= end:
                     raise self._damaged(f"column {about.path} does not lie where it could")
                 plain += chunk.total_uncompressed_size
@@ -177,7 +179,7 @@ class Table:
 
 
 def _start(chunk: Any) -> int:
-    """Where a column chunk begins: with its dictionary, if it has one."""
+    """Where a column chunk begins: with its dictionary, if it has one; 0: it has no bytes."""
     return int(chunk.dictionary_page_offset or chunk.data_page_offset)
 
 
