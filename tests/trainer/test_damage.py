@@ -77,6 +77,7 @@ def test_no_cache(tmp_path: Path, cache: Path) -> None:
     with pytest.raises(NotACacheError, match="dicom2cache build"):
         open_cache(tmp_path / "nowhere")
     (cache / "zarr.json").unlink()
+    (cache / "build").mkdir(exist_ok=True)
     with pytest.raises(NotACacheError, match="not finished"):
         open_cache(cache)
     with pytest.raises(FileNotFoundError):  # callers may catch either

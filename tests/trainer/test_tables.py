@@ -121,8 +121,8 @@ def test_a_table_is_checked_on_its_way_to_the_node(cache: Path, tmp_path: Path) 
 
 def test_errata_are_counted_of_checked_columns(cache: Path) -> None:
     sign(cache, lambda about: about["software"].update(dicom2cache="0.1.0"))
-    flip_in_column(cache / "frames" / "0.parquet", "spacing_tag")
-    with pytest.raises(DamagedError, match="column spacing_tag"):
+    flip_in_column(cache / "frames" / "0.parquet", "kind")
+    with pytest.raises(DamagedError, match="column kind"):
         open_cache(cache)
 
 
