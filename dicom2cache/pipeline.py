@@ -13,7 +13,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from dicom2cache.arrow import rows_of_outcome
 from dicom2cache.errors import CacheError, FrameError, SourceError, Unfinished
 from dicom2cache.planning import select, tasks
 from dicom2cache.planning.apart import apart
@@ -41,6 +40,7 @@ from dicom2cache.running.job import (
     save_plan,
     tidy,
 )
+from dicom2cache.running.lost import first_failed, nothing
 from dicom2cache.running.progress import Progress, Silent, phase
 from dicom2cache.running.standing import Watched
 from dicom2cache.running.target import cache_of
@@ -380,25 +380,3 @@ def _identity(
         digest.update(f"{c.root}\0{c.path}\0{c.size}\n".encode())
         times.update(f"{c.mtime_ns}\n".encode())
     return f"{digest.hexdigest()}:{times.hexdigest()}"
-
-
-_SHOWN = 20  # most files in a message
-
-
-def first_failed(job: Job) -> str | None:
-    """What failed first of a plan, with its reason; None: nothing."""
-    for row in rows_of_outcome(job.plan.rejects, "failed"):
-        return f"{os.path.join(job.roots[row['root']], row['path'])}: {row['reason']}"
-    return None
-
-
-def nothing(sources: Sequence[object], rejects: pa.Table) -> str:
-    """Why nothing below the sources can be stored, for the error that says so."""
-    where = ", ".join(map(str, sources))
-    if not rejects.num_rows:
-        return f"{where}: no files here"
-    lines = [f"  {r['path']}: {r['reason']}" for r in rejects.slice(0, _SHOWN).to_pylist()]
-    more = rejects.num_rows - len(lines)
-    if more > 0:
-        lines.append(f"  and {more} more")
-    return "\n".join([f"{where}: {rejects.num_rows} files, none with an image to store:", *lines])
