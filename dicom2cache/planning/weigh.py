@@ -24,6 +24,8 @@ from dicom2cache.recipes.recipe import Recipe
 
 _ALWAYS = 256 << 20
 """bytes that a file may claim, however small it is: black frames are coded in next to nothing"""
+_LISTED = 4
+"""windows and segments that all frames of a file bear together, for each frame that it may have"""
 _HUGE = 1e9
 """pixels on a side that no frame has"""
 
@@ -43,6 +45,10 @@ def over_limits(files: pa.Table, recipe: Recipe) -> Iterator[tuple[int, str]]:
     pixels = height * width
     claimed = frames * pixels * samples * np.maximum(bits, 8) / 8
     inflated = offset + length
+    windows, segments = (
+        np.nan_to_num(floats(pc.list_value_length(files[name]))) for name in ("windows", "segments")
+    )
+    listed = windows + segments
     checks: list[tuple[NDArray[np.bool_], str, Floats, str]] = [
         (
             pixels > limits.frame_pixels,
@@ -51,6 +57,12 @@ def over_limits(files: pa.Table, recipe: Recipe) -> Iterator[tuple[int, str]]:
             "Rows (0028,0010) x Columns (0028,0011) is {} pixels a frame",
         ),
         (frames > limits.frames, "frames", frames, "Number of Frames (0028,0008) is {}"),
+        (
+            frames * listed > _LISTED * limits.frames,
+            "frames",
+            listed,
+            "each frame would bear all {} windows or segments of the file",
+        ),
         (
             ~native & (claimed > np.maximum(_ALWAYS, limits.expansion * size)),
             "expansion",
