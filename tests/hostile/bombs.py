@@ -46,8 +46,8 @@ class Bomb:
         return self.make.__name__.removeprefix("_")
 
 
-def problems(bomb: Bomb, work: Path, jobs: int = 1) -> list[str]:
-    """What is wrong with a build of the bomb beside healthy files."""
+def problems(bomb: Bomb, work: Path, jobs: int = 1) -> tuple[list[str], runs.Came]:
+    """(what is wrong with a build of the bomb beside healthy files, what it came to)."""
     source, folder, cache = work / "healthy", work / "mutants", work / "cache"
     runs.neighbours(source)
     folder.mkdir()
@@ -61,7 +61,7 @@ def problems(bomb: Bomb, work: Path, jobs: int = 1) -> list[str]:
     if came.peak - quiet.peak > _ABOVE:
         found.append(f"{came.peak >> 20} MiB, {quiet.peak >> 20} without it")
     if not (cache / "zarr.json").exists():
-        return [*found, came.said]
+        return [*found, came.said], came
     size = sum(path.lstat().st_size for path in cache.rglob("*"))
     if size > _SIZE:
         found.append(f"a cache of {size} bytes")
@@ -75,7 +75,7 @@ def problems(bomb: Bomb, work: Path, jobs: int = 1) -> list[str]:
             for name, why in sorted(reasons.items())
             if not re.search(bomb.reason, why)
         ]
-    return found
+    return found, came
 
 
 def _pixels_that_no_memory_holds(folder: Path) -> None:
