@@ -67,8 +67,8 @@ def _pixels(source: Source, row: FrameRow, _: Room) -> NDArray[Any]:
 
 
 _HEADERS_AT_ONCE = 256
-_HEADER_MEMORY = 2 << 30
-"""bytes that a child may have for a header"""
+_MOST_MEMORY = 2 << 30
+"""bytes that a child may have for a header, at its first try"""
 
 
 def read_all_headers(
@@ -127,17 +127,24 @@ def _read(
     isolated: bool,
 ) -> Headers:
     """Headers of a few files; `mark` is there meanwhile, and stays if the process dies."""
-    allowance = Allowance(limits.header_seconds, _HEADER_MEMORY, "header_seconds")
     mark.touch()
     with Child() as child:
         elsewhere = Elsewhere(
-            partial(child.call, allowance=allowance),
+            partial(_alone, child, limits.header_seconds),
             partial(_in_time, limits.header_seconds),
             isolated,
         )
         found = read_headers(roots, chunk, patient_key, elsewhere, limits.header_mib << 20)
     mark.unlink(missing_ok=True)
     return found
+
+
+def _alone(
+    child: Child, seconds: float, reading: Callable[[], Header], size: int, tries: int
+) -> Header:
+    memory = min((512 << 20) + 32 * size, _MOST_MEMORY)
+    allowance = Allowance(seconds, memory, "header_seconds")
+    return child.call(reading, allowance=allowance, tries=tries)
 
 
 def _in_time(seconds: float, reading: Callable[[], Header]) -> Header:
