@@ -23,6 +23,7 @@ from tests.support.plans import files, header
 _J2K = str(JPEG2000Lossless)
 _J2K_DATA: dict[str, Any] = {"transfer_syntax": _J2K}
 _MIB = 1 << 20
+_WINDOW = {"center": 1.0, "width": 2.0, "function": "LINEAR", "explanation": None}
 _DEFLATED: dict[str, Any] = {"transfer_syntax": str(DeflatedExplicitVRLittleEndian)}
 
 
@@ -48,6 +49,10 @@ _DEFLATED: dict[str, Any] = {"transfer_syntax": str(DeflatedExplicitVRLittleEndi
             "inflate_mib=4096", "would inflate to 4097 MiB",
         ),
         ({"pixel_offset": 257 * _MIB}, "header_mib=256", "257 MiB lie before the pixel data"),
+        (  # 60 KB of windows, borne by each frame
+            {"frames": 1000, "size": 1 << 40, "windows": [_WINDOW] * 4001},
+            "frames=1000000", "each frame would bear all 4001 windows or segments of the file",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_above_a_limit_is_refused_by_its_name(
@@ -63,6 +68,30 @@ def test_what_is_above_a_limit_is_refused_by_its_name(
     assert f"limits.{name} is {most}: if the file is right, give --limits {name}=NUMBER" in reason
     raised = Recipe(limits=[f"{limit}={1 << 48}" for limit in asdict(Limits())])
     assert "large" in select_files(table, raised)[0]["path"].to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (  # 90,000 in 0.9 MB
+            {"frames": 90_000, "height": 8, "width": 8, "size": 900_000 + 1000, **_J2K_DATA},
+            "900000 bytes of pixel data cannot hold 90000 frames, of which each takes 32",
+        ),
+        (
+            {"frames": 10, "size": 1700, "transfer_syntax": str(RLELossless)},
+            "700 bytes of pixel data cannot hold 10 frames, of which each takes 74",
+        ),
+        (
+            {"height": 100, "width": 129, "size": 1100, "transfer_syntax": str(RLELossless)},
+            "100 bytes of RLE cannot hold the 12900 that the header says",
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_bytes_cannot_hold_is_refused(said: dict[str, Any], words: str) -> None:
+    what = {"pixel_offset": 1000, "samples": 1, "bits_allocated": 8, **said}
+    kept, rejects = select_files(files([header("large", **what), header("sound")]), Recipe())
+    assert kept["path"].to_pylist() == ["sound"]
+    assert words in rejects["reason"][0].as_py()
 
 
 @pytest.mark.parametrize(
