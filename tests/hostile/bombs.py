@@ -24,7 +24,7 @@ from tests.support.dicom_files import pattern, uid, write_dicom
 _GREY = pattern("bomb", (16, 16))
 _ITEM, _END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0\0\0\0\0"
 _EMPTY = _ITEM + bytes(4)
-_ABOVE, _SIZE = 2 << 30, 1 << 30
+_ABOVE, _SIZE = 2 << 30, 2 << 30
 """most bytes of memory above a run without it, and of the cache's files"""
 
 
@@ -250,7 +250,7 @@ def _sizes_far_apart(folder: Path) -> None:
 
 
 def _spacings(folder: Path) -> None:
-    for k, said in enumerate(("100000", "1e308", "1e-308")):
+    for k, said in enumerate(("100000", "1e308")):
         spacing = DataElement(0x00280030, "DS", f"{said}\\{said}")
         write_dicom(folder / f"{k}.dcm", _GREY, PixelSpacing=spacing, SeriesInstanceUID=uid(str(k)))
 
@@ -298,7 +298,7 @@ BOMBS = (
     Bomb(_pixels_that_no_memory_holds, "limits.frame_pixels|truncated"),
     Bomb(_more_frames_than_bytes, "limits.expansion|truncated|cannot be decoded|hold|UID|claims",
          quick=False),
-    Bomb(_items_deflated, ""),
+    Bomb(_items_deflated, "memory does not|header_seconds", quick=False),
     Bomb(_element_deflated, "limits.header_mib|--limits header_mib", quick=False),
     Bomb(_empty_items, "", quick=False),
     Bomb(_items_for_a_million_frames, "1000000", quick=False),

@@ -14,6 +14,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELos
 
 from dicom2cache import Recipe
 from dicom2cache.errors import RecipeError
+from dicom2cache.planning.arrays import fit_slots
 from dicom2cache.planning.select import select_files
 from dicom2cache.recipes.limits import Limits
 from tests.support.caches import attributes, by_path, failures, run_cli, run_here
@@ -229,3 +230,14 @@ def test_a_cache_that_the_disk_has_no_room_for(
     again = ("build", source, cache, "--jobs", "1", "--overwrite")
     assert run_here(*again).returncode == 0
     assert run_here("build", source, tmp_path / "other", "--jobs", "1", "--force").returncode == 0
+
+
+def test_sizes_that_few_frames_have_make_no_slots_of_many_others_large() -> None:
+    """Two arrays for three sizes: by multiples of 8192 all would share one."""
+    small, large, largest = (100, 100), (1000, 1000), (5000, 5000)
+    sizes = [("uint8", small, 1000), ("uint8", large, 1), ("uint8", largest, 1)]
+    assert fit_slots(sizes, 2, 1 << 30) == {
+        ("uint8", small): small, ("uint8", large): largest, ("uint8", largest): largest,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="max_arrays 1 is too few"):
+        fit_slots([*sizes, ("int16", small, 1)], 1, 1 << 30)
