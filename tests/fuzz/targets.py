@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tests.fuzz import frames, headers, recipes
+from tests.fuzz import caches, frames, headers, recipes
 
 
 @dataclass(frozen=True)
@@ -36,5 +36,9 @@ TARGETS = {
         Target("where-words", recipes.where_words, recipes.word_seeds, 64, 3),
         Target("recipe-text", recipes.toml_text, recipes.toml_seeds, 2048, 2),
         Target("recipe-keys", recipes.toml_keys, recipes.key_seeds, 64, 3),
+        Target("cache-root", caches.root_signed, caches.seeds, 128, 5),
+        Target("cache-tables", caches.tables_signed, caches.seeds, 128, 5),
+        Target("cache-shards", caches.shard_bytes, caches.seeds, 128, 5),
+        Target("plan-state", caches.state_read, caches.seeds, 128, 5),
     )
 }
