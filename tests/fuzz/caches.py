@@ -138,6 +138,11 @@ def _caches() -> tuple[Small, ...]:
     return Small("plain", Recipe()), Small("packed", Recipe(codec="lz4"))
 
 
+def plain() -> Path:
+    """A whole cache."""
+    return _caches()[0].path
+
+
 @cache
 def _planned() -> Small:
     return Small("planned", Recipe(), committed=False)
