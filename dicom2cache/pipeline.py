@@ -14,7 +14,13 @@ from typing import Any
 import pyarrow as pa
 
 from dicom2cache.arrow import rows_of_outcome
-from dicom2cache.errors import CacheError, FrameError, SourceError, Unfinished
+from dicom2cache.errors import (
+    CacheError,
+    Dicom2cacheError,
+    FrameError,
+    SourceError,
+    Unfinished,
+)
 from dicom2cache.headers.patient import patient_key as read_patient_key
 from dicom2cache.planning import select, tasks
 from dicom2cache.planning.apart import apart
@@ -25,14 +31,17 @@ from dicom2cache.running import commit as committing
 from dicom2cache.running import compare as comparing
 from dicom2cache.running import execute, inventory, pool, versions
 from dicom2cache.running import target as target_folder
-from dicom2cache.running import verify as checks
 from dicom2cache.running.faults import FaultLog
 from dicom2cache.running.job import Job, compact, load_job, planned_identity, save_plan
 from dicom2cache.running.progress import Progress, Silent, phase
 from dicom2cache.running.target import cache_of
+from dicom2cache.running.verify import whole as checks
+from dicom2cache.running.verify.deep import verify_deep
+from dicom2cache.running.verify.findings import Finding
 from dicom2cache.schema import REJECTS
 from dicom2cache.sources.find import scan
-from dicom2cache.store.layout import FORMAT_VERSION, ROOT
+from dicom2cache.store import root
+from dicom2cache.store.layout import ROOT
 
 Sources = Sequence[str | os.PathLike[str]]
 
@@ -210,23 +219,24 @@ def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
     """
     target = cache_of(cache)
     try:
-        found = json.loads((target / ROOT).read_bytes())["attributes"]["dicom2cache"]
-    except FileNotFoundError:
-        if planned_identity(target) is not None:
-            raise Unfinished(
-                f"{target}: not committed yet; run `dicom2cache convert` and `dicom2cache commit`"
-            ) from None
-        raise CacheError(f"{target}: not a cache; make one with `dicom2cache build`") from None
-    except (NotADirectoryError, ValueError, KeyError, TypeError) as e:
-        raise CacheError(f"{target}: not a cache of dicom2cache") from e
-    if not isinstance(found, dict):
-        raise CacheError(f"{target}: not a cache of dicom2cache")
-    if found.get("format") != FORMAT_VERSION:
+        _, document = root.read_document(target)
+    except (FileNotFoundError, NotADirectoryError):
+        raise _no_cache(target) from None
+    about = root.attributes_of(target, document)
+    if not root.is_signed(about):
         raise CacheError(
-            f"{target}: a cache of format {found.get('format')!r}; this version knows "
-            f"{FORMAT_VERSION}, install a newer dicom2cache"
+            f"{target / ROOT}: its SHA-256 does not match; it is damaged, or was edited"
         )
-    return dict(found)
+    root.check(target, about)
+    return about
+
+
+def _no_cache(target: Path) -> Dicom2cacheError:
+    if planned_identity(target) is not None:
+        return Unfinished(
+            f"{target}: not committed yet; run `dicom2cache convert` and `dicom2cache commit`"
+        )
+    return CacheError(f"{target}: not a cache; make one with `dicom2cache build`")
 
 
 def verify(
@@ -238,11 +248,21 @@ def verify(
     nothing is wrong so far, that fraction of the source files is decoded again and compared. Raises
     as `info`.
     """
-    about, target = info(cache), cache_of(cache)
-    problems = list(checks.verify(target, about, quick))
-    if deep is not None and not problems:
-        problems += checks.verify_deep(target, about, deep)
-    return problems
+    return [str(found) for found in findings(cache, quick=quick, deep=deep)]
+
+
+def findings(
+    cache: str | os.PathLike[str], *, quick: bool = False, deep: float | None = None
+) -> list[Finding]:
+    """What `verify` finds, a record each. Raises as `verify`."""
+    target = cache_of(cache)
+    try:
+        found = list(checks.verify(target, quick))
+    except (FileNotFoundError, NotADirectoryError):
+        raise _no_cache(target) from None
+    if deep is not None and not found:
+        found += verify_deep(target, info(target), deep)
+    return found
 
 
 def compare(
