@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,10 @@ from dicom2cache.errors import (
     SourceError,
     Unfinished,
 )
-from dicom2cache.headers.patient import patient_key as read_patient_key
 from dicom2cache.planning import select, tasks
 from dicom2cache.planning.apart import apart
 from dicom2cache.planning.plan import make_plan
+from dicom2cache.privacy import keys
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import Candidate
 from dicom2cache.running import commit as committing
@@ -32,7 +32,16 @@ from dicom2cache.running import compare as comparing
 from dicom2cache.running import execute, inventory, pool, versions
 from dicom2cache.running import target as target_folder
 from dicom2cache.running.faults import FaultLog
-from dicom2cache.running.job import Job, compact, load_job, planned_identity, save_plan
+from dicom2cache.running.job import (
+    Job,
+    is_lost,
+    is_same,
+    load_job,
+    lost,
+    planned_identity,
+    save_plan,
+    tidy,
+)
 from dicom2cache.running.progress import Progress, Silent, phase
 from dicom2cache.running.target import cache_of
 from dicom2cache.running.verify import whole as checks
@@ -41,7 +50,7 @@ from dicom2cache.running.verify.findings import Finding
 from dicom2cache.schema import REJECTS
 from dicom2cache.sources.find import scan
 from dicom2cache.store import root
-from dicom2cache.store.layout import ROOT
+from dicom2cache.store.layout import ROOT, SPARE
 
 Sources = Sequence[str | os.PathLike[str]]
 
@@ -83,7 +92,7 @@ def build(
                 raise FrameError(said)
         convert(cache, jobs=workers, backend=backend, on_error=on_error, progress=progress)
         commit(cache)
-        if planned_identity(cache_of(cache)) != job.identity:
+        if not is_same(planned_identity(cache_of(cache)), job.identity):
             raise CacheError(f"{cache}: another process has replaced the plan of this run")
     return counts(cache)
 
@@ -109,15 +118,20 @@ def plan(
     if isinstance(sources, str | os.PathLike):
         sources = [sources]
     target_folder.check(target)
-    key = read_patient_key(Path(patient_key) if patient_key else None)
+    key = keys.patient_key(Path(patient_key) if patient_key else None)
     roots, candidates, unlisted = scan(sources, target)
     if not candidates:
         raise SourceError(nothing(sources, unlisted))
     facts = _facts(key, recipe)
     identity = _identity(roots, candidates, unlisted, recipe, facts)
     known = planned_identity(target)
+    if known is None and not overwrite and target.exists() and target_folder.is_wreck(target):
+        raise CacheError(
+            f"{target}: what is left of a cache whose {ROOT} is lost or damaged, and its copy in "
+            f"{SPARE}/ too; give --overwrite to make it again, or another path"
+        )
     if known is not None and not overwrite:
-        if known != identity:
+        if not is_same(known, identity):
             raise CacheError(
                 f"{target}: made from other files, another recipe or other versions than these; "
                 "give --overwrite to replace it, or another path"
@@ -129,7 +143,14 @@ def plan(
     log = FaultLog()
     with phase(progress, "reading headers", inventory.header_work(candidates), "files"):
         files, rejects = inventory.read_all_headers(
-            roots, candidates, key, recipe.limits, workers, backend, progress.advance, log.tell
+            roots,
+            candidates,
+            keys.PatientKey(key),
+            recipe.limits,
+            workers,
+            backend,
+            progress.advance,
+            log.tell,
         )
         selected, odd, faults = apart(files, lambda some: select.select_files(some, recipe))
         log.tell(faults)
@@ -193,7 +214,8 @@ def _or_committed(target: Path, identity: str | None) -> Iterator[None]:
     try:
         yield
     except (OSError, Unfinished):
-        if not (target / ROOT).exists() or planned_identity(target) != identity:
+        known = planned_identity(target)
+        if not (target / ROOT).exists() or identity is None or not is_same(known, identity):
             raise
 
 
@@ -204,9 +226,7 @@ def commit(cache: str | os.PathLike[str]) -> dict[str, int]:
     """
     target = cache_of(cache)
     if (target / ROOT).exists():
-        found = counts(target)
-        compact(target)  # a run may have died between the root and this
-        return found
+        return counts(target)
     with _or_committed(target, planned_identity(target)):
         committing.commit(load_job(target))
     return counts(target)
@@ -228,10 +248,14 @@ def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
             f"{target / ROOT}: its SHA-256 does not match; it is damaged, or was edited"
         )
     root.check(target, about)
+    with suppress(OSError):  # a run may have died before this; whoever may not write leaves it
+        tidy(target)
     return about
 
 
 def _no_cache(target: Path) -> Dicom2cacheError:
+    if is_lost(target):
+        return CacheError(lost(target))
     if planned_identity(target) is not None:
         return Unfinished(
             f"{target}: not committed yet; run `dicom2cache convert` and `dicom2cache commit`"
@@ -285,7 +309,7 @@ def _facts(key: bytes, recipe: Recipe) -> dict[str, Any]:
     return {
         "software": versions.software(recipe.codec),
         "codecs": versions.codecs(),
-        "patient_key": hashlib.sha256(b"dicom2cache patient key" + key).hexdigest()[:16],
+        "patient_key": keys.fingerprint(key, "patient"),
     }
 
 
@@ -297,10 +321,11 @@ def _identity(
     facts: dict[str, Any],
 ) -> str:
     about = [roots, recipe.to_dict(), facts, unlisted.to_pylist()]
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    digest, times = hashlib.sha256(json.dumps(about, sort_keys=True).encode()), hashlib.sha256()
     for c in candidates:
-        digest.update(f"{c.root}\0{c.path}\0{c.size}\0{c.mtime_ns}\n".encode())
-    return digest.hexdigest()
+        digest.update(f"{c.root}\0{c.path}\0{c.size}\n".encode())
+        times.update(f"{c.mtime_ns}\n".encode())
+    return f"{digest.hexdigest()}:{times.hexdigest()}"
 
 
 _SHOWN = 20  # most files in a message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 from dicom2cache.errors import CacheError
 from dicom2cache.records import ArraySpec
 from dicom2cache.schema import FRAMES_TABLE, REJECTS, SHARDS_TABLE
-from dicom2cache.store.layout import ROOT
+from dicom2cache.store.layout import ROOT, attributes_sha256, spare_path
 from dicom2cache.store.names import checked, open_below
 
 _SCHEMAS = {"frames": FRAMES_TABLE, "failures": REJECTS, "shards": SHARDS_TABLE}
@@ -23,6 +24,21 @@ UNLIKE = (
     pa.ArrowException,
 )  # fmt: skip
 """what contents provoke that are not those of the format, beyond what is checked by name"""
+
+
+def whole_root(cache: Path, spare: bool = False) -> dict[str, Any] | None:
+    """The attributes in the root, or in its second copy; None unless they are as signed."""
+    path = cache / (spare_path(ROOT) if spare else ROOT)
+    return attributes_of(path.read_bytes()) if path.is_file() else None
+
+
+def attributes_of(root: bytes) -> dict[str, Any] | None:
+    """The attributes in the bytes of a root; None unless they are as their SHA-256 says."""
+    try:
+        found = json.loads(root)["attributes"]["dicom2cache"]
+        return found if attributes_sha256(found) == found["sha256"] else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def read_table(

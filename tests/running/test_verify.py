@@ -86,7 +86,13 @@ def test_a_shard_that_is_lost_names_all_its_frames(
         ("int16_512x512/c.6.0.0", Path.touch, "extra"),
         ("frames/1.parquet.old", Path.touch, "extra"),
         ("empty", Path.mkdir, "extra"),
-        ("build/0123456789abcdef", Path.mkdir, "extra"),
+        ("build", lambda p: (p.mkdir(), (p / "mine").touch()), "extra"),
+        (".spare/frames.0.parquet", lambda p: flip(p, 50), "spare"),
+        (".spare/root.json", Path.unlink, "spare"),
+        (".spare/int16_512x512.zarr.json", lambda p: flip(p, 30), "spare"),
+        (".spare/times.json", lambda p: flip(p, 20), "spare"),
+        (".spare/times.json", Path.unlink, "spare"),
+        (".spare/zarr.json", Path.touch, "extra"),
     ],
 )
 def test_what_is_wrong_is_told_by_kind(

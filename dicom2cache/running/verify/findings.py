@@ -14,7 +14,7 @@ from dicom2cache.errors import is_environment
 
 Kind = Literal[
     "root", "table", "metadata", "shard", "slots", "extra", "unreadable", "place", "contents",
-    "source",
+    "source", "spare",
 ]  # fmt: skip
 """`root` (zarr.json at the top), `table` (of frames/, failures/ or shards/), `metadata` (an array's
 zarr.json) and `shard`: the file is missing or damaged as a whole; `slots`: only some frames of a
@@ -30,6 +30,7 @@ _REMEDY: dict[Kind, str] = {
     "metadata": _AGAIN,
     "shard": _AGAIN,
     "slots": _AGAIN,
+    "spare": _AGAIN,
     "extra": "it is none of the cache's: move it elsewhere, or delete it",
     "unreadable": "nothing is known to be lost: let this user read it, and verify again",
     "place": f"remove it; then {_AGAIN}",

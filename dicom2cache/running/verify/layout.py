@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dicom2cache.running.receipts import abandoned
 from dicom2cache.running.verify.findings import Finding, of_error, of_mode
 from dicom2cache.running.verify.tables import Said
 from dicom2cache.store import names
 from dicom2cache.store.committed import spec_of
-from dicom2cache.store.layout import ROOT, shard_path
+from dicom2cache.store.layout import ROOT, shard_path, spare_paths
 from dicom2cache.store.root import KINDS
 
+_REPAIR = "build/repair"
 _SHARD = re.compile(r"c\.(0|[1-9][0-9]*)(\.0){2,3}")
 
 
@@ -23,12 +25,21 @@ def is_growing(cache: Path, attributes: dict[str, Any]) -> bool:
     return (cache / "frames" / f"{attributes['generation'] + 1}.parquet").exists()
 
 
+def _is_repaired(cache: Path) -> bool:
+    """Whether a process is at work that repairs the cache: what it makes lies in build/."""
+    try:
+        return not all(abandoned(name) for name in os.listdir(cache / _REPAIR))
+    except OSError:
+        return False
+
+
 def extra(cache: Path, attributes: dict[str, Any], said: Said | None) -> Iterator[Finding]:
     """Files and folders, empty ones too, that are none of this cache's.
 
     Without `said`, which names the shards, whatever is named like one is taken for one.
     """
-    files = {ROOT, "build/plan.json"}
+    files = {ROOT}
+    files |= spare_paths(attributes) if "identity" in attributes else {"build/plan.json"}  # older
     files |= {e["path"] for kind in KINDS for e in attributes["tables"][kind]}
     arrays = {a["name"] for a in attributes["arrays"]}
     files |= {f"{name}/{ROOT}" for name in arrays}
@@ -36,6 +47,7 @@ def extra(cache: Path, attributes: dict[str, Any], said: Said | None) -> Iterato
     if growing:
         files |= {f"{kind}/{attributes['generation'] + 1}.parquet" for kind in KINDS}
     folders = {os.path.dirname(f) for f in files} - {""}
+    folders |= {"build", _REPAIR} if _is_repaired(cache) else set()
     unnamed = said is None or growing
     if said is not None:
         specs = [spec_of(a) for a in attributes["arrays"]]
@@ -44,6 +56,8 @@ def extra(cache: Path, attributes: dict[str, Any], said: Said | None) -> Iterato
 
     def known(name: str, is_folder: bool) -> bool:
         folder, _, last = name.rpartition("/")
+        if folder == _REPAIR in folders:
+            return True
         if is_folder:
             return name in folders or (growing and names.is_array(name))
         held = folder in arrays or (growing and names.is_array(folder))

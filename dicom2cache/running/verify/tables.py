@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from dicom2cache.arrow import ints
 from dicom2cache.records import ArraySpec
-from dicom2cache.running.verify.findings import Finding, SourceFrame, in_place_of, of_error
-from dicom2cache.store import names
+from dicom2cache.running.verify.findings import Finding, Kind, SourceFrame, in_place_of, of_error
 from dicom2cache.store.committed import read_table
-from dicom2cache.store.layout import ROOT
+from dicom2cache.store.layout import ROOT, TIMES, spare_path
 from dicom2cache.store.root import KINDS
+from dicom2cache.store.spare import entries_of, times_of
 
 Ints = NDArray[np.int64]
 _BLOCK = 1 << 20
@@ -34,27 +34,44 @@ def of_files(cache: Path, attributes: dict[str, Any]) -> Iterator[Finding]:
                 yield found
 
 
-def of_file(cache: Path, entry: dict[str, Any]) -> Finding | None:
-    """What is wrong with a table, by its file entry."""
+def of_spare(cache: Path, attributes: dict[str, Any], root: bytes) -> Iterator[Finding]:
+    """Second copies that are not there, or not the bytes of the first; older caches have none."""
+    if "identity" not in attributes:
+        return
+    whole = {"bytes": len(root), "sha256": hashlib.sha256(root).hexdigest()}
+    for entry in ({"path": ROOT, **whole}, *entries_of(attributes)):
+        found = of_file(cache, {**entry, "path": spare_path(entry["path"])}, "spare")
+        if found is not None:
+            yield found
+    if (found := in_place_of(cache, TIMES)) is not None:
+        yield found
+    elif times_of(cache) is None:
+        there = (cache / TIMES).exists()
+        what = "not as its SHA-256 says" if there else "No such file or directory"
+        yield Finding(cache, TIMES, "spare", what)
+
+
+def of_file(cache: Path, entry: dict[str, Any], kind: Kind = "table") -> Finding | None:
+    """What is wrong with a table, or a second copy, by its file entry."""
     name = entry["path"]
     if (found := in_place_of(cache, name)) is not None:
         return found
     digest, size = hashlib.sha256(), 0
     try:
-        with names.open_below(cache, name, ROOT) as file:
+        with open(cache / name, "rb") as file:  # a plain one, as seen above
             while block := file.read(_BLOCK):
                 digest.update(block)
                 size += len(block)
                 if size > entry["bytes"]:
                     break
     except OSError as e:
-        return of_error(cache, name, "table", e)
+        return of_error(cache, name, kind, e)
     if size != entry["bytes"]:
         size = (cache / name).stat().st_size
         what = f"its SHA-256 is not the one in {ROOT} ({size} bytes, {entry['bytes']} expected)"
-        return Finding(cache, name, "table", what)
+        return Finding(cache, name, kind, what)
     if digest.hexdigest() != entry["sha256"]:
-        return Finding(cache, name, "table", f"its SHA-256 is not the one in {ROOT}")
+        return Finding(cache, name, kind, f"its SHA-256 is not the one in {ROOT}")
     return None
 
 

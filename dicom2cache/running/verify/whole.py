@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from dicom2cache.errors import CacheError
+from dicom2cache.running.job import tidy
 from dicom2cache.running.verify import layout, metadata, others, shards, tables
 from dicom2cache.running.verify.findings import Finding
 from dicom2cache.store import root
@@ -22,6 +24,8 @@ def verify(cache: Path, quick: bool = False) -> Iterator[Finding]:
     another format, and for what is no cache and does not look like one; FileNotFoundError if there
     is no root.
     """
+    with suppress(OSError):  # what the run left that made it; who may not write leaves it
+        tidy(cache)
     try:
         data, document = root.read_document(cache)
         attributes = root.attributes_of(cache, document)
@@ -53,8 +57,9 @@ def _verify(
         *metadata.of_root(cache, data, document, attributes),
         *metadata.of_arrays(cache, attributes),
         *tables.of_files(cache, attributes),
+        *tables.of_spare(cache, attributes, data),
     ):
-        broken = True
+        broken = broken or found.kind != "spare"
         yield found
     if broken:
         yield from layout.extra(cache, attributes, None)
