@@ -74,15 +74,29 @@ def attributes_of(cache: Path, document: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def is_signed(attributes: dict[str, Any]) -> bool:
+def attributes(cache: Path) -> dict[str, Any]:
+    """What the root metadata of a cache say, checked: its digest, all types and ranges.
+
+    Raises CacheError for what is none of a format that this version knows, FileNotFoundError.
+    """
+    found = attributes_of(cache, read_document(cache)[1])
+    if not is_signed(found):
+        raise CacheError(
+            f"{cache / ROOT}: its SHA-256 does not match; it is damaged, or was edited"
+        )
+    check(cache, found)
+    return found
+
+
+def is_signed(found: dict[str, Any]) -> bool:
     """Whether the attributes have the digest that they say."""
     try:
-        return attributes_sha256(attributes) == attributes.get("sha256")
+        return attributes_sha256(found) == found.get("sha256")
     except RecursionError:
         return False
 
 
-def check(cache: Path, attributes: dict[str, Any]) -> None:
+def check(cache: Path, found: dict[str, Any]) -> None:
     """Raises CacheError, naming it, for a member that is missing, or of another type or range."""
     try:
         _check_all(_At(f"{cache / ROOT}: ", attributes))
