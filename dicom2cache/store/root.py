@@ -99,7 +99,7 @@ def is_signed(found: dict[str, Any]) -> bool:
 def check(cache: Path, found: dict[str, Any]) -> None:
     """Raises CacheError, naming it, for a member that is missing, or of another type or range."""
     try:
-        _check_all(_At(f"{cache / ROOT}: ", attributes))
+        _check_all(_At(f"{cache / ROOT}: ", found))
     except _Wrong as e:
         raise CacheError(f"{e}; it was edited, or made by another program") from None
 
