@@ -172,7 +172,9 @@ def _check_all(root: _At) -> None:
         for name in root[versions].members():
             root[versions][name].text()
     root["software"]["dicom2cache"].text()
-    root["patient_key"].text()
+    for key in ("patient_key", "deidentify_key"):
+        if key in root.members():
+            root[key].text()
 
 
 def _check_array(array: _At) -> str:
