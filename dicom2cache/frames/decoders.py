@@ -97,8 +97,12 @@ def _uncompressed(data: bytes, coded: Coded, codec: str = "native") -> Decoded:
 
 def _deflated_frame(data: bytes, coded: Coded) -> Decoded:
     """Deflated Image Frame Compression: RFC 1951, not inflated beyond a frame."""
-    plain = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, _frame_bytes(coded))
-    return _uncompressed(plain, coded, f"zlib {zlib.ZLIB_RUNTIME_VERSION}")
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    plain = inflater.decompress(data, _frame_bytes(coded))
+    decoded = _uncompressed(plain, coded, f"zlib {zlib.ZLIB_RUNTIME_VERSION}")
+    if inflater.decompress(inflater.unconsumed_tail, 1):
+        return replace(decoded, flags=("excess-pixel-data",))
+    return decoded if inflater.eof else replace(decoded, flags=("unterminated",))
 
 
 def _jpeg_ls(data: bytes, coded: Coded) -> Decoded:

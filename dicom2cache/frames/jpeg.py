@@ -16,7 +16,7 @@ from dicom2cache.frames import codestream
 from dicom2cache.frames.coded import Coded, Decoded, check_size, damaged
 from dicom2cache.frames.codestream import END, Jpeg
 from dicom2cache.frames.libraries import label, versions
-from dicom2cache.frames.lossless import accounts_for_all
+from dicom2cache.frames.lossless import bits_left
 
 _Pixels = NDArray[Any]
 _PADDING = b"\0\xff"
@@ -81,24 +81,44 @@ def _strictly(
     grey, out = len(jpeg.components) == 1, coded.out(jpeg.precision)
     flags: tuple[str, ...] = ()
     stream = codestream.bare(data, jpeg, ybr)
-    if jpeg.precision == 8:
+    decoder = f"simplejpeg {versions()['simplejpeg']}"
+    looked = jpeg.precision == 8
+    if looked:
         try:
             pixels = _simplejpeg(stream, grey, out)
-            return pixels, f"simplejpeg {versions()['simplejpeg']}", ()
         except _Warned as e:
-            if "subsampling" not in str(e):
+            if "subsampling" not in str(e):  # all but those that turbojpeg's API has a name for
                 raise
-            flags = ("codestream-unchecked",)  # one that turbojpeg's API has no name for
-    space = None if grey else "YCBCR" if ybr else "RGB"
-    try:
-        pixels = imagecodecs.jpeg8_decode(
-            stream, colorspace=space, outcolorspace=space and "RGB", out=out
+            flags, looked = ("codestream-unchecked",), False
+    if not looked:
+        space, decoder = (
+            None if grey else "YCBCR" if ybr else "RGB",
+            label("jpeg8", "libjpeg_turbo"),
         )
-    except imagecodecs.Jpeg8Error as e:
-        raise _Warned(str(e)) from e
-    if not flags and not (jpeg.lossless and accounts_for_all(stream, jpeg, pixels)):
+        try:
+            pixels = imagecodecs.jpeg8_decode(
+                stream, colorspace=space, outcolorspace=space and "RGB", out=out
+            )
+        except imagecodecs.Jpeg8Error as e:
+            raise _Warned(str(e)) from e
+    left = bits_left(stream, jpeg, pixels) if jpeg.lossless else None
+    if left is not None:
+        flags = (*flags, *_padded(stream, jpeg, left))
+    elif not looked and not flags:
         _simplejpeg(codestream.bare(data, jpeg, ybr, 8), grey, None)
-    return pixels, label("jpeg8", "libjpeg_turbo"), flags
+    return pixels, decoder, flags
+
+
+def _padded(stream: bytes, jpeg: Jpeg, left: int) -> tuple[str, ...]:
+    """A flag if bytes of padding follow the pixels. Raises _Warned if others do, or some lack."""
+    if left < 0:
+        raise _Warned(f"premature end, {-left} bits of its pixels are not there")
+    if left < 8:
+        return ()
+    end = stream.find(END, len(jpeg.head))
+    if stream[end - left // 8 : end].strip(_PADDING):
+        raise _Warned(f"{left // 8} bytes follow its pixels that are not padding")
+    return ("excess-pixel-data",)
 
 
 def _simplejpeg(stream: bytes, grey: bool, out: _Pixels | None) -> _Pixels:

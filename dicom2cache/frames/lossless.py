@@ -11,31 +11,37 @@ from dicom2cache.frames.codestream import END, Jpeg
 
 _BITS = np.frexp(np.abs(np.arange(1 << 16).astype(np.int16).astype(np.int32)))[1].astype(np.uint8)
 """of each difference modulo 2^16: its category (T.81 H.1.2.2)"""
+_NO_CODE = 255
 
 
-def accounts_for_all(stream: bytes, jpeg: Jpeg, pixels: NDArray[Any]) -> bool:
-    """True if coding the (H, W) `pixels` takes all bits of the scan, but those that fill a byte.
+def bits_left(stream: bytes, jpeg: Jpeg, pixels: NDArray[Any]) -> int | None:
+    """How many bits of the scan coding the (H, W) `pixels` leaves: 0 to 7 in a sound one.
 
-    False, too, where that is not known: of several components or bytes beyond the scan, restart
-    intervals, predictors other than the left neighbour.
+    Below 0 it has fewer than they take: the decoder made some up. None: not known, as of several
+    components, restart intervals, predictors other than the left neighbour, differences that have
+    no code, or that an encoder may have written modulo 2^precision.
     """
     scan = stream.find(b"\xff\xda", len(jpeg.head))
     body = stream[scan + 4 : scan + 10]
     if pixels.ndim != 2 or not jpeg.single or body[3:] != b"\1\0\0":
-        return False
+        return None
     lengths = _lengths(jpeg.head, body[2] >> 4)
     if lengths is None:
-        return False
-    coded = stream[scan + 10 : stream.rfind(END)]
-    there = 8 * (len(coded) - coded.count(b"\xff\0"))
+        return None
     cost = lengths + np.append(np.arange(16), 0)  # 2^15 has no bits beside its code
+    cost[lengths == 0] = _NO_CODE
+    if jpeg.precision < 16:
+        cost[jpeg.precision :] = _NO_CODE
     flat = pixels.astype(np.uint16, copy=False)
     difference = np.empty(flat.shape, np.uint16)
     np.subtract(flat[:, 1:], flat[:, :-1], out=difference[:, 1:])
     np.subtract(flat[1:, 0], flat[:-1, 0], out=difference[1:, 0])
     difference[0, 0] = (int(flat[0, 0]) - (1 << jpeg.precision - 1)) & 0xFFFF
-    needed = int(np.take(cost.astype(np.uint8)[_BITS], difference).sum(dtype=np.int64))
-    return 0 <= there - needed < 8
+    needed = np.take(cost.astype(np.uint8)[_BITS], difference)
+    if needed.max() == _NO_CODE:
+        return None
+    coded = stream[scan + 10 : stream.find(END, scan)].rstrip(b"\xff")  # fill bytes: T.81 B.1.1.2
+    return 8 * (len(coded) - coded.count(b"\xff\0")) - int(needed.sum(dtype=np.int64))
 
 
 def _lengths(head: bytes, table: int) -> NDArray[np.int64] | None:
