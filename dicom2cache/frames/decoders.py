@@ -21,7 +21,7 @@ from dicom2cache.frames.coded import Coded, Decoded, check_shape, check_size, da
 from dicom2cache.frames.jpeg import decode_jpeg
 from dicom2cache.frames.libraries import label
 from dicom2cache.frames.unraisable import raising
-from dicom2cache.syntaxes import SYNTAXES, UNMARKED, Syntax, refusal
+from dicom2cache.syntaxes import SYNTAXES, UNMARKED, Syntax, foreign, refusal
 
 
 def decode(data: bytes, transfer_syntax: str, coded: Coded) -> Decoded:
@@ -57,6 +57,11 @@ def _by_stream(data: bytes, row: Syntax) -> str:
     kind = row.decoder
     if row.uid in UNMARKED:
         return kind
+    if (other := foreign(data)) is not None:
+        raise FrameError(
+            f"the frame holds {other}, which is not supported, but Transfer Syntax UID (0002,0010) "
+            f"{row.uid} says {_NAMES[kind]}; convert it to that with the software that wrote it"
+        )
     found = codestream.kind_of(data) or kind
     if found == kind or (found, kind) == ("htj2k", "jpeg-2000"):  # OpenJPEG reads both
         return kind
