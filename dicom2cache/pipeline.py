@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,24 +15,34 @@ import pyarrow as pa
 
 from dicom2cache.arrow import rows_of_outcome
 from dicom2cache.errors import CacheError, FrameError, SourceError, Unfinished
-from dicom2cache.headers.patient import patient_key as read_patient_key
 from dicom2cache.planning import select, tasks
 from dicom2cache.planning.apart import apart
 from dicom2cache.planning.plan import make_plan
+from dicom2cache.privacy import keys
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import Candidate
 from dicom2cache.running import commit as committing
 from dicom2cache.running import compare as comparing
-from dicom2cache.running import execute, inventory, pool, versions
+from dicom2cache.running import execute, inventory, pool, shares, versions
 from dicom2cache.running import target as target_folder
 from dicom2cache.running import verify as checks
 from dicom2cache.running.faults import FaultLog
-from dicom2cache.running.job import Job, compact, load_job, planned_identity, save_plan
+from dicom2cache.running.job import (
+    Job,
+    is_lost,
+    is_same,
+    load_job,
+    lost,
+    planned_identity,
+    save_plan,
+    tidy,
+)
 from dicom2cache.running.progress import Progress, Silent, phase
+from dicom2cache.running.standing import Watched
 from dicom2cache.running.target import cache_of
 from dicom2cache.schema import REJECTS
 from dicom2cache.sources.find import scan
-from dicom2cache.store.layout import FORMAT_VERSION, ROOT
+from dicom2cache.store.layout import FORMAT_VERSION, ROOT, SPARE
 
 Sources = Sequence[str | os.PathLike[str]]
 
@@ -74,7 +84,7 @@ def build(
                 raise FrameError(said)
         convert(cache, jobs=workers, backend=backend, on_error=on_error, progress=progress)
         commit(cache)
-        if planned_identity(cache_of(cache)) != job.identity:
+        if not is_same(planned_identity(cache_of(cache)), job.identity):
             raise CacheError(f"{cache}: another process has replaced the plan of this run")
     return counts(cache)
 
@@ -100,15 +110,20 @@ def plan(
     if isinstance(sources, str | os.PathLike):
         sources = [sources]
     target_folder.check(target)
-    key = read_patient_key(Path(patient_key) if patient_key else None)
+    key = keys.patient_key(Path(patient_key) if patient_key else None)
     roots, candidates, unlisted = scan(sources, target)
     if not candidates:
         raise SourceError(nothing(sources, unlisted))
     facts = _facts(key, recipe)
     identity = _identity(roots, candidates, unlisted, recipe, facts)
     known = planned_identity(target)
+    if known is None and not overwrite and target.exists() and target_folder.is_wreck(target):
+        raise CacheError(
+            f"{target}: what is left of a cache whose {ROOT} is lost or damaged, and its copy in "
+            f"{SPARE}/ too; give --overwrite to make it again, or another path"
+        )
     if known is not None and not overwrite:
-        if known != identity:
+        if not is_same(known, identity):
             raise CacheError(
                 f"{target}: made from other files, another recipe or other versions than these; "
                 "give --overwrite to replace it, or another path"
@@ -120,7 +135,14 @@ def plan(
     log = FaultLog()
     with phase(progress, "reading headers", inventory.header_work(candidates), "files"):
         files, rejects = inventory.read_all_headers(
-            roots, candidates, key, recipe.limits, workers, backend, progress.advance, log.tell
+            roots,
+            candidates,
+            keys.PatientKey(key),
+            recipe.limits,
+            workers,
+            backend,
+            progress.advance,
+            log.tell,
         )
         selected, odd, faults = apart(files, lambda some: select.select_files(some, recipe))
         log.tell(faults)
@@ -149,21 +171,22 @@ def plan(
 def convert(
     cache: str | os.PathLike[str],
     *,
-    part: tuple[int, int] = (0, 1),
+    part: str | tuple[int, int] = (0, 1),
     jobs: int | None = None,
     backend: str = "loky",
     on_error: str = "skip",
     progress: Progress | None = None,
 ) -> int:
-    """Convert the shards of `part` (I, N), I from 0 to N-1; how many of their frames failed.
+    """Convert the shards of a part; how many of their frames failed.
 
-    Of a cache that is committed, how many failed in all. Raises Unfinished if the machine could not
-    end it, SourceAway if it cannot see a source folder, FrameError if `on_error` is "raise".
+    `part` is (I, N) or "I/N", I from 0 to N-1, or "slurm/N" with I = SLURM_ARRAY_TASK_ID. Without
+    one whatever is not done, on several nodes at once if need be: what another process works on is
+    left to it, and waited for. Of a cache that is committed, how many failed in all. Raises
+    Unfinished if the machine could not end it, SourceAway if it cannot see a source folder,
+    FrameError if `on_error` is "raise".
     """
     progress = progress or Silent()
-    index, of = part
-    if not 0 <= index < of:
-        raise ValueError(f"part {index}/{of}: legal: I/N with I from 0 to N-1")
+    share = shares.share_of(part)
     if on_error not in ("skip", "raise"):
         raise ValueError(f"on_error {on_error!r}; legal: skip, raise")
     target = cache_of(cache)
@@ -171,7 +194,8 @@ def convert(
         if not (target / ROOT).exists():
             job = load_job(target)
             versions.check(target, job.facts, job.recipe.codec)
-            mine = tasks.part(job.tasks, index, of)
+            shares.hold(job, share)
+            mine = tasks.part(job.tasks, share.index, share.of)
             return execute.convert_part(
                 job, mine, jobs or pool.cpu_count(), backend, on_error, progress
             )
@@ -184,7 +208,8 @@ def _or_committed(target: Path, identity: str | None) -> Iterator[None]:
     try:
         yield
     except (OSError, Unfinished):
-        if not (target / ROOT).exists() or planned_identity(target) != identity:
+        known = planned_identity(target)
+        if not (target / ROOT).exists() or identity is None or not is_same(known, identity):
             raise
 
 
@@ -195,9 +220,7 @@ def commit(cache: str | os.PathLike[str]) -> dict[str, int]:
     """
     target = cache_of(cache)
     if (target / ROOT).exists():
-        found = counts(target)
-        compact(target)  # a run may have died between the root and this
-        return found
+        return counts(target)
     with _or_committed(target, planned_identity(target)):
         committing.commit(load_job(target))
     return counts(target)
@@ -212,6 +235,8 @@ def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         found = json.loads((target / ROOT).read_bytes())["attributes"]["dicom2cache"]
     except FileNotFoundError:
+        if is_lost(target):
+            raise CacheError(lost(target)) from None
         if planned_identity(target) is not None:
             raise Unfinished(
                 f"{target}: not committed yet; run `dicom2cache convert` and `dicom2cache commit`"
@@ -226,7 +251,22 @@ def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
             f"{target}: a cache of format {found.get('format')!r}; this version knows "
             f"{FORMAT_VERSION}, install a newer dicom2cache"
         )
+    with suppress(OSError):  # a run may have died before this; whoever may not write leaves it
+        tidy(target)
     return dict(found)
+
+
+def standing(cache: str | os.PathLike[str]) -> Watched | None:
+    """How far the conversion of a cache is, by all processes that work on it; None if committed.
+
+    Raises Unfinished if nothing is planned, CacheError if `cache` is no cache.
+    """
+    target = cache_of(cache)
+    if (target / ROOT).exists():
+        return None
+    if planned_identity(target) is None:
+        info(target)  # says what it is
+    return Watched(load_job(target))
 
 
 def verify(
@@ -265,7 +305,7 @@ def _facts(key: bytes, recipe: Recipe) -> dict[str, Any]:
     return {
         "software": versions.software(recipe.codec),
         "codecs": versions.codecs(),
-        "patient_key": hashlib.sha256(b"dicom2cache patient key" + key).hexdigest()[:16],
+        "patient_key": keys.fingerprint(key, "patient"),
     }
 
 
@@ -277,10 +317,11 @@ def _identity(
     facts: dict[str, Any],
 ) -> str:
     about = [roots, recipe.to_dict(), facts, unlisted.to_pylist()]
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    digest, times = hashlib.sha256(json.dumps(about, sort_keys=True).encode()), hashlib.sha256()
     for c in candidates:
-        digest.update(f"{c.root}\0{c.path}\0{c.size}\0{c.mtime_ns}\n".encode())
-    return digest.hexdigest()
+        digest.update(f"{c.root}\0{c.path}\0{c.size}\n".encode())
+        times.update(f"{c.mtime_ns}\n".encode())
+    return f"{digest.hexdigest()}:{times.hexdigest()}"
 
 
 _SHOWN = 20  # most files in a message

@@ -75,7 +75,7 @@ def parse_jpeg(data: bytes) -> Jpeg:
             adobe, odd = (body[11], odd) if known else (None, True)
         elif marker == 0xDD:
             restarts = any(body)
-        elif marker in _FRAMES and len(body) >= 6:
+        elif marker in _FRAMES and len(body) >= 6 and len(body) >= 6 + 3 * body[5]:
             frame, kind, at = body, marker, len(head) - len(body)
         elif marker == 0xDA and frame and body:
             parts = [frame[6 + 3 * k : 9 + 3 * k] for k in range(frame[5])]

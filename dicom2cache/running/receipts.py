@@ -36,7 +36,7 @@ def new_attempt(job: Job, task: ShardTask) -> Path:
     for path in scratch(job).glob(f"{task.name}.*"):
         if abandoned(path.name):
             path.unlink(missing_ok=True)
-    name = f"{task.name}.{_machine()}-{os.getpid()}-{secrets.token_hex(8)}"
+    name = f"{task.name}.{machine()}-{os.getpid()}-{secrets.token_hex(8)}"
     return scratch(job) / name
 
 
@@ -47,9 +47,9 @@ def task_of(attempt: str) -> str:
 
 def abandoned(attempt: str) -> bool:
     """True if the process that makes an attempt of this name is known to be dead."""
-    machine, _, rest = attempt.removesuffix(".receipt").rpartition(".")[2].partition("-")
+    where, _, rest = attempt.removesuffix(".receipt").rpartition(".")[2].partition("-")
     pid = rest.partition("-")[0]
-    if machine != _machine() or not pid.isdecimal():
+    if where != machine() or not pid.isdecimal():
         return False
     try:
         os.kill(int(pid), 0)
@@ -61,25 +61,13 @@ def abandoned(attempt: str) -> bool:
 
 
 @cache
-def _machine() -> str:
+def machine() -> str:
     """Of all processes that one can ask after by number: those of a host and a PID namespace."""
     try:
         namespace = os.stat("/proc/self/ns/pid").st_ino
     except OSError:
         namespace = 0
     return hashlib.sha256(f"{socket.gethostname()} {namespace}".encode()).hexdigest()[:8]
-
-
-def claim(job: Job, task: ShardTask) -> Path:
-    """Say that the task was begun: advisory; one left behind means that its process died."""
-    path = job.state / "claims" / task.name
-    path.touch()
-    return path
-
-
-def claimed(job: Job, task: ShardTask) -> bool:
-    """True if the task was begun and not ended."""
-    return (job.state / "claims" / task.name).exists()
 
 
 def publish(
@@ -90,8 +78,11 @@ def publish(
     index_crc32c: int,
     codec: str,
     results: pa.Table,
-) -> None:
-    """Publish a durable attempt; if another one was first, drop it: its bytes are the same."""
+) -> bool:
+    """Publish a durable attempt; False if another one was first.
+
+    It is dropped then: its bytes are the same.
+    """
     about = {
         "attempt": attempt.name, "bytes": str(size), "index_crc32c": str(index_crc32c),
         "codec": codec,
@@ -102,9 +93,11 @@ def publish(
         writer.write_table(table)
     own = attempt.with_name(f"{attempt.name}.receipt")
     write_durably(own, sink.getvalue())
-    if not name_first(own, receipt_path(job, task)):
+    first = name_first(own, receipt_path(job, task))
+    if not first:
         attempt.unlink(missing_ok=True)
     settle(job, task)
+    return first
 
 
 @dataclass(frozen=True)
@@ -172,6 +165,13 @@ def failed_frames(job: Job, task: ShardTask) -> int | None:
     if receipt is None:
         return None
     reasons = receipt.results["reason"]
+    return len(reasons) - int(reasons.null_count)
+
+
+def failed_in(receipt: Path) -> int:
+    """How many frames are not stored, by a receipt, its shard in place or not."""
+    with pa.memory_map(str(receipt)) as file:
+        reasons = pa.ipc.open_file(file).read_all()["reason"]
     return len(reasons) - int(reasons.null_count)
 
 
