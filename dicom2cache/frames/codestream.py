@@ -204,6 +204,13 @@ def parse_jpeg_2000(data: bytes) -> Jpeg2000:
     step_x, step_y = data[43], data[44]
     if not (tile_x and tile_y and step_x and step_y):
         raise FrameError("the SIZ marker of the JPEG 2000 codestream has a tile or step of 0")
+    # T.800 A.5.1, B.3: else the first tile has no pixel. OpenJPH would look for billions of them.
+    inside = first_x <= x0 < x1 and first_y <= y0 < y1
+    if not inside or first_x + tile_x <= x0 or first_y + tile_y <= y0:
+        raise FrameError(
+            "the SIZ marker of the JPEG 2000 codestream has an image or tiles that begin beyond "
+            f"what they shall hold{_DAMAGED}"
+        )
     place, transform, reversible = 2, False, False
     while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != 0x90:
         if data[place + 1] == 0x52:
