@@ -49,6 +49,7 @@ from dicom2cache.running.verify.findings import Finding
 from dicom2cache.schema import REJECTS
 from dicom2cache.sources.find import scan
 from dicom2cache.store import root
+from dicom2cache.store.committed import as_in_format
 from dicom2cache.store.layout import ROOT, SPARE
 
 Sources = Sequence[str | os.PathLike[str]]
@@ -357,8 +358,15 @@ def compare(
 
     Raises as `info`.
     """
-    one, other = info(old), info(new)
-    return comparing.compare((cache_of(old), one), (cache_of(new), other))
+    sides = [(cache_of(cache), info(cache)) for cache in (old, new)]
+    return _differences(*sides)
+
+
+def _differences(
+    old: tuple[Path, dict[str, Any]], new: tuple[Path, dict[str, Any]]
+) -> Iterator[comparing.Difference]:
+    with as_in_format(f"{old[0]} or {new[0]}"):
+        yield from comparing.compare(old, new)
 
 
 def counts(cache: str | os.PathLike[str]) -> dict[str, int]:
