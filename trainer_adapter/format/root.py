@@ -33,6 +33,13 @@ _MOST = 1 << 40
 _CODECS = {"none", "lz4", "zstd"}
 _DTYPES = {"uint8", "int16", "uint16", "int32", "float32", "float64"}
 _KINDS = ("frames", "failures", "shards")
+_ALWAYS = frozenset(
+    [
+        *("array", "row", "height", "width", "stack", "crc32c"),
+        *("shard", "bytes", "index_crc32c", "frames", "slots"),
+    ]
+)
+"""columns that FORMAT.md has had from the beginning, and that reading hangs on"""
 
 
 def other_built(path: Path) -> DamagedError:
@@ -80,11 +87,16 @@ class Root:
         """Columns of the tables of one kind, all generations; null where one has no such column.
 
         Raises KeyError if none has it, DamagedError if a table is not the one that the root names,
-        or cannot be read.
+        cannot be read, or lacks what no reader can do without.
         """
         tables = self._tables(kind, columns)
         known = dict.fromkeys(name for table in tables for name in table.names)
         unknown = [c for c in columns or [] if c not in known]
+        if not _ALWAYS.isdisjoint(unknown):
+            raise DamagedError(
+                f"{self.path / kind}: has no column {', '.join(unknown)}, which each cache has; "
+                f"{REMEDY}"
+            )
         if unknown:
             raise KeyError(
                 f"{self.path / kind} has no column {', '.join(unknown)}; it has {', '.join(known)}"
