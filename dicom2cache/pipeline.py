@@ -352,21 +352,25 @@ def findings(
 
 
 def compare(
-    old: str | os.PathLike[str], new: str | os.PathLike[str]
+    old: str | os.PathLike[str],
+    new: str | os.PathLike[str],
+    *,
+    deidentify: str | os.PathLike[str] | None = None,
 ) -> Iterator[comparing.Difference]:
     """Frames whose unit, stack or pixels differ in two caches of the same sources, by path.
 
-    Raises as `info`.
+    `deidentify`: the key file, where one of them is de-identified. Raises as `info`, and CacheError
+    where paths cannot be matched.
     """
-    sides = [(cache_of(cache), info(cache)) for cache in (old, new)]
-    return _differences(*sides)
+    one, other = ((cache_of(cache), info(cache)) for cache in (old, new))
+    return _differences(one, other, veil_of(Path(deidentify)) if deidentify else None)
 
 
 def _differences(
-    old: tuple[Path, dict[str, Any]], new: tuple[Path, dict[str, Any]]
+    old: tuple[Path, dict[str, Any]], new: tuple[Path, dict[str, Any]], veil: Veil | None
 ) -> Iterator[comparing.Difference]:
     with as_in_format(f"{old[0]} or {new[0]}"):
-        yield from comparing.compare(old, new)
+        yield from comparing.compare(old, new, veil)
 
 
 def counts(cache: str | os.PathLike[str]) -> dict[str, int]:
