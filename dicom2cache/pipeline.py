@@ -28,6 +28,7 @@ from dicom2cache.running import target as target_folder
 from dicom2cache.running import verify as checks
 from dicom2cache.running.faults import FaultLog
 from dicom2cache.running.job import (
+    REPAIR,
     Job,
     is_lost,
     is_same,
@@ -38,9 +39,12 @@ from dicom2cache.running.job import (
     tidy,
 )
 from dicom2cache.running.progress import Progress, Silent, phase
+from dicom2cache.running.repair import whole as repairing
+from dicom2cache.running.repair.again import Recorded
 from dicom2cache.running.target import cache_of
 from dicom2cache.schema import REJECTS
 from dicom2cache.sources.find import scan
+from dicom2cache.store.committed import whole_root
 from dicom2cache.store.layout import FORMAT_VERSION, ROOT, SPARE
 
 Sources = Sequence[str | os.PathLike[str]]
@@ -102,7 +106,8 @@ def plan(
 ) -> Job | None:
     """Read all headers and write the plan into `cache`; None if the cache is complete already.
 
-    No pixel is read, save of files that share a SOP Instance UID. Raises as `build`.
+    No pixel is read, save of files that share a SOP Instance UID. Raises as `build`, CacheError too
+    if the cache is complete but damaged.
     """
     recipe, progress = recipe or Recipe(), progress or Silent()
     target, workers = cache_of(cache), jobs or pool.cpu_count()
@@ -130,6 +135,7 @@ def plan(
         with _or_committed(target, identity):
             if not (target / ROOT).exists():
                 return load_job(target)
+        _refuse_damage(target)
         return None
     log = FaultLog()
     with phase(progress, "reading headers", inventory.header_work(candidates), "files"):
@@ -179,7 +185,8 @@ def convert(
     """Convert the shards of `part` (I, N), I from 0 to N-1; how many of their frames failed.
 
     Of a cache that is committed, how many failed in all. Raises Unfinished if the machine could not
-    end it, SourceAway if it cannot see a source folder, FrameError if `on_error` is "raise".
+    end it, SourceAway if it cannot see a source folder, FrameError if `on_error` is "raise",
+    CacheError if it is committed and damaged.
     """
     progress = progress or Silent()
     index, of = part
@@ -196,6 +203,7 @@ def convert(
             return execute.convert_part(
                 job, mine, jobs or pool.cpu_count(), backend, on_error, progress
             )
+    _refuse_damage(target)
     return counts(target)["frames_failed"]
 
 
@@ -213,10 +221,11 @@ def _or_committed(target: Path, identity: str | None) -> Iterator[None]:
 def commit(cache: str | os.PathLike[str]) -> dict[str, int]:
     """Make a cache of converted shards; its counts.
 
-    Raises Unfinished while a shard is missing.
+    Raises Unfinished while a shard is missing, CacheError if it is committed and damaged.
     """
     target = cache_of(cache)
     if (target / ROOT).exists():
+        _refuse_damage(target)
         return counts(target)
     with _or_committed(target, planned_identity(target)):
         committing.commit(load_job(target))
@@ -280,9 +289,51 @@ def compare(
     return comparing.compare((cache_of(old), one), (cache_of(new), other))
 
 
+def repair(
+    cache: str | os.PathLike[str],
+    *,
+    sources: Sources | None = None,
+    jobs: int | None = None,
+    backend: str = "loky",
+    progress: Progress | None = None,
+) -> repairing.Repaired:
+    """Mend a committed cache: from its second copies, and damaged shards from the sources.
+
+    `sources` are the folders of the sources in the order in which `info` has them, if they lie
+    elsewhere by now. What cannot be mended stays as it is, and is in what is returned. Raises
+    CacheError where root or tables are lost with their copies, Unfinished, OSError.
+    """
+    target = cache_of(cache)
+    attributes = repairing.attributes_to_repair(target)
+    folders = {s["root"]: s["path"] for s in attributes["sources"]}
+    if sources is not None:
+        given = [os.path.abspath(source) for source in sources]
+        if len(given) != len(folders):
+            raise CacheError(
+                f"{target}: made from {len(folders)} folders, and {len(given)} were given: "
+                f"{', '.join(folders.values())}; give one for each, in this order"
+            )
+        folders = dict(zip(folders, given, strict=True))
+    workers = jobs or pool.cpu_count()
+    return repairing.repair(
+        target, attributes, Recorded(folders), workers, backend, progress or Silent()
+    )
+
+
 def counts(cache: str | os.PathLike[str]) -> dict[str, int]:
     """The counts of a committed cache."""
     return dict(info(cache)["counts"])
+
+
+def _refuse_damage(target: Path) -> None:
+    """Raises CacheError if a committed cache is not whole, as far as `verify --quick` sees."""
+    found = None
+    if whole_root(target) is None:
+        found = f"{target / ROOT}: lost or damaged"
+    else:
+        found = next(iter(checks.verify(target, info(target), quick=True)), None)
+    if found is not None:
+        raise CacheError(f"{found}; this is damage: {REPAIR.format(target)}")
 
 
 def _facts(key: bytes, recipe: Recipe) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def _pixels(source: Source, row: FrameRow, _: Room) -> NDArray[Any]:
 
 
 _HEADERS_AT_ONCE = 256
-_HEADER_MEMORY = 2 << 30
+HEADER_MEMORY = 2 << 30
 """bytes that a child may have for a header"""
 
 
@@ -124,7 +124,7 @@ def _read(
     isolated: bool,
 ) -> Headers:
     """Headers of a few files; `mark` is there meanwhile, and stays if the process dies."""
-    allowance = Allowance(limits.header_seconds, _HEADER_MEMORY, "header_seconds")
+    allowance = Allowance(limits.header_seconds, HEADER_MEMORY, "header_seconds")
     mark.touch()
     with Child() as child:
         alone = partial(child.call, allowance=allowance)
