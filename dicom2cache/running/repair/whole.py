@@ -14,7 +14,8 @@ from dicom2cache.running import job
 from dicom2cache.running.pool import parallel
 from dicom2cache.running.progress import Progress, Work, phase
 from dicom2cache.running.repair.again import Originals
-from dicom2cache.running.repair.shards import Mended, mend, opened
+from dicom2cache.running.repair.shards import Mended, mend
+from dicom2cache.running.repair.state import opened
 from dicom2cache.store import names, spare
 from dicom2cache.store.committed import attributes_of, spec_of, whole_root
 from dicom2cache.store.durable import sync_folder, write_durably
