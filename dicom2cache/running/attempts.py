@@ -11,14 +11,14 @@ from functools import cache
 
 def attempt_name(what: str) -> str:
     """A new name for an attempt of this process at something."""
-    return f"{what}.{_machine()}-{os.getpid()}-{secrets.token_hex(8)}"
+    return f"{what}.{machine()}-{os.getpid()}-{secrets.token_hex(8)}"
 
 
 def abandoned(attempt: str) -> bool:
     """True if the process that makes an attempt of this name is known to be dead."""
-    machine, _, rest = attempt.removesuffix(".receipt").rpartition(".")[2].partition("-")
+    where, _, rest = attempt.removesuffix(".receipt").rpartition(".")[2].partition("-")
     pid = rest.partition("-")[0]
-    if machine != _machine() or not pid.isdecimal():
+    if where != machine() or not pid.isdecimal():
         return False
     try:
         os.kill(int(pid), 0)
@@ -30,7 +30,7 @@ def abandoned(attempt: str) -> bool:
 
 
 @cache
-def _machine() -> str:
+def machine() -> str:
     """Of all processes that one can ask after by number: those of a host and a PID namespace."""
     try:
         namespace = os.stat("/proc/self/ns/pid").st_ino
