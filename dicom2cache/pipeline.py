@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -23,15 +22,14 @@ from dicom2cache.privacy.own_words import own_words_only
 from dicom2cache.privacy.veil import KEY, Veil, check_key, veil_of
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.recipes.where import check_kept
-from dicom2cache.records import Candidate
 from dicom2cache.running import commit as committing
 from dicom2cache.running import compare as comparing
-from dicom2cache.running import execute, inventory, pool, shares, versions
+from dicom2cache.running import damage, execute, inventory, pool, shares, versions
 from dicom2cache.running import target as target_folder
 from dicom2cache.running import verify as checks
 from dicom2cache.running.faults import FaultLog
+from dicom2cache.running.identity import facts_of, identity_of
 from dicom2cache.running.job import (
-    REPAIR,
     Job,
     is_lost,
     is_same,
@@ -49,7 +47,6 @@ from dicom2cache.running.standing import Watched
 from dicom2cache.running.target import cache_of
 from dicom2cache.schema import REJECTS
 from dicom2cache.sources.find import scan
-from dicom2cache.store.committed import whole_root
 from dicom2cache.store.layout import FORMAT_VERSION, ROOT, SPARE
 
 Sources = Sequence[str | os.PathLike[str]]
@@ -156,8 +153,8 @@ def _plan(
     roots, candidates, unlisted = scan(sources, target)
     if not candidates:
         raise SourceError(nothing(sources, unlisted))
-    facts = _facts(key, veil, recipe)
-    identity = _identity(roots, candidates, unlisted, recipe, facts)
+    facts = facts_of(key, veil, recipe)
+    identity = identity_of(roots, candidates, unlisted, recipe, facts)
     if veil:
         identity = ":".join(veil.hashed("identity", part) for part in identity.split(":"))
     known = planned_identity(target)
@@ -175,7 +172,7 @@ def _plan(
         with _or_committed(target, identity):
             if not (target / ROOT).exists():
                 return load_job(target)
-        _refuse_damage(target)
+        damage.refuse(target)
         return None
     log = FaultLog(veil is not None)
     with phase(progress, "reading headers", inventory.header_work(candidates), "files"):
@@ -243,7 +240,7 @@ def convert(
                 return execute.convert_part(
                     job, mine, jobs or pool.cpu_count(), backend, on_error, progress
                 )
-    _refuse_damage(target)
+    damage.refuse(target)
     return counts(target)["frames_failed"]
 
 
@@ -273,7 +270,7 @@ def commit(
     target = cache_of(cache)
     _check_mapping(deidentify, mapping, target)
     if (target / ROOT).exists():
-        _refuse_damage(target)
+        damage.refuse(target)
         return counts(target)
     with _or_committed(target, planned_identity(target)):
         job = load_job(target)
@@ -378,54 +375,12 @@ def repair(
     """
     target = cache_of(cache)
     attributes = repairing.attributes_to_repair(target)
-    folders = {s["root"]: s["path"] for s in attributes["sources"]}
-    if sources is not None:
-        given = [os.path.abspath(source) for source in sources]
-        if len(given) != len(folders):
-            raise CacheError(
-                f"{target}: made from {len(folders)} folders, and {len(given)} were given: "
-                f"{', '.join(folders.values())}; give one for each, in this order"
-            )
-        folders = dict(zip(folders, given, strict=True))
     workers = jobs or pool.cpu_count()
     return repairing.repair(
-        target, attributes, Recorded(folders), workers, backend, progress or Silent()
+        target, attributes, Recorded.of(attributes, sources), workers, backend, progress or Silent()
     )
 
 
 def counts(cache: str | os.PathLike[str]) -> dict[str, int]:
     """The counts of a committed cache."""
     return dict(info(cache)["counts"])
-
-
-def _refuse_damage(target: Path) -> None:
-    """Raises CacheError if a committed cache is not whole, as far as `verify --quick` sees."""
-    found = None
-    if whole_root(target) is None:
-        found = f"{target / ROOT}: lost or damaged"
-    else:
-        found = next(iter(checks.verify(target, info(target), quick=True)), None)
-    if found is not None:
-        raise CacheError(f"{found}; this is damage: {REPAIR.format(target)}")
-
-
-def _facts(key: bytes, veil: Veil | None, recipe: Recipe) -> dict[str, Any]:
-    said = {KEY: veil.fingerprint} if veil else {"patient_key": keys.fingerprint(key, "patient")}
-    return {
-        "software": versions.software(recipe.codec), "codecs": versions.codecs(), **said,
-    }  # fmt: skip
-
-
-def _identity(
-    roots: list[str],
-    candidates: list[Candidate],
-    unlisted: pa.Table,
-    recipe: Recipe,
-    facts: dict[str, Any],
-) -> str:
-    about = [roots, recipe.to_dict(), facts, unlisted.to_pylist()]
-    digest, times = hashlib.sha256(json.dumps(about, sort_keys=True).encode()), hashlib.sha256()
-    for c in candidates:
-        digest.update(f"{c.root}\0{c.path}\0{c.size}\n".encode())
-        times.update(f"{c.mtime_ns}\n".encode())
-    return f"{digest.hexdigest()}:{times.hexdigest()}"

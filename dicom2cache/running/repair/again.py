@@ -20,10 +20,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dicom2cache.arrow import ints
-from dicom2cache.errors import Dicom2cacheError, SourceAway
+from dicom2cache.errors import CacheError, Dicom2cacheError, SourceAway
 from dicom2cache.frames.chunk import Limits, chunk_of_frame
-from dicom2cache.frames.isolate import Allowance, Child
-from dicom2cache.headers.read import Headers, read_headers
 from dicom2cache.planning import select
 from dicom2cache.planning.apart import apart
 from dicom2cache.planning.plan import make_plan
@@ -31,7 +29,7 @@ from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import ArraySpec, Candidate, FrameRow, Header, Plan
 from dicom2cache.running.each_frame import Failure, Frames, Worker
-from dicom2cache.running.inventory import HEADER_MEMORY
+from dicom2cache.running.inventory import read_few
 from dicom2cache.schema import FRAMES, REJECTS
 from dicom2cache.sources import mounts
 from dicom2cache.store.shards import Chunk
@@ -53,6 +51,22 @@ class Recorded:
     """The sources where the cache says, or in other folders in their order."""
 
     folders: dict[int, str]
+
+    @classmethod
+    def of(
+        cls, attributes: dict[str, Any], sources: Sequence[str | os.PathLike[str]] | None
+    ) -> Recorded:
+        """Those of a cache; `sources` are its folders in their order, if they lie elsewhere."""
+        folders = {s["root"]: s["path"] for s in attributes["sources"]}
+        if sources is not None:
+            given = [os.path.abspath(source) for source in sources]
+            if len(given) != len(folders):
+                raise CacheError(
+                    f"made from {len(folders)} folders, and {len(given)} were given: "
+                    f"{', '.join(folders.values())}; give one for each, in this order"
+                )
+            folders = dict(zip(folders, given, strict=True))
+        return cls(folders)
 
     def place(self, root: int, path: str) -> tuple[str, str] | None:
         """As Originals."""
@@ -182,13 +196,7 @@ def _headers(
             reasons[root, path] = "the source is no plain file by now; bring it back"
             continue
         candidates.append(Candidate(root, path, status.st_size, status.st_mtime_ns, status.st_ino))
-    limits = recipe.limits
-    allowance = Allowance(limits.header_seconds, HEADER_MEMORY, "header_seconds")
-    with Child() as child:
-        alone = partial(child.call, allowance=allowance)
-        read: Headers = read_headers(
-            roots, candidates, PatientKey(b""), alone, limits.header_mib << 20, isolated
-        )
+    read = read_few(roots, candidates, PatientKey(b""), recipe.limits, isolated)
     _note(read.rejects, reasons)
     return read.files
 
