@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from pydicom import examples
 
+from dicom2cache.running.repair.again import Recorded
+from dicom2cache.running.repair.shards import Mended, mend
 from tests.conftest import IMAGE_EXAMPLES, OTHER_EXAMPLES
 from tests.support.caches import Ran, attributes, built, run_cli, run_here, stored, table, tree
 from trainer_adapter import open_cache
@@ -299,6 +301,13 @@ def test_a_reader_that_has_it_open_keeps_the_old_bytes(cache: Path) -> None:
     assert not np.array_equal(after[5], before)
 
 
+def _mended_here(cache: Path, shard: int) -> Mended:
+    """What becomes of a shard, in this process."""
+    about = attributes(cache)
+    folders = {s["root"]: s["path"] for s in about["sources"]}
+    return mend(str(cache), about["sha256"], 0, shard, Recorded(folders))
+
+
 def test_a_lost_permission_is_no_lost_file(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     works = os.open
 
@@ -308,9 +317,7 @@ def test_a_lost_permission_is_no_lost_file(cache: Path, monkeypatch: pytest.Monk
         return works(path, *arguments, **options)
 
     monkeypatch.setattr(os, "open", refuses)
-    from dicom2cache import repair
-
-    (shard,) = repair(cache, jobs=1).shards
+    shard = _mended_here(cache, 2)
     assert (shard.written, shard.why) == (False, "cannot be read (Permission denied): give it back")
 
 
@@ -324,7 +331,9 @@ def test_other_versions_may_not_make_other_bytes(
     flip(cache / ARRAY / "c.0.0.0", 5000)
     before = tree(cache)
     monkeypatch.setattr(compression, "_level", lambda spec: 9)
-    assert "another size or index" in _repair(cache, status=1).stderr
+    shard = _mended_here(cache, 0)
+    assert (shard.written, "another size or index" in shard.why) == (False, True)
+    shutil.rmtree(cache / "build")
     assert tree(cache) == before
 
 
