@@ -16,7 +16,7 @@ from dicom2cache.running.progress import Progress, Work, phase
 from dicom2cache.running.repair.again import Originals
 from dicom2cache.running.repair.shards import Mended, mend
 from dicom2cache.running.repair.state import opened
-from dicom2cache.store import names, spare
+from dicom2cache.store import names, root, spare
 from dicom2cache.store.committed import attributes_of, spec_of, whole_root
 from dicom2cache.store.durable import sync_folder, write_durably
 from dicom2cache.store.layout import (
@@ -63,6 +63,7 @@ def attributes_to_repair(cache: Path) -> dict[str, Any]:
                     f"{cache}: a cache of format {found.get('format')!r}; this version knows "
                     f"{FORMAT_VERSION}, install a newer dicom2cache"
                 )
+            root.check(cache, found)  # a digest says nothing of who made it
             return found
     if not (cache / ROOT).exists() and not (cache / SPARE).exists():
         raise CacheError(f"{cache}: not a cache; make one with `dicom2cache build`")
