@@ -49,7 +49,6 @@ from dicom2cache.running.verify.findings import Finding
 from dicom2cache.schema import REJECTS
 from dicom2cache.sources.find import scan
 from dicom2cache.store import root
-from dicom2cache.store.committed import as_in_format
 from dicom2cache.store.layout import ROOT, SPARE
 
 Sources = Sequence[str | os.PathLike[str]]
@@ -367,15 +366,9 @@ def compare(
     `deidentify`: the key file, where one of them is de-identified. Raises as `info`, and CacheError
     where paths cannot be matched.
     """
-    one, other = ((cache_of(cache), info(cache)) for cache in (old, new))
-    return _differences(one, other, veil_of(Path(deidentify)) if deidentify else None)
-
-
-def _differences(
-    old: tuple[Path, dict[str, Any]], new: tuple[Path, dict[str, Any]], veil: Veil | None
-) -> Iterator[comparing.Difference]:
-    with as_in_format(f"{old[0]} or {new[0]}"):
-        yield from comparing.compare(old, new, veil)
+    one, other = info(old), info(new)
+    veil = veil_of(Path(deidentify)) if deidentify else None
+    return comparing.compare((cache_of(old), one), (cache_of(new), other), veil)
 
 
 def repair(
