@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import wraps
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import pyarrow as pa
 
 from dicom2cache.arrow import rows_of_outcome
-from dicom2cache.errors import CacheError, FrameError, SourceError, Unfinished
+from dicom2cache.errors import CacheError, FrameError, SourceError, Unfinished, of_disk
 from dicom2cache.headers.patient import patient_key as read_patient_key
 from dicom2cache.planning import select, tasks
 from dicom2cache.planning.apart import apart
@@ -23,7 +26,7 @@ from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import Candidate
 from dicom2cache.running import commit as committing
 from dicom2cache.running import compare as comparing
-from dicom2cache.running import execute, inventory, pool, versions
+from dicom2cache.running import execute, holders, inventory, pool, versions
 from dicom2cache.running import target as target_folder
 from dicom2cache.running import verify as checks
 from dicom2cache.running.faults import FaultLog
@@ -35,8 +38,23 @@ from dicom2cache.sources.find import scan
 from dicom2cache.store.layout import FORMAT_VERSION, ROOT
 
 Sources = Sequence[str | os.PathLike[str]]
+_log = logging.getLogger("dicom2cache")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
+def _at_disk(run: Callable[P, T]) -> Callable[P, T]:
+    """The function; what fails of disks leaves it as DiskError, with a path and what to do."""
+
+    @wraps(run)
+    def runs(*args: P.args, **kwargs: P.kwargs) -> T:
+        with of_disk(signature(run).bind(*args, **kwargs).arguments["cache"]):
+            return run(*args, **kwargs)
+
+    return runs
+
+
+@_at_disk
 def build(
     sources: Sources | str | os.PathLike[str],
     cache: str | os.PathLike[str],
@@ -75,10 +93,14 @@ def build(
         convert(cache, jobs=workers, backend=backend, on_error=on_error, progress=progress)
         commit(cache)
         if planned_identity(cache_of(cache)) != job.identity:
-            raise CacheError(f"{cache}: another process has replaced the plan of this run")
+            raise CacheError(
+                f"{cache}: another process has replaced the plan of this run"
+                f"{holders.said(cache_of(cache))}"
+            )
     return counts(cache)
 
 
+@_at_disk
 def plan(
     sources: Sources | str | os.PathLike[str],
     cache: str | os.PathLike[str],
@@ -111,7 +133,7 @@ def plan(
         if known != identity:
             raise CacheError(
                 f"{target}: made from other files, another recipe or other versions than these; "
-                "give --overwrite to replace it, or another path"
+                f"give --overwrite to replace it, or another path{holders.said(target)}"
             )
         with _or_committed(target, identity):
             if not (target / ROOT).exists():
@@ -140,12 +162,18 @@ def plan(
     if not force:
         target_folder.check_room(target, planned.arrays)
     if overwrite:
+        for holder in holders.others(target):
+            _log.warning("%s: --overwrite takes the plan from %s, which ends then", target, holder)
         target_folder.clear(target, (os.path.join(roots[c.root], c.path) for c in candidates))
     with _or_committed(target, identity):
-        return save_plan(Job(target, identity, tuple(roots), recipe, planned, facts))
+        try:
+            return save_plan(Job(target, identity, tuple(roots), recipe, planned, facts))
+        except CacheError as e:
+            raise CacheError(f"{e}{holders.said(target)}") from e
     return None
 
 
+@_at_disk
 def convert(
     cache: str | os.PathLike[str],
     *,
@@ -172,10 +200,19 @@ def convert(
             job = load_job(target)
             versions.check(target, job.facts, job.recipe.codec)
             mine = tasks.part(job.tasks, index, of)
-            return execute.convert_part(
-                job, mine, jobs or pool.cpu_count(), backend, on_error, progress
-            )
+            _tell_of_others(target)
+            with holders.holding(job.state, "convert"):
+                return execute.convert_part(
+                    job, mine, jobs or pool.cpu_count(), backend, on_error, progress
+                )
     return counts(target)["frames_failed"]
+
+
+def _tell_of_others(target: Path) -> None:
+    found = holders.others(target)
+    if found:
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        _log.warning("%s: %s%s works here too; both go on", target, found[0], more)
 
 
 @contextmanager
@@ -188,6 +225,7 @@ def _or_committed(target: Path, identity: str | None) -> Iterator[None]:
             raise
 
 
+@_at_disk
 def commit(cache: str | os.PathLike[str]) -> dict[str, int]:
     """Make a cache of converted shards; its counts.
 
@@ -199,10 +237,13 @@ def commit(cache: str | os.PathLike[str]) -> dict[str, int]:
         compact(target)  # a run may have died between the root and this
         return found
     with _or_committed(target, planned_identity(target)):
-        committing.commit(load_job(target))
+        job = load_job(target)
+        with holders.holding(job.state, "commit"):
+            committing.commit(job)
     return counts(target)
 
 
+@_at_disk
 def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
     """The root metadata's attributes of a committed cache (FORMAT.md).
 
@@ -229,6 +270,7 @@ def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
     return dict(found)
 
 
+@_at_disk
 def verify(
     cache: str | os.PathLike[str], *, quick: bool = False, deep: float | None = None
 ) -> list[str]:

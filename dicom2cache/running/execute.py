@@ -85,8 +85,8 @@ def run_tasks(
             return
     why = "; ".join(sorted(set(failed.values()))) or "unknown"
     raise Unfinished(
-        f"{len(todo)} of {len(wanted)} shards could not be written after {_TRIES} tries: {why}. "
-        "Mend that and run the same command again: what is done is kept"
+        f"{job.cache}: {len(todo)} of {len(wanted)} shards could not be written after {_TRIES} "
+        f"tries: {why}. Mend that and run the same command again: what is done is kept"
     )
 
 

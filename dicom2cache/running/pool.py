@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+from dicom2cache.frames.isolate import without_interrupts
+
 _at_work = threading.Lock()
 
 
@@ -85,11 +87,28 @@ def workers_starting(jobs: int, backend: str) -> Iterator[None]:
     if backend == "loky" and jobs > 1:
         ready = Parallel(jobs, return_as="generator_unordered", batch_size=1)
         call = delayed(while_parent_lives)(os.getpid(), _ready, (), {})
-        _starting.append(ready(call for _ in range(jobs)))
+        with _starting_processes():
+            _starting.append(ready(call for _ in range(jobs)))
     try:
         yield
     finally:
         _await_workers()
+
+
+@contextmanager
+def _starting_processes() -> Iterator[None]:
+    """A block in which joblib starts processes that leave Ctrl-C to us.
+
+    Its resource trackers, which ignore it, come first: whoever starts one undoes the mask.
+    """
+    from multiprocessing import resource_tracker
+
+    from joblib.externals.loky.backend import resource_tracker as joblib_s
+
+    resource_tracker.ensure_running()
+    joblib_s.ensure_running()
+    with without_interrupts():
+        yield
 
 
 def _ready() -> None:
@@ -118,9 +137,10 @@ def parallel(jobs: int, backend: str, calls: Iterator[Any], ordered: bool) -> It
     if backend == "loky":
         calls = (delayed(while_parent_lives)(os.getpid(), *call) for call in calls)
     with parallel_config(backend=backend, n_jobs=jobs):
-        yield from Parallel(
-            return_as="generator" if ordered else "generator_unordered", batch_size=1
-        )(calls)
+        made = Parallel(return_as="generator" if ordered else "generator_unordered", batch_size=1)
+        with _starting_processes():
+            results = made(calls)
+        yield from results
 
 
 def cpu_count() -> int:

@@ -19,9 +19,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from dicom2cache.errors import on_path
 from dicom2cache.records import ShardTask
 from dicom2cache.running.job import Job, scratch
-from dicom2cache.store.durable import name_first, sync_folder, write_durably
+from dicom2cache.store.durable import make_folder, name_first, sync_folder, write_durably
 from dicom2cache.store.layout import shard_path
 from dicom2cache.store.names import checked
 
@@ -36,7 +37,7 @@ def new_attempt(job: Job, task: ShardTask) -> Path:
     for path in scratch(job).glob(f"{task.name}.*"):
         if abandoned(path.name):
             path.unlink(missing_ok=True)
-    name = f"{task.name}.{_machine()}-{os.getpid()}-{secrets.token_hex(8)}"
+    name = f"{task.name}.{machine()}-{os.getpid()}-{secrets.token_hex(8)}"
     return scratch(job) / name
 
 
@@ -47,9 +48,9 @@ def task_of(attempt: str) -> str:
 
 def abandoned(attempt: str) -> bool:
     """True if the process that makes an attempt of this name is known to be dead."""
-    machine, _, rest = attempt.removesuffix(".receipt").rpartition(".")[2].partition("-")
+    where, _, rest = attempt.removesuffix(".receipt").rpartition(".")[2].partition("-")
     pid = rest.partition("-")[0]
-    if machine != _machine() or not pid.isdecimal():
+    if where != machine() or not pid.isdecimal():
         return False
     try:
         os.kill(int(pid), 0)
@@ -61,7 +62,7 @@ def abandoned(attempt: str) -> bool:
 
 
 @cache
-def _machine() -> str:
+def machine() -> str:
     """Of all processes that one can ask after by number: those of a host and a PID namespace."""
     try:
         namespace = os.stat("/proc/self/ns/pid").st_ino
@@ -128,7 +129,8 @@ def settle(job: Job, task: ShardTask) -> Receipt | None:
     """
     path = receipt_path(job, task)
     try:
-        data = path.read_bytes()
+        with on_path(path):
+            data = path.read_bytes()
     except FileNotFoundError:
         return None
     results = pa.ipc.open_file(pa.py_buffer(data)).read_all()
@@ -137,7 +139,7 @@ def settle(job: Job, task: ShardTask) -> Receipt | None:
     shard = job.cache / shard_path(job.plan.arrays[task.array], task.shard)
     attempt = scratch(job) / checked(about["attempt"], path)
     if attempt.exists() or not _describes(receipt, shard):
-        shard.parent.mkdir(exist_ok=True)
+        make_folder(shard.parent)
         try:
             os.rename(attempt, shard)
         except FileNotFoundError:
@@ -151,7 +153,7 @@ def settle(job: Job, task: ShardTask) -> Receipt | None:
 def _describes(receipt: Receipt, shard: Path) -> bool:
     """True if the file is there, of the size and the index that the receipt says."""
     try:
-        with open(shard, "rb") as file:
+        with on_path(shard), open(shard, "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 4))
             return (size, int.from_bytes(file.read(), "little")) == (
