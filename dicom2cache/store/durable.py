@@ -30,7 +30,11 @@ def make_folder(folder: Path) -> None:
         folder = folder.parent
     for made in reversed(missing):
         made.mkdir(exist_ok=True)
-        sync_folder(made.parent)
+        try:
+            sync_folder(made.parent)
+        except OSError as e:
+            e.filename = os.fspath(made)  # it is what is asked for, and not the folder above
+            raise
 
 
 def write_durably(path: Path, data: bytes, scratch: Path | None = None) -> None:
