@@ -138,6 +138,7 @@ def loader_figures(
     """Of caches of CT 512x512: bytes by raw bytes; CacheLoader, GB/s of decoded pixels."""
     make_series(here / "series", files, slices)
     key = here / "key"
+    key.touch(0o600)
     key.write_bytes(bytes(32))
     loaders, found = {}, {}
     for codec in ("none", "lz4", "zstd"):
@@ -194,6 +195,7 @@ def main() -> None:
     blosc.use_threads = False
     with tempfile.TemporaryDirectory() as temporary:
         here = Path(temporary)
+        (here / "key").touch(0o600)
         (here / "key").write_bytes(bytes(32))
         frames, slices = {}, []
         for label, name in FILES.items():

@@ -32,6 +32,7 @@ from dicom2cache.headers.describe import wanted_tags
 from dicom2cache.headers.elements import CHARSET, Scan
 from dicom2cache.headers.read import read_headers
 from dicom2cache.headers.scan import scan as scan_header
+from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.records import Candidate
 
 BAR = 0.25
@@ -123,7 +124,7 @@ def ways() -> dict[str, Way]:
         folder = paths[0].parent
         status = [(path.name, path.stat()) for path in paths]
         some = [Candidate(0, name, s.st_size, s.st_mtime_ns) for name, s in status]
-        files = read_headers([str(folder)], some, b"k" * 16).files
+        files = read_headers([str(folder)], some, PatientKey(b"k" * 16)).files
         assert files.num_rows == len(paths)
 
     found: dict[str, Way] = {

@@ -92,6 +92,7 @@ def main() -> None:
 
 def _key(folder: Path) -> Path:
     path = folder / "key"
+    path.touch(0o600)
     path.write_bytes(bytes(32))
     return path
 

@@ -18,10 +18,10 @@ import pyarrow as pa
 
 from dicom2cache.arrow import rows_of_outcome
 from dicom2cache.errors import CacheError, FrameError, SourceError, Unfinished, of_disk
-from dicom2cache.headers.patient import patient_key as read_patient_key
 from dicom2cache.planning import select, tasks
 from dicom2cache.planning.apart import apart
 from dicom2cache.planning.plan import make_plan
+from dicom2cache.privacy import keys
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import Candidate
 from dicom2cache.running import commit as committing
@@ -122,7 +122,7 @@ def plan(
     if isinstance(sources, str | os.PathLike):
         sources = [sources]
     target_folder.check(target)
-    key = read_patient_key(Path(patient_key) if patient_key else None)
+    key = keys.patient_key(Path(patient_key) if patient_key else None)
     roots, candidates, unlisted = scan(sources, target)
     if not candidates:
         raise SourceError(nothing(sources, unlisted))
@@ -142,7 +142,14 @@ def plan(
     log = FaultLog()
     with phase(progress, "reading headers", inventory.header_work(candidates), "files"):
         files, rejects = inventory.read_all_headers(
-            roots, candidates, key, recipe.limits, workers, backend, progress.advance, log.tell
+            roots,
+            candidates,
+            keys.PatientKey(key),
+            recipe.limits,
+            workers,
+            backend,
+            progress.advance,
+            log.tell,
         )
         selected, odd, faults = apart(files, lambda some: select.select_files(some, recipe))
         log.tell(faults)
@@ -307,7 +314,7 @@ def _facts(key: bytes, recipe: Recipe) -> dict[str, Any]:
     return {
         "software": versions.software(recipe.codec),
         "codecs": versions.codecs(),
-        "patient_key": hashlib.sha256(b"dicom2cache patient key" + key).hexdigest()[:16],
+        "patient_key": keys.fingerprint(key, "patient"),
     }
 
 

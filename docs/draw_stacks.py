@@ -49,6 +49,7 @@ def write(path: Path, number: int, position: list[float], **elements: Any) -> No
 def frames_of(folder: Path) -> list[dict[str, Any]]:
     """Rows of frames/ of the cache of what lies in `folder`/in."""
     key = folder / "key"
+    key.touch(0o600)
     key.write_bytes(bytes(16))  # not the user's own, which would be made here
     build(folder / "in", folder / "cache", jobs=1, patient_key=key)
     return list(open_cache(folder / "cache").frames.to_pylist())

@@ -24,7 +24,7 @@ from dicom2cache.pixels.intensity import clean_ends, has_other_bits, mask_stored
 from dicom2cache.pixels.window import VoiLut
 from dicom2cache.records import Header
 from dicom2cache.sources import inflate
-from dicom2cache.sources.file import read_into
+from dicom2cache.sources.file import opened, read_into
 
 Buffer = bytes | NDArray[np.uint8]
 Room = NDArray[np.uint8] | None
@@ -61,7 +61,7 @@ class Source:
     _voi_luts: dict[Any, VoiLut] = field(init=False, repr=False, default_factory=dict)
 
     def __enter__(self) -> Source:
-        self._file = open(self.path, "rb", buffering=0)
+        self._file = open(self.path, "rb", buffering=0, opener=opened)
         try:
             self.check_unchanged()
         except BaseException:

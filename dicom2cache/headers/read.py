@@ -21,12 +21,13 @@ from dicom2cache.headers.by_pydicom import (
     whole_header,
 )
 from dicom2cache.headers.mosaic import is_tiled, with_slices
-from dicom2cache.headers.patient import keyed_hash
 from dicom2cache.headers.scan import scan
 from dicom2cache.headers.series import row_of
+from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.records import Candidate, Header
 from dicom2cache.schema import FILES, REJECTS
 from dicom2cache.sources import mounts
+from dicom2cache.sources.file import opened
 from dicom2cache.sources.inflate import MOST_HEADER
 
 _TRIES, _PAUSE = 3, 0.25  # EIO may pass; seconds between
@@ -48,7 +49,7 @@ class Headers(NamedTuple):
 def read_headers(
     roots: Sequence[str],
     candidates: Iterable[Candidate],
-    patient_key: bytes,
+    patient_key: PatientKey,
     alone: Callable[..., Any] | None = None,
     most_header: int = MOST_HEADER,
     isolated: bool = False,
@@ -153,7 +154,7 @@ def _outcome(error: Exception) -> tuple[str, str]:
 def read_header(
     roots: Sequence[str],
     candidate: Candidate,
-    patient_key: bytes,
+    patient_key: PatientKey,
     scanned: bool = True,
     most_header: int = MOST_HEADER,
 ) -> Header:
@@ -167,16 +168,16 @@ def read_header(
     row, patient, accession = found or by_pydicom(path, candidate, most_header)
     if is_tiled(row):  # only then what is private is read
         row = with_slices(row, whole_header(path))
-    row["patient"] = keyed_hash(patient_key, patient)
-    row["accession"] = keyed_hash(patient_key, accession)
-    row["person"] = keyed_hash(patient_key, row["person"])
-    row["born"] = keyed_hash(patient_key, row["born"])
+    row["patient"] = patient_key.hashed("patient", patient)
+    row["accession"] = patient_key.hashed("accession", accession)
+    row["person"] = patient_key.hashed("person", row["person"])
+    row["born"] = patient_key.hashed("born", row["born"])
     return row
 
 
 def _by_scan(path: str, candidate: Candidate) -> Row | None:
     """None if pydicom shall judge the file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = opened(path)
     try:
         check_unchanged(descriptor, candidate)
         elements = scan(descriptor, wanted())

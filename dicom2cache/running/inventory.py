@@ -23,6 +23,7 @@ from dicom2cache.frames.isolate import Allowance, Child
 from dicom2cache.headers.read import Headers, read_headers
 from dicom2cache.pixels.intensity import apply_lut
 from dicom2cache.planning import select
+from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import Candidate, FrameRow, Header
@@ -70,7 +71,7 @@ _HEADER_MEMORY = 2 << 30
 def read_all_headers(
     roots: Sequence[str],
     candidates: Sequence[Candidate],
-    patient_key: bytes,
+    patient_key: PatientKey,
     limits: Limits,
     jobs: int,
     backend: str,
@@ -117,7 +118,7 @@ def read_all_headers(
 def _read(
     roots: Sequence[str],
     chunk: Sequence[Candidate],
-    patient_key: bytes,
+    patient_key: PatientKey,
     limits: Limits,
     mark: Path,
     isolated: bool,

@@ -19,6 +19,7 @@ from dicom2cache.frames.slices import values_of
 from dicom2cache.headers.read import read_header
 from dicom2cache.planning.plan import make_plan
 from dicom2cache.planning.select import with_rules
+from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import ArraySpec, Candidate, FrameRow
 from dicom2cache.schema import FILES, REJECTS
@@ -236,7 +237,7 @@ def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Ite
         try:
             status = path.stat()
             candidate = Candidate(root, relative, status.st_size, status.st_mtime_ns)
-            header = read_header(roots, candidate, b"")
+            header = read_header(roots, candidate, PatientKey(b""))
             # Planned anew, alone: slope and intercept are not what the cache says of itself.
             files = with_rules(pa.Table.from_pylist([header], FILES), recipe)
             plan = make_plan(files, REJECTS.empty_table(), recipe)

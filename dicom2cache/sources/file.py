@@ -11,6 +11,14 @@ from contextlib import contextmanager
 _MOST = 1 << 30  # bytes in a call; macOS refuses more than 2 GiB, Linux cuts there
 
 
+def opened(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
+    """Descriptor of a file to read; a FIFO that has taken its place is not waited for.
+
+    Raises OSError.
+    """
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK)
+
+
 def read_into(descriptor: int, offset: int, buffer: memoryview) -> int:
     """The bytes from `offset` on into `buffer`; how many there are, fewer where the file ends."""
     done = 0
@@ -65,7 +73,7 @@ class BoundedFile(io.BufferedReader):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Raises OSError if the file cannot be opened."""
-        super().__init__(io.FileIO(path))
+        super().__init__(io.FileIO(path, opener=opened))
 
     def read(self, size: int | None = -1, /) -> bytes:
         """As of any file: fewer bytes than `size` where the file ends."""

@@ -22,6 +22,7 @@ from pydicom.dataset import Dataset
 from dicom2cache.errors import NotDicom
 from dicom2cache.headers import read as headers
 from dicom2cache.headers import series, stretches
+from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import Candidate
 from dicom2cache.running import inventory
@@ -36,7 +37,7 @@ from tests.support.dicom_files import (
     write_series,
 )
 
-_KEY = bytes(16)
+_KEY = PatientKey(bytes(16))
 _ITEM, _ITEM_END, _SEQUENCE_END = b"\xfe\xff\0\xe0", b"\xfe\xff\x0d\xe0", b"\xfe\xff\xdd\xe0"
 _EXPLICIT, _IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 

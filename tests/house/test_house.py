@@ -17,7 +17,7 @@ FLOORS = {
     "dicom2cache": {
         "errors": 0, "records": 0, "schema": 0, "syntaxes": 0,
         "arrow": 1, "pixels": 1, "sources": 1, "store": 1,
-        "recipes": 2,
+        "privacy": 2, "recipes": 2,
         "headers": 3, "planning": 3,
         "frames": 4,
         "running": 5,

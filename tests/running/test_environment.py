@@ -17,6 +17,7 @@ from dicom2cache import Recipe, pipeline
 from dicom2cache.errors import FrameError, SourceAway, is_environment
 from dicom2cache.frames.decode import Source, Stored
 from dicom2cache.headers.read import read_headers
+from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.records import Candidate
 from dicom2cache.running import choices, convert
 from dicom2cache.running.each_frame import Worker
@@ -137,11 +138,11 @@ def test_a_folder_that_goes_away_while_headers_are_read(tmp_path: Path) -> None:
     status = path.stat()
     there = Candidate(0, path.name, status.st_size, status.st_mtime_ns)
     gone = Candidate(0, "gone.dcm", 100, 0)
-    files, rejects, _ = read_headers([str(path.parent)], [there, gone], b"key")
+    files, rejects, _ = read_headers([str(path.parent)], [there, gone], PatientKey(b"key"))
     assert (files.num_rows, rejects["path"].to_pylist()) == (1, ["gone.dcm"])
     _moved(path.parent)
     with pytest.raises(SourceAway, match="No such file or directory"):
-        read_headers([str(path.parent)], [there], b"key")
+        read_headers([str(path.parent)], [there], PatientKey(b"key"))
 
 
 def test_verify_does_not_blame_a_cache_for_sources_that_are_away(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from dicom2cache import records
 from dicom2cache.headers.read import read_headers
+from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.schema import (
     COLUMNS,
     FILE_COLUMNS,
@@ -50,7 +51,7 @@ def test_the_types_of_rows_are_the_catalogues() -> None:
 
 def test_what_is_never_null_has_a_value_in_every_header() -> None:
     roots, candidates, _ = scan([WHEEL, DATA_STORE], Path("/nowhere"))
-    files = read_headers([str(root) for root in roots], candidates, bytes(16))[0]
+    files = read_headers([str(root) for root in roots], candidates, PatientKey(bytes(16)))[0]
     assert files.num_rows > 150
     assert {n for n in NEVER_NULL & set(FILES.names) if files[n].null_count} == set()
     assert set(FILES.names) | set(FRAMES.names) >= NEVER_NULL

@@ -45,6 +45,7 @@ def converted(path: str | os.PathLike[str], like: Cache, beside: Paths = ()) -> 
         here = Path(temporary)
         (here / "recipe.toml").write_text(toml(like.attributes["recipe"]), encoding="utf-8")
         # Of one file nobody needs a patient's hash; so the user's own key is not asked for.
+        (here / "key").touch(0o600)
         (here / "key").write_bytes(os.urandom(32))
         command = [
             # From the root on, no path can be taken for an option.

@@ -1,0 +1,1 @@
+"""What of patients, and of where files lie, may come to a cache."""

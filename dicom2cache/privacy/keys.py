@@ -1,0 +1,84 @@
+"""Secret keys, and the hashes that stand for names and UIDs."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+_LEAST = 16  # bytes
+
+
+def keyed_hash(key: bytes, plain: str | None, domain: str = "") -> str | None:
+    """HMAC-SHA-256 (RFC 2104) of domain and text in UTF-8, first 32 hex digits; None stays None."""
+    if not plain:
+        return None
+    return hmac.new(key, f"{domain}{plain}".encode(), hashlib.sha256).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class PatientKey:
+    """What patients are hashed with while headers are read."""
+
+    key: bytes
+    domains: bool = False
+    """as a de-identified cache has it: what it is that is hashed stands before it"""
+
+    def hashed(self, what: str, plain: str | None) -> str | None:
+        """The hash of a patient's ID, an accession number, ...; None where there is none."""
+        return keyed_hash(self.key, plain, f"{what}:" if self.domains else "")
+
+
+def fingerprint(key: bytes, kind: str) -> str:
+    """What tells a key from others and not what it is: 16 hex digits (FORMAT.md)."""
+    return hashlib.sha256(f"dicom2cache {kind} key".encode() + key).hexdigest()[:16]
+
+
+def read_key(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a key file, all of them.
+
+    Raises OSError if it cannot be read, ValueError if others may, or if it has less than 16 bytes.
+    """
+    with open(path, "rb") as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        if mode & 0o077:
+            raise ValueError(
+                f"{path}: a key that others than its owner have access to (mode {mode:04o}), and "
+                f"who has it can find whom a hash stands for; run `chmod 600 {path}`"
+            )
+        key = file.read(1 << 20)
+    if len(key) < _LEAST:
+        raise ValueError(
+            f"{path}: a key has at least {_LEAST} bytes, this has {len(key)}; make one by "
+            f"`(umask 077; head -c 32 /dev/urandom > {path})`"
+        )
+    return key
+
+
+def patient_key(path: Path | None) -> bytes:
+    """The key of the patient hashes: from `path`, else this user's own, made at first use (0600).
+
+    Raises as `read_key`.
+    """
+    if path is None:
+        home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+        path = home / "dicom2cache" / "patient.key"
+        if not path.exists():
+            _make(path)
+    return read_key(path)
+
+
+def _make(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    with open(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as f:
+        f.write(os.urandom(32))
+    try:
+        os.link(fresh, path)  # no replace: of two processes, one makes the key
+    except FileExistsError:
+        pass
+    finally:
+        fresh.unlink()
