@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import wraps
 from inspect import signature
@@ -30,12 +30,21 @@ from dicom2cache.running import execute, holders, inventory, pool, versions
 from dicom2cache.running import target as target_folder
 from dicom2cache.running import verify as checks
 from dicom2cache.running.faults import FaultLog
-from dicom2cache.running.job import Job, compact, load_job, planned_identity, save_plan
+from dicom2cache.running.job import (
+    Job,
+    is_lost,
+    is_same,
+    load_job,
+    lost,
+    planned_identity,
+    save_plan,
+    tidy,
+)
 from dicom2cache.running.progress import Progress, Silent, phase
 from dicom2cache.running.target import cache_of
 from dicom2cache.schema import REJECTS
 from dicom2cache.sources.find import scan
-from dicom2cache.store.layout import FORMAT_VERSION, ROOT
+from dicom2cache.store.layout import FORMAT_VERSION, ROOT, SPARE
 
 Sources = Sequence[str | os.PathLike[str]]
 _log = logging.getLogger("dicom2cache")
@@ -92,7 +101,7 @@ def build(
                 raise FrameError(said)
         convert(cache, jobs=workers, backend=backend, on_error=on_error, progress=progress)
         commit(cache)
-        if planned_identity(cache_of(cache)) != job.identity:
+        if not is_same(planned_identity(cache_of(cache)), job.identity):
             raise CacheError(
                 f"{cache}: another process has replaced the plan of this run"
                 f"{holders.said(cache_of(cache))}"
@@ -129,8 +138,13 @@ def plan(
     facts = _facts(key, recipe)
     identity = _identity(roots, candidates, unlisted, recipe, facts)
     known = planned_identity(target)
+    if known is None and not overwrite and target.exists() and target_folder.is_wreck(target):
+        raise CacheError(
+            f"{target}: what is left of a cache whose {ROOT} is lost or damaged, and its copy in "
+            f"{SPARE}/ too; give --overwrite to make it again, or another path"
+        )
     if known is not None and not overwrite:
-        if known != identity:
+        if not is_same(known, identity):
             raise CacheError(
                 f"{target}: made from other files, another recipe or other versions than these; "
                 f"give --overwrite to replace it, or another path{holders.said(target)}"
@@ -228,7 +242,8 @@ def _or_committed(target: Path, identity: str | None) -> Iterator[None]:
     try:
         yield
     except (OSError, Unfinished):
-        if not (target / ROOT).exists() or planned_identity(target) != identity:
+        known = planned_identity(target)
+        if not (target / ROOT).exists() or identity is None or not is_same(known, identity):
             raise
 
 
@@ -240,9 +255,7 @@ def commit(cache: str | os.PathLike[str]) -> dict[str, int]:
     """
     target = cache_of(cache)
     if (target / ROOT).exists():
-        found = counts(target)
-        compact(target)  # a run may have died between the root and this
-        return found
+        return counts(target)
     with _or_committed(target, planned_identity(target)):
         job = load_job(target)
         with holders.holding(job.state, "commit"):
@@ -260,6 +273,8 @@ def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         found = json.loads((target / ROOT).read_bytes())["attributes"]["dicom2cache"]
     except FileNotFoundError:
+        if is_lost(target):
+            raise CacheError(lost(target)) from None
         if planned_identity(target) is not None:
             raise Unfinished(
                 f"{target}: not committed yet; run `dicom2cache convert` and `dicom2cache commit`"
@@ -274,6 +289,8 @@ def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
             f"{target}: a cache of format {found.get('format')!r}; this version knows "
             f"{FORMAT_VERSION}, install a newer dicom2cache"
         )
+    with suppress(OSError):  # a run may have died before this; whoever may not write leaves it
+        tidy(target)
     return dict(found)
 
 
@@ -326,10 +343,11 @@ def _identity(
     facts: dict[str, Any],
 ) -> str:
     about = [roots, recipe.to_dict(), facts, unlisted.to_pylist()]
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    digest, times = hashlib.sha256(json.dumps(about, sort_keys=True).encode()), hashlib.sha256()
     for c in candidates:
-        digest.update(f"{c.root}\0{c.path}\0{c.size}\0{c.mtime_ns}\n".encode())
-    return digest.hexdigest()
+        digest.update(f"{c.root}\0{c.path}\0{c.size}\n".encode())
+        times.update(f"{c.mtime_ns}\n".encode())
+    return f"{digest.hexdigest()}:{times.hexdigest()}"
 
 
 _SHOWN = 20  # most files in a message

@@ -19,10 +19,11 @@ from dicom2cache.arrow import ints, tally
 from dicom2cache.errors import CacheError, Unfinished, on_path
 from dicom2cache.records import ShardTask
 from dicom2cache.running import receipts
-from dicom2cache.running.job import Job, compact, scratch
+from dicom2cache.running.job import Job, scratch, tidy
 from dicom2cache.running.receipts import Receipt
 from dicom2cache.running.tables import Totals, frame_failures, frame_rows, in_order, prepared
 from dicom2cache.schema import FRAMES_TABLE, SHARDS_TABLE
+from dicom2cache.store import spare
 from dicom2cache.store.durable import make_folder, sync_folder, write_durably
 from dicom2cache.store.layout import FORMAT_VERSION, ROOT, array_metadata, root_metadata
 
@@ -30,7 +31,7 @@ _ROW_GROUP = 100_000
 
 
 def commit(job: Job) -> dict[str, Any]:
-    """Write tables, array metadata and, last, the root; the root's attributes.
+    """Write tables, array metadata, the second copies and, last, the root; the root's attributes.
 
     Raises Unfinished, naming a shard, while one is not converted.
     """
@@ -85,6 +86,7 @@ def commit(job: Job) -> dict[str, Any]:
     attributes = {
         "format": FORMAT_VERSION,
         "generation": 0,
+        "identity": job.identity.partition(":")[0],
         "arrays": arrays,
         "tables": entries,
         "sources": [{"root": k, "path": path} for k, path in enumerate(job.roots)],
@@ -93,8 +95,9 @@ def commit(job: Job) -> dict[str, Any]:
         **job.facts,
     }
     data = root_metadata(attributes, metadata)
+    spare.keep(job.cache, attributes, data, job.identity.partition(":")[2], unfinished)
     write_durably(job.cache / ROOT, data, unfinished)
-    compact(job.cache)
+    tidy(job.cache)
     return attributes
 
 

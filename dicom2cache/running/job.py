@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -27,8 +28,10 @@ from dicom2cache.planning.tasks import tasks
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import ArraySpec, Header, Plan, ShardTask
 from dicom2cache.store import names
-from dicom2cache.store.durable import make_folder, name_first, write_durably
-from dicom2cache.store.layout import ROOT
+from dicom2cache.store.committed import whole_root
+from dicom2cache.store.durable import make_folder, name_first, sync_folder, write_durably
+from dicom2cache.store.layout import ROOT, SPARE, spare_path
+from dicom2cache.store.spare import times_of
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Job:
 
     cache: Path
     identity: str
-    """digest of recipe, sources and versions"""
+    """digest of recipe, sources and versions, a colon, and that of the sources' times"""
     roots: tuple[str, ...]
     recipe: Recipe
     plan: Plan
@@ -57,6 +60,8 @@ class Job:
         return _build(self.cache) / self.nonce
 
 
+REPAIR = "run `dicom2cache repair {}`"
+"""what to do about damage"""
 _NONCE = re.compile(r"[0-9a-f]{16}")
 _STATE = ("attempts", "receipts", "claims", "choices")
 """folders of a plan's state, beside its tables"""
@@ -98,9 +103,12 @@ def save_plan(job: Job) -> Job:
     own = job.state / "plan.json"
     write_durably(own, json.dumps(about, indent=1).encode())
     if name_first(own, plan_path(job.cache)):
-        return job
+        if not (job.cache / ROOT).exists():
+            return job
+        plan_path(job.cache).unlink(missing_ok=True)  # another process has committed meanwhile
     _discard(job.state)
-    if planned_identity(job.cache) != job.identity:
+    _drop_if_empty(_build(job.cache))
+    if not is_same(planned_identity(job.cache), job.identity):
         raise CacheError(
             f"{job.cache}: another process has planned something else here meanwhile, at "
             f"{_when(plan_path(job.cache))}; give another path"
@@ -135,9 +143,22 @@ def _nonce(about: dict[str, Any]) -> str | None:
 
 
 def planned_identity(cache: Path) -> str | None:
-    """Identity of the plan in `cache`; None if there is none, or something else of that name."""
-    found = _about(cache).get("identity")
-    return None if found is None else str(found)
+    """Identity of what is in `cache`, committed or planned; None if there is nothing of ours.
+
+    A root that is damaged or lost has a second copy. Older caches have it in build/ only.
+    """
+    planned = _about(cache)
+    lost = {} if planned and not (cache / ROOT).exists() else whole_root(cache, spare=True)
+    for said in (whole_root(cache), planned, lost):
+        if said and said.get("identity") is not None:
+            times = None if said is planned else times_of(cache)
+            return f"{said['identity']}:{times}" if times else str(said["identity"])
+    return None
+
+
+def is_same(known: str | None, identity: str) -> bool:
+    """True if what is in a cache was made from the same; times count where they are known."""
+    return known == (identity if ":" in (known or "") else identity.partition(":")[0])
 
 
 def is_planned(cache: Path, nonce: str) -> bool:
@@ -146,10 +167,15 @@ def is_planned(cache: Path, nonce: str) -> bool:
 
 
 def planned_arrays(cache: Path) -> list[str]:
-    """Names of the arrays of the plan in `cache`, committed or not; no other folder's."""
-    said = _about(cache).get("arrays", ())
-    arrays = [a for a in said if isinstance(a, dict)] if isinstance(said, list) else []
-    return [str(a.get("name")) for a in arrays if names.is_array(a.get("name"))]
+    """Names of the arrays of what is in `cache`, committed or planned; no other folder's."""
+    found: dict[str, None] = {}
+    for said in (_about(cache), whole_root(cache), whole_root(cache, spare=True)):
+        arrays = (said or {}).get("arrays")
+        for array in arrays if isinstance(arrays, list) else ():
+            name = array.get("name") if isinstance(array, dict) else None
+            if names.is_array(name):
+                found[str(name)] = None
+    return list(found)
 
 
 def load_job(cache: Path) -> Job:
@@ -169,6 +195,8 @@ def load_job(cache: Path) -> Job:
         raise CacheError(f"{plan_path(cache)}: no plan of dicom2cache: {e}") from e
     if (cache / ROOT).exists():
         raise Unfinished(f"{cache}: the cache is committed already; there is nothing left to do")
+    if is_lost(cache):
+        raise CacheError(lost(cache))
     if plan_path(cache).exists():
         raise Unfinished(
             f"{cache}: the plan here was being replaced when that was interrupted; run "
@@ -204,6 +232,17 @@ def _load(cache: Path, said: bytes) -> Job:
     )
 
 
+def is_lost(cache: Path) -> bool:
+    """True for a cache that was committed and whose root is gone, save for its second copy."""
+    there = (cache / ROOT).exists() or plan_path(cache).exists()
+    return not there and (cache / spare_path(ROOT)).exists()
+
+
+def lost(cache: Path) -> str:
+    """What to say of such a cache."""
+    return f"{cache / ROOT}: lost, and {SPARE}/ has a copy of it; {REPAIR.format(cache)}"
+
+
 def scratch(job: Job) -> Path:
     """Folder for what is not whole yet, so that a process that dies leaves nothing elsewhere."""
     return job.state / "attempts"
@@ -225,6 +264,10 @@ def forget(cache: Path) -> None:
         inside = list(_build(cache).iterdir())
     except FileNotFoundError:
         return
+    _drop(inside)
+
+
+def _drop(inside: Iterable[Path]) -> None:
     for path in inside:
         if path.is_symlink():
             continue
@@ -235,12 +278,52 @@ def forget(cache: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def compact(cache: Path) -> None:
-    """Drop the state that a committed cache no longer needs; only plan.json stays."""
-    forget(cache)
-    about = _about(cache)
-    if about.pop("nonce", None) is not None:  # the one thing that differs from build to build
+def mark_as_replaced(cache: Path) -> None:
+    """Leave a plan.json, without a plan, that says which arrays are to be removed."""
+    if not plan_path(cache).exists():
+        about = {
+            "identity": planned_identity(cache) or "lost",
+            "arrays": [{"name": name} for name in planned_arrays(cache)],
+        }
+        _build(cache).mkdir(exist_ok=True)
         write_durably(plan_path(cache), json.dumps(about, indent=1).encode())
+
+
+def unmark(cache: Path) -> None:
+    """Remove plan.json, and build/ if nothing else is in there."""
+    plan_path(cache).unlink(missing_ok=True)
+    _drop_if_empty(_build(cache))
+
+
+def tidy(cache: Path) -> None:
+    """Drop the state of the plan that a committed cache was made by: whoever comes by ends that.
+
+    Plans are looked at before the root is: what is dropped belongs to no plan that was made since
+    another process has removed the root. Nothing is done where the root is damaged.
+    """
+    try:
+        inside = list(_build(cache).iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    said = _about(cache)
+    root = whole_root(cache)
+    if root is None:
+        return
+    _drop(inside)
+    if "identity" in root:
+        if _about(cache) == said:
+            plan_path(cache).unlink(missing_ok=True)
+        _drop_if_empty(_build(cache))
+    elif said.pop("nonce", None) is not None:  # of an older version, which looks for it there
+        write_durably(plan_path(cache), json.dumps(said, indent=1).encode())
+
+
+def _drop_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        return  # something of another's is in there
+    sync_folder(folder.parent)
 
 
 def _discard(state: Path) -> None:

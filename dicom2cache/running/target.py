@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from dicom2cache.errors import CacheError
 from dicom2cache.records import ArraySpec
 from dicom2cache.running import job
 from dicom2cache.store import names
-from dicom2cache.store.layout import ROOT
+from dicom2cache.store.layout import ROOT, SPARE
 
 
 def check(target: Path) -> None:
@@ -29,7 +30,7 @@ def check(target: Path) -> None:
     if not target.is_dir():
         raise CacheError(f"{target}: a file, not a folder; give a path for the cache's folder")
     inside = {p.name for p in target.iterdir()}
-    if not inside or job.planned_identity(target) is not None:
+    if not inside or job.planned_identity(target) is not None or is_wreck(target):
         return
     if inside == {"build"} and not any((target / "build").glob("*.json")):
         return  # planning was interrupted
@@ -40,6 +41,17 @@ def check(target: Path) -> None:
     )
 
 
+def is_wreck(target: Path) -> bool:
+    """True for what is left of a cache whose root is lost or damaged, with its second copy.
+
+    Nothing else is in there than what a cache has, and an array says that it was one.
+    """
+    inside = {p.name for p in target.iterdir()} - set(names.OWN)
+    return bool(inside) and all(
+        names.is_array(name) and (target / name / ROOT).is_file() for name in inside
+    )
+
+
 def check_room(target: Path, arrays: Sequence[ArraySpec]) -> None:
     """Raises CacheError if the disk has no room for the frames of arrays that are not compressed.
 
@@ -47,9 +59,8 @@ def check_room(target: Path, arrays: Sequence[ArraySpec]) -> None:
     """
     needed = sum(spec.slots * spec.slot_bytes for spec in arrays if spec.codec == "none")
     free = shutil.disk_usage(next(p for p in (target, *target.parents) if p.exists())).free
-    for name in job.planned_arrays(target) if needed > free else ():
-        if names.is_array(name):
-            free += sum(p.lstat().st_size for p in (target / name).glob("c.*"))
+    for name in _arrays(target) if needed > free else ():
+        free += sum(p.lstat().st_size for p in (target / name).glob("c.*"))
     if needed > free:
         raise CacheError(
             f"{target}: frames of {needed} bytes would be written, and {free} are free there; free "
@@ -60,10 +71,10 @@ def check_room(target: Path, arrays: Sequence[ArraySpec]) -> None:
 def clear(target: Path, sources: Iterable[str] = ()) -> None:
     """Remove a cache, the root first: without it nobody takes the rest for one.
 
-    Only what this program names is removed, nothing behind a link, and nothing at all if a file of
-    `sources` lies in there. Then the state of its plan, so that no process that still works for it
-    can put a shard in place; plan.json, which says what else is to be removed, last. Raises
-    CacheError if anything is left.
+    Only files that this program names are removed, nothing behind a link, and nothing at all if a
+    file of `sources` lies in there. Then the state of its plan, so that no process that still works
+    for it can put a shard in place; plan.json, which says what else is to be removed, last. Raises
+    CacheError for what cannot be removed.
     """
     names.refuse_links(target)
     inside = os.path.realpath(target) + os.sep
@@ -73,21 +84,43 @@ def clear(target: Path, sources: Iterable[str] = ()) -> None:
                 f"{source}: a source of this run, and it lies in {target}, which --overwrite "
                 "removes; give another path for the cache, or move the file"
             )
-    folder = target
+    arrays = _arrays(target)
     try:
+        if target.is_dir():
+            job.mark_as_replaced(target)
         (target / ROOT).unlink(missing_ok=True)
         job.forget(target)
-        for name in (*job.planned_arrays(target), "frames", "failures", "shards"):
-            folder = target / name
-            if folder.exists():
-                shutil.rmtree(folder)
-        job.plan_path(target).unlink(missing_ok=True)
+        for name in (*arrays, "frames", "failures", "shards"):
+            _remove(target / name, names.is_file)
+        _remove(target / SPARE, names.is_spare)
+        job.unmark(target)
     except OSError as e:
-        what = folder / (e.filename or "")  # rmtree names what is inside by its name alone
         raise CacheError(
-            f"{what}: cannot be removed ({e.strerror}); remove {target} yourself, or give another "
-            "path"
+            f"{e.filename or target}: cannot be removed ({e.strerror}); remove {target} yourself, "
+            "or give another path"
         ) from e
+
+
+def _arrays(target: Path) -> list[str]:
+    """Names of the arrays of what is in `target`, of a wreck all that look like one."""
+    found = job.planned_arrays(target)
+    if not found and target.is_dir() and is_wreck(target):
+        found = [p.name for p in target.iterdir() if names.is_array(p.name)]
+    return found
+
+
+def _remove(folder: Path, ours: Callable[[str], bool]) -> None:
+    """Remove the files of such names, and the folder if nothing else is in there."""
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if ours(path.name) and (path.is_symlink() or not path.is_dir()):
+            path.unlink(missing_ok=True)
+    try:
+        folder.rmdir()
+    except OSError as e:
+        if e.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
 
 
 def cache_of(path: str | os.PathLike[str]) -> Path:

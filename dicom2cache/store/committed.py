@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dicom2cache.records import ArraySpec
-from dicom2cache.store.layout import ROOT
+from dicom2cache.store.layout import ROOT, attributes_sha256, spare_path
 from dicom2cache.store.names import below, checked
+
+
+def whole_root(cache: Path, spare: bool = False) -> dict[str, Any] | None:
+    """The attributes in the root, or in its second copy; None unless they are as signed."""
+    path = cache / (spare_path(ROOT) if spare else ROOT)
+    return attributes_of(path.read_bytes()) if path.is_file() else None
+
+
+def attributes_of(root: bytes) -> dict[str, Any] | None:
+    """The attributes in the bytes of a root; None unless they are as their SHA-256 says."""
+    try:
+        found = json.loads(root)["attributes"]["dicom2cache"]
+        return found if attributes_sha256(found) == found["sha256"] else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def read_table(

@@ -13,12 +13,34 @@ from dicom2cache.store.compression import zarr_codecs
 FORMAT_VERSION = 1
 MISSING = (1 << 64) - 1
 ROOT = "zarr.json"
+SPARE = ".spare"
+"""folder of the second copies of root, tables and the arrays' metadata"""
 _LENGTH = re.compile(rb'("shape"\s*:\s*\[\s*)(\d+)')
 
 
 def shard_path(spec: ArraySpec, shard: int) -> str:
     """Path of a shard below the cache."""
     return f"{spec.name}/c.{shard}" + ".0" * len(spec.slot)
+
+
+def spare_path(path: str) -> str:
+    """Where the second copy of a file of the cache is, such as .spare/frames.0.parquet.
+
+    No copy is called zarr.json: else readers of Zarr would take the folder for a group.
+    """
+    return f"{SPARE}/{'root.json' if path == ROOT else path.replace('/', '.')}"
+
+
+TIMES = f"{SPARE}/times.json"
+"""digest of the modification times of the sources: all else in a cache is the same for the same
+bytes, whenever they were written"""
+
+
+def spare_paths(attributes: dict[str, Any]) -> set[str]:
+    """All that is in .spare/ of a cache with these attributes of its root, by path."""
+    entries = [e for tables in attributes["tables"].values() for e in tables]
+    entries += [about["metadata"] for about in attributes["arrays"]]
+    return {TIMES, spare_path(ROOT), *(spare_path(entry["path"]) for entry in entries)}
 
 
 def array_metadata(spec: ArraySpec) -> bytes:

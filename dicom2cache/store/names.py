@@ -15,7 +15,11 @@ from dicom2cache.errors import CacheError
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 _ARRAY = re.compile(r"(u?int(8|16|32)|float(32|64))_\d+x\d+(x\d+)?")
-OWN = ("build", "frames", "failures", "shards", "zarr.json")
+_FILE = re.compile(r"zarr\.json|c\.\d+(\.0)+|\d+\.parquet")
+_SPARE_FILE = re.compile(
+    rf"root\.json|times\.json|({_ARRAY.pattern})\.zarr\.json|(frames|failures|shards)\.\d+\.parquet"
+)
+OWN = ("build", "frames", "failures", "shards", ".spare", "zarr.json")
 """what a cache has at its top, beside its arrays"""
 
 
@@ -50,6 +54,16 @@ def is_array(name: object) -> bool:
     return isinstance(name, str) and _ARRAY.fullmatch(name) is not None
 
 
+def is_file(name: str) -> bool:
+    """True for a name that this program gives to a file in an array's or a table's folder."""
+    return _FILE.fullmatch(name) is not None
+
+
+def is_spare(name: str) -> bool:
+    """True for a name that this program gives to a second copy (`layout.spare_path`)."""
+    return _SPARE_FILE.fullmatch(name) is not None
+
+
 def refuse_link(path: Path) -> None:
     """Raises CacheError if `path` is a symbolic link; one that is not there is none."""
     try:
@@ -64,8 +78,8 @@ def refuse_link(path: Path) -> None:
 
 
 def refuse_links(cache: Path) -> None:
-    """Raises CacheError if anything at the top of a cache's folder, or of its build/, is a link."""
-    for folder in (cache, cache / "build"):
+    """Raises CacheError for a link at the top of a cache's folder, of its build/ or its .spare/."""
+    for folder in (cache, cache / "build", cache / ".spare"):
         try:
             inside = sorted(os.listdir(folder))
         except OSError:

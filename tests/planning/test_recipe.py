@@ -82,7 +82,7 @@ def test_percentiles_are_those_of_the_stack_without_padding(tmp_path: Path) -> N
         assert pixels.dtype == np.uint8
     ran = run_here("verify", cache, "--deep", "1")
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert [path.name for path in (cache / "build").iterdir()] == ["plan.json"]
+    assert not (cache / "build").exists()
 
 
 def test_percentiles_do_not_depend_on_shards_or_processes(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_no_time_host_or_user_in_it(ct_series: Path, ct_series_cache: Path) -> N
     said = attributes(ct_series_cache)
     assert set(said) == {
         "format", "generation", "arrays", "tables", "sources", "counts", "recipe", "software",
-        "codecs", "patient_key", "sha256",
+        "codecs", "patient_key", "identity", "sha256",
     }  # fmt: skip
     assert said["sources"] == [{"root": 0, "path": str(ct_series)}]
 

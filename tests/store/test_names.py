@@ -132,7 +132,11 @@ def test_what_is_no_file_is_an_error_and_no_wait(
 
 
 def _planned(cache: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Edit plan.json; of a committed cache, as older versions left one there."""
     path = cache / "build" / "plan.json"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"identity": "0", "arrays": [{"name": "int16_512x512"}]}))
     about = json.loads(path.read_text())
     edit(about)
     path.write_text(json.dumps(about))
@@ -147,7 +151,7 @@ def test_overwrite_removes_nothing_elsewhere(cache: Path, ct_series: Path) -> No
     precious.mkdir()
     (precious / "thesis.txt").write_text("years")
     (cache / "notes").mkdir()  # not this program's
-    (cache / "build" / "mine").mkdir()
+    (cache / "build" / "mine").mkdir(parents=True)
     for name in ("../precious", str(precious), "notes", "../../x", 7, None):
         _planned(cache, lambda a, name=name: a["arrays"].append({"name": name}))
     assert _overwrite(cache, ct_series).returncode == 0
@@ -156,9 +160,10 @@ def test_overwrite_removes_nothing_elsewhere(cache: Path, ct_series: Path) -> No
     assert (cache / "build" / "mine").is_dir()
 
 
-@pytest.mark.parametrize("folder", ["build", "frames", "int16_512x512"])
+@pytest.mark.parametrize("folder", ["build", "frames", "int16_512x512", ".spare"])
 def test_overwrite_follows_no_link(cache: Path, ct_series: Path, folder: str) -> None:
     elsewhere = cache.parent / "elsewhere"
+    (cache / "build").mkdir()
     os.rename(cache / folder, elsewhere)
     (cache / folder).symlink_to(elsewhere)
     before = sorted(p.name for p in elsewhere.iterdir())
@@ -206,6 +211,7 @@ def test_a_newer_format_is_refused_by_name(cache: Path, command: str) -> None:
 
 def test_a_plan_that_is_none_is_an_error_with_its_name(cache: Path) -> None:
     (cache / "zarr.json").unlink()
+    (cache / "build").mkdir()
     (cache / "build" / "plan.json").write_text("[1, 2]")
     with pytest.raises(CacheError, match=r"plan\.json: no plan of dicom2cache"):
         convert(cache)

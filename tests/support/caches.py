@@ -111,12 +111,10 @@ def by_path(cache: Path) -> dict[tuple[str, int], tuple[dict[str, Any], NDArray[
 
 
 def tree(cache: Path) -> dict[str, str]:
-    """{path: SHA-256} of every file below the cache, folders as empty, without build/."""
+    """{path: SHA-256} of every file below the cache, folders as empty."""
     found = {}
     for path in sorted(cache.rglob("*")):
         name = path.relative_to(cache).as_posix()
-        if name.split("/")[0] == "build":
-            continue
         found[name] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
     assert "zarr.json" in found, f"{cache} is not committed"
     return found
