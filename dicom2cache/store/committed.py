@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dicom2cache.errors import on_path
 from dicom2cache.records import ArraySpec
 from dicom2cache.store.layout import ROOT, attributes_sha256, spare_path
 from dicom2cache.store.names import below, checked
@@ -17,7 +18,8 @@ from dicom2cache.store.names import below, checked
 def whole_root(cache: Path, spare: bool = False) -> dict[str, Any] | None:
     """The attributes in the root, or in its second copy; None unless they are as signed."""
     path = cache / (spare_path(ROOT) if spare else ROOT)
-    return attributes_of(path.read_bytes()) if path.is_file() else None
+    with on_path(path):
+        return attributes_of(path.read_bytes()) if path.is_file() else None
 
 
 def attributes_of(root: bytes) -> dict[str, Any] | None:
@@ -38,7 +40,8 @@ def read_table(
     """
     parts = []
     for entry in attributes["tables"][kind]:
-        with pq.ParquetFile(below(cache, entry["path"], cache / ROOT)) as file:
+        path = below(cache, entry["path"], cache / ROOT)
+        with on_path(path), pq.ParquetFile(path) as file:
             here = file.schema_arrow.names
             table = file.read(columns=columns and [c for c in columns if c in here])
         for k, field in enumerate(table.schema):

@@ -23,7 +23,7 @@ def _run(kind: str, count: int) -> None:
 
 
 @linux
-@pytest.mark.parametrize(("kind", "count"), [("kills", 16), ("faults", 24), ("interrupts", 8)])
+@pytest.mark.parametrize(("kind", "count"), [("kills", 12), ("faults", 16), ("interrupts", 6)])
 def test_a_share(kind: str, count: int) -> None:
     _run(kind, count)
 
@@ -32,4 +32,4 @@ def test_a_share(kind: str, count: int) -> None:
 def test_power_cuts() -> None:
     if not may_mount():
         pytest.skip("mounting a file system needs root")
-    _run("power", 6)
+    _run("power", 4)
