@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo check test test-crash test-oracles test-lightly bench-plan bench-read bench-read-stock \
-	bench-memory bench-codecs bench-headers bench-convert bench-lightly clean
+.PHONY: help demo check test test-crash test-oracles test-lightly test-slurm bench-plan bench-read \
+	bench-read-stock bench-memory bench-codecs bench-headers bench-convert bench-lightly clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -54,6 +54,9 @@ $(LIGHTLY): pyproject.toml tests/lightly/requirements.txt
 test-lightly: $(LIGHTLY)  ## LightlyTrain itself: trained from caches; and its loader on docs/pixels.md
 	.venv-lightly/bin/python -m tests.pixels.lightlytrain
 	.venv-lightly/bin/python -m pytest tests/lightly --disable-warnings
+
+test-slurm: $(READY)  ## the batch script on a real Slurm of two nodes; as root, which installs it by apt
+	$(BIN)/python -m pytest tests/slurm
 
 bench-plan: $(READY)  ## plan and open 1,000,000 frames: time and memory
 	$(BIN)/python -m benchmarks.planning

@@ -26,7 +26,7 @@ from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import Candidate
 from dicom2cache.running import commit as committing
 from dicom2cache.running import compare as comparing
-from dicom2cache.running import execute, holders, inventory, pool, versions
+from dicom2cache.running import execute, holders, inventory, pool, shares, versions
 from dicom2cache.running import target as target_folder
 from dicom2cache.running import verify as checks
 from dicom2cache.running.faults import FaultLog
@@ -41,6 +41,7 @@ from dicom2cache.running.job import (
     tidy,
 )
 from dicom2cache.running.progress import Progress, Silent, phase
+from dicom2cache.running.standing import Watched
 from dicom2cache.running.target import cache_of
 from dicom2cache.schema import REJECTS
 from dicom2cache.sources.find import scan
@@ -183,8 +184,8 @@ def plan(
     if not force:
         target_folder.check_room(target, planned.arrays)
     if overwrite:
-        for holder in holders.others(target):
-            _log.warning("%s: --overwrite takes the plan from %s, which ends then", target, holder)
+        if found := holders.told(target):
+            _log.warning("%s: --overwrite takes the plan from %s, which ends then", target, found)
         target_folder.clear(target, (os.path.join(roots[c.root], c.path) for c in candidates))
     with _or_committed(target, identity):
         try:
@@ -198,21 +199,22 @@ def plan(
 def convert(
     cache: str | os.PathLike[str],
     *,
-    part: tuple[int, int] = (0, 1),
+    part: str | tuple[int, int] = (0, 1),
     jobs: int | None = None,
     backend: str = "loky",
     on_error: str = "skip",
     progress: Progress | None = None,
 ) -> int:
-    """Convert the shards of `part` (I, N), I from 0 to N-1; how many of their frames failed.
+    """Convert the shards of a part; how many of their frames failed.
 
-    Of a cache that is committed, how many failed in all. Raises Unfinished if the machine could not
-    end it, SourceAway if it cannot see a source folder, FrameError if `on_error` is "raise".
+    `part` is (I, N) or "I/N", I from 0 to N-1, or "slurm/N" with I = SLURM_ARRAY_TASK_ID. Without
+    one whatever is not done, on several nodes at once if need be: what another process works on is
+    left to it, and waited for. Of a cache that is committed, how many failed in all. Raises
+    Unfinished if the machine could not end it, SourceAway if it cannot see a source folder,
+    FrameError if `on_error` is "raise".
     """
     progress = progress or Silent()
-    index, of = part
-    if not 0 <= index < of:
-        raise ValueError(f"part {index}/{of}: legal: I/N with I from 0 to N-1")
+    share = shares.share_of(part)
     if on_error not in ("skip", "raise"):
         raise ValueError(f"on_error {on_error!r}; legal: skip, raise")
     target = cache_of(cache)
@@ -220,7 +222,8 @@ def convert(
         if not (target / ROOT).exists():
             job = load_job(target)
             versions.check(target, job.facts, job.recipe.codec)
-            mine = tasks.part(job.tasks, index, of)
+            shares.hold(job, share)
+            mine = tasks.part(job.tasks, share.index, share.of)
             _tell_of_others(target)
             with holders.holding(job.state, "convert"):
                 return execute.convert_part(
@@ -230,10 +233,8 @@ def convert(
 
 
 def _tell_of_others(target: Path) -> None:
-    found = holders.others(target)
-    if found:
-        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-        _log.warning("%s: %s%s works here too; both go on", target, found[0], more)
+    if found := holders.told(target):
+        _log.warning("%s: worked on by %s, too; both go on", target, found)
 
 
 @contextmanager
@@ -292,6 +293,20 @@ def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
     with suppress(OSError):  # a run may have died before this; whoever may not write leaves it
         tidy(target)
     return dict(found)
+
+
+@_at_disk
+def standing(cache: str | os.PathLike[str]) -> Watched | None:
+    """How far the conversion of a cache is, by all processes that work on it; None if committed.
+
+    Raises Unfinished if nothing is planned, CacheError if `cache` is no cache.
+    """
+    target = cache_of(cache)
+    if (target / ROOT).exists():
+        return None
+    if planned_identity(target) is None:
+        info(target)  # says what it is
+    return Watched(load_job(target))
 
 
 @_at_disk

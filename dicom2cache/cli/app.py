@@ -1,4 +1,4 @@
-"""The command line: `dicom2cache build|plan|convert|commit|verify|info|compare`.
+"""The command line: `dicom2cache build|plan|convert|commit|verify|info|compare|slurm`.
 
 Exit status: 0 all is stored, 1 finished but some files failed, 2 could not run or finish, 130
 interrupted; of `convert`, for the frames of its part.
@@ -17,7 +17,7 @@ import typer
 
 from dicom2cache import __version__, pipeline
 from dicom2cache.arrow import tally
-from dicom2cache.cli import interrupts, report, words
+from dicom2cache.cli import interrupts, report, under_way, words
 from dicom2cache.cli.bars import progress
 from dicom2cache.cli.flags import (
     Backend,
@@ -28,8 +28,10 @@ from dicom2cache.cli.flags import (
     Overwrite,
     Paths,
     PatientKey,
+    plan_flags,
     recipe_options,
 )
+from dicom2cache.cli.sbatch import Batch, script
 from dicom2cache.errors import Dicom2cacheError, disk_error
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.running import errata, pool
@@ -113,29 +115,29 @@ def plan(
 def convert(
     cache: CachePath,
     part: Annotated[
-        str, typer.Option(metavar="I/N", help="Only part I of N, I from 0 to N-1.")
+        str,
+        typer.Option(
+            metavar="I/N|slurm/N",
+            help="Only part I of N, I from 0 to N-1; slurm: I is SLURM_ARRAY_TASK_ID.",
+        ),
     ] = "0/1",
     jobs: Jobs = None,
     backend: Backend = "loky",
     on_error: OnError = "skip",
 ) -> None:
-    """Convert what `plan` planned; with --part, one share of it, on any node that sees CACHE."""
+    """Convert what `plan` planned, on any node that sees CACHE, and on several at once.
+
+    Without --part whatever is not done, and no other process works on.
+    """
     _check(backend, on_error)
     failed = pipeline.convert(
-        cache, part=_part(part), jobs=jobs, backend=backend, on_error=on_error, progress=progress()
+        cache, part=part, jobs=jobs, backend=backend, on_error=on_error, progress=progress()
     )
     if failed:
         print(
             f"frames that failed: {failed}; failures/ has the reasons after commit", file=sys.stderr
         )
         raise typer.Exit(1)
-
-
-def _part(text: str) -> tuple[int, int]:
-    index, slash, of = text.partition("/")
-    if not (slash and index.isdecimal() and of.isdecimal() and int(index) < int(of)):
-        raise Dicom2cacheError(f"--part {text}; legal: I/N with I from 0 to N-1, such as 0/4")
-    return int(index), int(of)
 
 
 @app.command()
@@ -170,8 +172,16 @@ def info(
     as_errata: Annotated[
         bool, typer.Option("--errata", help="Only what may be wrong, a line for each frame.")
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="While it is converted: until it is committed.")
+    ] = False,
 ) -> None:
-    """Say what is in a cache, and what may be wrong in it if an earlier version made it."""
+    """Say what is in a cache, and what may be wrong in it if an earlier version made it.
+
+    Of one that is not committed yet: how far it is, and who works on it.
+    """
+    if under_way.follow(cache, watch, as_json):
+        return
     about = pipeline.info(cache)
     if as_json:
         print(json.dumps(about, indent=1))
@@ -182,6 +192,46 @@ def info(
         return
     report.print_cache(cache, about)
     report.print_errata(found, about)
+
+
+@app.command()
+@recipe_options
+def slurm(
+    context: typer.Context,
+    paths: Paths,
+    time: Annotated[str, typer.Option(help="Most time of each job, such as 4:00:00.")],
+    recipe: Recipe,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes that convert at once.")] = 1,
+    array: Annotated[
+        int | None, typer.Option(min=1, help="Tasks that share the work (4 for each node).")
+    ] = None,
+    cpus: Annotated[int, typer.Option(min=1, help="Processors of a task.")] = 8,
+    account: Annotated[str | None, typer.Option(help="As sbatch has it.")] = None,
+    partition: Annotated[str | None, typer.Option(help="As sbatch has it.")] = None,
+    mem: Annotated[str | None, typer.Option(help="As sbatch has it, such as 32G.")] = None,
+    sbatch: Annotated[
+        list[str] | None, typer.Option(help="Another option, such as --qos=low (may be repeated).")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The script's file (printed).")
+    ] = None,
+    overwrite: Overwrite = False,
+    force: Force = False,
+    patient_key: PatientKey = None,
+) -> None:
+    """Write a batch script for Slurm that converts SRC... to CACHE on many nodes."""
+    sources, cache = _split(paths)
+    own = {"--account": account, "--partition": partition, "--mem": mem}
+    options = [f"{name}={value}" for name, value in own.items() if value is not None]
+    batch = Batch(nodes, time, array or 4 * nodes, cpus, [*options, *(sbatch or ())])
+    here = [sys.executable, "-m", "dicom2cache"]
+    said = script(
+        here, sources, cache, plan_flags(context), batch, str(output or "dicom2cache.sbatch")
+    )
+    if output is None:
+        print(said, end="")
+    else:
+        output.write_text(said)
 
 
 @app.command()

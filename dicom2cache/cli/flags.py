@@ -70,6 +70,26 @@ def recipe_options(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def plan_flags(context: typer.Context) -> list[str]:
+    """The flags of `plan` among those that a command was given, for another folder."""
+    known = {f.name for f in dataclasses.fields(Recipe)}
+    known |= {"recipe", "overwrite", "force", "patient_key"}
+    found: list[str] = []
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name not in known or source is None or source.name != "COMMANDLINE":
+            continue
+        value, (flag, *_) = context.params[name], parameter.opts
+        if value is True:
+            found.append(flag)
+        else:
+            for one in value if isinstance(value, (list, tuple)) else [value]:
+                is_file = isinstance(one, Path) and str(one) not in named_recipes()
+                found += [flag, str(one.absolute() if is_file else one)]
+    return found
+
+
 def _parameter(name: str, annotation: Any) -> inspect.Parameter:
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     return inspect.Parameter(name, kind, default=None, annotation=annotation)

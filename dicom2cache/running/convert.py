@@ -24,7 +24,7 @@ from dicom2cache.errors import (
 from dicom2cache.frames.chunk import chunk_of_frame
 from dicom2cache.frames.treat import FRAME_COLUMNS
 from dicom2cache.records import ShardTask
-from dicom2cache.running import choices, holders, receipts
+from dicom2cache.running import choices, claims, holders, receipts
 from dicom2cache.running.each_frame import Failure, Worker
 from dicom2cache.running.job import Job, headers_of, is_planned, load_job
 from dicom2cache.schema import RESULTS
@@ -46,29 +46,43 @@ class Done:
     """why the machine could not; the task is still open then"""
     faults: tuple[Fault, ...] = ()
     """errors of our own that cost frames"""
+    elsewhere: bool = False
+    """another process works on it; the task is still open then"""
+    twice: bool = False
+    """another process did it meanwhile too"""
 
 
-def convert_task(cache: str, nonce: str, task: ShardTask, isolated: bool = False) -> Done:
+def convert_task(
+    cache: str,
+    nonce: str,
+    task: ShardTask,
+    isolated: bool = False,
+    run: str = "",
+    over: str | None = None,
+) -> Done:
     """Convert one shard of the plan of this nonce in `cache` and publish its receipt.
 
-    `isolated`: a child process works on the frames, so that one it dies of costs itself only.
-    Raises Unfinished if that plan is no longer there.
+    `isolated`: a child process works on the frames, so that one it dies of costs itself only. `run`
+    and `over` are of `claims.take`. Raises Unfinished if that plan is no longer there.
     """
     with _while_planned(Path(cache), nonce):
         job = load_job(Path(cache))
         if job.nonce != nonce:
             raise Unfinished("another plan")
-        return _convert(job, task, isolated)
+        return _convert(job, task, isolated, run, over)
 
 
-def _convert(job: Job, task: ShardTask, isolated: bool) -> Done:
+def _convert(job: Job, task: ShardTask, isolated: bool, run: str, over: str | None) -> Done:
     start, count = time.perf_counter(), task.stop - task.start
-    worker = Worker(isolated, job.recipe.limits)
+    faults: list[Fault] = []
+    first = True
     if not receipts.is_done(job, task):
-        claim = receipts.claim(job, task)
+        claim = claims.take(job, task, run, over)
+        if claim is None:
+            return Done(task.name, count, 0, time.perf_counter() - start, elsewhere=True)
         try:
-            with worker:
-                write_shard(job, task, worker)
+            with claim, Worker(isolated or claim.left_behind, job.recipe.limits, faults) as worker:
+                first = write_shard(job, task, worker)
         except Exception as e:
             if is_environment(e):
                 why = f"{type(e).__name__}: {e}"
@@ -76,8 +90,6 @@ def _convert(job: Job, task: ShardTask, isolated: bool) -> Done:
                     why = what_failed(disk_error(e, job.cache))
                 return Done(task.name, count, 0, time.perf_counter() - start, None, why)
             raise
-        finally:  # one that stays says that the process died
-            claim.unlink(missing_ok=True)
     receipt = receipts.settle(job, task)
     if receipt is None:
         if not is_planned(job.cache, job.nonce):
@@ -85,9 +97,11 @@ def _convert(job: Job, task: ShardTask, isolated: bool) -> Done:
         why = "somebody has removed what was written of a shard"
         return Done(task.name, count, 0, time.perf_counter() - start, None, why)
     reasons = receipt.results["reason"].drop_null().to_pylist()
-    first = _first_failure(job, task, receipt.results) if reasons else None
-    faults, seconds = tuple(worker.faults), time.perf_counter() - start
-    return Done(task.name, count, len(reasons), seconds, first, faults=faults)
+    said = _first_failure(job, task, receipt.results) if reasons else None
+    seconds = time.perf_counter() - start
+    return Done(
+        task.name, count, len(reasons), seconds, said, faults=tuple(faults), twice=not first
+    )
 
 
 @contextmanager
@@ -114,8 +128,8 @@ def _first_failure(job: Job, task: ShardTask, results: pa.Table) -> str:
     raise AssertionError("no failure")
 
 
-def write_shard(job: Job, task: ShardTask, worker: Worker) -> None:
-    """Decode the task's frames into an attempt and publish it."""
+def write_shard(job: Job, task: ShardTask, worker: Worker) -> bool:
+    """Decode the task's frames into an attempt and publish it; False if another was first."""
     spec = choices.settled(job, task.array, worker)
     rows = job.plan.frames.slice(task.start, task.stop - task.start).select(FRAME_COLUMNS)
     headers = headers_of(job, rows)
@@ -137,4 +151,4 @@ def write_shard(job: Job, task: ShardTask, worker: Worker) -> None:
                 results.append(result)
         size, checksum = writer.finish()
     table = pa.Table.from_pylist(results, RESULTS)
-    receipts.publish(job, task, attempt, size, checksum, spec.codec, table)
+    return receipts.publish(job, task, attempt, size, checksum, spec.codec, table)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dicom2cache.errors import FrameError, Unfinished
 from dicom2cache.records import ShardTask
-from dicom2cache.running import backlog, receipts, versions
+from dicom2cache.running import backlog, claims, receipts, versions
 from dicom2cache.running.convert import Done, convert_task
 from dicom2cache.running.faults import FaultLog
-from dicom2cache.running.job import Job, load_job
+from dicom2cache.running.job import Job, is_planned, load_job
 from dicom2cache.running.pool import parallel
 from dicom2cache.running.progress import Progress, Work, phase
 from dicom2cache.sources import mounts
 
+_log = logging.getLogger("dicom2cache")
 _TRIES = 3
+_LOOK = 1.0  # seconds between looks at what others still work on
 _PAUSE = 1.0  # seconds before an environment failure is tried again; doubled each time
 
 Seen = Callable[[Done], None]
@@ -60,78 +65,110 @@ def convert_part(
 def run_tasks(
     job: Job, wanted: Sequence[ShardTask], jobs: int, backend: str, on_error: str, seen: Seen
 ) -> None:
-    """Convert what is not done of `wanted`; the results are on disk.
+    """Convert what is not done of `wanted`, and wait for what others do; the results are on disk.
 
     A task whose worker died, in this run or an earlier one, is run in isolation, beside the rest.
     Raises Unfinished if the environment fails a task again and again, FrameError at the first
     failed frame if `on_error` is "raise".
     """
-    suspects = _claimed(job, wanted)
-    todo = list(wanted)
-    failed: dict[str, str] = {}
-    for attempt in range(_TRIES):
-        if attempt:
-            time.sleep(_PAUSE * 2 ** (attempt - 1))
-        failed = {}
-        while not _round(job, todo, suspects, jobs, backend, on_error, seen, failed):
-            before, known = len(todo), len(suspects)
-            todo = list(receipts.open_tasks(job, todo))
-            suspects |= _claimed(job, todo)
-            if (len(todo), len(suspects)) == (before, known):  # else there is progress, so an end
-                failed.update(dict.fromkeys((t.name for t in todo), "worker processes die"))
-                break
-        todo = list(receipts.open_tasks(job, list(wanted)))
-        if not todo:
-            return
-    why = "; ".join(sorted(set(failed.values()))) or "unknown"
-    raise Unfinished(
-        f"{job.cache}: {len(todo)} of {len(wanted)} shards could not be written after {_TRIES} "
-        f"tries: {why}. Mend that and run the same command again: what is done is kept"
-    )
-
-
-def _claimed(job: Job, tasks: Sequence[ShardTask]) -> set[ShardTask]:
-    return {task for task in tasks if receipts.claimed(job, task)}
-
-
-def _round(
-    job: Job,
-    todo: Sequence[ShardTask],
-    suspects: set[ShardTask],
-    jobs: int,
-    backend: str,
-    on_error: str,
-    seen: Seen,
-    failed: dict[str, str],
-) -> bool:
-    """Run `todo` once, in isolation what is in `suspects`; False if a worker died meanwhile."""
-    from concurrent.futures.process import BrokenProcessPool
-
-    from joblib import delayed
-
-    # Suspects first: what they find out about their stack or array in isolation serves the others.
-    order = sorted(todo, key=lambda t: (t not in suspects, -t.cost))
-    convert = convert_elsewhere if backend == "dask" else convert_task
-    calls = (delayed(convert)(str(job.cache), job.nonce, task, task in suspects) for task in order)
+    watch = claims.Watch(job)
     try:
-        for done in parallel(jobs, backend, calls, ordered=False):
-            _take(done, on_error, seen, failed)
-    except BrokenProcessPool:
-        return False
-    return True
+        _until_done(watch, wanted, jobs, backend, on_error, seen)
+    except KeyboardInterrupt:
+        watch.forget()
+        raise
 
 
-def convert_elsewhere(cache: str, nonce: str, task: ShardTask, isolated: bool) -> Done:
+def _until_done(
+    watch: claims.Watch, wanted: Sequence[ShardTask], jobs: int, backend: str, on_error: str,
+    seen: Seen,
+) -> None:  # fmt: skip
+    told: set[str] = set()
+
+    def told_and_seen(done: Done) -> None:
+        told.add(done.name)
+        seen(done)
+
+    todo, suspects, tries = list(wanted), set[ShardTask](), 0
+    while todo:
+        free, left = watch.look(todo)
+        if not free:
+            if not is_planned(watch.job.cache, watch.job.nonce):
+                raise Unfinished(f"{watch.job.cache}: another process has committed meanwhile")
+            time.sleep(_LOOK)
+            continue
+        before, failed = (len(todo), len(suspects)), dict[str, str]()
+        suspects |= left.keys()
+        call = _Calls(watch, left, jobs, backend)
+        whole = call.round(free, on_error, told_and_seen, failed)
+        todo = [task for task in todo if task.name not in told]
+        if not whole:
+            _, left = watch.look(todo)
+            if (len(todo), len(suspects | left.keys())) == before:  # else there is an end to it
+                failed.update(dict.fromkeys((t.name for t in todo), "worker processes die"))
+        if not failed:
+            continue
+        tries += 1
+        if tries == _TRIES:
+            why = "; ".join(sorted(set(failed.values())))
+            raise Unfinished(
+                f"{watch.job.cache}: {len(failed)} of {len(wanted)} shards could not be written "
+                f"after {_TRIES} tries: {why}. Mend that and run the same command again: what is done is kept"
+            )
+        time.sleep(_PAUSE * 2 ** (tries - 1))
+
+
+@dataclass(frozen=True)
+class _Calls:
+    """How tasks are handed to workers."""
+
+    watch: claims.Watch
+    left: Mapping[ShardTask, str]
+    """claims of processes that died, perhaps of a frame"""
+    jobs: int
+    backend: str
+
+    def round(
+        self, todo: Sequence[ShardTask], on_error: str, seen: Seen, failed: dict[str, str]
+    ) -> bool:
+        """Run `todo` once, in isolation what was left behind; False if a worker died meanwhile."""
+        from concurrent.futures.process import BrokenProcessPool
+
+        # What those left behind find out about their stack or array in isolation serves others.
+        order = sorted(todo, key=lambda t: (t not in self.left, -t.cost))
+        try:
+            for done in parallel(self.jobs, self.backend, map(self._of, order), ordered=False):
+                _take(done, on_error, seen, failed)
+        except BrokenProcessPool:
+            return False
+        return True
+
+    def _of(self, task: ShardTask) -> Any:
+        from joblib import delayed
+
+        convert = convert_elsewhere if self.backend == "dask" else convert_task
+        job, over = self.watch.job, self.left.get(task)
+        return delayed(convert)(
+            str(job.cache), job.nonce, task, over is not None, self.watch.run, over
+        )
+
+
+def convert_elsewhere(
+    cache: str, nonce: str, task: ShardTask, isolated: bool, run: str = "", over: str | None = None
+) -> Done:
     """As `convert_task`, on a machine that may have other versions: raises CacheError then."""
     job = load_job(Path(cache))
     versions.check(job.cache, job.facts, job.recipe.codec)
-    return convert_task(cache, nonce, task, isolated)
+    return convert_task(cache, nonce, task, isolated, run, over)
 
 
 def _take(done: Done, on_error: str, seen: Seen, failed: dict[str, str]) -> None:
     if done.environment is not None:
         failed[done.name] = done.environment
+    if done.environment is not None or done.elsewhere:
         return
+    if done.twice:
+        _log.info("%s was done twice: another process did it meanwhile", done.name)
     seen(done)
     if done.first_failure is not None and on_error == "raise":
         raise FrameError(done.first_failure)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,53 +11,25 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dicom2cache.running import claims
 from dicom2cache.running.job import load_job
 from dicom2cache.running.receipts import machine
 
+_FOLDER = "holders"
+
 
 @dataclass(frozen=True)
-class Holder:
-    """A process that works on a plan."""
+class Held:
+    """A command that works on a plan."""
 
-    host: str
-    machine: str
-    """as `receipts.machine`"""
-    pid: int
-    began: int
-    """when the process did, in ticks since the machine did (proc(5)); 0 if not known"""
+    by: claims.Holder
     command: str
     since: str
-    """when it began to work here, ISO 8601, UTC"""
+    """when it began to, UTC"""
 
     def __str__(self) -> str:
-        return f"pid {self.pid} on {self.host} (`dicom2cache {self.command}`, since {self.since})"
-
-    @property
-    def gone(self) -> bool:
-        """True if the process is known to have ended; on another machine that is not known."""
-        if self.machine != machine():
-            return False
-        began = _began(self.pid)
-        return began is None or began != self.began
-
-
-def _began(pid: int) -> int | None:
-    """When a process of this machine began; None if there is none, 0 if that is not known."""
-    try:
-        said = Path(f"/proc/{pid}/stat").read_text()
-        return int(said.rpartition(")")[2].split()[19])  # proc(5): starttime, the 22nd
-    except (FileNotFoundError, ProcessLookupError):
-        if os.path.exists("/proc/self/stat"):
-            return None
-    except (OSError, ValueError, IndexError):
-        pass
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except OSError:
-        pass  # another user's
-    return 0
+        command = f"`dicom2cache {self.command}`"
+        return f"pid {self.by.pid} on {self.by.host} ({command}, since {self.since})"
 
 
 @contextmanager
@@ -68,12 +39,11 @@ def holding(state: Path, command: str) -> Iterator[None]:
     It is advisory: what prevents it, as a full disk, will prevent more, and then say it.
     """
     now = datetime.now(UTC).isoformat(" ", "seconds").removesuffix("+00:00")
-    pid = os.getpid()
-    own = Holder(platform.node(), machine(), pid, _began(pid) or 0, command, f"{now} UTC")
-    path = state / _FOLDER / f"{pid}-{secrets.token_hex(8)}"
+    held = Held(claims.me(), command, f"{now} UTC")
+    path = state / _FOLDER / f"{held.by.pid}-{secrets.token_hex(8)}"
     with suppress(OSError):
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(asdict(own)))
+        path.write_text(json.dumps(asdict(held)))
     try:
         yield
     finally:
@@ -81,30 +51,33 @@ def holding(state: Path, command: str) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def others(cache: Path) -> list[Holder]:
-    """Other processes that work on the plan in `cache`, the first one first."""
-    try:
-        state = load_job(cache).state
-        paths = list((state / _FOLDER).iterdir())
-    except (OSError, ValueError, RuntimeError):
-        return []
+def read(path: Path) -> Held:
+    """A record. Raises ValueError, TypeError or KeyError if it is none."""
+    said = json.loads(path.read_bytes())
+    return Held(claims.Holder(**said["by"]), str(said["command"]), str(said["since"]))
+
+
+def others(cache: Path) -> list[Held]:
+    """What else works on the plan in `cache`, the first one first; not those known to be dead."""
     found = []
-    for path in paths:
-        with suppress(OSError, ValueError, TypeError):
-            holder = Holder(**json.loads(path.read_bytes()))
-            own = holder.machine == machine() and holder.pid == os.getpid()
-            if not own and not holder.gone:
-                found.append(holder)
-    return sorted(found, key=lambda holder: holder.since)
+    with suppress(OSError, ValueError, RuntimeError):  # no plan, or not this moment
+        for path in (load_job(cache).state / _FOLDER).iterdir():
+            with suppress(OSError, ValueError, TypeError, KeyError):
+                held = read(path)
+                own = (held.by.machine, held.by.pid) == (machine(), os.getpid())
+                if not own and not held.by.is_dead:
+                    found.append(held)
+    return sorted(found, key=lambda held: held.since)
+
+
+def told(cache: Path) -> str:
+    """Who else works on the plan in `cache`; empty if nobody does."""
+    found = others(cache)
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return f"{found[0]}{more}" if found else ""
 
 
 def said(cache: Path) -> str:
-    """Who else works on the plan in `cache`, for the end of a message; empty if nobody does."""
-    found = others(cache)
-    if not found:
-        return ""
-    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-    return f"; {found[0]}{more} works on the plan that is there now"
-
-
-_FOLDER = "holders"
+    """As `told`, for the end of a message."""
+    found = told(cache)
+    return f"; the plan that is there now is worked on by {found}" if found else ""

@@ -258,6 +258,11 @@ def codec_path(job: Job, array: int) -> Path:
     return job.state / "choices" / f"codec.{array}.json"
 
 
+def shares_path(job: Job) -> Path:
+    """Where it is kept until commit into how many parts the plan is shared out."""
+    return job.state / "choices" / "shares.json"
+
+
 def forget(cache: Path) -> None:
     """Drop all that plans in `cache` keep beside plan.json: nobody can go on with one of them."""
     try:

@@ -71,18 +71,6 @@ def machine() -> str:
     return hashlib.sha256(f"{socket.gethostname()} {namespace}".encode()).hexdigest()[:8]
 
 
-def claim(job: Job, task: ShardTask) -> Path:
-    """Say that the task was begun: advisory; one left behind means that its process died."""
-    path = job.state / "claims" / task.name
-    path.touch()
-    return path
-
-
-def claimed(job: Job, task: ShardTask) -> bool:
-    """True if the task was begun and not ended."""
-    return (job.state / "claims" / task.name).exists()
-
-
 def publish(
     job: Job,
     task: ShardTask,
@@ -91,8 +79,11 @@ def publish(
     index_crc32c: int,
     codec: str,
     results: pa.Table,
-) -> None:
-    """Publish a durable attempt; if another one was first, drop it: its bytes are the same."""
+) -> bool:
+    """Publish a durable attempt; False if another one was first.
+
+    It is dropped then: its bytes are the same.
+    """
     about = {
         "attempt": attempt.name, "bytes": str(size), "index_crc32c": str(index_crc32c),
         "codec": codec,
@@ -103,9 +94,11 @@ def publish(
         writer.write_table(table)
     own = attempt.with_name(f"{attempt.name}.receipt")
     write_durably(own, sink.getvalue())
-    if not name_first(own, receipt_path(job, task)):
+    first = name_first(own, receipt_path(job, task))
+    if not first:
         attempt.unlink(missing_ok=True)
     settle(job, task)
+    return first
 
 
 @dataclass(frozen=True)
@@ -174,6 +167,13 @@ def failed_frames(job: Job, task: ShardTask) -> int | None:
     if receipt is None:
         return None
     reasons = receipt.results["reason"]
+    return len(reasons) - int(reasons.null_count)
+
+
+def failed_in(receipt: Path) -> int:
+    """How many frames are not stored, by a receipt, its shard in place or not."""
+    with pa.memory_map(str(receipt)) as file:
+        reasons = pa.ipc.open_file(file).read_all()["reason"]
     return len(reasons) - int(reasons.null_count)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.crash.disk import KINDS, Disk
-from tests.crash.world import STORED, World
+from tests.crash.world import STORED, World, in_process
 
 NUMBERS = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 REMEDIES = ("run the same command again", "give another path", "--overwrite", "`dicom2cache ")
@@ -24,7 +24,7 @@ class Commands:
         planned, converted = (world.folder / name for name in ("planned", "converted"))
         assert world.do("plan", *world.build(planned)[1:]) in (0, STORED)
         shutil.copytree(planned, converted)
-        assert world.do("convert", converted, "--jobs", "1") in (0, STORED)
+        assert world.do("convert", converted, *in_process(1)) in (0, STORED)
         self.before = {
             "convert": planned, "commit": converted, "overwrite": world.folder / "old",
         }  # fmt: skip
@@ -35,7 +35,7 @@ class Commands:
         build = self.world.build(cache, jobs=jobs)
         return {
             "plan": ("plan", *build[1:]), "build": build, "overwrite": (*build, "--overwrite"),
-            "convert": ("convert", cache, "--jobs", jobs), "commit": ("commit", cache),
+            "convert": ("convert", cache, *in_process(jobs)), "commit": ("commit", cache),
         }[command]  # fmt: skip
 
     def place(self, command: str) -> Path:

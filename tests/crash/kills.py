@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.crash.disk import PUBLISHING, Disk
-from tests.crash.world import STORED, Run, World, reader
+from tests.crash.world import STORED, Run, World, in_process, reader
 
 _STORIES = ("build", "build", "build", "two jobs", "two builds", "two parts", "overwrite")
 
@@ -56,7 +56,7 @@ def _one(world: World, story: str, kind: str, n: int) -> str:
         runs *= 2
     elif story == "two parts":
         assert world.do("plan", *world.build(cache)[1:]) == 0
-        runs = [("convert", cache, "--part", f"{k}/2", "--jobs", 1) for k in (0, 1)]
+        runs = [("convert", cache, "--part", f"{k}/2", *in_process(1)) for k in (0, 1)]
     with reader(world, cache, whole, moving=story == "overwrite") as wrong:
         begun = [world.start(*runs[0], disk=disk), *(world.start(*run) for run in runs[1:])]
         killed = begun[0].wait()

@@ -46,6 +46,11 @@ def write_sources(folder: Path) -> None:
     cut.write_bytes(cut.read_bytes()[:-2000])
 
 
+def in_process(jobs: int) -> tuple[Any, ...]:
+    """Flags for so many jobs; of one, it works in the process itself."""
+    return ("--jobs", jobs, "--backend", "threading" if jobs == 1 else "loky")
+
+
 def tree(cache: Path) -> dict[str, str]:
     """{path: SHA-256} of every file below the cache, build/ too; folders as empty."""
     found = {}
@@ -118,8 +123,8 @@ class World:
         return found
 
     def build(self, cache: Path, recipe: str = "new", jobs: int = 1) -> tuple[Any, ...]:
-        """Arguments of a build."""
-        return ("build", self.source, cache, "--jobs", jobs, *self.recipes[recipe])
+        """Arguments of a build; of one job, it works in the process itself."""
+        return ("build", self.source, cache, *in_process(jobs), *self.recipes[recipe])
 
     def fresh(self) -> Path:
         """A path for a cache, in a folder of its own."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 from dicom2cache.running import holders
@@ -32,11 +32,13 @@ def test_a_second_process_is_told_who_works_there(tmp_path: Path, ct_series: Pat
         other = run_cli("build", ct_series, cache, "--shard-mib", "2", "--jobs", "1")
         assert other.returncode == 2
         assert _named(first).search(other.stderr), other.stderr
-        both = run_cli("convert", cache, "--jobs", "1")
-        assert both.returncode == 0
-        assert _named(first).search(both.stderr), both.stderr
-        assert "both go on" in both.stderr
-        os.killpg(first.pid, signal.SIGCONT)
+        with _slow_run("convert", cache, "--jobs", "1") as both:
+            assert both.stderr is not None
+            said = both.stderr.readline()
+            assert _named(first).search(said), said
+            assert "both go on" in said
+            os.killpg(first.pid, signal.SIGCONT)
+            assert both.wait(timeout=60) == 0
         assert first.wait(timeout=60) == 0
     assert holders.others(cache) == []
     assert run_here("commit", cache).returncode == 0
@@ -64,7 +66,7 @@ def test_a_process_that_was_killed_holds_nothing(tmp_path: Path, ct_series: Path
     assert run_here("plan", ct_series, cache, *_FLAGS).returncode == 0
     with _slow_run("convert", cache, "--jobs", "1") as first:
         _wait_for(cache, "build/*/receipts/*", first)
-        assert [holder.pid for holder in holders.others(cache)] == [first.pid]
+        assert [held.by.pid for held in holders.others(cache)] == [first.pid]
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
     assert list(cache.glob("build/*/holders/*"))
@@ -77,9 +79,8 @@ def test_another_process_of_the_same_number_is_not_meant(tmp_path: Path) -> None
     """Its record is of a process that began at another time."""
     with holders.holding(tmp_path, "convert"):
         (path,) = (tmp_path / "holders").iterdir()
-        said = path.read_text()
-    here = holders.Holder(**json.loads(said))
-    assert not here.gone
-    assert holders.Holder(**{**json.loads(said), "began": here.began + 1}).gone
-    assert not holders.Holder(**{**json.loads(said), "machine": "another"}).gone
+        here = holders.read(path).by
+    assert not here.is_dead
+    assert replace(here, started=here.started + 1).is_dead
+    assert not replace(here, started=here.started + 1, machine="another").is_dead
     assert not list((tmp_path / "holders").iterdir())

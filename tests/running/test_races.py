@@ -20,6 +20,7 @@ import pytest
 from dicom2cache import Recipe, build, pipeline
 from dicom2cache.running import execute, job, receipts, target
 from dicom2cache.running.job import load_job
+from tests.running.claimed import begin_all_and_die
 from tests.running.test_kill import _fault, _wavelets
 from tests.support.caches import by_path, command, failures, run_cli, run_here, table, tree
 from tests.support.dicom_files import pattern, write_dicom
@@ -236,8 +237,7 @@ def test_tasks_of_a_run_that_was_killed_go_side_by_side(
     cache = tmp_path / "cache"
     job = pipeline.plan(tmp_path / "source", cache, Recipe(shard_mib=1), jobs=1)
     assert job is not None
-    for task in job.tasks:
-        receipts.claim(job, task)  # all had been begun
+    begin_all_and_die(cache)
     both, publish = threading.Barrier(2, timeout=60), receipts.publish
 
     def publish_together(*arguments: object) -> None:

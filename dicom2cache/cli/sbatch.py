@@ -1,0 +1,104 @@
+"""A batch script for Slurm: plan, an array that converts, and commit, one after the other."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_SCRIPT = """\
+#!/bin/bash
+# Converts DICOM files on many nodes. Submit it from a login node:
+#     bash {name}
+# That submits three jobs: plan; an array of {array} that converts; commit. A task that was killed
+# or cancelled is done by submitting it again, or what is left by a smaller array:
+#     sbatch --array=0-3 {name} rest
+#     sbatch {name} commit
+# How far it is:
+#     {dicom2cache} info {cache} --watch
+#
+# Slurm signals the steps that srun starts, not this script: 60 s before the time is over they end
+# what they do, and what is done is kept.
+#SBATCH --job-name=dicom2cache
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task={cpus}
+#SBATCH --time={time}
+#SBATCH --signal=TERM@60
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=%x-%A_%a.log
+{options}set -u
+dicom2cache=({dicom2cache})
+sources=({sources})
+cache={cache}
+jobs=${{SLURM_CPUS_PER_TASK:-{cpus}}}
+
+case "${{1:-submit}}" in
+submit)
+    plan=$(sbatch --parsable --output=%x-%j.log "$0" plan) &&
+    # afterany, not afterok: a file that cannot be stored is status 1, and shall stop nothing
+    array=$(sbatch --parsable --dependency="afterany:$plan" --array=0-{last}%{nodes} \\
+        "$0" convert) &&
+    commit=$(sbatch --parsable --output=%x-%j.log --dependency="afterany:$array" "$0" commit) &&
+    echo "plan $plan, convert $array, commit $commit"
+    ;;
+plan)
+    srun "${{dicom2cache[@]}}" plan "${{sources[@]}}" "$cache"{flags} --jobs "$jobs"
+    ;;
+convert)
+    srun "${{dicom2cache[@]}}" convert "$cache" --part slurm/{array} --jobs "$jobs"
+    ;;
+rest)
+    srun "${{dicom2cache[@]}}" convert "$cache" --jobs "$jobs"
+    ;;
+commit)
+    srun "${{dicom2cache[@]}}" commit "$cache"
+    ;;
+*)
+    echo "$1: legal: plan, convert, rest, commit" >&2
+    exit 2
+    ;;
+esac
+"""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a script is to ask Slurm for."""
+
+    nodes: int
+    """that convert at once"""
+    time: str
+    """of each job, as sbatch takes it"""
+    array: int
+    """tasks that the work is shared out to"""
+    cpus: int
+    """processors of a task"""
+    options: Sequence[str] = ()
+    """further options of sbatch"""
+
+
+def script(
+    dicom2cache: Sequence[str],
+    sources: Sequence[Path],
+    cache: Path,
+    flags: Sequence[str],
+    batch: Batch,
+    name: str,
+) -> str:
+    """The script; `flags` are those of `plan`, `name` is what it will be called."""
+    return _SCRIPT.format(
+        name=shlex.quote(name),
+        nodes=batch.nodes,
+        array=batch.array,
+        last=batch.array - 1,
+        time=batch.time,
+        cpus=batch.cpus,
+        options="".join(f"#SBATCH {option}\n" for option in batch.options),
+        dicom2cache=shlex.join(dicom2cache),
+        sources=shlex.join(str(source.absolute()) for source in sources),
+        cache=shlex.quote(str(cache.absolute())),
+        flags="".join(f" {shlex.quote(flag)}" for flag in flags),
+    )
