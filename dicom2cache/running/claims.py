@@ -66,7 +66,8 @@ def _started(pid: int) -> int:
     return int(stat.rpartition(b")")[2].split()[19])
 
 
-def _me(run: str) -> Holder:
+def me(run: str = "") -> Holder:
+    """This process."""
     pid = os.getpid()
     return Holder(socket.gethostname(), pid, machine(), _started(pid), run)
 

@@ -113,7 +113,8 @@ def _until_done(
             why = "; ".join(sorted(set(failed.values())))
             raise Unfinished(
                 f"{watch.job.cache}: {len(failed)} of {len(wanted)} shards could not be written "
-                f"after {_TRIES} tries: {why}. Mend that and run the same command again: what is done is kept"
+                f"after {_TRIES} tries: {why}. Mend that and run the same command again: what is "
+                "done is kept"
             )
         time.sleep(_PAUSE * 2 ** (tries - 1))
 

@@ -40,8 +40,8 @@ def interrupts(world: World, count: int, seed: int) -> Iterator[str]:
 
 def _started(world: World, cache: Path, jobs: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command("build", world.source, cache, "--jobs", jobs, *world.recipes["new"]), start_new_session=True, text=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        command("build", world.source, cache, "--jobs", jobs, *world.recipes["new"]),
+        start_new_session=True, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
