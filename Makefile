@@ -55,6 +55,19 @@ test-lightly: $(LIGHTLY)  ## LightlyTrain itself: trained from caches; and its l
 	.venv-lightly/bin/python -m tests.pixels.lightlytrain
 	.venv-lightly/bin/python -m pytest tests/lightly --disable-warnings
 
+FUZZ := .venv-fuzz/.ready
+
+$(FUZZ): pyproject.toml constraints.txt tests/fuzz/requirements.txt
+	$(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -e . -r tests/fuzz/requirements.txt
+	touch $@
+
+.PHONY: fuzz
+fuzz: $(FUZZ)  ## hostile headers, frames, recipes, caches under atheris; TARGETS=, RUNS=, SECONDS=, SEED=
+	.venv-fuzz/bin/python -W ignore -m tests.fuzz $(TARGETS) $(if $(RUNS),--runs $(RUNS)) \
+		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
 test-slurm: $(READY)  ## the batch script on a real Slurm of two nodes; as root, which installs it by apt
 	$(BIN)/python -m pytest tests/slurm
 
@@ -101,5 +114,5 @@ bench-lightly: $(LIGHTLY)  ## LightlyTrain's own loading of DICOM against a cach
 	.venv-lightly/bin/python -m benchmarks.lightly --results benchmarks/results/lightly
 
 clean:  ## remove what the targets made, all virtual environments too
-	rm -rf .venv .venv-oracles .venv-lightly .venv-peers .venv-headers demo build dist .pytest_cache \
+	rm -rf .venv .venv-oracles .venv-lightly .venv-peers .venv-headers .venv-fuzz demo build dist .pytest_cache \
 		.mypy_cache .ruff_cache .hypothesis *.egg-info

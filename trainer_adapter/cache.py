@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pyarrow import dataset as arrow_dataset
 
 from trainer_adapter.errors import MixedShapesError, VolumeError
-from trainer_adapter.format import Array
+from trainer_adapter.format.root import Array
 from trainer_adapter.order.batches import shape_groups
 from trainer_adapter.reading.errata import tilt_of, warn_of
 from trainer_adapter.reading.opened import Core, open_core
@@ -33,13 +33,18 @@ _NO_VOLUME = {
 """why the frames of a stack with a flag are no volume"""
 
 
-def open_cache(path: str | os.PathLike[str]) -> Cache:
+def open_cache(path: str | os.PathLike[str], *, check: str = "never") -> Cache:
     """The cache at `path`, all frames; only array, row and size of each are read.
 
+    What is read of its tables is held to the SHA-256 in its root; of each shard, when it is first
+    touched, its size, its index, and the CRC-32C of the first frame that is asked for. `check` says
+    which other frames are held to theirs: "never" any, "first-touch" each when a process first
+    reads it, "always" each at every reading; where a frame is only read in part, all of it is read.
+
     Warns once, by ErrataWarning, if an earlier version made it and some frames may be wrong. Raises
-    NotACacheError, FormatError or DamagedError.
+    NotACacheError, FormatError or DamagedError, ValueError for another `check`.
     """
-    core = open_core(Path(path).absolute())
+    core = open_core(Path(path).absolute(), check)
     warn_of(core.root)
     return Cache(core, None)
 
@@ -322,7 +327,7 @@ class Cache(Sequence[NDArray[Any]]):
         if dense and spec.codec == "none":
             start = first - shard * spec.frames_per_shard
             (_, height, width, *_), _ = whole.batch_shape(np.arange(len(samples)))
-            slots = self.core.store.slots(number, shard)
-            view: NDArray[Any] = slots[start : start + len(rows), :height, :width]
+            slots = self.core.store.stretch(number, shard, start, start + len(rows))
+            view: NDArray[Any] = slots[:, :height, :width]
             return view
         return whole.gather(np.arange(len(samples)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ import pyarrow.compute as pc
 
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import DamagedError, StageError
-from trainer_adapter.format import REMEDY, root_document
+from trainer_adapter.format.files import REMEDY, opened
+from trainer_adapter.format.root import root_document
 from trainer_adapter.reading.chunks import Chunk, scratch_slot
 from trainer_adapter.reading.opened import open_core
 from trainer_adapter.reading.shards import index_bytes, span_of
@@ -51,7 +53,10 @@ def staged(cache: Cache, folder: str | os.PathLike[str]) -> Cache:
         for wait in (False, True):  # first what nobody else is copying
             for key in todo:
                 _copy(cache, key, target, wait)
-    return Cache(open_core(target), cache.indices)
+    core = open_core(target, cache.core.store.checks.how)
+    if core.root.digest != root.digest:
+        raise StageError(f"{target}: holds another cache; stage in a folder of your own")
+    return Cache(core, cache.indices)
 
 
 def _needed(cache: Cache) -> list[tuple[int, int]]:
@@ -84,19 +89,30 @@ def _tables(cache: Cache, target: Path) -> None:
     The root is that of the opened cache: a later generation may have replaced the file.
     """
     tables = cache.core.root.attributes["tables"]
-    for name in [*(entry["path"] for kind in tables.values() for entry in kind), "zarr.json"]:
+    entries = {entry["path"]: entry for kind in tables.values() for entry in kind}
+    for name in [*entries, "zarr.json"]:
         copy = target / name
         if not copy.exists():
             copy.parent.mkdir(exist_ok=True)
             part = copy.with_name(copy.name + ".part")
-            try:
-                if name == "zarr.json":
-                    part.write_bytes(root_document(cache.core.root))
-                else:
-                    shutil.copyfile(cache.path / name, part)
-            except FileNotFoundError:
-                raise DamagedError(f"{cache.path / name}: missing; {REMEDY}") from None
+            if name == "zarr.json":
+                part.write_bytes(root_document(cache.core.root))
+            else:
+                _copy_table(cache.path, entries[name], part)
             os.replace(part, copy)
+
+
+def _copy_table(cache: Path, entry: dict[str, Any], part: Path) -> None:
+    """A table to `part`. Raises DamagedError if it is not the one that the root names."""
+    digest = hashlib.sha256()
+    with opened(cache, entry["path"]) as descriptor, part.open("wb") as out:
+        while block := os.read(descriptor, _BLOCK):
+            digest.update(block)
+            out.write(block)
+    if digest.hexdigest() != entry["sha256"]:
+        raise DamagedError(
+            f"{cache / entry['path']}: its SHA-256 is not the one in zarr.json; {REMEDY}"
+        )
 
 
 def _check_room(cache: Cache, target: Path, needed: list[tuple[int, int]]) -> None:
@@ -130,20 +146,17 @@ def _copy(cache: Cache, key: tuple[int, int], target: Path, wait: bool) -> None:
             return
         part = copy.with_name(copy.name + ".part")
         path, facts = cache.core.store.place(*key)
-        try:
-            source = path.open("rb")
-        except FileNotFoundError:
-            raise DamagedError(f"{path}: missing; {REMEDY}") from None
-        except OSError as e:
-            raise StageError(f"{path}: cannot be read: {e.strerror}") from e
-        try:
-            with source, part.open("wb") as out:
-                shutil.copyfileobj(source, out, _BLOCK)
-                out.flush()
-                os.fsync(out.fileno())
-        except OSError as e:
-            part.unlink(missing_ok=True)
-            raise StageError(f"{part}: {e.strerror} while {facts.bytes:,} bytes were copied") from e
+        with cache.core.store.opened(*key) as descriptor:
+            try:
+                with os.fdopen(os.dup(descriptor), "rb") as source, part.open("wb") as out:
+                    shutil.copyfileobj(source, out, _BLOCK)
+                    out.flush()
+                    os.fsync(out.fileno())
+            except OSError as e:
+                part.unlink(missing_ok=True)
+                raise StageError(
+                    f"{part}: {e.strerror} while {facts.bytes:,} bytes were copied"
+                ) from e
         try:
             _check(cache, key, path, part)
         except DamagedError:

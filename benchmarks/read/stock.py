@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,7 +27,8 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.machine import describe, in_turn, peak_mib
 from dicom2cache.planning.arrays import array_spec
 from dicom2cache.records import ArraySpec
-from dicom2cache.schema import FRAMES_TABLE, SHARDS_TABLE
+from dicom2cache.schema import FRAMES_TABLE, REJECTS, SHARDS_TABLE
+from dicom2cache.store.digests import table_digests
 from dicom2cache.store.layout import array_metadata, root_metadata, shard_path
 from dicom2cache.store.shards import ShardWriter
 from trainer_adapter import FrameDataset, open_cache
@@ -39,7 +41,7 @@ def write_cache(path: Path, spec: ArraySpec, frames: np.ndarray | None) -> None:
     for folder in (spec.name, "frames", "failures", "shards"):
         (path / folder).mkdir(parents=True, exist_ok=True)
     (path / spec.name / "zarr.json").write_bytes(array_metadata(spec))
-    shards = []
+    shards, crcs = [], list[int]()
     for shard in range(spec.shards if frames is not None else 0):
         assert frames is not None
         start = shard * spec.frames_per_shard
@@ -47,15 +49,14 @@ def write_cache(path: Path, spec: ArraySpec, frames: np.ndarray | None) -> None:
         with ShardWriter(path / shard_path(spec, shard), spec) as writer:
             for frame in part:
                 writer.frame(frame)
+                crcs.append(google_crc32c.value(np.ascontiguousarray(frame).tobytes()))
             size, crc = writer.finish()
         facts = {"bytes": size, "index_crc32c": crc, "frames": len(part), "slots": len(part)}
         shards.append({"array": 0, "shard": shard, **facts})
-    pq.write_table(_frames(spec), path / "frames" / "0.parquet", row_group_size=100_000)
+    pq.write_table(_frames(spec, crcs), path / "frames" / "0.parquet", row_group_size=100_000)
     pq.write_table(pa.Table.from_pylist(shards, SHARDS_TABLE), path / "shards" / "0.parquet")
-    tables = {}
-    for kind in ("frames", "shards"):
-        file = path / kind / "0.parquet"
-        tables[kind] = [{"path": f"{kind}/0.parquet", "bytes": file.stat().st_size}]
+    pq.write_table(REJECTS.empty_table(), path / "failures" / "0.parquet")
+    tables = {kind: [_entry(path, kind)] for kind in ("frames", "failures", "shards")}
     about = {
         "format": 1,
         "arrays": [
@@ -69,7 +70,16 @@ def write_cache(path: Path, spec: ArraySpec, frames: np.ndarray | None) -> None:
     (path / "zarr.json").write_bytes(root_metadata(about, {spec.name: array_metadata(spec)}))
 
 
-def _frames(spec: ArraySpec) -> pa.Table:
+def _entry(path: Path, kind: str) -> dict[str, Any]:
+    file = path / kind / "0.parquet"
+    digests = table_digests(file)
+    entry = {"path": f"{kind}/0.parquet", "bytes": file.stat().st_size, "sha256": digests.sha256}
+    if kind != "frames":
+        return entry
+    return entry | {"footer": digests.footer, "columns": digests.columns}
+
+
+def _frames(spec: ArraySpec, crcs: list[int]) -> pa.Table:
     n = spec.slots
     rng = np.random.default_rng(0)
     known: dict[str, Any] = {
@@ -78,7 +88,8 @@ def _frames(spec: ArraySpec) -> pa.Table:
         "path": [f"patients/{k // 100:06d}/IM{k % 100:04d}.dcm" for k in range(n)],
         "sop_uid": [f"1.2.826.0.1.3680043.8.500.100000000000{k}" for k in range(n)],
         "stack": np.arange(n) // 100, "stack_index": np.arange(n) % 100,
-        "crc32c": rng.integers(0, 2**32, n),
+        "crc32c": crcs or rng.integers(0, 2**32, n),
+        "root": np.zeros(n, np.int16), "frame": np.zeros(n, np.int32),
     }  # fmt: skip
     columns = []
     for field in FRAMES_TABLE:

@@ -58,7 +58,7 @@ def parse_jpeg(data: bytes) -> Jpeg:
             adobe = body[11]
         elif marker == 0xDD:
             restarts = any(body)
-        elif marker in _FRAMES and len(body) >= 6:
+        elif marker in _FRAMES and len(body) >= 6 and len(body) >= 6 + 3 * body[5]:
             frame, kind = body, marker
         elif marker == 0xDA and frame and body:
             parts = [frame[6 + 3 * k : 9 + 3 * k] for k in range(frame[5])]

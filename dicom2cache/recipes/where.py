@@ -24,6 +24,10 @@ _COMPARE = {
 }
 _MIRROR = {"__lt__": "__gt__", "__gt__": "__lt__", "__le__": "__ge__", "__ge__": "__le__"}
 
+_MOST = 1000
+"""columns and comparisons: Arrow goes through an expression by recursion, and some ten thousand of
+them, one below the other, end the process"""
+
 
 def parse_where(text: str, columns: tuple[str, ...]) -> pc.Expression:
     """The pyarrow expression that `text` says, over `columns`.
@@ -33,11 +37,22 @@ def parse_where(text: str, columns: tuple[str, ...]) -> pc.Expression:
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError as e:
-        raise RecipeError(f"where: cannot read {text!r}: {e.msg}") from e
+        raise RecipeError(f"where: cannot read {text!r:.400}: {e.msg}") from e
+    except (ValueError, RecursionError, MemoryError) as e:  # a NUL, no UTF-8; nested too deep
+        raise RecipeError(f"where: cannot read {text!r:.400}: {e or 'nested too deep'}") from e
+    conditions = [node for node in ast.walk(tree) if isinstance(node, ast.Name | ast.Compare)]
+    if len(conditions) > _MOST:
+        raise RecipeError(
+            f"where: {len(conditions)} columns and comparisons are too many; legal: up to {_MOST}. "
+            "For one of many values say `column in [...]`, which counts as two"
+        )
     try:
         return _Parser(text, frozenset(columns)).condition(tree)
-    except TypeError as e:  # pyarrow, for literals that it has no type for
-        raise RecipeError(f"where: cannot read {text!r}: {e}") from e
+    except RecipeError:
+        raise
+    except (TypeError, ValueError, OverflowError, NotImplementedError, RecursionError) as e:
+        # pyarrow, for literals that it has no type for
+        raise RecipeError(f"where: cannot read {text!r:.400}: {e}") from e
 
 
 class _Parser:

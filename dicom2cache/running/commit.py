@@ -24,6 +24,7 @@ from dicom2cache.running.receipts import Receipt
 from dicom2cache.running.tables import Totals, frame_failures, frame_rows, in_order, prepared
 from dicom2cache.schema import FRAMES_TABLE, SHARDS_TABLE
 from dicom2cache.store import spare
+from dicom2cache.store.digests import table_digests
 from dicom2cache.store.durable import make_folder, sync_folder, write_durably
 from dicom2cache.store.layout import FORMAT_VERSION, ROOT, array_metadata, root_metadata
 
@@ -186,16 +187,16 @@ class _ParquetFile:
 
     def entry(self, cache: Path) -> dict[str, Any]:
         """The closed table's file entry (FORMAT.md)."""
-        digest = hashlib.sha256()
-        with open(self.path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        return {
+        digests = table_digests(self.path)
+        entry = {
             "path": self.path.relative_to(cache).as_posix(),
             "bytes": self.path.stat().st_size,
-            "sha256": digest.hexdigest(),
+            "sha256": digests.sha256,
             "rows": self._rows,
         }
+        if self.path.parent.name == "frames":  # the others are read as a whole
+            entry |= {"footer": digests.footer, "columns": digests.columns}
+        return entry
 
 
 def _shard_row(task: ShardTask, receipt: Receipt) -> dict[str, Any]:

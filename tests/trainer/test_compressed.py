@@ -21,9 +21,9 @@ from numcodecs import blosc
 
 from tests.support.caches import built, table
 from tests.support.dicom_files import pattern, real, write_dicom
-from tests.trainer.test_damage import sign
+from tests.support.signed import adopt
 from trainer_adapter import CacheLoader, DamagedError, FrameDataset, open_cache
-from trainer_adapter.format import Array
+from trainer_adapter.format.root import Array
 from trainer_adapter.order.crop import Crop
 from trainer_adapter.reading.advised import Corners
 from trainer_adapter.reading.choose import reading_of
@@ -185,8 +185,7 @@ def _reindexed(cache: Path, change: Callable[[Any], Any]) -> None:
         if names[row["array"]] == "int16_512x512":
             row["index_crc32c"] = crc
     pq.write_table(pa.Table.from_pylist(rows, pq.read_schema(path)), path)
-    size = path.stat().st_size
-    sign(cache, lambda about: about["tables"]["shards"][0].update(bytes=size))
+    adopt(cache, "shards")
 
 
 def _overlap(index: Any) -> None:
@@ -243,8 +242,7 @@ def test_a_frame_that_the_index_lacks(damaged: Path) -> None:
             row |= {"bytes": len(data) - length, "frames": 1}
             row["index_crc32c"] = google_crc32c.value(index.tobytes())
     pq.write_table(pa.Table.from_pylist(rows, pq.read_schema(path)), path)
-    size = path.stat().st_size
-    sign(damaged, lambda about: about["tables"]["shards"][0].update(bytes=size))
+    adopt(damaged, "shards")
     cache = open_cache(damaged).select(modality="CT")
     assert cache[1].shape == (512, 512)
     for how in WAYS:

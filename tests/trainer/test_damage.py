@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
+from tests.support.signed import rewrite, sign, with_column
 from trainer_adapter import DamagedError, FormatError, NotACacheError, open_cache
 
 SHARD = "int16_512x512/c.1.0.0"
@@ -35,17 +33,6 @@ def flip(place: int) -> Callable[[bytearray], Any]:
         data[place] ^= 0x40
 
     return change
-
-
-def sign(root: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Change the root's attributes and give them a digest that matches."""
-    document = json.loads((root / "zarr.json").read_bytes())
-    about = document["attributes"]["dicom2cache"]
-    change(about)
-    about.pop("sha256")
-    text = json.dumps(about, sort_keys=True, separators=(",", ":"))
-    about["sha256"] = hashlib.sha256(text.encode()).hexdigest()
-    (root / "zarr.json").write_text(json.dumps(document))
 
 
 @pytest.mark.parametrize(
@@ -90,6 +77,7 @@ def test_no_cache(tmp_path: Path, cache: Path) -> None:
     with pytest.raises(NotACacheError, match="dicom2cache build"):
         open_cache(tmp_path / "nowhere")
     (cache / "zarr.json").unlink()
+    (cache / "build").mkdir(exist_ok=True)
     with pytest.raises(NotACacheError, match="not finished"):
         open_cache(cache)
     with pytest.raises(FileNotFoundError):  # callers may catch either
@@ -122,35 +110,20 @@ def test_an_edited_root(cache: Path) -> None:
         open_cache(cache)
 
 
-def _rewritten(cache: Path, change: Callable[[pa.Table], pa.Table]) -> None:
-    path = cache / "frames" / "0.parquet"
-    pq.write_table(change(pq.read_table(path)), path)
-    size = path.stat().st_size
-    sign(cache, lambda about: about["tables"]["frames"][0].update(bytes=size))
-
-
-def _with(name: str, values: list[int]) -> Callable[[pa.Table], pa.Table]:
-    def change(table: pa.Table) -> pa.Table:
-        place = table.schema.get_field_index(name)
-        return table.set_column(place, name, pa.array(values, table.schema.field(name).type))
-
-    return change
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_with("row", [1, 0, *range(2, 12)]), "order"),
-        (_with("row", [*range(11), 12]), "outside"),
-        (_with("array", [0] * 11 + [1]), "not in zarr.json"),
-        (_with("height", [512] * 11 + [513]), "does not fit"),
-        (_with("width", [0] + [512] * 11), "does not fit"),
+        (with_column("row", [1, 0, *range(2, 12)]), "order"),
+        (with_column("row", [*range(11), 12]), "outside"),
+        (with_column("array", [0] * 11 + [1]), "not in zarr.json"),
+        (with_column("height", [512] * 11 + [513]), "does not fit"),
+        (with_column("width", [0] + [512] * 11), "does not fit"),
     ],
 )
 def test_a_frames_table_that_lies(
     cache: Path, change: Callable[[pa.Table], pa.Table], message: str
 ) -> None:
-    _rewritten(cache, change)
+    rewrite(cache, "frames", change)
     with pytest.raises(DamagedError, match=message):
         open_cache(cache)
 

@@ -11,7 +11,6 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +19,7 @@ import pytest
 
 from tests.support.caches import built
 from tests.support.dicom_files import pattern, write_dicom, write_series
-from tests.trainer.test_damage import sign
+from tests.support.signed import adopt
 from trainer_adapter import CacheLoader, DamagedError, StageError, open_cache
 
 SLICES = 12
@@ -114,11 +113,7 @@ def test_what_does_not_fit_is_refused(cache: Path, tmp_path: Path) -> None:
     sizes[3] = 1 << 60
     place = rows.schema.get_field_index("bytes")
     pq.write_table(rows.set_column(place, rows.schema.field("bytes"), pa.array(sizes)), table)
-
-    def resize(about: dict[str, Any]) -> None:
-        about["tables"]["shards"][0]["bytes"] = table.stat().st_size
-
-    sign(cache, resize)
+    adopt(cache, "shards")
     node = tmp_path / "node"
     with pytest.raises(StageError, match=r"bytes of shards are to be copied, .* are free"):
         CacheLoader(open_cache(cache), 4, stage=node)

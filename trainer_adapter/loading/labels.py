@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import LabelError
-from trainer_adapter.format import read_twins
+from trainer_adapter.format.root import read_twins
 from trainer_adapter.loading.options import Labels
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from trainer_adapter.order.permutations import Ints
 from trainer_adapter.reading.mapped import Mapped
-from trainer_adapter.reading.shards import ShardStore, span_of
+from trainer_adapter.reading.shards import Packed, ShardStore, span_of
 from trainer_adapter.reading.spots import Corners, Spots
 
 _PAGE = mmap.PAGESIZE
@@ -51,8 +51,8 @@ class Advised(Mapped):
 
     def _start(self, array: int, shard: int) -> int:
         """Address of the shard's map; no read-ahead from it, for what a batch needs is told."""
-        plain = self._store.root.arrays[array].codec == "none"
-        data = self._store.slots(array, shard) if plain else self._store.packed(array, shard).data
+        found = self._store.mapped(array, shard)
+        data = found.data if isinstance(found, Packed) else found
         start = int(data.__array_interface__["data"][0])
         if not self._probe and self._starts.get((array, shard)) != start:
             self._libc.madvise(
@@ -89,7 +89,8 @@ class Advised(Mapped):
         """(offset, length) in the shard of what is touched for `rows` of a slot."""
         spec = self._store.root.arrays[array]
         if spec.codec != "none":  # a chunk is decompressed as a whole
-            packed = self._store.packed(array, shard)
+            packed = self._store.mapped(array, shard)
+            assert isinstance(packed, Packed)
             return span_of(packed.path, packed.index, slot) if rows else (0, 0)
         row = spec.slot_bytes // spec.slot[0]
         return slot * spec.slot_bytes + y * row, rows * row

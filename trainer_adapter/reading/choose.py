@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import mmap
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 from trainer_adapter.reading.advised import Advised
 from trainer_adapter.reading.mapped import Mapped
+from trainer_adapter.reading.mounts import is_remote
 from trainer_adapter.reading.pread import Pread
 from trainer_adapter.reading.shards import ShardStore
 from trainer_adapter.reading.spots import Reading
@@ -27,7 +27,7 @@ def reading_of(store: ShardStore, how: str, nbytes: int) -> Reading:
     `nbytes` is what an epoch reads. Raises ValueError for another name.
     """
     if how == "auto":
-        how = "pread" if _is_remote(store.root.path) else "advise"
+        how = "pread" if is_remote(store.root.path) else "advise"
         if how == "advise" and not hasattr(mmap, "MADV_WILLNEED"):
             how = "map"
         # What fits in memory is warm after an epoch.
@@ -53,21 +53,6 @@ _NAMED: dict[str, Callable[[ShardStore], Reading]] = {
     "advise": lambda store: Advised(store, probe=False),
     "pread": Pread,
 }
-_MOUNT_ESCAPE = re.compile(r"\\([0-7]{3})")
-_REMOTE = ("nfs", "lustre", "gpfs", "cifs", "smb", "ceph", "fuse", "9p", "beegfs", "afs", "pvfs")
-
-
-def _is_remote(path: Path) -> bool:
-    """Whether `path` lies on a network file system, as far as /proc/mounts says."""
-    try:
-        lines = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    except OSError:
-        return False
-    here = path.resolve()
-    mounts = [(_MOUNT_ESCAPE.sub(lambda m: chr(int(m[1], 8)), x[1]), x[2]) for x in lines]
-    # The last of a place is on top: autofs mounts over itself.
-    on = [(len(m), k, kind) for k, (m, kind) in enumerate(mounts) if here.is_relative_to(m)]
-    return bool(on) and max(on)[2].startswith(_REMOTE)
 
 
 def fits_in_memory(nbytes: int) -> bool:

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer_adapter.errors import DamagedError, MissingCodecError
-from trainer_adapter.format import REMEDY, Array
+from trainer_adapter.format.files import REMEDY
+from trainer_adapter.format.root import Array
 
 _HEADER = struct.Struct("<BBBBIII")  # version, of the codec, flags, typesize, nbytes, block, cbytes
 _VERSION = 2

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import dataset as arrow_dataset
 
 from trainer_adapter.errors import ErrataWarning
-from trainer_adapter.format import Root
+from trainer_adapter.format.root import Root
 
 _SHOWN = 4
 _TILT = 0.5
@@ -33,9 +32,7 @@ def warn_of(root: Root) -> None:
     if not about or key in _warned:
         return
     _warned.add(key)
-    tables = root.tables("frames")
-    schema = pa.unify_schemas([arrow_dataset.dataset(t).schema for t in tables])
-    counts = _counts(arrow_dataset.dataset(tables, schema), about)
+    counts = _counts(root, about)
     told = [
         f"{count} {'frame' if count == 1 else 'frames'}: {e['what']}"
         for e, count in zip(about, counts, strict=True)
@@ -89,19 +86,22 @@ def _numbers(version: str) -> list[int]:
     return numbers
 
 
-def _counts(frames: Any, about: list[dict[str, Any]]) -> list[int]:
-    """How many frames each erratum concerns, of a dataset of frames/."""
+def _counts(root: Root, about: list[dict[str, Any]]) -> list[int]:
+    """How many frames each erratum concerns."""
     entries = [(k, entry) for k, e in enumerate(about) for entry in e.get("frames", [])]
     entries = [(k, entry) for k, entry in entries if "sheared" not in entry]
-    names = frames.schema.names
-    holds = {str(n): _holds(entry, names) for n, (_, entry) in enumerate(entries)}
-    # Without readahead: opening takes little memory.
-    found = frames.scanner(columns=holds, batch_readahead=1, fragment_readahead=1).to_table()
-    whole = np.zeros((len(about), found.num_rows), bool)
+    named = {c for _, e in entries for part in ("if", "unless") for c in e.get(part, {})}
+    masks: list[list[NDArray[np.bool_]]] = [[] for _ in entries]
+    for batch in root.batches("frames", sorted(named | {"row"})):  # so opening takes little memory
+        holds = {str(n): _holds(entry, batch.column_names) for n, (_, entry) in enumerate(entries)}
+        found = arrow_dataset.dataset(batch).to_table(columns=holds)
+        for n, parts in enumerate(masks):
+            parts.append(found[str(n)].to_numpy())
+    whole = np.zeros((len(about), sum(map(len, masks[0])) if masks else 0), bool)
     for n, (k, entry) in enumerate(entries):
-        mask = found[str(n)].to_numpy()
+        mask = np.concatenate([*masks[n], np.empty(0, bool)])
         if "several" in entry and mask.any():
-            mask &= _several(frames, entry["several"]["of"], entry["several"]["in"])
+            mask &= _several(root, entry["several"]["of"], entry["several"]["in"])
         whole[k] |= mask
     return whole.sum(axis=1).tolist()  # type: ignore[no-any-return]
 
@@ -116,11 +116,12 @@ def _holds(entry: dict[str, Any], known: list[str]) -> Any:
     return whole
 
 
-def _several(frames: Any, of: str, where: str) -> NDArray[np.bool_]:
+def _several(root: Root, of: str, where: str) -> NDArray[np.bool_]:
     """(n,) whether the frames that share a value of the column `where` have several of `of`."""
-    if not {of, where} <= set(frames.schema.names):
-        return np.zeros(frames.count_rows(), bool)
-    table = frames.to_table([of, where], batch_readahead=1, fragment_readahead=1)
+    try:
+        table = root.read("frames", [of, where])
+    except KeyError:
+        return np.zeros(1, bool)
     codes = [table[c].combine_chunks().dictionary_encode().indices for c in (where, of)]
     group, value = (c.fill_null(-1).to_numpy().astype(np.int64) + 1 for c in codes)
     pairs = np.unique(group * (int(value.max(initial=0)) + 1) + value)

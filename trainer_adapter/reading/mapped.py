@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer_adapter.format import Array
+from trainer_adapter.format.root import Array
 from trainer_adapter.reading.chunks import Chunk, scratch_slot, unpack
 from trainer_adapter.reading.shards import ShardStore
 from trainer_adapter.reading.spots import Corners, Spots, part_of, rows_of
@@ -35,7 +35,7 @@ class Mapped:
         height, width = out.shape[1:3]
         cut = (height, width) != spec.slot[:2]
         for target, shard, slot in zip(out, spots.shard.tolist(), spots.slot.tolist(), strict=True):
-            frame = slots(array, shard)[slot]
+            frame = slots(array, shard, slot)[slot]
             np.copyto(target, frame[:height, :width] if cut else frame)
 
     def crops(self, out: NDArray[Any], spots: Spots, corners: Corners) -> None:
@@ -49,7 +49,7 @@ class Mapped:
             if target.size:
                 spec = self._store.root.arrays[array]
                 if spec.codec == "none":
-                    frame = self._store.slots(array, shard)[slot]
+                    frame = self._store.slots(array, shard, slot)[slot]
                 else:
                     frame = scratch_slot(self._chunk(array, shard, slot), spec)
                 np.copyto(target, frame[y : y + rows, x : x + columns])
@@ -58,7 +58,7 @@ class Mapped:
         """One slot, (H, W[, C]) read-only: a view of the map, or decompressed anew."""
         spec = self._store.root.arrays[array]
         if spec.codec == "none":
-            view: NDArray[Any] = self._store.slots(array, shard)[slot]
+            view: NDArray[Any] = self._store.slots(array, shard, slot)[slot]
             return view
         fresh = np.empty(spec.slot, spec.dtype)
         unpack(self._chunk(array, shard, slot), spec, fresh)
@@ -66,7 +66,7 @@ class Mapped:
         return fresh
 
     def _chunk(self, array: int, shard: int, slot: int) -> Chunk:
-        return self._store.packed(array, shard).chunk(slot)
+        return self._store.packed(array, shard, slot).chunk(slot)
 
 
 def unpack_whole(

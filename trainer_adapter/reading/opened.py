@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer_adapter.format import Places, Root, other_built, read_places, read_root
+from trainer_adapter.format.places import Places, read_places
+from trainer_adapter.format.root import Root, other_built, read_root
 from trainer_adapter.reading.mapped import Mapped
 from trainer_adapter.reading.shards import ShardStore
 from trainer_adapter.reading.spots import Spots
@@ -17,9 +18,9 @@ from trainer_adapter.reading.spots import Spots
 class Core:
     """Metadata, places, maps and columns; pickles as its path and what was built there."""
 
-    def __init__(self, root: Root, places: Places) -> None:
+    def __init__(self, root: Root, places: Places, check: str) -> None:
         self.root, self.places = root, places
-        self.store = ShardStore(root, places)
+        self.store = ShardStore(root, places, check)
         self.mapped = Mapped(self.store)
         self.per_shard = np.array([a.frames_per_shard for a in root.arrays], np.int64)
         self.columns: dict[str, Any] = {}
@@ -34,18 +35,19 @@ class Core:
         return Spots(array, shard, slot, height, width)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (self.root.path, self.root.generations, self.root.digest)
+        known = self.root.generations, self.root.digest, self.store.checks.how
+        return _again, (self.root.path, *known)
 
 
-def open_core(path: Path) -> Core:
-    """Read the metadata of the cache at `path`. Raises as read_root."""
+def open_core(path: Path, check: str) -> Core:
+    """Read the metadata of the cache at `path`. Raises as read_root and, for `check`, Checks."""
     root = read_root(path)
-    return Core(root, read_places(root))
+    return Core(root, read_places(root), check)
 
 
-def _again(path: Path, generations: int, digest: str) -> Core:
+def _again(path: Path, generations: int, digest: str, check: str) -> Core:
     """The same frames, whatever was added since. Raises DamagedError if the cache is another."""
     root = read_root(path).first(generations)
     if root.digest != digest:
         raise other_built(path)
-    return Core(root, read_places(root))
+    return Core(root, read_places(root), check)

@@ -12,36 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer_adapter.errors import DamagedError
-from trainer_adapter.format import REMEDY
+from trainer_adapter.format.files import read_into
 from trainer_adapter.reading.chunks import Chunk, Scratch, scratch_slot
 from trainer_adapter.reading.mapped import unpack_whole
 from trainer_adapter.reading.shards import ShardStore, index_bytes, span_of
 from trainer_adapter.reading.spots import Corners, Spots, part_of, rows_of
 
 _OPEN_FILES = 64
-_CHUNK = Scratch()
+_CHUNK, _SLOT = Scratch(), Scratch()
 
 
 class _File:
     """An open file, closed when nothing refers to it: another thread may be reading."""
 
-    def __init__(self, path: Path) -> None:
-        self.fd = -1
-        self.path = path
+    def __init__(self, fd: int, path: Path) -> None:
+        self.fd, self.path = fd, path
         self.index = np.empty((0, 2), np.int64)
-        self.fd = os.open(path, os.O_RDONLY)
 
     def __del__(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
+        os.close(self.fd)
 
     def read(self, out: memoryview, offset: int) -> None:
         """Fill `out` from `offset`. Raises DamagedError where the file ends."""
-        while out:
-            done = os.preadv(self.fd, [out], offset)
-            if not done:
-                raise DamagedError(f"{self.path}: ends at byte {offset}; {REMEDY}")
-            out, offset = out[done:], offset + done
+        read_into(self.fd, out, offset, self.path)
 
 
 class Pread:
@@ -73,15 +66,11 @@ class Pread:
     def _open(self, array: int, shard: int) -> _File:
         self._store.check_current()
         path, facts = self._store.place(array, shard)
-        try:
-            file = _File(path)
-        except FileNotFoundError:
-            raise DamagedError(f"{path}: missing; {REMEDY}") from None
-        spec, size = self._store.root.arrays[array], os.fstat(file.fd).st_size
-        tail = np.zeros(index_bytes(spec), np.uint8)
-        if size == facts.bytes and size >= len(tail):
-            file.read(tail.data, size - len(tail))
-        file.index = self._store.checked(array, shard, size, tail)
+        with self._store.opened(array, shard) as descriptor:
+            file = _File(os.dup(descriptor), path)
+        tail = np.zeros(min(facts.bytes, index_bytes(self._store.root.arrays[array])), np.uint8)
+        file.read(tail.data, facts.bytes - len(tail))
+        file.index = self._store.checked(array, shard, facts.bytes, tail)
         return file
 
     def _chunk(self, array: int, shard: int, slot: int) -> Chunk:
@@ -89,7 +78,30 @@ class Pread:
         offset, length = span_of(file.path, file.index, slot)
         data = _CHUNK.of(length)
         file.read(data.data, offset)
-        return Chunk(data, file.path, slot)
+        chunk = Chunk(data, file.path, slot)
+        if self._store.checks.due((array, shard), slot):
+            pixels = scratch_slot(chunk, self._store.root.arrays[array])
+            self._hold(array, shard, slot, pixels, file)
+        return chunk
+
+    def _checked(self, array: int, shard: int, slot: int) -> NDArray[Any] | None:
+        """The whole of an uncompressed slot, if it is to be checked; good until the next."""
+        file = self._file(array, shard)
+        if not self._store.checks.due((array, shard), slot):
+            return None
+        spec = self._store.root.arrays[array]
+        data = _SLOT.of(spec.slot_bytes)
+        file.read(data.data, slot * spec.slot_bytes)
+        self._hold(array, shard, slot, data, file)
+        return data.view(spec.dtype).reshape(spec.slot)
+
+    def _hold(self, array: int, shard: int, slot: int, pixels: NDArray[Any], file: _File) -> None:
+        try:
+            self._store.checks.hold((array, shard), slot, pixels, file.path)
+        except DamagedError:
+            with self._lock:  # a shard that was mended since is opened anew
+                self._files.pop((array, shard), None)
+            raise
 
     def whole(self, out: NDArray[Any], spots: Spots) -> None:
         """Frames of one array and size into `out`, (b, H, W[, C])."""
@@ -113,6 +125,10 @@ class Pread:
             if spec.codec != "none":
                 frame = scratch_slot(self._chunk(array, shard, slot), spec)
                 np.copyto(target, frame[y : y + rows, x : x + columns])
+                continue
+            whole = self._checked(array, shard, slot)
+            if whole is not None:
+                np.copyto(target, whole[y : y + rows, x : x + columns])
                 continue
             offset = slot * spec.slot_bytes + y * (spec.slot_bytes // spec.slot[0])
             if columns == spec.slot[1] and target.flags.c_contiguous:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import time
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,20 +19,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainer_adapter.errors import DamagedError
-from trainer_adapter.format import (
-    REMEDY,
-    Array,
-    Places,
-    Root,
-    below,
-    other_built,
-    read_places,
-    read_root,
-)
-from trainer_adapter.reading.chunks import MOST_OVERHEAD, Chunk
+from trainer_adapter.format.files import REMEDY, below, opened
+from trainer_adapter.format.places import Places, read_places
+from trainer_adapter.format.root import Array, Root, other_built, read_root
+from trainer_adapter.reading.checks import Checks, Key, Stamp
+from trainer_adapter.reading.chunks import MOST_OVERHEAD, Chunk, scratch_slot
+from trainer_adapter.reading.mounts import is_remote
 
 # A process may have 65,530 maps (vm.max_map_count) and has others too.
 _MOST_MAPS = 16384
+_LOOK = 1.0
+"""seconds between two looks at the size of a mapped file on a network"""
+_BY_DESCRIPTOR = os.path.isdir("/dev/fd")
 
 
 class Facts(NamedTuple):
@@ -68,51 +70,103 @@ class ShardStore:
     """Maps shards when they are first touched; safe in threads and after fork.
 
     A map holds no file descriptor: pyarrow closes it, and the mapping lives while a view does.
-    Pickles as its root: another process maps for itself.
+    Pickles as its root: another process maps for itself. At first touch a shard's size, index and
+    the first frame that is asked for are checked, and as many more as `check` says (checks.py).
     """
 
-    def __init__(self, root: Root, places: Places | None = None) -> None:
+    def __init__(self, root: Root, places: Places | None = None, check: str = "never") -> None:
         self.root, self._places = root, places
-        self._fresh()
-
-    def _fresh(self) -> None:
+        self.checks = Checks(root, self._known_places, check)
         self._lock, self._process = threading.Lock(), os.getpid()
-        self._maps: OrderedDict[tuple[int, int], Any] = OrderedDict()
-        self._facts: dict[tuple[int, int], Facts] | None = None
+        self._maps: OrderedDict[Key, Any] = OrderedDict()
+        self._new: dict[Key, Any] = {}
+        """maps of which no frame was checked yet"""
+        self._facts: dict[Key, Facts] | None = None
         self._stamp: tuple[int, ...] | None = None
+        # Beyond the end of a file that shrank, a map ends the process (SIGBUS). On a local disk
+        # nothing shrinks a published shard; on a network a server that lost bytes may.
+        self._looked: dict[Key, float] | None = {} if is_remote(self.root.path) else None
+        self._watchful = self._looked is not None or self.checks.how != "never"
 
-    def __getstate__(self) -> Root:
-        return self.root
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ShardStore, (self.root, None, self.checks.how)
 
-    def __setstate__(self, root: Root) -> None:
-        self.root, self._places = root, None
-        self._fresh()
-
-    def slots(self, array: int, shard: int) -> NDArray[Any]:
+    def slots(self, array: int, shard: int, slot: int) -> NDArray[Any]:
         """The slots of an uncompressed shard, (slots, H, W[, C]) read-only view of the map.
 
-        Raises DamagedError, naming the file, if it is not what the metadata says.
+        For the frame in `slot`, which is checked if that is due. Raises DamagedError, naming the
+        file, if it is not what the metadata says.
         """
         found: NDArray[Any] | None = self._maps.get((array, shard))
-        return self._touched(array, shard) if found is None else found
+        return self._touched(array, shard, slot) if found is None or self._watchful else found
 
-    def packed(self, array: int, shard: int) -> Packed:
-        """A compressed shard. Raises DamagedError as `slots` does."""
+    def packed(self, array: int, shard: int, slot: int) -> Packed:
+        """A compressed shard, for the frame in `slot`. Raises DamagedError as `slots` does."""
         found: Packed | None = self._maps.get((array, shard))
-        return self._touched(array, shard) if found is None else found
+        return self._touched(array, shard, slot) if found is None or self._watchful else found
 
-    def _touched(self, array: int, shard: int) -> Any:
+    def mapped(self, array: int, shard: int) -> NDArray[Any] | Packed:
+        """The same, without a look at any frame: for whoever wants to know where they lie."""
+        found: NDArray[Any] | Packed | None = self._maps.get((array, shard))
+        return self._mapped((array, shard)) if found is None else found
+
+    def stretch(self, array: int, shard: int, start: int, stop: int) -> NDArray[Any]:
+        """Slots `start` to `stop` - 1 of an uncompressed shard, checked as their frames are."""
+        for slot in range(start, start + 1 if self.checks.how == "never" else stop):
+            slots = self.slots(array, shard, slot)
+        return slots[start:stop]
+
+    def _touched(self, array: int, shard: int, slot: int) -> Any:
         key = (array, shard)
+        if self._looked is not None:
+            self._look(key)
+        found = self._mapped(key)
+        if self.checks.due(key, slot):  # without the lock: the frame may come from far away
+            spec, path = self.root.arrays[array], self.place(array, shard)[0]
+            plain = spec.codec == "none"
+            pixels = found[slot] if plain else scratch_slot(found.chunk(slot), spec)
+            try:
+                self.checks.hold(key, slot, pixels, path)
+            except DamagedError:
+                with self._lock:  # a shard that was mended since is mapped anew
+                    self._new.pop(key, None)
+                    self._maps.pop(key, None)
+                raise
+        if key not in self._maps:
+            with self._lock:
+                self._maps[key] = self._new.pop(key, found)
+                while len(self._maps) > _MOST_MAPS:
+                    self._maps.popitem(last=False)  # views that are out keep theirs
+        return found
+
+    def _mapped(self, key: Key) -> Any:
         if self._process != os.getpid():  # a fork may have copied a lock that a thread held
             self._lock, self._process = threading.Lock(), os.getpid()
         with self._lock:
-            if key not in self._maps:
-                self._maps[key] = self._map(array, shard)
-                while len(self._maps) > _MOST_MAPS:
-                    self._maps.popitem(last=False)  # views that are out keep theirs
-            return self._maps[key]
+            found = self._maps.get(key)
+            if found is None:
+                found = self._new.get(key)
+            if found is None:
+                found = self._new[key] = self._map(*key)
+            return found
 
-    def _shard_facts(self) -> dict[tuple[int, int], Facts]:
+    def _look(self, key: Key) -> None:
+        """Look at the file of a map again, once a second: what is new there is mapped anew."""
+        assert self._looked is not None
+        now = time.monotonic()
+        if key not in self._maps or now - self._looked.get(key, -math.inf) < _LOOK:
+            return
+        self._looked[key] = now
+        path, facts = self.place(*key)
+        with opened(self.root.path, self.root.arrays[key[0]].shard_name(key[1])) as file:
+            status = os.fstat(file)
+        if status.st_size != facts.bytes:
+            raise _wrong_size(path, status.st_size, facts)
+        if self.checks.replaced(key, _stamp_of(status)):
+            with self._lock:
+                self._maps.pop(key, None)
+
+    def _shard_facts(self) -> dict[Key, Facts]:
         if self._facts is None:
             table = self.root.read("shards")
             columns = ("array", "shard", *Facts._fields)
@@ -178,17 +232,41 @@ class ShardStore:
     def _map(self, array: int, shard: int) -> NDArray[Any] | Packed:
         self.check_current()
         path, facts = self.place(array, shard)
-        try:
-            with pa.memory_map(str(path)) as file:
-                buffer = file.read_buffer()
-        except FileNotFoundError:
-            raise DamagedError(f"{path}: missing; {REMEDY}") from None
-        spec, raw = self.root.arrays[array], np.frombuffer(buffer, np.uint8)
+        spec = self.root.arrays[array]
+        with self.opened(array, shard) as file:
+            try:
+                # By its descriptor, since the name may be another file's by now.
+                with pa.memory_map(f"/dev/fd/{file}" if _BY_DESCRIPTOR else str(path)) as source:
+                    raw = np.frombuffer(source.read_buffer(), np.uint8)
+            except OSError as e:
+                raise DamagedError(f"{path}: cannot be mapped: {e}; {REMEDY}") from e
         index = self.checked(array, shard, raw.size, raw[-index_bytes(spec) :])
         if spec.codec != "none":
             return Packed(path, raw, index)
         data = facts.slots * spec.slot_bytes
         return raw[:data].view(spec.dtype).reshape(facts.slots, *spec.slot)
+
+    @contextmanager
+    def opened(self, array: int, shard: int) -> Iterator[int]:
+        """A descriptor of a shard of the right size, while the context lasts.
+
+        Raises DamagedError for another size, and for what is no plain file.
+        """
+        path, facts = self.place(array, shard)
+        with opened(self.root.path, self.root.arrays[array].shard_name(shard)) as file:
+            status = os.fstat(file)
+            if status.st_size != facts.bytes:
+                raise _wrong_size(path, status.st_size, facts)
+            self.checks.open((array, shard), _stamp_of(status))
+            yield file
+
+
+def _stamp_of(status: os.stat_result) -> Stamp:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _wrong_size(path: Path, size: int, facts: Facts) -> DamagedError:
+    return DamagedError(f"{path}: {size} bytes, {facts.bytes} expected; {REMEDY}")
 
 
 def index_bytes(spec: Array) -> int:
@@ -207,7 +285,7 @@ def check_shard(
     data = size - index_bytes(spec)
     plain = spec.codec == "none"
     if size != facts.bytes or data < 0 or (plain and data != facts.slots * spec.slot_bytes):
-        raise DamagedError(f"{path}: {size} bytes, {facts.bytes} expected; {REMEDY}")
+        raise _wrong_size(path, size, facts)
     raw, stated = tail[:-4].tobytes(), int.from_bytes(tail[-4:].tobytes(), "little")
     if stated != facts.index_crc32c or google_crc32c.value(raw) != stated:
         raise DamagedError(f"{path}: the CRC-32C of its index does not match; {REMEDY}")

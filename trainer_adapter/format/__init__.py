@@ -1,0 +1,1 @@
+"""What FORMAT.md says, read from files that are not trusted."""

@@ -1,0 +1,85 @@
+"""Types of the columns that this package computes with: another one is refused by name.
+
+A whole number may be of another width, as long as its values fit, and text may be large.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from trainer_adapter.errors import DamagedError
+from trainer_adapter.format.files import REMEDY
+
+_WINDOW = [("center", pa.float64()), ("width", pa.float64()), ("function", pa.string())]
+_TYPES = {
+    **dict.fromkeys(("array", "root", "part_of_frame", "same_root", "bits_stored"), pa.int16()),
+    **dict.fromkeys(("height", "width", "source_height", "source_width", "frame"), pa.int32()),
+    **dict.fromkeys(("stack_index", "matrix_row", "shard", "frames", "slots"), pa.int32()),
+    **dict.fromkeys(("row", "stack", "bytes"), pa.int64()),
+    **dict.fromkeys(("crc32c", "index_crc32c"), pa.uint32()),
+    **dict.fromkeys(("scale_y", "scale_x", "offset_y", "offset_x"), pa.float64()),
+    **dict.fromkeys(("slope", "intercept", "spacing_y", "spacing_x", "tilt"), pa.float64()),
+    **dict.fromkeys(("padding_value", "padding_limit", "full_scale"), pa.float64()),
+    **dict.fromkeys(("mean", "std", "p0_5", "p99_5"), pa.float64()),
+    **dict.fromkeys(("kind", "unit", "modality", "polarity", "patient", "path"), pa.string()),
+    **dict.fromkeys(("same_path", "outcome", "stage", "reason"), pa.string()),
+    "padding_fraction": pa.float32(),
+    "stack_regular": pa.bool_(),
+    "stack_flags": pa.list_(pa.string()),
+    "position": pa.list_(pa.float64(), 3),
+    "orientation": pa.list_(pa.float64(), 6),
+}
+_NEVER_NULL = {
+    "frames": (
+        "array", "row", "height", "width", "kind", "root", "path", "frame", "stack", "stack_index",
+        "crc32c",
+    ),
+    "failures": ("root", "path", "outcome"),
+    "shards": ("array", "shard", "bytes", "index_crc32c", "frames", "slots"),
+}  # fmt: skip
+
+
+def fitting(table: pa.Table, kind: str, where: Path) -> pa.Table:
+    """The table with those columns in the types of FORMAT.md. Raises DamagedError, naming one."""
+    for k, name in enumerate(table.column_names):
+        column, wanted = table[k], _TYPES.get(name)
+        if name in _NEVER_NULL[kind] and column.null_count:
+            raise _damaged(where, f"column {name} must not be null")
+        if name == "windows":
+            _hold_windows(column.type, where)
+        if wanted is None or column.type.equals(wanted):
+            continue
+        if not _alike(column.type, wanted):
+            raise _damaged(where, f"column {name} is {column.type}, {wanted} expected")
+        try:
+            table = table.set_column(k, name, column.cast(wanted))
+        except pa.ArrowException as e:
+            raise _damaged(where, f"column {name} is no {wanted}: {e}") from e
+    return table
+
+
+def _alike(kind: pa.DataType, wanted: pa.DataType) -> bool:
+    if pa.types.is_integer(wanted):
+        return bool(pa.types.is_integer(kind))
+    if pa.types.is_floating(wanted):
+        return bool(pa.types.is_floating(kind))
+    if pa.types.is_string(wanted):
+        return bool(pa.types.is_large_string(kind))
+    if pa.types.is_list(wanted) and pa.types.is_list(kind):
+        return bool(kind.value_type.equals(wanted.value_type))
+    if pa.types.is_fixed_size_list(wanted) and pa.types.is_fixed_size_list(kind):
+        return bool(kind.list_size == wanted.list_size and kind.value_type.equals(pa.float64()))
+    return False
+
+
+def _hold_windows(kind: pa.DataType, where: Path) -> None:
+    inner = kind.value_type if pa.types.is_list(kind) else None
+    fields = {f.name: f.type for f in inner} if inner and pa.types.is_struct(inner) else {}
+    if any(fields.get(name) != wanted for name, wanted in _WINDOW):
+        raise _damaged(where, f"column windows is {kind}")
+
+
+def _damaged(where: Path, what: str) -> DamagedError:
+    return DamagedError(f"{where}: {what}; {REMEDY}")
