@@ -60,6 +60,8 @@ class DiskError(Dicom2cacheError, OSError):
     """A disk that fails, is full or may not be written to; `filename` is where."""
 
     def __str__(self) -> str:
+        if self.errno is None:  # all is said already
+            return super().__str__()
         return f"{what_failed(self)}, and run the same command again: what is done is kept"
 
 

@@ -16,13 +16,16 @@ from typing import Any, ParamSpec, TypeVar
 
 import pyarrow as pa
 
-from dicom2cache.arrow import rows_of_outcome
 from dicom2cache.errors import CacheError, FrameError, SourceError, Unfinished, of_disk
 from dicom2cache.planning import select, tasks
 from dicom2cache.planning.apart import apart
 from dicom2cache.planning.plan import make_plan
 from dicom2cache.privacy import keys
+from dicom2cache.privacy.mapping import check_mapping
+from dicom2cache.privacy.own_words import own_words_only
+from dicom2cache.privacy.veil import KEY, Veil, check_key, veil_of
 from dicom2cache.recipes.recipe import Recipe
+from dicom2cache.recipes.where import check_kept
 from dicom2cache.records import Candidate
 from dicom2cache.running import commit as committing
 from dicom2cache.running import compare as comparing
@@ -40,6 +43,7 @@ from dicom2cache.running.job import (
     save_plan,
     tidy,
 )
+from dicom2cache.running.lost import first_failed, nothing
 from dicom2cache.running.progress import Progress, Silent, phase
 from dicom2cache.running.standing import Watched
 from dicom2cache.running.target import cache_of
@@ -76,32 +80,40 @@ def build(
     overwrite: bool = False,
     force: bool = False,
     patient_key: str | os.PathLike[str] | None = None,
+    deidentify: str | os.PathLike[str] | None = None,
+    mapping: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, int]:
     """Convert the DICOM files in `sources` (files or folders) to a cache; its counts.
 
     A run that was interrupted is taken up where it stopped. `jobs` is the number of processes (all
     processors by default), `on_error` "skip" (a bad file costs itself only) or "raise". With
-    `force` it goes on though the disk has no room for all frames.
+    `force` it goes on though the disk has no room for all frames. `deidentify`: a key file; the
+    cache then has keyed hashes of UIDs and paths and no free text (docs/privacy.md), and `mapping`
+    is where a file shall be written that says what they stand for.
 
     Raises SourceError if there is nothing to convert, CacheError if `cache` holds something else,
     RecipeError, Unfinished if the machine could not end it, FrameError if `on_error` is "raise".
     """
     progress = progress or Silent()
     workers = jobs or pool.cpu_count()
+    _check_mapping(deidentify, mapping, cache_of(cache))
     fresh = overwrite or planned_identity(cache_of(cache)) is None
     with pool.workers_starting(workers, backend) if fresh else nullcontext():
         job = plan(
             sources, cache, recipe, jobs=workers, backend=backend, overwrite=overwrite, force=force,
-            patient_key=patient_key, progress=progress,
+            patient_key=patient_key, deidentify=deidentify, progress=progress,
         )  # fmt: skip
+    if job is None and mapping is not None:
+        raise CacheError(f"{cache}: committed already; a mapping is made by the run that commits")
     if job is not None:
         if on_error == "raise":
             said = first_failed(job)
             if said is not None:
-                raise FrameError(said)
+                with own_words_only(deidentify is not None, cache):
+                    raise FrameError(said)
         convert(cache, jobs=workers, backend=backend, on_error=on_error, progress=progress)
-        commit(cache)
+        commit(cache, deidentify=deidentify, mapping=mapping)
         if not is_same(planned_identity(cache_of(cache)), job.identity):
             raise CacheError(
                 f"{cache}: another process has replaced the plan of this run"
@@ -121,6 +133,7 @@ def plan(
     overwrite: bool = False,
     force: bool = False,
     patient_key: str | os.PathLike[str] | None = None,
+    deidentify: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Job | None:
     """Read all headers and write the plan into `cache`; None if the cache is complete already.
@@ -132,12 +145,38 @@ def plan(
     if isinstance(sources, str | os.PathLike):
         sources = [sources]
     target_folder.check(target)
-    key = keys.patient_key(Path(patient_key) if patient_key else None)
+    if deidentify is not None and patient_key is not None:
+        raise ValueError("--deidentify hashes patients by its own key; leave --patient-key out")
+    veil = veil_of(Path(deidentify)) if deidentify is not None else None
+    if veil:
+        check_kept([recipe.where, *(rule.where for rule in recipe.rules)])
+    key = veil.key if veil else keys.patient_key(Path(patient_key) if patient_key else None)
+    unseen = [s for s in sources if not os.path.exists(s)]  # names that the caller gave
+    with own_words_only(veil is not None, target, *unseen):
+        return _plan(
+            sources, target, recipe, key, veil, workers, backend, overwrite, force, progress
+        )
+
+
+def _plan(
+    sources: Sources,
+    target: Path,
+    recipe: Recipe,
+    key: bytes,
+    veil: Veil | None,
+    workers: int,
+    backend: str,
+    overwrite: bool,
+    force: bool,
+    progress: Progress,
+) -> Job | None:
     roots, candidates, unlisted = scan(sources, target)
     if not candidates:
         raise SourceError(nothing(sources, unlisted))
-    facts = _facts(key, recipe)
+    facts = _facts(key, veil, recipe)
     identity = _identity(roots, candidates, unlisted, recipe, facts)
+    if veil:
+        identity = ":".join(veil.hashed("identity", part) for part in identity.split(":"))
     known = planned_identity(target)
     if known is None and not overwrite and target.exists() and target_folder.is_wreck(target):
         raise CacheError(
@@ -154,12 +193,12 @@ def plan(
             if not (target / ROOT).exists():
                 return load_job(target)
         return None
-    log = FaultLog()
+    log = FaultLog(veil is not None)
     with phase(progress, "reading headers", inventory.header_work(candidates), "files"):
         files, rejects = inventory.read_all_headers(
             roots,
             candidates,
-            keys.PatientKey(key),
+            keys.PatientKey(key, veil is not None),
             recipe.limits,
             workers,
             backend,
@@ -225,7 +264,7 @@ def convert(
             shares.hold(job, share)
             mine = tasks.part(job.tasks, share.index, share.of)
             _tell_of_others(target)
-            with holders.holding(job.state, "convert"):
+            with holders.holding(job.state, "convert"), own_words_only(KEY in job.facts, target):
                 return execute.convert_part(
                     job, mine, jobs or pool.cpu_count(), backend, on_error, progress
                 )
@@ -249,19 +288,36 @@ def _or_committed(target: Path, identity: str | None) -> Iterator[None]:
 
 
 @_at_disk
-def commit(cache: str | os.PathLike[str]) -> dict[str, int]:
+def commit(
+    cache: str | os.PathLike[str],
+    *,
+    deidentify: str | os.PathLike[str] | None = None,
+    mapping: str | os.PathLike[str] | None = None,
+) -> dict[str, int]:
     """Make a cache of converted shards; its counts.
 
-    Raises Unfinished while a shard is missing.
+    `deidentify`: the key file of the plan, if that has one; `mapping` as in `build`. Raises
+    Unfinished while a shard is missing, CacheError for another key.
     """
     target = cache_of(cache)
+    _check_mapping(deidentify, mapping, target)
     if (target / ROOT).exists():
         return counts(target)
     with _or_committed(target, planned_identity(target)):
         job = load_job(target)
-        with holders.holding(job.state, "commit"):
-            committing.commit(job)
+        veil = veil_of(Path(deidentify), mapping is not None) if deidentify else None
+        remedy = f"give its key: `dicom2cache commit {target} --deidentify KEYFILE`"
+        check_key(veil, job.facts, target, remedy)
+        with holders.holding(job.state, "commit"), own_words_only(veil is not None, target):
+            committing.commit(job, veil, Path(mapping) if mapping else None)
     return counts(target)
+
+
+def _check_mapping(deidentify: object, mapping: str | os.PathLike[str] | None, cache: Path) -> None:
+    if mapping is not None:
+        if deidentify is None:
+            raise ValueError("--mapping says what hashes stand for; it goes with --deidentify")
+        check_mapping(Path(mapping), cache)
 
 
 @_at_disk
@@ -342,12 +398,11 @@ def counts(cache: str | os.PathLike[str]) -> dict[str, int]:
     return dict(info(cache)["counts"])
 
 
-def _facts(key: bytes, recipe: Recipe) -> dict[str, Any]:
+def _facts(key: bytes, veil: Veil | None, recipe: Recipe) -> dict[str, Any]:
+    said = {KEY: veil.fingerprint} if veil else {"patient_key": keys.fingerprint(key, "patient")}
     return {
-        "software": versions.software(recipe.codec),
-        "codecs": versions.codecs(),
-        "patient_key": keys.fingerprint(key, "patient"),
-    }
+        "software": versions.software(recipe.codec), "codecs": versions.codecs(), **said,
+    }  # fmt: skip
 
 
 def _identity(
@@ -363,25 +418,3 @@ def _identity(
         digest.update(f"{c.root}\0{c.path}\0{c.size}\n".encode())
         times.update(f"{c.mtime_ns}\n".encode())
     return f"{digest.hexdigest()}:{times.hexdigest()}"
-
-
-_SHOWN = 20  # most files in a message
-
-
-def first_failed(job: Job) -> str | None:
-    """What failed first of a plan, with its reason; None: nothing."""
-    for row in rows_of_outcome(job.plan.rejects, "failed"):
-        return f"{os.path.join(job.roots[row['root']], row['path'])}: {row['reason']}"
-    return None
-
-
-def nothing(sources: Sequence[object], rejects: pa.Table) -> str:
-    """Why nothing below the sources can be stored, for the error that says so."""
-    where = ", ".join(map(str, sources))
-    if not rejects.num_rows:
-        return f"{where}: no files here"
-    lines = [f"  {r['path']}: {r['reason']}" for r in rejects.slice(0, _SHOWN).to_pylist()]
-    more = rejects.num_rows - len(lines)
-    if more > 0:
-        lines.append(f"  and {more} more")
-    return "\n".join([f"{where}: {rejects.num_rows} files, none with an image to store:", *lines])

@@ -8,11 +8,13 @@ missing value is not true, as in SQL.
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow.compute as pc
 
 from dicom2cache.errors import RecipeError
+from dicom2cache.schema import COLUMNS
 
 _COMPARE = {
     ast.Eq: "__eq__",
@@ -53,6 +55,20 @@ def parse_where(text: str, columns: tuple[str, ...]) -> pc.Expression:
     except (TypeError, ValueError, OverflowError, NotImplementedError, RecursionError) as e:
         # pyarrow, for literals that it has no type for
         raise RecipeError(f"where: cannot read {text!r:.400}: {e}") from e
+
+
+_HASHED = frozenset({c.name for c in COLUMNS if c.privacy == "hashed"} | {"mtime_ns"})
+
+
+def check_kept(wheres: Iterable[str | None]) -> None:
+    """Raises RecipeError for a `where` by what a de-identified cache has hashes of, or by dates."""
+    for where in filter(None, wheres):
+        tree = ast.walk(ast.parse(where.strip(), mode="eval"))
+        for name in sorted({node.id for node in tree if isinstance(node, ast.Name)} & _HASHED):
+            raise RecipeError(
+                f"where: names {name}, and a recipe is kept in the cache, from which --deidentify "
+                "leaves that out; give the files that you want as SRC..."
+            )
 
 
 class _Parser:
