@@ -208,9 +208,7 @@ def _plan(
         selected, odd, faults = apart(files, lambda some: select.select_files(some, recipe))
         log.tell(faults)
         files, excluded = selected or (files.slice(0, 0), REJECTS.empty_table())
-        rows = select.same_sop(files)
-        digests = inventory.digests(roots, files, rows, recipe, workers, backend, log.tell)
-        files, repeated = select.drop_duplicates(files, rows, digests)
+        files, repeated = inventory.without_copies(roots, files, recipe, workers, backend, log.tell)
     every = pa.concat_tables([unlisted, rejects, odd, excluded, repeated])
     if not files.num_rows:
         raise SourceError(nothing(sources, every))
@@ -221,7 +219,7 @@ def _plan(
         raise SourceError(nothing(sources, every))
     planned = replace(planned, rejects=every)
     if not force:
-        target_folder.check_room(target, planned.arrays)
+        target_folder.check_room(target, planned, roots)
     if overwrite:
         if found := holders.told(target):
             _log.warning("%s: --overwrite takes the plan from %s, which ends then", target, found)

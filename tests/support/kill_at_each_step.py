@@ -60,7 +60,9 @@ def _in_child(source: Path, cache: Path, codec: str, step: int | None) -> tuple[
         if step is not None:
             _die_at(step, told)
         try:
-            build(source, cache, Recipe(shard_mib=1, codec=codec), jobs=1)
+            # all of it in this process
+            recipe = Recipe(shard_mib=1, codec=codec)
+            build(source, cache, recipe, jobs=1, backend="threading")
         except BaseException as e:
             print(repr(e), file=sys.stderr, flush=True)
             os._exit(2)
