@@ -15,7 +15,7 @@ Dicom2cacheError
 ```
 
 While a run works, errors of the environment (a full disk, EIO) stay OSError, since no file is to
-blame (`is_environment`); what leaves `pipeline` is a DiskError (`of_disk`). A few headers that
+blame (`is_environment`); what leaves `pipeline` is a DiskError (`at_disk`). A few headers that
 cannot be read for EIO cost their files only. MemoryError is the file's if it comes again where
 nothing else is done. Whatever else is raised while one file is worked on is our own error: it costs
 that file only, by name (`reason_of`), and its traceback goes to the log (`fault_of`).
@@ -27,9 +27,11 @@ import errno
 import os
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from functools import wraps
+from inspect import signature
+from typing import NamedTuple, ParamSpec, TypeVar
 
 
 class Dicom2cacheError(Exception):
@@ -169,15 +171,23 @@ def on_path(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def of_disk(cache: str | os.PathLike[str]) -> Iterator[None]:
-    """A block whose OSErrors leave it as DiskError; of `cache`, if they name no other path."""
-    try:
-        yield
-    except Dicom2cacheError:
-        raise
-    except OSError as e:
-        raise disk_error(e, cache) from e
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def at_disk(run: Callable[P, T]) -> Callable[P, T]:
+    """The function, whose OSErrors are DiskErrors; of its `cache`, if they name no other path."""
+
+    @wraps(run)
+    def runs(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return run(*args, **kwargs)
+        except Dicom2cacheError:
+            raise
+        except OSError as e:
+            raise disk_error(e, signature(run).bind(*args, **kwargs).arguments["cache"]) from e
+
+    return runs
 
 
 def reason_of(error: Exception) -> str:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
-from functools import wraps
-from inspect import signature
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import pyarrow as pa
 
-from dicom2cache.errors import CacheError, FrameError, SourceError, Unfinished, of_disk
+from dicom2cache.errors import CacheError, FrameError, SourceError, Unfinished, at_disk
 from dicom2cache.planning import select, tasks
 from dicom2cache.planning.apart import apart
 from dicom2cache.planning.plan import make_plan
@@ -52,23 +49,9 @@ from dicom2cache.sources.find import scan
 from dicom2cache.store.layout import FORMAT_VERSION, ROOT, SPARE
 
 Sources = Sequence[str | os.PathLike[str]]
-_log = logging.getLogger("dicom2cache")
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
-def _at_disk(run: Callable[P, T]) -> Callable[P, T]:
-    """The function; what fails of disks leaves it as DiskError, with a path and what to do."""
-
-    @wraps(run)
-    def runs(*args: P.args, **kwargs: P.kwargs) -> T:
-        with of_disk(signature(run).bind(*args, **kwargs).arguments["cache"]):
-            return run(*args, **kwargs)
-
-    return runs
-
-
-@_at_disk
+@at_disk
 def build(
     sources: Sources | str | os.PathLike[str],
     cache: str | os.PathLike[str],
@@ -122,7 +105,7 @@ def build(
     return counts(cache)
 
 
-@_at_disk
+@at_disk
 def plan(
     sources: Sources | str | os.PathLike[str],
     cache: str | os.PathLike[str],
@@ -221,8 +204,7 @@ def _plan(
     if not force:
         target_folder.check_room(target, planned, roots)
     if overwrite:
-        if found := holders.told(target):
-            _log.warning("%s: --overwrite takes the plan from %s, which ends then", target, found)
+        holders.tell(target, "--overwrite takes the plan from %s, which ends then")
         target_folder.clear(target, (os.path.join(roots[c.root], c.path) for c in candidates))
     with _or_committed(target, identity):
         try:
@@ -232,7 +214,7 @@ def _plan(
     return None
 
 
-@_at_disk
+@at_disk
 def convert(
     cache: str | os.PathLike[str],
     *,
@@ -261,17 +243,12 @@ def convert(
             versions.check(target, job.facts, job.recipe.codec)
             shares.hold(job, share)
             mine = tasks.part(job.tasks, share.index, share.of)
-            _tell_of_others(target)
+            holders.tell(target)
             with holders.holding(job.state, "convert"), own_words_only(KEY in job.facts, target):
                 return execute.convert_part(
                     job, mine, jobs or pool.cpu_count(), backend, on_error, progress
                 )
     return counts(target)["frames_failed"]
-
-
-def _tell_of_others(target: Path) -> None:
-    if found := holders.told(target):
-        _log.warning("%s: worked on by %s, too; both go on", target, found)
 
 
 @contextmanager
@@ -285,7 +262,7 @@ def _or_committed(target: Path, identity: str | None) -> Iterator[None]:
             raise
 
 
-@_at_disk
+@at_disk
 def commit(
     cache: str | os.PathLike[str],
     *,
@@ -318,7 +295,7 @@ def _check_mapping(deidentify: object, mapping: str | os.PathLike[str] | None, c
         check_mapping(Path(mapping), cache)
 
 
-@_at_disk
+@at_disk
 def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
     """The root metadata's attributes of a committed cache (FORMAT.md).
 
@@ -349,7 +326,7 @@ def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
     return dict(found)
 
 
-@_at_disk
+@at_disk
 def standing(cache: str | os.PathLike[str]) -> Watched | None:
     """How far the conversion of a cache is, by all processes that work on it; None if committed.
 
@@ -363,7 +340,7 @@ def standing(cache: str | os.PathLike[str]) -> Watched | None:
     return Watched(load_job(target))
 
 
-@_at_disk
+@at_disk
 def verify(
     cache: str | os.PathLike[str], *, quick: bool = False, deep: float | None = None
 ) -> list[str]:

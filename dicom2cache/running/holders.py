@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from dicom2cache.running import claims
 from dicom2cache.running.job import load_job
 from dicom2cache.running.receipts import machine
 
+_log = logging.getLogger("dicom2cache")
 _FOLDER = "holders"
 
 
@@ -75,6 +77,12 @@ def told(cache: Path) -> str:
     found = others(cache)
     more = f" and {len(found) - 1} more" if len(found) > 1 else ""
     return f"{found[0]}{more}" if found else ""
+
+
+def tell(cache: Path, words: str = "worked on by %s, too; both go on") -> None:
+    """Log who else works on the plan in `cache`, if anybody does."""
+    if found := told(cache):
+        _log.warning(f"%s: {words}", cache, found)
 
 
 def said(cache: Path) -> str:
