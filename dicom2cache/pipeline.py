@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -23,7 +21,6 @@ from dicom2cache.privacy.own_words import own_words_only
 from dicom2cache.privacy.veil import KEY, Veil, check_key, veil_of
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.recipes.where import check_kept
-from dicom2cache.records import Candidate
 from dicom2cache.running import commit as committing
 from dicom2cache.running import compare as comparing
 from dicom2cache.running import execute, holders, inventory, pool, shares, versions
@@ -160,7 +157,7 @@ def _plan(
     if not candidates:
         raise SourceError(nothing(sources, unlisted))
     facts = _facts(key, veil, recipe)
-    identity = _identity(roots, candidates, unlisted, recipe, facts)
+    identity = inventory.identity_of(roots, candidates, unlisted, recipe, facts)
     if veil:
         identity = ":".join(veil.hashed("identity", part) for part in identity.split(":"))
     known = planned_identity(target)
@@ -391,18 +388,3 @@ def _facts(key: bytes, veil: Veil | None, recipe: Recipe) -> dict[str, Any]:
     return {
         "software": versions.software(recipe.codec), "codecs": versions.codecs(), **said,
     }  # fmt: skip
-
-
-def _identity(
-    roots: list[str],
-    candidates: list[Candidate],
-    unlisted: pa.Table,
-    recipe: Recipe,
-    facts: dict[str, Any],
-) -> str:
-    about = [roots, recipe.to_dict(), facts, unlisted.to_pylist()]
-    digest, times = hashlib.sha256(json.dumps(about, sort_keys=True).encode()), hashlib.sha256()
-    for c in candidates:
-        digest.update(f"{c.root}\0{c.path}\0{c.size}\n".encode())
-        times.update(f"{c.mtime_ns}\n".encode())
-    return f"{digest.hexdigest()}:{times.hexdigest()}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,22 @@ from dicom2cache.running.each_frame import Failure, Worker
 from dicom2cache.running.pool import parallel
 from dicom2cache.running.progress import Work
 from dicom2cache.schema import FILES, REJECTS
+
+
+def identity_of(
+    roots: list[str],
+    candidates: list[Candidate],
+    unlisted: pa.Table,
+    recipe: Recipe,
+    facts: dict[str, Any],
+) -> str:
+    """Digests of all that a cache follows from, and, after a colon, of the sources' times."""
+    about = [roots, recipe.to_dict(), facts, unlisted.to_pylist()]
+    digest, times = hashlib.sha256(json.dumps(about, sort_keys=True).encode()), hashlib.sha256()
+    for c in candidates:
+        digest.update(f"{c.root}\0{c.path}\0{c.size}\n".encode())
+        times.update(f"{c.mtime_ns}\n".encode())
+    return f"{digest.hexdigest()}:{times.hexdigest()}"
 
 
 def pixel_digest(

@@ -24,14 +24,14 @@ import pydicom
 
 import trainer_adapter
 from dicom2cache.cli import app
-from dicom2cache.frames import decoders
+from dicom2cache.frames import libraries
 from dicom2cache.running import commit, execute
 from tests.crash.disk import Disk
 from tests.support.dicom_files import pattern, write_dicom, write_series
 
 # Imported before the forks, but nothing of it run: Arrow's threads must start in the children.
 _READY = (joblib, numcodecs.blosc, numpy.ma, pyarrow.parquet, pydicom, commit, imagecodecs)
-decoders.versions()  # imports every codec
+libraries.versions()  # imports every codec
 execute._PAUSE = 0.0  # a fault that stays is not waited for
 STORED = 1
 """exit status of every build here: one file is truncated"""
