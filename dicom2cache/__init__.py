@@ -42,9 +42,10 @@ __all__ = [
     "convert",
     "info",
     "plan",
+    "repair",
     "verify",
 ]
-_COMMANDS = ("build", "commit", "compare", "convert", "info", "plan", "verify")
+_COMMANDS = ("build", "commit", "compare", "convert", "info", "plan", "repair", "verify")
 _LATE = {
     **dict.fromkeys(__all__, "errors"), "Recipe": "recipes.recipe",
     **dict.fromkeys(_COMMANDS, "pipeline"),

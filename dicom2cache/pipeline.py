@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from dicom2cache.errors import CacheError, FrameError, SourceError, Unfinished, at_disk
+from dicom2cache.errors import CacheError, FrameError, SourceError, at_disk
 from dicom2cache.planning import select, tasks
 from dicom2cache.planning.apart import apart
 from dicom2cache.planning.plan import make_plan
@@ -23,21 +23,22 @@ from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.recipes.where import check_kept
 from dicom2cache.running import commit as committing
 from dicom2cache.running import compare as comparing
-from dicom2cache.running import execute, holders, inventory, pool, shares, versions
+from dicom2cache.running import damage, execute, holders, inventory, pool, shares, versions
 from dicom2cache.running import target as target_folder
 from dicom2cache.running.faults import FaultLog
+from dicom2cache.running.identity import facts_of, identity_of
 from dicom2cache.running.job import (
     Job,
-    is_lost,
     is_same,
     load_job,
-    lost,
     planned_identity,
     save_plan,
     tidy,
 )
 from dicom2cache.running.lost import first_failed, nothing
 from dicom2cache.running.progress import Progress, Silent, phase
+from dicom2cache.running.repair import whole as repairing
+from dicom2cache.running.repair.again import Recorded
 from dicom2cache.running.standing import Watched
 from dicom2cache.running.target import cache_of
 from dicom2cache.running.verify import whole as checks
@@ -121,7 +122,8 @@ def plan(
 ) -> Job | None:
     """Read all headers and write the plan into `cache`; None if the cache is complete already.
 
-    No pixel is read, save of files that share a SOP Instance UID. Raises as `build`.
+    No pixel is read, save of files that share a SOP Instance UID. Raises as `build`, CacheError too
+    if the cache is complete but damaged.
     """
     recipe, progress = recipe or Recipe(), progress or Silent()
     target, workers = cache_of(cache), jobs or pool.cpu_count()
@@ -156,8 +158,8 @@ def _plan(
     roots, candidates, unlisted = scan(sources, target)
     if not candidates:
         raise SourceError(nothing(sources, unlisted))
-    facts = _facts(key, veil, recipe)
-    identity = inventory.identity_of(roots, candidates, unlisted, recipe, facts)
+    facts = facts_of(key, veil, recipe)
+    identity = identity_of(roots, candidates, unlisted, recipe, facts)
     if veil:
         identity = ":".join(veil.hashed("identity", part) for part in identity.split(":"))
     known = planned_identity(target)
@@ -172,9 +174,10 @@ def _plan(
                 f"{target}: made from other files, another recipe or other versions than these; "
                 f"give --overwrite to replace it, or another path{holders.said(target)}"
             )
-        with _or_committed(target, identity):
+        with target_folder.or_committed(target, identity):
             if not (target / ROOT).exists():
                 return load_job(target)
+        damage.refuse(target)
         return None
     log = FaultLog(veil is not None)
     with phase(progress, "reading headers", inventory.header_work(candidates), "files"):
@@ -206,7 +209,7 @@ def _plan(
     if overwrite:
         holders.tell(target, "--overwrite takes the plan from %s, which ends then")
         target_folder.clear(target, (os.path.join(roots[c.root], c.path) for c in candidates))
-    with _or_committed(target, identity):
+    with target_folder.or_committed(target, identity):
         try:
             return save_plan(Job(target, identity, tuple(roots), recipe, planned, facts))
         except CacheError as e:
@@ -230,14 +233,14 @@ def convert(
     one whatever is not done, on several nodes at once if need be: what another process works on is
     left to it, and waited for. Of a cache that is committed, how many failed in all. Raises
     Unfinished if the machine could not end it, SourceAway if it cannot see a source folder,
-    FrameError if `on_error` is "raise".
+    FrameError if `on_error` is "raise", CacheError if it is committed and damaged.
     """
     progress = progress or Silent()
     share = shares.share_of(part)
     if on_error not in ("skip", "raise"):
         raise ValueError(f"on_error {on_error!r}; legal: skip, raise")
     target = cache_of(cache)
-    with _or_committed(target, planned_identity(target)):
+    with target_folder.or_committed(target, planned_identity(target)):
         if not (target / ROOT).exists():
             job = load_job(target)
             versions.check(target, job.facts, job.recipe.codec)
@@ -248,18 +251,8 @@ def convert(
                 return execute.convert_part(
                     job, mine, jobs or pool.cpu_count(), backend, on_error, progress
                 )
+    damage.refuse(target)
     return counts(target)["frames_failed"]
-
-
-@contextmanager
-def _or_committed(target: Path, identity: str | None) -> Iterator[None]:
-    """What fails because another process has committed the same plan meanwhile is no failure."""
-    try:
-        yield
-    except (OSError, Unfinished):
-        known = planned_identity(target)
-        if not (target / ROOT).exists() or identity is None or not is_same(known, identity):
-            raise
 
 
 @at_disk
@@ -272,13 +265,15 @@ def commit(
     """Make a cache of converted shards; its counts.
 
     `deidentify`: the key file of the plan, if that has one; `mapping` as in `build`. Raises
-    Unfinished while a shard is missing, CacheError for another key.
+    Unfinished while a shard is missing, CacheError for another key, or if it is committed and
+    damaged.
     """
     target = cache_of(cache)
     _check_mapping(deidentify, mapping, target)
     if (target / ROOT).exists():
+        damage.refuse(target)
         return counts(target)
-    with _or_committed(target, planned_identity(target)):
+    with target_folder.or_committed(target, planned_identity(target)):
         job = load_job(target)
         veil = veil_of(Path(deidentify), mapping is not None) if deidentify else None
         remedy = f"give its key: `dicom2cache commit {target} --deidentify KEYFILE`"
@@ -305,20 +300,10 @@ def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         about = root.attributes(target)
     except (FileNotFoundError, NotADirectoryError):
-        raise _no_cache(target) from None
+        raise target_folder.no_cache(target) from None
     with suppress(OSError):  # a run may have died before this; whoever may not write leaves it
         tidy(target)
     return about
-
-
-def _no_cache(target: Path) -> Exception:
-    if is_lost(target):
-        return CacheError(lost(target))
-    if planned_identity(target) is not None:
-        return Unfinished(
-            f"{target}: not committed yet; run `dicom2cache convert` and `dicom2cache commit`"
-        )
-    return CacheError(f"{target}: not a cache; make one with `dicom2cache build`")
 
 
 @at_disk
@@ -356,7 +341,7 @@ def findings(
     try:
         found = list(checks.verify(target, quick))
     except (FileNotFoundError, NotADirectoryError):
-        raise _no_cache(target) from None
+        raise target_folder.no_cache(target) from None
     if deep is not None and not found:
         found += verify_deep(target, info(target), deep)
     return found
@@ -378,13 +363,29 @@ def compare(
     return comparing.compare((cache_of(old), one), (cache_of(new), other), veil)
 
 
+@at_disk
+def repair(
+    cache: str | os.PathLike[str],
+    *,
+    sources: Sources | None = None,
+    jobs: int | None = None,
+    backend: str = "loky",
+    progress: Progress | None = None,
+) -> repairing.Repaired:
+    """Mend a committed cache: from its second copies, and damaged shards from the sources.
+
+    `sources` are the folders of the sources in the order in which `info` has them, if they lie
+    elsewhere by now. What cannot be mended stays as it is, and is in what is returned. Raises
+    CacheError where root or tables are lost with their copies, Unfinished, OSError.
+    """
+    target = cache_of(cache)
+    attributes = repairing.attributes_to_repair(target)
+    workers = jobs or pool.cpu_count()
+    return repairing.repair(
+        target, attributes, Recorded.of(attributes, sources), workers, backend, progress or Silent()
+    )
+
+
 def counts(cache: str | os.PathLike[str]) -> dict[str, int]:
     """The counts of a committed cache."""
     return dict(info(cache)["counts"])
-
-
-def _facts(key: bytes, veil: Veil | None, recipe: Recipe) -> dict[str, Any]:
-    said = {KEY: veil.fingerprint} if veil else {"patient_key": keys.fingerprint(key, "patient")}
-    return {
-        "software": versions.software(recipe.codec), "codecs": versions.codecs(), **said,
-    }  # fmt: skip

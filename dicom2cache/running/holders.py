@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dicom2cache.running import claims
+from dicom2cache.running.attempts import machine
 from dicom2cache.running.job import load_job
-from dicom2cache.running.receipts import machine
 
 _log = logging.getLogger("dicom2cache")
 _FOLDER = "holders"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,22 +33,6 @@ from dicom2cache.running.each_frame import Failure, Worker
 from dicom2cache.running.pool import parallel
 from dicom2cache.running.progress import Work
 from dicom2cache.schema import FILES, REJECTS
-
-
-def identity_of(
-    roots: list[str],
-    candidates: list[Candidate],
-    unlisted: pa.Table,
-    recipe: Recipe,
-    facts: dict[str, Any],
-) -> str:
-    """Digests of all that a cache follows from, and, after a colon, of the sources' times."""
-    about = [roots, recipe.to_dict(), facts, unlisted.to_pylist()]
-    digest, times = hashlib.sha256(json.dumps(about, sort_keys=True).encode()), hashlib.sha256()
-    for c in candidates:
-        digest.update(f"{c.root}\0{c.path}\0{c.size}\n".encode())
-        times.update(f"{c.mtime_ns}\n".encode())
-    return f"{digest.hexdigest()}:{times.hexdigest()}"
 
 
 def pixel_digest(
@@ -144,17 +127,28 @@ def _read(
     isolated: bool,
 ) -> Headers:
     """Headers of a few files; `mark` is there meanwhile, and stays if the process dies."""
-    allowance = Allowance(limits.header_seconds, _HEADER_MEMORY, "header_seconds")
     mark.touch()
+    found = read_few(roots, chunk, patient_key, limits, isolated)
+    mark.unlink(missing_ok=True)
+    return found
+
+
+def read_few(
+    roots: Sequence[str],
+    chunk: Sequence[Candidate],
+    patient_key: PatientKey,
+    limits: Limits,
+    isolated: bool,
+) -> Headers:
+    """Headers of a few files; `isolated`: all in a child process."""
+    allowance = Allowance(limits.header_seconds, _HEADER_MEMORY, "header_seconds")
     with Child() as child:
         elsewhere = Elsewhere(
             partial(child.call, allowance=allowance),
             partial(_in_time, limits.header_seconds),
             isolated,
         )
-        found = read_headers(roots, chunk, patient_key, elsewhere, limits.header_mib << 20)
-    mark.unlink(missing_ok=True)
-    return found
+        return read_headers(roots, chunk, patient_key, elsewhere, limits.header_mib << 20)
 
 
 def _in_time(seconds: float, reading: Callable[[], Header]) -> Header:
