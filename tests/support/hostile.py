@@ -51,8 +51,7 @@ def use(path: Path, node: Path) -> None:
     Names(cache)
     with contextlib.suppress(CacheError):
         _ = Names(cache)["/nowhere/0/absent"]
-    copied = staged(cache, node)
-    copied.gather([0, 1])
+    staged(cache.select([0]), node)[0].max()  # few shards: each is synced to the disk
     shutil.rmtree(node)
 
 
