@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo check test test-oracles test-lightly test-slurm bench-plan bench-read bench-read-stock \
-	bench-memory bench-codecs bench-headers bench-convert bench-lightly clean
+.PHONY: help demo check test test-oracles test-codestreams test-lightly test-slurm bench-plan \
+	bench-read bench-read-stock bench-memory bench-codecs bench-headers bench-convert bench-lightly clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -40,6 +40,9 @@ test-oracles: $(ORACLES)  ## values and volumes against SimpleITK, DCMTK, highdi
 	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.faults)
 	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.tiles)
 
+test-codestreams: $(ORACLES)  ## damaged codestreams: what we see of them, and djpeg, DCMTK, GDCM, OpenJPEG
+	.venv-oracles/bin/python -m tests.oracles.damaged
+
 LIGHTLY := .venv-lightly/.ready
 
 $(LIGHTLY): pyproject.toml tests/lightly/requirements.txt
@@ -51,6 +54,19 @@ $(LIGHTLY): pyproject.toml tests/lightly/requirements.txt
 test-lightly: $(LIGHTLY)  ## LightlyTrain itself: trained from caches; and its loader on docs/pixels.md
 	.venv-lightly/bin/python -m tests.pixels.lightlytrain
 	.venv-lightly/bin/python -m pytest tests/lightly --disable-warnings
+
+FUZZ := .venv-fuzz/.ready
+
+$(FUZZ): pyproject.toml constraints.txt tests/fuzz/requirements.txt
+	$(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -e . -r tests/fuzz/requirements.txt
+	touch $@
+
+.PHONY: fuzz
+fuzz: $(FUZZ)  ## hostile headers, frames, recipes, caches under atheris; TARGETS=, RUNS=, SECONDS=, SEED=
+	.venv-fuzz/bin/python -W ignore -m tests.fuzz $(TARGETS) $(if $(RUNS),--runs $(RUNS)) \
+		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 test-slurm: $(READY)  ## the batch script on a real Slurm of two nodes; as root, which installs it by apt
 	$(BIN)/python -m pytest tests/slurm
@@ -98,5 +114,5 @@ bench-lightly: $(LIGHTLY)  ## LightlyTrain's own loading of DICOM against a cach
 	.venv-lightly/bin/python -m benchmarks.lightly --results benchmarks/results/lightly
 
 clean:  ## remove what the targets made, all virtual environments too
-	rm -rf .venv .venv-oracles .venv-lightly .venv-peers .venv-headers demo build dist .pytest_cache \
+	rm -rf .venv .venv-oracles .venv-lightly .venv-peers .venv-headers .venv-fuzz demo build dist .pytest_cache \
 		.mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -71,6 +71,14 @@ def codes(column: Any) -> Codes:
     return ranks
 
 
+def appearance(column: Any) -> Codes:
+    """A number for each text, -1 for null, in the order in which they first appear."""
+    array = _one(column)
+    if isinstance(array, pa.DictionaryArray):
+        array = array.dictionary_decode()
+    return ints(array.dictionary_encode().indices, -1)
+
+
 def vectors(column: Any, length: int) -> NDArray[np.float64]:
     """(n, length) float64 of a fixed-size list column, NaN for null."""
     array = _one(column)

@@ -13,19 +13,21 @@ from typing import Any
 
 import pyarrow as pa
 
-from dicom2cache.arrow import rows_of_outcome
 from dicom2cache.errors import CacheError, FrameError, SourceError, Unfinished
 from dicom2cache.planning import select, tasks
 from dicom2cache.planning.apart import apart
 from dicom2cache.planning.plan import make_plan
 from dicom2cache.privacy import keys
+from dicom2cache.privacy.mapping import check_mapping
+from dicom2cache.privacy.own_words import own_words_only
+from dicom2cache.privacy.veil import KEY, Veil, check_key, veil_of
 from dicom2cache.recipes.recipe import Recipe
+from dicom2cache.recipes.where import check_kept
 from dicom2cache.records import Candidate
 from dicom2cache.running import commit as committing
 from dicom2cache.running import compare as comparing
 from dicom2cache.running import execute, inventory, pool, shares, versions
 from dicom2cache.running import target as target_folder
-from dicom2cache.running import verify as checks
 from dicom2cache.running.faults import FaultLog
 from dicom2cache.running.job import (
     Job,
@@ -37,12 +39,17 @@ from dicom2cache.running.job import (
     save_plan,
     tidy,
 )
+from dicom2cache.running.lost import first_failed, nothing
 from dicom2cache.running.progress import Progress, Silent, phase
 from dicom2cache.running.standing import Watched
 from dicom2cache.running.target import cache_of
+from dicom2cache.running.verify import whole as checks
+from dicom2cache.running.verify.deep import verify_deep
+from dicom2cache.running.verify.findings import Finding
 from dicom2cache.schema import REJECTS
 from dicom2cache.sources.find import scan
-from dicom2cache.store.layout import FORMAT_VERSION, ROOT, SPARE
+from dicom2cache.store import root
+from dicom2cache.store.layout import ROOT, SPARE
 
 Sources = Sequence[str | os.PathLike[str]]
 
@@ -58,32 +65,40 @@ def build(
     overwrite: bool = False,
     force: bool = False,
     patient_key: str | os.PathLike[str] | None = None,
+    deidentify: str | os.PathLike[str] | None = None,
+    mapping: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, int]:
     """Convert the DICOM files in `sources` (files or folders) to a cache; its counts.
 
     A run that was interrupted is taken up where it stopped. `jobs` is the number of processes (all
     processors by default), `on_error` "skip" (a bad file costs itself only) or "raise". With
-    `force` it goes on though the disk has no room for all frames.
+    `force` it goes on though the disk has no room for all frames. `deidentify`: a key file; the
+    cache then has keyed hashes of UIDs and paths and no free text (docs/privacy.md), and `mapping`
+    is where a file shall be written that says what they stand for.
 
     Raises SourceError if there is nothing to convert, CacheError if `cache` holds something else,
     RecipeError, Unfinished if the machine could not end it, FrameError if `on_error` is "raise".
     """
     progress = progress or Silent()
     workers = jobs or pool.cpu_count()
+    _check_mapping(deidentify, mapping, cache_of(cache))
     fresh = overwrite or planned_identity(cache_of(cache)) is None
     with pool.workers_starting(workers, backend) if fresh else nullcontext():
         job = plan(
             sources, cache, recipe, jobs=workers, backend=backend, overwrite=overwrite, force=force,
-            patient_key=patient_key, progress=progress,
+            patient_key=patient_key, deidentify=deidentify, progress=progress,
         )  # fmt: skip
+    if job is None and mapping is not None:
+        raise CacheError(f"{cache}: committed already; a mapping is made by the run that commits")
     if job is not None:
         if on_error == "raise":
             said = first_failed(job)
             if said is not None:
-                raise FrameError(said)
+                with own_words_only(deidentify is not None, cache):
+                    raise FrameError(said)
         convert(cache, jobs=workers, backend=backend, on_error=on_error, progress=progress)
-        commit(cache)
+        commit(cache, deidentify=deidentify, mapping=mapping)
         if not is_same(planned_identity(cache_of(cache)), job.identity):
             raise CacheError(f"{cache}: another process has replaced the plan of this run")
     return counts(cache)
@@ -99,6 +114,7 @@ def plan(
     overwrite: bool = False,
     force: bool = False,
     patient_key: str | os.PathLike[str] | None = None,
+    deidentify: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Job | None:
     """Read all headers and write the plan into `cache`; None if the cache is complete already.
@@ -110,12 +126,38 @@ def plan(
     if isinstance(sources, str | os.PathLike):
         sources = [sources]
     target_folder.check(target)
-    key = keys.patient_key(Path(patient_key) if patient_key else None)
+    if deidentify is not None and patient_key is not None:
+        raise ValueError("--deidentify hashes patients by its own key; leave --patient-key out")
+    veil = veil_of(Path(deidentify)) if deidentify is not None else None
+    if veil:
+        check_kept([recipe.where, *(rule.where for rule in recipe.rules)])
+    key = veil.key if veil else keys.patient_key(Path(patient_key) if patient_key else None)
+    unseen = [s for s in sources if not os.path.exists(s)]  # names that the caller gave
+    with own_words_only(veil is not None, target, *unseen):
+        return _plan(
+            sources, target, recipe, key, veil, workers, backend, overwrite, force, progress
+        )
+
+
+def _plan(
+    sources: Sources,
+    target: Path,
+    recipe: Recipe,
+    key: bytes,
+    veil: Veil | None,
+    workers: int,
+    backend: str,
+    overwrite: bool,
+    force: bool,
+    progress: Progress,
+) -> Job | None:
     roots, candidates, unlisted = scan(sources, target)
     if not candidates:
         raise SourceError(nothing(sources, unlisted))
-    facts = _facts(key, recipe)
+    facts = _facts(key, veil, recipe)
     identity = _identity(roots, candidates, unlisted, recipe, facts)
+    if veil:
+        identity = ":".join(veil.hashed("identity", part) for part in identity.split(":"))
     known = planned_identity(target)
     if known is None and not overwrite and target.exists() and target_folder.is_wreck(target):
         raise CacheError(
@@ -132,12 +174,12 @@ def plan(
             if not (target / ROOT).exists():
                 return load_job(target)
         return None
-    log = FaultLog()
+    log = FaultLog(veil is not None)
     with phase(progress, "reading headers", inventory.header_work(candidates), "files"):
         files, rejects = inventory.read_all_headers(
             roots,
             candidates,
-            keys.PatientKey(key),
+            keys.PatientKey(key, veil is not None),
             recipe.limits,
             workers,
             backend,
@@ -147,9 +189,7 @@ def plan(
         selected, odd, faults = apart(files, lambda some: select.select_files(some, recipe))
         log.tell(faults)
         files, excluded = selected or (files.slice(0, 0), REJECTS.empty_table())
-        rows = select.same_sop(files)
-        digests = inventory.digests(roots, files, rows, recipe, workers, backend, log.tell)
-        files, repeated = select.drop_duplicates(files, rows, digests)
+        files, repeated = inventory.without_copies(roots, files, recipe, workers, backend, log.tell)
     every = pa.concat_tables([unlisted, rejects, odd, excluded, repeated])
     if not files.num_rows:
         raise SourceError(nothing(sources, every))
@@ -160,7 +200,7 @@ def plan(
         raise SourceError(nothing(sources, every))
     planned = replace(planned, rejects=every)
     if not force:
-        target_folder.check_room(target, planned.arrays)
+        target_folder.check_room(target, planned, roots)
     if overwrite:
         target_folder.clear(target, (os.path.join(roots[c.root], c.path) for c in candidates))
     with _or_committed(target, identity):
@@ -196,9 +236,10 @@ def convert(
             versions.check(target, job.facts, job.recipe.codec)
             shares.hold(job, share)
             mine = tasks.part(job.tasks, share.index, share.of)
-            return execute.convert_part(
-                job, mine, jobs or pool.cpu_count(), backend, on_error, progress
-            )
+            with own_words_only(KEY in job.facts, target):
+                return execute.convert_part(
+                    job, mine, jobs or pool.cpu_count(), backend, on_error, progress
+                )
     return counts(target)["frames_failed"]
 
 
@@ -213,17 +254,36 @@ def _or_committed(target: Path, identity: str | None) -> Iterator[None]:
             raise
 
 
-def commit(cache: str | os.PathLike[str]) -> dict[str, int]:
+def commit(
+    cache: str | os.PathLike[str],
+    *,
+    deidentify: str | os.PathLike[str] | None = None,
+    mapping: str | os.PathLike[str] | None = None,
+) -> dict[str, int]:
     """Make a cache of converted shards; its counts.
 
-    Raises Unfinished while a shard is missing.
+    `deidentify`: the key file of the plan, if that has one; `mapping` as in `build`. Raises
+    Unfinished while a shard is missing, CacheError for another key.
     """
     target = cache_of(cache)
+    _check_mapping(deidentify, mapping, target)
     if (target / ROOT).exists():
         return counts(target)
     with _or_committed(target, planned_identity(target)):
-        committing.commit(load_job(target))
+        job = load_job(target)
+        veil = veil_of(Path(deidentify), mapping is not None) if deidentify else None
+        remedy = f"give its key: `dicom2cache commit {target} --deidentify KEYFILE`"
+        check_key(veil, job.facts, target, remedy)
+        with own_words_only(veil is not None, target):
+            committing.commit(job, veil, Path(mapping) if mapping else None)
     return counts(target)
+
+
+def _check_mapping(deidentify: object, mapping: str | os.PathLike[str] | None, cache: Path) -> None:
+    if mapping is not None:
+        if deidentify is None:
+            raise ValueError("--mapping says what hashes stand for; it goes with --deidentify")
+        check_mapping(Path(mapping), cache)
 
 
 def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
@@ -233,27 +293,22 @@ def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
     """
     target = cache_of(cache)
     try:
-        found = json.loads((target / ROOT).read_bytes())["attributes"]["dicom2cache"]
-    except FileNotFoundError:
-        if is_lost(target):
-            raise CacheError(lost(target)) from None
-        if planned_identity(target) is not None:
-            raise Unfinished(
-                f"{target}: not committed yet; run `dicom2cache convert` and `dicom2cache commit`"
-            ) from None
-        raise CacheError(f"{target}: not a cache; make one with `dicom2cache build`") from None
-    except (NotADirectoryError, ValueError, KeyError, TypeError) as e:
-        raise CacheError(f"{target}: not a cache of dicom2cache") from e
-    if not isinstance(found, dict):
-        raise CacheError(f"{target}: not a cache of dicom2cache")
-    if found.get("format") != FORMAT_VERSION:
-        raise CacheError(
-            f"{target}: a cache of format {found.get('format')!r}; this version knows "
-            f"{FORMAT_VERSION}, install a newer dicom2cache"
-        )
+        about = root.attributes(target)
+    except (FileNotFoundError, NotADirectoryError):
+        raise _no_cache(target) from None
     with suppress(OSError):  # a run may have died before this; whoever may not write leaves it
         tidy(target)
-    return dict(found)
+    return about
+
+
+def _no_cache(target: Path) -> Exception:
+    if is_lost(target):
+        return CacheError(lost(target))
+    if planned_identity(target) is not None:
+        return Unfinished(
+            f"{target}: not committed yet; run `dicom2cache convert` and `dicom2cache commit`"
+        )
+    return CacheError(f"{target}: not a cache; make one with `dicom2cache build`")
 
 
 def standing(cache: str | os.PathLike[str]) -> Watched | None:
@@ -278,11 +333,21 @@ def verify(
     nothing is wrong so far, that fraction of the source files is decoded again and compared. Raises
     as `info`.
     """
-    about, target = info(cache), cache_of(cache)
-    problems = list(checks.verify(target, about, quick))
-    if deep is not None and not problems:
-        problems += checks.verify_deep(target, about, deep)
-    return problems
+    return [str(found) for found in findings(cache, quick=quick, deep=deep)]
+
+
+def findings(
+    cache: str | os.PathLike[str], *, quick: bool = False, deep: float | None = None
+) -> list[Finding]:
+    """What `verify` finds, a record each. Raises as `verify`."""
+    target = cache_of(cache)
+    try:
+        found = list(checks.verify(target, quick))
+    except (FileNotFoundError, NotADirectoryError):
+        raise _no_cache(target) from None
+    if deep is not None and not found:
+        found += verify_deep(target, info(target), deep)
+    return found
 
 
 def compare(
@@ -301,12 +366,11 @@ def counts(cache: str | os.PathLike[str]) -> dict[str, int]:
     return dict(info(cache)["counts"])
 
 
-def _facts(key: bytes, recipe: Recipe) -> dict[str, Any]:
+def _facts(key: bytes, veil: Veil | None, recipe: Recipe) -> dict[str, Any]:
+    said = {KEY: veil.fingerprint} if veil else {"patient_key": keys.fingerprint(key, "patient")}
     return {
-        "software": versions.software(recipe.codec),
-        "codecs": versions.codecs(),
-        "patient_key": keys.fingerprint(key, "patient"),
-    }
+        "software": versions.software(recipe.codec), "codecs": versions.codecs(), **said,
+    }  # fmt: skip
 
 
 def _identity(
@@ -322,25 +386,3 @@ def _identity(
         digest.update(f"{c.root}\0{c.path}\0{c.size}\n".encode())
         times.update(f"{c.mtime_ns}\n".encode())
     return f"{digest.hexdigest()}:{times.hexdigest()}"
-
-
-_SHOWN = 20  # most files in a message
-
-
-def first_failed(job: Job) -> str | None:
-    """What failed first of a plan, with its reason; None: nothing."""
-    for row in rows_of_outcome(job.plan.rejects, "failed"):
-        return f"{os.path.join(job.roots[row['root']], row['path'])}: {row['reason']}"
-    return None
-
-
-def nothing(sources: Sequence[object], rejects: pa.Table) -> str:
-    """Why nothing below the sources can be stored, for the error that says so."""
-    where = ", ".join(map(str, sources))
-    if not rejects.num_rows:
-        return f"{where}: no files here"
-    lines = [f"  {r['path']}: {r['reason']}" for r in rejects.slice(0, _SHOWN).to_pylist()]
-    more = rejects.num_rows - len(lines)
-    if more > 0:
-        lines.append(f"  and {more} more")
-    return "\n".join([f"{where}: {rejects.num_rows} files, none with an image to store:", *lines])

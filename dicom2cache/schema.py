@@ -53,6 +53,12 @@ class Column:
     without one, it is computed"""
     where: bool = True
     """a `where` may name it, if it is `file` and one value"""
+    privacy: Literal["", "kept", "listed", "hashed", "dropped"] = ""
+    """what a de-identified cache has of it: all (words of this program), what a standard lists
+    (privacy/terms.py), a keyed hash, or null; of a text that says nothing null, of numbers all"""
+    domain: str = ""
+    """of what is hashed, what stands before it: columns with one domain have one hash for one
+    value"""
 
     @property
     def levels(self) -> frozenset[str]:
@@ -84,42 +90,53 @@ STORED = (
     Column("offset_x", FLOAT64, "plan", "stored pixels before the source's first", "px"),
     Column("kind", TEXT, "file",
            "`image`, `dose` (RT Dose), `map` (parametric map) or `mask` (segmentation)",
-           dicom="SOPClassUID"),
+           dicom="SOPClassUID", privacy="kept"),
     Column("root", INT16, "file", "folder of the source file: id in `sources`"),
-    Column("path", TEXT, "file", "source file, below that folder, with `/`"),
+    Column("path", TEXT, "file", "source file, below that folder, with `/`",
+           privacy="hashed", domain="path"),
     Column("frame", INT32, "plan", "number of the frame in its file, from 0"),
     Column("part_of_frame", INT16, "plan",
            "slice of a frame that a volume was tiled into (Siemens mosaic, UIH VFRAME), from 0 in "
            "the order of the scanner; 0 elsewhere. (root, path, frame, part_of_frame) is unique"),
-    Column("study_uid", TEXT, "file", "UID of the study", dicom="StudyInstanceUID", read="text"),
-    Column("series_uid", TEXT, "file", "UID of the series", dicom="SeriesInstanceUID", read="text"),
-    Column("sop_uid", TEXT, "file", "UID of the instance", dicom="SOPInstanceUID", read="text"),
+    Column("study_uid", TEXT, "file", "UID of the study", dicom="StudyInstanceUID", read="text",
+           privacy="hashed", domain="uid"),
+    Column("series_uid", TEXT, "file", "UID of the series", dicom="SeriesInstanceUID", read="text",
+           privacy="hashed", domain="uid"),
+    Column("sop_uid", TEXT, "file", "UID of the instance", dicom="SOPInstanceUID", read="text",
+           privacy="hashed", domain="uid"),
     Column("frame_of_reference_uid", TEXT, "file", "UID of the space that positions are in",
-           dicom="FrameOfReferenceUID", read="text"),
+           dicom="FrameOfReferenceUID", read="text", privacy="hashed", domain="uid"),
     Column("sop_class_uid", TEXT, "file", "UID of the kind of instance",
-           dicom="SOPClassUID", read="text"),
+           dicom="SOPClassUID", read="text", privacy="listed"),
     # The plain text never leaves headers/.
     Column("patient", TEXT, "file",
            "HMAC-SHA-256 of the patient's ID, first 32 hex digits, by the patient key",
-           dicom="PatientID"),
+           dicom="PatientID", privacy="hashed", domain="patient"),
     Column("accession", TEXT, "file",
            "HMAC-SHA-256 of the accession number, first 32 hex digits, by the patient key",
-           dicom="AccessionNumber"),
-    Column("sex", TEXT, "file", "the patient's", dicom="PatientSex", read="text"),
+           dicom="AccessionNumber", privacy="hashed", domain="accession"),
+    Column("sex", TEXT, "file", "the patient's", dicom="PatientSex", read="text",
+           privacy="listed"),
     Column("age", FLOAT32, "file", "the patient's at the examination", "years", "PatientAge"),
-    Column("modality", TEXT, "file", "such as CT", dicom="Modality", read="text"),
-    Column("manufacturer", TEXT, "file", "of the machine", dicom="Manufacturer", read="text"),
-    Column("model", TEXT, "file", "of the machine", dicom="ManufacturerModelName", read="text"),
-    Column("body_part", TEXT, "file", "what was examined", dicom="BodyPartExamined", read="text"),
+    Column("modality", TEXT, "file", "such as CT", dicom="Modality", read="text",
+           privacy="listed"),
+    Column("manufacturer", TEXT, "file", "of the machine", dicom="Manufacturer", read="text",
+           privacy="dropped"),
+    Column("model", TEXT, "file", "of the machine", dicom="ManufacturerModelName", read="text",
+           privacy="dropped"),
+    Column("body_part", TEXT, "file", "what was examined", dicom="BodyPartExamined", read="text",
+           privacy="listed"),
     Column("laterality", TEXT, "file", "the first of the two that is there",
-           dicom="ImageLaterality Laterality", read="text"),
-    Column("view_position", TEXT, "file", "such as AP or MLO", dicom="ViewPosition", read="text"),
+           dicom="ImageLaterality Laterality", read="text", privacy="listed"),
+    Column("view_position", TEXT, "file", "such as AP or MLO", dicom="ViewPosition", read="text",
+           privacy="listed"),
     Column("image_type", TEXT, "frame", "the values, joined by a backslash",
-           dicom="ImageType", read="text"),
+           dicom="ImageType", read="text", privacy="listed"),
     Column("presentation_intent", TEXT, "file", "FOR PRESENTATION or FOR PROCESSING",
-           dicom="PresentationIntentType", read="text"),
+           dicom="PresentationIntentType", read="text", privacy="listed"),
     Column("kvp", FLOAT64, "file", "peak voltage of the X-ray tube", "kV", "KVP", "number"),
-    Column("kernel", TEXT, "file", "of the reconstruction", dicom="ConvolutionKernel", read="text"),
+    Column("kernel", TEXT, "file", "of the reconstruction", dicom="ConvolutionKernel", read="text",
+           privacy="dropped"),
     Column("thickness", FLOAT64, "frame", "of the slice", "mm", "SliceThickness", "number"),
     Column("echo_time", FLOAT64, "frame", "TE", "ms", "EchoTime", "number"),
     Column("repetition_time", FLOAT64, "file", "TR", "ms", "RepetitionTime", "number"),
@@ -134,21 +151,22 @@ STORED = (
            dicom="EnergyWindowVector"),
     Column("instance", INT32, "file", "number of the instance",
            dicom="InstanceNumber", read="whole"),
-    Column("dose_type", TEXT, "file", "such as PHYSICAL", dicom="DoseType"),
+    Column("dose_type", TEXT, "file", "such as PHYSICAL", dicom="DoseType", privacy="listed"),
     Column("segment", INT32, "frame", "Referenced Segment Number (0062,000B) of a mask"),
     Column("segment_label", TEXT, "frame",
            "label of that segment; of a `labelmap`, where the stored values are the numbers, see "
-           "segments", dicom="SegmentSequence"),
+           "segments", dicom="SegmentSequence", privacy="dropped"),
     Column("segments", pa.list_(SEGMENT), "file",
            "of a mask those that its frame shows, in a `labelmap` all of the file: number, label, "
            "Segmented Property Category and Type as SCHEME:CODE such as `SCT:10200004`, and the "
-           "type's Code Meaning", dicom="SegmentSequence"),
-    Column("referenced_sop_uid", TEXT, "frame", "the one image that a frame was derived from"),
+           "type's Code Meaning", dicom="SegmentSequence", privacy="listed"),
+    Column("referenced_sop_uid", TEXT, "frame", "the one image that a frame was derived from",
+           privacy="hashed", domain="uid"),
     Column("referenced_frame", INT32, "frame", "and its frame, from 0"),
     Column("contrast", BOOL, "file", "true if a contrast agent is named",
            dicom="ContrastBolusAgent"),
     Column("photometric", TEXT, "file", "that of the file, not of what is stored",
-           dicom="PhotometricInterpretation"),
+           dicom="PhotometricInterpretation", privacy="listed"),
     Column("bits_stored", INT16, "file", "that of the file, of the index if it has a palette",
            dicom="BitsStored"),
     Column("full_scale", FLOAT64, "commit",
@@ -156,15 +174,16 @@ STORED = (
            "samples, or of its palette's; where the recipe has windows or percentiles, the "
            "greatest of an integer dtype, or 1; of a `fractional` mask Maximum Fractional Value: "
            "stored value / full_scale is the fraction, 0 to 1. null for grey and other masks"),
-    Column("transfer_syntax", TEXT, "file", "UID (0002,0010)"),
-    Column("codec", TEXT, "result", "what decoded the frame, with its version"),
+    Column("transfer_syntax", TEXT, "file", "UID (0002,0010)", privacy="listed"),
+    Column("codec", TEXT, "result", "what decoded the frame, with its version", privacy="kept"),
     Column("unit", TEXT, "frame",
            "unit of the stored values: `HU`, `US` (unspecified), `OD`, `Gy`, `relative`, `BQML`, "
            "...; of a parametric map in UCUM, such as `mm2/s`; `SUVbw` (g/ml); `window` for values "
            "through the recipe's windows or percentiles, 0 to the greatest of an integer dtype, or "
            "0 to 1; `stored` for the file's own; for masks `binary`, `fractional` or `labelmap`; "
            "null for colour",
-           dicom="RescaleType Units DoseUnits SegmentationType MultienergyCTAcquisition"),
+           dicom="RescaleType Units DoseUnits SegmentationType MultienergyCTAcquisition",
+           privacy="listed"),
     Column("slope", FLOAT64, "frame",
            "stored value = slope * DICOM's stored value + intercept; null for colour, masks, and "
            "where a LUT or a window was applied",
@@ -174,7 +193,8 @@ STORED = (
            "VOI windows of the file, in the units of the modality values (those of the stored "
            "values, unless `unit` is `window`); null where `unit` is `stored` and no rising "
            "straight line, the same for all frames, leads there",
-           dicom="WindowCenter WindowWidth WindowCenterWidthExplanation VOILUTFunction"),
+           dicom="WindowCenter WindowWidth WindowCenterWidthExplanation VOILUTFunction",
+           privacy="listed"),
     Column("window_low", FLOAT64, "result",
            "with window_high, modality values that became the ends of the range, where one "
            "straight line between them was applied (a window, or percentiles of the stack)"),
@@ -183,7 +203,8 @@ STORED = (
     Column("rule", INT16, "file", "which of the recipe's rules was applied, from 1; 0: none",
            where=False),
     Column("polarity", TEXT, "commit",
-           "`normal`: larger is brighter; `inverted`: larger is darker; null for colour"),
+           "`normal`: larger is brighter; `inverted`: larger is darker; null for colour",
+           privacy="kept"),
     # `file`: the two stored values as declared, in no order.
     Column("padding_value", FLOAT64, "file",
            "value that padding has in the stored frame; the least one for a range",
@@ -205,7 +226,8 @@ STORED = (
            "PixelSpacing ImagerPixelSpacing NominalScannedPixelSpacing "
            "SequenceOfUltrasoundRegions"),
     Column("spacing_x", FLOAT64, "frame", "between columns of the stored frame", "mm"),
-    Column("spacing_tag", TEXT, "file", "keyword of the element that gave the spacing"),
+    Column("spacing_tag", TEXT, "file", "keyword of the element that gave the spacing",
+           privacy="kept"),
     Column("pixel_aspect", FLOAT64, "file",
            "height of a stored pixel over its width; where there is a spacing, that holds",
            dicom="PixelAspectRatio"),
@@ -223,7 +245,8 @@ STORED = (
            "of a TILED_FULL slide: number of the focal plane, from 0, next to the glass"),
     Column("z_offset", FLOAT64, "frame",
            "of a tile: Z Offset in Slide Coordinate System (0040,074A)", "µm"),
-    Column("optical_path", TEXT, "frame", "of a tile: Optical Path Identifier (0048,0106)"),
+    Column("optical_path", TEXT, "frame", "of a tile: Optical Path Identifier (0048,0106)",
+           privacy="dropped"),
     Column("stack", INT64, "plan", "number of the stack, from 0, unique in the cache"),
     Column("stack_index", INT32, "plan", "place in the stack, from 0"),
     Column("stack_regular", BOOL, "plan",
@@ -236,7 +259,7 @@ STORED = (
     Column("part", INT32, "plan",
            "place of the stack among those parts, in the order of acquisition, from 0"),
     Column("stack_flags", TEXTS, "plan",
-           "what is to be known of the stack, see below; null if nothing"),
+           "what is to be known of the stack, see below; null if nothing", privacy="kept"),
     Column("tilt", FLOAT64, "plan",
            "from the normal of the slices to the line that their first pixels lie on, where the "
            "stack is sheared (flag `tilted`); null where it is upright. Positive where the first "
@@ -254,7 +277,7 @@ STORED = (
     Column("flip_angle", FLOAT64, "frame", "of the excitation", "degrees", "FlipAngle", "number"),
     Column("inversion_time", FLOAT64, "frame", "TI", "ms", "InversionTime", "number"),
     Column("asl_label", TEXT, "frame", "of arterial spin labeling: LABEL, CONTROL, M_ZERO_SCAN",
-           dicom="ASLContext", read="text"),
+           dicom="ASLContext", read="text", privacy="listed"),
     Column("gradient", VECTOR3, "frame",
            "direction of the diffusion gradient, a unit vector in patient coordinates; null where "
            "the header does not say it in such",
@@ -273,7 +296,8 @@ STORED = (
     Column("p99_5", FLOAT64, "result", "99.5th, likewise"),
     Column("crc32c", UINT32, "result", "CRC-32C (RFC 3720) of all bytes of the slot, decompressed"),
     Column("flags", TEXTS, "file result",
-           "oddities that were met and dealt with, see below; null if none", dicom="ICCProfile"),
+           "oddities that were met and dealt with, see below; null if none", dicom="ICCProfile",
+           privacy="kept"),
 )
 """the columns of frames/"""
 
@@ -332,7 +356,7 @@ PLANNED = (
     Column("slice_location", FLOAT64, "file", "along the normal, from anywhere", "mm",
            "SliceLocation", "number"),
     Column("concatenation_uid", TEXT, "file", "UID of the instances that one was cut into",
-           dicom="ConcatenationUID", read="text"),
+           dicom="ConcatenationUID", read="text", privacy="hashed", domain="uid"),
     Column("in_concatenation", INT32, "file", "number of the instance among them",
            dicom="InConcatenationNumber", read="whole"),
     # See IN_MEMORY.

@@ -24,8 +24,10 @@ from dicom2cache.cli.bars import progress
 from dicom2cache.cli.flags import (
     Backend,
     CachePath,
+    Deidentify,
     Force,
     Jobs,
+    Mapping,
     OnError,
     Overwrite,
     Paths,
@@ -35,6 +37,7 @@ from dicom2cache.cli.flags import (
 )
 from dicom2cache.cli.sbatch import Batch, script
 from dicom2cache.errors import Dicom2cacheError
+from dicom2cache.privacy.veil import veil_of
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.running import errata, pool
 from dicom2cache.running.target import cache_of
@@ -78,13 +81,16 @@ def build(
     overwrite: Overwrite = False,
     force: Force = False,
     patient_key: PatientKey = None,
+    deidentify: Deidentify = None,
+    mapping: Mapping = None,
 ) -> None:
     """Convert SRC... to CACHE: plan, convert and commit. Run again, it goes on where it stopped."""
     sources, cache = _split(paths)
     _check(backend, on_error)
     counts = pipeline.build(
         sources, cache, recipe, jobs=jobs, backend=backend, on_error=on_error,
-        overwrite=overwrite, force=force, patient_key=patient_key, progress=progress(),
+        overwrite=overwrite, force=force, patient_key=patient_key, deidentify=deidentify,
+        mapping=mapping, progress=progress(),
     )  # fmt: skip
     report.print_cache(cache, pipeline.info(cache))
     _finish(counts)
@@ -100,18 +106,19 @@ def plan(
     overwrite: Overwrite = False,
     force: Force = False,
     patient_key: PatientKey = None,
+    deidentify: Deidentify = None,
 ) -> None:
     """Read all headers; print what would be stored and what not, before any pixel is read."""
     sources, cache = _split(paths)
     _check(backend)
     job = pipeline.plan(
         sources, cache, recipe, jobs=jobs, backend=backend, overwrite=overwrite, force=force,
-        patient_key=patient_key, progress=progress(),
+        patient_key=patient_key, deidentify=deidentify, progress=progress(),
     )  # fmt: skip
     if job is None:
         report.print_cache(cache, pipeline.info(cache))
         return
-    report.print_plan(job)
+    report.print_plan(job, veil_of(deidentify) if deidentify else None)
     raise typer.Exit(1 if tally(job.plan.rejects["outcome"])["failed"] else 0)
 
 
@@ -145,9 +152,9 @@ def convert(
 
 
 @app.command()
-def commit(cache: CachePath) -> None:
+def commit(cache: CachePath, deidentify: Deidentify = None, mapping: Mapping = None) -> None:
     """Make the cache whole once all parts are converted."""
-    counts = pipeline.commit(cache)
+    counts = pipeline.commit(cache, deidentify=deidentify, mapping=mapping)
     report.print_cache(cache, pipeline.info(cache))
     _finish(counts)
 

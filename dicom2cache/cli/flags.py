@@ -35,6 +35,14 @@ PatientKey = Annotated[
     Path | None,
     typer.Option(help="Key of the patient hashes (made for this user at first use)."),
 ]
+Deidentify = Annotated[
+    Path | None,
+    typer.Option(metavar="KEYFILE", help="Keep hashes of UIDs and paths, and no free text."),
+]
+Mapping = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="With --deidentify: write there what hashes stand for."),
+]
 
 
 def recipe_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -14,6 +14,8 @@ import pyarrow as pa
 from dicom2cache.arrow import rows_of_outcome, tally
 from dicom2cache.cli.assembled import COLUMNS, assembled
 from dicom2cache.cli.words import one_line
+from dicom2cache.privacy.terms import keeper
+from dicom2cache.privacy.veil import Veil, each
 from dicom2cache.running.compare import Difference
 from dicom2cache.running.errata import Concerned
 from dicom2cache.running.job import Job
@@ -39,8 +41,8 @@ def size(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
-def print_plan(job: Job) -> None:
-    """Arrays, frames, bytes, waste, shards and rejects of a plan."""
+def print_plan(job: Job, veil: Veil | None = None) -> None:
+    """Arrays, frames, bytes, waste, shards and rejects of a plan, as its cache will name them."""
     specs, plan = job.plan.arrays, job.plan
     total = sum(s.slots * s.slot_bytes for s in specs)
     share = plan.wasted_bytes / total if total else 0.0
@@ -52,8 +54,9 @@ def print_plan(job: Job) -> None:
     _print_arrays([(s.name, s.slots, s.slots * s.slot_bytes, s.shards, "", None) for s in specs])
     frames = plan.frames.select([c for c in COLUMNS if c != "modality"])
     modality = plan.files["modality"].take(plan.frames["file"])
+    modality = each(modality, keeper("modality")) if veil else modality
     _print_stacks(frames.append_column("modality", modality))
-    _print_rejects(plan.rejects)
+    _print_rejects(veil.failures(plan.rejects) if veil else plan.rejects)
 
 
 def _before(codec: str) -> str:

@@ -335,6 +335,6 @@ class OpenSources:
         return self._open[file]
 
     def close(self) -> None:
-        """Close all."""
-        for source in self._open.values():
-            source.__exit__()
+        """Close all; they may be opened again."""
+        while self._open:
+            self._open.popitem()[1].__exit__()

@@ -18,7 +18,6 @@ from dicom2cache.headers.tags import (
     private,
     private_tags,
     text,
-    value,
     vector,
 )
 
@@ -44,7 +43,7 @@ def _midnight(day: str) -> float | None:
     """ms of the first moment of a day, YYYYMMDD (PS3.5 6.2)."""
     try:
         return date(int(day[:4]), int(day[4:6]), int(day[6:])).toordinal() * 86_400_000.0
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
@@ -52,7 +51,7 @@ def _clock(said: str) -> float | None:
     """ms of HH[MM[SS[.F]]] since midnight."""
     whole, _, fraction = said.strip().partition(".")
     whole = whole.ljust(6, "0")
-    if len(whole) != 6 or not (whole + fraction).isdigit():
+    if len(whole) != 6 or not (whole + fraction).isdecimal():
         return None
     seconds = (int(whole[:2]) * 60 + int(whole[2:4])) * 60 + int(whole[4:])
     return 1000 * (seconds + float(f"0.{fraction or 0}"))
@@ -66,7 +65,7 @@ def phase_of(ds: Dataset) -> float | None:
 
 def person_of(ds: Dataset) -> str | None:
     """Patient's Name without what varies: case, width, blanks, punctuation, empty components."""
-    said = unicodedata.normalize("NFKC", str(value(ds, "PatientName") or "")).casefold()
+    said = unicodedata.normalize("NFKC", text(ds, "PatientName") or "").casefold()
     return " ".join(re.findall(r"\w+", said)) or None
 
 
@@ -197,7 +196,7 @@ def _first(values: list[float]) -> float | None:
 def _unit(found: list[float]) -> list[float] | None:
     """The vector at length 1; None for none, which is written as zeros."""
     length = math.sqrt(sum(v * v for v in found))
-    return [v / length for v in found] if len(found) == 3 and length > 1e-3 else None
+    return [v / length for v in found] if len(found) == 3 and 1e-3 < length < math.inf else None
 
 
 def _numbers(ds: Dataset, creator: str, group: int, element: int, kind: str = "") -> list[float]:
@@ -216,6 +215,6 @@ def _floats(found: Any, kind: str) -> list[float]:
             found = [v.strip(" \0") for v in said.split("\\")]
         several = found if hasattr(found, "__len__") else [] if found is None else [found]
         made = [float(v) for v in several]
-    except (ValueError, TypeError, struct.error):
+    except (ValueError, TypeError, OverflowError, struct.error):
         return []
     return made if all(map(math.isfinite, made)) else []

@@ -44,6 +44,7 @@ from dicom2cache.headers.suv import PHILIPS_ACTIVITY, PHILIPS_GROUP, PHILIPS_SUV
 from dicom2cache.headers.tags import (
     Dataset,
     charset_is_unknown,
+    has_content,
     items,
     name,
     number,
@@ -114,7 +115,7 @@ def describe(ds: Dataset, head: bytes, at: int, candidate: Candidate, path: str)
         little_syntax = syntaxes.IMPLICIT_LE if implicit else syntaxes.EXPLICIT_LE
         syntax = little_syntax if little else syntaxes.EXPLICIT_BE
     keyword, vr, offset, length = pixel_element(ds, head, at, syntax, path)
-    frames = whole(ds, "NumberOfFrames") if value(ds, "NumberOfFrames") is not None else 1
+    frames = whole(ds, "NumberOfFrames") if has_content(ds, "NumberOfFrames") else 1
     if frames is None or frames < 0:
         raise FrameError(
             f"{name('NumberOfFrames')} is {raw(ds, 'NumberOfFrames')}; legal: from 1 to 2^31-1"

@@ -82,6 +82,8 @@ def _values_of(found: dict[int, Raw], implicit: bool) -> dict[str | int, Any]:
     values: dict[str | int, Any] = {}
     for tag, (vr, value) in found.items():
         if tag == CHARSET:
+            if vr not in (None, b"CS", b"UN"):
+                raise ValueError("a character set that is no text")  # what pydicom makes of it
             values["SpecificCharacterSet"] = value.decode("latin-1").split("\\")
             continue
         name, plain, quick = _about(tag, vr)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
 from dicom2cache.headers.real_world import real_world_table
-from dicom2cache.headers.tags import Dataset, items, name, value, whole
+from dicom2cache.headers.segmented import expanded
+from dicom2cache.headers.tags import Dataset, items, name, raw, value, whole
 from dicom2cache.pixels.colour import Palette
 from dicom2cache.pixels.intensity import ModalityLut
 from dicom2cache.pixels.window import VoiLut
@@ -22,8 +23,8 @@ def _descriptor(ds: Dataset, keyword: str) -> tuple[int, int, int]:
     said = value(ds, keyword)
     try:
         count, first, bits = (int(v) for v in said)
-    except (TypeError, ValueError) as e:
-        raise FrameError(f"{name(keyword)} is {said!r}; legal: three whole numbers") from e
+    except (TypeError, ValueError, OverflowError) as e:
+        raise FrameError(f"{name(keyword)} is {said!r:.80}; legal: three whole numbers") from e
     return count % 65536 or 65536, first, bits
 
 
@@ -43,7 +44,10 @@ def _entries(ds: Dataset, keyword: str, count: int) -> NDArray[np.uint16]:
         raise FrameError(f"{name(keyword)} is absent")
     if not isinstance(data, bytes):  # VR US: already numbers
         flat = [data] if isinstance(data, int) else list(data)
-        words = np.array([int(v) & 0xFFFF for v in flat], np.uint16)
+        try:
+            words = np.array([int(v) & 0xFFFF for v in flat], np.uint16)
+        except (TypeError, ValueError, OverflowError) as e:
+            raise FrameError(f"{name(keyword)} is {data!r:.80}; legal: whole numbers") from e
     elif len(data) >= 2 * count:
         words = np.frombuffer(data[: 2 * count], _word(ds))
     elif len(data) >= count:  # 8-bit entries packed, perhaps with a pad byte
@@ -66,16 +70,11 @@ def palette(ds: Dataset) -> Palette:
     Raises FrameError for a palette that contradicts itself.
     """
     if f"Segmented{_COLOURS[0]}PaletteColorLookupTableData" in ds:
-        from pydicom.pixels.processing import _expand_segmented_lut  # PS3.3 C.7.9.2
-
         channels, firsts, depth = [], set(), 16
         for colour in _COLOURS:
             count, first, depth = _descriptor(ds, f"{colour}PaletteColorLookupTableDescriptor")
-            data = value(ds, f"Segmented{colour}PaletteColorLookupTableData")
-            kind = _word(ds) if depth > 8 or (len(data) % 2 == 0 and depth == 16) else "u1"
-            words = np.frombuffer(data, kind)
-            expanded = _expand_segmented_lut(tuple(int(w) for w in words), _struct(kind))
-            channels.append(np.array(expanded[:count], np.uint16))
+            keyword = f"Segmented{colour}PaletteColorLookupTableData"
+            channels.append(_of_segments(ds, keyword, count, depth))
             firsts.add(first)
     else:
         channels, firsts, depth = [], set(), 16
@@ -96,8 +95,19 @@ def palette(ds: Dataset) -> Palette:
     return Palette(first, table)
 
 
-def _struct(kind: str) -> str:
-    return "<B" if kind == "u1" else f"{kind[0]}H"
+def _of_segments(ds: Dataset, keyword: str, count: int, depth: int) -> NDArray[np.uint16]:
+    data = value(ds, keyword)
+    if not isinstance(data, bytes):
+        raise FrameError(f"{name(keyword)} is {raw(ds, keyword)}; legal: segments (PS3.3 C.7.9.2)")
+    wide = depth > 8
+    words = np.frombuffer(data[: len(data) & ~1] if wide else data, _word(ds) if wide else "u1")
+    try:
+        entries = expanded(words.tolist(), count, words.itemsize)
+    except ValueError as e:
+        raise FrameError(f"{name(keyword)} is no table: {e} (PS3.3 C.7.9.2); get it again") from e
+    if len(entries) < count:
+        raise FrameError(f"{name(keyword)} has {len(entries)} entries, its descriptor says {count}")
+    return np.array(entries, np.uint16)
 
 
 def palette_bits(ds: Dataset) -> int:

@@ -17,7 +17,6 @@ from dicom2cache.headers.tags import (
     numbers,
     raw,
     text,
-    value,
     vector,
     whole,
 )
@@ -47,12 +46,12 @@ class Rescale:
 
 def kind_of(ds: Dataset) -> str:
     """image, dose, map or mask, by SOP class."""
-    return _KINDS.get(str(value(ds, "SOPClassUID")), "image")
+    return _KINDS.get(text(ds, "SOPClassUID") or "", "image")
 
 
 def rescale_of(ds: Dataset) -> Rescale:
     """The file's own slope, intercept and unit (PS3.3 C.11.1, C.8.8.3, C.8.9.1)."""
-    if str(value(ds, "SOPClassUID")) == RT_DOSE or text(ds, "Modality") == "RTDOSE":
+    if text(ds, "SOPClassUID") == RT_DOSE or text(ds, "Modality") == "RTDOSE":
         scaling = decimal(ds, "DoseGridScaling")
         unit = {"GY": "Gy", "RELATIVE": "relative"}.get(text(ds, "DoseUnits") or "", "US")
         if scaling is None:
@@ -103,7 +102,7 @@ def unit_of(ds: Dataset, transform: Dataset, rescaled: bool) -> tuple[str, tuple
         return units, ()
     if not rescaled or said:
         return (said if said and rescaled else "US"), ()
-    sop = str(value(ds, "SOPClassUID") or "")
+    sop = text(ds, "SOPClassUID") or ""
     if sop in _ENHANCED_CT:
         return "US", ("unit-missing",)  # type 1 in each functional group (C.7.6.16.2.9)
     image_type = (text(ds, "ImageType") or "").upper().split("\\")

@@ -153,7 +153,7 @@ def _numbers(value: Any) -> Vector:
         value = value.decode("latin-1").strip(" \0").split("\\")
     try:
         found = tuple(float(v) for v in _many(value) or [value])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return ()
     return found if all(map(math.isfinite, found)) else ()
 

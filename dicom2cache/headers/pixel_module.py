@@ -10,6 +10,7 @@ from dicom2cache.errors import Dicom2cacheError, FrameError, NoPixels
 from dicom2cache.headers.tags import (
     Dataset,
     has_content,
+    has_items,
     name,
     numbers,
     raw,
@@ -110,6 +111,7 @@ _DESCRIBES_AN_IMAGE = frozenset(
 def _without_pixels(ds: Dataset, syntax: str) -> Dicom2cacheError:
     """Why a file that is whole has no pixels: it is no image, or it has lost them."""
     sop = value(ds, "SOPClassUID") or value(ds.file_meta, "MediaStorageSOPClassUID")
+    sop = None if has_items(sop) else sop
     kind = text(ds, "Modality") or "this dataset"
     if sop is not None:
         known = str(getattr(sop, "name", sop))
@@ -218,7 +220,9 @@ def overlays(ds: Dataset) -> tuple[int, bool]:
             allocated = int(ds[group, 0x0100].value)
             planes |= allocated == 1
             position = int(ds[group, 0x0102].value)
-        except (KeyError, TypeError, ValueError):
+        except MemoryError:
+            raise
+        except Exception:  # whatever pydicom raises for an illegal value: nothing is declared
             continue
         if allocated > 1 and 0 <= position < 32:
             mask |= 1 << position

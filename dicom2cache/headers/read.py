@@ -7,16 +7,26 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from dicom2cache.errors import Fault, NoPixels, NotDicom, fault_of, reason_of, stage_of
+from dicom2cache.errors import (
+    Fault,
+    NoPixels,
+    NotDicom,
+    OutOfTime,
+    fault_of,
+    reason_of,
+    stage_of,
+)
 from dicom2cache.headers.by_pydicom import (
     Row,
     by_pydicom,
     check_unchanged,
+    other_format,
     wanted,
     whole_header,
 )
@@ -29,6 +39,7 @@ from dicom2cache.schema import FILES, REJECTS
 from dicom2cache.sources import mounts
 from dicom2cache.sources.file import opened
 from dicom2cache.sources.inflate import MOST_HEADER
+from dicom2cache.syntaxes import DEFLATED
 
 _TRIES, _PAUSE = 3, 0.25  # EIO may pass; seconds between
 _MOST_UNREADABLE = 8
@@ -46,20 +57,34 @@ class Headers(NamedTuple):
     """errors of our own that cost a file"""
 
 
+Reading = Callable[[], Header]
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """How a header is read that this process should not, or cannot, read."""
+
+    alone: Callable[..., Header]
+    """makes a call in a process of its own, `tries` times"""
+    in_time: Callable[[Reading], Header]
+    """makes it here; raises OutOfTime if that takes too long"""
+    always: bool = False
+    """read all in a process of its own"""
+
+
 def read_headers(
     roots: Sequence[str],
     candidates: Iterable[Candidate],
     patient_key: PatientKey,
-    alone: Callable[..., Any] | None = None,
+    elsewhere: Elsewhere | None = None,
     most_header: int = MOST_HEADER,
-    isolated: bool = False,
 ) -> Headers:
     """Headers of the candidates, in their order.
 
-    `alone` makes a call in a process of its own: with it, a file that memory does not suffice for
-    is tried there once more, and costs itself only; with `isolated` all files are read there.
-    `most_header` are the bytes that a header may inflate to. Raises OSError or MemoryError, naming
-    the file, for faults of the environment, and SourceAway.
+    With `elsewhere`, a file that memory or time do not suffice for is tried there once more, and
+    costs itself only; what may take much memory is read there at once. `most_header` are the bytes
+    that a header may inflate to. Raises OSError or MemoryError, naming the file, for faults of the
+    environment, and SourceAway.
     """
     rows: list[Header] = []
     failed: list[tuple[int, str, Exception]] = []
@@ -73,15 +98,13 @@ def read_headers(
                     read_header, roots, candidate, patient_key, most_header=most_header
                 )
                 path = os.path.join(roots[candidate.root], candidate.path)
-                if isolated and alone:
-                    reading = partial(alone, reading)
-                rows.append(_patiently(reading, path, tries, None if isolated else alone))
+                rows.append(_patiently(reading, path, tries, elsewhere))
             except Exception as e:
                 # A few files may lie on bad blocks; if many cannot be read, it is not the files.
                 failing = isinstance(e, OSError) and e.errno == errno.EIO
                 unreadable += failing
                 spared = failing and unreadable <= _MOST_UNREADABLE
-                if not spared and not (alone and isinstance(e, MemoryError)):
+                if not spared and not (elsewhere and isinstance(e, MemoryError)):
                     mounts.raise_environment(e, roots[candidate.root], candidate.path)
                 failed.append((candidate.root, candidate.path, e))
     files = _table(rows, failed)
@@ -112,10 +135,7 @@ def _reject(root: int, path: str, error: Exception) -> dict[str, Any]:
 
 
 def _patiently(
-    reading: Callable[[], Header],
-    path: str,
-    tries: int,
-    alone: Callable[..., Any] | None,
+    reading: partial[Header], path: str, tries: int, elsewhere: Elsewhere | None
 ) -> Header:
     """What `reading` says of a file, which EIO fails only if it comes `tries` times.
 
@@ -123,7 +143,7 @@ def _patiently(
     """
     while True:
         try:
-            return reading()
+            return reading() if elsewhere is None else _here_or(elsewhere, reading)
         except OSError as e:
             if e.filename is None:
                 e.filename = path
@@ -132,10 +152,18 @@ def _patiently(
                 raise
             time.sleep(_PAUSE)
         except MemoryError as e:
-            if alone is not None:
-                found: Header = alone(reading, tries=1)
-                return found
             raise MemoryError(f"{path}: {e}" if str(e) else path) from e
+
+
+def _here_or(elsewhere: Elsewhere, reading: partial[Header]) -> Header:
+    if elsewhere.always:
+        return elsewhere.alone(reading)
+    try:
+        return elsewhere.in_time(partial(reading, heavy=False))
+    except _Heavy:
+        return elsewhere.alone(reading)
+    except (MemoryError, OutOfTime):  # perhaps of others beside it
+        return elsewhere.alone(reading, tries=1)
 
 
 def _outcome(error: Exception) -> tuple[str, str]:
@@ -157,14 +185,17 @@ def read_header(
     patient_key: PatientKey,
     scanned: bool = True,
     most_header: int = MOST_HEADER,
+    heavy: bool = True,
 ) -> Header:
     """One file's header as a row of FILES.
 
     The common header is scanned; pydicom reads what is unusual, or everything unless `scanned`.
-    Raises NoPixels, NotDicom, FrameError or OSError.
+    Raises NoPixels, NotDicom, FrameError or OSError; without `heavy` also _Heavy.
     """
     path = os.path.join(roots[candidate.root], candidate.path)
     found = _by_scan(path, candidate) if scanned else None
+    if found is None and not heavy and _is_heavy(path, candidate):
+        raise _Heavy
     row, patient, accession = found or by_pydicom(path, candidate, most_header)
     if is_tiled(row):  # only then what is private is read
         row = with_slices(row, whole_header(path))
@@ -173,6 +204,26 @@ def read_header(
     row["person"] = patient_key.hashed("person", row["person"])
     row["born"] = patient_key.hashed("born", row["born"])
     return row
+
+
+_LIGHT = 4 << 20
+"""bytes of a file of which pydicom makes some 400 MB at most: its objects take a hundred times what
+they are read from"""
+
+
+class _Heavy(Exception):
+    """A header that may take so much memory that it is read in a process of its own."""
+
+
+def _is_heavy(path: str, candidate: Candidate) -> bool:
+    descriptor = opened(path)
+    try:
+        head = os.pread(descriptor, 4096, 0)
+    finally:
+        os.close(descriptor)
+    if head[128:132] == b"DICM" and DEFLATED.encode() in head:
+        return True  # it may become a thousand times as long
+    return candidate.size > _LIGHT and (head[128:132] == b"DICM" or other_format(head) is None)
 
 
 def _by_scan(path: str, candidate: Candidate) -> Row | None:

@@ -15,13 +15,11 @@ from math import exp, log
 from dicom2cache.headers.tags import (
     Dataset,
     decimal_of,
-    is_many,
     items,
     name,
     number,
     private,
     text,
-    value,
 )
 
 _LEGAL = {
@@ -131,9 +129,8 @@ def _factor(ds: Dataset) -> float:
 
 
 def _check_corrections(ds: Dataset) -> None:
-    said = value(ds, "CorrectedImage")
-    corrected = {str(v) for v in (said if is_many(said) else [said])}
-    if not {"ATTN", "DECY"} <= corrected:
+    said = text(ds, "CorrectedImage")
+    if not {"ATTN", "DECY"} <= set((said or "").split("\\")):
         raise _Refused(
             f"{name('CorrectedImage')} is {'absent' if said is None else said}; legal: with ATTN "
             "and DECY (PS3.3 C.8.9.1)"

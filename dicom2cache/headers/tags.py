@@ -1,7 +1,8 @@
 """Values of a pydicom Dataset, as plain Python: None where the header does not say.
 
-pydicom raises on access for a value that is not legal. Where the value only describes, it is as
-good as absent; where decoding hangs on it, `required` names the tag and what it holds.
+pydicom raises on access for a value that is not legal: whatever the bytes provoke, of its own types
+too. Where the value only describes, it is as good as absent; where decoding hangs on it, `required`
+names the tag and what it holds.
 """
 
 from __future__ import annotations
@@ -40,14 +41,18 @@ def value(ds: Dataset, keyword: str) -> Any:
     """The element's value; None if absent, empty or illegal."""
     try:
         found = ds.get(keyword)
-    except (ValueError, TypeError, OverflowError, AttributeError, NotImplementedError, KeyError):
+    except MemoryError:
+        raise
+    except Exception:
         return None
     return None if found is None or (hasattr(found, "__len__") and len(found) == 0) else found
 
 
 def is_many(found: Any) -> bool:
-    """True for an element with several values."""
-    return hasattr(found, "__len__") and not isinstance(found, str | bytes)
+    """True for an element with several values; a person's name has a length, and is one."""
+    if isinstance(found, str | bytes) or hasattr(found, "family_name"):
+        return False
+    return hasattr(found, "__len__")
 
 
 def numbers(ds: Dataset, keyword: str) -> list[float]:
@@ -68,7 +73,9 @@ def has_content(ds: Dataset, keyword: str) -> bool:
     """True if the element is there and not empty, be its value legal or not."""
     try:
         found = ds.get(keyword)
-    except (ValueError, TypeError, OverflowError, AttributeError, NotImplementedError, KeyError):
+    except MemoryError:
+        raise
+    except Exception:
         return True
     return found is not None and (not hasattr(found, "__len__") or len(found) > 0)
 
@@ -93,7 +100,9 @@ def decimal(ds: Dataset, keyword: str) -> float | None:
         made = float(found)
         if math.isfinite(made):
             return made
-    except (ValueError, TypeError, OverflowError, AttributeError, NotImplementedError, KeyError):
+    except MemoryError:
+        raise
+    except Exception:
         pass
     raise FrameError(
         f"{name(keyword)} is {raw(ds, keyword)}; legal: one finite decimal number, such as -1024 "
@@ -115,10 +124,15 @@ def vector(ds: Dataset, keyword: str, length: int) -> list[float] | None:
     return found if len(found) == length else None
 
 
+def has_items(found: Any) -> bool:
+    """True for the value of a sequence, which any element may say that it is."""
+    return is_many(found) and any(hasattr(v, "original_encoding") for v in found)
+
+
 def text(ds: Dataset, keyword: str) -> str | None:
-    """The value as text, several joined by a backslash, without padding."""
+    """The value as text, several joined by a backslash, without padding; None for a sequence."""
     found = value(ds, keyword)
-    if found is None:
+    if found is None or has_items(found):  # what is in its items is not for us to show
         return None
     if is_many(found):
         joined = "\\".join(str(v).strip(" \0") for v in found)
@@ -133,7 +147,7 @@ def text(ds: Dataset, keyword: str) -> str | None:
 def items(ds: Dataset, keyword: str) -> list[Dataset]:
     """The items of a sequence; empty if absent or not a sequence."""
     found = value(ds, keyword)
-    return list(found) if is_many(found) else []
+    return list(found) if has_items(found) else []
 
 
 _BLOCKS = range(0x10, 0x100)
@@ -175,7 +189,7 @@ def decimal_of(found: Any) -> float | None:
     try:
         said = found.decode("ascii") if isinstance(found, bytes) else found
         made = float(said.strip(" \0") if isinstance(said, str) else said)
-    except (ValueError, TypeError, AttributeError, UnicodeDecodeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         return None
     return made if math.isfinite(made) else None
 
@@ -224,6 +238,8 @@ def raw(ds: Dataset, keyword: str) -> str:
             found = cast(Any, ds).get_item(keyword).value  # as it lies in the file
     except Exception:
         return "not readable"
+    if has_items(found):
+        return "a sequence"
     if isinstance(found, bytes):
         found = found.decode("utf-8", "backslashreplace")
     return repr(found)[:80]

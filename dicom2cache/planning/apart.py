@@ -21,6 +21,7 @@ T = TypeVar("T")
 Rows = NDArray[np.int64]
 
 _MOST = 1000  # culprits; with more it is not the files
+_MOST_ADDED = 16  # of those that fail with other series only, each of them as many plans
 
 
 def apart(
@@ -28,8 +29,8 @@ def apart(
 ) -> tuple[T | None, pa.Table, list[Fault]]:
     """(what `attempt` makes of the files, REJECTS of those that it fails for, the errors).
 
-    None if it fails for each. Raises errors that are foreseen, those of the machine, and what comes
-    of no single series.
+    None if it fails for each. Raises errors that are foreseen, those of the machine, and what goes
+    on without a few files that others cannot be planned with.
     """
     try:
         with np.errstate(all="ignore"):  # infinite ends of a range fit no dtype but floats
@@ -72,10 +73,30 @@ def _culprits(
         if mine is not None:
             innocent = False
             yield from _culprits(files, series, part, attempt, mine)
-    if innocent:  # only together do they provoke it
-        if series[rows[0]] != series[rows[-1]]:
-            raise error
+    if innocent and series[rows[0]] == series[rows[-1]]:  # only together do they provoke it
         yield rows, error
+    elif innocent:
+        yield from _added(files, rows, attempt, error)
+
+
+def _added(
+    files: pa.Table, rows: Rows, attempt: Callable[[pa.Table], object], error: Exception
+) -> Iterator[tuple[Rows, Exception]]:
+    """Single files of several series without which it no longer fails: the last of those that it
+    fails for when they are added one by one."""
+    for _ in range(_MOST_ADDED):
+        low, high = 0, len(rows)
+        while high - low > 1:
+            middle = (low + high) // 2
+            mine = _error(attempt, files.take(pa.array(np.sort(rows[:middle]))))
+            low, high, error = (middle, high, error) if mine is None else (low, middle, mine)
+        yield rows[low:high], error
+        rows = np.delete(rows, low)
+        again = _error(attempt, files.take(pa.array(np.sort(rows))))
+        if again is None:
+            return
+        error = again
+    raise error
 
 
 def _error(attempt: Callable[[pa.Table], object], files: pa.Table) -> Exception | None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dicom2cache.arrow import Codes, codes, floats, ints, vectors
+from dicom2cache.arrow import Codes, appearance, codes, floats, ints, vectors
 from dicom2cache.pixels.resize import Placement
 from dicom2cache.planning import parts
 from dicom2cache.planning.people import people
@@ -69,8 +69,9 @@ def _base(
     # Without a series nothing says that files belong together.
     series = np.where(series < 0, np.arange(len(series)) - len(series), series)
     palette = pc.equal(files["photometric"], "PALETTE COLOR").cast(pa.int8())
-    patient = codes(files["patient"])
-    person = people(series, patient, codes(files["person"]), codes(files["born"]))
+    # As they first appear: in the order of hashes, that of stacks would hang on the key.
+    patient, name, born = (appearance(files[c]) for c in ("patient", "person", "born"))
+    person = people(series, patient, name, born)
     per_file = [series, patient, person, *parts.sides(files)]
     per_file += [ints(files[c], 0) for c in ("samples", "palette_bits", "rule")]
     per_file += [codes(files[c]) for c in ("kind", "pixel_keyword")]

@@ -159,6 +159,15 @@ _LOOK = ("windows", "voi_lut")
 """columns of FILES that pixels follow from where the recipe's window is `dicom`"""
 
 
+def meant(
+    files: pa.Table, recipe: Recipe
+) -> tuple[pa.Table, NDArray[np.int64], Codes, NDArray[np.bool_]]:
+    """(files, rows of `same_sop`, their `meanings`, which of them are `copies`)."""
+    rows = same_sop(files)
+    said = meanings(files, rows, recipe)
+    return files, rows, said, copies(files, rows, said)
+
+
 def meanings(files: pa.Table, rows: NDArray[np.int64], recipe: Recipe) -> Codes:
     """What the pixels of each of the `rows` mean and where they lie: a code, equal for equal.
 

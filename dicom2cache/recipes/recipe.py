@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,7 +154,9 @@ class Treatment:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    """True for what float64 holds: neither NaN, infinite nor a greater int, which JSON has not."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) <= sys.float_info.max
 
 
 TREATMENT_KEYS = tuple(field.name for field in dataclasses.fields(Treatment))

@@ -8,11 +8,13 @@ missing value is not true, as in SQL.
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow.compute as pc
 
 from dicom2cache.errors import RecipeError
+from dicom2cache.schema import COLUMNS
 
 _COMPARE = {
     ast.Eq: "__eq__",
@@ -24,6 +26,10 @@ _COMPARE = {
 }
 _MIRROR = {"__lt__": "__gt__", "__gt__": "__lt__", "__le__": "__ge__", "__ge__": "__le__"}
 
+_MOST = 1000
+"""columns and comparisons: Arrow goes through an expression by recursion, and some ten thousand of
+them, one below the other, end the process"""
+
 
 def parse_where(text: str, columns: tuple[str, ...]) -> pc.Expression:
     """The pyarrow expression that `text` says, over `columns`.
@@ -33,11 +39,36 @@ def parse_where(text: str, columns: tuple[str, ...]) -> pc.Expression:
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError as e:
-        raise RecipeError(f"where: cannot read {text!r}: {e.msg}") from e
+        raise RecipeError(f"where: cannot read {text!r:.400}: {e.msg}") from e
+    except (ValueError, RecursionError, MemoryError) as e:  # a NUL, no UTF-8; nested too deep
+        raise RecipeError(f"where: cannot read {text!r:.400}: {e or 'nested too deep'}") from e
+    conditions = [node for node in ast.walk(tree) if isinstance(node, ast.Name | ast.Compare)]
+    if len(conditions) > _MOST:
+        raise RecipeError(
+            f"where: {len(conditions)} columns and comparisons are too many; legal: up to {_MOST}. "
+            "For one of many values say `column in [...]`, which counts as two"
+        )
     try:
         return _Parser(text, frozenset(columns)).condition(tree)
-    except TypeError as e:  # pyarrow, for literals that it has no type for
-        raise RecipeError(f"where: cannot read {text!r}: {e}") from e
+    except RecipeError:
+        raise
+    except (TypeError, ValueError, OverflowError, NotImplementedError, RecursionError) as e:
+        # pyarrow, for literals that it has no type for
+        raise RecipeError(f"where: cannot read {text!r:.400}: {e}") from e
+
+
+_HASHED = frozenset({c.name for c in COLUMNS if c.privacy == "hashed"} | {"mtime_ns"})
+
+
+def check_kept(wheres: Iterable[str | None]) -> None:
+    """Raises RecipeError for a `where` by what a de-identified cache has hashes of, or by dates."""
+    for where in filter(None, wheres):
+        tree = ast.walk(ast.parse(where.strip(), mode="eval"))
+        for name in sorted({node.id for node in tree if isinstance(node, ast.Name)} & _HASHED):
+            raise RecipeError(
+                f"where: names {name}, and a recipe is kept in the cache, from which --deidentify "
+                "leaves that out; give the files that you want as SRC..."
+            )
 
 
 class _Parser:

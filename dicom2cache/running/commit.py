@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 
 from dicom2cache.arrow import ints, tally
 from dicom2cache.errors import CacheError, Unfinished
+from dicom2cache.privacy.mapping import write_mapping
+from dicom2cache.privacy.veil import Veil
 from dicom2cache.records import ShardTask
 from dicom2cache.running import receipts
 from dicom2cache.running.job import Job, scratch, tidy
@@ -31,10 +33,11 @@ from dicom2cache.store.layout import FORMAT_VERSION, ROOT, array_metadata, root_
 _ROW_GROUP = 100_000
 
 
-def commit(job: Job) -> dict[str, Any]:
+def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> dict[str, Any]:
     """Write tables, array metadata, the second copies and, last, the root; the root's attributes.
 
-    Raises Unfinished, naming a shard, while one is not converted.
+    `veil`: what a de-identified cache says; `mapping`: where what it has seen is written. Raises
+    Unfinished, naming a shard, while one is not converted.
     """
     for folder in ("frames", "failures", "shards"):
         (job.cache / folder).mkdir(exist_ok=True)
@@ -51,6 +54,7 @@ def commit(job: Job) -> dict[str, Any]:
             ok = results["reason"].is_null()
             kept = rows.filter(ok)
             table = frame_rows(files, kept, results.filter(ok), job.plan.arrays)
+            table = veil.frames(table) if veil else table
             out.write(table)
             for number in pc.unique(table["array"]).to_pylist():
                 mine = table.filter(pc.equal(table["array"], number))
@@ -59,6 +63,7 @@ def commit(job: Job) -> dict[str, Any]:
             np.add.at(stored_of_file, ints(kept["file"], 0), 1)
     entries["frames"] = [out.entry(job.cache)]
     failed = in_order(pa.concat_tables(failures))
+    failed = in_order(veil.failures(failed)) if veil else failed
     for name, table in (
         ("failures", failed),
         ("shards", pa.Table.from_pylist(shards, SHARDS_TABLE)),
@@ -84,17 +89,20 @@ def commit(job: Job) -> dict[str, Any]:
                 "metadata": _entry(f"{spec.name}/{ROOT}", data),
             }
         )
+    roots = veil.sources(job.roots) if veil else job.roots
     attributes = {
         "format": FORMAT_VERSION,
         "generation": 0,
         "identity": job.identity.partition(":")[0],
         "arrays": arrays,
         "tables": entries,
-        "sources": [{"root": k, "path": path} for k, path in enumerate(job.roots)],
+        "sources": [{"root": k, "path": path} for k, path in enumerate(roots)],
         "counts": _counts(job, stored_of_file, failed),
         "recipe": job.recipe.to_dict(),
         **job.facts,
     }
+    if veil and veil.seen is not None and mapping:
+        write_mapping(mapping, veil.seen)
     data = root_metadata(attributes, metadata)
     spare.keep(job.cache, attributes, data, job.identity.partition(":")[2], unfinished)
     write_durably(job.cache / ROOT, data, unfinished)

@@ -20,7 +20,7 @@ from dicom2cache.frames.decode import OpenSources, Room, Source
 from dicom2cache.frames.isolate import Allowance, Child
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import FrameRow, Header
-from dicom2cache.running.pool import deadline
+from dicom2cache.running.pool import Overdue, within
 from dicom2cache.sources import mounts
 
 T = TypeVar("T")
@@ -105,10 +105,12 @@ class Frames:
         try:
             try:
                 if not self.worker.isolated:
-                    with deadline.within(self.worker.limits.frame_seconds):
+                    with within(self.worker.limits.frame_seconds):
                         return _on_source(self.sources.open(row["file"]), step, row, room)
             except MemoryError:
                 pass  # others may have taken the memory: once more, with nothing beside it
+            except Overdue:
+                self.sources.close()  # it was left in the middle of something
             return self.worker.alone(step, path, header, row)
         except Exception as e:
             if not isinstance(e, MemoryError):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom2cache.errors import FrameError, Unfinished
+from dicom2cache.privacy.veil import KEY
 from dicom2cache.records import ShardTask
 from dicom2cache.running import backlog, claims, receipts, versions
 from dicom2cache.running.convert import Done, convert_task
@@ -42,7 +43,7 @@ def convert_part(
         mine = todo
     work = {task.name: backlog.work_of(job, task) for task in mine}
 
-    log = FaultLog()
+    log = FaultLog(KEY in job.facts)
 
     def seen(done: Done) -> None:
         log.tell(done.faults)

@@ -17,12 +17,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dicom2cache.arrow import canonical, rows_of
-from dicom2cache.errors import Fault, Unfinished
+from dicom2cache.errors import Fault, OutOfTime, Unfinished
 from dicom2cache.frames.decode import Room, Source
 from dicom2cache.frames.isolate import Allowance, Child
-from dicom2cache.headers.read import Headers, read_headers
+from dicom2cache.headers.read import Elsewhere, Headers, read_headers
 from dicom2cache.pixels.intensity import apply_lut
 from dicom2cache.planning import select
+from dicom2cache.planning.apart import apart
 from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.recipes.recipe import Recipe
@@ -34,13 +35,15 @@ from dicom2cache.running.progress import Work
 from dicom2cache.schema import FILES, REJECTS
 
 
-def pixel_digest(roots: Sequence[str], header: Header) -> tuple[str, tuple[Fault, ...]]:
+def pixel_digest(
+    roots: Sequence[str], header: Header, limits: Limits
+) -> tuple[str, tuple[Fault, ...]]:
     """(SHA-256 of all stored frames of a file, errors of our own).
 
     To compare copies. A file that cannot be decoded is like no other: it is kept, and fails by its
     own reason.
     """
-    with Worker() as worker:
+    with Worker(limits=limits) as worker:
         return _digest(roots, header, worker), tuple(worker.faults)
 
 
@@ -127,27 +130,32 @@ def _read(
     allowance = Allowance(limits.header_seconds, _HEADER_MEMORY, "header_seconds")
     mark.touch()
     with Child() as child:
-        alone = partial(child.call, allowance=allowance)
-        timed = chunk if isolated else _timed(chunk, limits.header_seconds)
-        found = read_headers(roots, timed, patient_key, alone, limits.header_mib << 20, isolated)
+        elsewhere = Elsewhere(
+            partial(child.call, allowance=allowance),
+            partial(_in_time, limits.header_seconds),
+            isolated,
+        )
+        found = read_headers(roots, chunk, patient_key, elsewhere, limits.header_mib << 20)
     mark.unlink(missing_ok=True)
     return found
 
 
-def _timed(chunk: Sequence[Candidate], seconds: float) -> Iterator[Candidate]:
-    for candidate in chunk:
-        with pool.deadline.within(seconds):
-            yield candidate
+def _in_time(seconds: float, reading: Callable[[], Header]) -> Header:
+    try:
+        with pool.within(seconds):
+            return reading()
+    except pool.Overdue:
+        raise OutOfTime(f"not done after {seconds:g} seconds") from None
 
 
 def _headers(jobs: int, backend: str, calls: Sequence[Any]) -> Iterator[Headers]:
     """Results of the calls, in order: here while workers are not up, or would not be worth it."""
     start, left = time.perf_counter(), list(calls)
-    while left and backend == "loky":
+    while left and backend == "loky" and pool.can_interrupt():
         if len(left) >= 2 * jobs and time.perf_counter() - start > pool.STARTING:
             break
-        yield from parallel(1, backend, iter(left[:1]), ordered=True)
-        del left[0]
+        function, arguments, _ = left.pop(0)
+        yield function(*arguments)
     if left:
         yield from parallel(jobs, backend, iter(left), ordered=True)
 
@@ -163,56 +171,85 @@ def header_work(candidates: Sequence[Candidate], rejects: pa.Table | None = None
     return Work(len(candidates), 0, float(len(candidates)), failed)
 
 
-def digests(
+def without_copies(
     roots: Sequence[str],
     files: pa.Table,
-    rows: NDArray[np.int64],
     recipe: Recipe,
     jobs: int,
     backend: str,
     tell: Callable[[Sequence[Fault]], None],
-) -> list[str]:
-    """Of pixels and meaning of some rows of FILES; pixels are read where all else is equal.
+) -> tuple[pa.Table, pa.Table]:
+    """(files without repeated ones, REJECTS of those and of what fails).
 
-    A series whose instances all bear one UID is so told apart by its positions alone.
+    Files are copies that share SOP Instance UID, pixels and meaning; pixels are read where all else
+    is equal. A series whose instances all bear one UID is so told apart by its positions alone.
     """
-    meanings = select.meanings(files, rows, recipe)
-    alike = select.copies(files, rows, meanings)
-    pixels = iter(pixel_digests(roots, files, rows[alike], jobs, backend, tell))
-    return [f"{m} {next(pixels) if same else ''}" for m, same in zip(meanings, alike, strict=True)]
+    meant, odd, faults = apart(files, lambda some: select.meant(some, recipe))
+    tell(faults)
+    if meant is None:
+        return files.slice(0, 0), odd
+    files, rows, meanings, alike = meant
+    if not len(rows):
+        return files, odd
+    digest: NDArray[np.object_] = np.full(files.num_rows, None, object)
+    pixels = iter(pixel_digests(roots, files, rows[alike], recipe.limits, jobs, backend, tell))
+    digest[rows] = [
+        f"{m} {next(pixels) if same else ''}" for m, same in zip(meanings, alike, strict=True)
+    ]
+    known = files.append_column(_DIGEST, pa.array(digest, pa.string()))
+    made, worse, faults = apart(known, _deduplicated)
+    tell(faults)
+    kept, repeated = made or (files.slice(0, 0), REJECTS.empty_table())
+    return kept, pa.concat_tables([odd, worse, repeated])
+
+
+_DIGEST = "digest"
+
+
+def _deduplicated(files: pa.Table) -> tuple[pa.Table, pa.Table]:
+    digests = files[_DIGEST]
+    rows = np.flatnonzero(digests.is_valid().to_numpy())
+    found: list[str] = digests.drop_null().to_pylist()
+    return select.drop_duplicates(files.drop_columns([_DIGEST]), rows, found)
 
 
 def pixel_digests(
     roots: Sequence[str],
     files: pa.Table,
     rows: NDArray[np.int64],
+    limits: Limits,
     jobs: int,
     backend: str,
     tell: Callable[[Sequence[Fault]], None],
 ) -> list[str]:
     """`pixel_digest` of some rows of FILES; a decoder that aborts costs its own file only."""
     digests = []
-    for digest, faults in _digests(roots, files, rows, jobs, backend):
+    for digest, faults in _digests(roots, files, rows, limits, jobs, backend):
         tell(faults)
         digests.append(digest)
     return digests
 
 
 def _digests(
-    roots: Sequence[str], files: pa.Table, rows: NDArray[np.int64], jobs: int, backend: str
+    roots: Sequence[str],
+    files: pa.Table,
+    rows: NDArray[np.int64],
+    limits: Limits,
+    jobs: int,
+    backend: str,
 ) -> list[tuple[str, tuple[Fault, ...]]]:
     from concurrent.futures.process import BrokenProcessPool
 
     from joblib import delayed
 
     if jobs > 1 and (len(rows) >= 2 * jobs or backend != "loky"):
-        calls = (delayed(pixel_digest)(roots, header) for header in _objects(files, rows))
+        calls = (delayed(pixel_digest)(roots, header, limits) for header in _objects(files, rows))
         try:
             return list(parallel(jobs, backend, calls, ordered=True))
         except BrokenProcessPool:
             pass  # which file it was is not known: once more, one by one
     found = []
-    with Worker(isolated=True) as worker:
+    with Worker(isolated=True, limits=limits) as worker:
         for header in _objects(files, rows):
             digest = _digest(roots, header, worker)
             found.append((digest, tuple(worker.faults)))

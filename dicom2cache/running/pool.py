@@ -5,38 +5,59 @@ A worker whose parent was killed would go on with the calls that are queued, and
 
 from __future__ import annotations
 
-import math
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from multiprocessing import current_process
 from typing import Any
 
 _at_work = threading.Lock()
 
 
-class Deadline:
-    """When a worker process ends itself, since what it works on takes longer than it may."""
-
-    def __init__(self) -> None:
-        self.at = math.inf
-        """of time.monotonic()"""
-
-    @contextmanager
-    def within(self, seconds: float) -> Iterator[None]:
-        """A block that may take so long; nothing happens in a process that is no worker."""
-        self.at = time.monotonic() + seconds
-        try:
-            yield
-        finally:
-            self.at = math.inf
+class Overdue(BaseException):
+    """What this process works on takes longer than it may; no `except Exception` stops it."""
 
 
-deadline = Deadline()
-"""of this process"""
+_is_worker = False
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """A block that may take so long; a worker process that is not through by then is ended.
+
+    By the kernel, so that no decoder can hold it up, and what was begun is done again, where it can
+    be ended by itself. The process that does the asking cannot be ended: there Overdue is raised as
+    soon as Python code runs, in its main thread; in others nothing happens.
+    """
+    if not _is_worker and not can_interrupt():
+        yield
+        return
+    before = None if _is_worker else signal.signal(signal.SIGALRM, _overdue)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds, 0 if _is_worker else _LOOKS)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if before is not None:
+            signal.signal(signal.SIGALRM, before)
+
+
+def can_interrupt() -> bool:
+    """True if `within` can end what this process does itself: no other timer of it is running."""
+    main = threading.current_thread() is threading.main_thread()
+    return main and not signal.getitimer(signal.ITIMER_REAL)[0]
+
+
+def _overdue(*_: object) -> None:
+    raise Overdue
+
+
 _LOOKS = 1.0  # seconds between looks at the parent
+_IDLE = 300  # seconds that a worker waits for more, as joblib's do
 
 
 def while_parent_lives(
@@ -54,12 +75,13 @@ def while_parent_lives(
 @cache
 def _watch(parent: int) -> None:
     """Look after the parent while this process waits for work; a call under way is ended first."""
+    global _is_worker
+    _is_worker = True
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # it ends the process
 
     def look() -> None:
         while os.getppid() == parent:
             time.sleep(_LOOKS)
-            if time.monotonic() > deadline.at:
-                os._exit(1)  # what was begun is done again, where it can be stopped by itself
         with _at_work:
             _end_without(parent)
 
@@ -86,6 +108,9 @@ def workers_starting(jobs: int, backend: str) -> Iterator[None]:
         ready = Parallel(jobs, return_as="generator_unordered", batch_size=1)
         call = delayed(while_parent_lives)(os.getpid(), _ready, (), {})
         _starting.append(ready(call for _ in range(jobs)))
+    elif backend == "loky" and not current_process().daemon:
+        begun = _executor(os.getpid()).submit(while_parent_lives, os.getpid(), _ready, (), {})
+        _starting.append(call.result() for call in (begun,))
     try:
         yield
     finally:
@@ -107,20 +132,46 @@ def _await_workers() -> None:
 
 
 def parallel(jobs: int, backend: str, calls: Iterator[Any], ordered: bool) -> Iterator[Any]:
-    """Results of joblib-delayed calls, in order or as they come; in this process if jobs is 1."""
+    """Results of joblib-delayed calls, in order or as they come; by one worker if jobs is 1."""
     from joblib import Parallel, delayed, parallel_config
 
-    if jobs == 1 and backend == "loky":
-        for function, args, kwargs in calls:
-            yield function(*args, **kwargs)
-        return
     _await_workers()
+    if jobs == 1 and backend == "loky":
+        yield from _one_by_one(calls)
+        return
     if backend == "loky":
         calls = (delayed(while_parent_lives)(os.getpid(), *call) for call in calls)
     with parallel_config(backend=backend, n_jobs=jobs):
         yield from Parallel(
             return_as="generator" if ordered else "generator_unordered", batch_size=1
         )(calls)
+
+
+def _one_by_one(calls: Iterator[Any]) -> Iterator[Any]:
+    """Results of the calls, by a worker process of its own: joblib makes none for one job."""
+    from concurrent.futures.process import BrokenProcessPool
+
+    if current_process().daemon:  # it may have no processes of its own
+        yield from (function(*args, **kwargs) for function, args, kwargs in calls)
+        return
+    executor = _executor(os.getpid())
+    for function, args, kwargs in calls:
+        call = executor.submit(while_parent_lives, os.getpid(), function, args, kwargs)
+        try:
+            found = call.result()
+        except (BrokenProcessPool, KeyboardInterrupt):
+            executor.shutdown(kill_workers=True)
+            _executor.cache_clear()
+            raise
+        yield found
+
+
+@cache
+def _executor(_: int) -> Any:
+    """One worker process for this process, by its number; it stays for what comes next."""
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    return ProcessPoolExecutor(max_workers=1, timeout=_IDLE)
 
 
 def cpu_count() -> int:

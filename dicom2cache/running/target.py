@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom2cache.arrow import ints
 from dicom2cache.errors import CacheError
-from dicom2cache.records import ArraySpec
+from dicom2cache.records import Plan
 from dicom2cache.running import job
 from dicom2cache.store import names
 from dicom2cache.store.layout import ROOT, SPARE
@@ -52,20 +57,39 @@ def is_wreck(target: Path) -> bool:
     )
 
 
-def check_room(target: Path, arrays: Sequence[ArraySpec]) -> None:
-    """Raises CacheError if the disk has no room for the frames of arrays that are not compressed.
+_AT_LEAST = 0.25
+"""of the plain bytes of frames, what they take when they are compressed: few images shrink more"""
+
+
+def check_room(target: Path, plan: Plan, roots: Sequence[str]) -> None:
+    """Raises CacheError if the disk has no room for the plan's frames.
 
     What is there of an older cache counts as free: it is removed before.
     """
-    needed = sum(spec.slots * spec.slot_bytes for spec in arrays if spec.codec == "none")
+    needed = sum(spec.slots * spec.slot_bytes for spec in plan.arrays if spec.codec == "none")
+    own = _bytes_of_frames(plan)
+    compressed = np.array([spec.codec != "none" for spec in plan.arrays], bool)
+    needed += int(_AT_LEAST * own[compressed[ints(plan.frames["array"], 0)]].sum())
     free = shutil.disk_usage(next(p for p in (target, *target.parents) if p.exists())).free
     for name in _arrays(target) if needed > free else ():
         free += sum(p.lstat().st_size for p in (target / name).glob("c.*"))
     if needed > free:
+        per_file = np.bincount(ints(plan.frames["file"], 0), own)
+        most = int(per_file.argmax())
+        (row,) = plan.files.slice(most, 1).select(["root", "path"]).to_pylist()
         raise CacheError(
             f"{target}: frames of {needed} bytes would be written, and {free} are free there; free "
-            "some, leave files out by `where`, compress with --codec, or give --force"
+            "some, leave files out by `where`, compress with --codec, or give --force. Most of a "
+            f"file, {per_file[most]:.0f} bytes before compression, are of "
+            f"{os.path.join(roots[row['root']], row['path'])}"
         )
+
+
+def _bytes_of_frames(plan: Plan) -> NDArray[np.float64]:
+    """Plain bytes of each frame of the plan, without the rest of its slot."""
+    pixel = [spec.slot_bytes // math.prod(spec.slot[:2]) for spec in plan.arrays]
+    height, width, array = (ints(plan.frames[c], 0) for c in ("height", "width", "array"))
+    return np.array(pixel, np.float64)[array] * height * width
 
 
 def clear(target: Path, sources: Iterable[str] = ()) -> None:

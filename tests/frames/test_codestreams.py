@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 from pydicom import dcmread
 
+from dicom2cache.errors import FrameError
+from dicom2cache.frames.codestream import parse_jpeg, parse_jpeg_2000
 from tests.support.caches import by_path, failures, run_here
 from tests.support.dicom_files import pattern, real, write_dicom
 
@@ -244,3 +246,22 @@ def test_frames_before_the_cut_are_stored(tmp_path: Path) -> None:
     assert len(found) in (3, 4)
     assert all(np.array_equal(pixels, frames[k]) for (_, k), (_, pixels) in found.items())
     assert all("pixel data is truncated" in reason for _, reason in failed.values())
+
+
+def test_a_frame_header_that_lacks_components_is_none() -> None:
+    """Eight components are said, one is there."""
+    frame = b"\xff\xc0\x00\x0b\x08\x00\x08\x00\x08\x08\x01\x11\x00"
+    scan = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00"
+    with pytest.raises(FrameError, match="no frame header"):
+        parse_jpeg(b"\xff\xd8" + frame + scan)
+
+
+@pytest.mark.parametrize("place", [32, 36, 16, 20])  # XTOsiz, YTOsiz, XOsiz, YOsiz
+def test_tiles_that_begin_beyond_the_image(place: int) -> None:
+    """OpenJPH went through 2^29 tiles of one such, for a minute."""
+    stream = bytearray(WHOLE["htj2k"])
+    assert stream[4:8] == b"\x00\x29\x40\x00"
+    stream[place : place + 4] = b"\xff\xff\xff\xff"
+    with pytest.raises(FrameError, match="that begin beyond"):
+        parse_jpeg_2000(bytes(stream))
+    parse_jpeg_2000(WHOLE["htj2k"])

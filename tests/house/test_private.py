@@ -15,7 +15,6 @@ from pydicom.dataset import Dataset
 HERE = Path(__file__).parents[2]
 PYDICOM = {
     ("pydicom.filereader", "_read_file_meta_info"),  # the public one takes a path only
-    ("pydicom.pixels.processing", "_expand_segmented_lut"),  # PS3.3 C.7.9.2, public in no version
     ("", "_character_set"),  # of a Dataset: what its reader has made of Specific Character Set
 }
 OTHERS = {

@@ -82,6 +82,8 @@ def test_the_docs_have_commands() -> None:
 
 @pytest.mark.parametrize("line", DOCS)
 def test_command_of_the_docs(scans: Path, line: str) -> None:
+    (scans / "site.key").touch(0o600)
+    (scans / "site.key").write_bytes(bytes(32))
     verb, *rest = shlex.split(DOCS[line])[1:]
     if verb in ("convert", "commit"):
         assert run_cli("plan", "scans", "cache", cwd=scans).returncode == 0

@@ -196,6 +196,8 @@ def test_a_series_that_two_rules_share_is_two_stacks(tmp_path: Path) -> None:
         ({"spacing": 0}, "spacing = 0; legal: mm"),
         ({"spacing": 1.0, "fit": "stretch"}, "contradict"),
         ({"pad": "black"}, "pad = 'black'"),
+        ({"pad": float("inf")}, "pad = inf; legal: a number"),  # JSON has none, nor the next
+        ({"pad": 10**400}, "pad = 1000"),
         ({"percentiles": [99, 1]}, "percentiles = \\[99, 1\\]"),
         ({"percentiles": 5}, "two numbers from 0 to 100"),
         ({"rules": [{"window": ["soft"]}]}, "a rule is a table with `where`"),

@@ -143,6 +143,13 @@ def test_same_rows_as_plain_python(expression: tuple[str, Truth]) -> None:
         ("lambda: 1", "legal are comparisons"),
         ("(" * 500 + "kvp" + ")" * 500, "where: "),  # deeper than the parser goes
         ("kvp == 1\0", "where: "),
+        ("kvp == 1 \udce5", "where: cannot read"),  # no UTF-8
+        ("kvp in [1, 2j]", "where: cannot read"),
+        ("kvp == 1j", "where: cannot read"),
+        ("modality == '\\ud800'", "where: cannot read"),
+        ("not " * 5000 + "burned_in", "where: cannot read"),
+        ("burned_in or " * 30_000 + "burned_in", "30001 columns and comparisons are too many"),
+        ("kvp" + " < kvp" * 30_000, "30002 columns and comparisons are too many"),
     ],
 )
 def test_what_is_not_legal_is_named(text: str, named: str) -> None:
@@ -163,6 +170,14 @@ def test_what_is_not_legal_is_named(text: str, named: str) -> None:
 def test_any_text_gives_an_expression_or_a_recipe_error(text: str) -> None:
     with suppress(RecipeError):  # and no other exception
         assert isinstance(parse_where(text, _COLUMNS), pc.Expression)
+
+
+def test_a_long_expression_is_evaluated() -> None:
+    """Arrow ends the process over one of 30,000 conditions; this many it bears."""
+    rows = dataset.dataset(pa.Table.from_pylist(_ROWS, _SCHEMA))
+    for text in (" or ".join(["kvp == 80.0"] * 500), "kvp in [" + "80.0, " * 100_000 + "]"):
+        found = rows.to_table(filter=parse_where(text, _COLUMNS))
+        assert found["kvp"].to_pylist() == [80.0] * sum(row["kvp"] == 80.0 for row in _ROWS)
 
 
 def test_pixels_and_paths_of_the_plan_are_no_columns() -> None:

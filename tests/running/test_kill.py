@@ -145,14 +145,19 @@ def test_decoder_that_aborts_costs_one_frame(tmp_path: Path, codec: str) -> None
     ran = run_cli("build", tmp_path / "source", cache, *flags, "--jobs", "2", env=fault)
     _check_one_lost(cache, ran, pixels)
 
-    # In one process the run dies with the decoder; the same command again goes on, and isolates.
     alone = tmp_path / "alone"
-    again = ("build", tmp_path / "source", alone, *flags, "--jobs", "1")
+    ran = run_cli("build", tmp_path / "source", alone, *flags, "--jobs", "1", env=fault)
+    _check_one_lost(alone, ran, pixels)
+    assert tree(alone) == tree(cache)
+
+    # In the process that asks the run dies with the decoder; the same command again isolates it.
+    within = tmp_path / "within"
+    again = ("build", tmp_path / "source", within, *flags, "--jobs", "1", "--backend", "threading")
     for _ in range(2 if codec == "auto" else 1):  # of the choice, and of the frame's own shard
         assert run_cli(*again, env=fault).returncode == -signal.SIGABRT
     ran = run_cli(*again, env=fault)
-    _check_one_lost(alone, ran, pixels)
-    assert tree(alone) == tree(cache)
+    _check_one_lost(within, ran, pixels)
+    assert tree(within) == tree(cache)
 
 
 def test_decoder_that_aborts_where_copies_are_compared(tmp_path: Path) -> None:

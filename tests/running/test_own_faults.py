@@ -44,6 +44,8 @@ def _slices(folder: Path, names: list[str], **elements: Any) -> None:
     [
         (_HEADER, "header", ()),
         ("dicom2cache.planning.select:select_files", "plan", ()),
+        ("dicom2cache.planning.select:meanings", "plan", ()),
+        ("dicom2cache.planning.select:copies", "plan", ()),
         ("dicom2cache.planning.values:dtypes", "plan", ()),
         ("dicom2cache.planning.plan:place_frames", "plan", ()),
         ("dicom2cache.frames.decode:Source._read", "decode", ()),
@@ -117,6 +119,22 @@ def test_a_fault_at_a_copy_costs_that_copy_only(tmp_path: Path) -> None:
     assert "in raises" in ran.stderr
 
 
+def test_a_fault_where_copies_are_told_apart(tmp_path: Path) -> None:
+    same = {"SOPInstanceUID": uid("same"), "InstanceNumber": 1, "ImagePositionPatient": [0, 0, 0]}
+    _slices(tmp_path / "source", ["good0", "KeyError", "good1"], **same)
+    cache = tmp_path / "cache"
+    fault = "raise dicom2cache.planning.select:drop_duplicates"
+    ran = run_cli(
+        "build", tmp_path / "source", cache, "--jobs", "1",
+        env={"PYTHONPATH": str(HOOKS), "FAULT": fault},
+    )  # fmt: skip
+    assert ran.returncode == 1, ran.stderr
+    assert {path for path, _ in by_path(cache)} == {"good0.dcm", "good1.dcm"}
+    (row,) = table(cache, "failures")
+    assert (row["path"], row["stage"]) == ("KeyError.dcm", "plan")
+    assert row["reason"] == "internal error: KeyError: 'as the test wants'; please report"
+
+
 def test_memory_that_was_short_once_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,7 +146,8 @@ def test_memory_that_was_short_once_costs_nothing(
 
     monkeypatch.setattr(Source, "_read", fails)
     monkeypatch.setattr(read, "_by_scan", fails)
-    ran = run_here("build", tmp_path / "source", tmp_path / "cache", "--jobs", "1")
+    flags = ("--jobs", "1", "--backend", "threading")
+    ran = run_here("build", tmp_path / "source", tmp_path / "cache", *flags)
     assert ran.returncode == 0, ran.stderr
     assert len(by_path(tmp_path / "cache")) == 2
 
@@ -146,7 +165,7 @@ def test_a_fault_of_the_whole_stack_s_percentiles_costs_the_stack(
         return right(values, *rest, **options)
 
     monkeypatch.setattr(choices.np, "percentile", fails)
-    cache, flags = tmp_path / "cache", ("--intensity", "percentiles", "--jobs", "1")
+    cache, flags = tmp_path / "cache", ("--intensity", "percentiles", "--backend", "threading")
     ran = run_here("build", tmp_path / "source", tmp_path / "other", cache, *flags)
     assert ran.returncode == 1, ran.stderr
     reasons = {key: why for key, (_, why) in failures(cache).items()}
@@ -189,16 +208,32 @@ def test_a_header_that_does_not_fit_its_columns_costs_itself_only(
         assert why.startswith("internal error: ")
 
 
-def test_what_goes_wrong_without_a_culprit_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of two series that can be planned, but not together: none of them is to blame."""
-    table = files([header(n, series_uid=s) for n, s in (("a", "1"), ("b", "1"), ("c", "2"))])
+def test_of_files_that_fail_with_other_series_only_one_is_left_out() -> None:
+    rows = [(n, s) for s, names in (("1", "ab"), ("2", "cd"), ("3", "ef")) for n in names]
+    table = files([header(n, series_uid=s) for n, s in rows])
+
+    def attempt(some: pa.Table) -> list[str]:
+        names: list[str] = some["path"].to_pylist()
+        if {"b", "e"} <= set(names) or {"a", "c"} <= set(names):
+            raise IndexError("not these together")
+        return names
+
+    made, rejects, faults = apart(table, attempt)
+    assert made == ["a", "b", "d", "f"]
+    assert rejects["path"].to_pylist() == ["c", "e"]
+    assert len(faults) == 2
+
+
+def test_what_goes_wrong_without_a_culprit_is_raised() -> None:
+    """It fails whichever file is left out, save where there is no second series."""
+    table = files([header(f"{k:02}", series_uid=str(k // 8)) for k in range(40)])
 
     def attempt(some: pa.Table) -> int:
-        if some.num_rows == 3:
-            raise IndexError("all three")
+        if some.num_rows > 20:
+            raise IndexError("too many")
         return some.num_rows
 
-    with pytest.raises(IndexError, match="all three"):
+    with pytest.raises(IndexError, match="too many"):
         apart(table, attempt)
 
 

@@ -87,9 +87,6 @@ def test_script_without_a_guard(tmp_path: Path, jobs: str) -> None:
     script = [sys.executable, "script.py", jobs]
     run = {"cwd": tmp_path, "env": env, "capture_output": True, "text": True, "timeout": 60}
     ran = subprocess.run(script, **run, check=False)
-    if jobs == "1":  # it dies with its decoder
-        assert ran.returncode == -signal.SIGABRT
-        ran = subprocess.run(script, **run, check=False)
     assert (ran.returncode, ran.stdout) == (0, "begin\n5 1 1\n"), ran.stderr
     reasons = {path: reason for (path, _), (_, reason) in failures(tmp_path / "cache").items()}
     assert reasons["j3.dcm"] == "the decoder died (SIGABRT); the file may be damaged"
@@ -226,7 +223,7 @@ def test_another_run_commits_before_the_receipt_is_read(
         others.append(run_cli("build", source, cache, *_FLAGS, "--jobs", "1").returncode)
 
     monkeypatch.setattr(receipts, "publish", publish_and_let_commit)
-    counts = build(source, cache, Recipe(shard_mib=1), jobs=1)
+    counts = build(source, cache, Recipe(shard_mib=1), jobs=1, backend="threading")
     assert (counts["frames_stored"], others) == (2, [0])
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from dicom2cache.recipes.limits import Limits
 from dicom2cache.running import inventory, job
 from tests.support.caches import built, failures, run_cli, run_here, table
 from tests.support.dicom_files import pattern, write_dicom
@@ -78,7 +79,7 @@ def test_a_fault_of_the_machine_names_the_file(
 
     monkeypatch.setattr(os, "preadv", fails)
     with pytest.raises(OSError, match="Input/output error") as raised:
-        inventory.pixel_digest([str(tmp_path / "in")], header)
+        inventory.pixel_digest([str(tmp_path / "in")], header, Limits())
     assert str(path) in str(raised.value)
 
 

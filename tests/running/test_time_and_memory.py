@@ -68,7 +68,8 @@ def test_what_is_killed_once_is_tried_again(tmp_path: Path) -> None:
             child.call(_killed, allowance=_AMPLE)
 
 
-def test_a_decoder_that_sleeps_costs_its_frame_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("jobs", "held"), [("1", ""), ("2", ""), ("1", " held"), ("2", " held")])
+def test_a_decoder_that_sleeps_costs_its_frame_only(tmp_path: Path, jobs: str, held: str) -> None:
     source, cache = tmp_path / "source", tmp_path / "cache"
     streams = [
         imagecodecs.jpeg2k_encode(pattern(str(k), (16, 16)), level=0, codecformat="j2k")
@@ -81,12 +82,11 @@ def test_a_decoder_that_sleeps_costs_its_frame_only(tmp_path: Path) -> None:
             encoded=[stream], BitsStored=12, HighBit=11,
             SeriesInstanceUID=uid(str(k)),
         )  # fmt: skip
-    # two shards: with one the run has no worker process
-    write_dicom(source / "other.dcm", np.zeros((9, 9), np.uint16))
+    write_dicom(source / "other.dcm", np.zeros((9, 9), np.uint16))  # another shard
     start = time.monotonic()
-    fault = f"sleep {hashlib.sha256(streams[1]).hexdigest()}"
+    fault = f"sleep {hashlib.sha256(streams[1]).hexdigest()}{held}"
     ran = run_cli(
-        "build", source, cache, "--jobs", "2", "--limits", "frame_seconds=2",
+        "build", source, cache, "--jobs", jobs, "--limits", "frame_seconds=2",
         env={"PYTHONPATH": str(HOOKS), "FAULT": fault},
     )  # fmt: skip
     assert ran.returncode == 1, ran.stderr
@@ -99,13 +99,16 @@ def test_a_decoder_that_sleeps_costs_its_frame_only(tmp_path: Path) -> None:
     assert "1 failed for memory or time" in run_here("info", cache).stdout
 
 
-def test_a_header_that_takes_too_long_costs_its_file_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("jobs", "here"), [("1", ""), ("2", ""), ("1", " here"), ("2", " here")])
+def test_a_header_that_takes_too_long_costs_its_file_only(
+    tmp_path: Path, jobs: str, here: str
+) -> None:
     source, cache = tmp_path / "source", tmp_path / "cache"
     for k in range(6):
         write_dicom(source / f"{k}.dcm", pattern(str(k), (16, 16)))
     ran = run_cli(
-        "build", source, cache, "--jobs", "2", "--limits", "header_seconds=2",
-        env={"PYTHONPATH": str(HOOKS), "FAULT": "sleep-header 3.dcm"},
+        "build", source, cache, "--jobs", jobs, "--limits", "header_seconds=2",
+        env={"PYTHONPATH": str(HOOKS), "FAULT": f"sleep-header 3.dcm{here}"},
     )  # fmt: skip
     assert ran.returncode == 1, ran.stderr
     assert {path for path, _ in by_path(cache)} == {f"{k}.dcm" for k in (0, 1, 2, 4, 5)}

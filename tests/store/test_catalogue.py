@@ -11,6 +11,7 @@ import pytest
 from dicom2cache import records
 from dicom2cache.headers.read import read_headers
 from dicom2cache.privacy.keys import PatientKey
+from dicom2cache.privacy.terms import LISTED
 from dicom2cache.schema import (
     COLUMNS,
     FILE_COLUMNS,
@@ -35,6 +36,20 @@ def test_the_format_page_has_the_catalogue() -> None:
     assert (
         "\n| orientation | fixed list of 6 float64 |  | ImageOrientationPatient (0020,0037)" in page
     )
+
+
+def test_the_privacy_page_has_the_catalogue() -> None:
+    page = catalogue.PRIVACY.read_text()
+    assert page == catalogue.with_privacy_table(page), "run: python -m tests.support.catalogue"
+
+
+def test_every_text_of_a_cache_says_what_becomes_of_it() -> None:
+    for column in STORED:
+        text = "string" in str(column.type)
+        assert bool(column.privacy) == text, f"{column.name}: {column.privacy!r}"
+        assert bool(column.domain) == (column.privacy == "hashed"), column.name
+        if column.privacy == "listed":
+            assert column.name in {*LISTED, "image_type", "sop_class_uid", "windows", "segments"}
 
 
 def test_the_types_of_rows_are_the_catalogues() -> None:

@@ -22,6 +22,7 @@ from dicom2cache.schema import (
     WINDOW,
 )
 
+PRIVACY = Path(__file__).parents[2] / "docs" / "privacy.md"
 PAGE = Path(__file__).parents[2] / "dicom2cache" / "FORMAT.md"
 RECORDS = PAGE.with_name("records.py")
 _HEAD = "| column | type | unit | DICOM | meaning |\n| --- | --- | --- | --- | --- |\n"
@@ -57,6 +58,37 @@ def with_table(page: str) -> str:
     """FORMAT.md with the table as it should be."""
     start = page.index("| column |", page.index("\n## frames/\n"))
     return page[:start] + table() + page[page.index("\n\n", start) + 1 :]
+
+
+_KINDS = {
+    "hashed": "a keyed hash, domain `{}`",
+    "listed": "what a standard lists, else null",
+    "dropped": "null",
+    "kept": "as it is",
+}
+_EXCEPTIONS = {
+    "unit": "what a standard lists, else `US`, unspecified",
+    "image_type": "the values that a standard lists, the others empty",
+    "windows": "numbers and function, without the explanation",
+    "segments": "numbers, and the codes that PS3.16 lists, without labels and meanings",
+    "age": "as it is, and 90 for all above",
+}
+
+
+def privacy_table() -> str:
+    """docs/privacy.md's table of what becomes of each column."""
+    groups: dict[str, list[str]] = {}
+    for c in STORED:
+        kind = _EXCEPTIONS.get(c.name) or _KINDS[c.privacy or "kept"].format(c.domain)
+        groups.setdefault(kind, []).append(f"`{c.name}`")
+    lines = [f"| {kind} | {', '.join(names)} |\n" for kind, names in groups.items()]
+    return "| with `--deidentify` | columns of frames/ |\n| --- | --- |\n" + "".join(lines)
+
+
+def with_privacy_table(page: str) -> str:
+    """docs/privacy.md with the table as it should be."""
+    start = page.index("| with `--deidentify` |")
+    return page[:start] + privacy_table() + page[page.index("\n\n", start) + 1 :]
 
 
 _MADE = "# Rows as objects, made from the catalogue by tests.support.catalogue.\n"
@@ -124,4 +156,5 @@ def with_row_classes(module: str) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(with_table(PAGE.read_text()))
+    PRIVACY.write_text(with_privacy_table(PRIVACY.read_text()))
     RECORDS.write_text(with_row_classes(RECORDS.read_text()))

@@ -23,13 +23,13 @@ import pyarrow.parquet
 import pydicom
 
 from dicom2cache import Recipe, build
-from dicom2cache.frames import decoders
+from dicom2cache.frames import libraries
 from dicom2cache.running import commit
 from tests.support.caches import tree
 
 # Imported before the forks, but nothing of it run: Arrow's threads must start in the children.
 _READY = (joblib, numcodecs.blosc, numpy.ma, pyarrow.parquet, pydicom, commit)
-decoders.versions()  # imports every codec
+libraries.versions()  # imports every codec
 _STEPS = ("mkdir", "fsync", "link", "replace", "rename", "unlink")
 
 
@@ -60,7 +60,9 @@ def _in_child(source: Path, cache: Path, codec: str, step: int | None) -> tuple[
         if step is not None:
             _die_at(step, told)
         try:
-            build(source, cache, Recipe(shard_mib=1, codec=codec), jobs=1)
+            # all of it in this process
+            recipe = Recipe(shard_mib=1, codec=codec)
+            build(source, cache, recipe, jobs=1, backend="threading")
         except BaseException as e:
             print(repr(e), file=sys.stderr, flush=True)
             os._exit(2)

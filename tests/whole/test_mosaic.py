@@ -183,7 +183,7 @@ def test_a_mosaic_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return read(source, *arguments, **options)
 
     monkeypatch.setattr(Source, "_read", counted)
-    built(tmp_path / "in", tmp_path / "cache", "--jobs", 1)
+    built(tmp_path / "in", tmp_path / "cache", "--jobs", 1, "--backend", "threading")
     assert len(frames) == 1
 
 

@@ -143,16 +143,7 @@ def _plain(column: Any) -> Any:
 
 def _table(table: Any) -> pa.Table:
     if isinstance(table, str | Path):
-        path = Path(table)
-        if path.suffix == ".csv":
-            from pyarrow import csv
-
-            return csv.read_csv(path)
-        if path.suffix == ".parquet":
-            from pyarrow import parquet
-
-            return parquet.read_table(path)
-        raise LabelError(f"{path}: labels are read from .csv and .parquet files")
+        return _of_file(Path(table))
     if isinstance(table, pa.Table):
         return table
     if isinstance(table, dict):
@@ -160,6 +151,32 @@ def _table(table: Any) -> pa.Table:
     if hasattr(table, "columns") and hasattr(table, "iloc"):
         return pa.Table.from_pandas(table)
     raise LabelError(f"labels of type {type(table).__name__}; legal: table, dictionary or path")
+
+
+def _of_file(path: Path) -> pa.Table:
+    if path.suffix not in (".csv", ".parquet"):
+        raise LabelError(f"{path}: labels are read from .csv and .parquet files")
+    try:
+        if path.suffix == ".csv":
+            from pyarrow import csv
+
+            found = csv.read_csv(path)
+        else:
+            from pyarrow import parquet
+
+            found = parquet.read_table(path)
+        found.validate(full=True)  # text that is no UTF-8 too
+        names = found.column_names
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as e:
+        if isinstance(e, OSError) and e.errno is not None:  # it cannot be read, whatever is in it
+            raise
+        raise LabelError(
+            f"{path}: no table that can be read: {e}; legal: CSV of UTF-8 with a line of names, or "
+            "Parquet"
+        ) from e
+    if len(set(names)) < len(names):
+        raise LabelError(f"{path}: two columns of one name: {', '.join(names)}; rename one")
+    return found
 
 
 def _encode(column: Any, name: str) -> Encoded:

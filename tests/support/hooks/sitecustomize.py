@@ -1,9 +1,10 @@
 """Faults for a converter in a process of its own: Python imports this at start, by PYTHONPATH.
 
 FAULT says which: `abort-decoder SHA256`: the JPEG 2000 decoder aborts the process at the codestream
-of that digest; `sleep SHA256`: so, but it sleeps instead; `sleep-header NAME`: reading the header
-of that file sleeps, in worker processes, which are needed at once; `abort-workers [at-once]`:
-worker processes die at start, and are needed at once; `abort-isolated`: processes that decode in
+of that digest; `sleep SHA256 [held]`: so, but it sleeps instead, and lets no other Python code run
+meanwhile (`held`); `sleep-header NAME [here]`: reading the header of that file sleeps, in worker
+processes, which are needed at once, or where it is asked for; `abort-workers [at-once]`: worker
+processes die at start, and are needed at once; `abort-isolated`: processes that decode in
 isolation die at start; `slow-publish`: half a second goes by after each receipt; `keep NAME`: files
 of that name cannot be removed; `errno FUNCTION NUMBER [MARKER]`: the function of `os` fails, with
 MARKER only until that file exists, which the first failure makes; `raise MODULE:NAME...`: each of
@@ -31,24 +32,29 @@ def _abort_decoder(digest):
     imagecodecs.jpeg2k_decode = decode_or_die
 
 
-def _sleep(digest):
+def _sleep(digest, held=""):
+    import ctypes
+
     import imagecodecs
+
+    sleep = ctypes.PyDLL(None).sleep if held else time.sleep
 
     decode = imagecodecs.jpeg2k_decode
 
     def decode_or_sleep(data, **options):
         if hashlib.sha256(data).hexdigest() == digest:
-            time.sleep(600)
+            sleep(600)
         return decode(data, **options)
 
     imagecodecs.jpeg2k_decode = decode_or_sleep
 
 
-def _sleep_header(name):
+def _sleep_header(name, here=""):
     from dicom2cache.headers import read
     from dicom2cache.running import inventory, pool
 
-    pool.STARTING, inventory._HEADERS_AT_ONCE = 0, 1
+    if not here:
+        pool.STARTING, inventory._HEADERS_AT_ONCE = 0, 1
     works = read._by_scan
 
     def scan_or_sleep(path, candidate):
@@ -137,7 +143,7 @@ def _raising(works):
 
 def _is_of(name, argument):
     if hasattr(argument, "flat"):
-        return int(argument.flat[0]) == BEGINS[name]
+        return argument.size > 0 and int(argument.flat[0]) == BEGINS[name]
     if hasattr(argument, "column_names") and "path" in argument.column_names:
         return any(path.endswith(f"{name}.dcm") for path in argument["path"].to_pylist())
     return f"{name}.dcm" in repr(argument)

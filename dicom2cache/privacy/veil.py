@@ -1,0 +1,151 @@
+"""Rows of a cache without what says whose they are: the last step before they are written.
+
+Planning and stacks have seen the originals, so pixels, stacks and order are those of a cache that
+is not de-identified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dicom2cache.errors import CacheError
+from dicom2cache.privacy import terms
+from dicom2cache.privacy.keys import fingerprint, keyed_hash, read_key
+from dicom2cache.privacy.own_words import own_words
+from dicom2cache.schema import STORED, Column
+
+KEY = "deidentify_key"
+"""the member of the root metadata that says by which key a cache is de-identified"""
+_OLDEST = 90.0
+"""years: who is older is one of few"""
+_FAILURES = {"path": "path", "same_path": "path"}
+
+Map = Callable[[str], str | None]
+
+
+@dataclass(frozen=True)
+class Veil:
+    """What a cache says under a key."""
+
+    key: bytes
+    seen: dict[tuple[str, str], str] | None = field(default=None)
+    """{(domain, hash): what it stands for} of all that was hashed, if that is asked for"""
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the key, for the root metadata."""
+        return fingerprint(self.key, "deidentify")
+
+    def hashed(self, domain: str, plain: str) -> str:
+        """The first 32 hex digits of HMAC-SHA-256 of `DOMAIN:` and the text (FORMAT.md)."""
+        found = keyed_hash(self.key, plain, f"{domain}:") or ""
+        if self.seen is not None:
+            self.seen[domain, found] = plain
+        return found
+
+    def frames(self, rows: pa.Table) -> pa.Table:
+        """Rows of frames/, as the catalogue says of each column."""
+        for number, column in enumerate(STORED):
+            kind = rows.schema.field(number)
+            veiled = self._veiled(column, rows[number])
+            rows = rows.set_column(number, kind, veiled.cast(kind.type))
+        return rows
+
+    def failures(self, rows: pa.Table) -> pa.Table:
+        """Rows of failures/: paths hashed, reasons without values."""
+        for name, domain in _FAILURES.items():
+            rows = self._replaced(rows, name, partial(self.hashed, domain))
+        return self._replaced(rows, "reason", own_words)
+
+    def sources(self, folders: Sequence[str]) -> list[str]:
+        """What stands for the source folders."""
+        return [self.hashed("source", folder) for folder in folders]
+
+    def _replaced(self, rows: pa.Table, name: str, change: Map) -> pa.Table:
+        number = rows.schema.get_field_index(name)
+        kind = rows.schema.field(number)
+        return rows.set_column(number, kind, each(rows[name], change).cast(kind.type))
+
+    def _veiled(self, column: Column, values: Any) -> Any:
+        if column.name == "age":
+            return pc.min_element_wise(values, pa.scalar(_OLDEST, values.type), skip_nulls=False)
+        if column.privacy == "hashed" and column.domain in ("patient", "accession"):
+            return values  # hashed while the header was read: the plain text is nowhere
+        if column.privacy == "hashed":
+            return each(values, lambda said: self.hashed(column.domain, said))
+        if column.privacy == "listed":
+            change = _NESTED.get(column.name)
+            if change:
+                return _each_item(values, change)
+            return each(values, terms.keeper(column.name))
+        if column.privacy == "dropped" or (not column.privacy and _has_text(values.type)):
+            return pa.nulls(len(values), values.type)
+        return values
+
+
+def veil_of(path: Path, mapped: bool = False) -> Veil:
+    """The veil of a key file. Raises as `read_key`."""
+    return Veil(read_key(path), {} if mapped else None)
+
+
+def check_key(veil: Veil | None, attributes: dict[str, Any], where: Path, remedy: str) -> None:
+    """Raises CacheError unless the key is the one that a cache is de-identified by, if it is."""
+    said = attributes.get(KEY)
+    if said is None and veil is not None:
+        raise CacheError(f"{where}: not de-identified; leave --deidentify out")
+    if said is not None and veil is None:
+        raise CacheError(f"{where}: de-identified: paths and UIDs in it are hashes; {remedy}")
+    if veil is not None and veil.fingerprint != said:
+        raise CacheError(
+            f"{where}: de-identified by another key (its fingerprint is {said}, that of this one "
+            f"{veil.fingerprint}); give the key file that it was made with"
+        )
+
+
+def each(column: Any, change: Map) -> Any:
+    """The column of texts with each distinct one changed; null stays null."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not pa.types.is_dictionary(array.type):
+        array = array.dictionary_encode()
+    array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+    new = pa.array([change(said) for said in array.dictionary.to_pylist()], pa.string())
+    return new.take(array.indices)
+
+
+_NONE: Map = lambda _: None  # noqa: E731
+_CODE: Map = lambda said: said if terms.is_code(said) else None  # noqa: E731
+_NESTED: dict[str, dict[str, Map]] = {
+    "windows": {
+        "function": lambda said: said if said in terms.FUNCTIONS else None, "explanation": _NONE,
+    },
+    "segments": {"label": _NONE, "category": _CODE, "type": _CODE, "type_meaning": _NONE},
+}  # fmt: skip
+"""what becomes of the texts of the structs in a column of lists"""
+
+
+def _each_item(column: Any, change: dict[str, Map]) -> Any:
+    lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    lengths = pc.list_value_length(lists).fill_null(0)
+    items = lists.flatten()
+    fields = [
+        each(items.field(f.name), change[f.name]) if f.name in change else items.field(f.name)
+        for f in items.type
+    ]
+    offsets = pa.concat_arrays(
+        [pa.array([0], pa.int64()), pc.cumulative_sum(lengths.cast("int64"))]
+    )
+    made = pa.StructArray.from_arrays(fields, fields=list(items.type))
+    return pa.ListArray.from_arrays(offsets.cast("int32"), made, lists.type, mask=lists.is_null())
+
+
+def _has_text(kind: pa.DataType) -> bool:
+    if pa.types.is_string(kind) or pa.types.is_dictionary(kind):
+        return True
+    return any(_has_text(kind.field(k).type) for k in range(kind.num_fields))

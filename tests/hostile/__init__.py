@@ -1,0 +1,1 @@
+"""Damaged and lying files put through whole builds (`make test-hostile`)."""
