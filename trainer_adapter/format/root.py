@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from trainer_adapter.errors import CacheError, DamagedError, FormatError, NotACacheError
 from trainer_adapter.format.files import NAME, REMEDY, below, opened, read_into
 from trainer_adapter.format.parquet import Table
-from trainer_adapter.format.types import fitting
+from trainer_adapter.format.types import NEVER_NULL, fitting
 
 VERSION = 1
 _ROOT = "zarr.json"
@@ -85,6 +85,9 @@ class Root:
         tables = self._tables(kind, columns)
         known = dict.fromkeys(name for table in tables for name in table.names)
         unknown = [c for c in columns or [] if c not in known]
+        for name in (c for c in NEVER_NULL[kind] if c not in known):
+            if columns is None or name in columns:
+                raise DamagedError(f"{self.path / kind}: has no column {name}; {REMEDY}")
         if unknown:
             raise KeyError(
                 f"{self.path / kind} has no column {', '.join(unknown)}; it has {', '.join(known)}"
