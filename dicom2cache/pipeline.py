@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from dicom2cache.errors import CacheError, FrameError, SourceError, Unfinished
+from dicom2cache.errors import CacheError, FrameError, SourceError, at_disk
 from dicom2cache.planning import select, tasks
 from dicom2cache.planning.apart import apart
 from dicom2cache.planning.plan import make_plan
@@ -23,34 +21,38 @@ from dicom2cache.privacy.own_words import own_words_only
 from dicom2cache.privacy.veil import KEY, Veil, check_key, veil_of
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.recipes.where import check_kept
-from dicom2cache.records import Candidate
 from dicom2cache.running import commit as committing
 from dicom2cache.running import compare as comparing
-from dicom2cache.running import execute, inventory, pool, shares, versions
+from dicom2cache.running import damage, execute, holders, inventory, pool, shares, versions
 from dicom2cache.running import target as target_folder
-from dicom2cache.running import verify as checks
 from dicom2cache.running.faults import FaultLog
+from dicom2cache.running.identity import facts_of, identity_of
 from dicom2cache.running.job import (
     Job,
-    is_lost,
     is_same,
     load_job,
-    lost,
     planned_identity,
     save_plan,
     tidy,
 )
 from dicom2cache.running.lost import first_failed, nothing
 from dicom2cache.running.progress import Progress, Silent, phase
+from dicom2cache.running.repair import whole as repairing
+from dicom2cache.running.repair.again import Recorded
 from dicom2cache.running.standing import Watched
 from dicom2cache.running.target import cache_of
+from dicom2cache.running.verify import whole as checks
+from dicom2cache.running.verify.deep import verify_deep
+from dicom2cache.running.verify.findings import Finding
 from dicom2cache.schema import REJECTS
 from dicom2cache.sources.find import scan
-from dicom2cache.store.layout import FORMAT_VERSION, ROOT, SPARE
+from dicom2cache.store import root
+from dicom2cache.store.layout import ROOT, SPARE
 
 Sources = Sequence[str | os.PathLike[str]]
 
 
+@at_disk
 def build(
     sources: Sources | str | os.PathLike[str],
     cache: str | os.PathLike[str],
@@ -97,10 +99,14 @@ def build(
         convert(cache, jobs=workers, backend=backend, on_error=on_error, progress=progress)
         commit(cache, deidentify=deidentify, mapping=mapping)
         if not is_same(planned_identity(cache_of(cache)), job.identity):
-            raise CacheError(f"{cache}: another process has replaced the plan of this run")
+            raise CacheError(
+                f"{cache}: another process has replaced the plan of this run"
+                f"{holders.said(cache_of(cache))}"
+            )
     return counts(cache)
 
 
+@at_disk
 def plan(
     sources: Sources | str | os.PathLike[str],
     cache: str | os.PathLike[str],
@@ -116,7 +122,8 @@ def plan(
 ) -> Job | None:
     """Read all headers and write the plan into `cache`; None if the cache is complete already.
 
-    No pixel is read, save of files that share a SOP Instance UID. Raises as `build`.
+    No pixel is read, save of files that share a SOP Instance UID. Raises as `build`, CacheError too
+    if the cache is complete but damaged.
     """
     recipe, progress = recipe or Recipe(), progress or Silent()
     target, workers = cache_of(cache), jobs or pool.cpu_count()
@@ -151,8 +158,8 @@ def _plan(
     roots, candidates, unlisted = scan(sources, target)
     if not candidates:
         raise SourceError(nothing(sources, unlisted))
-    facts = _facts(key, veil, recipe)
-    identity = _identity(roots, candidates, unlisted, recipe, facts)
+    facts = facts_of(key, veil, recipe)
+    identity = identity_of(roots, candidates, unlisted, recipe, facts)
     if veil:
         identity = ":".join(veil.hashed("identity", part) for part in identity.split(":"))
     known = planned_identity(target)
@@ -165,11 +172,12 @@ def _plan(
         if not is_same(known, identity):
             raise CacheError(
                 f"{target}: made from other files, another recipe or other versions than these; "
-                "give --overwrite to replace it, or another path"
+                f"give --overwrite to replace it, or another path{holders.said(target)}"
             )
-        with _or_committed(target, identity):
+        with target_folder.or_committed(target, identity):
             if not (target / ROOT).exists():
                 return load_job(target)
+        damage.refuse(target)
         return None
     log = FaultLog(veil is not None)
     with phase(progress, "reading headers", inventory.header_work(candidates), "files"):
@@ -199,12 +207,17 @@ def _plan(
     if not force:
         target_folder.check_room(target, planned, roots)
     if overwrite:
+        holders.tell(target, "--overwrite takes the plan from %s, which ends then")
         target_folder.clear(target, (os.path.join(roots[c.root], c.path) for c in candidates))
-    with _or_committed(target, identity):
-        return save_plan(Job(target, identity, tuple(roots), recipe, planned, facts))
+    with target_folder.or_committed(target, identity):
+        try:
+            return save_plan(Job(target, identity, tuple(roots), recipe, planned, facts))
+        except CacheError as e:
+            raise CacheError(f"{e}{holders.said(target)}") from e
     return None
 
 
+@at_disk
 def convert(
     cache: str | os.PathLike[str],
     *,
@@ -220,37 +233,29 @@ def convert(
     one whatever is not done, on several nodes at once if need be: what another process works on is
     left to it, and waited for. Of a cache that is committed, how many failed in all. Raises
     Unfinished if the machine could not end it, SourceAway if it cannot see a source folder,
-    FrameError if `on_error` is "raise".
+    FrameError if `on_error` is "raise", CacheError if it is committed and damaged.
     """
     progress = progress or Silent()
     share = shares.share_of(part)
     if on_error not in ("skip", "raise"):
         raise ValueError(f"on_error {on_error!r}; legal: skip, raise")
     target = cache_of(cache)
-    with _or_committed(target, planned_identity(target)):
+    with target_folder.or_committed(target, planned_identity(target)):
         if not (target / ROOT).exists():
             job = load_job(target)
             versions.check(target, job.facts, job.recipe.codec)
             shares.hold(job, share)
             mine = tasks.part(job.tasks, share.index, share.of)
-            with own_words_only(KEY in job.facts, target):
+            holders.tell(target)
+            with holders.holding(job.state, "convert"), own_words_only(KEY in job.facts, target):
                 return execute.convert_part(
                     job, mine, jobs or pool.cpu_count(), backend, on_error, progress
                 )
+    damage.refuse(target)
     return counts(target)["frames_failed"]
 
 
-@contextmanager
-def _or_committed(target: Path, identity: str | None) -> Iterator[None]:
-    """What fails because another process has committed the same plan meanwhile is no failure."""
-    try:
-        yield
-    except (OSError, Unfinished):
-        known = planned_identity(target)
-        if not (target / ROOT).exists() or identity is None or not is_same(known, identity):
-            raise
-
-
+@at_disk
 def commit(
     cache: str | os.PathLike[str],
     *,
@@ -260,18 +265,20 @@ def commit(
     """Make a cache of converted shards; its counts.
 
     `deidentify`: the key file of the plan, if that has one; `mapping` as in `build`. Raises
-    Unfinished while a shard is missing, CacheError for another key.
+    Unfinished while a shard is missing, CacheError for another key, or if it is committed and
+    damaged.
     """
     target = cache_of(cache)
     _check_mapping(deidentify, mapping, target)
     if (target / ROOT).exists():
+        damage.refuse(target)
         return counts(target)
-    with _or_committed(target, planned_identity(target)):
+    with target_folder.or_committed(target, planned_identity(target)):
         job = load_job(target)
         veil = veil_of(Path(deidentify), mapping is not None) if deidentify else None
         remedy = f"give its key: `dicom2cache commit {target} --deidentify KEYFILE`"
         check_key(veil, job.facts, target, remedy)
-        with own_words_only(veil is not None, target):
+        with holders.holding(job.state, "commit"), own_words_only(veil is not None, target):
             committing.commit(job, veil, Path(mapping) if mapping else None)
     return counts(target)
 
@@ -283,6 +290,7 @@ def _check_mapping(deidentify: object, mapping: str | os.PathLike[str] | None, c
         check_mapping(Path(mapping), cache)
 
 
+@at_disk
 def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
     """The root metadata's attributes of a committed cache (FORMAT.md).
 
@@ -290,29 +298,15 @@ def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
     """
     target = cache_of(cache)
     try:
-        found = json.loads((target / ROOT).read_bytes())["attributes"]["dicom2cache"]
-    except FileNotFoundError:
-        if is_lost(target):
-            raise CacheError(lost(target)) from None
-        if planned_identity(target) is not None:
-            raise Unfinished(
-                f"{target}: not committed yet; run `dicom2cache convert` and `dicom2cache commit`"
-            ) from None
-        raise CacheError(f"{target}: not a cache; make one with `dicom2cache build`") from None
-    except (NotADirectoryError, ValueError, KeyError, TypeError) as e:
-        raise CacheError(f"{target}: not a cache of dicom2cache") from e
-    if not isinstance(found, dict):
-        raise CacheError(f"{target}: not a cache of dicom2cache")
-    if found.get("format") != FORMAT_VERSION:
-        raise CacheError(
-            f"{target}: a cache of format {found.get('format')!r}; this version knows "
-            f"{FORMAT_VERSION}, install a newer dicom2cache"
-        )
+        about = root.attributes(target)
+    except (FileNotFoundError, NotADirectoryError):
+        raise target_folder.no_cache(target) from None
     with suppress(OSError):  # a run may have died before this; whoever may not write leaves it
         tidy(target)
-    return dict(found)
+    return about
 
 
+@at_disk
 def standing(cache: str | os.PathLike[str]) -> Watched | None:
     """How far the conversion of a cache is, by all processes that work on it; None if committed.
 
@@ -326,6 +320,7 @@ def standing(cache: str | os.PathLike[str]) -> Watched | None:
     return Watched(load_job(target))
 
 
+@at_disk
 def verify(
     cache: str | os.PathLike[str], *, quick: bool = False, deep: float | None = None
 ) -> list[str]:
@@ -335,46 +330,62 @@ def verify(
     nothing is wrong so far, that fraction of the source files is decoded again and compared. Raises
     as `info`.
     """
-    about, target = info(cache), cache_of(cache)
-    problems = list(checks.verify(target, about, quick))
-    if deep is not None and not problems:
-        problems += checks.verify_deep(target, about, deep)
-    return problems
+    return [str(found) for found in findings(cache, quick=quick, deep=deep)]
+
+
+def findings(
+    cache: str | os.PathLike[str], *, quick: bool = False, deep: float | None = None
+) -> list[Finding]:
+    """What `verify` finds, a record each. Raises as `verify`."""
+    target = cache_of(cache)
+    try:
+        found = list(checks.verify(target, quick))
+    except (FileNotFoundError, NotADirectoryError):
+        raise target_folder.no_cache(target) from None
+    if deep is not None and not found:
+        found += verify_deep(target, info(target), deep)
+    return found
 
 
 def compare(
-    old: str | os.PathLike[str], new: str | os.PathLike[str]
+    old: str | os.PathLike[str],
+    new: str | os.PathLike[str],
+    *,
+    deidentify: str | os.PathLike[str] | None = None,
 ) -> Iterator[comparing.Difference]:
     """Frames whose unit, stack or pixels differ in two caches of the same sources, by path.
 
-    Raises as `info`.
+    `deidentify`: the key file, where one of them is de-identified. Raises as `info`, and CacheError
+    where paths cannot be matched.
     """
     one, other = info(old), info(new)
-    return comparing.compare((cache_of(old), one), (cache_of(new), other))
+    veil = veil_of(Path(deidentify)) if deidentify else None
+    return comparing.compare((cache_of(old), one), (cache_of(new), other), veil)
+
+
+@at_disk
+def repair(
+    cache: str | os.PathLike[str],
+    *,
+    sources: Sources | None = None,
+    jobs: int | None = None,
+    backend: str = "loky",
+    progress: Progress | None = None,
+) -> repairing.Repaired:
+    """Mend a committed cache: from its second copies, and damaged shards from the sources.
+
+    `sources` are the folders of the sources in the order in which `info` has them, if they lie
+    elsewhere by now. What cannot be mended stays as it is, and is in what is returned. Raises
+    CacheError where root or tables are lost with their copies, Unfinished, OSError.
+    """
+    target = cache_of(cache)
+    attributes = repairing.attributes_to_repair(target)
+    workers = jobs or pool.cpu_count()
+    return repairing.repair(
+        target, attributes, Recorded.of(attributes, sources), workers, backend, progress or Silent()
+    )
 
 
 def counts(cache: str | os.PathLike[str]) -> dict[str, int]:
     """The counts of a committed cache."""
     return dict(info(cache)["counts"])
-
-
-def _facts(key: bytes, veil: Veil | None, recipe: Recipe) -> dict[str, Any]:
-    said = {KEY: veil.fingerprint} if veil else {"patient_key": keys.fingerprint(key, "patient")}
-    return {
-        "software": versions.software(recipe.codec), "codecs": versions.codecs(), **said,
-    }  # fmt: skip
-
-
-def _identity(
-    roots: list[str],
-    candidates: list[Candidate],
-    unlisted: pa.Table,
-    recipe: Recipe,
-    facts: dict[str, Any],
-) -> str:
-    about = [roots, recipe.to_dict(), facts, unlisted.to_pylist()]
-    digest, times = hashlib.sha256(json.dumps(about, sort_keys=True).encode()), hashlib.sha256()
-    for c in candidates:
-        digest.update(f"{c.root}\0{c.path}\0{c.size}\n".encode())
-        times.update(f"{c.mtime_ns}\n".encode())
-    return f"{digest.hexdigest()}:{times.hexdigest()}"

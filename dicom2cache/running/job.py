@@ -14,6 +14,7 @@ import secrets
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,10 @@ from dicom2cache.errors import CacheError, Unfinished
 from dicom2cache.planning.tasks import tasks
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import ArraySpec, Header, Plan, ShardTask
+from dicom2cache.running.attempts import abandoned
 from dicom2cache.store import names
 from dicom2cache.store.committed import whole_root
-from dicom2cache.store.durable import name_first, sync_folder, write_durably
+from dicom2cache.store.durable import make_folder, name_first, sync_folder, write_durably
 from dicom2cache.store.layout import ROOT, SPARE, spare_path
 from dicom2cache.store.spare import times_of
 
@@ -61,6 +63,7 @@ class Job:
 
 REPAIR = "run `dicom2cache repair {}`"
 """what to do about damage"""
+_REPAIR = "repair"
 _NONCE = re.compile(r"[0-9a-f]{16}")
 _STATE = ("attempts", "receipts", "claims", "choices")
 """folders of a plan's state, beside its tables"""
@@ -68,6 +71,11 @@ _STATE = ("attempts", "receipts", "claims", "choices")
 
 def _build(cache: Path) -> Path:
     return cache / "build"
+
+
+def attempts_at_repair(cache: Path) -> Path:
+    """Where shards of a committed cache are written anew."""
+    return _build(cache) / _REPAIR
 
 
 def plan_path(cache: Path) -> Path:
@@ -82,7 +90,7 @@ def save_plan(job: Job) -> Job:
     CacheError if that planned something else, Unfinished if it has committed already.
     """
     for folder in _STATE:
-        (job.state / folder).mkdir(parents=True, exist_ok=True)
+        make_folder(job.state / folder)
     plan = job.plan
     files = plan.files.drop_columns(["per_frame"])  # expanded in `frames`
     for name, table in (("files", files), ("frames", plan.frames), ("rejects", plan.rejects)):
@@ -109,10 +117,15 @@ def save_plan(job: Job) -> Job:
     _drop_if_empty(_build(job.cache))
     if not is_same(planned_identity(job.cache), job.identity):
         raise CacheError(
-            f"{job.cache}: another process has planned something else here meanwhile; give "
-            "another path"
+            f"{job.cache}: another process has planned something else here meanwhile, at "
+            f"{_when(plan_path(job.cache))}; give another path"
         )
     return load_job(job.cache)
+
+
+def _when(path: Path) -> str:
+    """When a file was written, UTC."""
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(" ", "seconds")
 
 
 def headers_of(job: Job, rows: pa.Table) -> dict[int, Header]:
@@ -125,7 +138,7 @@ def _about(cache: Path) -> dict[str, Any]:
     """plan.json; empty if there is none, or something else of that name."""
     try:
         found = json.loads(plan_path(cache).read_bytes())
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -172,10 +185,17 @@ def planned_arrays(cache: Path) -> list[str]:
     return list(found)
 
 
+_NO_PLAN = (
+    ValueError, AttributeError, KeyError, TypeError, IndexError, OverflowError, RecursionError,
+    pa.ArrowException,
+)  # fmt: skip
+"""what a plan that is none makes Python and pyarrow raise"""
+
+
 def load_job(cache: Path) -> Job:
     """The plan in `cache`, its tables mapped and not read.
 
-    Raises Unfinished if there is none, or the cache is committed.
+    Raises Unfinished if there is none, or the cache is committed, CacheError if it is damaged.
     """
     names.refuse_links(cache)
     try:
@@ -185,8 +205,15 @@ def load_job(cache: Path) -> Job:
             return _load(cache, said)
     except FileNotFoundError:
         nonce = None
-    except (ValueError, AttributeError) as e:
-        raise CacheError(f"{plan_path(cache)}: no plan of dicom2cache: {e}") from e
+    except CacheError:
+        raise
+    except (*_NO_PLAN, OSError) as e:
+        if isinstance(e, OSError) and e.errno is not None:  # pyarrow's own have none
+            raise
+        raise CacheError(
+            f"{plan_path(cache)}: no plan of dicom2cache, or a damaged one: {e}; run `dicom2cache "
+            "plan` or `build` with --overwrite"
+        ) from e
     if (cache / ROOT).exists():
         raise Unfinished(f"{cache}: the cache is committed already; there is nothing left to do")
     if is_lost(cache):
@@ -213,15 +240,23 @@ def _load(cache: Path, said: bytes) -> Job:
         # pyarrow drops the descriptor at close; the mapping lives as long as the table
         with pa.memory_map(str(state / f"{name}.arrow")) as source:
             tables[name] = pa.ipc.open_file(source.read_buffer()).read_all()
+            tables[name].validate()
     arrays = tuple(ArraySpec(**{**a, "slot": tuple(a["slot"])}) for a in about["arrays"])
     plan = Plan(arrays, tables["files"], tables["frames"], tables["rejects"], about["wasted_bytes"])
+    if sum(spec.slots for spec in arrays) != plan.frames.num_rows:
+        raise ValueError("its arrays have not the slots of its frames")
+    facts, texts = about["facts"], (about["identity"], *about["roots"])
+    if not all(isinstance(facts[name], dict) for name in ("software", "codecs")):
+        raise TypeError("its versions are none")
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("its identity or sources are no text")
     return Job(
         cache,
         about["identity"],
         tuple(about["roots"]),
         Recipe.from_dict(about["recipe"]),
         plan,
-        about["facts"],
+        facts,
         about["nonce"],
     )
 
@@ -263,6 +298,11 @@ def forget(cache: Path) -> None:
         inside = list(_build(cache).iterdir())
     except FileNotFoundError:
         return
+    repair = attempts_at_repair(cache)
+    if repair.is_dir() and not repair.is_symlink():  # whoever writes there finds it gone
+        gone = _build(cache) / f"{_GONE}{secrets.token_hex(8)}"
+        os.rename(repair, gone)
+        inside.append(gone)
     _drop(inside)
 
 
@@ -271,7 +311,9 @@ def _drop(inside: Iterable[Path]) -> None:
         if path.is_symlink():
             continue
         if path.is_dir():
-            if _NONCE.fullmatch(path.name) or path.name.startswith(_GONE):
+            if path.name == _REPAIR:
+                _drop_abandoned(path)
+            elif _NONCE.fullmatch(path.name) or path.name.startswith(_GONE):
                 _discard(path)
         elif path.name.startswith(".plan.json."):  # of a writer that died
             path.unlink(missing_ok=True)
@@ -323,6 +365,14 @@ def _drop_if_empty(folder: Path) -> None:
     except OSError:
         return  # something of another's is in there
     sync_folder(folder.parent)
+
+
+def _drop_abandoned(folder: Path) -> None:
+    """Remove attempts of processes that died; those of others may be at work."""
+    for path in folder.iterdir():
+        if abandoned(path.name):
+            path.unlink(missing_ok=True)
+    _drop_if_empty(folder)
 
 
 def _discard(state: Path) -> None:

@@ -25,6 +25,7 @@ from trainer_adapter import (
     open_cache,
 )
 from trainer_adapter.batch.pool import BufferPool
+from trainer_adapter.order.ranks import distributed_rank
 
 BODY = {k: "CHEST" if k % 3 else "HEAD" for k in range(10)}
 
@@ -114,18 +115,55 @@ def test_several_shapes(examples_cache: Path) -> None:
     with pytest.raises(MixedShapesError, match="GroupedBatchSampler"):
         list(DataLoader(dataset, batch_size=36))
     sampler = GroupedBatchSampler(dataset, 8, shuffle=True, seed=1)
-    first, second = ([b.index.tolist() for b in DataLoader(dataset, batch_sampler=sampler)]
-                     for _ in range(2))  # fmt: skip
-    assert first == second
+    first, other = ([b.index.tolist() for b in DataLoader(dataset, batch_sampler=sampler)]
+                    for _ in range(2))  # fmt: skip
+    assert other != first  # each is another epoch
     assert sorted(chain(*first)) == dataset.cache.indices.tolist()
-    assert len(first) == len(sampler)
-    sampler.set_epoch(1)
-    other = [b.index.tolist() for b in DataLoader(dataset, batch_sampler=sampler)]
-    assert other != first
     assert sorted(chain(*other)) == sorted(chain(*first))
+    assert len(first) == len(sampler)
+    sampler.set_epoch(0)
+    assert [b.index.tolist() for b in DataLoader(dataset, batch_sampler=sampler)] == first
     whole = GroupedBatchSampler(dataset, 8, drop_last=True)
     assert [len(b) for b in whole] == [8, 8, 8]  # 31 frames of one shape, 5 shapes of one frame
     assert len(whole) == 3
+
+
+def test_ranks_share_the_batches(examples_cache: Path) -> None:
+    """Of both samplers each sample once, padded to as many batches for each rank."""
+    dataset = FrameDataset(open_cache(examples_cache), label="modality")
+    samplers = [
+        GroupedBatchSampler(dataset, 8, shuffle=True, seed=1, rank=r, ranks=2) for r in (0, 1)
+    ]
+    first, second = ([list(chain(*sampler)) for sampler in samplers] for _ in range(2))
+    assert first != second
+    for shares in (first, second):
+        assert len(shares[0]) == len(shares[1]) == 21  # 16 of 31 and one of each of 5 others
+        assert sorted(set(chain(*shares))) == list(range(36))
+    dropped = [GroupedBatchSampler(dataset, 8, rank=r, ranks=2, pad=False) for r in (0, 1)]
+    found = [list(chain(*sampler)) for sampler in dropped]
+    assert [len(f) for f in found] == [15, 15]  # of 31; a single frame cannot be shared
+    assert not set(found[0]) & set(found[1])
+    with pytest.raises(ValueError, match="rank 2 of 2; legal: from 0 to 1"):
+        GroupedBatchSampler(dataset, 8, rank=2, ranks=2)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, (0, 1)),
+        ({"RANK": "3", "WORLD_SIZE": "8"}, (3, 8)),
+        ({"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "16"}, (5, 16)),
+        # torchrun under srun: its processes are more than srun's tasks
+        (
+            {"RANK": "3", "WORLD_SIZE": "8", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2"},
+            (3, 8),
+        ),
+        # one process of a batch script that asks for four tasks
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, (0, 1)),
+    ],
+)
+def test_ranks_of_the_environment(environment: dict[str, str], expected: tuple[int, int]) -> None:
+    assert distributed_rank(None, None, environment) == expected
 
 
 TARGETS = {"path": [f"{k}.dcm" for k in range(10)], "grade": [k * 0.5 for k in range(10)]}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import math
 from dataclasses import asdict, dataclass
-from operator import index
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,12 @@ from trainer_adapter.order.permutations import (
     Order,
     Sequential,
     Shuffle,
-    Stream,
     WindowedShuffle,
-    key_of,
+    group_seeds,
 )
+
+_LARGE = 1 << 26
+"""bytes of a frame, from which on its shard is seen to be there before memory is asked for"""
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,12 @@ class Shapes:
 
     def bytes_of(self, members: Ints) -> int:
         """Bytes of a frame in the batches of one group."""
-        shape, dtype = self.frame(int(self.cache.samples(members[:1])[0]))
-        return int(np.prod(shape)) * dtype.itemsize
+        first = self.cache.samples(members[:1])
+        shape, dtype = self.frame(int(first[0]))
+        size = math.prod(shape) * dtype.itemsize
+        if size > _LARGE:
+            self.cache.core.hold_shards(first)
+        return size
 
 
 @dataclass(frozen=True)
@@ -109,8 +114,7 @@ def batches_of(
             raise ValueError("weights: legal are finite numbers from 0, and one above 0")
         drawn = len(array) if samples is None else samples
         return shapes, parts, WeightedBatches(parts, weights, drawn, size, **told)
-    # Groups of one length must not share a permutation: their batches would be paired.
-    seeds = [seed if k == 0 else int(key_of(seed, Stream.GROUP, k)) for k in range(len(parts))]
+    seeds = group_seeds(seed, len(parts))
     orders: list[Order]
     if shuffle == "windowed":
         number = places.row[frames] // cache.core.per_shard[array]
@@ -124,21 +128,3 @@ def batches_of(
         orders = [Sequential(len(p)) for p in parts]
     groups = list(zip(parts, orders, strict=True))
     return shapes, parts, Batches(groups, size, mixed=bool(shuffle), **told)
-
-
-def distributed_rank(rank: int | None, ranks: int | None) -> tuple[int, int]:
-    """(rank, ranks): as given, or those of torch.distributed or its environment, or (0, 1).
-
-    Raises ValueError if only one is given.
-    """
-    if (rank is None) != (ranks is None):
-        raise ValueError(f"rank {rank} of ranks {ranks}: give both or none")
-    if rank is not None and ranks is not None:
-        return index(rank), index(ranks)
-    from torch import distributed
-
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:  # torchrun, before init_process_group
-        return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    return 0, 1

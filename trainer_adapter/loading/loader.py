@@ -18,11 +18,12 @@ from trainer_adapter.batch.columns import Column
 from trainer_adapter.batch.pool import BufferPool
 from trainer_adapter.batch.transfer import Transfer
 from trainer_adapter.cache import Cache
-from trainer_adapter.loading.epoch import Share, batches_of, distributed_rank
+from trainer_adapter.loading.epoch import Share, batches_of
 from trainer_adapter.loading.labels import labelled
 from trainer_adapter.loading.options import Keywords, Labels, Order, Ranks, records
 from trainer_adapter.order.crop import Crop
 from trainer_adapter.order.permutations import Ints
+from trainer_adapter.order.ranks import distributed_rank
 from trainer_adapter.reading.choose import fits_in_memory, reading_of
 from trainer_adapter.reading.spots import Corners, Spots
 from trainer_adapter.stage import staged

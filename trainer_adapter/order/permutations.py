@@ -60,6 +60,12 @@ def key_of(*numbers: int) -> np.uint64:
     return np.uint64(key[0])
 
 
+def group_seeds(seed: int, groups: int) -> list[int]:
+    """A seed for each group of samples: groups of one length that shared a permutation would be
+    paired, batch by batch."""
+    return [seed if k == 0 else int(key_of(seed, Stream.GROUP, k)) for k in range(groups)]
+
+
 def uniform(key: np.uint64, counters: NDArray[Any]) -> NDArray[np.float64]:
     """A number in [0, 1) for each counter, always the same for the same key."""
     found = mix(mix(np.asarray(counters).astype(np.uint64)) ^ key)
