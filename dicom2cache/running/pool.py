@@ -15,6 +15,8 @@ from functools import cache
 from multiprocessing import current_process
 from typing import Any
 
+from dicom2cache.running.engines import ELSEWHERE, engine
+
 _at_work = threading.Lock()
 
 
@@ -93,7 +95,7 @@ def _end_without(parent: int) -> None:
         os._exit(1)  # nobody is left to tell
 
 
-BACKENDS = ("loky", "threading", "dask")
+BACKENDS = ("loky", "threading", *ELSEWHERE)
 
 STARTING = 0.5  # seconds that worker processes take to start and to import what they need
 _starting: list[Iterator[Any]] = []
@@ -133,6 +135,8 @@ def _await_workers() -> None:
 
 def parallel(jobs: int, backend: str, calls: Iterator[Any], ordered: bool) -> Iterator[Any]:
     """Results of joblib-delayed calls, in order or as they come; by one worker if jobs is 1."""
+    from concurrent.futures.process import BrokenProcessPool
+
     from joblib import Parallel, delayed, parallel_config
 
     _await_workers()
@@ -141,10 +145,18 @@ def parallel(jobs: int, backend: str, calls: Iterator[Any], ordered: bool) -> It
         return
     if backend == "loky":
         calls = (delayed(while_parent_lives)(os.getpid(), *call) for call in calls)
-    with parallel_config(backend=backend, n_jobs=jobs):
-        yield from Parallel(
-            return_as="generator" if ordered else "generator_unordered", batch_size=1
-        )(calls)
+    there = backend in ELSEWHERE
+    # A cluster may grow: whoever comes late finds calls that wait for somebody.
+    waiting = "all" if there else "2 * n_jobs"
+    with engine(backend), parallel_config(backend=backend, n_jobs=-1 if there else jobs):
+        order = "generator" if ordered else "generator_unordered"
+        found = Parallel(return_as=order, batch_size=1, pre_dispatch=waiting)(calls)
+        try:
+            yield from found
+        except Exception as e:
+            if there and type(e).__name__ == "KilledWorker":  # a call has killed several
+                raise BrokenProcessPool(f"{backend}: {e}") from e
+            raise
 
 
 def _one_by_one(calls: Iterator[Any]) -> Iterator[Any]:
