@@ -133,14 +133,11 @@ def _read(
     isolated: bool,
 ) -> Headers:
     """Headers of a few files; `mark` is there meanwhile, and stays if the process dies."""
-<<<<<<< HEAD
-    allowance = Allowance(limits.header_seconds, _HEADER_MEMORY, "header_seconds")
     if mark is not None:
         mark.touch()
-=======
-    mark.touch()
     found = read_few(roots, chunk, patient_key, limits, isolated)
-    mark.unlink(missing_ok=True)
+    if mark is not None:
+        mark.unlink(missing_ok=True)
     return found
 
 
@@ -153,21 +150,13 @@ def read_few(
 ) -> Headers:
     """Headers of a few files; `isolated`: all in a child process."""
     allowance = Allowance(limits.header_seconds, _HEADER_MEMORY, "header_seconds")
->>>>>>> main
     with Child() as child:
         elsewhere = Elsewhere(
             partial(child.call, allowance=allowance),
             partial(_in_time, limits.header_seconds),
             isolated,
         )
-<<<<<<< HEAD
-        found = read_headers(roots, chunk, patient_key, elsewhere, limits.header_mib << 20)
-    if mark is not None:
-        mark.unlink(missing_ok=True)
-    return found
-=======
         return read_headers(roots, chunk, patient_key, elsewhere, limits.header_mib << 20)
->>>>>>> main
 
 
 def _in_time(seconds: float, reading: Callable[[], Header]) -> Header:
