@@ -28,7 +28,6 @@ from dicom2cache.running import commit as committing
 from dicom2cache.running import compare as comparing
 from dicom2cache.running import execute, inventory, pool, shares, versions
 from dicom2cache.running import target as target_folder
-from dicom2cache.running import verify as checks
 from dicom2cache.running.faults import FaultLog
 from dicom2cache.running.job import (
     Job,
@@ -44,9 +43,13 @@ from dicom2cache.running.lost import first_failed, nothing
 from dicom2cache.running.progress import Progress, Silent, phase
 from dicom2cache.running.standing import Watched
 from dicom2cache.running.target import cache_of
+from dicom2cache.running.verify import whole as checks
+from dicom2cache.running.verify.deep import verify_deep
+from dicom2cache.running.verify.findings import Finding
 from dicom2cache.schema import REJECTS
 from dicom2cache.sources.find import scan
-from dicom2cache.store.layout import FORMAT_VERSION, ROOT, SPARE
+from dicom2cache.store import root
+from dicom2cache.store.layout import ROOT, SPARE
 
 Sources = Sequence[str | os.PathLike[str]]
 
@@ -290,27 +293,22 @@ def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
     """
     target = cache_of(cache)
     try:
-        found = json.loads((target / ROOT).read_bytes())["attributes"]["dicom2cache"]
-    except FileNotFoundError:
-        if is_lost(target):
-            raise CacheError(lost(target)) from None
-        if planned_identity(target) is not None:
-            raise Unfinished(
-                f"{target}: not committed yet; run `dicom2cache convert` and `dicom2cache commit`"
-            ) from None
-        raise CacheError(f"{target}: not a cache; make one with `dicom2cache build`") from None
-    except (NotADirectoryError, ValueError, KeyError, TypeError) as e:
-        raise CacheError(f"{target}: not a cache of dicom2cache") from e
-    if not isinstance(found, dict):
-        raise CacheError(f"{target}: not a cache of dicom2cache")
-    if found.get("format") != FORMAT_VERSION:
-        raise CacheError(
-            f"{target}: a cache of format {found.get('format')!r}; this version knows "
-            f"{FORMAT_VERSION}, install a newer dicom2cache"
-        )
+        about = root.attributes(target)
+    except (FileNotFoundError, NotADirectoryError):
+        raise _no_cache(target) from None
     with suppress(OSError):  # a run may have died before this; whoever may not write leaves it
         tidy(target)
-    return dict(found)
+    return about
+
+
+def _no_cache(target: Path) -> Exception:
+    if is_lost(target):
+        return CacheError(lost(target))
+    if planned_identity(target) is not None:
+        return Unfinished(
+            f"{target}: not committed yet; run `dicom2cache convert` and `dicom2cache commit`"
+        )
+    return CacheError(f"{target}: not a cache; make one with `dicom2cache build`")
 
 
 def standing(cache: str | os.PathLike[str]) -> Watched | None:
@@ -335,11 +333,21 @@ def verify(
     nothing is wrong so far, that fraction of the source files is decoded again and compared. Raises
     as `info`.
     """
-    about, target = info(cache), cache_of(cache)
-    problems = list(checks.verify(target, about, quick))
-    if deep is not None and not problems:
-        problems += checks.verify_deep(target, about, deep)
-    return problems
+    return [str(found) for found in findings(cache, quick=quick, deep=deep)]
+
+
+def findings(
+    cache: str | os.PathLike[str], *, quick: bool = False, deep: float | None = None
+) -> list[Finding]:
+    """What `verify` finds, a record each. Raises as `verify`."""
+    target = cache_of(cache)
+    try:
+        found = list(checks.verify(target, quick))
+    except (FileNotFoundError, NotADirectoryError):
+        raise _no_cache(target) from None
+    if deep is not None and not found:
+        found += verify_deep(target, info(target), deep)
+    return found
 
 
 def compare(

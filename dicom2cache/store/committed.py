@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dicom2cache.errors import CacheError
 from dicom2cache.records import ArraySpec
+from dicom2cache.schema import FRAMES_TABLE, REJECTS, SHARDS_TABLE
 from dicom2cache.store.layout import ROOT, attributes_sha256, spare_path
-from dicom2cache.store.names import below, checked
+from dicom2cache.store.names import checked, open_below
+
+_SCHEMAS = {"frames": FRAMES_TABLE, "failures": REJECTS, "shards": SHARDS_TABLE}
+_ROWS_PER_BYTE = 256  # each column and row group of a real table has a header of its own
+UNLIKE = (
+    KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, ZeroDivisionError,
+    pa.ArrowException,
+)  # fmt: skip
+"""what contents provoke that are not those of the format, beyond what is checked by name"""
 
 
 def whole_root(cache: Path, spare: bool = False) -> dict[str, Any] | None:
@@ -34,21 +46,69 @@ def read_table(
 ) -> pa.Table:
     """frames/, failures/ or shards/ of all generations, in order; text is plain.
 
-    A column is null where a generation lacks it, and left out if all do.
+    A column is null where a generation lacks it, and left out if all do. Raises CacheError for a
+    table that cannot be read, or is not as the root metadata or the format say.
     """
-    parts = []
-    for entry in attributes["tables"][kind]:
-        with pq.ParquetFile(below(cache, entry["path"], cache / ROOT)) as file:
-            here = file.schema_arrow.names
-            table = file.read(columns=columns and [c for c in columns if c in here])
-        for k, field in enumerate(table.schema):
-            if pa.types.is_dictionary(field.type):
-                text = field.type.value_type
-                table = table.set_column(k, pa.field(field.name, text), table[k].cast(text))
-        parts.append(table)
-    whole = pa.concat_tables(parts, promote_options="permissive")
+    parts = [
+        _read(cache, entry, kind, columns)
+        for entry in attributes["tables"][kind]
+    ]  # fmt: skip
+    with as_in_format(cache / kind):
+        whole = pa.concat_tables(parts, promote_options="permissive")
     known = whole.column_names
     return whole.select(known if columns is None else [c for c in columns if c in known])
+
+
+def _read(cache: Path, entry: dict[str, Any], kind: str, columns: list[str] | None) -> pa.Table:
+    path = cache / entry["path"]
+    open_below(cache, entry["path"], cache / ROOT).close()
+    try:
+        with pq.ParquetFile(path) as file:
+            rows, size = file.metadata.num_rows, path.stat().st_size
+            if rows != entry["rows"] or rows > _ROWS_PER_BYTE * size:
+                raise CacheError(
+                    f"{path}: {rows} rows in {size} bytes, {entry['rows']} in {ROOT}; it is damaged"
+                )
+            here = file.schema_arrow
+            _check_types(path, here, _SCHEMAS[kind])
+            table = file.read(columns=columns and [c for c in columns if c in here.names])
+    except (pa.ArrowException, OSError) as e:
+        if isinstance(e, OSError) and e.errno is not None:
+            raise
+        raise CacheError(f"{path}: cannot be read as Parquet: {str(e)[:200]}") from e
+    if table.num_rows != rows:
+        raise CacheError(f"{path}: {table.num_rows} rows, {rows} in its footer; it is damaged")
+    for k, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            text = field.type.value_type
+            table = table.set_column(k, pa.field(field.name, text), table[k].cast(text))
+    return table
+
+
+def _check_types(path: Path, found: pa.Schema, expected: pa.Schema) -> None:
+    for name in found.names:
+        if found.names.count(name) > 1:
+            raise CacheError(f"{path}: has column {name} twice")
+        if name not in expected.names:
+            continue  # of a later version
+        said, legal = found.field(name).type, expected.field(name).type
+        plain = said.value_type if pa.types.is_dictionary(said) else said
+        if plain != legal and not (pa.types.is_nested(plain) and pa.types.is_nested(legal)):
+            raise CacheError(f"{path}: column {name} is {said}; legal: {legal}")
+
+
+@contextmanager
+def as_in_format(where: Path) -> Iterator[None]:
+    """What contents provoke that are not those of the format becomes a CacheError, by name."""
+    try:
+        yield
+    except (CacheError, MemoryError):
+        raise
+    except UNLIKE as e:
+        raise CacheError(
+            f"{where}: not as FORMAT.md says ({type(e).__name__}: {str(e)[:200]}); "
+            "`dicom2cache verify` says more"
+        ) from e
 
 
 def spec_of(array: dict[str, Any]) -> ArraySpec:

@@ -10,6 +10,7 @@ import os
 import re
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from dicom2cache.errors import CacheError
 
@@ -28,7 +29,7 @@ def checked(name: object, where: object) -> str:
 
     Raises CacheError for one that could lead elsewhere: a separator, a dot first.
     """
-    if isinstance(name, str) and _NAME.fullmatch(name):
+    if isinstance(name, str) and is_name(name):
         return name
     raise CacheError(
         f"{where}: names {name!r}, which is no name of a file in a cache (legal: letters, digits, "
@@ -47,6 +48,24 @@ def below(cache: Path, path: object, where: object) -> Path:
         found = found / checked(part, where)
         refuse_link(found)
     return found
+
+
+def open_below(cache: Path, path: object, where: object) -> BinaryIO:
+    """A file of a cache that `where` names, open to be read.
+
+    Raises CacheError as `below`, and for what is no plain file: a FIFO would be waited for.
+    """
+    found = below(cache, path, where)
+    descriptor = os.open(found, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise CacheError(f"{found}: not a plain file, and a cache has no other")
+    return os.fdopen(descriptor, "rb")
+
+
+def is_name(name: object) -> bool:
+    """True for the name of one file or folder that leads nowhere else."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
 def is_array(name: object) -> bool:

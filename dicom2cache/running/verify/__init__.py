@@ -1,0 +1,1 @@
+"""Checks a committed cache: what is wrong, where, and what to do."""

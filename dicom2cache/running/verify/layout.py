@@ -1,0 +1,86 @@
+"""What lies in a cache's folder that the format does not name."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dicom2cache.running.receipts import abandoned
+from dicom2cache.running.verify.findings import Finding, of_error, of_mode
+from dicom2cache.running.verify.tables import Said
+from dicom2cache.store import names
+from dicom2cache.store.committed import spec_of
+from dicom2cache.store.layout import ROOT, shard_path, spare_paths
+from dicom2cache.store.root import KINDS
+
+_REPAIR = "build/repair"
+_SHARD = re.compile(r"c\.(0|[1-9][0-9]*)(\.0){2,3}")
+
+
+def is_growing(cache: Path, attributes: dict[str, Any]) -> bool:
+    """Whether a run has begun to append to the cache: its tables come first, the root last."""
+    return (cache / "frames" / f"{attributes['generation'] + 1}.parquet").exists()
+
+
+def _is_repaired(cache: Path) -> bool:
+    """Whether a process is at work that repairs the cache: what it makes lies in build/."""
+    try:
+        return not all(abandoned(name) for name in os.listdir(cache / _REPAIR))
+    except OSError:
+        return False
+
+
+def extra(cache: Path, attributes: dict[str, Any], said: Said | None) -> Iterator[Finding]:
+    """Files and folders, empty ones too, that are none of this cache's.
+
+    Without `said`, which names the shards, whatever is named like one is taken for one.
+    """
+    files = {ROOT}
+    files |= spare_paths(attributes) if "identity" in attributes else {"build/plan.json"}  # older
+    files |= {e["path"] for kind in KINDS for e in attributes["tables"][kind]}
+    arrays = {a["name"] for a in attributes["arrays"]}
+    files |= {f"{name}/{ROOT}" for name in arrays}
+    growing = is_growing(cache, attributes)
+    if growing:
+        files |= {f"{kind}/{attributes['generation'] + 1}.parquet" for kind in KINDS}
+    folders = {os.path.dirname(f) for f in files} - {""}
+    folders |= {"build", _REPAIR} if _is_repaired(cache) else set()
+    unnamed = said is None or growing
+    if said is not None:
+        specs = [spec_of(a) for a in attributes["arrays"]]
+        pairs = zip(said.shards["array"].tolist(), said.shards["shard"].tolist(), strict=True)
+        files |= {shard_path(specs[a], s) for a, s in pairs if 0 <= a < len(specs)}
+
+    def known(name: str, is_folder: bool) -> bool:
+        folder, _, last = name.rpartition("/")
+        if folder == _REPAIR in folders:
+            return True
+        if is_folder:
+            return name in folders or (growing and names.is_array(name))
+        held = folder in arrays or (growing and names.is_array(folder))
+        return name in files or (
+            unnamed and held and (_SHARD.fullmatch(last) is not None or last == ROOT)
+        )
+
+    waiting = [""]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(cache / folder) as entries:
+                inside = sorted(entries, key=lambda e: e.name)
+        except OSError as e:
+            yield of_error(cache, folder or ".", "extra", e)
+            continue
+        for entry in inside:
+            name = f"{folder}/{entry.name}" if folder else entry.name
+            is_folder = entry.is_dir(follow_symlinks=False)
+            if not known(name, is_folder):
+                if name in files or name in folders:
+                    continue  # another kind of thing in its place: who reads it says so
+                what = of_mode(entry.stat(follow_symlinks=False).st_mode)
+                yield Finding(cache, name, "extra", f"{what} that a cache has not")
+            elif is_folder:
+                waiting.append(name)
