@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: help demo check test test-oracles test-lightly test-slurm bench-plan bench-read bench-read-stock \
-	bench-memory bench-codecs bench-headers bench-convert bench-lightly clean
+	bench-memory bench-codecs bench-scale bench-headers bench-convert bench-lightly clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -80,6 +80,9 @@ $(PEERS): pyproject.toml constraints.txt benchmarks/read/peers/requirements.txt 
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check \
 		--no-deps -r benchmarks/read/peers/alone.txt
 	touch $@
+
+bench-scale: $(READY)  ## 10,000 to 1,000,000 frames: plan on disk, a worker's start, commit, open; FILES=N real ones
+	$(BIN)/python -m benchmarks.scale $(if $(FILES),--files $(FILES))
 
 bench-read: $(PEERS)  ## CacheLoader against its peers and memcpy; QUICK=1 for a short run
 	.venv-peers/bin/python -m benchmarks.read $(if $(QUICK),--quick)

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.machine import peak_mib, private_mib
+from benchmarks.machine import peak_mib
 from benchmarks.planning import headers
 from dicom2cache import Recipe, pipeline
 from dicom2cache.planning.plan import make_plan
@@ -118,7 +118,7 @@ def files(n: int, folder: Path) -> None:
         series(first)
 
 
-_STEPS: dict[str, Callable[..., None]] = {
+_STEPS: dict[str, Callable[..., object]] = {
     "plan": plan, "worker": worker, "receipts": receipted, "commit": commit, "open": opened,
     "files": files,
     "plan-files": lambda source, cache: pipeline.plan([source], cache, jobs=2),
@@ -129,7 +129,7 @@ _STEPS: dict[str, Callable[..., None]] = {
 
 
 def _step(name: str, *given: object) -> dict[str, float]:
-    """Seconds and memory of a step in a process of its own, imports not counted."""
+    """Seconds and greatest memory of a step in a process of its own, beside its imports."""
     command = [sys.executable, "-m", "benchmarks.scale", "--step", name, *map(str, given)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -138,10 +138,10 @@ def _step(name: str, *given: object) -> dict[str, float]:
 
 def _run(name: str, given: list[str]) -> None:
     values = [int(v) if v.isdecimal() else Path(v) for v in given]
-    before, start = private_mib(), time.perf_counter()
+    before, start = peak_mib(), time.perf_counter()
     _STEPS[name](*values)
     seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "peak_mib": peak_mib(), "imports_mib": before}))
+    print(json.dumps({"seconds": seconds, "mib": peak_mib() - before}))
 
 
 def _disk(folder: Path) -> tuple[int, int]:
@@ -179,7 +179,7 @@ def _line(found: dict[str, Any]) -> str:
     for name, bar in _BARS.items():
         if name in found:
             step = found[name]
-            words.append(f"{name} {step['seconds']:.2f} s {step['peak_mib']:.0f} MiB (bar {bar})")
+            words.append(f"{name} {step['seconds']:.2f} s {step['mib']:.0f} MiB (bar {bar})")
     words.append(f"plan {found['plan_bytes'] / 2**20:.0f} MiB in {found['plan_files']} files")
     words.append(f"cache {found['cache_files']} files")
     if "parts" in found:
