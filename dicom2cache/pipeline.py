@@ -351,14 +351,19 @@ def findings(
 
 
 def compare(
-    old: str | os.PathLike[str], new: str | os.PathLike[str]
+    old: str | os.PathLike[str],
+    new: str | os.PathLike[str],
+    *,
+    deidentify: str | os.PathLike[str] | None = None,
 ) -> Iterator[comparing.Difference]:
     """Frames whose unit, stack or pixels differ in two caches of the same sources, by path.
 
-    Raises as `info`.
+    `deidentify`: the key file, where one of them is de-identified. Raises as `info`, and CacheError
+    where paths cannot be matched.
     """
     one, other = info(old), info(new)
-    return comparing.compare((cache_of(old), one), (cache_of(new), other))
+    veil = veil_of(Path(deidentify)) if deidentify else None
+    return comparing.compare((cache_of(old), one), (cache_of(new), other), veil)
 
 
 def counts(cache: str | os.PathLike[str]) -> dict[str, int]:

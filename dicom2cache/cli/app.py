@@ -249,9 +249,10 @@ def slurm(
 def compare(
     old: Annotated[Path, typer.Argument(metavar="OLD", help="A cache.")],
     new: Annotated[Path, typer.Argument(metavar="NEW", help="Another one of the same sources.")],
+    deidentify: Deidentify = None,
 ) -> None:
     """List the frames whose unit, stack or pixels differ; exit status 1 if there are any."""
-    if report.print_differences(pipeline.compare(old, new)):
+    if report.print_differences(pipeline.compare(old, new, deidentify=deidentify)):
         raise typer.Exit(1)
     same = f"{old} and {new}: every frame has the same unit, stack and pixels"
     print(words.one_line(same))

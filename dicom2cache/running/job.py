@@ -173,10 +173,17 @@ def planned_arrays(cache: Path) -> list[str]:
     return list(found)
 
 
+_NO_PLAN = (
+    ValueError, AttributeError, KeyError, TypeError, IndexError, OverflowError, RecursionError,
+    pa.ArrowException,
+)  # fmt: skip
+"""what a plan that is none makes Python and pyarrow raise"""
+
+
 def load_job(cache: Path) -> Job:
     """The plan in `cache`, its tables mapped and not read.
 
-    Raises Unfinished if there is none, or the cache is committed.
+    Raises Unfinished if there is none, or the cache is committed, CacheError if it is damaged.
     """
     names.refuse_links(cache)
     try:
@@ -186,8 +193,15 @@ def load_job(cache: Path) -> Job:
             return _load(cache, said)
     except FileNotFoundError:
         nonce = None
-    except (ValueError, AttributeError) as e:
-        raise CacheError(f"{plan_path(cache)}: no plan of dicom2cache: {e}") from e
+    except CacheError:
+        raise
+    except (*_NO_PLAN, OSError) as e:
+        if isinstance(e, OSError) and e.errno is not None:  # pyarrow's own have none
+            raise
+        raise CacheError(
+            f"{plan_path(cache)}: no plan of dicom2cache, or a damaged one: {e}; run `dicom2cache "
+            "plan` or `build` with --overwrite"
+        ) from e
     if (cache / ROOT).exists():
         raise Unfinished(f"{cache}: the cache is committed already; there is nothing left to do")
     if is_lost(cache):
@@ -214,15 +228,23 @@ def _load(cache: Path, said: bytes) -> Job:
         # pyarrow drops the descriptor at close; the mapping lives as long as the table
         with pa.memory_map(str(state / f"{name}.arrow")) as source:
             tables[name] = pa.ipc.open_file(source.read_buffer()).read_all()
+            tables[name].validate()
     arrays = tuple(ArraySpec(**{**a, "slot": tuple(a["slot"])}) for a in about["arrays"])
     plan = Plan(arrays, tables["files"], tables["frames"], tables["rejects"], about["wasted_bytes"])
+    if sum(spec.slots for spec in arrays) != plan.frames.num_rows:
+        raise ValueError("its arrays have not the slots of its frames")
+    facts, texts = about["facts"], (about["identity"], *about["roots"])
+    if not all(isinstance(facts[name], dict) for name in ("software", "codecs")):
+        raise TypeError("its versions are none")
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("its identity or sources are no text")
     return Job(
         cache,
         about["identity"],
         tuple(about["roots"]),
         Recipe.from_dict(about["recipe"]),
         plan,
-        about["facts"],
+        facts,
         about["nonce"],
     )
 

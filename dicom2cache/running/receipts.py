@@ -19,8 +19,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from dicom2cache.errors import CacheError
 from dicom2cache.records import ShardTask
 from dicom2cache.running.job import Job, scratch
+from dicom2cache.schema import RESULTS
 from dicom2cache.store.durable import name_first, sync_folder, write_durably
 from dicom2cache.store.layout import shard_path
 from dicom2cache.store.names import checked
@@ -117,18 +119,30 @@ def settle(job: Job, task: ShardTask) -> Receipt | None:
     """The task's receipt, its shard in place; None if the task is not done.
 
     Finishes the rename of a process that died after it published the receipt: the attempt is there
-    until then, and a file of the shard's name is none of this plan.
+    until then, and a file of the shard's name is none of this plan. Raises CacheError if the
+    receipt is damaged.
     """
     path = receipt_path(job, task)
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return None
-    results = pa.ipc.open_file(pa.py_buffer(data)).read_all()
-    about = {k.decode(): v.decode() for k, v in results.schema.metadata.items()}
-    receipt = Receipt(int(about["bytes"]), int(about["index_crc32c"]), about["codec"], results)
+    try:
+        results = pa.ipc.open_file(pa.py_buffer(data)).read_all()
+        results.validate(full=True)
+        if results.schema.names != RESULTS.names or results.num_rows != task.stop - task.start:
+            raise ValueError("results of other frames")
+        about = {k.decode(): v.decode() for k, v in results.schema.metadata.items()}
+        receipt = Receipt(int(about["bytes"]), int(about["index_crc32c"]), about["codec"], results)
+        named = about["attempt"]
+    except (ValueError, KeyError, AttributeError, OSError, pa.ArrowException) as e:
+        raise CacheError(
+            f"{path}: damaged ({e}): it was whole when it got its name, so its disk has failed or "
+            "somebody has changed it; remove it and run `dicom2cache convert` again, which makes "
+            "that shard anew"
+        ) from e
     shard = job.cache / shard_path(job.plan.arrays[task.array], task.shard)
-    attempt = scratch(job) / checked(about["attempt"], path)
+    attempt = scratch(job) / checked(named, path)
     if attempt.exists() or not _describes(receipt, shard):
         shard.parent.mkdir(exist_ok=True)
         try:
