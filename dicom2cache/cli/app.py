@@ -1,4 +1,4 @@
-"""The command line: `dicom2cache build|plan|convert|commit|verify|info|compare|slurm`.
+"""The command line: `dicom2cache build|plan|convert|commit|verify|repair|info|compare|slurm`.
 
 Exit status: 0 all is stored, 1 finished but some files failed, 2 could not run or finish, 130
 interrupted; of `convert`, for the frames of its part.
@@ -174,6 +174,25 @@ def verify(
     if problems:
         raise typer.Exit(1)
     print(f"{words.one_line(str(cache))}: whole ({pipeline.counts(cache)['frames_stored']} frames)")
+
+
+@app.command()
+def repair(
+    cache: CachePath,
+    source: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Where a source folder is by now; once for each, in the order of `info --json`."
+        ),
+    ] = None,
+    jobs: Jobs = None,
+    backend: Backend = "loky",
+) -> None:
+    """Mend a damaged cache: from its second copies, and its shards from the sources."""
+    _check(backend)
+    done = pipeline.repair(cache, sources=source, jobs=jobs, backend=backend, progress=progress())
+    left = report.print_repaired(cache, done, pipeline.verify(cache, quick=True))
+    raise typer.Exit(1 if left else 0)
 
 
 @app.command()
