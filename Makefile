@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo check test test-oracles test-codestreams test-lightly test-slurm test-engines bench-plan \
-	bench-read bench-read-stock bench-memory bench-codecs bench-headers bench-convert bench-lightly clean
+.PHONY: help demo check test test-crash test-oracles test-codestreams test-lightly test-slurm test-engines \
+	bench-plan bench-read bench-read-stock bench-memory bench-codecs bench-scale bench-headers bench-convert \
+	bench-lightly clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -25,6 +26,9 @@ check: $(READY)  ## ruff, mypy and the floors of the house
 
 test: $(READY)  ## all tests
 	$(BIN)/python -m pytest tests
+
+test-crash: $(READY)  ## kills, disks that fail, power cuts (root), Ctrl-C; KIND=kills COUNT=9 SEED=2 for some
+	$(BIN)/python -m tests.crash $(KIND) $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED))
 
 ORACLES := .venv-oracles/.ready
 
@@ -94,6 +98,9 @@ $(PEERS): pyproject.toml constraints.txt benchmarks/read/peers/requirements.txt 
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check \
 		--no-deps -r benchmarks/read/peers/alone.txt
 	touch $@
+
+bench-scale: $(READY)  ## 10,000 to 1,000,000 frames: plan on disk, a worker's start, commit, open; FILES=N real ones
+	$(BIN)/python -m benchmarks.scale $(if $(FILES),--files $(FILES))
 
 bench-read: $(PEERS)  ## CacheLoader against its peers and memcpy; QUICK=1 for a short run
 	.venv-peers/bin/python -m benchmarks.read $(if $(QUICK),--quick)
