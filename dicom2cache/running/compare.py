@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dicom2cache.arrow import ints, mask_of
-from dicom2cache.store.committed import read_table, spec_of
+from dicom2cache.store.committed import as_in_format, read_table, spec_of
 from dicom2cache.store.layout import shard_path
+from dicom2cache.store.names import open_below
 from dicom2cache.store.shards import read_index, read_slot
 
 Ints = NDArray[np.int64]
@@ -79,7 +80,7 @@ class _Side:
         shard, slot = divmod(row, spec.frames_per_shard)
         if self._file is None or self._at != (array, shard):
             self.close()
-            self._file = open(self.cache / shard_path(spec, shard), "rb")  # noqa: SIM115
+            self._file = open_below(self.cache, shard_path(spec, shard), "frames/")
             self._index, self._at = read_index(self._file, spec)[0], (array, shard)
         return read_slot(self._file, spec, self._index[slot])[:height, :width]
 
@@ -100,7 +101,11 @@ def compare(
     it is regular; its number means nothing. Pixels are compared by checksum where slots are alike,
     else by value: another dtype with the same values is no difference.
     """
-    a, b = _Side(*old), _Side(*new)
+    with as_in_format(old[0]), as_in_format(new[0]):
+        yield from _compare(_Side(*old), _Side(*new))
+
+
+def _compare(a: _Side, b: _Side) -> Iterator[Difference]:
     keys = _keys(a, b)
     _, mine, theirs = np.intersect1d(*keys, return_indices=True)
     matched = _Matched(a, b, mine, theirs)

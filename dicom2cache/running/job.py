@@ -124,7 +124,7 @@ def headers_of(job: Job, rows: pa.Table) -> dict[int, Header]:
 def _about(cache: Path) -> dict[str, Any]:
     """plan.json; empty if there is none, or something else of that name."""
     try:
-        found = json.loads(plan_path(cache).read_bytes())
+        found = json.loads(names.read_plain(plan_path(cache)))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -179,7 +179,7 @@ def load_job(cache: Path) -> Job:
     """
     names.refuse_links(cache)
     try:
-        said = plan_path(cache).read_bytes()
+        said = names.read_plain(plan_path(cache))
         nonce = _nonce(json.loads(said))
         if nonce is not None and (_build(cache) / nonce).exists():
             return _load(cache, said)

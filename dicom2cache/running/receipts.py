@@ -76,6 +76,7 @@ def publish(
     attempt: Path,
     size: int,
     index_crc32c: int,
+    chunks_crc32c: int | None,
     codec: str,
     results: pa.Table,
 ) -> bool:
@@ -85,7 +86,7 @@ def publish(
     """
     about = {
         "attempt": attempt.name, "bytes": str(size), "index_crc32c": str(index_crc32c),
-        "codec": codec,
+        "codec": codec, "chunks_crc32c": "" if chunks_crc32c is None else str(chunks_crc32c),
     }  # fmt: skip
     sink = pa.BufferOutputStream()
     table = results.replace_schema_metadata(about)
@@ -107,6 +108,8 @@ class Receipt:
     bytes: int
     """size of the shard file"""
     index_crc32c: int
+    chunks_crc32c: int | None
+    """of what is before the index of a compressed shard"""
     codec: str
     """what compressed it"""
     results: pa.Table
@@ -126,7 +129,10 @@ def settle(job: Job, task: ShardTask) -> Receipt | None:
         return None
     results = pa.ipc.open_file(pa.py_buffer(data)).read_all()
     about = {k.decode(): v.decode() for k, v in results.schema.metadata.items()}
-    receipt = Receipt(int(about["bytes"]), int(about["index_crc32c"]), about["codec"], results)
+    receipt = Receipt(
+        int(about["bytes"]), int(about["index_crc32c"]),
+        int(about["chunks_crc32c"]) if about["chunks_crc32c"] else None, about["codec"], results,
+    )  # fmt: skip
     shard = job.cache / shard_path(job.plan.arrays[task.array], task.shard)
     attempt = scratch(job) / checked(about["attempt"], path)
     if attempt.exists() or not _describes(receipt, shard):

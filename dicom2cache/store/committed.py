@@ -15,7 +15,7 @@ from dicom2cache.errors import CacheError
 from dicom2cache.records import ArraySpec
 from dicom2cache.schema import FRAMES_TABLE, REJECTS, SHARDS_TABLE
 from dicom2cache.store.layout import ROOT, attributes_sha256, spare_path
-from dicom2cache.store.names import checked, open_below
+from dicom2cache.store.names import checked, open_below, read_plain
 
 _SCHEMAS = {"frames": FRAMES_TABLE, "failures": REJECTS, "shards": SHARDS_TABLE}
 _ROWS_PER_BYTE = 256  # each column and row group of a real table has a header of its own
@@ -29,7 +29,10 @@ UNLIKE = (
 def whole_root(cache: Path, spare: bool = False) -> dict[str, Any] | None:
     """The attributes in the root, or in its second copy; None unless they are as signed."""
     path = cache / (spare_path(ROOT) if spare else ROOT)
-    return attributes_of(path.read_bytes()) if path.is_file() else None
+    try:
+        return attributes_of(read_plain(path))
+    except (OSError, CacheError):
+        return None
 
 
 def attributes_of(root: bytes) -> dict[str, Any] | None:
