@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo check test test-oracles test-lightly test-slurm bench-plan bench-read bench-read-stock \
-	bench-memory bench-codecs bench-headers bench-convert bench-lightly clean
+.PHONY: help demo check test test-oracles test-codestreams test-lightly test-slurm bench-plan \
+	bench-read bench-read-stock bench-memory bench-codecs bench-headers bench-convert bench-lightly clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -39,6 +39,9 @@ test-oracles: $(ORACLES)  ## values and volumes against SimpleITK, DCMTK, highdi
 	.venv-oracles/bin/python -m tests.oracles.volumes $(DIR) && exit $$values
 	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.faults)
 	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.tiles)
+
+test-codestreams: $(ORACLES)  ## damaged codestreams: what we see of them, and djpeg, DCMTK, GDCM, OpenJPEG
+	.venv-oracles/bin/python -m tests.oracles.damaged
 
 LIGHTLY := .venv-lightly/.ready
 

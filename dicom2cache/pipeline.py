@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -23,12 +21,12 @@ from dicom2cache.privacy.own_words import own_words_only
 from dicom2cache.privacy.veil import KEY, Veil, check_key, veil_of
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.recipes.where import check_kept
-from dicom2cache.records import Candidate
 from dicom2cache.running import commit as committing
 from dicom2cache.running import compare as comparing
-from dicom2cache.running import execute, inventory, pool, shares, versions
+from dicom2cache.running import damage, execute, inventory, pool, shares, versions
 from dicom2cache.running import target as target_folder
 from dicom2cache.running.faults import FaultLog
+from dicom2cache.running.identity import facts_of, identity_of
 from dicom2cache.running.job import (
     Job,
     is_lost,
@@ -41,6 +39,8 @@ from dicom2cache.running.job import (
 )
 from dicom2cache.running.lost import first_failed, nothing
 from dicom2cache.running.progress import Progress, Silent, phase
+from dicom2cache.running.repair import whole as repairing
+from dicom2cache.running.repair.again import Recorded
 from dicom2cache.running.standing import Watched
 from dicom2cache.running.target import cache_of
 from dicom2cache.running.verify import whole as checks
@@ -119,7 +119,8 @@ def plan(
 ) -> Job | None:
     """Read all headers and write the plan into `cache`; None if the cache is complete already.
 
-    No pixel is read, save of files that share a SOP Instance UID. Raises as `build`.
+    No pixel is read, save of files that share a SOP Instance UID. Raises as `build`, CacheError too
+    if the cache is complete but damaged.
     """
     recipe, progress = recipe or Recipe(), progress or Silent()
     target, workers = cache_of(cache), jobs or pool.cpu_count()
@@ -154,8 +155,8 @@ def _plan(
     roots, candidates, unlisted = scan(sources, target)
     if not candidates:
         raise SourceError(nothing(sources, unlisted))
-    facts = _facts(key, veil, recipe)
-    identity = _identity(roots, candidates, unlisted, recipe, facts)
+    facts = facts_of(key, veil, recipe)
+    identity = identity_of(roots, candidates, unlisted, recipe, facts)
     if veil:
         identity = ":".join(veil.hashed("identity", part) for part in identity.split(":"))
     known = planned_identity(target)
@@ -173,6 +174,7 @@ def _plan(
         with _or_committed(target, identity):
             if not (target / ROOT).exists():
                 return load_job(target)
+        damage.refuse(target)
         return None
     log = FaultLog(veil is not None)
     with phase(progress, "reading headers", inventory.header_work(candidates), "files"):
@@ -223,7 +225,7 @@ def convert(
     one whatever is not done, on several nodes at once if need be: what another process works on is
     left to it, and waited for. Of a cache that is committed, how many failed in all. Raises
     Unfinished if the machine could not end it, SourceAway if it cannot see a source folder,
-    FrameError if `on_error` is "raise".
+    FrameError if `on_error` is "raise", CacheError if it is committed and damaged.
     """
     progress = progress or Silent()
     share = shares.share_of(part)
@@ -240,6 +242,7 @@ def convert(
                 return execute.convert_part(
                     job, mine, jobs or pool.cpu_count(), backend, on_error, progress
                 )
+    damage.refuse(target)
     return counts(target)["frames_failed"]
 
 
@@ -263,11 +266,13 @@ def commit(
     """Make a cache of converted shards; its counts.
 
     `deidentify`: the key file of the plan, if that has one; `mapping` as in `build`. Raises
-    Unfinished while a shard is missing, CacheError for another key.
+    Unfinished while a shard is missing, CacheError for another key, or if it is committed and
+    damaged.
     """
     target = cache_of(cache)
     _check_mapping(deidentify, mapping, target)
     if (target / ROOT).exists():
+        damage.refuse(target)
         return counts(target)
     with _or_committed(target, planned_identity(target)):
         job = load_job(target)
@@ -351,38 +356,43 @@ def findings(
 
 
 def compare(
-    old: str | os.PathLike[str], new: str | os.PathLike[str]
+    old: str | os.PathLike[str],
+    new: str | os.PathLike[str],
+    *,
+    deidentify: str | os.PathLike[str] | None = None,
 ) -> Iterator[comparing.Difference]:
     """Frames whose unit, stack or pixels differ in two caches of the same sources, by path.
 
-    Raises as `info`.
+    `deidentify`: the key file, where one of them is de-identified. Raises as `info`, and CacheError
+    where paths cannot be matched.
     """
     one, other = info(old), info(new)
-    return comparing.compare((cache_of(old), one), (cache_of(new), other))
+    veil = veil_of(Path(deidentify)) if deidentify else None
+    return comparing.compare((cache_of(old), one), (cache_of(new), other), veil)
+
+
+def repair(
+    cache: str | os.PathLike[str],
+    *,
+    sources: Sources | None = None,
+    jobs: int | None = None,
+    backend: str = "loky",
+    progress: Progress | None = None,
+) -> repairing.Repaired:
+    """Mend a committed cache: from its second copies, and damaged shards from the sources.
+
+    `sources` are the folders of the sources in the order in which `info` has them, if they lie
+    elsewhere by now. What cannot be mended stays as it is, and is in what is returned. Raises
+    CacheError where root or tables are lost with their copies, Unfinished, OSError.
+    """
+    target = cache_of(cache)
+    attributes = repairing.attributes_to_repair(target)
+    workers = jobs or pool.cpu_count()
+    return repairing.repair(
+        target, attributes, Recorded.of(attributes, sources), workers, backend, progress or Silent()
+    )
 
 
 def counts(cache: str | os.PathLike[str]) -> dict[str, int]:
     """The counts of a committed cache."""
     return dict(info(cache)["counts"])
-
-
-def _facts(key: bytes, veil: Veil | None, recipe: Recipe) -> dict[str, Any]:
-    said = {KEY: veil.fingerprint} if veil else {"patient_key": keys.fingerprint(key, "patient")}
-    return {
-        "software": versions.software(recipe.codec), "codecs": versions.codecs(), **said,
-    }  # fmt: skip
-
-
-def _identity(
-    roots: list[str],
-    candidates: list[Candidate],
-    unlisted: pa.Table,
-    recipe: Recipe,
-    facts: dict[str, Any],
-) -> str:
-    about = [roots, recipe.to_dict(), facts, unlisted.to_pylist()]
-    digest, times = hashlib.sha256(json.dumps(about, sort_keys=True).encode()), hashlib.sha256()
-    for c in candidates:
-        digest.update(f"{c.root}\0{c.path}\0{c.size}\n".encode())
-        times.update(f"{c.mtime_ns}\n".encode())
-    return f"{digest.hexdigest()}:{times.hexdigest()}"

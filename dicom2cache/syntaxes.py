@@ -105,6 +105,22 @@ _LATER = {
 """those that pydicom 3.0 does not know"""
 
 
+_FOREIGN = {
+    "JPEG XL": (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"),
+    "JPEG XS": (b"\xff\x10\xff\x50", b"\0\0\0\x0cJXS \r\n\x87\n"),
+    "JPEG XR": (b"II\xbc\x01",),
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "TIFF": (b"II*\0", b"MM\0*"),
+    "MPEG video": (b"\0\0\1\xb3", b"\0\0\0\1\x67", b"\0\0\0\1\x09", b"\0\0\1\x67"),
+}
+"""first bytes of codestreams that no decoder here reads"""
+
+
+def foreign(data: bytes) -> str | None:
+    """What a codestream is that no decoder here reads; None: one that may be read."""
+    return next((name for name, starts in _FOREIGN.items() if data.startswith(starts)), None)
+
+
 def cost_weight(transfer_syntax: str) -> float:
     """Time to convert a frame, relative to an uncompressed one of the same size."""
     row = SYNTAXES.get(transfer_syntax)

@@ -1,4 +1,4 @@
-"""The command line: `dicom2cache build|plan|convert|commit|verify|info|compare|slurm`.
+"""The command line: `dicom2cache build|plan|convert|commit|verify|repair|info|compare|slurm`.
 
 Exit status: 0 all is stored, 1 finished but some files failed, 2 could not run or finish, 130
 interrupted; of `convert`, for the frames of its part.
@@ -163,7 +163,9 @@ def commit(cache: CachePath, deidentify: Deidentify = None, mapping: Mapping = N
 @app.command()
 def verify(
     cache: CachePath,
-    quick: Annotated[bool, typer.Option("--quick", help="Of shards, sizes and indexes only.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Of shards, sizes and indexes only.")
+    ] = False,
     deep: Annotated[
         float | None, typer.Option(metavar="FRACTION", help="Decode this share of the files again.")
     ] = None,
@@ -175,6 +177,25 @@ def verify(
     if problems:
         raise typer.Exit(1)
     print(f"{words.one_line(str(cache))}: whole ({pipeline.counts(cache)['frames_stored']} frames)")
+
+
+@app.command()
+def repair(
+    cache: CachePath,
+    source: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Where a source folder is by now; once for each, in the order of `info --json`."
+        ),
+    ] = None,
+    jobs: Jobs = None,
+    backend: Backend = "loky",
+) -> None:
+    """Mend a damaged cache: from its second copies, and its shards from the sources."""
+    _check(backend)
+    done = pipeline.repair(cache, sources=source, jobs=jobs, backend=backend, progress=progress())
+    left = report.print_repaired(cache, done, pipeline.verify(cache, quick=True))
+    raise typer.Exit(1 if left else 0)
 
 
 @app.command()
@@ -251,9 +272,10 @@ def slurm(
 def compare(
     old: Annotated[Path, typer.Argument(metavar="OLD", help="A cache.")],
     new: Annotated[Path, typer.Argument(metavar="NEW", help="Another one of the same sources.")],
+    deidentify: Deidentify = None,
 ) -> None:
     """List the frames whose unit, stack or pixels differ; exit status 1 if there are any."""
-    if report.print_differences(pipeline.compare(old, new)):
+    if report.print_differences(pipeline.compare(old, new, deidentify=deidentify)):
         raise typer.Exit(1)
     same = f"{old} and {new}: every frame has the same unit, stack and pixels"
     print(words.one_line(same))

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom2cache.errors import FrameError
+
 
 @dataclass(frozen=True)
 class Coded:
@@ -49,3 +51,26 @@ class Decoded:
     flags: tuple[str, ...] = ()
     lossy: bool | None = False
     """whether the codestream is; None: it may be"""
+
+
+def check_shape(shape: tuple[int, ...], coded: Coded) -> None:
+    """Raises FrameError if a codestream of this shape is not what the header says."""
+    want = (coded.rows, coded.columns) + ((coded.samples,) if coded.samples > 1 else ())
+    if shape != want:
+        raise FrameError(
+            f"the codestream holds {shape}, the header says {want} (rows, columns[, samples])"
+        )
+
+
+def check_size(rows: int, columns: int, components: int, coded: Coded) -> None:
+    """As `check_shape`, before the decoder allocates what a damaged codestream claims."""
+    if rows and columns:  # 0: said later in the codestream, or nowhere
+        check_shape((rows, columns) + ((components,) if components > 1 else ()), coded)
+
+
+def damaged(library: str, said: str = "") -> FrameError:
+    """The failure of a codestream that `library` cannot decode, or not without a warning."""
+    return FrameError(
+        f"the codestream is damaged: {library} cannot decode it{f' ({said})' if said else ''}; "
+        "copy the file again, or get it anew from where it came"
+    )

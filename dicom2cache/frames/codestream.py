@@ -18,7 +18,7 @@ class Jpeg:
     components: tuple[int, ...]
     subsampled: bool
     adobe: int | None
-    """transform flag of APP14: 0 RGB, 1 YCbCr; None: no such segment"""
+    """transform flag of APP14: 0 RGB, 1 YCbCr; None: no such segment, or no such transform"""
     jfif: bool
     lossless: bool
     """of JPEG-LS: NEAR is 0 (T.87 C.2.3)"""
@@ -28,6 +28,15 @@ class Jpeg:
     """one Huffman-coded scan of all components without restart markers"""
     interleaved: bool
     """the first scan has all components"""
+    restarts: bool
+    sequential: bool
+    head: bytes
+    """SOI and the segments before the first scan that decoding needs"""
+    frame: int
+    """offset in `head` of what the frame header says"""
+    odd: bool
+    """a segment that decoding does not need says what no decoder knows: a revision of JFIF or a
+    transform of APP14; or the first scan of a sequential process says which coefficients it has"""
 
 
 END = b"\xff\xd9"
@@ -39,10 +48,10 @@ _CUT = "the codestream is cut: {}; copy the file again"
 def parse_jpeg(data: bytes) -> Jpeg:
     """The headers of a JPEG or JPEG-LS codestream up to its first scan.
 
-    Raises FrameError if there is no frame header, or no scan.
+    Raises FrameError if there is no frame header, no scan, or a marker that begins no segment.
     """
-    place, adobe, jfif, restarts = 2, None, False, False
-    frame, kind = b"", 0
+    place, adobe, jfif, restarts, odd = 2, None, False, False, False
+    frame, kind, at, head = b"", 0, 0, b"\xff\xd8"
     while place + 4 <= len(data):
         if data[place] != 0xFF:
             raise FrameError(f"no JPEG marker at byte {place} of the codestream{_DAMAGED}")
@@ -50,16 +59,24 @@ def parse_jpeg(data: bytes) -> Jpeg:
         if marker == 0xFF:  # fill byte
             place += 1
             continue
+        if marker < 0xC0 or marker in _LONE:
+            raise FrameError(
+                f"marker FF{marker:02X} at byte {place} of the JPEG codestream belongs to no "
+                f"header{_DAMAGED}"
+            )
         length = int.from_bytes(data[place + 2 : place + 4], "big")
         body = data[place + 4 : place + 2 + length]
+        if marker not in _ASIDE and marker != 0xDA:
+            head += data[place : place + 2 + length]
         if marker == 0xE0 and body[:5] == b"JFIF\0":
-            jfif = True
+            jfif, odd = True, odd or body[5:6] != b"\1"
         elif marker == 0xEE and body[:5] == b"Adobe" and len(body) >= 12:
-            adobe = body[11]
+            known = body[11] in (0, 1)
+            adobe, odd = (body[11], odd) if known else (None, True)
         elif marker == 0xDD:
             restarts = any(body)
         elif marker in _FRAMES and len(body) >= 6 and len(body) >= 6 + 3 * body[5]:
-            frame, kind = body, marker
+            frame, kind, at = body, marker, len(head) - len(body)
         elif marker == 0xDA and frame and body:
             parts = [frame[6 + 3 * k : 9 + 3 * k] for k in range(frame[5])]
             return Jpeg(
@@ -74,6 +91,11 @@ def parse_jpeg(data: bytes) -> Jpeg:
                 scan=place,
                 single=body[0] == len(parts) and not restarts and kind in (0xC0, 0xC1, 0xC3),
                 interleaved=body[0] == len(parts),
+                restarts=restarts,
+                sequential=kind in (0xC0, 0xC1),
+                head=head,
+                frame=at,
+                odd=odd or (kind in (0xC0, 0xC1) and body[-3:] != _ALL),
             )
         elif marker == 0xDA:
             break
@@ -89,6 +111,25 @@ def _near(scan: bytes) -> int:
 
 
 _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15, and JPEG-LS's SOF55
+_LONE = frozenset(range(0xD0, 0xDA))  # RST0 to RST7, SOI, EOI: no length follows (T.81 B.1.1.3)
+_ASIDE = {*range(0xE0, 0xF0), 0xFE}  # APP0 to APP15, COM
+_ALL = b"\0\x3f\0"  # coefficients 0 to 63, of which no bit comes later (T.81 table B.3)
+_ADOBE = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0"
+
+
+def bare(data: bytes, jpeg: Jpeg, ybr: bool, precision: int | None = None) -> bytes:
+    """The JPEG codestream `data` with those segments only that decoding needs.
+
+    Of three components one more (APP14) says whether they are YCbCr: so no other segment decides.
+    With `precision` in place of its own it is for a look at the coded bits, whose code is the same.
+    """
+    head, place = jpeg.head, jpeg.scan
+    if precision is not None:
+        head = head[: jpeg.frame] + bytes([precision]) + head[jpeg.frame + 1 :]
+    colours = _ADOBE + bytes([ybr]) if len(jpeg.components) == 3 else b""
+    end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    scan = data[place : end - 3] + _ALL if jpeg.sequential else data[place:end]
+    return b"".join((head, colours, scan, data[end:]))
 
 
 def kind_of(data: bytes) -> str | None:
@@ -163,6 +204,13 @@ def parse_jpeg_2000(data: bytes) -> Jpeg2000:
     step_x, step_y = data[43], data[44]
     if not (tile_x and tile_y and step_x and step_y):
         raise FrameError("the SIZ marker of the JPEG 2000 codestream has a tile or step of 0")
+    # T.800 A.5.1, B.3: else the first tile has no pixel. OpenJPH would look for billions of them.
+    inside = first_x <= x0 < x1 and first_y <= y0 < y1
+    if not inside or first_x + tile_x <= x0 or first_y + tile_y <= y0:
+        raise FrameError(
+            "the SIZ marker of the JPEG 2000 codestream has an image or tiles that begin beyond "
+            f"what they shall hold{_DAMAGED}"
+        )
     place, transform, reversible = 2, False, False
     while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != 0x90:
         if data[place + 1] == 0x52:

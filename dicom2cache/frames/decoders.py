@@ -1,6 +1,6 @@
-"""Transfer syntax to decoder, pinned to imagecodecs, with versions.
+"""Transfer syntax to decoder, pinned to imagecodecs and simplejpeg.
 
-imagecodecs is called directly and not through pydicom's plug-ins: so the result cannot depend on
+They are called directly and not through pydicom's plug-ins: so the result cannot depend on
 what else is installed, and each decoder is told which colour space the codestream has, where
 pydicom's runner would convert a second time what libjpeg has converted already.
 """
@@ -11,26 +11,17 @@ import math
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
 
 from dicom2cache.errors import FrameError
 from dicom2cache.frames import codestream, rle
-from dicom2cache.frames.coded import Coded, Decoded
+from dicom2cache.frames.coded import Coded, Decoded, check_shape, check_size, damaged
+from dicom2cache.frames.jpeg import decode_jpeg
+from dicom2cache.frames.libraries import label
 from dicom2cache.frames.unraisable import raising
-from dicom2cache.syntaxes import SYNTAXES, UNMARKED, Syntax, refusal
-
-
-@cache
-def versions() -> dict[str, str]:
-    """Versions of the codec libraries whose output is stored."""
-    import imagecodecs
-
-    wanted = ("imagecodecs", "libjpeg_turbo", "charls", "openjpeg", "openjph")
-    parts = [part.rpartition("-") for part in imagecodecs.version().split(", ")]
-    return {name: version for name, _, version in parts if name in wanted}
+from dicom2cache.syntaxes import SYNTAXES, UNMARKED, Syntax, foreign, refusal
 
 
 def decode(data: bytes, transfer_syntax: str, coded: Coded) -> Decoded:
@@ -48,11 +39,8 @@ def decode(data: bytes, transfer_syntax: str, coded: Coded) -> Decoded:
     except (FrameError, MemoryError):
         raise
     except Exception as e:  # imagecodecs has an exception type for each library
-        raise FrameError(
-            f"the codestream is damaged: {_LIBRARIES[decoder]} cannot decode it; copy the file "
-            "again, or get it anew from where it came"
-        ) from e
-    _check_shape(decoded.pixels.shape, coded)
+        raise damaged(_LIBRARIES[decoder]) from e
+    check_shape(decoded.pixels.shape, coded)
     if decoder != row.decoder:
         decoded = replace(decoded, flags=(*decoded.flags, SYNTAX_CONFLICT))
     return decoded
@@ -69,6 +57,11 @@ def _by_stream(data: bytes, row: Syntax) -> str:
     kind = row.decoder
     if row.uid in UNMARKED:
         return kind
+    if (other := foreign(data)) is not None:
+        raise FrameError(
+            f"the frame holds {other}, which is not supported, but Transfer Syntax UID (0002,0010) "
+            f"{row.uid} says {_NAMES[kind]}; convert it to that with the software that wrote it"
+        )
     found = codestream.kind_of(data) or kind
     if found == kind or (found, kind) == ("htj2k", "jpeg-2000"):  # OpenJPEG reads both
         return kind
@@ -78,20 +71,6 @@ def _by_stream(data: bytes, row: Syntax) -> str:
             f"{_NAMES[kind]}; get the file again, or correct the UID"
         )
     return found
-
-
-def _check_shape(shape: tuple[int, ...], coded: Coded) -> None:
-    want = (coded.rows, coded.columns) + ((coded.samples,) if coded.samples > 1 else ())
-    if shape != want:
-        raise FrameError(
-            f"the codestream holds {shape}, the header says {want} (rows, columns[, samples])"
-        )
-
-
-def _check_size(rows: int, columns: int, components: int, coded: Coded) -> None:
-    """Before the decoder allocates what a damaged codestream claims."""
-    if rows and columns:  # 0: said later in the codestream, or nowhere
-        _check_shape((rows, columns) + ((components,) if components > 1 else ()), coded)
 
 
 def _frame_bytes(coded: Coded) -> int:
@@ -123,59 +102,27 @@ def _uncompressed(data: bytes, coded: Coded, codec: str = "native") -> Decoded:
 
 def _deflated_frame(data: bytes, coded: Coded) -> Decoded:
     """Deflated Image Frame Compression: RFC 1951, not inflated beyond a frame."""
-    plain = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, _frame_bytes(coded))
-    return _uncompressed(plain, coded, f"zlib {zlib.ZLIB_RUNTIME_VERSION}")
-
-
-@cache
-def _label(function: str, library: str) -> str:
-    v = versions()
-    return f"imagecodecs {v['imagecodecs']} {function} ({library} {v.get(library, '?')})"
-
-
-def _jpeg(data: bytes, coded: Coded) -> Decoded:
-    import imagecodecs
-
-    jpeg = codestream.parse_jpeg(data)
-    _check_size(jpeg.rows, jpeg.columns, len(jpeg.components), coded)
-    photometric, spaces = coded.photometric, dict[str, Any]()
-    flags: tuple[str, ...] = ()
-    if len(jpeg.components) == 3:
-        ybr = codestream.jpeg_is_ybr(jpeg, photometric)
-        flags = () if ybr == photometric.startswith("YBR") else ("colour-label-conflict",)
-        spaces = {"colorspace": "YCBCR" if ybr else "RGB", "outcolorspace": "RGB"}
-        photometric = "RGB"
-    if codestream.is_ended(data, jpeg.scan):
-        out = coded.out(jpeg.precision)
-        pixels = imagecodecs.jpeg8_decode(data, **spaces, out=out)
-    else:  # libjpeg makes up what is missing: pixels that are there do not depend on what follows
-        what = f"{len(data)} bytes without an end marker"
-        if not jpeg.single:
-            raise codestream.cut(what)
-        rest = data.rstrip(b"\0\xff")  # padding is no code
-        pixels, *others = (
-            imagecodecs.jpeg8_decode(rest + bytes([fill]) * 64 + codestream.END, **spaces)
-            for fill in (0x00, 0x55, 0xAA, 0xFE)
-        )
-        if not all(np.array_equal(pixels, other) for other in others):
-            raise codestream.cut(f"{what} do not hold all of its pixels")
-        flags = (*flags, "unterminated")
-    label = _label("jpeg8", "libjpeg_turbo")
-    return Decoded(pixels, photometric, label, jpeg.precision, flags, not jpeg.lossless)
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    plain = inflater.decompress(data, _frame_bytes(coded))
+    decoded = _uncompressed(plain, coded, f"zlib {zlib.ZLIB_RUNTIME_VERSION}")
+    if inflater.decompress(inflater.unconsumed_tail, 1):
+        return replace(decoded, flags=("excess-pixel-data",))
+    return decoded if inflater.eof else replace(decoded, flags=("unterminated",))
 
 
 def _jpeg_ls(data: bytes, coded: Coded) -> Decoded:
     import imagecodecs
 
     jpeg = codestream.parse_jpeg(data)
-    _check_size(jpeg.rows, jpeg.columns, len(jpeg.components), coded)
+    check_size(jpeg.rows, jpeg.columns, len(jpeg.components), coded)
     if not codestream.is_ended(data, jpeg.scan):  # CharLS would look for bits for seconds
         raise codestream.cut(f"{len(data)} bytes without an end marker")
     # Of samples in planes (interleave mode none) CharLS makes pixels in memory of its own only.
     out = coded.out(jpeg.precision) if jpeg.interleaved else None
     pixels = imagecodecs.jpegls_decode(data, out=out)  # refuses most damage
-    label = _label("jpegls", "charls")
-    return Decoded(pixels, coded.photometric, label, jpeg.precision, (), not jpeg.lossless)
+    return Decoded(
+        pixels, coded.photometric, label("jpegls", "charls"), jpeg.precision, (), not jpeg.lossless
+    )
 
 
 def _wavelet(data: bytes, coded: Coded, decode: Callable[[bytes], Any], label: str) -> Decoded:
@@ -185,7 +132,7 @@ def _wavelet(data: bytes, coded: Coded, decode: Callable[[bytes], Any], label: s
     """
     data = data[max(0, data.find(b"\xff\x4f\xff\x51")) :]  # a JP2 box could convert the colours
     main = codestream.parse_jpeg_2000(data)
-    _check_size(main.rows, main.columns, main.components, coded)
+    check_size(main.rows, main.columns, main.components, coded)
     said = photometric = coded.photometric
     flags: tuple[str, ...] = ()
     labelled = said in ("YBR_RCT", "YBR_ICT")
@@ -205,7 +152,7 @@ def _jpeg_2000(data: bytes, coded: Coded) -> Decoded:
     def decode(stream: bytes) -> Any:
         return imagecodecs.jpeg2k_decode(stream, numthreads=1)
 
-    return _wavelet(data, coded, decode, _label("jpeg2k", "openjpeg"))
+    return _wavelet(data, coded, decode, label("jpeg2k", "openjpeg"))
 
 
 def _htj2k(data: bytes, coded: Coded) -> Decoded:
@@ -214,7 +161,7 @@ def _htj2k(data: bytes, coded: Coded) -> Decoded:
     def decode(stream: bytes) -> Any:
         return raising("imagecodecs", imagecodecs.htj2k_decode, stream)
 
-    return _wavelet(data, coded, decode, _label("htj2k", "openjph"))
+    return _wavelet(data, coded, decode, label("htj2k", "openjph"))
 
 
 def _rle(data: bytes, coded: Coded) -> Decoded:
@@ -227,7 +174,7 @@ def _rle(data: bytes, coded: Coded) -> Decoded:
             f"{len(data)} bytes of RLE cannot hold the {coded.rows} x {coded.columns} pixels that "
             "the header says; it is wrong, or the codestream is cut"
         )
-    label, kind = _label("dicomrle", "imagecodecs"), np.dtype(f"<u{width}")
+    decoder, kind = label("dicomrle", "imagecodecs"), np.dtype(f"<u{width}")
     flags: tuple[str, ...] = ()
     planes = None
     if bits > 1:
@@ -244,13 +191,13 @@ def _rle(data: bytes, coded: Coded) -> Decoded:
         flags = ("excess-pixel-data",) if more else ()
     # Always planar in RLE: PS3.5 G.2.
     pixels = planes[0] if coded.samples == 1 else np.ascontiguousarray(np.moveaxis(planes, 0, -1))
-    return Decoded(pixels, coded.photometric, label, 0, flags)
+    return Decoded(pixels, coded.photometric, decoder, 0, flags)
 
 
 _DECODERS: dict[str, Callable[[bytes, Coded], Decoded]] = {
     "uncompressed": _uncompressed,
     "deflated-frame": _deflated_frame,
-    "jpeg": _jpeg,
+    "jpeg": decode_jpeg,
     "jpeg-ls": _jpeg_ls,
     "jpeg-2000": _jpeg_2000,
     "htj2k": _htj2k,

@@ -41,12 +41,18 @@ def settle_syntax(row: Header, plain: int, path: str) -> None:
             )
         return
     if native:
-        found = _syntax_of(_codestream(path, row["pixel_offset"]))
+        data = _codestream(path, row["pixel_offset"])
+        found, other = _syntax_of(data), syntaxes.foreign(data)
         if found is None:
+            what = (
+                f"they hold {other}, not supported"
+                if other
+                else "no known codestream begins in them"
+            )
             raise FrameError(
                 f"{row['pixel_keyword']} lies in fragments, as compressed pixels do, but "
-                f"{name('TransferSyntaxUID')} is {syntax}, an uncompressed one, and no known "
-                "codestream begins in them; convert the file with the software that wrote it"
+                f"{name('TransferSyntaxUID')} is {syntax}, an uncompressed one, and {what}; "
+                "convert the file with the software that wrote it"
             )
     elif head.startswith(_ITEM):
         return
@@ -78,8 +84,10 @@ def _codestream(path: str, offset: int) -> bytes:
             length = int.from_bytes(head[4:8], "little")
             if head[:4] != _ITEM:
                 break
-            if length and (number or _syntax_of(data := file.read(min(length, _HEAD)))):
-                return data if not number else file.read(min(length, _HEAD))
+            if length:
+                data = file.read(min(length, _HEAD))
+                if number or _syntax_of(data) or syntaxes.foreign(data):
+                    return data
             offset += 8 + length
     return b""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,6 +15,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dicom2cache.arrow import ints, mask_of
+from dicom2cache.errors import CacheError
+from dicom2cache.privacy.veil import KEY, Veil, check_key, each
 from dicom2cache.store.committed import as_in_format, read_table, spec_of
 from dicom2cache.store.layout import shard_path
 from dicom2cache.store.names import open_below
@@ -44,8 +47,9 @@ class Difference:
 class _Side:
     """The frames of one cache."""
 
-    def __init__(self, cache: Path, about: dict[str, Any]) -> None:
-        self.cache, self.about = cache, about
+    def __init__(self, cache: Path, about: dict[str, Any], veil: Veil | None = None) -> None:
+        """`veil`: its paths are to be taken as hashes, since the other cache has such."""
+        self.cache, self.about, self._veil = cache, about, veil
         columns = [*_NUMBERS, "path", "unit", "stack_regular"]
         table = read_table(cache, about, "frames", columns)
         self.count = table.num_rows
@@ -56,14 +60,21 @@ class _Side:
         self.path, self.unit, self.regular = (
             table[c].combine_chunks() for c in ("path", "unit", "stack_regular")
         )
+        self.path = self.named(self.path)
         _, of, counts = np.unique(self.numbers["stack"], return_inverse=True, return_counts=True)
         self.in_stack: Ints = counts[of]
         """how many frames the stack of each has"""
-        self.sources = {s["root"]: s["path"] for s in about["sources"]}
+        folders = [str(s["path"]) for s in about["sources"]]
+        shown = veil.sources(folders) if veil else folders
+        self.sources = {s["root"]: path for s, path in zip(about["sources"], shown, strict=True)}
         self.specs = [spec_of(a) for a in about["arrays"]]
         self._file: BinaryIO | None = None
         self._index: Any = None
         self._at = (-1, -1)
+
+    def named(self, paths: Any) -> Any:
+        """The paths as both caches name them."""
+        return each(paths, partial(self._veil.hashed, "path")) if self._veil else paths
 
     def place(self, k: int) -> tuple[str, int, int]:
         """(path of the source file, frame, part) of frame `k`."""
@@ -92,17 +103,18 @@ class _Side:
 
 
 def compare(
-    old: tuple[Path, dict[str, Any]], new: tuple[Path, dict[str, Any]]
+    old: tuple[Path, dict[str, Any]], new: tuple[Path, dict[str, Any]], veil: Veil | None = None
 ) -> Iterator[Difference]:
     """Frames that differ, by path, frame and part; each cache as its folder and root attributes.
 
     They are matched by source folder, path, frame and part; where both caches have one source
     folder, it may have moved. Of a stack it counts which frames it has, in what order, and whether
     it is regular; its number means nothing. Pixels are compared by checksum where slots are alike,
-    else by value: another dtype with the same values is no difference.
+    else by value: another dtype with the same values is no difference. `veil`: the key, where one
+    cache is de-identified and the other is not.
     """
     with as_in_format(old[0]), as_in_format(new[0]):
-        yield from _compare(_Side(*old), _Side(*new))
+        yield from _compare(*_sides(old, new, veil))
 
 
 def _compare(a: _Side, b: _Side) -> Iterator[Difference]:
@@ -130,6 +142,28 @@ def _compare(a: _Side, b: _Side) -> Iterator[Difference]:
     finally:
         a.close()
         b.close()
+
+
+def _sides(
+    old: tuple[Path, dict[str, Any]], new: tuple[Path, dict[str, Any]], veil: Veil | None
+) -> tuple[_Side, _Side]:
+    """Both, under one naming of files."""
+    said = [about.get(KEY) for _, about in (old, new)]
+    if said[0] == said[1]:
+        if veil:
+            check_key(veil, old[1], old[0], "")
+        return _Side(*old), _Side(*new)
+    if None not in said:
+        raise CacheError(
+            f"{old[0]} and {new[0]}: de-identified by different keys, so no hash of the one is in "
+            "the other; compare caches that were made with one key"
+        )
+    remedy = "give its key file by --deidentify, so that the other's paths can be hashed too"
+    for cache, about in (old, new):
+        if KEY in about:
+            check_key(veil, about, cache, remedy)
+    one, other = (None if KEY in about else veil for _, about in (old, new))
+    return _Side(*old, one), _Side(*new, other)
 
 
 def _keys(a: _Side, b: _Side) -> tuple[Ints, Ints]:
@@ -242,6 +276,8 @@ def _reasons(where: _Side, side: _Side, rows: Ints) -> dict[tuple[str, int | Non
     folders = side.sources if moved else where.sources
     only = next(iter(side.sources), 0)
     table = read_table(where.cache, where.about, "failures")
+    number = table.schema.get_field_index("path")
+    table = table.set_column(number, "path", where.named(table["path"]))
     wanted = side.path.take(pa.array(rows)).unique()
     return {
         (os.path.join(folders[only if moved else r["root"]], r["path"]), r["frame"]): (

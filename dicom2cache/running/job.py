@@ -26,6 +26,7 @@ from dicom2cache.errors import CacheError, Unfinished
 from dicom2cache.planning.tasks import tasks
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import ArraySpec, Header, Plan, ShardTask
+from dicom2cache.running.attempts import abandoned
 from dicom2cache.store import names
 from dicom2cache.store.committed import whole_root
 from dicom2cache.store.durable import name_first, sync_folder, write_durably
@@ -61,6 +62,7 @@ class Job:
 
 REPAIR = "run `dicom2cache repair {}`"
 """what to do about damage"""
+_REPAIR = "repair"
 _NONCE = re.compile(r"[0-9a-f]{16}")
 _STATE = ("attempts", "receipts", "claims", "choices")
 """folders of a plan's state, beside its tables"""
@@ -68,6 +70,11 @@ _STATE = ("attempts", "receipts", "claims", "choices")
 
 def _build(cache: Path) -> Path:
     return cache / "build"
+
+
+def attempts_at_repair(cache: Path) -> Path:
+    """Where shards of a committed cache are written anew."""
+    return _build(cache) / _REPAIR
 
 
 def plan_path(cache: Path) -> Path:
@@ -172,10 +179,17 @@ def planned_arrays(cache: Path) -> list[str]:
     return list(found)
 
 
+_NO_PLAN = (
+    ValueError, AttributeError, KeyError, TypeError, IndexError, OverflowError, RecursionError,
+    pa.ArrowException,
+)  # fmt: skip
+"""what a plan that is none makes Python and pyarrow raise"""
+
+
 def load_job(cache: Path) -> Job:
     """The plan in `cache`, its tables mapped and not read.
 
-    Raises Unfinished if there is none, or the cache is committed.
+    Raises Unfinished if there is none, or the cache is committed, CacheError if it is damaged.
     """
     names.refuse_links(cache)
     try:
@@ -185,8 +199,15 @@ def load_job(cache: Path) -> Job:
             return _load(cache, said)
     except FileNotFoundError:
         nonce = None
-    except (ValueError, AttributeError) as e:
-        raise CacheError(f"{plan_path(cache)}: no plan of dicom2cache: {e}") from e
+    except CacheError:
+        raise
+    except (*_NO_PLAN, OSError) as e:
+        if isinstance(e, OSError) and e.errno is not None:  # pyarrow's own have none
+            raise
+        raise CacheError(
+            f"{plan_path(cache)}: no plan of dicom2cache, or a damaged one: {e}; run `dicom2cache "
+            "plan` or `build` with --overwrite"
+        ) from e
     if (cache / ROOT).exists():
         raise Unfinished(f"{cache}: the cache is committed already; there is nothing left to do")
     if is_lost(cache):
@@ -213,15 +234,23 @@ def _load(cache: Path, said: bytes) -> Job:
         # pyarrow drops the descriptor at close; the mapping lives as long as the table
         with pa.memory_map(str(state / f"{name}.arrow")) as source:
             tables[name] = pa.ipc.open_file(source.read_buffer()).read_all()
+            tables[name].validate()
     arrays = tuple(ArraySpec(**{**a, "slot": tuple(a["slot"])}) for a in about["arrays"])
     plan = Plan(arrays, tables["files"], tables["frames"], tables["rejects"], about["wasted_bytes"])
+    if sum(spec.slots for spec in arrays) != plan.frames.num_rows:
+        raise ValueError("its arrays have not the slots of its frames")
+    facts, texts = about["facts"], (about["identity"], *about["roots"])
+    if not all(isinstance(facts[name], dict) for name in ("software", "codecs")):
+        raise TypeError("its versions are none")
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("its identity or sources are no text")
     return Job(
         cache,
         about["identity"],
         tuple(about["roots"]),
         Recipe.from_dict(about["recipe"]),
         plan,
-        about["facts"],
+        facts,
         about["nonce"],
     )
 
@@ -263,6 +292,11 @@ def forget(cache: Path) -> None:
         inside = list(_build(cache).iterdir())
     except FileNotFoundError:
         return
+    repair = attempts_at_repair(cache)
+    if repair.is_dir() and not repair.is_symlink():  # whoever writes there finds it gone
+        gone = _build(cache) / f"{_GONE}{secrets.token_hex(8)}"
+        os.rename(repair, gone)
+        inside.append(gone)
     _drop(inside)
 
 
@@ -271,7 +305,9 @@ def _drop(inside: Iterable[Path]) -> None:
         if path.is_symlink():
             continue
         if path.is_dir():
-            if _NONCE.fullmatch(path.name) or path.name.startswith(_GONE):
+            if path.name == _REPAIR:
+                _drop_abandoned(path)
+            elif _NONCE.fullmatch(path.name) or path.name.startswith(_GONE):
                 _discard(path)
         elif path.name.startswith(".plan.json."):  # of a writer that died
             path.unlink(missing_ok=True)
@@ -323,6 +359,14 @@ def _drop_if_empty(folder: Path) -> None:
     except OSError:
         return  # something of another's is in there
     sync_folder(folder.parent)
+
+
+def _drop_abandoned(folder: Path) -> None:
+    """Remove attempts of processes that died; those of others may be at work."""
+    for path in folder.iterdir():
+        if abandoned(path.name):
+            path.unlink(missing_ok=True)
+    _drop_if_empty(folder)
 
 
 def _discard(state: Path) -> None:

@@ -8,19 +8,18 @@ by later, renames the shard into place.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import secrets
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
 
+from dicom2cache.errors import CacheError
 from dicom2cache.records import ShardTask
+from dicom2cache.running.attempts import abandoned, attempt_name
 from dicom2cache.running.job import Job, scratch
+from dicom2cache.schema import RESULTS
 from dicom2cache.store.durable import name_first, sync_folder, write_durably
 from dicom2cache.store.layout import shard_path
 from dicom2cache.store.names import checked
@@ -36,38 +35,12 @@ def new_attempt(job: Job, task: ShardTask) -> Path:
     for path in scratch(job).glob(f"{task.name}.*"):
         if abandoned(path.name):
             path.unlink(missing_ok=True)
-    name = f"{task.name}.{machine()}-{os.getpid()}-{secrets.token_hex(8)}"
-    return scratch(job) / name
+    return scratch(job) / attempt_name(task.name)
 
 
 def task_of(attempt: str) -> str:
     """Name of the task that an attempt, by its name, is at."""
     return attempt.rpartition(".")[0]
-
-
-def abandoned(attempt: str) -> bool:
-    """True if the process that makes an attempt of this name is known to be dead."""
-    where, _, rest = attempt.removesuffix(".receipt").rpartition(".")[2].partition("-")
-    pid = rest.partition("-")[0]
-    if where != machine() or not pid.isdecimal():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass  # another user's
-    return False
-
-
-@cache
-def machine() -> str:
-    """Of all processes that one can ask after by number: those of a host and a PID namespace."""
-    try:
-        namespace = os.stat("/proc/self/ns/pid").st_ino
-    except OSError:
-        namespace = 0
-    return hashlib.sha256(f"{socket.gethostname()} {namespace}".encode()).hexdigest()[:8]
 
 
 def publish(
@@ -120,21 +93,34 @@ def settle(job: Job, task: ShardTask) -> Receipt | None:
     """The task's receipt, its shard in place; None if the task is not done.
 
     Finishes the rename of a process that died after it published the receipt: the attempt is there
-    until then, and a file of the shard's name is none of this plan.
+    until then, and a file of the shard's name is none of this plan. Raises CacheError if the
+    receipt is damaged.
     """
     path = receipt_path(job, task)
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return None
-    results = pa.ipc.open_file(pa.py_buffer(data)).read_all()
-    about = {k.decode(): v.decode() for k, v in results.schema.metadata.items()}
-    receipt = Receipt(
-        int(about["bytes"]), int(about["index_crc32c"]),
-        int(about["chunks_crc32c"]) if about["chunks_crc32c"] else None, about["codec"], results,
-    )  # fmt: skip
+    try:
+        results = pa.ipc.open_file(pa.py_buffer(data)).read_all()
+        results.validate(full=True)
+        if results.schema.names != RESULTS.names or results.num_rows != task.stop - task.start:
+            raise ValueError("results of other frames")
+        about = {k.decode(): v.decode() for k, v in results.schema.metadata.items()}
+        chunks = about["chunks_crc32c"]
+        receipt = Receipt(
+            int(about["bytes"]), int(about["index_crc32c"]), int(chunks) if chunks else None,
+            about["codec"], results,
+        )  # fmt: skip
+        named = about["attempt"]
+    except (ValueError, KeyError, AttributeError, OSError, pa.ArrowException) as e:
+        raise CacheError(
+            f"{path}: damaged ({e}): it was whole when it got its name, so its disk has failed or "
+            "somebody has changed it; remove it and run `dicom2cache convert` again, which makes "
+            "that shard anew"
+        ) from e
     shard = job.cache / shard_path(job.plan.arrays[task.array], task.shard)
-    attempt = scratch(job) / checked(about["attempt"], path)
+    attempt = scratch(job) / checked(named, path)
     if attempt.exists() or not _describes(receipt, shard):
         shard.parent.mkdir(exist_ok=True)
         try:

@@ -9,7 +9,7 @@ from typing import Any
 
 from dicom2cache import __version__
 from dicom2cache.errors import CacheError
-from dicom2cache.frames.decoders import versions as codecs
+from dicom2cache.frames.libraries import versions as codecs
 
 __all__ = ["check", "codecs", "software"]
 

@@ -14,7 +14,7 @@ from PIL import Image
 from pydicom import dcmread
 
 from dicom2cache.errors import FrameError
-from dicom2cache.frames.codestream import parse_jpeg
+from dicom2cache.frames.codestream import parse_jpeg, parse_jpeg_2000
 from tests.support.caches import by_path, failures, run_here
 from tests.support.dicom_files import pattern, real, write_dicom
 
@@ -254,3 +254,14 @@ def test_a_frame_header_that_lacks_components_is_none() -> None:
     scan = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00"
     with pytest.raises(FrameError, match="no frame header"):
         parse_jpeg(b"\xff\xd8" + frame + scan)
+
+
+@pytest.mark.parametrize("place", [32, 36, 16, 20])  # XTOsiz, YTOsiz, XOsiz, YOsiz
+def test_tiles_that_begin_beyond_the_image(place: int) -> None:
+    """OpenJPH went through 2^29 tiles of one such, for a minute."""
+    stream = bytearray(WHOLE["htj2k"])
+    assert stream[4:8] == b"\x00\x29\x40\x00"
+    stream[place : place + 4] = b"\xff\xff\xff\xff"
+    with pytest.raises(FrameError, match="that begin beyond"):
+        parse_jpeg_2000(bytes(stream))
+    parse_jpeg_2000(WHOLE["htj2k"])

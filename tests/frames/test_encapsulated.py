@@ -192,6 +192,16 @@ def test_an_extended_table_that_is_wrong_is_not_believed(tmp_path: Path, wrong: 
     assert _read(tmp_path, data, 50, len(before) + 100, before) == _FRAMES
 
 
+def test_tables_that_the_end_of_the_file_cuts(tmp_path: Path) -> None:
+    """Not even the last offset of them is whole."""
+    cut = b"\xfe\xff\x00\xe0" + struct.pack("<I", 8) + b"\0\0\0\0\x0a"
+    with pytest.raises(FrameError, match="truncated"):
+        _read(tmp_path, cut, 2)
+    before, _ = _extended_table(_FRAMES)
+    with pytest.raises(FrameError, match="no fragments"):
+        _read(tmp_path, b"", 50, len(before), before)
+
+
 @pytest.mark.parametrize("end", [b"", _DELIMITER[:3], _DELIMITER[:7], _DELIMITER])
 @pytest.mark.parametrize("frames", [1, 2])
 def test_items_without_a_delimiter_are_flagged(tmp_path: Path, end: bytes, frames: int) -> None:

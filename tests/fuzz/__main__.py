@@ -34,7 +34,8 @@ def main() -> int:
     from tests.fuzz.targets import TARGETS
 
     chosen = [TARGETS[name] for name in options.targets] or list(TARGETS.values())
-    shares, found = sum(target.share for target in chosen), []
+    runs, found = sum(target.runs for target in chosen), []
+    shares = sum(target.time for target in chosen)
     for target in chosen:
         started = time.perf_counter()
         corpus = _BUILD / target.name
@@ -46,8 +47,8 @@ def main() -> int:
             done = subprocess.run(
                 [
                     *(sys.executable, "-W", "ignore", "-m", "tests.fuzz", target.name, "--child"),
-                    f"--runs={options.runs * target.share // shares}",
-                    f"--seconds={options.seconds * target.share // shares}",
+                    f"--runs={options.runs * target.runs // runs}",
+                    f"--seconds={options.seconds * target.time // shares}",
                     f"--seed={options.seed}",
                 ],
                 cwd=HERE,

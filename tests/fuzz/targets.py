@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tests.fuzz import frames, headers, recipes
+from tests.fuzz import caches, frames, headers, labels, recipes
 
 
 @dataclass(frozen=True)
@@ -18,23 +18,28 @@ class Target:
     seeds: Callable[[], Iterator[bytes]]
     longest: int
     """bytes of an input"""
-    share: int
-    """of the runs or the time, in percent"""
+    runs: int
+    """of 2000: those that are quick have the most"""
+    time: int
+    """of 100: those that are slow have the most"""
 
 
 TARGETS = {
     target.name: target
     for target in (
-        Target("header-bytes", headers.header_bytes, headers.whole_files, 8192, 10),
-        Target("header-elements", headers.header_elements, headers.of_each_base, 256, 25),
-        Target("fragments", frames.fragments_found, frames.fragment_seeds, 256, 10),
-        Target("codestreams", frames.codestream_headers, frames.codestream_seeds, 1024, 10),
-        Target("decoders", frames.codestreams_decoded, frames.coded_seeds, 1024, 10),
-        Target("rle", frames.rle_unpacked, frames.rle_seeds, 256, 5),
-        Target("chunks", frames.chunks_made, frames.chunk_seeds, 256, 15),
-        Target("where", recipes.where_text, recipes.where_seeds, 256, 2),
-        Target("where-words", recipes.where_words, recipes.word_seeds, 64, 3),
-        Target("recipe-text", recipes.toml_text, recipes.toml_seeds, 2048, 2),
-        Target("recipe-keys", recipes.toml_keys, recipes.key_seeds, 64, 3),
+        Target("header-bytes", headers.header_bytes, headers.whole_files, 8192, 30, 12),
+        Target("header-elements", headers.header_elements, headers.of_each_base, 256, 150, 26),
+        Target("fragments", frames.fragments_found, frames.fragment_seeds, 256, 300, 8),
+        Target("codestreams", frames.codestream_headers, frames.codestream_seeds, 1024, 550, 6),
+        Target("decoders", frames.codestreams_decoded, frames.coded_seeds, 1024, 300, 8),
+        Target("rle", frames.rle_unpacked, frames.rle_seeds, 256, 350, 4),
+        Target("chunks", frames.chunks_made, frames.chunk_seeds, 256, 10, 15),
+        Target("where", recipes.where_text, recipes.where_seeds, 256, 100, 2),
+        Target("where-words", recipes.where_words, recipes.word_seeds, 64, 50, 2),
+        Target("recipe-text", recipes.toml_text, recipes.toml_seeds, 2048, 40, 2),
+        Target("recipe-keys", recipes.toml_keys, recipes.key_seeds, 64, 60, 2),
+        Target("labels", labels.labels_joined, labels.seeds, 2048, 50, 2),
+        Target("plan-state", caches.state_read, caches.seeds, 128, 4, 3),
+        Target("cache-shards", caches.shard_bytes, caches.seeds, 128, 1, 2),
     )
 }

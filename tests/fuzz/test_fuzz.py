@@ -9,7 +9,10 @@ import pytest
 
 from tests.fuzz.targets import TARGETS
 
-_MUTATIONS = {"chunks": 60, "header-bytes": 120, "header-elements": 500}
+_MUTATIONS = {
+    "header-bytes": 120, "header-elements": 500, "chunks": 60, "plan-state": 30, "cache-root": 15,
+    "cache-tables": 15, "cache-shards": 15,
+}  # fmt: skip
 """mutations of targets that are slow; 600 of all others"""
 
 

@@ -13,6 +13,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 _ROWS = "tests/pixels/test_rows.py"
 _SPLITTING = "tests/planning/test_splitting.py"
 _STREAMS = "tests/frames/test_codestreams.py"
+_DAMAGED = "tests/frames/test_damaged.py"
 _REFUSALS = "tests/whole/test_refusals.py"
 _FRAGMENTS, _RLE = "tests/frames/test_encapsulated.py", "tests/frames/test_rle.py"
 _CASE = f"{_ROWS}::test_case"
@@ -143,9 +144,10 @@ ROWS = {
              f"{_ROWS}::test_row_25_plain_data_under_another_syntax")),
     26: Row("Truncated, damaged or excess pixel data, codestreams too (PS3.5 A.4)",
             "truncated: refused, and of many frames those that are gone; an end marker or "
-            "delimiter alone missing: flagged; what a decoder finds damaged: refused (coded bits "
-            "that were changed may look like others: JPEG has no checksum); excess, as of more "
-            "frames than the header says: ignored, flagged",
+            "delimiter alone missing: flagged; what a decoder finds damaged, or libjpeg warns of: "
+            "refused (codestreams have no checksum, so changed bits may look like others: [shares "
+            "below](#damaged-codestreams)); excess, as of more frames than the header says, or "
+            "padding: ignored, flagged",
             ("tests/whole/test_bad_input.py::test_bad_file_is_named_with_its_reason",
              "tests/whole/test_every_file.py::test_failures_are_these_and_say_why",
              f"{_STREAMS}::test_a_codestream_that_is_cut_is_refused",
@@ -153,7 +155,14 @@ ROWS = {
              f"{_STREAMS}::test_scans_and_tiles_that_are_missing",
              f"{_STREAMS}::test_what_openjph_can_only_report_is_a_failure",
              f"{_STREAMS}::test_one_frame_that_is_more",
-             f"{_STREAMS}::test_frames_before_the_cut_are_stored")),
+             f"{_STREAMS}::test_frames_before_the_cut_are_stored",
+             f"{_DAMAGED}::test_what_libjpeg_warns_of_through_libtiff_is_refused_or_flagged",
+             f"{_DAMAGED}::test_a_lossless_frame_has_as_many_bits_as_its_pixels_take",
+             f"{_DAMAGED}::test_every_predictor_is_taken_and_its_damage_seen",
+             f"{_DAMAGED}::test_padding_before_the_end_is_flagged",
+             f"{_DAMAGED}::test_a_subsampling_that_is_not_looked_at_is_flagged",
+             f"{_DAMAGED}::test_a_marker_without_a_length_hides_no_segment",
+             f"{_DAMAGED}::test_a_deflated_frame_that_goes_on_or_does_not_end_is_flagged")),
     27: Row("16-bit YBR, YBR_PARTIAL", "refused by name",
             (f"{_ROWS}::test_row_27_what_no_formula_converts_is_refused",)),
     28: Row("Video and rare syntaxes", "refused, naming the UID",
@@ -312,12 +321,14 @@ ROWS = {
     52: Row("Pixel data that is not in the syntax that the header says (PS3.5 A.4)",
             "fragments under an uncompressed syntax are decoded by what their codestream is, plain "
             "pixels of the right length under a compressed one are read, one codec under the UID "
-            "of another too: flagged; RLE under another's UID is refused by name",
+            "of another too: flagged; RLE under another's UID, and what nothing here reads (JPEG "
+            "XL, PNG, ...), is refused by name",
             (f"{_REFUSALS}::test_codestreams_under_an_uncompressed_syntax",
              f"{_REFUSALS}::test_fragments_in_pixel_data_of_defined_length",
              f"{_REFUSALS}::test_plain_pixels_under_a_compressed_syntax",
              f"{_REFUSALS}::test_a_codestream_of_another_kind_than_the_syntax",
-             f"{_REFUSALS}::test_rle_and_codestreams_are_not_taken_for_each_other"),
+             f"{_REFUSALS}::test_rle_and_codestreams_are_not_taken_for_each_other",
+             f"{_REFUSALS}::test_codestreams_that_nothing_here_reads_are_named"),
             "headers/really.py::settle_syntax"),
     53: Row("RLE with surplus bytes, of one bit, without all of its segments (PS3.5 annex G)",
             "bytes beyond the pixels are left out, flagged, unless they make whole rows or "
@@ -387,6 +398,10 @@ def _shown(value: Any) -> str:
     return f"`{value}`".replace("], [", "], [").replace("|", "\\|")
 
 
+DAMAGE = (Path(__file__).parent / "damaged.md").read_text().splitlines()
+"""a section of docs/pixels.md; its table is what `make test-codestreams` prints"""
+
+
 def pixels_page() -> str:
     """docs/pixels.md."""
     lines = [
@@ -433,6 +448,7 @@ def pixels_page() -> str:
         f"{_values(p.stored)} | {' '.join(f'`{flag}`' for flag in p.flags)} |"
         for p in PAIRS
     ]
+    lines += ["", *DAMAGE]
     return "\n".join(lines) + "\n"
 
 

@@ -177,6 +177,32 @@ def test_another_key_is_refused(source: Path, key: Path, tmp_path: Path) -> None
     assert "give --overwrite to replace it" in ran.stderr
 
 
+def test_caches_are_compared_under_one_naming(
+    pair: tuple[Path, Path], key: Path, source: Path, tmp_path: Path
+) -> None:
+    plain, veiled = pair
+    ran = run_here("compare", plain, veiled)
+    assert ran.returncode == 2
+    assert f"{veiled}: de-identified" in ran.stderr
+    assert "give its key file by --deidentify" in ran.stderr
+    ran = run_here("compare", plain, veiled, "--deidentify", key)
+    assert ran.returncode == 1  # the unit, which was free text, is another
+    lines = ran.stdout.splitlines()
+    assert len(lines) == 7
+    assert lines[-1] == "frames that differ: 6 (unit 6)"
+    assert lines[0].endswith("frame 0: unit DOE -> US")
+    assert run_here("compare", veiled, veiled).returncode == 0
+    other = tmp_path / "other"
+    other.touch(0o600)
+    other.write_bytes(bytes(32))
+    again = tmp_path / "again"
+    ran = run_here("build", source, again, "--jobs", "1", "--deidentify", other)
+    assert ran.returncode == 1
+    ran = run_here("compare", veiled, again)
+    assert ran.returncode == 2
+    assert "de-identified by different keys" in ran.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

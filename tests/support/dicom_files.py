@@ -94,6 +94,8 @@ def write_dicom(
     buffer.seek(0, 2)
     write_file_meta_info(buffer, ds.file_meta)
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    if encoded is not None:
+        ds["PixelData"].is_undefined_length = True
     write_dataset(buffer, ds)
     path.write_bytes(buffer.getvalue())
     return path

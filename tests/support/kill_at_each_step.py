@@ -23,13 +23,13 @@ import pyarrow.parquet
 import pydicom
 
 from dicom2cache import Recipe, build
-from dicom2cache.frames import decoders
+from dicom2cache.frames import libraries
 from dicom2cache.running import commit
 from tests.support.caches import tree
 
 # Imported before the forks, but nothing of it run: Arrow's threads must start in the children.
 _READY = (joblib, numcodecs.blosc, numpy.ma, pyarrow.parquet, pydicom, commit)
-decoders.versions()  # imports every codec
+libraries.versions()  # imports every codec
 _STEPS = ("mkdir", "fsync", "link", "replace", "rename", "unlink")
 
 

@@ -180,6 +180,34 @@ def test_rle_and_codestreams_are_not_taken_for_each_other(tmp_path: Path) -> Non
     assert "the frame holds JPEG, but Transfer Syntax UID" in failed["jpeg.dcm", 0][1]
 
 
+_FOREIGN = {
+    "JPEG XL": bytes(imagecodecs.jpegxl_encode(_EIGHT)),
+    "PNG": bytes(imagecodecs.png_encode(_EIGHT)),
+    "JPEG XR": bytes(imagecodecs.jpegxr_encode(_EIGHT)),
+    "TIFF": bytes(imagecodecs.tiff_encode(_EIGHT)),
+}
+
+
+def test_codestreams_that_nothing_here_reads_are_named(tmp_path: Path) -> None:
+    syntaxes = {"jpeg": "1.2.840.10008.1.2.4.50", "j2k": "1.2.840.10008.1.2.4.90",
+                "rle": "1.2.840.10008.1.2.5", "ls": "1.2.840.10008.1.2.4.80"}  # fmt: skip
+    for what, stream in _FOREIGN.items():
+        for name, syntax in syntaxes.items():
+            write_dicom(tmp_path / "in" / f"{what}.{name}.dcm", _EIGHT, syntax=syntax,
+                        encoded=[stream])  # fmt: skip
+        plain = write_dicom(tmp_path / "in" / f"{what}.plain.dcm", _EIGHT, encoded=[stream],
+                            syntax=syntaxes["jpeg"])  # fmt: skip
+        _called(plain, _EXPLICIT)
+    _beside(tmp_path / "in")
+    _stored(tmp_path, 1)
+    failed = failures(tmp_path / "cache")
+    for what in _FOREIGN:
+        for name in syntaxes:
+            said = failed[f"{what}.{name}.dcm", 0][1]
+            assert f"the frame holds {what}, which is not supported, but Transfer Syntax" in said
+        assert f"they hold {what}, not supported" in failed[f"{what}.plain.dcm", None][1]
+
+
 @pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90",
                                     "1.2.840.10008.1.2.5"])  # fmt: skip
 def test_plain_pixels_under_a_compressed_syntax(tmp_path: Path, syntax: str) -> None:

@@ -30,6 +30,7 @@ def serve(
     root: Roots = None,
     missing: str = "error",
     mode: str | None = None,
+    key: str | os.PathLike[str] | None = None,
 ) -> AbstractContextManager[Server]:
     """A context in which every image that LightlyTrain opens comes from `cache`.
 
@@ -40,6 +41,8 @@ def serve(
     path that is not in the cache: "error", "pass" (LightlyTrain opens it itself), or "convert"
     (as `load`); a new DICOM file is always converted for `model.predict`. `mode` "UNCHANGED" is for
     predicting with a model of other than 3 channels: there LightlyTrain does not say what it wants.
+    `key`: the key file of a de-identified cache, which knows paths by hashes only; `root` goes with
+    it.
 
     Yields a Server: `counts`, `load(path)`, `mean_std()`. Warns where boxes or polygons are trained
     on frames that a recipe's size moved, and on leaving of files that LightlyTrain did not list.
@@ -47,7 +50,7 @@ def serve(
     LightlyTrain or torch whose doors are not known, ValueError for a `window` that nothing in the
     cache is for, RuntimeError within another such context.
     """
-    return serving(_images(cache, window, dtype, root), missing, mode)
+    return serving(_images(cache, window, dtype, root, key), missing, mode)
 
 
 def names(cache: CachePath, kind: str | None = "image") -> list[str]:
@@ -77,12 +80,14 @@ def load(
     root: Roots = None,
     mode: str | None = None,
     beside: Paths = (),
+    key: str | os.PathLike[str] | None = None,
 ) -> Image:
     """The image at `path`, (H, W, C), as serve(cache, ...) would give it to a model.
 
     From the cache, or, if the file is new, converted by the cache's own recipe, which takes half a
     second and needs dicom2cache. Without `cache`, that of the context one is in, with its options.
-    `beside`: the rest of a new file's stack, where the recipe takes percentiles of a stack.
+    `beside`: the rest of a new file's stack, where the recipe takes percentiles of a stack. `key`
+    as in serve().
 
     Raises ValueError without a cache or for a window that nothing in it is for, ConvertError,
     NotServedError.
@@ -92,7 +97,7 @@ def load(
         if served is None:
             raise ValueError("load(path) outside of serve(...): give the cache, load(path, cache)")
         return served.load(path, beside=beside)
-    images = _images(cache, window, dtype, root)
+    images = _images(cache, window, dtype, root, key)
     return images.open(path, wants_rgb(mode), True, beside)[0]
 
 
@@ -106,8 +111,10 @@ def mean_std(
     return _images(cache, window, dtype).mean_std(kind)
 
 
-def _images(cache: CachePath, window: Any, dtype: str, root: Roots = None) -> Images:
-    images = Images(_opened(cache), look(window, dtype), root)
+def _images(
+    cache: CachePath, window: Any, dtype: str, root: Roots = None, key: Any = None
+) -> Images:
+    images = Images(_opened(cache), look(window, dtype), root, key=key)
     if window is not None:
         images.check_window()
     return images

@@ -36,18 +36,24 @@ class Images:
     """Frames of a cache in one look; pickles as what it was made of, without its tables."""
 
     def __init__(
-        self, cache: Cache, look: Look, root: Roots = None, called: str | None = None
+        self,
+        cache: Cache,
+        look: Look,
+        root: Roots = None,
+        called: str | None = None,
+        key: str | os.PathLike[str] | None = None,
     ) -> None:
-        """`called`: how errors name the cache, if it is no cache of the user's."""
-        self.cache, self.look, self.root, self._called = cache, look, root, called
+        """`called`: how errors name the cache, if it is no cache of the user's; `key`: the key file
+        of one that is de-identified."""
+        self.cache, self.look, self.root, self._called, self._key = cache, look, root, called, key
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Images, (self.cache, self.look, self.root, self._called)
+        return Images, (self.cache, self.look, self.root, self._called, self._key)
 
     @cached_property
     def names(self) -> Names:
         """Which frame a path stands for."""
-        return Names(self.cache, self.root, self._called)
+        return Names(self.cache, self.root, self._called, self._key)
 
     def prepare(self) -> Images:
         """Read the tables now: what is forked later shares them."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Iterator, Mapping
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from trainer_adapter.cache import Cache
 from trainer_adapter.errors import NotServedError
 from trainer_adapter.format.root import read_twins
 from trainer_adapter.lightly.roots import Roots, folders, mark, stub_folder
+from trainer_adapter.reading.hashed import hashes, is_deidentified
 
 KINDS = ("image", "dose", "map")
 """of frames that can be an image; a mask cannot"""
@@ -85,13 +86,23 @@ def frame_names(cache: Cache) -> list[str]:
 class Names:
     """Which frame of a cache (or of a selection) a path or a name stands for."""
 
-    def __init__(self, cache: Cache, root: Roots = None, called: str | None = None) -> None:
+    def __init__(
+        self, cache: Cache, root: Roots = None, called: str | None = None, key: Any = None
+    ) -> None:
         """`root`: where the source folder is now, or its stubs; for caches of several, a mapping
-        from where each was to where it is. `called`: how errors name the cache.
+        from where each was to where it is. `called`: how errors name the cache. `key`: the key file
+        of a de-identified cache, by which paths below `root` are hashed.
 
-        Raises ValueError for a root that is not this cache's.
+        Raises ValueError for a root or a key that is not this cache's.
         """
         self.cache, self._called = cache, called or str(cache.path)
+        self._hashes = hashes(cache.path, cache.attributes, key)
+        if self._hashes and root is None:
+            raise ValueError(f"{self._called}: de-identified: give root, the source folder, too")
+        if self._hashes and isinstance(root, Mapping):
+            known = {s["path"] for s in cache.attributes["sources"]}
+            source = partial(self._hashes.of, "source")
+            root = {k if k in known else source(os.path.abspath(k)): v for k, v in root.items()}
         self._folders = folders(cache.attributes["sources"], root)
         table = pa.table({c: cache.column(c) for c in ("path", "root", "frame")})
         frame = pc.shift_left(table["frame"].cast(pa.int64()), _SHIFT)
@@ -188,10 +199,12 @@ class Names:
             whole = spelling(path)
             for number, folder in self._folders:
                 if whole.startswith(folder):
-                    place = (number, whole[len(folder) :].replace(os.sep, "/"))
-                    if place not in seen:
-                        seen.add(place)
-                        yield place
+                    below = whole[len(folder) :].replace(os.sep, "/")
+                    both = (below, self._hashes.of("path", below)) if self._hashes else (below,)
+                    for place in ((number, named) for named in both):
+                        if place not in seen:
+                            seen.add(place)
+                            yield place
 
     def _absent(self, path: str) -> str:
         """Why a path is not served, and what to do."""
@@ -205,6 +218,12 @@ class Names:
         if os.path.isdir(path):
             return f"{path}: a folder; give one of its files, or a name of lightly.names(cache)"
         said = f"{path}:" if os.path.exists(path) else f"{path}: no such file, and"
+        if self._hashes is None and is_deidentified(self.cache.attributes):
+            return (
+                f"{said} not in {self._called}, which is de-identified and has hashes of paths; "
+                "give serve(cache, root=FOLDER, key=KEYFILE), or train on "
+                "trainer_adapter.lightly.names(cache)"
+            )
         places = list(self._candidates(path))
         if not places:
             known = ", ".join(s["path"] for s in self.cache.attributes["sources"])

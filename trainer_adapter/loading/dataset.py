@@ -45,13 +45,15 @@ class FrameDataset(Dataset[Sample]):
         transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
         kind: str | None = "image",
         missing: str = "error",
+        key: Any = None,
     ) -> None:
         """Frames of `kind` (None: all) with `label`, a column of frames/ or, with `labels`, of that
-        table, joined on the column `on`; `transform` is applied to each image.
+        table, joined on the column `on`; `transform` is applied to each image. `key`: the key file
+        of a de-identified cache, where `on` is a column of hashes and the table has none.
 
         Raises LabelError if frames have no label, unless `missing` is "drop".
         """
-        found = labelled(cache, Labels(label, labels, on, missing, kind))
+        found = labelled(cache, Labels(label, labels, on, missing, kind, key))
         self._labels, self.classes = found.values, found.classes
         self.cache, self.transform = found.cache, transform
         self._pool = BufferPool()

@@ -15,6 +15,7 @@ from trainer_adapter.cache import Cache
 from trainer_adapter.errors import LabelError
 from trainer_adapter.format.root import read_twins
 from trainer_adapter.loading.options import Labels
+from trainer_adapter.reading.hashed import DOMAINS, hashes, is_deidentified
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,9 @@ def labelled(cache: Cache, wanted: Labels) -> Labelled:
     if label is None:
         return Labelled(cache, kept, None, [])
     found = (
-        from_column(cache, label) if labels is None else from_table(cache, labels, str(on), label)
+        from_column(cache, label)
+        if labels is None
+        else from_table(cache, labels, str(on), label, wanted.key)
     )
     if not found.known.all():
         lost = np.flatnonzero(~found.known)
@@ -78,13 +81,16 @@ def from_column(cache: Cache, name: str) -> Encoded:
     return _encode(cache.column(name), name)
 
 
-def from_table(cache: Cache, table: Any, on: str, name: str) -> Encoded:
+def from_table(cache: Cache, table: Any, on: str, name: str, key_file: Any = None) -> Encoded:
     """Column `name` of `table`, joined to the frames on `on`, a column of both.
 
     `table` is a pyarrow Table, a pandas DataFrame, a dictionary of lists, or a path to a .csv or
-    .parquet file. Raises LabelError if a column is missing or a key stands there twice.
+    .parquet file; `key_file` that of a de-identified cache, by which the keys are hashed. Raises
+    LabelError if a column is missing, a key stands there twice, or hashes are joined to what is
+    none; ValueError for another key file.
     """
-    found = _table(table)
+    found, attributes = _table(table), cache.attributes
+    hashed = hashes(cache.path, attributes, key_file)
     for column in (on, name):
         if column not in found.column_names:
             raise LabelError(f"the labels have no column {column!r}: {found.column_names}")
@@ -96,6 +102,17 @@ def from_table(cache: Cache, table: Any, on: str, name: str) -> Encoded:
         key = key.cast(keys.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
         raise LabelError(f"column {on!r} of the labels is {key.type}, of frames {keys.type}") from e
+    if on in DOMAINS and hashed:
+        key = hashed.column(DOMAINS[on], key)
+    elif (
+        on in DOMAINS
+        and is_deidentified(attributes)
+        and not pc.any(pc.is_in(keys, value_set=key), min_count=0).as_py()
+    ):
+        raise LabelError(
+            f"{cache.path}: de-identified: its column {on!r} has hashes, and no key of the labels "
+            "is one of them; give key=KEYFILE, and they are hashed"
+        )
     counts = pc.value_counts(key.drop_null())
     twice = pc.filter(counts.field("values"), pc.greater(counts.field("counts"), 1))
     if len(twice):
@@ -143,16 +160,7 @@ def _plain(column: Any) -> Any:
 
 def _table(table: Any) -> pa.Table:
     if isinstance(table, str | Path):
-        path = Path(table)
-        if path.suffix == ".csv":
-            from pyarrow import csv
-
-            return csv.read_csv(path)
-        if path.suffix == ".parquet":
-            from pyarrow import parquet
-
-            return parquet.read_table(path)
-        raise LabelError(f"{path}: labels are read from .csv and .parquet files")
+        return _of_file(Path(table))
     if isinstance(table, pa.Table):
         return table
     if isinstance(table, dict):
@@ -160,6 +168,32 @@ def _table(table: Any) -> pa.Table:
     if hasattr(table, "columns") and hasattr(table, "iloc"):
         return pa.Table.from_pandas(table)
     raise LabelError(f"labels of type {type(table).__name__}; legal: table, dictionary or path")
+
+
+def _of_file(path: Path) -> pa.Table:
+    if path.suffix not in (".csv", ".parquet"):
+        raise LabelError(f"{path}: labels are read from .csv and .parquet files")
+    try:
+        if path.suffix == ".csv":
+            from pyarrow import csv
+
+            found = csv.read_csv(path)
+        else:
+            from pyarrow import parquet
+
+            found = parquet.read_table(path)
+        found.validate(full=True)  # text that is no UTF-8 too
+        names = found.column_names
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as e:
+        if isinstance(e, OSError) and e.errno is not None:  # it cannot be read, whatever is in it
+            raise
+        raise LabelError(
+            f"{path}: no table that can be read: {e}; legal: CSV of UTF-8 with a line of names, or "
+            "Parquet"
+        ) from e
+    if len(set(names)) < len(names):
+        raise LabelError(f"{path}: two columns of one name: {', '.join(names)}; rename one")
+    return found
 
 
 def _encode(column: Any, name: str) -> Encoded:

@@ -40,6 +40,8 @@ class Labels:
     """what to do with frames without a label: "error" or "drop\""""
     kind: str | None = "image"
     """frames of this kind; None: all"""
+    key: Any = None
+    """of a de-identified cache the key file, where `on` is a column of hashes, not of the table"""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Keywords(TypedDict, total=False):
     on: str | None
     missing: str
     kind: str | None
+    key: Any
     rank: int | None
     ranks: int | None
     pad: bool

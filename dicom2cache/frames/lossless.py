@@ -1,0 +1,73 @@
+"""Whether the pixels of a lossless JPEG account for each of its coded bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom2cache.frames.codestream import END, Jpeg
+
+_BITS = np.frexp(np.abs(np.arange(1 << 16).astype(np.int16).astype(np.int32)))[1].astype(np.uint8)
+"""of each difference modulo 2^16: its category (T.81 H.1.2.2)"""
+_NO_CODE = 255
+
+
+def bits_left(stream: bytes, jpeg: Jpeg, pixels: NDArray[Any]) -> int | None:
+    """How many bits of the scan coding the (H, W) `pixels` leaves: 0 to 7 in a sound one.
+
+    Below 0 it has fewer than they take: the decoder made some up. None: not known, as of several
+    components, restart intervals, predictors other than the left neighbour, differences that have
+    no code, or that an encoder may have written modulo 2^precision.
+    """
+    scan = stream.find(b"\xff\xda", len(jpeg.head))
+    body = stream[scan + 4 : scan + 10]
+    if pixels.ndim != 2 or not jpeg.single or body[3:] != b"\1\0\0":
+        return None
+    lengths = _lengths(jpeg.head, body[2] >> 4)
+    if lengths is None:
+        return None
+    cost = lengths + np.append(np.arange(16), 0)  # 2^15 has no bits beside its code
+    cost[lengths == 0] = _NO_CODE
+    if jpeg.precision < 16:
+        cost[jpeg.precision :] = _NO_CODE
+    flat = pixels.astype(np.uint16, copy=False)
+    difference = np.empty(flat.shape, np.uint16)
+    np.subtract(flat[:, 1:], flat[:, :-1], out=difference[:, 1:])
+    np.subtract(flat[1:, 0], flat[:-1, 0], out=difference[1:, 0])
+    difference[0, 0] = (int(flat[0, 0]) - (1 << jpeg.precision - 1)) & 0xFFFF
+    bits = np.take(np.take(cost.astype(np.uint8), _BITS), difference)
+    if bits.max() == _NO_CODE:
+        return None
+    needed = int(bits.sum(axis=0, dtype=np.uint32).sum(dtype=np.int64))
+    left = _bits(stream[scan + 10 : stream.rfind(END)]) - needed
+    if 0 <= left < 8:
+        return left
+    return _bits(stream[scan + 10 : stream.find(END, scan)]) - needed  # more may follow the image
+
+
+def _bits(coded: bytes) -> int:
+    """Without the 0 that follows each FF, and fill bytes before the marker (T.81 B.1.1.2, F.1.2.3).
+
+    Where FF is followed by another byte, a marker, the stream is damaged.
+    """
+    there = np.frombuffer(coded.rstrip(b"\xff"), np.uint8)
+    return 8 * (there.size - int(np.count_nonzero(there == 0xFF)))
+
+
+def _lengths(head: bytes, table: int) -> NDArray[np.int64] | None:
+    """(17,) bits of the code of each category in a table for DC; None: there is no such table."""
+    found, place = None, 2
+    while place + 4 <= len(head):
+        end = place + 2 + int.from_bytes(head[place + 2 : place + 4], "big")
+        tables = head[place + 4 : end] if head[place + 1] == 0xC4 else b""
+        while len(tables) > 17:  # T.81 B.2.4.2
+            counts, count = tables[1:17], sum(tables[1:17])
+            if tables[0] == table:
+                found = np.zeros(256, np.int64)
+                values = np.frombuffer(tables[17 : 17 + count], np.uint8)
+                found[values] = np.repeat(np.arange(1, 17), list(counts))[: len(values)]
+            tables = tables[17 + count :]
+        place = end
+    return None if found is None else found[:17]
