@@ -6,6 +6,7 @@ below it.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -69,10 +70,16 @@ def read_plain(path: Path, most: int = 1 << 26) -> bytes:
 
 
 def _open_plain(path: Path) -> BinaryIO:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    what = CacheError(f"{path}: not a plain file, and a cache has no other")
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as e:
+        if e.errno in (errno.ENXIO, errno.ELOOP):  # a socket, a link
+            raise what from e
+        raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise CacheError(f"{path}: not a plain file, and a cache has no other")
+        raise what
     return os.fdopen(descriptor, "rb")
 
 
