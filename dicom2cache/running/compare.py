@@ -111,13 +111,17 @@ def compare(
     folder, it may have moved. Of a stack it counts which frames it has, in what order, and whether
     it is regular; its number means nothing. Pixels are compared by checksum where slots are alike,
     else by value: another dtype with the same values is no difference. `veil`: the key, where one
-    cache is de-identified and the other is not.
+    cache is de-identified and the other is not. Raises CacheError for a cache that contradicts
+    itself.
     """
-    with as_in_format(old[0]), as_in_format(new[0]):
-        yield from _compare(*_sides(old, new, veil))
+    with as_in_format(f"{old[0]} or {new[0]}"):
+        yield from _compare(old, new, veil)
 
 
-def _compare(a: _Side, b: _Side) -> Iterator[Difference]:
+def _compare(
+    old: tuple[Path, dict[str, Any]], new: tuple[Path, dict[str, Any]], veil: Veil | None
+) -> Iterator[Difference]:
+    a, b = _sides(old, new, veil)
     keys = _keys(a, b)
     _, mine, theirs = np.intersect1d(*keys, return_indices=True)
     matched = _Matched(a, b, mine, theirs)
