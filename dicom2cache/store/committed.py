@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dicom2cache.errors import CacheError, on_path
+from dicom2cache.errors import CacheError, Dicom2cacheError, on_path
 from dicom2cache.records import ArraySpec
 from dicom2cache.schema import FRAMES_TABLE, REJECTS, SHARDS_TABLE
 from dicom2cache.store.layout import ROOT, attributes_sha256, spare_path
@@ -106,7 +106,7 @@ def as_in_format(where: Path | str) -> Iterator[None]:
     """What contents provoke that are not those of the format becomes a CacheError, by name."""
     try:
         yield
-    except (CacheError, MemoryError):
+    except (Dicom2cacheError, MemoryError):
         raise
     except UNLIKE as e:
         raise CacheError(

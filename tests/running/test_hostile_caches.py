@@ -53,7 +53,7 @@ def at_most(seconds: int) -> Iterator[None]:
 def every_command(cache: Path, made: tuple[Path, Path, Path]) -> list[Ran]:
     """What each command comes to on the cache: a status, and a sentence unless that is 0."""
     found = []
-    for call in hostile_roots.commands(cache, made[1], made[2]):
+    for call in [*hostile_roots.commands(cache, made[1], made[2]), ("repair", cache)]:
         with at_most(20):
             ran = run_here(*call)
         assert "Traceback" not in ran.stderr, call
