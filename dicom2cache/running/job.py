@@ -361,9 +361,9 @@ def tidy(cache: Path) -> None:
     if "identity" in root:
         if _about(cache) == said:
             plan_path(cache).unlink(missing_ok=True)
-        _drop_if_empty(_build(cache))
     elif said.pop("nonce", None) is not None:  # of an older version, which looks for it there
         write_durably(plan_path(cache), json.dumps(said, indent=1).encode())
+    _drop_if_empty(_build(cache))
 
 
 def _drop_if_empty(folder: Path) -> None:
