@@ -30,6 +30,7 @@ from dicom2cache.cli.flags import (
     Overwrite,
     Paths,
     PatientKey,
+    Scheduler,
     plan_flags,
     recipe_options,
 )
@@ -38,6 +39,7 @@ from dicom2cache.errors import Dicom2cacheError, disk_error
 from dicom2cache.privacy.veil import veil_of
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.running import errata, pool
+from dicom2cache.running.engines import engine
 from dicom2cache.running.target import cache_of
 
 app = typer.Typer(
@@ -73,6 +75,7 @@ def build(
     recipe: Recipe,
     jobs: Jobs = None,
     backend: Backend = "loky",
+    scheduler: Scheduler = None,
     on_error: OnError = "skip",
     overwrite: Overwrite = False,
     force: Force = False,
@@ -83,11 +86,12 @@ def build(
     """Convert SRC... to CACHE: plan, convert and commit. Run again, it goes on where it stopped."""
     sources, cache = _split(paths)
     _check(backend, on_error)
-    counts = pipeline.build(
-        sources, cache, recipe, jobs=jobs, backend=backend, on_error=on_error,
-        overwrite=overwrite, force=force, patient_key=patient_key, deidentify=deidentify,
-        mapping=mapping, progress=progress(),
-    )  # fmt: skip
+    with engine(backend, scheduler):
+        counts = pipeline.build(
+            sources, cache, recipe, jobs=jobs, backend=backend, on_error=on_error,
+            overwrite=overwrite, force=force, patient_key=patient_key, deidentify=deidentify,
+            mapping=mapping, progress=progress(),
+        )  # fmt: skip
     report.print_cache(cache, pipeline.info(cache))
     _finish(counts)
 
@@ -99,6 +103,7 @@ def plan(
     recipe: Recipe,
     jobs: Jobs = None,
     backend: Backend = "loky",
+    scheduler: Scheduler = None,
     overwrite: Overwrite = False,
     force: Force = False,
     patient_key: PatientKey = None,
@@ -107,10 +112,11 @@ def plan(
     """Read all headers; print what would be stored and what not, before any pixel is read."""
     sources, cache = _split(paths)
     _check(backend)
-    job = pipeline.plan(
-        sources, cache, recipe, jobs=jobs, backend=backend, overwrite=overwrite, force=force,
-        patient_key=patient_key, deidentify=deidentify, progress=progress(),
-    )  # fmt: skip
+    with engine(backend, scheduler):
+        job = pipeline.plan(
+            sources, cache, recipe, jobs=jobs, backend=backend, overwrite=overwrite, force=force,
+            patient_key=patient_key, deidentify=deidentify, progress=progress(),
+        )  # fmt: skip
     if job is None:
         report.print_cache(cache, pipeline.info(cache))
         return
@@ -130,6 +136,7 @@ def convert(
     ] = "0/1",
     jobs: Jobs = None,
     backend: Backend = "loky",
+    scheduler: Scheduler = None,
     on_error: OnError = "skip",
 ) -> None:
     """Convert what `plan` planned, on any node that sees CACHE, and on several at once.
@@ -137,9 +144,10 @@ def convert(
     Without --part whatever is not done, and no other process works on.
     """
     _check(backend, on_error)
-    failed = pipeline.convert(
-        cache, part=part, jobs=jobs, backend=backend, on_error=on_error, progress=progress()
-    )
+    with engine(backend, scheduler):
+        failed = pipeline.convert(
+            cache, part=part, jobs=jobs, backend=backend, on_error=on_error, progress=progress()
+        )
     if failed:
         print(
             f"frames that failed: {failed}; failures/ has the reasons after commit", file=sys.stderr
@@ -181,12 +189,20 @@ def repair(
             help="Where a source folder is by now; once for each, in the order of `info --json`."
         ),
     ] = None,
+    deidentify: Deidentify = None,
     jobs: Jobs = None,
     backend: Backend = "loky",
 ) -> None:
     """Mend a damaged cache: from its second copies, and its shards from the sources."""
     _check(backend)
-    done = pipeline.repair(cache, sources=source, jobs=jobs, backend=backend, progress=progress())
+    done = pipeline.repair(
+        cache,
+        sources=source,
+        deidentify=deidentify,
+        jobs=jobs,
+        backend=backend,
+        progress=progress(),
+    )
     left = report.print_repaired(cache, done, pipeline.verify(cache, quick=True))
     raise typer.Exit(1 if left else 0)
 
