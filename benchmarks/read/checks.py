@@ -61,10 +61,9 @@ def measure(here: Path, frames: int) -> dict[str, float]:
     found = {}
     for cold in (False, True):
         for name in ("with digests", "without"):
-            seconds = [open_seconds(here / name, cold) for _ in range(ROUNDS)]
-            found[f"open 1,000,000 frames, {name}, {'cold' if cold else 'warm'}, s"] = median(
-                seconds
-            )
+            opened = [open_seconds(here / name, cold) for _ in range(ROUNDS)]
+            state = "cold" if cold else "warm"
+            found[f"open 1,000,000 frames, {name}, {state}, s"] = median(opened)
     spec = array_spec("int16", (512, 512), frames, 64 << 20)
     pixels = np.random.default_rng(0).integers(-1024, 3000, (frames, 512, 512), np.int16)
     write_cache(here / "frames", spec, pixels)
