@@ -7,8 +7,6 @@ interrupted; of `convert`, for the frames of its part.
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -19,7 +17,7 @@ import typer
 
 from dicom2cache import __version__, pipeline
 from dicom2cache.arrow import tally
-from dicom2cache.cli import report, under_way, words
+from dicom2cache.cli import interrupts, report, under_way, words
 from dicom2cache.cli.bars import progress
 from dicom2cache.cli.flags import (
     Backend,
@@ -32,17 +30,17 @@ from dicom2cache.cli.flags import (
     Overwrite,
     Paths,
     PatientKey,
+    Scheduler,
     plan_flags,
     recipe_options,
 )
 from dicom2cache.cli.sbatch import Batch, script
-from dicom2cache.errors import Dicom2cacheError
+from dicom2cache.errors import Dicom2cacheError, disk_error
 from dicom2cache.privacy.veil import veil_of
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.running import errata, pool
+from dicom2cache.running.engines import engine
 from dicom2cache.running.target import cache_of
-
-_INTERRUPTED = 130  # 128 + SIGINT: what typer makes of KeyboardInterrupt
 
 app = typer.Typer(
     add_completion=False,
@@ -77,6 +75,7 @@ def build(
     recipe: Recipe,
     jobs: Jobs = None,
     backend: Backend = "loky",
+    scheduler: Scheduler = None,
     on_error: OnError = "skip",
     overwrite: Overwrite = False,
     force: Force = False,
@@ -87,11 +86,12 @@ def build(
     """Convert SRC... to CACHE: plan, convert and commit. Run again, it goes on where it stopped."""
     sources, cache = _split(paths)
     _check(backend, on_error)
-    counts = pipeline.build(
-        sources, cache, recipe, jobs=jobs, backend=backend, on_error=on_error,
-        overwrite=overwrite, force=force, patient_key=patient_key, deidentify=deidentify,
-        mapping=mapping, progress=progress(),
-    )  # fmt: skip
+    with engine(backend, scheduler):
+        counts = pipeline.build(
+            sources, cache, recipe, jobs=jobs, backend=backend, on_error=on_error,
+            overwrite=overwrite, force=force, patient_key=patient_key, deidentify=deidentify,
+            mapping=mapping, progress=progress(),
+        )  # fmt: skip
     report.print_cache(cache, pipeline.info(cache))
     _finish(counts)
 
@@ -103,6 +103,7 @@ def plan(
     recipe: Recipe,
     jobs: Jobs = None,
     backend: Backend = "loky",
+    scheduler: Scheduler = None,
     overwrite: Overwrite = False,
     force: Force = False,
     patient_key: PatientKey = None,
@@ -111,10 +112,11 @@ def plan(
     """Read all headers; print what would be stored and what not, before any pixel is read."""
     sources, cache = _split(paths)
     _check(backend)
-    job = pipeline.plan(
-        sources, cache, recipe, jobs=jobs, backend=backend, overwrite=overwrite, force=force,
-        patient_key=patient_key, deidentify=deidentify, progress=progress(),
-    )  # fmt: skip
+    with engine(backend, scheduler):
+        job = pipeline.plan(
+            sources, cache, recipe, jobs=jobs, backend=backend, overwrite=overwrite, force=force,
+            patient_key=patient_key, deidentify=deidentify, progress=progress(),
+        )  # fmt: skip
     if job is None:
         report.print_cache(cache, pipeline.info(cache))
         return
@@ -134,6 +136,7 @@ def convert(
     ] = "0/1",
     jobs: Jobs = None,
     backend: Backend = "loky",
+    scheduler: Scheduler = None,
     on_error: OnError = "skip",
 ) -> None:
     """Convert what `plan` planned, on any node that sees CACHE, and on several at once.
@@ -141,9 +144,10 @@ def convert(
     Without --part whatever is not done, and no other process works on.
     """
     _check(backend, on_error)
-    failed = pipeline.convert(
-        cache, part=part, jobs=jobs, backend=backend, on_error=on_error, progress=progress()
-    )
+    with engine(backend, scheduler):
+        failed = pipeline.convert(
+            cache, part=part, jobs=jobs, backend=backend, on_error=on_error, progress=progress()
+        )
     if failed:
         print(
             f"frames that failed: {failed}; failures/ has the reasons after commit", file=sys.stderr
@@ -185,12 +189,20 @@ def repair(
             help="Where a source folder is by now; once for each, in the order of `info --json`."
         ),
     ] = None,
+    deidentify: Deidentify = None,
     jobs: Jobs = None,
     backend: Backend = "loky",
 ) -> None:
     """Mend a damaged cache: from its second copies, and its shards from the sources."""
     _check(backend)
-    done = pipeline.repair(cache, sources=source, jobs=jobs, backend=backend, progress=progress())
+    done = pipeline.repair(
+        cache,
+        sources=source,
+        deidentify=deidentify,
+        jobs=jobs,
+        backend=backend,
+        progress=progress(),
+    )
     left = report.print_repaired(cache, done, pipeline.verify(cache, quick=True))
     raise typer.Exit(1 if left else 0)
 
@@ -289,19 +301,12 @@ def _main(
 def main() -> None:
     """Run the command line; errors that are foreseen print a sentence, not a traceback."""
     warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's; what matters is a flag or a failure
-    before = signal.signal(signal.SIGTERM, _interrupt)  # what schedulers send before they kill
-    try:
+    with interrupts.raised():
         code = _guarded(lambda: app(standalone_mode=False))
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
-    if code == _INTERRUPTED:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
+    if code == interrupts.INTERRUPTED:
+        print(interrupts.SAID, file=sys.stderr)
     sys.stdout.flush()
     sys.exit(code)
-
-
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _guarded(run: Callable[[], Any]) -> int:
@@ -310,19 +315,27 @@ def _guarded(run: Callable[[], Any]) -> int:
     except typer.Exit as e:
         return int(e.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        return _INTERRUPTED
-    except (Dicom2cacheError, ValueError) as e:
-        print(f"dicom2cache: {words.lines(str(e))}", file=sys.stderr)
-    except MemoryError as e:
-        what = f"out of memory: {e}" if str(e) else "out of memory"
-        print(f"dicom2cache: {words.one_line(what)}; use fewer --jobs", file=sys.stderr)
-    except OSError as e:
-        where = f"{os.fspath(e.filename)}: " if e.filename else ""
-        print(f"dicom2cache: {words.one_line(where)}{e.strerror or e}", file=sys.stderr)
+        return interrupts.INTERRUPTED
     except Exception as e:
-        if not hasattr(
-            e, "show"
-        ):  # a usage error, whose class is not the same in all typer versions
+        if interrupts.asked():  # as worker processes that were ended with this one
+            return interrupts.INTERRUPTED
+        if hasattr(e, "show"):  # a usage error, whose class is not the same in all typer versions
+            e.show()
+            return 2
+        said = _said(e)
+        if said is None:
             raise
-        e.show()
-    return 2
+        print(said, file=sys.stderr)
+        return 2
+
+
+def _said(error: Exception) -> str | None:
+    """The sentence for an error that is foreseen; None for one that is not."""
+    if isinstance(error, (Dicom2cacheError, ValueError)):
+        return f"dicom2cache: {words.lines(str(error))}"
+    if isinstance(error, MemoryError):
+        what = f"out of memory: {error}" if str(error) else "out of memory"
+        return f"dicom2cache: {words.one_line(what)}; use fewer --jobs"
+    if isinstance(error, OSError):
+        return f"dicom2cache: {words.lines(str(disk_error(error)))}"
+    return None

@@ -14,6 +14,7 @@ from dicom2cache.privacy.veil import KEY
 from dicom2cache.records import ShardTask
 from dicom2cache.running import backlog, claims, receipts, versions
 from dicom2cache.running.convert import Done, convert_task
+from dicom2cache.running.engines import ELSEWHERE
 from dicom2cache.running.faults import FaultLog
 from dicom2cache.running.job import Job, is_planned, load_job
 from dicom2cache.running.pool import parallel
@@ -113,8 +114,9 @@ def _until_done(
         if tries == _TRIES:
             why = "; ".join(sorted(set(failed.values())))
             raise Unfinished(
-                f"{len(failed)} of {len(wanted)} shards could not be written after {_TRIES} tries: "
-                f"{why}. Mend that and run the same command again: what is done is kept"
+                f"{watch.job.cache}: {len(failed)} of {len(wanted)} shards could not be written "
+                f"after {_TRIES} tries: {why}. Mend that and run the same command again: what is "
+                "done is kept"
             )
         time.sleep(_PAUSE * 2 ** (tries - 1))
 
@@ -147,7 +149,7 @@ class _Calls:
     def _of(self, task: ShardTask) -> Any:
         from joblib import delayed
 
-        convert = convert_elsewhere if self.backend == "dask" else convert_task
+        convert = convert_elsewhere if self.backend in ELSEWHERE else convert_task
         job, over = self.watch.job, self.left.get(task)
         return delayed(convert)(
             str(job.cache), job.nonce, task, over is not None, self.watch.run, over
