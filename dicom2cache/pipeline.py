@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -23,10 +21,10 @@ from dicom2cache.privacy.own_words import own_words_only
 from dicom2cache.privacy.veil import KEY, Veil, check_key, veil_of
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.recipes.where import check_kept
-from dicom2cache.records import Candidate
 from dicom2cache.running import commit as committing
 from dicom2cache.running import compare as comparing
 from dicom2cache.running import execute, inventory, pool, shares, versions
+from dicom2cache.running import identity as identities
 from dicom2cache.running import target as target_folder
 from dicom2cache.running.faults import FaultLog
 from dicom2cache.running.job import (
@@ -40,6 +38,7 @@ from dicom2cache.running.job import (
     tidy,
 )
 from dicom2cache.running.lost import first_failed, nothing
+from dicom2cache.running.originals import originals_of
 from dicom2cache.running.progress import Progress, Silent, phase
 from dicom2cache.running.standing import Watched
 from dicom2cache.running.target import cache_of
@@ -82,7 +81,7 @@ def build(
     """
     progress = progress or Silent()
     workers = jobs or pool.cpu_count()
-    _check_mapping(deidentify, mapping, cache_of(cache))
+    check_mapping(mapping, deidentify, cache_of(cache))
     fresh = overwrite or planned_identity(cache_of(cache)) is None
     with pool.workers_starting(workers, backend) if fresh else nullcontext():
         job = plan(
@@ -154,10 +153,8 @@ def _plan(
     roots, candidates, unlisted = scan(sources, target)
     if not candidates:
         raise SourceError(nothing(sources, unlisted))
-    facts = _facts(key, veil, recipe)
-    identity = _identity(roots, candidates, unlisted, recipe, facts)
-    if veil:
-        identity = ":".join(veil.hashed("identity", part) for part in identity.split(":"))
+    facts = identities.facts_of(key, veil, recipe)
+    identity = identities.identity_of(roots, candidates, unlisted, recipe, facts, veil)
     known = planned_identity(target)
     if known is None and not overwrite and target.exists() and target_folder.is_wreck(target):
         raise CacheError(
@@ -266,7 +263,7 @@ def commit(
     Unfinished while a shard is missing, CacheError for another key.
     """
     target = cache_of(cache)
-    _check_mapping(deidentify, mapping, target)
+    check_mapping(mapping, deidentify, target)
     if (target / ROOT).exists():
         return counts(target)
     with _or_committed(target, planned_identity(target)):
@@ -277,13 +274,6 @@ def commit(
         with own_words_only(veil is not None, target):
             committing.commit(job, veil, Path(mapping) if mapping else None)
     return counts(target)
-
-
-def _check_mapping(deidentify: object, mapping: str | os.PathLike[str] | None, cache: Path) -> None:
-    if mapping is not None:
-        if deidentify is None:
-            raise ValueError("--mapping says what hashes stand for; it goes with --deidentify")
-        check_mapping(Path(mapping), cache)
 
 
 def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
@@ -325,19 +315,31 @@ def standing(cache: str | os.PathLike[str]) -> Watched | None:
 
 
 def verify(
-    cache: str | os.PathLike[str], *, quick: bool = False, deep: float | None = None
+    cache: str | os.PathLike[str],
+    *,
+    quick: bool = False,
+    deep: float | None = None,
+    sources: Sources | None = None,
+    deidentify: str | os.PathLike[str] | None = None,
 ) -> list[str]:
     """What is wrong with a committed cache, a sentence each; empty if it is whole.
 
     `quick` checks metadata, tables, sizes and indexes; else every slot's checksum too. `deep`: if
-    nothing is wrong so far, that fraction of the source files is decoded again and compared. Raises
-    as `info`.
+    nothing is wrong so far, that fraction of the source files is decoded again and compared; they
+    lie in `sources`, if not where the cache says, and `deidentify` is the key file of a cache that
+    does not say it. Raises as `info`.
     """
-    return [str(found) for found in findings(cache, quick=quick, deep=deep)]
+    found = findings(cache, quick=quick, deep=deep, sources=sources, deidentify=deidentify)
+    return [str(one) for one in found]
 
 
 def findings(
-    cache: str | os.PathLike[str], *, quick: bool = False, deep: float | None = None
+    cache: str | os.PathLike[str],
+    *,
+    quick: bool = False,
+    deep: float | None = None,
+    sources: Sources | None = None,
+    deidentify: str | os.PathLike[str] | None = None,
 ) -> list[Finding]:
     """What `verify` finds, a record each. Raises as `verify`."""
     target = cache_of(cache)
@@ -346,7 +348,9 @@ def findings(
     except (FileNotFoundError, NotADirectoryError):
         raise _no_cache(target) from None
     if deep is not None and not found:
-        found += verify_deep(target, info(target), deep)
+        attributes, veil = info(target), veil_of(Path(deidentify)) if deidentify else None
+        originals = originals_of(target, attributes, sources, veil)
+        found += verify_deep(target, attributes, deep, originals)
     return found
 
 
@@ -369,25 +373,3 @@ def compare(
 def counts(cache: str | os.PathLike[str]) -> dict[str, int]:
     """The counts of a committed cache."""
     return dict(info(cache)["counts"])
-
-
-def _facts(key: bytes, veil: Veil | None, recipe: Recipe) -> dict[str, Any]:
-    said = {KEY: veil.fingerprint} if veil else {"patient_key": keys.fingerprint(key, "patient")}
-    return {
-        "software": versions.software(recipe.codec), "codecs": versions.codecs(), **said,
-    }  # fmt: skip
-
-
-def _identity(
-    roots: list[str],
-    candidates: list[Candidate],
-    unlisted: pa.Table,
-    recipe: Recipe,
-    facts: dict[str, Any],
-) -> str:
-    about = [roots, recipe.to_dict(), facts, unlisted.to_pylist()]
-    digest, times = hashlib.sha256(json.dumps(about, sort_keys=True).encode()), hashlib.sha256()
-    for c in candidates:
-        digest.update(f"{c.root}\0{c.path}\0{c.size}\n".encode())
-        times.update(f"{c.mtime_ns}\n".encode())
-    return f"{digest.hexdigest()}:{times.hexdigest()}"

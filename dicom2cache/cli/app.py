@@ -32,6 +32,7 @@ from dicom2cache.cli.flags import (
     Overwrite,
     Paths,
     PatientKey,
+    Sources,
     plan_flags,
     recipe_options,
 )
@@ -166,9 +167,11 @@ def verify(
     deep: Annotated[
         float | None, typer.Option(metavar="FRACTION", help="Decode this share of the files again.")
     ] = None,
+    source: Sources = None,
+    deidentify: Deidentify = None,
 ) -> None:
     """Check every checksum of a cache."""
-    problems = pipeline.verify(cache, quick=quick, deep=deep)
+    problems = pipeline.verify(cache, quick=quick, deep=deep, sources=source, deidentify=deidentify)
     for problem in problems:
         print(words.one_line(problem), file=sys.stderr)
     if problems:

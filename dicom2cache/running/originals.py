@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ class Originals:
     """by `root` of frames/"""
     key: bytes | None = None
     """of a de-identified cache"""
+    looked: str = field(default_factory=lambda: secrets.token_hex(8))
+    """when: what was found then holds for all that works with this, in each process"""
 
     def place(self, root: int, path: str) -> tuple[str, str] | None:
         """(folder, path below it, with /) of the file that a row of frames/ or failures/ names.
@@ -32,12 +35,12 @@ class Originals:
         folder = self.folders.get(root)
         if folder is None:
             return None
-        found = path if self.key is None else _by_hash(folder, self.key).get(path)
+        found = path if self.key is None else _by_hash(folder, self.key, self.looked).get(path)
         return None if found is None else (folder, found)
 
 
 @lru_cache(4)
-def _by_hash(folder: str, key: bytes) -> dict[str, str]:
+def _by_hash(folder: str, key: bytes, _looked: str) -> dict[str, str]:
     _, candidates, _ = scan([folder], Path(os.devnull))
     return {keyed_hash(key, c.path, "path:") or "": c.path for c in candidates}
 
