@@ -37,11 +37,23 @@ def bits_left(stream: bytes, jpeg: Jpeg, pixels: NDArray[Any]) -> int | None:
     np.subtract(flat[:, 1:], flat[:, :-1], out=difference[:, 1:])
     np.subtract(flat[1:, 0], flat[:-1, 0], out=difference[1:, 0])
     difference[0, 0] = (int(flat[0, 0]) - (1 << jpeg.precision - 1)) & 0xFFFF
-    needed = np.take(cost.astype(np.uint8)[_BITS], difference)
-    if needed.max() == _NO_CODE:
+    bits = np.take(np.take(cost.astype(np.uint8), _BITS), difference)
+    if bits.max() == _NO_CODE:
         return None
-    coded = stream[scan + 10 : stream.find(END, scan)].rstrip(b"\xff")  # fill bytes: T.81 B.1.1.2
-    return 8 * (len(coded) - coded.count(b"\xff\0")) - int(needed.sum(dtype=np.int64))
+    needed = int(bits.sum(axis=0, dtype=np.uint32).sum(dtype=np.int64))
+    left = _bits(stream[scan + 10 : stream.rfind(END)]) - needed
+    if 0 <= left < 8:
+        return left
+    return _bits(stream[scan + 10 : stream.find(END, scan)]) - needed  # more may follow the image
+
+
+def _bits(coded: bytes) -> int:
+    """Without the 0 that follows each FF, and fill bytes before the marker (T.81 B.1.1.2, F.1.2.3).
+
+    Where FF is followed by another byte, a marker, the stream is damaged.
+    """
+    there = np.frombuffer(coded.rstrip(b"\xff"), np.uint8)
+    return 8 * (there.size - int(np.count_nonzero(there == 0xFF)))
 
 
 def _lengths(head: bytes, table: int) -> NDArray[np.int64] | None:
