@@ -41,9 +41,10 @@ __all__ = [
     "convert",
     "info",
     "plan",
+    "repair",
     "verify",
 ]
-_COMMANDS = ("build", "commit", "compare", "convert", "info", "plan", "verify")
+_COMMANDS = ("build", "commit", "compare", "convert", "info", "plan", "repair", "verify")
 _LATE = {"Recipe": "recipes.recipe", **dict.fromkeys(_COMMANDS, "pipeline")}
 
 

@@ -23,23 +23,22 @@ from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.recipes.where import check_kept
 from dicom2cache.running import commit as committing
 from dicom2cache.running import compare as comparing
-from dicom2cache.running import execute, inventory, pool, shares, versions
-from dicom2cache.running import identity as identities
+from dicom2cache.running import damage, execute, inventory, pool, shares, versions
 from dicom2cache.running import target as target_folder
 from dicom2cache.running.faults import FaultLog
+from dicom2cache.running.identity import facts_of, identity_of
 from dicom2cache.running.job import (
     Job,
-    is_lost,
     is_same,
     load_job,
-    lost,
     planned_identity,
     save_plan,
     tidy,
 )
-from dicom2cache.running.lost import first_failed, nothing
+from dicom2cache.running.lost import first_failed, no_cache, nothing
 from dicom2cache.running.originals import originals_of
 from dicom2cache.running.progress import Progress, Silent, phase
+from dicom2cache.running.repair import whole as repairing
 from dicom2cache.running.standing import Watched
 from dicom2cache.running.target import cache_of
 from dicom2cache.running.verify import whole as checks
@@ -118,7 +117,8 @@ def plan(
 ) -> Job | None:
     """Read all headers and write the plan into `cache`; None if the cache is complete already.
 
-    No pixel is read, save of files that share a SOP Instance UID. Raises as `build`.
+    No pixel is read, save of files that share a SOP Instance UID. Raises as `build`, CacheError too
+    if the cache is complete but damaged.
     """
     recipe, progress = recipe or Recipe(), progress or Silent()
     target, workers = cache_of(cache), jobs or pool.cpu_count()
@@ -127,7 +127,7 @@ def plan(
     target_folder.check(target)
     if deidentify is not None and patient_key is not None:
         raise ValueError("--deidentify hashes patients by its own key; leave --patient-key out")
-    veil = veil_of(Path(deidentify)) if deidentify is not None else None
+    veil = veil_of(deidentify)
     if veil:
         check_kept([recipe.where, *(rule.where for rule in recipe.rules)])
     key = veil.key if veil else keys.patient_key(Path(patient_key) if patient_key else None)
@@ -153,8 +153,8 @@ def _plan(
     roots, candidates, unlisted = scan(sources, target)
     if not candidates:
         raise SourceError(nothing(sources, unlisted))
-    facts = identities.facts_of(key, veil, recipe)
-    identity = identities.identity_of(roots, candidates, unlisted, recipe, facts, veil)
+    facts = facts_of(key, veil, recipe)
+    identity = identity_of(roots, candidates, unlisted, recipe, facts, veil)
     known = planned_identity(target)
     if known is None and not overwrite and target.exists() and target_folder.is_wreck(target):
         raise CacheError(
@@ -170,6 +170,7 @@ def _plan(
         with _or_committed(target, identity):
             if not (target / ROOT).exists():
                 return load_job(target)
+        damage.refuse(target)
         return None
     log = FaultLog(veil is not None)
     with phase(progress, "reading headers", inventory.header_work(candidates), "files"):
@@ -220,7 +221,7 @@ def convert(
     one whatever is not done, on several nodes at once if need be: what another process works on is
     left to it, and waited for. Of a cache that is committed, how many failed in all. Raises
     Unfinished if the machine could not end it, SourceAway if it cannot see a source folder,
-    FrameError if `on_error` is "raise".
+    FrameError if `on_error` is "raise", CacheError if it is committed and damaged.
     """
     progress = progress or Silent()
     share = shares.share_of(part)
@@ -237,6 +238,7 @@ def convert(
                 return execute.convert_part(
                     job, mine, jobs or pool.cpu_count(), backend, on_error, progress
                 )
+    damage.refuse(target)
     return counts(target)["frames_failed"]
 
 
@@ -260,15 +262,17 @@ def commit(
     """Make a cache of converted shards; its counts.
 
     `deidentify`: the key file of the plan, if that has one; `mapping` as in `build`. Raises
-    Unfinished while a shard is missing, CacheError for another key.
+    Unfinished while a shard is missing, CacheError for another key, or if it is committed and
+    damaged.
     """
     target = cache_of(cache)
     check_mapping(mapping, deidentify, target)
     if (target / ROOT).exists():
+        damage.refuse(target)
         return counts(target)
     with _or_committed(target, planned_identity(target)):
         job = load_job(target)
-        veil = veil_of(Path(deidentify), mapping is not None) if deidentify else None
+        veil = veil_of(deidentify, mapping is not None)
         remedy = f"give its key: `dicom2cache commit {target} --deidentify KEYFILE`"
         check_key(veil, job.facts, target, remedy)
         with own_words_only(veil is not None, target):
@@ -285,20 +289,10 @@ def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         about = root.attributes(target)
     except (FileNotFoundError, NotADirectoryError):
-        raise _no_cache(target) from None
+        raise no_cache(target) from None
     with suppress(OSError):  # a run may have died before this; whoever may not write leaves it
         tidy(target)
     return about
-
-
-def _no_cache(target: Path) -> Exception:
-    if is_lost(target):
-        return CacheError(lost(target))
-    if planned_identity(target) is not None:
-        return Unfinished(
-            f"{target}: not committed yet; run `dicom2cache convert` and `dicom2cache commit`"
-        )
-    return CacheError(f"{target}: not a cache; make one with `dicom2cache build`")
 
 
 def standing(cache: str | os.PathLike[str]) -> Watched | None:
@@ -346,9 +340,9 @@ def findings(
     try:
         found = list(checks.verify(target, quick))
     except (FileNotFoundError, NotADirectoryError):
-        raise _no_cache(target) from None
+        raise no_cache(target) from None
     if deep is not None and not found:
-        attributes, veil = info(target), veil_of(Path(deidentify)) if deidentify else None
+        attributes, veil = info(target), veil_of(deidentify)
         originals = originals_of(target, attributes, sources, veil)
         found += verify_deep(target, attributes, deep, originals)
     return found
@@ -366,8 +360,32 @@ def compare(
     where paths cannot be matched.
     """
     one, other = info(old), info(new)
-    veil = veil_of(Path(deidentify)) if deidentify else None
+    veil = veil_of(deidentify)
     return comparing.compare((cache_of(old), one), (cache_of(new), other), veil)
+
+
+def repair(
+    cache: str | os.PathLike[str],
+    *,
+    sources: Sources | None = None,
+    deidentify: str | os.PathLike[str] | None = None,
+    jobs: int | None = None,
+    backend: str = "loky",
+    progress: Progress | None = None,
+) -> repairing.Repaired:
+    """Mend a committed cache: from its second copies, and damaged shards from the sources.
+
+    `sources` are the folders of the sources in the order in which `info` has them, if they lie
+    elsewhere by now; of a de-identified cache, shards need them and its key file. What cannot be
+    mended stays as it is, and is in what is returned. Raises CacheError where root or tables are
+    lost with their copies, Unfinished, OSError.
+    """
+    target = cache_of(cache)
+    attributes = repairing.attributes_to_repair(target)
+    veil = veil_of(deidentify)
+    originals = originals_of(target, attributes, sources, veil, needed=False)
+    workers = jobs or pool.cpu_count()
+    return repairing.repair(target, attributes, originals, workers, backend, progress or Silent())
 
 
 def counts(cache: str | os.PathLike[str]) -> dict[str, int]:

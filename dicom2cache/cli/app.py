@@ -1,4 +1,4 @@
-"""The command line: `dicom2cache build|plan|convert|commit|verify|info|compare|slurm`.
+"""The command line: `dicom2cache build|plan|convert|commit|verify|repair|info|compare|slurm`.
 
 Exit status: 0 all is stored, 1 finished but some files failed, 2 could not run or finish, 130
 interrupted; of `convert`, for the frames of its part.
@@ -119,7 +119,7 @@ def plan(
     if job is None:
         report.print_cache(cache, pipeline.info(cache))
         return
-    report.print_plan(job, veil_of(deidentify) if deidentify else None)
+    report.print_plan(job, veil_of(deidentify))
     raise typer.Exit(1 if tally(job.plan.rejects["outcome"])["failed"] else 0)
 
 
@@ -177,6 +177,24 @@ def verify(
     if problems:
         raise typer.Exit(1)
     print(f"{words.one_line(str(cache))}: whole ({pipeline.counts(cache)['frames_stored']} frames)")
+
+
+@app.command()
+def repair(
+    cache: CachePath,
+    source: Sources = None,
+    deidentify: Deidentify = None,
+    jobs: Jobs = None,
+    backend: Backend = "loky",
+) -> None:
+    """Mend a damaged cache: from its second copies, and its shards from the sources."""
+    _check(backend)
+    done = pipeline.repair(
+        cache, sources=source, deidentify=deidentify, jobs=jobs, backend=backend,
+        progress=progress(),
+    )  # fmt: skip
+    left = report.print_repaired(cache, done, pipeline.verify(cache, quick=True))
+    raise typer.Exit(1 if left else 0)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain, groupby, islice
@@ -19,10 +20,13 @@ from dicom2cache.privacy.veil import Veil, each
 from dicom2cache.running.compare import Difference
 from dicom2cache.running.errata import Concerned
 from dicom2cache.running.job import Job
+from dicom2cache.running.repair.whole import Repaired
 from dicom2cache.store.committed import read_table
+from dicom2cache.store.layout import TIMES
 
 _SHOWN, _RUNS = 20, 6  # most lines, and most runs of frames in one
 _FILES, _AT_ONCE = 5, 1024  # most files of an erratum; most rows as objects
+_RESTORED = {TIMES: "removed, as it was damaged; times of sources are not compared any more"}
 _WORDS = {
     "failed": "failed",
     "no-pixels": "without pixels",
@@ -85,6 +89,43 @@ def print_cache(cache: Path, about: dict[str, Any]) -> None:
     _print_arrays(rows)
     _print_stacks(read_table(cache, about, "frames", list(COLUMNS)))
     _print_rejects(read_table(cache, about, "failures"))
+
+
+def print_repaired(cache: Path, done: Repaired, problems: list[str]) -> int:
+    """What a repair did, and on stderr what is still wrong; how much that is."""
+    for name in done.restored:
+        print(one_line(f"{cache / name}: {_RESTORED.get(name, 'restored from its other copy')}"))
+    left = 0
+    for shard in done.shards:
+        path = one_line(str(cache / shard.name))
+        if shard.written:
+            print(f"{path}: written anew, {shard.mended} of {shard.frames} frames from sources")
+        if shard.why:
+            print(f"{path}: stays as it is: {one_line(shard.why)}", file=sys.stderr)
+            left += 1
+        if shard.lost and not shard.written:
+            print(
+                f"{path}: stays as it is, since of {len(shard.lost)} frames the sources are not "
+                "what they were",
+                file=sys.stderr,
+            )
+        for line in shard.lost[:_SHOWN]:
+            print(f"  {one_line(line)}", file=sys.stderr)
+        if len(shard.lost) > _SHOWN:
+            print(f"  and {len(shard.lost) - _SHOWN} more", file=sys.stderr)
+        left += len(shard.lost)
+    for problem in problems:
+        print(one_line(problem), file=sys.stderr)
+    if left:
+        print(
+            "what is listed is still damaged: bring these sources back as they were (--source says "
+            f"where), and run `dicom2cache repair {one_line(str(cache))}` again; or build again "
+            "with --overwrite",
+            file=sys.stderr,
+        )
+    elif not problems:
+        print(f"{one_line(str(cache))}: whole")
+    return left + len(problems)
 
 
 def print_errata(found: list[Concerned], about: dict[str, Any]) -> None:

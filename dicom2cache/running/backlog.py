@@ -9,9 +9,10 @@ import numpy as np
 
 from dicom2cache.arrow import ints
 from dicom2cache.records import ShardTask
+from dicom2cache.running.attempts import abandoned
 from dicom2cache.running.job import Job, scratch
 from dicom2cache.running.progress import Work
-from dicom2cache.running.receipts import abandoned, task_of
+from dicom2cache.running.receipts import task_of
 from dicom2cache.store.compression import CHUNK_HEADER, chunk_bytes
 
 _CHUNKS = 1024  # enough to know how an array compresses

@@ -21,8 +21,8 @@ from functools import cache
 from pathlib import Path
 
 from dicom2cache.records import ShardTask
+from dicom2cache.running.attempts import machine
 from dicom2cache.running.job import Job
-from dicom2cache.running.receipts import machine
 
 STALE = 120.0
 """seconds without a beat after which a claim is nobody's"""

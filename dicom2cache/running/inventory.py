@@ -127,17 +127,28 @@ def _read(
     isolated: bool,
 ) -> Headers:
     """Headers of a few files; `mark` is there meanwhile, and stays if the process dies."""
-    allowance = Allowance(limits.header_seconds, _HEADER_MEMORY, "header_seconds")
     mark.touch()
+    found = read_few(roots, chunk, patient_key, limits, isolated)
+    mark.unlink(missing_ok=True)
+    return found
+
+
+def read_few(
+    roots: Sequence[str],
+    chunk: Sequence[Candidate],
+    patient_key: PatientKey,
+    limits: Limits,
+    isolated: bool,
+) -> Headers:
+    """Headers of a few files; `isolated`: all in a child process."""
+    allowance = Allowance(limits.header_seconds, _HEADER_MEMORY, "header_seconds")
     with Child() as child:
         elsewhere = Elsewhere(
             partial(child.call, allowance=allowance),
             partial(_in_time, limits.header_seconds),
             isolated,
         )
-        found = read_headers(roots, chunk, patient_key, elsewhere, limits.header_mib << 20)
-    mark.unlink(missing_ok=True)
-    return found
+        return read_headers(roots, chunk, patient_key, elsewhere, limits.header_mib << 20)
 
 
 def _in_time(seconds: float, reading: Callable[[], Header]) -> Header:

@@ -26,6 +26,7 @@ from dicom2cache.errors import CacheError, Unfinished
 from dicom2cache.planning.tasks import tasks
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import ArraySpec, Header, Plan, ShardTask
+from dicom2cache.running.attempts import abandoned
 from dicom2cache.store import names
 from dicom2cache.store.committed import whole_root
 from dicom2cache.store.durable import name_first, sync_folder, write_durably
@@ -61,6 +62,7 @@ class Job:
 
 REPAIR = "run `dicom2cache repair {}`"
 """what to do about damage"""
+_REPAIR = "repair"
 _NONCE = re.compile(r"[0-9a-f]{16}")
 _STATE = ("attempts", "receipts", "claims", "choices")
 """folders of a plan's state, beside its tables"""
@@ -68,6 +70,11 @@ _STATE = ("attempts", "receipts", "claims", "choices")
 
 def _build(cache: Path) -> Path:
     return cache / "build"
+
+
+def attempts_at_repair(cache: Path) -> Path:
+    """Where shards of a committed cache are written anew."""
+    return _build(cache) / _REPAIR
 
 
 def plan_path(cache: Path) -> Path:
@@ -285,6 +292,11 @@ def forget(cache: Path) -> None:
         inside = list(_build(cache).iterdir())
     except FileNotFoundError:
         return
+    repair = attempts_at_repair(cache)
+    if repair.is_dir() and not repair.is_symlink():  # whoever writes there finds it gone
+        gone = _build(cache) / f"{_GONE}{secrets.token_hex(8)}"
+        os.rename(repair, gone)
+        inside.append(gone)
     _drop(inside)
 
 
@@ -293,7 +305,9 @@ def _drop(inside: Iterable[Path]) -> None:
         if path.is_symlink():
             continue
         if path.is_dir():
-            if _NONCE.fullmatch(path.name) or path.name.startswith(_GONE):
+            if path.name == _REPAIR:
+                _drop_abandoned(path)
+            elif _NONCE.fullmatch(path.name) or path.name.startswith(_GONE):
                 _discard(path)
         elif path.name.startswith(".plan.json."):  # of a writer that died
             path.unlink(missing_ok=True)
@@ -345,6 +359,14 @@ def _drop_if_empty(folder: Path) -> None:
     except OSError:
         return  # something of another's is in there
     sync_folder(folder.parent)
+
+
+def _drop_abandoned(folder: Path) -> None:
+    """Remove attempts of processes that died; those of others may be at work."""
+    for path in folder.iterdir():
+        if abandoned(path.name):
+            path.unlink(missing_ok=True)
+    _drop_if_empty(folder)
 
 
 def _discard(state: Path) -> None:

@@ -8,19 +8,16 @@ by later, renames the shard into place.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import secrets
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
 
 from dicom2cache.errors import CacheError
 from dicom2cache.records import ShardTask
+from dicom2cache.running.attempts import abandoned, attempt_name
 from dicom2cache.running.job import Job, scratch
 from dicom2cache.schema import RESULTS
 from dicom2cache.store.durable import name_first, sync_folder, write_durably
@@ -38,38 +35,12 @@ def new_attempt(job: Job, task: ShardTask) -> Path:
     for path in scratch(job).glob(f"{task.name}.*"):
         if abandoned(path.name):
             path.unlink(missing_ok=True)
-    name = f"{task.name}.{machine()}-{os.getpid()}-{secrets.token_hex(8)}"
-    return scratch(job) / name
+    return scratch(job) / attempt_name(task.name)
 
 
 def task_of(attempt: str) -> str:
     """Name of the task that an attempt, by its name, is at."""
     return attempt.rpartition(".")[0]
-
-
-def abandoned(attempt: str) -> bool:
-    """True if the process that makes an attempt of this name is known to be dead."""
-    where, _, rest = attempt.removesuffix(".receipt").rpartition(".")[2].partition("-")
-    pid = rest.partition("-")[0]
-    if where != machine() or not pid.isdecimal():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass  # another user's
-    return False
-
-
-@cache
-def machine() -> str:
-    """Of all processes that one can ask after by number: those of a host and a PID namespace."""
-    try:
-        namespace = os.stat("/proc/self/ns/pid").st_ino
-    except OSError:
-        namespace = 0
-    return hashlib.sha256(f"{socket.gethostname()} {namespace}".encode()).hexdigest()[:8]
 
 
 def publish(

@@ -26,7 +26,7 @@ def test_public_names() -> None:
         for name, kind in vars(errors).items()
         if isinstance(kind, type) and issubclass(kind, errors.Dicom2cacheError)
     }
-    commands = {"build", "plan", "convert", "commit", "verify", "info", "compare"}
+    commands = {"build", "plan", "convert", "commit", "verify", "repair", "info", "compare"}
     assert set(dicom2cache.__all__) == {"Recipe", "__version__"} | commands | exceptions
     for package in (dicom2cache, trainer_adapter):
         assert package.__all__ == sorted(package.__all__)
@@ -41,7 +41,7 @@ def test_a_command_is_no_module() -> None:
         "for m in pkgutil.walk_packages(dicom2cache.__path__, 'dicom2cache.'):\n"
         "    m.name.endswith('__main__') or importlib.import_module(m.name)\n"
         "assert all(callable(getattr(dicom2cache, n)) for n in "
-        "('build', 'plan', 'convert', 'commit', 'verify', 'info', 'compare'))"
+        "('build', 'plan', 'convert', 'commit', 'verify', 'repair', 'info', 'compare'))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -76,7 +76,7 @@ DOCS = {
 
 def test_the_docs_have_commands() -> None:
     assert {shlex.split(line)[1] for line in DOCS.values()} >= {
-        "build", "plan", "convert", "commit", "verify", "info", "compare"
+        "build", "plan", "convert", "commit", "verify", "repair", "info", "compare"
     }  # fmt: skip
 
 
@@ -89,7 +89,7 @@ def test_command_of_the_docs(scans: Path, line: str) -> None:
         assert run_cli("plan", "scans", "cache", cwd=scans).returncode == 0
     if verb == "commit":
         assert run_cli("convert", "cache", cwd=scans).returncode == 0
-    if verb in ("verify", "info", "compare"):
+    if verb in ("verify", "repair", "info", "compare"):
         assert run_cli("build", "scans", "cache", cwd=scans).returncode == 0
     if verb == "compare":
         assert run_cli("build", "scans", "new", cwd=scans).returncode == 0

@@ -209,6 +209,28 @@ def test_verify_deep_finds_the_files_by_their_hashes(
     assert "P2/1" not in ran.stderr
 
 
+def test_repair_finds_the_files_by_their_hashes(
+    pair: tuple[Path, Path], key: Path, source: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    shutil.copytree(pair[1], cache)
+    (cache / "failures" / "0.parquet").write_bytes(b"damage")
+    assert run_here("repair", cache, "--jobs", "1").returncode == 0  # from its copy
+    (shard,) = cache.glob("*/c.0.0.0")
+    shard.unlink()
+    ran = run_here("repair", cache, "--jobs", "1")
+    assert ran.returncode == 1
+    assert "give --deidentify KEYFILE and --source FOLDER" in ran.stdout + ran.stderr
+    ran = run_here("repair", cache, "--jobs", "1", "--deidentify", key)
+    assert ran.returncode == 2
+    assert "it does not say where its sources are" in ran.stderr
+    given = ("--jobs", "1", "--deidentify", key, "--source", source)
+    ran = run_here("repair", cache, *given)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "P1" not in ran.stdout + ran.stderr
+    assert tree(cache) == tree(pair[1])
+
+
 def test_caches_are_compared_under_one_naming(
     pair: tuple[Path, Path], key: Path, source: Path, tmp_path: Path
 ) -> None:

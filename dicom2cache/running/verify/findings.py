@@ -23,7 +23,7 @@ read it; `place`: a link, folder, FIFO, socket or device in the place of a file;
 file is as it was written, but they contradict each other; `source`: what is stored is not what this
 version makes of the source file."""
 
-_AGAIN = "copy the cache again from a good copy, or build it again"
+_AGAIN = "run `dicom2cache repair {}`"
 _REMEDY: dict[Kind, str] = {
     "root": _AGAIN,
     "table": _AGAIN,
@@ -33,7 +33,7 @@ _REMEDY: dict[Kind, str] = {
     "spare": _AGAIN,
     "extra": "it is none of the cache's: move it elsewhere, or delete it",
     "unreadable": "nothing is known to be lost: let this user read it, and verify again",
-    "place": f"remove it; then {_AGAIN}",
+    "place": f"move it elsewhere; then {_AGAIN}",
     "contents": "build the cache again with --overwrite",
     "source": "build again with --overwrite",
 }
@@ -82,7 +82,8 @@ class Finding:
     def __str__(self) -> str:
         held = f" ({_few([str(f) for f in self.frames], '; ')})" if self.frames else ""
         what = self.what if self.kind == "source" else f"{self.path}: {self.what}{held}"
-        return f"{what}; {self.remedy or _REMEDY[self.kind]}"
+        remedy = self.remedy or _REMEDY[self.kind].format(self.cache)
+        return f"{what}; {remedy}"
 
 
 def damaged_slots(reasons: dict[int, str]) -> str:

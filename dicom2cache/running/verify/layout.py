@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dicom2cache.running.receipts import abandoned
+from dicom2cache.running.attempts import abandoned
 from dicom2cache.running.verify.findings import Finding, of_error, of_mode
 from dicom2cache.running.verify.tables import Said
 from dicom2cache.store import names

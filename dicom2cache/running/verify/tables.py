@@ -45,10 +45,8 @@ def of_spare(cache: Path, attributes: dict[str, Any], root: bytes) -> Iterator[F
             yield found
     if (found := in_place_of(cache, TIMES)) is not None:
         yield found
-    elif times_of(cache) is None:
-        there = (cache / TIMES).exists()
-        what = "not as its SHA-256 says" if there else "No such file or directory"
-        yield Finding(cache, TIMES, "spare", what)
+    elif times_of(cache) is None and (cache / TIMES).exists():  # repair cannot make it again
+        yield Finding(cache, TIMES, "spare", "not as its SHA-256 says")
 
 
 def of_file(cache: Path, entry: dict[str, Any], kind: Kind = "table") -> Finding | None:

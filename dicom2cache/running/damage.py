@@ -1,0 +1,18 @@
+"""Damage that is met by who does not look for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dicom2cache.errors import CacheError
+from dicom2cache.running.verify.whole import verify
+
+
+def refuse(cache: Path) -> None:
+    """Raises CacheError if a committed cache is not whole, as far as `verify --quick` sees.
+
+    What is in its folder that is none of its own does no harm.
+    """
+    for found in verify(cache, quick=True):
+        if found.kind != "extra":
+            raise CacheError(str(found))

@@ -1,0 +1,1 @@
+"""Mends a committed cache: from its second copies, and from the sources."""
