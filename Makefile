@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo check test test-oracles test-codestreams test-lightly test-slurm bench-plan \
-	bench-read bench-read-stock bench-memory bench-codecs bench-headers bench-convert bench-lightly clean
+.PHONY: help demo check test test-crash test-oracles test-codestreams test-lightly test-slurm \
+	bench-plan bench-read bench-read-stock bench-memory bench-codecs bench-headers bench-convert \
+	bench-lightly clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -25,6 +26,9 @@ check: $(READY)  ## ruff, mypy and the floors of the house
 
 test: $(READY)  ## all tests
 	$(BIN)/python -m pytest tests
+
+test-crash: $(READY)  ## kills, disks that fail, power cuts (root), Ctrl-C; KIND=kills COUNT=9 SEED=2 for some
+	$(BIN)/python -m tests.crash $(KIND) $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED))
 
 ORACLES := .venv-oracles/.ready
 

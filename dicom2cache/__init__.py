@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dicom2cache.errors import (
-    CacheError,
-    Dicom2cacheError,
-    FrameError,
-    NoPixels,
-    NotDicom,
-    OutOfTime,
-    RecipeError,
-    SourceAway,
-    SourceError,
-    Unfinished,
-)
-
 if TYPE_CHECKING:
+    from dicom2cache.errors import (
+        CacheError,
+        Dicom2cacheError,
+        DiskError,
+        FrameError,
+        NoPixels,
+        NotDicom,
+        OutOfTime,
+        RecipeError,
+        SourceAway,
+        SourceError,
+        Unfinished,
+    )
     from dicom2cache.pipeline import build, commit, compare, convert, info, plan, verify
     from dicom2cache.recipes.recipe import Recipe
 
@@ -25,6 +25,7 @@ __version__ = "0.2.0.dev0"
 __all__ = [
     "CacheError",
     "Dicom2cacheError",
+    "DiskError",
     "FrameError",
     "NoPixels",
     "NotDicom",
@@ -45,10 +46,14 @@ __all__ = [
     "verify",
 ]
 _COMMANDS = ("build", "commit", "compare", "convert", "info", "plan", "repair", "verify")
-_LATE = {"Recipe": "recipes.recipe", **dict.fromkeys(_COMMANDS, "pipeline")}
+_LATE = {
+    **dict.fromkeys(__all__, "errors"), "Recipe": "recipes.recipe",
+    **dict.fromkeys(_COMMANDS, "pipeline"),
+}  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:  # PEP 562: a worker that decodes need not import the rest
+# PEP 562: a worker that decodes need not import the rest, and Ctrl-C is looked after at once.
+def __getattr__(name: str) -> Any:
     if name in _LATE:
         from importlib import import_module
 

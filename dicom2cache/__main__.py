@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dicom2cache.cli.app import main
+from dicom2cache.cli.start import main
 
 if __name__ == "__main__":
     main()

@@ -7,25 +7,31 @@ Dicom2cacheError
 ├── CacheError (ValueError)         the cache path holds something that it should not
 ├── Unfinished (RuntimeError)       a stage was called too early, or the run could not end
 │   └── SourceAway                  a source folder cannot be seen from this machine
+├── DiskError (OSError)             a disk fails, is full or may not be written to: path and remedy
 ├── NoPixels                        DICOM without pixel data: an outcome, not a fault
 ├── NotDicom                        not DICOM, and not named like it: an outcome, not a fault
 └── FrameError (ValueError)         a file or frame cannot be stored truly; costs only itself
     └── OutOfTime                   it takes longer than it may, which depends on the machine
 ```
 
-Other errors of the environment (a full disk, EIO) are not in the tree: they stay OSError, since no
-file is to blame (`is_environment`). They name the file all the same; and a few headers that cannot
-be read for EIO cost their files only. MemoryError is the file's if it comes again where nothing
-else is done. Whatever else is raised while one file is worked on is our own error: it costs that
-file only, by name (`reason_of`), and its traceback goes to the log (`fault_of`).
+While a run works, errors of the environment (a full disk, EIO) stay OSError, since no file is to
+blame (`is_environment`); what leaves `pipeline` is a DiskError (`at_disk`). A few headers that
+cannot be read for EIO cost their files only. MemoryError is the file's if it comes again where
+nothing else is done. Whatever else is raised while one file is worked on is our own error: it costs
+that file only, by name (`reason_of`), and its traceback goes to the log (`fault_of`).
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import re
 import traceback
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from inspect import signature
+from typing import NamedTuple, ParamSpec, TypeVar
 
 
 class Dicom2cacheError(Exception):
@@ -50,6 +56,15 @@ class Unfinished(Dicom2cacheError, RuntimeError):
 
 class SourceAway(Unfinished):
     """A source folder cannot be seen from this machine: no file of it is to blame."""
+
+
+class DiskError(Dicom2cacheError, OSError):
+    """A disk that fails, is full or may not be written to; `filename` is where."""
+
+    def __str__(self) -> str:
+        if self.errno is None:  # all is said already
+            return super().__str__()
+        return f"{what_failed(self)}, and run the same command again: what is done is kept"
 
 
 class NoPixels(Dicom2cacheError):
@@ -99,6 +114,80 @@ def is_environment(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, SourceAway)):
         return True
     return isinstance(error, OSError) and error.errno in _ENVIRONMENT
+
+
+_REMEDIES = {
+    "ENOSPC": "free some space there",
+    "EDQUOT": "a quota is used up: free some space, or have it raised",
+    "EROFS": "mount it so that it can be written to, or give another path",
+    "EACCES": "see by `ls -ld` who may use it and the folders above",
+    "EPERM": "see by `ls -ld` and `lsattr -d` who may use it and the folders above",
+    "EMFILE": "raise `ulimit -n`, or use fewer --jobs",
+    "ENFILE": "have fewer files open on this machine",
+    "ENOMEM": "free some memory, or use fewer --jobs",
+    "ECHILD": "see `dmesg` and the limits on memory and processes",
+    "EFBIG": "raise `ulimit -f`, or give a smaller --shard-mib",
+    "ENOENT": "something has removed it meanwhile: see what else works there",
+    "ENOTDIR": "something else has its name: move that away",
+    "EISDIR": "something else has its name: move that away",
+    "EEXIST": "something else has its name: move that away",
+    "ENOTEMPTY": "something else works there: let it end",
+    "ENAMETOOLONG": "give a shorter path",
+    "ENOTSUP": "its file system cannot do what a cache needs: give a path on another one",
+    "ENOSYS": "its file system cannot do what a cache needs: give a path on another one",
+    "EINVAL": "its file system cannot do what a cache needs: give a path on another one",
+    "ENOEXEC": "see whether Python can start processes",
+}
+_BY_NUMBER = {getattr(errno, name): said for name, said in _REMEDIES.items()}
+_BROKEN = "see `dmesg` whether its disk, or the way to it, is broken; mend that"
+
+
+def what_failed(error: OSError) -> str:
+    """PATH: what is wrong; what to do first."""
+    said = error.strerror or (str(error.args[-1]) if error.args else type(error).__name__)
+    if f"[errno {error.errno}]" in said:  # Arrow's, with all that it knows
+        said = os.strerror(error.errno or 0)
+    where = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
+    return f"{where}{said}; {_BY_NUMBER.get(error.errno or 0, _BROKEN)}"
+
+
+def disk_error(error: OSError, where: str | os.PathLike[str] | None = None) -> DiskError:
+    """The error with its path, or else the path `where`, and what to do."""
+    if isinstance(error, DiskError):
+        return error
+    path = error.filename if error.filename is not None else where
+    said = error.strerror or str(error)
+    return DiskError(error.errno or errno.EIO, said, *(() if path is None else (os.fspath(path),)))
+
+
+@contextmanager
+def on_path(path: str | os.PathLike[str]) -> Iterator[None]:
+    """A block whose OSErrors name `path` if they name none: a failed write knows no path."""
+    try:
+        yield
+    except OSError as e:
+        if e.filename is None:
+            e.filename = os.fspath(path)
+        raise
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def at_disk(run: Callable[P, T]) -> Callable[P, T]:
+    """The function, whose OSErrors are DiskErrors; of its `cache`, if they name no other path."""
+
+    @wraps(run)
+    def runs(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return run(*args, **kwargs)
+        except Dicom2cacheError:
+            raise
+        except OSError as e:
+            raise disk_error(e, signature(run).bind(*args, **kwargs).arguments["cache"]) from e
+
+    return runs
 
 
 def reason_of(error: Exception) -> str:

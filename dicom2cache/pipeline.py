@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from dicom2cache.errors import CacheError, FrameError, SourceError, Unfinished
+from dicom2cache.errors import CacheError, FrameError, SourceError, at_disk
 from dicom2cache.planning import select, tasks
 from dicom2cache.planning.apart import apart
 from dicom2cache.planning.plan import make_plan
@@ -23,7 +23,7 @@ from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.recipes.where import check_kept
 from dicom2cache.running import commit as committing
 from dicom2cache.running import compare as comparing
-from dicom2cache.running import damage, execute, inventory, pool, shares, versions
+from dicom2cache.running import damage, execute, holders, inventory, pool, shares, versions
 from dicom2cache.running import target as target_folder
 from dicom2cache.running.faults import FaultLog
 from dicom2cache.running.identity import facts_of, identity_of
@@ -52,6 +52,7 @@ from dicom2cache.store.layout import ROOT, SPARE
 Sources = Sequence[str | os.PathLike[str]]
 
 
+@at_disk
 def build(
     sources: Sources | str | os.PathLike[str],
     cache: str | os.PathLike[str],
@@ -98,10 +99,14 @@ def build(
         convert(cache, jobs=workers, backend=backend, on_error=on_error, progress=progress)
         commit(cache, deidentify=deidentify, mapping=mapping)
         if not is_same(planned_identity(cache_of(cache)), job.identity):
-            raise CacheError(f"{cache}: another process has replaced the plan of this run")
+            raise CacheError(
+                f"{cache}: another process has replaced the plan of this run"
+                f"{holders.said(cache_of(cache))}"
+            )
     return counts(cache)
 
 
+@at_disk
 def plan(
     sources: Sources | str | os.PathLike[str],
     cache: str | os.PathLike[str],
@@ -165,9 +170,9 @@ def _plan(
         if not is_same(known, identity):
             raise CacheError(
                 f"{target}: made from other files, another recipe or other versions than these; "
-                "give --overwrite to replace it, or another path"
+                f"give --overwrite to replace it, or another path{holders.said(target)}"
             )
-        with _or_committed(target, identity):
+        with target_folder.or_committed(target, identity):
             if not (target / ROOT).exists():
                 return load_job(target)
         damage.refuse(target)
@@ -200,12 +205,17 @@ def _plan(
     if not force:
         target_folder.check_room(target, planned, roots)
     if overwrite:
+        holders.tell(target, "--overwrite takes the plan from %s, which ends then")
         target_folder.clear(target, (os.path.join(roots[c.root], c.path) for c in candidates))
-    with _or_committed(target, identity):
-        return save_plan(Job(target, identity, tuple(roots), recipe, planned, facts))
+    with target_folder.or_committed(target, identity):
+        try:
+            return save_plan(Job(target, identity, tuple(roots), recipe, planned, facts))
+        except CacheError as e:
+            raise CacheError(f"{e}{holders.said(target)}") from e
     return None
 
 
+@at_disk
 def convert(
     cache: str | os.PathLike[str],
     *,
@@ -228,13 +238,14 @@ def convert(
     if on_error not in ("skip", "raise"):
         raise ValueError(f"on_error {on_error!r}; legal: skip, raise")
     target = cache_of(cache)
-    with _or_committed(target, planned_identity(target)):
+    with target_folder.or_committed(target, planned_identity(target)):
         if not (target / ROOT).exists():
             job = load_job(target)
             versions.check(target, job.facts, job.recipe.codec)
             shares.hold(job, share)
             mine = tasks.part(job.tasks, share.index, share.of)
-            with own_words_only(KEY in job.facts, target):
+            holders.tell(target)
+            with holders.holding(job.state, "convert"), own_words_only(KEY in job.facts, target):
                 return execute.convert_part(
                     job, mine, jobs or pool.cpu_count(), backend, on_error, progress
                 )
@@ -242,17 +253,7 @@ def convert(
     return counts(target)["frames_failed"]
 
 
-@contextmanager
-def _or_committed(target: Path, identity: str | None) -> Iterator[None]:
-    """What fails because another process has committed the same plan meanwhile is no failure."""
-    try:
-        yield
-    except (OSError, Unfinished):
-        known = planned_identity(target)
-        if not (target / ROOT).exists() or identity is None or not is_same(known, identity):
-            raise
-
-
+@at_disk
 def commit(
     cache: str | os.PathLike[str],
     *,
@@ -270,16 +271,27 @@ def commit(
     if (target / ROOT).exists():
         damage.refuse(target)
         return counts(target)
-    with _or_committed(target, planned_identity(target)):
+    with target_folder.or_committed(target, planned_identity(target)):
         job = load_job(target)
         veil = veil_of(deidentify, mapping is not None)
         remedy = f"give its key: `dicom2cache commit {target} --deidentify KEYFILE`"
         check_key(veil, job.facts, target, remedy)
-        with own_words_only(veil is not None, target):
+        with holders.holding(job.state, "commit"), own_words_only(veil is not None, target):
             committing.commit(job, veil, Path(mapping) if mapping else None)
     return counts(target)
 
 
+<<<<<<< HEAD
+=======
+def _check_mapping(deidentify: object, mapping: str | os.PathLike[str] | None, cache: Path) -> None:
+    if mapping is not None:
+        if deidentify is None:
+            raise ValueError("--mapping says what hashes stand for; it goes with --deidentify")
+        check_mapping(Path(mapping), cache)
+
+
+@at_disk
+>>>>>>> main
 def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
     """The root metadata's attributes of a committed cache (FORMAT.md).
 
@@ -289,12 +301,20 @@ def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         about = root.attributes(target)
     except (FileNotFoundError, NotADirectoryError):
+<<<<<<< HEAD
         raise no_cache(target) from None
+=======
+        raise target_folder.no_cache(target) from None
+>>>>>>> main
     with suppress(OSError):  # a run may have died before this; whoever may not write leaves it
         tidy(target)
     return about
 
 
+<<<<<<< HEAD
+=======
+@at_disk
+>>>>>>> main
 def standing(cache: str | os.PathLike[str]) -> Watched | None:
     """How far the conversion of a cache is, by all processes that work on it; None if committed.
 
@@ -308,6 +328,7 @@ def standing(cache: str | os.PathLike[str]) -> Watched | None:
     return Watched(load_job(target))
 
 
+@at_disk
 def verify(
     cache: str | os.PathLike[str],
     *,
@@ -340,7 +361,11 @@ def findings(
     try:
         found = list(checks.verify(target, quick))
     except (FileNotFoundError, NotADirectoryError):
+<<<<<<< HEAD
         raise no_cache(target) from None
+=======
+        raise target_folder.no_cache(target) from None
+>>>>>>> main
     if deep is not None and not found:
         attributes, veil = info(target), veil_of(deidentify)
         originals = originals_of(target, attributes, sources, veil)
@@ -364,6 +389,7 @@ def compare(
     return comparing.compare((cache_of(old), one), (cache_of(new), other), veil)
 
 
+@at_disk
 def repair(
     cache: str | os.PathLike[str],
     *,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from trainer_adapter.reading.opened import Core, open_core
 from trainer_adapter.reading.spots import Corners, Reading
 
 Shape = tuple[int, ...]
+_LARGE = 1 << 28
+"""bytes of a batch, from which on its shards are seen to be there before memory is asked for"""
 _PLACE = ("position", "orientation", "spacing_y", "spacing_x")
 _UNEVEN = "its positions are uneven or repeated"
 _NO_VOLUME = {
@@ -227,7 +230,10 @@ class Cache(Sequence[NDArray[Any]]):
                 "group them by cache.groups(), or use GroupedBatchSampler"
             )
         spec = self.arrays[array[0]]
-        return (len(samples), int(height[0]), int(width[0]), *spec.slot[2:]), spec.dtype
+        shape = (len(samples), int(height[0]), int(width[0]), *spec.slot[2:])
+        if math.prod(shape) * spec.dtype.itemsize > _LARGE:
+            self.core.hold_shards(samples)
+        return shape, spec.dtype
 
     def gather(
         self, indices: Any, out: NDArray[Any] | None = None, reading: Reading | None = None
@@ -295,10 +301,11 @@ class Cache(Sequence[NDArray[Any]]):
         if not gaps:
             place = whole.column("stack_index").to_numpy()
             if (place != np.arange(len(place))).any():
-                missing = sorted(set(range(int(place[-1]) + 1)) - set(place.tolist()))
+                early = np.arange(min(len(place) + 5, place[-1]))  # the last may be any number
+                missing = early[~np.isin(early, place)][:5].tolist()
                 raise VolumeError(
-                    f"stack {stack}: frames {missing[:5]} of it are not stored (failures/ says "
-                    "why); give gaps=True for the rest"
+                    f"stack {stack}: frames {missing} of it are not stored (failures/ says why); "
+                    "give gaps=True for the rest"
                 )
             if whole._said("matrix_row") is not None:
                 raise VolumeError(

@@ -1,6 +1,6 @@
 """`python -m dicom2cache.cli`: the command line."""
 
-from dicom2cache.cli.app import main
+from dicom2cache.cli.start import main
 
 if __name__ == "__main__":
     main()

@@ -7,8 +7,6 @@ interrupted; of `convert`, for the frames of its part.
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -19,7 +17,7 @@ import typer
 
 from dicom2cache import __version__, pipeline
 from dicom2cache.arrow import tally
-from dicom2cache.cli import report, under_way, words
+from dicom2cache.cli import interrupts, report, under_way, words
 from dicom2cache.cli.bars import progress
 from dicom2cache.cli.flags import (
     Backend,
@@ -37,13 +35,11 @@ from dicom2cache.cli.flags import (
     recipe_options,
 )
 from dicom2cache.cli.sbatch import Batch, script
-from dicom2cache.errors import Dicom2cacheError
+from dicom2cache.errors import Dicom2cacheError, disk_error
 from dicom2cache.privacy.veil import veil_of
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.running import errata, pool
 from dicom2cache.running.target import cache_of
-
-_INTERRUPTED = 130  # 128 + SIGINT: what typer makes of KeyboardInterrupt
 
 app = typer.Typer(
     add_completion=False,
@@ -291,19 +287,12 @@ def _main(
 def main() -> None:
     """Run the command line; errors that are foreseen print a sentence, not a traceback."""
     warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's; what matters is a flag or a failure
-    before = signal.signal(signal.SIGTERM, _interrupt)  # what schedulers send before they kill
-    try:
+    with interrupts.raised():
         code = _guarded(lambda: app(standalone_mode=False))
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
-    if code == _INTERRUPTED:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
+    if code == interrupts.INTERRUPTED:
+        print(interrupts.SAID, file=sys.stderr)
     sys.stdout.flush()
     sys.exit(code)
-
-
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _guarded(run: Callable[[], Any]) -> int:
@@ -312,19 +301,27 @@ def _guarded(run: Callable[[], Any]) -> int:
     except typer.Exit as e:
         return int(e.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        return _INTERRUPTED
-    except (Dicom2cacheError, ValueError) as e:
-        print(f"dicom2cache: {words.lines(str(e))}", file=sys.stderr)
-    except MemoryError as e:
-        what = f"out of memory: {e}" if str(e) else "out of memory"
-        print(f"dicom2cache: {words.one_line(what)}; use fewer --jobs", file=sys.stderr)
-    except OSError as e:
-        where = f"{os.fspath(e.filename)}: " if e.filename else ""
-        print(f"dicom2cache: {words.one_line(where)}{e.strerror or e}", file=sys.stderr)
+        return interrupts.INTERRUPTED
     except Exception as e:
-        if not hasattr(
-            e, "show"
-        ):  # a usage error, whose class is not the same in all typer versions
+        if interrupts.asked():  # as worker processes that were ended with this one
+            return interrupts.INTERRUPTED
+        if hasattr(e, "show"):  # a usage error, whose class is not the same in all typer versions
+            e.show()
+            return 2
+        said = _said(e)
+        if said is None:
             raise
-        e.show()
-    return 2
+        print(said, file=sys.stderr)
+        return 2
+
+
+def _said(error: Exception) -> str | None:
+    """The sentence for an error that is foreseen; None for one that is not."""
+    if isinstance(error, (Dicom2cacheError, ValueError)):
+        return f"dicom2cache: {words.lines(str(error))}"
+    if isinstance(error, MemoryError):
+        what = f"out of memory: {error}" if str(error) else "out of memory"
+        return f"dicom2cache: {words.one_line(what)}; use fewer --jobs"
+    if isinstance(error, OSError):
+        return f"dicom2cache: {words.lines(str(disk_error(error)))}"
+    return None

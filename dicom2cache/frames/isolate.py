@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -23,16 +24,28 @@ from dicom2cache.errors import FrameError, OutOfTime
 T = TypeVar("T")
 
 # Not by multiprocessing, which runs the caller's script again in a new process. It looks for
-# modules where its parent does, and leaves Ctrl-C to it.
+# modules where its parent does.
 _CHILD = """
-import signal
-signal.signal(signal.SIGINT, signal.SIG_IGN)
 import json, sys
 sys.path[:] = json.loads(sys.argv[2])
 from dicom2cache.frames.isolate import serve
 serve(int(sys.argv[1]))
 """
 _FROM_OUTSIDE = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+
+
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """A block in which processes are started that leave Ctrl-C, which reaches them too, to us.
+
+    They inherit the mask of the thread that starts them, from their first moment on; and so does
+    joblib's thread that starts others later. Here what comes meanwhile comes after the block.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @dataclass(frozen=True)
@@ -111,11 +124,12 @@ class Child:
         with theirs:
             arguments = [str(theirs.fileno()), json.dumps(sys.path)]
             try:
-                process = subprocess.Popen(
-                    [sys.executable, "-c", _CHILD, *arguments],
-                    stdin=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno()],
-                )
+                with without_interrupts():
+                    process = subprocess.Popen(
+                        [sys.executable, "-c", _CHILD, *arguments],
+                        stdin=subprocess.DEVNULL,
+                        pass_fds=[theirs.fileno()],
+                    )
             except OSError as e:
                 pipe.close()
                 raise _not_started(str(e)) from e

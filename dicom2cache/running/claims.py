@@ -66,7 +66,8 @@ def _started(pid: int) -> int:
     return int(stat.rpartition(b")")[2].split()[19])
 
 
-def _me(run: str) -> Holder:
+def me(run: str = "") -> Holder:
+    """This process."""
     pid = os.getpid()
     return Holder(socket.gethostname(), pid, machine(), _started(pid), run)
 
@@ -130,8 +131,8 @@ def take(job: Job, task: ShardTask, run: str = "", over: str | None = None) -> C
     `run` names the command that this process works for: it gives a task to one process at a time,
     so that an older claim of the same run was left behind. So was one that says `over` still.
     """
-    path, me = _path(job, task.name), _me(run)
-    text = f"{0:0{_COUNTER}d} {json.dumps(asdict(me))}".encode()
+    path, mine = _path(job, task.name), me(run)
+    text = f"{0:0{_COUNTER}d} {json.dumps(asdict(mine))}".encode()
     for _ in range(3):
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -142,13 +143,13 @@ def take(job: Job, task: ShardTask, run: str = "", over: str | None = None) -> C
             other = _holder(said)
             if said != over and not (other and (other.is_dead or (run and other.run == run))):
                 return None
-            own = path.with_name(f".{task.name}.{me.token}")
+            own = path.with_name(f".{task.name}.{mine.token}")
             own.write_bytes(text)
             os.replace(own, path)
-            return Claim(path, me.token, left_behind=True)
+            return Claim(path, mine.token, left_behind=True)
         with open(descriptor, "wb", buffering=0) as file:
             file.write(text)
-        return Claim(path, me.token, left_behind=False)
+        return Claim(path, mine.token, left_behind=False)
     return None
 
 

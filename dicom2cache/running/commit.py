@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dicom2cache.arrow import ints, tally
-from dicom2cache.errors import CacheError, Unfinished
+from dicom2cache.errors import CacheError, Unfinished, on_path
 from dicom2cache.privacy.mapping import write_mapping
 from dicom2cache.privacy.veil import Veil
 from dicom2cache.records import ShardTask
@@ -27,7 +27,7 @@ from dicom2cache.running.tables import Totals, frame_failures, frame_rows, in_or
 from dicom2cache.schema import FRAMES_TABLE, SHARDS_TABLE
 from dicom2cache.store import spare
 from dicom2cache.store.digests import table_digests
-from dicom2cache.store.durable import sync_folder, write_durably
+from dicom2cache.store.durable import make_folder, sync_folder, write_durably
 from dicom2cache.store.layout import FORMAT_VERSION, ROOT, array_metadata, root_metadata
 
 _ROW_GROUP = 100_000
@@ -40,7 +40,7 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
     Unfinished, naming a shard, while one is not converted.
     """
     for folder in ("frames", "failures", "shards"):
-        (job.cache / folder).mkdir(exist_ok=True)
+        make_folder(job.cache / folder)
     unfinished = scratch(job)
     totals = [Totals() for _ in job.plan.arrays]
     shards: list[dict[str, Any]] = []
@@ -159,7 +159,8 @@ class _ParquetFile:
     def __init__(self, path: Path, schema: pa.Schema, scratch: Path) -> None:
         self.path, self.schema = path, schema
         self._temporary = scratch / f"{path.parent.name}.{secrets.token_hex(8)}"
-        self._writer = pq.ParquetWriter(self._temporary, schema, compression="zstd")
+        with on_path(path):
+            self._writer = pq.ParquetWriter(self._temporary, schema, compression="zstd")
         self._waiting: list[pa.Table] = []
         self._rows = 0
 
@@ -172,7 +173,8 @@ class _ParquetFile:
             self._waiting = [whole.slice(_ROW_GROUP)]
 
     def _flush(self, table: pa.Table) -> None:
-        self._writer.write_table(table, row_group_size=_ROW_GROUP)
+        with on_path(self.path):
+            self._writer.write_table(table, row_group_size=_ROW_GROUP)
         self._rows += table.num_rows
 
     def __enter__(self) -> _ParquetFile:
@@ -181,13 +183,14 @@ class _ParquetFile:
     def __exit__(self, kind: Any, *_: object) -> None:
         if kind is None and self._waiting:
             self._flush(pa.concat_tables(self._waiting))
-        self._writer.close()
-        if kind is not None:
-            self._temporary.unlink(missing_ok=True)
-            return
-        with open(self._temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        self._temporary.replace(self.path)
+        with on_path(self.path):
+            self._writer.close()
+            if kind is not None:
+                self._temporary.unlink(missing_ok=True)
+                return
+            with open(self._temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            self._temporary.replace(self.path)
         sync_folder(self.path.parent)
 
     def entry(self, cache: Path) -> dict[str, Any]:

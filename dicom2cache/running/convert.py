@@ -13,11 +13,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from dicom2cache.errors import Fault, Unfinished, is_environment
+from dicom2cache.errors import (
+    Dicom2cacheError,
+    Fault,
+    Unfinished,
+    disk_error,
+    is_environment,
+    what_failed,
+)
 from dicom2cache.frames.chunk import chunk_of_frame
 from dicom2cache.frames.treat import FRAME_COLUMNS
 from dicom2cache.records import ShardTask
-from dicom2cache.running import choices, claims, receipts
+from dicom2cache.running import choices, claims, holders, receipts
 from dicom2cache.running.each_frame import Failure, Worker
 from dicom2cache.running.job import Job, headers_of, is_planned, load_job
 from dicom2cache.schema import RESULTS
@@ -79,6 +86,8 @@ def _convert(job: Job, task: ShardTask, isolated: bool, run: str, over: str | No
         except Exception as e:
             if is_environment(e):
                 why = f"{type(e).__name__}: {e}"
+                if isinstance(e, OSError) and not isinstance(e, Dicom2cacheError):
+                    why = what_failed(disk_error(e, job.cache))
                 return Done(task.name, count, 0, time.perf_counter() - start, None, why)
             raise
     receipt = receipts.settle(job, task)
@@ -105,6 +114,7 @@ def _while_planned(cache: Path, nonce: str) -> Iterator[None]:
             raise
         raise Unfinished(
             f"{cache}: another process has replaced the plan of this run, or has committed it"
+            f"{holders.said(cache)}"
         ) from e
 
 

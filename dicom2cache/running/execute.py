@@ -113,8 +113,9 @@ def _until_done(
         if tries == _TRIES:
             why = "; ".join(sorted(set(failed.values())))
             raise Unfinished(
-                f"{len(failed)} of {len(wanted)} shards could not be written after {_TRIES} tries: "
-                f"{why}. Mend that and run the same command again: what is done is kept"
+                f"{watch.job.cache}: {len(failed)} of {len(wanted)} shards could not be written "
+                f"after {_TRIES} tries: {why}. Mend that and run the same command again: what is "
+                "done is kept"
             )
         time.sleep(_PAUSE * 2 ** (tries - 1))
 

@@ -14,6 +14,7 @@ import secrets
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from dicom2cache.records import ArraySpec, Header, Plan, ShardTask
 from dicom2cache.running.attempts import abandoned
 from dicom2cache.store import names
 from dicom2cache.store.committed import whole_root
-from dicom2cache.store.durable import name_first, sync_folder, write_durably
+from dicom2cache.store.durable import make_folder, name_first, sync_folder, write_durably
 from dicom2cache.store.layout import ROOT, SPARE, spare_path
 from dicom2cache.store.spare import times_of
 
@@ -89,7 +90,7 @@ def save_plan(job: Job) -> Job:
     CacheError if that planned something else, Unfinished if it has committed already.
     """
     for folder in _STATE:
-        (job.state / folder).mkdir(parents=True, exist_ok=True)
+        make_folder(job.state / folder)
     plan = job.plan
     files = plan.files.drop_columns(["per_frame"])  # expanded in `frames`
     for name, table in (("files", files), ("frames", plan.frames), ("rejects", plan.rejects)):
@@ -116,10 +117,15 @@ def save_plan(job: Job) -> Job:
     _drop_if_empty(_build(job.cache))
     if not is_same(planned_identity(job.cache), job.identity):
         raise CacheError(
-            f"{job.cache}: another process has planned something else here meanwhile; give "
-            "another path"
+            f"{job.cache}: another process has planned something else here meanwhile, at "
+            f"{_when(plan_path(job.cache))}; give another path"
         )
     return load_job(job.cache)
+
+
+def _when(path: Path) -> str:
+    """When a file was written, UTC."""
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(" ", "seconds")
 
 
 def headers_of(job: Job, rows: pa.Table) -> dict[int, Header]:
@@ -132,7 +138,7 @@ def _about(cache: Path) -> dict[str, Any]:
     """plan.json; empty if there is none, or something else of that name."""
     try:
         found = json.loads(plan_path(cache).read_bytes())
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 

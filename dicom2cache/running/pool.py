@@ -10,10 +10,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from multiprocessing import current_process
 from typing import Any
+
+from dicom2cache.frames.isolate import without_interrupts
 
 _at_work = threading.Lock()
 
@@ -107,14 +109,31 @@ def workers_starting(jobs: int, backend: str) -> Iterator[None]:
     if backend == "loky" and jobs > 1:
         ready = Parallel(jobs, return_as="generator_unordered", batch_size=1)
         call = delayed(while_parent_lives)(os.getpid(), _ready, (), {})
-        _starting.append(ready(call for _ in range(jobs)))
+        with _starting_processes():
+            _starting.append(ready(call for _ in range(jobs)))
     elif backend == "loky" and not current_process().daemon:
-        begun = _executor(os.getpid()).submit(while_parent_lives, os.getpid(), _ready, (), {})
+        begun = _submitted(_ready, (), {})
         _starting.append(call.result() for call in (begun,))
     try:
         yield
     finally:
         _await_workers()
+
+
+@contextmanager
+def _starting_processes() -> Iterator[None]:
+    """A block in which joblib starts processes that leave Ctrl-C to us.
+
+    Its resource trackers, which ignore it, come first: whoever starts one undoes the mask.
+    """
+    from multiprocessing import resource_tracker
+
+    from joblib.externals.loky.backend import resource_tracker as joblib_s
+
+    resource_tracker.ensure_running()
+    joblib_s.ensure_running()
+    with without_interrupts():
+        yield
 
 
 def _ready() -> None:
@@ -142,9 +161,10 @@ def parallel(jobs: int, backend: str, calls: Iterator[Any], ordered: bool) -> It
     if backend == "loky":
         calls = (delayed(while_parent_lives)(os.getpid(), *call) for call in calls)
     with parallel_config(backend=backend, n_jobs=jobs):
-        yield from Parallel(
-            return_as="generator" if ordered else "generator_unordered", batch_size=1
-        )(calls)
+        made = Parallel(return_as="generator" if ordered else "generator_unordered", batch_size=1)
+        with _starting_processes() if backend == "loky" else nullcontext():
+            results = made(calls)
+        yield from results
 
 
 def _one_by_one(calls: Iterator[Any]) -> Iterator[Any]:
@@ -154,16 +174,22 @@ def _one_by_one(calls: Iterator[Any]) -> Iterator[Any]:
     if current_process().daemon:  # it may have no processes of its own
         yield from (function(*args, **kwargs) for function, args, kwargs in calls)
         return
-    executor = _executor(os.getpid())
     for function, args, kwargs in calls:
-        call = executor.submit(while_parent_lives, os.getpid(), function, args, kwargs)
+        call = _submitted(function, args, kwargs)
         try:
             found = call.result()
         except (BrokenProcessPool, KeyboardInterrupt):
-            executor.shutdown(kill_workers=True)
+            _executor(os.getpid()).shutdown(kill_workers=True)
             _executor.cache_clear()
             raise
         yield found
+
+
+def _submitted(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """A call under way in the one worker process, which this starts if it is not there."""
+    executor = _executor(os.getpid())
+    with _starting_processes():
+        return executor.submit(while_parent_lives, os.getpid(), function, args, kwargs)
 
 
 @cache

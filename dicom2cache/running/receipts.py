@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dicom2cache.errors import CacheError
+from dicom2cache.errors import CacheError, on_path
 from dicom2cache.records import ShardTask
 from dicom2cache.running.attempts import abandoned, attempt_name
 from dicom2cache.running.job import Job, scratch
 from dicom2cache.schema import RESULTS
-from dicom2cache.store.durable import name_first, sync_folder, write_durably
+from dicom2cache.store.durable import make_folder, name_first, sync_folder, write_durably
 from dicom2cache.store.layout import shard_path
 from dicom2cache.store.names import checked
 
@@ -95,7 +95,8 @@ def settle(job: Job, task: ShardTask) -> Receipt | None:
     """
     path = receipt_path(job, task)
     try:
-        data = path.read_bytes()
+        with on_path(path):
+            data = path.read_bytes()
     except FileNotFoundError:
         return None
     try:
@@ -115,7 +116,7 @@ def settle(job: Job, task: ShardTask) -> Receipt | None:
     shard = job.cache / shard_path(job.plan.arrays[task.array], task.shard)
     attempt = scratch(job) / checked(named, path)
     if attempt.exists() or not _describes(receipt, shard):
-        shard.parent.mkdir(exist_ok=True)
+        make_folder(shard.parent)
         try:
             os.rename(attempt, shard)
         except FileNotFoundError:
@@ -129,7 +130,7 @@ def settle(job: Job, task: ShardTask) -> Receipt | None:
 def _describes(receipt: Receipt, shard: Path) -> bool:
     """True if the file is there, of the size and the index that the receipt says."""
     try:
-        with open(shard, "rb") as file:
+        with on_path(shard), open(shard, "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 4))
             return (size, int.from_bytes(file.read(), "little")) == (

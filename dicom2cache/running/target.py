@@ -6,14 +6,15 @@ import errno
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dicom2cache.arrow import ints
-from dicom2cache.errors import CacheError
+from dicom2cache.errors import CacheError, Unfinished
 from dicom2cache.records import Plan
 from dicom2cache.running import job
 from dicom2cache.store import names
@@ -150,3 +151,25 @@ def _remove(folder: Path, ours: Callable[[str], bool]) -> None:
 def cache_of(path: str | os.PathLike[str]) -> Path:
     """The cache's path, absolute: workers may run elsewhere."""
     return Path(path).absolute()
+
+
+@contextmanager
+def or_committed(target: Path, identity: str | None) -> Iterator[None]:
+    """What fails because another process has committed the same plan meanwhile is no failure."""
+    try:
+        yield
+    except (OSError, Unfinished):
+        known = job.planned_identity(target)
+        if not (target / ROOT).exists() or identity is None or not job.is_same(known, identity):
+            raise
+
+
+def no_cache(target: Path) -> Exception:
+    """Why there is no committed cache, for whoever needs one."""
+    if job.is_lost(target):
+        return CacheError(job.lost(target))
+    if job.planned_identity(target) is not None:
+        return Unfinished(
+            f"{target}: not committed yet; run `dicom2cache convert` and `dicom2cache commit`"
+        )
+    return CacheError(f"{target}: not a cache; make one with `dicom2cache build`")

@@ -26,11 +26,13 @@ def raise_environment(error: Exception, root: str, path: str) -> None:
     `path` lies below the folder `root`. Raises `error` itself, also where another file is meant,
     or SourceAway where the folder cannot be seen, or where the file is there again.
     """
+    whole = os.path.join(root, path)
     if is_environment(error):
+        if isinstance(error, OSError) and error.filename is None:  # a failed read knows no path
+            error.filename = whole
         raise error
     if not isinstance(error, OSError):
         return
-    whole = os.path.join(root, path)
     if error.filename is not None and os.fspath(error.filename) != whole:
         raise error  # of the cache's own files
     check([root])

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dicom2cache.errors import CacheError
+from dicom2cache.errors import CacheError, on_path
 from dicom2cache.records import ArraySpec
 from dicom2cache.schema import FRAMES_TABLE, REJECTS, SHARDS_TABLE
 from dicom2cache.store.layout import ROOT, attributes_sha256, spare_path
@@ -29,7 +29,8 @@ UNLIKE = (
 def whole_root(cache: Path, spare: bool = False) -> dict[str, Any] | None:
     """The attributes in the root, or in its second copy; None unless they are as signed."""
     path = cache / (spare_path(ROOT) if spare else ROOT)
-    return attributes_of(path.read_bytes()) if path.is_file() else None
+    with on_path(path):
+        return attributes_of(path.read_bytes()) if path.is_file() else None
 
 
 def attributes_of(root: bytes) -> dict[str, Any] | None:
@@ -63,7 +64,7 @@ def _read(cache: Path, entry: dict[str, Any], kind: str, columns: list[str] | No
     path = cache / entry["path"]
     open_below(cache, entry["path"], cache / ROOT).close()
     try:
-        with pq.ParquetFile(path) as file:
+        with on_path(path), pq.ParquetFile(path) as file:
             rows, size = file.metadata.num_rows, path.stat().st_size
             if rows != entry["rows"] or rows > _ROWS_PER_BYTE * size:
                 raise CacheError(

@@ -9,6 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from mmap import PAGESIZE, mmap
 from pathlib import Path
 
+from dicom2cache.errors import on_path
+
 _STAGED = 4 << 20
 """bytes of one write: with less the disk waits for its writer"""
 _SPARE: list[mmap] = []  # buffers of files that are closed; fresh memory costs page faults
@@ -29,6 +31,7 @@ class DirectFile:
 
     def __init__(self, path: Path) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
+        self._path = path
         self._descriptor = os.open(path, flags, 0o666)
         _set_direct(self._descriptor, file_system(path) in _FILE_SYSTEMS)
         self._writer = ThreadPoolExecutor(1, "shard-writer")
@@ -78,8 +81,9 @@ class DirectFile:
         self.write(memoryview(bytes(-size % PAGESIZE)))  # direct I/O takes whole blocks
         self._send()
         self._wait()
-        os.ftruncate(self._descriptor, size)
-        os.fsync(self._descriptor)
+        with on_path(self._path):
+            os.ftruncate(self._descriptor, size)
+            os.fsync(self._descriptor)
         return size
 
     def close(self) -> None:
@@ -103,7 +107,8 @@ class DirectFile:
     def _wait(self) -> None:
         under_way, self._under_way = self._under_way, None
         if under_way is not None:
-            under_way.result()
+            with on_path(self._path):
+                under_way.result()
 
 
 def _write(descriptor: int, data: memoryview, place: int) -> None:

@@ -9,14 +9,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dicom2cache.errors import on_path
+
 
 def sync_folder(folder: Path) -> None:
     """Make names in `folder` durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with on_path(folder):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder durably, and those above that are not there yet."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for made in reversed(missing):
+        made.mkdir(exist_ok=True)
+        try:
+            sync_folder(made.parent)
+        except OSError as e:
+            e.filename = os.fspath(made)  # it is what is asked for, and not the folder above
+            raise
 
 
 def write_durably(path: Path, data: bytes, scratch: Path | None = None) -> None:

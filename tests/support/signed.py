@@ -61,9 +61,22 @@ def rewrite(cache: Path, kind: str, change: Callable[[pa.Table], pa.Table]) -> N
     adopt(cache, kind)
 
 
-def adopt(cache: Path, kind: str) -> None:
-    """Sign the table of the first generation as it lies there."""
-    entry = table_entry(cache, cache / kind / "0.parquet")
+def adopt(cache: Path, kind: str, like: bytes | None = None) -> None:
+    """Sign the table of the first generation as it lies there.
+
+    `like`: a whole one, whose columns and chunks are taken to be those of one that is none.
+    """
+    path = cache / kind / "0.parquet"
+    if like is None:
+        entry = table_entry(cache, path)
+    else:
+        data, metadata = path.read_bytes(), pq.read_metadata(pa.BufferReader(like))
+        entry = {
+            "path": f"{kind}/0.parquet", "bytes": len(data), "rows": metadata.num_rows,
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }  # fmt: skip
+        if kind == "frames":
+            entry |= column_digests(data, metadata)
     sign(cache, lambda about: about["tables"][kind].__setitem__(0, entry))
 
 

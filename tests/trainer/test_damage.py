@@ -12,6 +12,8 @@ import pytest
 
 from tests.support.signed import rewrite, sign, with_column
 from trainer_adapter import DamagedError, FormatError, NotACacheError, open_cache
+from trainer_adapter.lightly import names
+from trainer_adapter.lightly.paths import Names
 
 SHARD = "int16_512x512/c.1.0.0"
 
@@ -133,3 +135,23 @@ def test_a_table_of_another_size(cache: Path) -> None:
         file.write(b"x")
     with pytest.raises(DamagedError, match="bytes"):
         open_cache(cache)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("frames", c) for c in ("array", "row", "width", "path", "stack", "stack_index", "crc32c")]
+    + [("shards", c) for c in ("array", "slots", "index_crc32c")]
+    + [("failures", c) for c in ("root", "path", "outcome")],
+)
+def test_a_table_without_a_column_that_all_have(cache: Path, kind: str, name: str) -> None:
+    rewrite(cache, kind, lambda table: table.drop_columns([name]))
+
+    def use() -> None:
+        opened = open_cache(cache)
+        if kind == "failures":
+            _ = Names(opened)[f"{opened.core.root.sources[0]}/absent"]
+        opened.volume(0)
+        names(opened)
+
+    with pytest.raises(DamagedError, match=rf"{kind}: has no column {name}; "):
+        use()

@@ -21,9 +21,10 @@ import pyarrow.parquet as pq
 
 from trainer_adapter.errors import DamagedError
 from trainer_adapter.format.files import REMEDY, below, opened, read_into
+from trainer_adapter.format.footer import row_groups
 
 _MAGIC = b"PAR1"
-_MOST_FOOTER = 256 << 20
+_MOST_FOOTER = 32 << 20
 """bytes; a row group has about 20 KB, and 100,000 rows"""
 _MOST_ROWS = 8
 """rows for each byte of the file: each has a place and a checksum of its own"""
@@ -94,12 +95,16 @@ class Table:
         """all columns of the file"""
         self.wanted = names if wanted is None else [c for c in wanted if c in names]
         metadata = first.metadata
-        rows = [metadata.row_group(k).num_rows for k in range(metadata.num_row_groups)]
-        said = self._entry.get("rows", metadata.num_rows)
-        if sum(rows) != metadata.num_rows or min(rows, default=0) < 0 or sum(rows) != said:
-            raise self._damaged(f"{metadata.num_rows} rows, {said} expected")
-        if metadata.num_rows > _MOST_ROWS * size:
-            raise self._damaged(f"{metadata.num_rows} rows in {size} bytes")
+        end = size - 8 - metadata.serialized_size
+        many, self._groups = row_groups(bytes(self._view[end : size - 8]))
+        rows = [group.rows for group in self._groups]
+        said = self._entry.get("rows", many)
+        if sum(rows) != many or min(rows, default=0) < 0 or many != said:
+            raise self._damaged(f"{many} rows, {said} expected")
+        if many > _MOST_ROWS * size:
+            raise self._damaged(f"{many} rows in {size} bytes")
+        if any(len(group.chunks) != metadata.num_columns for group in self._groups):
+            raise self._damaged("lacks columns in some rows")
         self._leaves = [
             (k, metadata.schema.column(k))
             for k in range(metadata.num_columns)
@@ -112,28 +117,23 @@ class Table:
 
     def _columns(self, end: int, by_column: bool) -> None:
         """Read the chunks of the wanted columns, and hold each column to its digest."""
-        metadata, digests, plain = self._reader.metadata, dict[str, Any](), 0
+        digests, plain = dict[str, Any](), 0
         after = end  # from the last chunk on: each ends where the next one begins
         spans = dict[tuple[int, int], tuple[int, int]]()
-        for k in reversed(range(metadata.num_row_groups)):
-            group = metadata.row_group(k)
-            for leaf in reversed(range(metadata.num_columns)):
-                start = _start(group.column(leaf)) or after  # none, if it has no bytes
+        for k, group in reversed(list(enumerate(self._groups))):
+            for leaf, chunk in reversed(list(enumerate(group.chunks))):
+                start = chunk.start or after  # it has no bytes
                 spans[k, leaf], after = (start, after), start
-        for k in range(metadata.num_row_groups):
-            group = metadata.row_group(k)
+        for k, group in enumerate(self._groups):
             for leaf, about in self._leaves:
-                chunk = group.column(leaf)
-                start, stop = spans[k, leaf]
+                chunk, (start, stop) = group.chunks[leaf], spans[k, leaf]
                 if not len(_MAGIC) <= start <= stop <= end:
                     raise self._damaged(f"column {about.path} does not lie where it could")
-                plain += chunk.total_uncompressed_size
                 flat = not about.max_repetition_level
-                if chunk.num_values != group.num_rows if flat else chunk.num_values < 0:
-                    raise self._damaged(f"column {about.path} has {chunk.num_values} values")
-                if not flat:
-                    plain += chunk.num_values
-                if chunk.total_uncompressed_size < 0 or plain > self._most:
+                if chunk.values != group.rows if flat else chunk.values < 0:
+                    raise self._damaged(f"column {about.path} has {chunk.values} values")
+                plain += chunk.plain + (0 if flat else chunk.values)
+                if chunk.plain < 0 or plain > self._most:
                     raise self._damaged(f"column {about.path} says that it is {plain} bytes")
                 self._load(start, stop)
                 if by_column:
@@ -158,7 +158,7 @@ class Table:
 
     def batches(self) -> Iterator[pa.Table]:
         """The same, a row group at a time."""
-        for k in range(self._reader.metadata.num_row_groups):
+        for k in range(len(self._groups)):
             yield self._decoded(k)
 
     def _decoded(self, group: int | None) -> pa.Table:
@@ -176,11 +176,6 @@ class Table:
             raise
         except (pa.ArrowException, MemoryError, OSError, ValueError, OverflowError) as e:
             raise self._damaged(f"cannot be read: {e}") from e
-
-
-def _start(chunk: Any) -> int:
-    """Where a column chunk begins: with its dictionary, if it has one; 0: it has no bytes."""
-    return int(chunk.dictionary_page_offset or chunk.data_page_offset)
 
 
 def _text_bytes(column: pa.Array) -> int:

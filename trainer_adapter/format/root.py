@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from trainer_adapter.errors import CacheError, DamagedError, FormatError, NotACacheError
 from trainer_adapter.format.files import NAME, REMEDY, below, opened, read_into
 from trainer_adapter.format.parquet import Table
-from trainer_adapter.format.types import fitting
+from trainer_adapter.format.types import NEVER_NULL, fitting
 
 VERSION = 1
 _ROOT = "zarr.json"
@@ -85,6 +85,9 @@ class Root:
         tables = self._tables(kind, columns)
         known = dict.fromkeys(name for table in tables for name in table.names)
         unknown = [c for c in columns or [] if c not in known]
+        for name in (c for c in NEVER_NULL[kind] if c not in known):
+            if columns is None or name in columns:
+                raise DamagedError(f"{self.path / kind}: has no column {name}; {REMEDY}")
         if unknown:
             raise KeyError(
                 f"{self.path / kind} has no column {', '.join(unknown)}; it has {', '.join(known)}"
@@ -117,6 +120,21 @@ class Root:
             return read_root(self.path).first(self.generations).digest != self.digest
         except CacheError:
             return False
+
+    @cached_property
+    def sources(self) -> dict[int, str]:
+        """{number: folder} that `root` in frames/ and failures/ names.
+
+        Raises DamagedError if frames/ has a number that is not there.
+        """
+        folders = {s["root"]: s["path"] for s in self.attributes.get("sources", [])}
+        for number in self.read("frames", ["root"])["root"].unique().to_pylist():
+            if number not in folders:
+                raise DamagedError(
+                    f"{self.path / _ROOT}: has no source folder {number}, which frames/ names; "
+                    f"{REMEDY}"
+                )
+        return folders
 
     def first(self, generations: int) -> Root:
         """The cache as it was when it had so many generations: later ones only add to it."""
@@ -241,7 +259,7 @@ class _Checked:
             where = f"sources[{k}]"
             self._object(source, where)
             self._number(source.get("root"), 0, 1 << 15, f"{where}.root")
-            self._text(source.get("path"), f"{where}.path")
+            self._path(source.get("path"), f"{where}.path")
         for name in ("software", "recipe"):
             self._object(about.get(name, {}), name)
         listed = self._list(about.get("arrays"), "arrays")
@@ -310,6 +328,14 @@ class _Checked:
         if isinstance(value, str):
             return value
         raise self._damaged(where, value, "text")
+
+    def _path(self, value: Any, where: str) -> None:
+        try:
+            legal = b"\0" not in os.fsencode(self._text(value, where))
+        except UnicodeEncodeError:
+            legal = False
+        if not legal:
+            raise self._damaged(where, value, "a path")
 
     def _number(self, value: Any, low: int, high: int, where: str) -> int:
         if type(value) is int and low <= value <= high:  # True is an int, too

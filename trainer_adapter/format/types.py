@@ -31,7 +31,7 @@ _TYPES = {
     "position": pa.list_(pa.float64(), 3),
     "orientation": pa.list_(pa.float64(), 6),
 }
-_NEVER_NULL = {
+NEVER_NULL = {
     "frames": (
         "array", "row", "height", "width", "kind", "root", "path", "frame", "stack", "stack_index",
         "crc32c",
@@ -39,13 +39,14 @@ _NEVER_NULL = {
     "failures": ("root", "path", "outcome"),
     "shards": ("array", "shard", "bytes", "index_crc32c", "frames", "slots"),
 }  # fmt: skip
+"""columns that every cache has, for every row"""
 
 
 def fitting(table: pa.Table, kind: str, where: Path) -> pa.Table:
     """The table with those columns in the types of FORMAT.md. Raises DamagedError, naming one."""
     for k, name in enumerate(table.column_names):
         column, wanted = table[k], _TYPES.get(name)
-        if name in _NEVER_NULL[kind] and column.null_count:
+        if name in NEVER_NULL[kind] and column.null_count:
             raise _damaged(where, f"column {name} must not be null")
         if name == "windows":
             _hold_windows(column.type, where)

@@ -43,7 +43,11 @@ def converted(path: str | os.PathLike[str], like: Cache, beside: Paths = ()) -> 
     more = [beside] if isinstance(beside, str | os.PathLike) else beside
     with tempfile.TemporaryDirectory(prefix="trainer_adapter-") as temporary:
         here = Path(temporary)
-        (here / "recipe.toml").write_text(toml(like.attributes["recipe"]), encoding="utf-8")
+        try:
+            recipe = toml(like.attributes["recipe"])
+        except (KeyError, TypeError, AttributeError, ValueError) as e:
+            raise ConvertError(f"{like.path}: its recipe is none ({e})") from e
+        (here / "recipe.toml").write_text(recipe, encoding="utf-8", errors="replace")
         # Of one file nobody needs a patient's hash; so the user's own key is not asked for.
         (here / "key").touch(0o600)
         (here / "key").write_bytes(os.urandom(32))
@@ -70,13 +74,15 @@ def _words(said: str, here: Path) -> str:
 def _compare(like: Cache, made: Cache) -> None:
     theirs, ours = like.attributes, made.attributes
     if theirs["recipe"] != ours["recipe"]:
+        then = theirs.get("software", {}).get("dicom2cache")
         raise ConvertError(
             f"{like.path}: its recipe is not the same to this dicom2cache "
-            f"({ours['software']['dicom2cache']}, made with {theirs['software']['dicom2cache']})"
+            f"({ours['software']['dicom2cache']}, made with {then})"
         )
     for kind in ("software", "codecs"):
-        for name in sorted(set(theirs[kind]) | set(ours[kind])):
-            then, now = theirs[kind].get(name), ours[kind].get(name)
+        made_with = theirs.get(kind) or {}
+        for name in sorted(set(made_with) | set(ours[kind])):
+            then, now = made_with.get(name), ours[kind].get(name)
             if then != now:
                 warnings.warn(
                     f"{like.path} was made with {name} {then}, new files are loaded with {now}: "

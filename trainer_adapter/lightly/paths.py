@@ -79,7 +79,7 @@ def of_kind(cache: Cache, kind: str | None) -> Cache:
 
 def frame_names(cache: Cache) -> list[str]:
     """A name for each frame, in the cache's order; no file needs to be there."""
-    folders = {s["root"]: s["path"] for s in cache.attributes["sources"]}
+    folders = cache.core.root.sources
     return [os.path.join(folders[root], name) for root, _, name in _named(cache)]
 
 
@@ -100,10 +100,10 @@ class Names:
         if self._hashes and root is None:
             raise ValueError(f"{self._called}: de-identified: give root, the source folder, too")
         if self._hashes and isinstance(root, Mapping):
-            known = {s["path"] for s in cache.attributes["sources"]}
+            known = set(cache.core.root.sources.values())
             source = partial(self._hashes.of, "source")
             root = {k if k in known else source(os.path.abspath(k)): v for k, v in root.items()}
-        self._folders = folders(cache.attributes["sources"], root)
+        self._folders = folders(cache.core.root.sources, root)
         table = pa.table({c: cache.column(c) for c in ("path", "root", "frame")})
         frame = pc.shift_left(table["frame"].cast(pa.int64()), _SHIFT)
         table = table.set_column(2, "frame", pc.add(frame, _parts(cache)))
@@ -226,7 +226,7 @@ class Names:
             )
         places = list(self._candidates(path))
         if not places:
-            known = ", ".join(s["path"] for s in self.cache.attributes["sources"])
+            known = ", ".join(self.cache.core.root.sources.values())
             return (
                 f"{said} not below a folder that {self._called} was made from ({known}); give "
                 "serve(cache, root=...) where that folder is now"
@@ -250,7 +250,7 @@ def stub_tree(cache: Cache, folder: str | os.PathLike[str]) -> Path:
 
     Of several sources, each lies below its number. Raises ValueError where another's stubs lie.
     """
-    sources = {s["root"]: s["path"] for s in cache.attributes["sources"]}
+    sources = cache.core.root.sources
     marked = set()
     for root, _, name in _named(cache):
         below = stub_folder(folder, root, len(sources) > 1)

@@ -33,14 +33,14 @@ def stub_folder(below: str | os.PathLike[str], number: int, several: bool) -> Pa
     return Path(below) / str(number) if several else Path(below)
 
 
-def folders(sources: list[dict[str, Any]], root: Roots) -> list[tuple[int, str]]:
+def folders(sources: dict[int, str], root: Roots) -> list[tuple[int, str]]:
     """(number of a source, folder with a separator at its end), all spellings.
 
     `root`: where the source folder is now, or its stubs; for several sources a mapping from where
     each was to where it is, or one folder of stubs. Raises ValueError for a folder that is not the
     cache's, and for stubs of another source.
     """
-    recorded = {s["path"]: int(s["root"]) for s in sources}
+    recorded = {path: number for number, path in sources.items()}
     moved = _moved(recorded, root)
     found = []
     for path, number in recorded.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +21,9 @@ from trainer_adapter.order.permutations import (
     WindowedShuffle,
     group_seeds,
 )
+
+_LARGE = 1 << 26
+"""bytes of a frame, from which on its shard is seen to be there before memory is asked for"""
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,12 @@ class Shapes:
 
     def bytes_of(self, members: Ints) -> int:
         """Bytes of a frame in the batches of one group."""
-        shape, dtype = self.frame(int(self.cache.samples(members[:1])[0]))
-        return int(np.prod(shape)) * dtype.itemsize
+        first = self.cache.samples(members[:1])
+        shape, dtype = self.frame(int(first[0]))
+        size = math.prod(shape) * dtype.itemsize
+        if size > _LARGE:
+            self.cache.core.hold_shards(first)
+        return size
 
 
 @dataclass(frozen=True)

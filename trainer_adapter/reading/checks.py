@@ -29,7 +29,8 @@ Stamp = tuple[int, ...]
 class _Seen(NamedTuple):
     stamp: Stamp
     slots: bytearray
-    """1 where the frame in a slot was checked; one slot for all, if one frame is enough"""
+    """1 where the frame in a slot was checked, one slot for all if one frame is enough; empty
+    before the first: by then the index of the shard has been seen to be as long as is said"""
 
 
 class Checks:
@@ -46,8 +47,7 @@ class Checks:
     def open(self, key: Key, stamp: Stamp) -> None:
         """A shard was opened: if another file was known by its name, its frames are new."""
         if key not in self._seen or self.replaced(key, stamp):
-            many = self._root.arrays[key[0]].frames_per_shard if self.how == "first-touch" else 1
-            self._seen[key] = _Seen(stamp, bytearray(many))
+            self._seen[key] = _Seen(stamp, bytearray())
 
     def replaced(self, key: Key, stamp: Stamp) -> bool:
         """Whether a shard that was opened is another file by now."""
@@ -58,7 +58,7 @@ class Checks:
         if self.how == "always":
             return True
         slots = self._seen[key].slots
-        return not slots[slot if self.how == "first-touch" else 0]
+        return not slots or not slots[slot if self.how == "first-touch" else 0]
 
     def hold(self, key: Key, slot: int, pixels: Any, path: Path) -> None:
         """Hold `pixels`, all bytes of a slot, to frames/. Raises DamagedError, naming `path`."""
@@ -71,7 +71,10 @@ class Checks:
                 f"{path}: the frame in slot {slot} has another CRC-32C than frames/ says: it is "
                 f"damaged, or the shard is not of this place or cache; {REMEDY}"
             )
-        self._seen[key].slots[slot if self.how == "first-touch" else 0] = 1
+        every, slots = self.how == "first-touch", self._seen[key].slots
+        if not slots:
+            slots.extend(bytes(self._root.arrays[array].frames_per_shard if every else 1))
+        slots[slot if every else 0] = 1
 
     def _known(self) -> NDArray[np.uint32]:
         if self._crcs is None:

@@ -23,6 +23,8 @@ _HEADER = struct.Struct("<BBBBIII")  # version, of the codec, flags, typesize, n
 _VERSION = 2
 _FORMATS = {"lz4": 1, "zstd": 4}
 """in the upper 3 bits of the flags"""
+_MOST_EXPANSION = 1 << 16
+"""zeros by zstd: four bytes for 128 KiB"""
 MOST_OVERHEAD = 16
 """bytes by which a chunk may be larger than its slot"""
 
@@ -42,17 +44,24 @@ def unpack(chunk: Chunk, spec: Array, out: NDArray[Any]) -> None:
     Raises DamagedError if that is not what the chunk holds, MissingCodecError without numcodecs.
     """
     blosc = _blosc()
+    hold_header(chunk, spec)
+    try:
+        blosc.decompress(chunk.data, out)
+    except (RuntimeError, ValueError) as e:
+        raise _damaged(chunk, f"does not decompress ({e})") from e
+
+
+def hold_header(chunk: Chunk, spec: Array) -> None:
+    """Hold the header of a chunk to its array, before memory is asked for. Raises DamagedError."""
     # Blosc takes the sizes in the header at their word: it would read or write beyond the buffers.
     data = chunk.data
     said = _HEADER.unpack_from(data.data) if len(data) >= _HEADER.size else None
     if said is None or (said[0], said[2] >> 5, said[3], said[4], said[6]) != (
-        _VERSION, _FORMATS[spec.codec], spec.dtype.itemsize, out.nbytes, len(data),
+        _VERSION, _FORMATS[spec.codec], spec.dtype.itemsize, spec.slot_bytes, len(data),
     ):  # fmt: skip
-        raise _damaged(chunk, f"is no chunk of {out.nbytes} bytes by {spec.codec}")
-    try:
-        blosc.decompress(data, out)
-    except (RuntimeError, ValueError) as e:
-        raise _damaged(chunk, f"does not decompress ({e})") from e
+        raise _damaged(chunk, f"is no chunk of {spec.slot_bytes} bytes by {spec.codec}")
+    if spec.slot_bytes > _MOST_EXPANSION * len(data):
+        raise _damaged(chunk, f"cannot be {spec.slot_bytes} bytes, compressed to {len(data)}")
 
 
 def _damaged(chunk: Chunk, what: str) -> DamagedError:
@@ -89,6 +98,7 @@ _SLOT = Scratch()
 
 def scratch_slot(chunk: Chunk, spec: Array) -> NDArray[Any]:
     """The slot of a chunk, (H, W[, C]); good until the thread asks for another."""
+    hold_header(chunk, spec)
     slot = _SLOT.of(spec.slot_bytes).view(spec.dtype).reshape(spec.slot)
     unpack(chunk, spec, slot)
     return slot

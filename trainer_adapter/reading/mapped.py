@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer_adapter.format.root import Array
-from trainer_adapter.reading.chunks import Chunk, scratch_slot, unpack
+from trainer_adapter.reading.chunks import Chunk, hold_header, scratch_slot, unpack
 from trainer_adapter.reading.shards import ShardStore
 from trainer_adapter.reading.spots import Corners, Spots, part_of, rows_of
 
@@ -60,8 +60,10 @@ class Mapped:
         if spec.codec == "none":
             view: NDArray[Any] = self._store.slots(array, shard, slot)[slot]
             return view
+        chunk = self._chunk(array, shard, slot)
+        hold_header(chunk, spec)
         fresh = np.empty(spec.slot, spec.dtype)
-        unpack(self._chunk(array, shard, slot), spec, fresh)
+        unpack(chunk, spec, fresh)
         fresh.flags.writeable = False
         return fresh
 

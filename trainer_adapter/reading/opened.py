@@ -34,6 +34,15 @@ class Core:
         shard, slot = np.divmod(places.row[samples], self.per_shard[array])
         return Spots(array, shard, slot, height, width)
 
+    def hold_shards(self, samples: NDArray[np.int64]) -> None:
+        """Check that the shards of frames are there, and of the size that they should have.
+
+        So a cache that only says that its frames are large takes no memory. Raises DamagedError.
+        """
+        spots = self.spots(samples)
+        for array, shard in np.unique(np.stack([spots.array, spots.shard]), axis=1).T.tolist():
+            self.store.mapped(array, shard)
+
     def __reduce__(self) -> tuple[Any, ...]:
         known = self.root.generations, self.root.digest, self.store.checks.how
         return _again, (self.root.path, *known)

@@ -1,0 +1,1 @@
+"""Runs that are killed, disks that fail, power cuts, Ctrl-C: `python -m tests.crash`."""
