@@ -35,7 +35,7 @@ from dicom2cache.running.job import (
     save_plan,
     tidy,
 )
-from dicom2cache.running.lost import first_failed, no_cache, nothing
+from dicom2cache.running.lost import first_failed, nothing
 from dicom2cache.running.originals import originals_of
 from dicom2cache.running.progress import Progress, Silent, phase
 from dicom2cache.running.repair import whole as repairing
@@ -281,17 +281,7 @@ def commit(
     return counts(target)
 
 
-<<<<<<< HEAD
-=======
-def _check_mapping(deidentify: object, mapping: str | os.PathLike[str] | None, cache: Path) -> None:
-    if mapping is not None:
-        if deidentify is None:
-            raise ValueError("--mapping says what hashes stand for; it goes with --deidentify")
-        check_mapping(Path(mapping), cache)
-
-
 @at_disk
->>>>>>> main
 def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
     """The root metadata's attributes of a committed cache (FORMAT.md).
 
@@ -301,20 +291,13 @@ def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         about = root.attributes(target)
     except (FileNotFoundError, NotADirectoryError):
-<<<<<<< HEAD
-        raise no_cache(target) from None
-=======
         raise target_folder.no_cache(target) from None
->>>>>>> main
     with suppress(OSError):  # a run may have died before this; whoever may not write leaves it
         tidy(target)
     return about
 
 
-<<<<<<< HEAD
-=======
 @at_disk
->>>>>>> main
 def standing(cache: str | os.PathLike[str]) -> Watched | None:
     """How far the conversion of a cache is, by all processes that work on it; None if committed.
 
@@ -361,11 +344,7 @@ def findings(
     try:
         found = list(checks.verify(target, quick))
     except (FileNotFoundError, NotADirectoryError):
-<<<<<<< HEAD
-        raise no_cache(target) from None
-=======
         raise target_folder.no_cache(target) from None
->>>>>>> main
     if deep is not None and not found:
         attributes, veil = info(target), veil_of(deidentify)
         originals = originals_of(target, attributes, sources, veil)

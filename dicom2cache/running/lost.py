@@ -1,16 +1,14 @@
-"""What is not there, in words for an error: a cache, or what of a plan is not stored."""
+"""What of a plan is not stored, in words for an error."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import pyarrow as pa
 
 from dicom2cache.arrow import rows_of_outcome
-from dicom2cache.errors import CacheError, Unfinished
-from dicom2cache.running.job import Job, is_lost, lost, planned_identity
+from dicom2cache.running.job import Job
 
 _SHOWN = 20  # most files in a message
 
@@ -32,14 +30,3 @@ def nothing(sources: Sequence[object], rejects: pa.Table) -> str:
     if more > 0:
         lines.append(f"  and {more} more")
     return "\n".join([f"{where}: {rejects.num_rows} files, none with an image to store:", *lines])
-
-
-def no_cache(target: Path) -> Exception:
-    """What to raise where there is no cache."""
-    if is_lost(target):
-        return CacheError(lost(target))
-    if planned_identity(target) is not None:
-        return Unfinished(
-            f"{target}: not committed yet; run `dicom2cache convert` and `dicom2cache commit`"
-        )
-    return CacheError(f"{target}: not a cache; make one with `dicom2cache build`")
