@@ -381,16 +381,13 @@ def repair(
     """Mend a committed cache: from its second copies, and damaged shards from the sources.
 
     `sources` are the folders of the sources in the order in which `info` has them, if they lie
-    elsewhere by now; of a de-identified cache, shards need them and its key file. What cannot be
+    elsewhere by now; of a de-identified cache they are needed, and its key file. What cannot be
     mended stays as it is, and is in what is returned. Raises CacheError where root or tables are
     lost with their copies, Unfinished, OSError.
     """
-    target = cache_of(cache)
-    attributes = repairing.attributes_to_repair(target)
     veil = veil_of(deidentify)
-    originals = originals_of(target, attributes, sources, veil, needed=False)
-    workers = jobs or pool.cpu_count()
-    return repairing.repair(target, attributes, originals, workers, backend, progress or Silent())
+    workers, told = jobs or pool.cpu_count(), progress or Silent()
+    return repairing.repair(cache_of(cache), sources, veil, workers, backend, told)
 
 
 def counts(cache: str | os.PathLike[str]) -> dict[str, int]:

@@ -30,6 +30,7 @@ from dicom2cache.cli.flags import (
     Overwrite,
     Paths,
     PatientKey,
+    Scheduler,
     Sources,
     plan_flags,
     recipe_options,
@@ -39,6 +40,7 @@ from dicom2cache.errors import Dicom2cacheError, disk_error
 from dicom2cache.privacy.veil import veil_of
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.running import errata, pool
+from dicom2cache.running.engines import engine
 from dicom2cache.running.target import cache_of
 
 app = typer.Typer(
@@ -74,6 +76,7 @@ def build(
     recipe: Recipe,
     jobs: Jobs = None,
     backend: Backend = "loky",
+    scheduler: Scheduler = None,
     on_error: OnError = "skip",
     overwrite: Overwrite = False,
     force: Force = False,
@@ -84,11 +87,12 @@ def build(
     """Convert SRC... to CACHE: plan, convert and commit. Run again, it goes on where it stopped."""
     sources, cache = _split(paths)
     _check(backend, on_error)
-    counts = pipeline.build(
-        sources, cache, recipe, jobs=jobs, backend=backend, on_error=on_error,
-        overwrite=overwrite, force=force, patient_key=patient_key, deidentify=deidentify,
-        mapping=mapping, progress=progress(),
-    )  # fmt: skip
+    with engine(backend, scheduler):
+        counts = pipeline.build(
+            sources, cache, recipe, jobs=jobs, backend=backend, on_error=on_error,
+            overwrite=overwrite, force=force, patient_key=patient_key, deidentify=deidentify,
+            mapping=mapping, progress=progress(),
+        )  # fmt: skip
     report.print_cache(cache, pipeline.info(cache))
     _finish(counts)
 
@@ -100,6 +104,7 @@ def plan(
     recipe: Recipe,
     jobs: Jobs = None,
     backend: Backend = "loky",
+    scheduler: Scheduler = None,
     overwrite: Overwrite = False,
     force: Force = False,
     patient_key: PatientKey = None,
@@ -108,10 +113,11 @@ def plan(
     """Read all headers; print what would be stored and what not, before any pixel is read."""
     sources, cache = _split(paths)
     _check(backend)
-    job = pipeline.plan(
-        sources, cache, recipe, jobs=jobs, backend=backend, overwrite=overwrite, force=force,
-        patient_key=patient_key, deidentify=deidentify, progress=progress(),
-    )  # fmt: skip
+    with engine(backend, scheduler):
+        job = pipeline.plan(
+            sources, cache, recipe, jobs=jobs, backend=backend, overwrite=overwrite, force=force,
+            patient_key=patient_key, deidentify=deidentify, progress=progress(),
+        )  # fmt: skip
     if job is None:
         report.print_cache(cache, pipeline.info(cache))
         return
@@ -131,6 +137,7 @@ def convert(
     ] = "0/1",
     jobs: Jobs = None,
     backend: Backend = "loky",
+    scheduler: Scheduler = None,
     on_error: OnError = "skip",
 ) -> None:
     """Convert what `plan` planned, on any node that sees CACHE, and on several at once.
@@ -138,9 +145,10 @@ def convert(
     Without --part whatever is not done, and no other process works on.
     """
     _check(backend, on_error)
-    failed = pipeline.convert(
-        cache, part=part, jobs=jobs, backend=backend, on_error=on_error, progress=progress()
-    )
+    with engine(backend, scheduler):
+        failed = pipeline.convert(
+            cache, part=part, jobs=jobs, backend=backend, on_error=on_error, progress=progress()
+        )
     if failed:
         print(
             f"frames that failed: {failed}; failures/ has the reasons after commit", file=sys.stderr

@@ -24,6 +24,13 @@ Jobs = Annotated[
     int | None, typer.Option("--jobs", "-j", min=1, help="Processes (all processors).")
 ]
 Backend = Annotated[str, typer.Option(help=f"joblib's backend: {', '.join(pool.BACKENDS)}.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS|FILE",
+        help="With --backend dask: address of the scheduler, or the file that it writes.",
+    ),
+]
 OnError = Annotated[
     str, typer.Option(help="skip: a bad file costs itself only; raise: stop at the first.")
 ]

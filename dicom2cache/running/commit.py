@@ -56,8 +56,9 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
             table = frame_rows(files, kept, results.filter(ok), job.plan.arrays)
             table = veil.frames(table) if veil else table
             out.write(table)
-            for number in pc.unique(table["array"]).to_pylist():
-                mine = table.filter(pc.equal(table["array"], number))
+            # Arrays follow one another: parts of the table, and no copies of it for each.
+            numbers, starts = np.unique(ints(table["array"], 0), return_index=True)
+            for number, mine in zip(numbers.tolist(), _cut(table, starts), strict=True):
                 totals[number].add(mine, job.plan.arrays[number].slot[2:])
             failures.append(frame_failures(files, rows, results))
             np.add.at(stored_of_file, ints(kept["file"], 0), 1)
@@ -108,6 +109,12 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
     write_durably(job.cache / ROOT, data, unfinished)
     tidy(job.cache)
     return attributes
+
+
+def _cut(table: pa.Table, starts: Any) -> Iterator[pa.Table]:
+    """Parts of the table that begin at these rows."""
+    for start, stop in zip(starts, [*starts[1:], table.num_rows], strict=True):
+        yield table.slice(int(start), int(stop) - int(start))
 
 
 def _batches(

@@ -30,6 +30,7 @@ from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import Candidate, FrameRow, Header
 from dicom2cache.running import pool
 from dicom2cache.running.each_frame import Failure, Worker
+from dicom2cache.running.engines import ELSEWHERE
 from dicom2cache.running.pool import parallel
 from dicom2cache.running.progress import Work
 from dicom2cache.schema import FILES, REJECTS
@@ -89,16 +90,19 @@ def read_all_headers(
 
     from joblib import delayed
 
+    there = backend in ELSEWHERE  # another machine does not see the marks
     rest = iter(sorted(candidates, key=_on_disk))
     chunks = dict(enumerate(iter(lambda: list(islice(rest, _HEADERS_AT_ONCE)), [])))
     files, rejects = [FILES.empty_table()], [REJECTS.empty_table()]
     suspects: set[int] = set()
     with TemporaryDirectory(prefix="dicom2cache-") as marks:
+
+        def mark(k: int) -> Path | None:
+            return None if there else Path(marks, str(k))
+
         while chunks:
             calls = [
-                delayed(_read)(
-                    roots, chunk, patient_key, limits, Path(marks, str(k)), k in suspects
-                )
+                delayed(_read)(roots, chunk, patient_key, limits, mark(k), k in suspects)
                 for k, chunk in chunks.items()
             ]
             try:
@@ -109,6 +113,8 @@ def read_all_headers(
                     seen(header_work(chunks.pop(k), found.rejects))
             except BrokenProcessPool as e:  # of what was begun, each file is read by itself
                 begun = {int(path.name) for path in Path(marks).iterdir()} & chunks.keys()
+                if there:  # results come in order
+                    begun = {min(chunks)}
                 if not begun - suspects:
                     raise Unfinished(
                         "processes that read headers die, perhaps for memory; use fewer --jobs"
@@ -123,13 +129,15 @@ def _read(
     chunk: Sequence[Candidate],
     patient_key: PatientKey,
     limits: Limits,
-    mark: Path,
+    mark: Path | None,
     isolated: bool,
 ) -> Headers:
     """Headers of a few files; `mark` is there meanwhile, and stays if the process dies."""
-    mark.touch()
+    if mark is not None:
+        mark.touch()
     found = read_few(roots, chunk, patient_key, limits, isolated)
-    mark.unlink(missing_ok=True)
+    if mark is not None:
+        mark.unlink(missing_ok=True)
     return found
 
 

@@ -30,7 +30,13 @@ from dicom2cache.records import ArraySpec, Header, Plan, ShardTask
 from dicom2cache.running.attempts import abandoned
 from dicom2cache.store import names
 from dicom2cache.store.committed import whole_root
-from dicom2cache.store.durable import make_folder, name_first, sync_folder, write_durably
+from dicom2cache.store.durable import (
+    large_file,
+    make_folder,
+    name_first,
+    sync_folder,
+    write_durably,
+)
 from dicom2cache.store.layout import ROOT, SPARE, spare_path
 from dicom2cache.store.spare import times_of
 
@@ -94,10 +100,11 @@ def save_plan(job: Job) -> Job:
     plan = job.plan
     files = plan.files.drop_columns(["per_frame"])  # expanded in `frames`
     for name, table in (("files", files), ("frames", plan.frames), ("rejects", plan.rejects)):
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, table.schema) as writer:
+        with (
+            large_file(job.state / f"{name}.arrow") as file,
+            pa.ipc.new_file(file, table.schema) as writer,
+        ):
             writer.write_table(table.unify_dictionaries(), max_chunksize=1 << 16)
-        write_durably(job.state / f"{name}.arrow", sink.getvalue())
     about = {
         "identity": job.identity,
         "nonce": job.nonce,
@@ -370,7 +377,9 @@ def _drop_if_empty(folder: Path) -> None:
 def _drop_abandoned(folder: Path) -> None:
     """Remove attempts of processes that died; those of others may be at work."""
     for path in folder.iterdir():
-        if abandoned(path.name):
+        if abandoned(path.name) and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        elif abandoned(path.name):
             path.unlink(missing_ok=True)
     _drop_if_empty(folder)
 

@@ -220,7 +220,7 @@ def test_repair_finds_the_files_by_their_hashes(
     shard.unlink()
     ran = run_here("repair", cache, "--jobs", "1")
     assert ran.returncode == 1
-    assert "give --deidentify KEYFILE and --source FOLDER" in ran.stdout + ran.stderr
+    assert "give --deidentify KEYFILE, and --source FOLDER" in ran.stdout + ran.stderr
     ran = run_here("repair", cache, "--jobs", "1", "--deidentify", key)
     assert ran.returncode == 2
     assert "it does not say where its sources are" in ran.stderr

@@ -38,6 +38,10 @@ from dicom2cache.store.shards import Chunk
 
 COLUMNS = ["root", "path", "frame", "part_of_frame", "window_low", "window_high"]
 """of frames/ that a frame is made again by"""
+_UNKNOWN = (
+    "no source of that name is known here; of a de-identified cache give --deidentify KEYFILE, and "
+    "--source FOLDER for each source folder"
+)
 _MOST_ARRAYS = 32767  # of a recipe; slots are those of the cache
 
 
@@ -139,10 +143,7 @@ def _why(
     file: tuple[int, str] | None, reasons: dict[tuple[int, str], str], originals: Originals
 ) -> str | None:
     if file is None:
-        return (
-            "no source of that name is known here; of a de-identified cache, give --deidentify "
-            "KEYFILE and --source FOLDER"
-        )
+        return _UNKNOWN
     why = reasons.get(file)
     return own_words(why) if why and originals.key else why
 
