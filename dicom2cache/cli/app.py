@@ -42,6 +42,7 @@ from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.running import errata, pool
 from dicom2cache.running.engines import engine
 from dicom2cache.running.target import cache_of
+from dicom2cache.store.committed import as_in_format
 
 app = typer.Typer(
     add_completion=False,
@@ -167,7 +168,9 @@ def commit(cache: CachePath, deidentify: Deidentify = None, mapping: Mapping = N
 @app.command()
 def verify(
     cache: CachePath,
-    quick: Annotated[bool, typer.Option("--quick", help="Sizes and indexes only.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Of shards, sizes and indexes only.")
+    ] = False,
     deep: Annotated[
         float | None, typer.Option(metavar="FRACTION", help="Decode this share of the files again.")
     ] = None,
@@ -222,12 +225,13 @@ def info(
     if as_json:
         print(json.dumps(about, indent=1))
         return
-    found = errata.concerned(cache_of(cache), about)
-    if as_errata:
-        report.print_frames(found, about)
-        return
-    report.print_cache(cache, about)
-    report.print_errata(found, about)
+    with as_in_format(cache):
+        found = errata.concerned(cache_of(cache), about)
+        if as_errata:
+            report.print_frames(found, about)
+            return
+        report.print_cache(cache, about)
+        report.print_errata(found, about)
 
 
 @app.command()

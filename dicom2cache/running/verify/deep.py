@@ -24,6 +24,7 @@ from dicom2cache.running.originals import Originals
 from dicom2cache.running.verify.findings import Finding, SourceFrame
 from dicom2cache.schema import FILES, REJECTS
 from dicom2cache.sources import mounts
+from dicom2cache.store import names
 from dicom2cache.store.committed import read_table, spec_of
 from dicom2cache.store.layout import shard_path
 from dicom2cache.store.shards import crc32c, in_slot, read_index, read_slot
@@ -116,6 +117,6 @@ def _decodes_alike(
     values = values_of(decoded, planned, source, recipe.treatments, spec.dtype, limits).pixels
     slot = in_slot(values, spec)
     shard, place = divmod(row["row"], spec.frames_per_shard)
-    with open(cache / shard_path(spec, shard), "rb") as file:
+    with names.open_below(cache, shard_path(spec, shard), "frames/") as file:
         stored = read_slot(file, spec, read_index(file, spec)[0][place])
     return stored.tobytes() == slot.tobytes() and crc32c(slot) == row["crc32c"]
