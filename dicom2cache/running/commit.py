@@ -220,6 +220,7 @@ def _shard_row(task: ShardTask, receipt: Receipt) -> dict[str, Any]:
         "shard": task.shard,
         "bytes": receipt.bytes,
         "index_crc32c": receipt.index_crc32c,
+        "chunks_crc32c": receipt.chunks_crc32c,
         "frames": receipt.results["reason"].null_count,
         "slots": task.stop - task.start,
     }

@@ -144,7 +144,7 @@ def headers_of(job: Job, rows: pa.Table) -> dict[int, Header]:
 def _about(cache: Path) -> dict[str, Any]:
     """plan.json; empty if there is none, or something else of that name."""
     try:
-        found = json.loads(plan_path(cache).read_bytes())
+        found = json.loads(names.read_plain(plan_path(cache)))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -206,7 +206,7 @@ def load_job(cache: Path) -> Job:
     """
     names.refuse_links(cache)
     try:
-        said = plan_path(cache).read_bytes()
+        said = names.read_plain(plan_path(cache))
         nonce = _nonce(json.loads(said))
         if nonce is not None and (_build(cache) / nonce).exists():
             return _load(cache, said)
@@ -361,9 +361,9 @@ def tidy(cache: Path) -> None:
     if "identity" in root:
         if _about(cache) == said:
             plan_path(cache).unlink(missing_ok=True)
-        _drop_if_empty(_build(cache))
     elif said.pop("nonce", None) is not None:  # of an older version, which looks for it there
         write_durably(plan_path(cache), json.dumps(said, indent=1).encode())
+    _drop_if_empty(_build(cache))
 
 
 def _drop_if_empty(folder: Path) -> None:
