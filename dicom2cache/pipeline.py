@@ -29,6 +29,7 @@ from dicom2cache.running.faults import FaultLog
 from dicom2cache.running.identity import facts_of, identity_of
 from dicom2cache.running.job import (
     Job,
+    await_job,
     is_same,
     load_job,
     planned_identity,
@@ -240,7 +241,7 @@ def convert(
     target = cache_of(cache)
     with target_folder.or_committed(target, planned_identity(target)):
         if not (target / ROOT).exists():
-            job = load_job(target)
+            job = await_job(target)
             versions.check(target, job.facts, job.recipe.codec)
             shares.hold(job, share)
             mine = tasks.part(job.tasks, share.index, share.of)
@@ -272,7 +273,7 @@ def commit(
         damage.refuse(target)
         return counts(target)
     with target_folder.or_committed(target, planned_identity(target)):
-        job = load_job(target)
+        job = await_job(target)
         veil = veil_of(deidentify, mapping is not None)
         remedy = f"give its key: `dicom2cache commit {target} --deidentify KEYFILE`"
         check_key(veil, job.facts, target, remedy)

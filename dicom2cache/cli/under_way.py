@@ -11,6 +11,7 @@ from dicom2cache import pipeline
 from dicom2cache.cli.bars import clock
 from dicom2cache.cli.words import one_line
 from dicom2cache.errors import Unfinished
+from dicom2cache.running.job import NO_LINKS
 from dicom2cache.running.standing import Standing
 
 _EVERY = 5.0  # seconds
@@ -57,6 +58,8 @@ def words(cache: Path, now: Standing) -> list[str]:
         shown = ", ".join(shards[:_SHOWN]) + (", ..." if len(shards) > _SHOWN else "")
         who = {"": "left behind by processes that died", "?": "under way"}.get(host, f"on {host}")
         lines.append(one_line(f"  {who}: {len(shards)} ({shown})"))
+    if not now.links:
+        lines.append(f"  {NO_LINKS}")
     if not now.holders and now.shards_done < now.shards:
         lines.append("  nobody works on it")
     return lines
@@ -71,6 +74,7 @@ def _json(now: Standing) -> str:
             "frames_done": now.done.units,
             "frames_failed": now.done.failed,
             "holders": now.holders,
+            "hard_links": now.links,
             "seconds_left": now.left,
         }
     )

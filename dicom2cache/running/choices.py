@@ -46,7 +46,7 @@ def limits_of(job: Job, row: FrameRow, header: Header, worker: Worker) -> Limits
     path = percentiles_path(job, row["stack"])
     if not path.exists():
         made = json.dumps(_percentiles(job, row["stack"], treatment.percentiles, worker)).encode()
-        write_first(path, made, scratch(job))  # another node's, if that was first
+        write_first(path, made, scratch(job), job.links)  # another node's, if that was first
     ends, reasons = _read(path, *_version(path))
     return Limits(ends, reasons.get((row["file"], row["frame"])))
 
@@ -123,7 +123,8 @@ def settled(job: Job, array: int, worker: Worker) -> ArraySpec:
         return spec
     path = codec_path(job, array)
     if not path.exists():
-        write_first(path, json.dumps(_chosen_codec(job, array, worker)).encode(), scratch(job))
+        made = json.dumps(_chosen_codec(job, array, worker)).encode()
+        write_first(path, made, scratch(job), job.links)
     return replace(spec, codec=json.loads(path.read_bytes())["codec"])
 
 

@@ -8,6 +8,7 @@ a claim that is wrong costs time and nothing else.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -80,7 +81,9 @@ def _read(path: Path) -> str | None:
     """All that a claim says; None if there is none."""
     try:
         return path.read_text("utf-8", "replace")
-    except FileNotFoundError:
+    except OSError as e:
+        if e.errno not in (errno.ENOENT, errno.ESTALE):
+            raise
         return None
 
 

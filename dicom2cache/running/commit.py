@@ -21,7 +21,7 @@ from dicom2cache.errors import CacheError, Unfinished, on_path
 from dicom2cache.privacy.mapping import write_mapping
 from dicom2cache.privacy.veil import Veil
 from dicom2cache.records import ShardTask
-from dicom2cache.running import receipts
+from dicom2cache.running import claims, receipts
 from dicom2cache.running.job import Job, scratch, tidy
 from dicom2cache.running.receipts import Receipt
 from dicom2cache.running.tables import Totals, frame_failures, frame_rows, in_order, prepared
@@ -129,6 +129,8 @@ def _batches(
     waiting: list[pa.Table] = []
     for task in job.tasks:
         receipt = receipts.settle(job, task)
+        if receipt is None and task.name not in claims.holders(job):
+            receipt = receipts.awaited(job, task)
         if receipt is None:
             spec = job.plan.arrays[task.array]
             raise Unfinished(

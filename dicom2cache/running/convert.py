@@ -26,7 +26,7 @@ from dicom2cache.frames.treat import FRAME_COLUMNS
 from dicom2cache.records import ShardTask
 from dicom2cache.running import choices, claims, holders, receipts
 from dicom2cache.running.each_frame import Failure, Worker
-from dicom2cache.running.job import Job, headers_of, is_planned, load_job
+from dicom2cache.running.job import Job, await_job, headers_of, is_planned
 from dicom2cache.schema import RESULTS
 from dicom2cache.store.shards import ShardWriter
 
@@ -66,7 +66,7 @@ def convert_task(
     and `over` are of `claims.take`. Raises Unfinished if that plan is no longer there.
     """
     with _while_planned(Path(cache), nonce):
-        job = load_job(Path(cache))
+        job = await_job(Path(cache))
         if job.nonce != nonce:
             raise Unfinished("another plan")
         return _convert(job, task, isolated, run, over)

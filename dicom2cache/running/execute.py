@@ -16,7 +16,7 @@ from dicom2cache.running import backlog, claims, receipts, versions
 from dicom2cache.running.convert import Done, convert_task
 from dicom2cache.running.engines import ELSEWHERE
 from dicom2cache.running.faults import FaultLog
-from dicom2cache.running.job import Job, is_planned, load_job
+from dicom2cache.running.job import Job, await_job, is_planned
 from dicom2cache.running.pool import parallel
 from dicom2cache.running.progress import Progress, Work, phase
 from dicom2cache.sources import mounts
@@ -56,7 +56,7 @@ def convert_part(
         run_tasks(job, mine, jobs, backend, on_error, seen)
     for task in todo:  # what was done by a worker that died before it said so, or elsewhere
         if failed[task.name] is None:
-            failed[task.name] = receipts.failed_frames(job, task)
+            failed[task.name] = receipts.failed_frames(job, task, late=True)
     if None in failed.values():
         raise Unfinished(
             f"{job.cache}: receipts were removed meanwhile; run the same command again"
@@ -109,6 +109,8 @@ def _until_done(
             if (len(todo), len(suspects | left.keys())) == before:  # else there is an end to it
                 failed.update(dict.fromkeys((t.name for t in todo), "worker processes die"))
         if not failed:
+            if whole and len(todo) == before[0]:  # of claims that are not seen yet
+                time.sleep(_LOOK)
             continue
         tries += 1
         if tries == _TRIES:
@@ -160,7 +162,7 @@ def convert_elsewhere(
     cache: str, nonce: str, task: ShardTask, isolated: bool, run: str = "", over: str | None = None
 ) -> Done:
     """As `convert_task`, on a machine that may have other versions: raises CacheError then."""
-    job = load_job(Path(cache))
+    job = await_job(Path(cache))
     versions.check(job.cache, job.facts, job.recipe.codec)
     return convert_task(cache, nonce, task, isolated, run, over)
 

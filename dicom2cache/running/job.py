@@ -8,12 +8,13 @@ own any more, and can neither read nor leave anything in another plan's.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import secrets
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -31,14 +32,19 @@ from dicom2cache.running.attempts import abandoned
 from dicom2cache.store import names
 from dicom2cache.store.committed import whole_root
 from dicom2cache.store.durable import (
+    has_links,
     large_file,
     make_folder,
     name_first,
+    release,
     sync_folder,
     write_durably,
 )
+from dicom2cache.store.late import until_seen
 from dicom2cache.store.layout import ROOT, SPARE, spare_path
 from dicom2cache.store.spare import times_of
+
+_log = logging.getLogger("dicom2cache")
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,8 @@ class Job:
     plan: Plan
     facts: dict[str, Any]
     """software, codecs, patient_key"""
+    links: bool = True
+    """whether the first of several processes is known by hard links (store.durable.name_first)"""
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
     """tells this plan from any other that was ever made here, even of the same identity"""
 
@@ -69,6 +77,7 @@ class Job:
 
 REPAIR = "run `dicom2cache repair {}`"
 """what to do about damage"""
+NO_LINKS = "no hard links here; which of several processes is first is decided by renaming folders"
 _REPAIR = "repair"
 _NONCE = re.compile(r"[0-9a-f]{16}")
 _STATE = ("attempts", "receipts", "claims", "choices")
@@ -97,6 +106,9 @@ def save_plan(job: Job) -> Job:
     """
     for folder in _STATE:
         make_folder(job.state / folder)
+    job = replace(job, links=has_links(scratch(job), job.state / "receipts"))
+    if not job.links:
+        _log.warning("%s: %s", job.cache, NO_LINKS)
     plan = job.plan
     files = plan.files.drop_columns(["per_frame"])  # expanded in `frames`
     for name, table in (("files", files), ("frames", plan.frames), ("rejects", plan.rejects)):
@@ -113,12 +125,14 @@ def save_plan(job: Job) -> Job:
         "arrays": [asdict(spec) for spec in plan.arrays],
         "wasted_bytes": plan.wasted_bytes,
         "facts": job.facts,
+        "links": job.links,
     }
     own = job.state / "plan.json"
     write_durably(own, json.dumps(about, indent=1).encode())
-    if name_first(own, plan_path(job.cache)):
+    if name_first(own, plan_path(job.cache), job.links):
         if not (job.cache / ROOT).exists():
             return job
+        release(plan_path(job.cache))
         plan_path(job.cache).unlink(missing_ok=True)  # another process has committed meanwhile
     _discard(job.state)
     _drop_if_empty(_build(job.cache))
@@ -132,7 +146,10 @@ def save_plan(job: Job) -> Job:
 
 def _when(path: Path) -> str:
     """When a file was written, UTC."""
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(" ", "seconds")
+    try:
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(" ", "seconds")
+    except (ValueError, OverflowError):  # a node's clock is wrong
+        return "a time that is none"
 
 
 def headers_of(job: Job, rows: pa.Table) -> dict[int, Header]:
@@ -264,8 +281,25 @@ def _load(cache: Path, said: bytes) -> Job:
         Recipe.from_dict(about["recipe"]),
         plan,
         facts,
+        about.get("links", True) is not False,
         about["nonce"],
     )
+
+
+def await_job(cache: Path) -> Job:
+    """As `load_job`, where another node may have made the plan, or committed it, just now."""
+    try:
+        return load_job(cache)
+    except (CacheError, Unfinished):
+        if not has_plan(cache) and ((cache / "frames").exists() or _build(cache).exists()):
+            until_seen(lambda: has_plan(cache) or (cache / ROOT).exists(), _build(cache))
+        return load_job(cache)
+
+
+def has_plan(cache: Path) -> bool:
+    """True if there is a plan in `cache` that is not committed."""
+    nonce = _nonce(_about(cache))
+    return nonce is not None and (_build(cache) / nonce).exists()
 
 
 def is_lost(cache: Path) -> bool:
@@ -322,6 +356,8 @@ def _drop(inside: Iterable[Path]) -> None:
                 _drop_abandoned(path)
             elif _NONCE.fullmatch(path.name) or path.name.startswith(_GONE):
                 _discard(path)
+            elif path.name == "plan.json.first":
+                release(path.with_name("plan.json"))
         elif path.name.startswith(".plan.json."):  # of a writer that died
             path.unlink(missing_ok=True)
 

@@ -1,9 +1,9 @@
 """What is done of a plan: attempts at shards, and the receipt of the one that counts.
 
 What a shard task did is in its receipt, and only there: local processes, Dask and Slurm arrays
-behave alike. An attempt is written under attempts/; `link()`, which never replaces, publishes its
-receipt and so decides between several attempts without a lock server; the winner, or whoever comes
-by later, renames the shard into place.
+behave alike. An attempt is written under attempts/; `name_first` publishes its receipt and so
+decides between several attempts without a lock server; the winner, or whoever comes by later,
+renames the shard into place.
 """
 
 from __future__ import annotations
@@ -18,9 +18,16 @@ import pyarrow as pa
 from dicom2cache.errors import CacheError, on_path
 from dicom2cache.records import ShardTask
 from dicom2cache.running.attempts import abandoned, attempt_name
-from dicom2cache.running.job import Job, scratch
+from dicom2cache.running.job import Job, is_planned, scratch
 from dicom2cache.schema import RESULTS
-from dicom2cache.store.durable import make_folder, name_first, sync_folder, write_durably
+from dicom2cache.store.durable import (
+    make_folder,
+    name_first,
+    release,
+    sync_folder,
+    write_durably,
+)
+from dicom2cache.store.late import exists, until_seen
 from dicom2cache.store.layout import shard_path
 from dicom2cache.store.names import checked
 
@@ -67,7 +74,7 @@ def publish(
         writer.write_table(table)
     own = attempt.with_name(f"{attempt.name}.receipt")
     write_durably(own, sink.getvalue())
-    first = name_first(own, receipt_path(job, task))
+    first = name_first(own, receipt_path(job, task), job.links)
     if not first:
         attempt.unlink(missing_ok=True)
     settle(job, task)
@@ -127,8 +134,11 @@ def settle(job: Job, task: ShardTask) -> Receipt | None:
         try:
             os.rename(attempt, shard)
         except FileNotFoundError:
-            if not _describes(receipt, shard):  # else another process was faster
-                path.unlink(missing_ok=True)  # neither: somebody removed it; do the task again
+            # Another process was faster, or somebody has removed it: then do the task again.
+            until_seen(lambda: _describes(receipt, shard) or not path.exists(), shard.parent)
+            if not _describes(receipt, shard):
+                release(path)
+                path.unlink(missing_ok=True)
                 return None
         sync_folder(shard.parent)
     return receipt
@@ -149,12 +159,22 @@ def _describes(receipt: Receipt, shard: Path) -> bool:
 
 def is_done(job: Job, task: ShardTask) -> bool:
     """True if the task's receipt is published and its shard in place."""
-    return receipt_path(job, task).exists() and settle(job, task) is not None
+    return exists(receipt_path(job, task)) and settle(job, task) is not None
 
 
-def failed_frames(job: Job, task: ShardTask) -> int | None:
-    """How many frames of the task are not stored; None if the task is not done."""
-    receipt = settle(job, task)
+def awaited(job: Job, task: ShardTask) -> Receipt | None:
+    """As `settle`, of a task that may be done on another node whose receipt is seen late."""
+    path = receipt_path(job, task)
+    until_seen(lambda: path.exists() or not is_planned(job.cache, job.nonce), path.parent)
+    return settle(job, task)
+
+
+def failed_frames(job: Job, task: ShardTask, late: bool = False) -> int | None:
+    """How many frames of the task are not stored; None if the task is not done.
+
+    `late`: it may be done, and its receipt not seen yet.
+    """
+    receipt = awaited(job, task) if late else settle(job, task)
     if receipt is None:
         return None
     reasons = receipt.results["reason"]

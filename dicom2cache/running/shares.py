@@ -56,7 +56,7 @@ def hold(job: Job, share: Share) -> None:
     if share == WHOLE:
         return
     path = shares_path(job)
-    write_first(path, json.dumps({"of": share.of}).encode(), scratch(job))
+    write_first(path, json.dumps({"of": share.of}).encode(), scratch(job), job.links)
     of = json.loads(path.read_bytes())["of"]
     if share.array and of != share.of:
         raise CacheError(

@@ -24,6 +24,8 @@ class Standing:
     """of shards that are under way too; `failed`: frames that are not stored"""
     holders: dict[str, list[str]]
     """{host: names of the shards it works on}; "" for claims whose process is known to be dead"""
+    links: bool
+    """whether the file system has hard links"""
     left: float | None
     """seconds, at the rate so far; None while too little is done to tell"""
 
@@ -55,7 +57,7 @@ class Watched:
                 holders.setdefault(host, []).append(name)
         left = _left(ended, {name: work[name].cost for name in ended}, total.cost - done.cost)
         done += under_way(job, open_work)
-        return Standing(len(tasks), len(ended), total, done, holders, left)
+        return Standing(len(tasks), len(ended), total, done, holders, job.links, left)
 
     def _of(self, task: ShardTask) -> tuple[int, int] | None:
         if task.name not in self._failed:

@@ -18,6 +18,7 @@ from dicom2cache.errors import CacheError, Unfinished
 from dicom2cache.records import Plan
 from dicom2cache.running import job
 from dicom2cache.store import names, root
+from dicom2cache.store.late import until_seen
 from dicom2cache.store.layout import ROOT, SPARE
 
 
@@ -161,6 +162,8 @@ def or_committed(target: Path, identity: str | None) -> Iterator[None]:
     try:
         yield
     except (OSError, Unfinished):
+        if identity is not None and not job.has_plan(target):  # the root may be seen late
+            until_seen(lambda: (target / ROOT).exists() or job.has_plan(target), target)
         known = job.planned_identity(target)
         if not (target / ROOT).exists() or identity is None or not job.is_same(known, identity):
             raise

@@ -9,7 +9,8 @@ isolation die at start; `slow-publish`: half a second goes by after each receipt
 of that name cannot be removed; `errno FUNCTION NUMBER [MARKER]`: the function of `os` fails, with
 MARKER only until that file exists, which the first failure makes; `raise MODULE:NAME...`: each of
 these functions raises X where it works on the file X.dcm: one of its arguments has that name in it,
-or is an array that begins with the number that `BEGINS` has for X.
+or is an array that begins with the number that `BEGINS` has for X. `no-links`, `no-direct`, `late`
+and `clock` are of `poor`. Several faults have a semicolon between them.
 """
 
 import errno
@@ -100,6 +101,15 @@ def _slow_publish():
     os.link = link_and_wait
 
 
+def _poor(what):
+    def begin(*arguments):
+        import poor
+
+        getattr(poor, what)(*arguments)
+
+    return begin
+
+
 def _errno(function, number, marker=""):
     works = getattr(os, function)
 
@@ -159,7 +169,12 @@ _FAULTS = {
     "keep": _keep,
     "slow-publish": _slow_publish,
     "errno": _errno,
+    "no-links": _poor("no_links"),
+    "no-direct": _poor("no_direct"),
+    "late": _poor("late"),
+    "clock": _poor("clock"),
 }
 if "FAULT" in os.environ:  # else a test imports what is named here
-    _name, *_arguments = os.environ["FAULT"].split()
-    _FAULTS[_name](*_arguments)
+    for _fault in os.environ["FAULT"].split(";"):
+        _name, *_arguments = _fault.split()
+        _FAULTS[_name](*_arguments)
