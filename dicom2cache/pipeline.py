@@ -38,7 +38,7 @@ from dicom2cache.running.job import (
 )
 from dicom2cache.running.lost import first_failed, nothing
 from dicom2cache.running.originals import originals_of
-from dicom2cache.running.progress import Progress, Silent, phase
+from dicom2cache.running.progress import Progress, Silent, Work, phase
 from dicom2cache.running.repair import whole as repairing
 from dicom2cache.running.standing import Watched
 from dicom2cache.running.target import cache_of
@@ -156,7 +156,10 @@ def _plan(
     force: bool,
     progress: Progress,
 ) -> Job | None:
-    roots, candidates, unlisted = scan(sources, target)
+    with phase(progress, "listing", Work(), "entries"):
+        roots, candidates, unlisted = scan(
+            sources, target, lambda count: progress.advance(Work(count))
+        )
     if not candidates:
         raise SourceError(nothing(sources, unlisted))
     facts = facts_of(key, veil, recipe)

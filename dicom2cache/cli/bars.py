@@ -38,7 +38,8 @@ def line(what: str, unit: str, done: Work, total: Work, seconds: float) -> str:
     Bytes only where the work has some: of a file whose header is read, most is not.
     """
     now = estimate(done, total, seconds)
-    parts = [f"{what}: {done.units} of {total.units} {unit}"]
+    of = f" of {total.units}" if total.units else ""  # else nobody knows yet
+    parts = [f"{what}: {done.units}{of} {unit}"]
     if now.left is not None:
         parts.append(f"{now.units:.{0 if now.units >= 10 else 1}f}/s")
         if total.bytes:
@@ -84,7 +85,8 @@ class _Told:
         self._over.set()
         self._thread.join()
         self._begun = None
-        if self._done.cost >= self._most.cost:  # else a run was cut short: no word runs back
+        begun = self._total.units or self._done.units  # else nothing was found, or there to do
+        if begun and self._done.cost >= self._most.cost:  # else a run was cut short: no word runs back
             self._tell()
         self._close()
 

@@ -6,7 +6,9 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,22 @@ from dicom2cache.errors import SourceError, is_environment
 from dicom2cache.records import Candidate
 from dicom2cache.schema import REJECTS
 
+_AT_ONCE = 16
+"""folders that are listed at once: a server answers many as soon as one"""
+
 
 def scan(
-    sources: Sequence[str | os.PathLike[str]], skip: Path
+    sources: Sequence[str | os.PathLike[str]],
+    skip: Path,
+    found: Callable[[int], None] = lambda count: None,
 ) -> tuple[list[str], list[Candidate], pa.Table]:
     """(folders, candidates by folder and path, REJECTS of what could not be listed).
 
     A source is a folder, taken with all below it, or a file. The folders are absolute, sorted, and
     none lies in another; so neither the order nor an overlap of the sources changes the result.
     Links are followed, but not into a folder's own parents. `skip` (the cache) is left out, and any
-    other cache too, by name. What is no file, such as a FIFO, is never opened. Raises SourceError
-    naming a source that does not exist.
+    other cache too, by name. What is no file, such as a FIFO, is never opened. `found` is told how
+    many entries a folder has, for progress. Raises SourceError naming a source that does not exist.
     """
     folders: set[str] = set()
     single: dict[str, str | None] = {}
@@ -44,15 +51,19 @@ def scan(
     number = {root: k for k, root in enumerate(all_roots)}
     candidates: list[Candidate] = []
     rejects: list[dict[str, Any]] = []
-    skipped = os.path.realpath(skip)
-    for root in roots:
-        above = root.rstrip(os.sep) + os.sep
-        for path, problem in _walk(root, skipped):
-            relative = "." if path == root else path.removeprefix(above)
-            _add(candidates, rejects, number[root], relative, path, problem)
+    skipped = _identity(skip) if os.path.exists(skip) else None
+    threads = ThreadPoolExecutor(_AT_ONCE, "listing")
+    try:
+        for root in roots:
+            above = root.rstrip(os.sep) + os.sep
+            for entry in _walk(root, skipped, threads, found):
+                relative = "." if entry.path == root else entry.path.removeprefix(above)
+                _add(candidates, rejects, number[root], relative, entry)
+    finally:
+        threads.shutdown(cancel_futures=True)
     for path in lone:
         root = os.path.dirname(path)
-        _add(candidates, rejects, number[root], os.path.basename(path), path, single[path])
+        _add(candidates, rejects, number[root], os.path.basename(path), _file(path, single[path]))
     candidates.sort(key=lambda c: (c.root, c.path))
     rejects.sort(key=lambda r: (r["root"], r["path"]))
     return all_roots, candidates, pa.Table.from_pylist(rejects, REJECTS)
@@ -118,45 +129,121 @@ _MOST_PATHS = 16
 """by links to one folder that are taken: n folders that link to each other have n! paths"""
 
 
-def _walk(folder: str, skipped: str) -> Iterator[tuple[str, str | None]]:
-    """(path, problem or None) of every file below; iterative, since folders may be deep."""
-    stack: list[tuple[str, frozenset[tuple[int, int]], bool]] = [(folder, frozenset(), False)]
+@dataclass(frozen=True)
+class _Entry:
+    """A file, or a folder that is not followed."""
+
+    path: str
+    problem: str | None
+    """why it is no candidate"""
+    status: os.stat_result | None = None
+
+
+_NOWHERE = (-1, -1)
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """What is in a folder, by name."""
+
+    files: list[_Entry]
+    folders: list[tuple[str, bool]]
+    """(path, whether that is a link)"""
+    here: tuple[int, int] = _NOWHERE
+    """which folder it is"""
+    problem: str | None = None
+    """why it is not followed"""
+
+
+def _walk(
+    top: str,
+    skipped: tuple[int, int] | None,
+    threads: ThreadPoolExecutor,
+    found: Callable[[int], None],
+) -> Iterator[_Entry]:
+    """Every file below; iterative, since folders may be deep.
+
+    Folders are listed by `threads` as soon as they are known, and taken in the order in which one
+    thread would; those behind links not before their turn, since few of them may be wanted.
+    """
+    stack: list[tuple[str, frozenset[tuple[int, int]], bool, Future[_Listed] | None]]
+    stack = [(top, frozenset(), False, None)]
     by_links: Counter[tuple[int, int]] = Counter()
     while stack:
-        current, parents, linked = stack.pop()
-        if os.path.realpath(current) == skipped:
-            continue
+        current, parents, linked, begun = stack.pop()
         try:
-            status = os.stat(current)
-            here = (status.st_dev, status.st_ino)
-            if here in parents:
-                continue  # a link to one of its own parents
-            by_links[here] += linked
-            if linked and by_links[here] > _MOST_PATHS:
-                yield current, f"not followed: {_MOST_PATHS} other links led to this folder already"
-                continue
-            with os.scandir(current) as entries:
-                found = sorted(entries, key=lambda entry: entry.name)
+            early = begun.result() if begun else None
+            here = early.here if early else _identity(current)
         except OSError as e:
-            if is_environment(e):
-                raise
-            yield current, f"cannot list the folder: {e.strerror}"
+            yield _Entry(current, _not_listed(e))
             continue
-        if _is_cache(current, {entry.name for entry in found}):
-            yield current, CACHE
+        if here == skipped or here in parents:
+            continue  # the cache, or a link to one of its own parents
+        by_links[here] += linked
+        if linked and by_links[here] > _MOST_PATHS:
+            said = f"not followed: {_MOST_PATHS} other links led to this folder already"
+            yield _Entry(current, said)
             continue
-        for entry in found:
-            try:
-                if entry.is_dir():
-                    stack.append((entry.path, parents | {here}, linked or entry.is_symlink()))
-                elif entry.is_file():
-                    yield entry.path, None
-                elif entry.is_symlink() and not os.path.exists(entry.path):
-                    yield entry.path, "the link leads nowhere"
-                else:
-                    yield entry.path, _odd(entry.stat().st_mode)
-            except OSError as e:
-                yield entry.path, f"cannot look at it: {e.strerror}"
+        listed = early or _list(current)
+        if listed.problem is not None:
+            yield _Entry(current, listed.problem)
+            continue
+        found(len(listed.files) + len(listed.folders))
+        yield from listed.files
+        above = parents | {here}
+        for path, is_link in listed.folders:
+            behind = linked or is_link
+            stack.append((path, above, behind, None if behind else threads.submit(_list, path)))
+
+
+def _list(folder: str) -> _Listed:
+    """What is in a folder. Raises OSError where the machine is to blame."""
+    here = _NOWHERE
+    try:
+        here = _identity(folder)
+        with os.scandir(folder) as entries:
+            inside = sorted(entries, key=lambda entry: entry.name)
+    except OSError as e:
+        return _Listed([], [], here, _not_listed(e))
+    if _is_cache(folder, {entry.name for entry in inside}):
+        return _Listed([], [], here, CACHE)
+    files, folders = [], []
+    for entry in inside:
+        problem = None
+        try:
+            if entry.is_dir():
+                folders.append((entry.path, entry.is_symlink()))
+                continue
+            if not entry.is_file():
+                nowhere = entry.is_symlink() and not os.path.exists(entry.path)
+                problem = "the link leads nowhere" if nowhere else _odd(entry.stat().st_mode)
+        except OSError as e:
+            problem = f"cannot look at it: {e.strerror}"
+        files.append(_file(entry.path, problem))
+    return _Listed(files, folders, here)
+
+
+def _identity(folder: str | os.PathLike[str]) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _not_listed(error: OSError) -> str:
+    if is_environment(error):
+        raise error
+    return f"cannot list the folder: {error.strerror}"
+
+
+def _file(path: str, problem: str | None) -> _Entry:
+    """A file with its size and time, unless it has a problem. Raises as `_list`."""
+    if problem is not None:
+        return _Entry(path, problem)
+    try:
+        return _Entry(path, None, os.stat(path))
+    except OSError as e:
+        if is_environment(e):
+            raise
+        return _Entry(path, f"cannot look at it: {e.strerror}")
 
 
 def _add(
@@ -164,23 +251,17 @@ def _add(
     rejects: list[dict[str, Any]],
     root: int,
     relative: str,
-    path: str,
-    problem: str | None,
+    entry: _Entry,
 ) -> None:
-    shown = relative.replace(os.sep, "/")
-    if problem is None:
+    shown, problem, status = relative.replace(os.sep, "/"), entry.problem, entry.status
+    if status is not None:
         try:
             shown.encode()
-            status = os.stat(path)
             size, mtime, inode = status.st_size, status.st_mtime_ns, status.st_ino
             candidates.append(Candidate(root, shown, size, mtime, inode))
             return
         except UnicodeEncodeError:
             problem = "the file name is not UTF-8; rename it"
-        except OSError as e:
-            if is_environment(e):
-                raise
-            problem = f"cannot look at it: {e.strerror}"
     shown = shown.encode("utf-8", "backslashreplace").decode()
     outcome = "excluded" if problem == CACHE else "failed"
     rejects.append(

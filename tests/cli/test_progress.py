@@ -141,11 +141,12 @@ def test_lines_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     (tmp_path / "ct" / "broken.dcm").write_bytes(b"x" * 500)
     pipeline.build(tmp_path / "ct", tmp_path / "cache", jobs=1, progress=Lines())
     said = capsys.readouterr().err.splitlines()
-    assert len(said) == 2
-    assert said[0].startswith("reading headers: 9 of 9 files, ")
-    assert said[0].endswith("/s, 1 failed")
-    assert "MB/s" not in said[0]  # most of a file's bytes are not read for its header
-    assert said[1].startswith(f"converting: {len(paths)} of 8 frames, ")
+    assert len(said) == 3
+    assert said[0] == "listing: 9 entries"
+    assert said[1].startswith("reading headers: 9 of 9 files, ")
+    assert said[1].endswith("/s, 1 failed")
+    assert "MB/s" not in said[1]  # most of a file's bytes are not read for its header
+    assert said[2].startswith(f"converting: {len(paths)} of 8 frames, ")
 
 
 def test_it_is_told_before_the_first_task_ends(capsys: pytest.CaptureFixture[str]) -> None:
