@@ -59,6 +59,10 @@ test-lightly: $(LIGHTLY)  ## LightlyTrain itself: trained from caches; and its l
 	.venv-lightly/bin/python -m tests.pixels.lightlytrain
 	.venv-lightly/bin/python -m pytest tests/lightly --disable-warnings
 
+.PHONY: test-hostile
+test-hostile: $(READY)  ## 10,000 mutants and bombs by name through whole builds; MUTANTS=, SEED=
+	$(BIN)/python -m tests.hostile $(if $(MUTANTS),--mutants $(MUTANTS)) $(if $(SEED),--seed $(SEED))
+
 FUZZ := .venv-fuzz/.ready
 
 $(FUZZ): pyproject.toml constraints.txt tests/fuzz/requirements.txt

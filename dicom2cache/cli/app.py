@@ -31,6 +31,7 @@ from dicom2cache.cli.flags import (
     Paths,
     PatientKey,
     Scheduler,
+    Sources,
     plan_flags,
     recipe_options,
 )
@@ -121,7 +122,7 @@ def plan(
     if job is None:
         report.print_cache(cache, pipeline.info(cache))
         return
-    report.print_plan(job, veil_of(deidentify) if deidentify else None)
+    report.print_plan(job, veil_of(deidentify))
     raise typer.Exit(1 if tally(job.plan.rejects["outcome"])["failed"] else 0)
 
 
@@ -173,9 +174,11 @@ def verify(
     deep: Annotated[
         float | None, typer.Option(metavar="FRACTION", help="Decode this share of the files again.")
     ] = None,
+    source: Sources = None,
+    deidentify: Deidentify = None,
 ) -> None:
     """Check every checksum of a cache."""
-    problems = pipeline.verify(cache, quick=quick, deep=deep)
+    problems = pipeline.verify(cache, quick=quick, deep=deep, sources=source, deidentify=deidentify)
     for problem in problems:
         print(words.one_line(problem), file=sys.stderr)
     if problems:
@@ -186,12 +189,7 @@ def verify(
 @app.command()
 def repair(
     cache: CachePath,
-    source: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Where a source folder is by now; once for each, in the order of `info --json`."
-        ),
-    ] = None,
+    source: Sources = None,
     deidentify: Deidentify = None,
     jobs: Jobs = None,
     backend: Backend = "loky",
@@ -199,13 +197,9 @@ def repair(
     """Mend a damaged cache: from its second copies, and its shards from the sources."""
     _check(backend)
     done = pipeline.repair(
-        cache,
-        sources=source,
-        deidentify=deidentify,
-        jobs=jobs,
-        backend=backend,
+        cache, sources=source, deidentify=deidentify, jobs=jobs, backend=backend,
         progress=progress(),
-    )
+    )  # fmt: skip
     left = report.print_repaired(cache, done, pipeline.verify(cache, quick=True))
     raise typer.Exit(1 if left else 0)
 

@@ -44,7 +44,15 @@ PatientKey = Annotated[
 ]
 Deidentify = Annotated[
     Path | None,
-    typer.Option(metavar="KEYFILE", help="Keep hashes of UIDs and paths, and no free text."),
+    typer.Option(metavar="KEYFILE", help="Key file: UIDs and paths are hashes, free text is out."),
+]
+Sources = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--source",
+        metavar="FOLDER",
+        help="Where a source folder is by now; once for each, in the order of `info --json`.",
+    ),
 ]
 Mapping = Annotated[
     Path | None,

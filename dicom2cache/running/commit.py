@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +114,8 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
 
 def _cut(table: pa.Table, starts: Any) -> Iterator[pa.Table]:
     """Parts of the table that begin at these rows."""
-    for start, stop in zip(starts, [*starts[1:], table.num_rows], strict=True):
-        yield table.slice(int(start), int(stop) - int(start))
+    for start, stop in pairwise([*map(int, starts), table.num_rows]):  # none of an empty table
+        yield table.slice(start, stop - start)
 
 
 def _batches(

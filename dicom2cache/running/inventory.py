@@ -68,8 +68,8 @@ def _pixels(source: Source, row: FrameRow, _: Room) -> NDArray[Any]:
 
 
 _HEADERS_AT_ONCE = 256
-_HEADER_MEMORY = 2 << 30
-"""bytes that a child may have for a header"""
+_MOST_MEMORY = 2 << 30
+"""bytes that a child may have for a header, at its first try"""
 
 
 def read_all_headers(
@@ -149,14 +149,21 @@ def read_few(
     isolated: bool,
 ) -> Headers:
     """Headers of a few files; `isolated`: all in a child process."""
-    allowance = Allowance(limits.header_seconds, _HEADER_MEMORY, "header_seconds")
     with Child() as child:
         elsewhere = Elsewhere(
-            partial(child.call, allowance=allowance),
+            partial(_alone, child, limits.header_seconds),
             partial(_in_time, limits.header_seconds),
             isolated,
         )
         return read_headers(roots, chunk, patient_key, elsewhere, limits.header_mib << 20)
+
+
+def _alone(
+    child: Child, seconds: float, reading: Callable[[], Header], size: int, tries: int
+) -> Header:
+    memory = min((512 << 20) + 32 * size, _MOST_MEMORY)
+    allowance = Allowance(seconds, memory, "header_seconds")
+    return child.call(reading, allowance=allowance, tries=tries)
 
 
 def _in_time(seconds: float, reading: Callable[[], Header]) -> Header:
