@@ -71,9 +71,12 @@ def _read(cache: Path, entry: dict[str, Any], kind: str, columns: list[str] | No
     path = cache / entry["path"]
     open_below(cache, entry["path"], cache / ROOT).close()
     try:
+        with on_path(path):
+            footer = pq.read_metadata(path)
         # Text by dictionaries: a few bytes of a file may stand for one long text a million times.
         texts = [f.name for f in _SCHEMAS[kind] if pa.types.is_string(f.type)]
-        with on_path(path), pq.ParquetFile(path, read_dictionary=texts) as file:
+        texts = [name for name in texts if name in footer.schema.to_arrow_schema().names]
+        with on_path(path), pq.ParquetFile(path, metadata=footer, read_dictionary=texts) as file:
             rows, size = file.metadata.num_rows, path.stat().st_size
             if rows != entry["rows"] or rows > _ROWS_PER_BYTE * size:
                 raise CacheError(
