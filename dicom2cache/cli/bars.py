@@ -85,8 +85,8 @@ class _Told:
         self._over.set()
         self._thread.join()
         self._begun = None
-        begun = self._total.units or self._done.units  # else nothing was found, or there to do
-        if begun and self._done.cost >= self._most.cost:  # else a run was cut short: no word runs back
+        some = self._total.units or self._done.units  # else there was nothing to do
+        if some and self._done.cost >= self._most.cost:  # else cut short: no word runs back
             self._tell()
         self._close()
 

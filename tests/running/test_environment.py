@@ -288,11 +288,12 @@ def test_of_two_nodes_that_differ_the_first_counts_for_both(
     assert not list(scratch(job).iterdir())
 
 
-def test_what_is_kept_is_never_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("links", [True, False])
+def test_what_is_kept_is_never_replaced(tmp_path: Path, links: bool) -> None:
     _steps(tmp_path / "source")
     job = _planned(tmp_path / "source", tmp_path / "cache")
     path = codec_path(job, 0)
     for data in (b"first", b"second"):
-        assert write_first(path, data, scratch(job)) == (data == b"first")
+        assert write_first(path, data, scratch(job), links) == (data == b"first")
         assert path.read_bytes() == b"first"
     assert not list(scratch(job).iterdir())

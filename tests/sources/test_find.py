@@ -82,7 +82,7 @@ def test_an_error_of_the_machine_ends_it(tmp_path: Path, monkeypatch: pytest.Mon
         return works(path, **options)
 
     monkeypatch.setattr(os, "stat", fails)
-    with pytest.raises(OSError, match="050/a.dcm") as raised:
+    with pytest.raises(OSError, match=r"050/a\.dcm") as raised:
         find.scan([tmp_path], Path("/nowhere"))
     assert raised.value.errno == errno.ESTALE
 
