@@ -80,6 +80,10 @@ fuzz: $(FUZZ)  ## hostile headers, frames, recipes, caches under atheris; TARGET
 	.venv-fuzz/bin/python -W ignore -m tests.fuzz $(TARGETS) $(if $(RUNS),--runs $(RUNS)) \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
+.PHONY: test-exfat
+test-exfat: $(READY)  ## two builds at once without hard links; as root, which mounts an exFAT
+	$(BIN)/python -m tests.running.exfat
+
 .PHONY: test-slurm
 test-slurm: $(READY)  ## the batch script on a real Slurm of two nodes; as root, which installs it by apt
 	$(BIN)/python -m pytest tests/slurm
@@ -93,6 +97,9 @@ $(ENGINES): pyproject.toml constraints.txt tests/engines/requirements.txt
 	touch $@
 
 .PHONY: test-engines
+test-exfat: $(READY)  ## two builds on a file system without hard links; as root, which mounts it
+	$(BIN)/python -m tests.running.exfat
+
 test-engines: $(ENGINES)  ## builds on Dask: a scheduler and workers of their own, one killed, one late
 	.venv-engines/bin/python -m pytest tests/engines --disable-warnings
 
