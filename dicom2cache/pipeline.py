@@ -36,6 +36,7 @@ from dicom2cache.running.job import (
     tidy,
 )
 from dicom2cache.running.lost import first_failed, nothing
+from dicom2cache.running.merge import whole as merging
 from dicom2cache.running.originals import originals_of
 from dicom2cache.running.progress import Progress, Silent, phase
 from dicom2cache.running.repair import whole as repairing
@@ -388,6 +389,21 @@ def repair(
     veil = veil_of(deidentify)
     workers, told = jobs or pool.cpu_count(), progress or Silent()
     return repairing.repair(cache_of(cache), sources, veil, workers, backend, told)
+
+
+@at_disk
+def merge(
+    caches: Sources, cache: str | os.PathLike[str], *, copy: bool = False, move: bool = False
+) -> dict[str, int]:
+    """Make one cache of several that one recipe and the same versions made; its counts.
+
+    Shards get a second name and are not decoded again. `copy`: they are copied, as between file
+    systems; `move`: `caches` are removed afterwards. Raises CacheError if they cannot be one, or
+    for a `cache` that exists and is not the one that they are.
+    """
+    target = cache_of(cache)
+    merging.merge([cache_of(one) for one in caches], target, copy, move)
+    return counts(target)
 
 
 def counts(cache: str | os.PathLike[str]) -> dict[str, int]:
