@@ -27,14 +27,7 @@ from dicom2cache.running import damage, execute, holders, inventory, pool, share
 from dicom2cache.running import target as target_folder
 from dicom2cache.running.faults import FaultLog
 from dicom2cache.running.identity import facts_of, identity_of
-from dicom2cache.running.job import (
-    Job,
-    is_same,
-    load_job,
-    planned_identity,
-    save_plan,
-    tidy,
-)
+from dicom2cache.running.job import Job, is_same, load_job, planned_identity, save_plan, tidy
 from dicom2cache.running.lost import first_failed, nothing
 from dicom2cache.running.merge import whole as merging
 from dicom2cache.running.originals import originals_of
@@ -128,8 +121,7 @@ def plan(
     """
     recipe, progress = recipe or Recipe(), progress or Silent()
     target, workers = cache_of(cache), jobs or pool.cpu_count()
-    if isinstance(sources, str | os.PathLike):
-        sources = [sources]
+    sources = [sources] if isinstance(sources, str | os.PathLike) else sources
     target_folder.check(target)
     if deidentify is not None and patient_key is not None:
         raise ValueError("--deidentify hashes patients by its own key; leave --patient-key out")
@@ -395,15 +387,12 @@ def repair(
 def merge(
     caches: Sources, cache: str | os.PathLike[str], *, copy: bool = False, move: bool = False
 ) -> dict[str, int]:
-    """Make one cache of several that one recipe and the same versions made; its counts.
+    """Make one cache of several of one recipe and the same versions; its counts.
 
-    Shards get a second name and are not decoded again. `copy`: they are copied, as between file
-    systems; `move`: `caches` are removed afterwards. Raises CacheError if they cannot be one, or
-    for a `cache` that exists and is not the one that they are.
+    Shards get second names; `copy`: are copied; `move`: `caches` are removed. Raises CacheError.
     """
-    target = cache_of(cache)
-    merging.merge([cache_of(one) for one in caches], target, copy, move)
-    return counts(target)
+    merging.merge(list(map(cache_of, caches)), cache_of(cache), copy, move)
+    return counts(cache)
 
 
 def counts(cache: str | os.PathLike[str]) -> dict[str, int]:
