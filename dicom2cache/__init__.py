@@ -19,7 +19,17 @@ if TYPE_CHECKING:
         SourceError,
         Unfinished,
     )
-    from dicom2cache.pipeline import build, commit, compare, convert, info, merge, plan, verify
+    from dicom2cache.pipeline import (
+        build,
+        commit,
+        compare,
+        convert,
+        info,
+        merge,
+        plan,
+        repair,
+        verify,
+    )
     from dicom2cache.recipes.recipe import Recipe
 
 __version__ = "0.2.0.dev0"
