@@ -65,13 +65,18 @@ def attributes_of(cache: Path, document: dict[str, Any]) -> dict[str, Any]:
     found = everything.get("dicom2cache") if isinstance(everything, dict) else None
     if not isinstance(found, dict):
         raise NotOurs(f"{cache}: not a cache of dicom2cache")
+    check_format(cache, found)
+    return found
+
+
+def check_format(cache: Path, found: dict[str, Any]) -> None:
+    """Raises CacheError for attributes of a format that this version does not know."""
     version = found.get("format")
     if version != FORMAT_VERSION or isinstance(version, bool | float):
         raise CacheError(
             f"{cache}: a cache of format {version!r}; this version knows "
             f"{FORMAT_VERSION}, install a newer dicom2cache"
         )
-    return found
 
 
 def attributes(cache: Path) -> dict[str, Any]:
