@@ -182,7 +182,16 @@ def _check_all(root: _At) -> None:
             root[key].text()
 
 
-def _check_array(array: _At) -> str:
+def check_specs(arrays: object) -> None:
+    """Raises ValueError, naming it, for a member of a plan's arrays of another type or range."""
+    try:
+        for array in _At("arrays", arrays).items():
+            _check_spec(array, (*_CODECS, "auto"))
+    except _Wrong as e:
+        raise ValueError(str(e)) from None
+
+
+def _check_spec(array: _At, codecs: tuple[str, ...]) -> str:
     name = array["name"].text("a name of letters, digits, _ . -", names.is_name)
     itemsize = _ITEMSIZE[array["dtype"].text(f"{', '.join(_ITEMSIZE)}", _ITEMSIZE.__contains__)]
     slot = [side.integer(1, 1 << 31) for side in array["slot"].items()]
@@ -193,8 +202,13 @@ def _check_array(array: _At) -> str:
         array["slot"].wrong(
             "height, width and, of colour, channels, of less than 2^62 bytes in all"
         )
-    array["frames"].integer(0, slots)
-    array["codec"].text(f"{', '.join(_CODECS)}; install a newer dicom2cache", _CODECS.__contains__)
+    array["codec"].text(f"{', '.join(codecs)}; install a newer dicom2cache", codecs.__contains__)
+    return name
+
+
+def _check_array(array: _At) -> str:
+    name = _check_spec(array, _CODECS)
+    array["frames"].integer(0, array["slots"].value)
     found = array["statistics"]
     found["count"]
     for key in found.members():
