@@ -187,21 +187,31 @@ def _one_by_one(calls: Iterator[Any]) -> Iterator[Any]:
         yield from (function(*args, **kwargs) for function, args, kwargs in calls)
         return
     for function, args, kwargs in calls:
-        call = _submitted(function, args, kwargs)
         try:
-            found = call.result()
+            found = _submitted(function, args, kwargs).result()
         except (BrokenProcessPool, KeyboardInterrupt):
-            _executor(os.getpid()).shutdown(kill_workers=True)
-            _executor.cache_clear()
+            _forget()
             raise
         yield found
 
 
 def _submitted(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """A call under way in the one worker process, which this starts if it is not there."""
-    executor = _executor(os.getpid())
+    from concurrent.futures.process import BrokenProcessPool
+
     with _starting_processes():
-        return executor.submit(while_parent_lives, os.getpid(), function, args, kwargs)
+        try:
+            executor = _executor(os.getpid())
+            return executor.submit(while_parent_lives, os.getpid(), function, args, kwargs)
+        except BrokenProcessPool:  # it has died while it was idle
+            _forget()
+            executor = _executor(os.getpid())
+            return executor.submit(while_parent_lives, os.getpid(), function, args, kwargs)
+
+
+def _forget() -> None:
+    _executor(os.getpid()).shutdown(kill_workers=True)
+    _executor.cache_clear()
 
 
 @cache

@@ -16,6 +16,7 @@ from pydicom.uid import JPEG2000Lossless
 
 from dicom2cache.errors import OutOfTime
 from dicom2cache.frames.isolate import Allowance, Child
+from dicom2cache.running import pool
 from tests.support.caches import attributes, by_path, run_cli, run_here, table
 from tests.support.dicom_files import pattern, uid, write_dicom
 
@@ -130,3 +131,13 @@ def test_a_child_without_memory_says_nothing_on_the_terminal(
     with Child() as child, pytest.raises(MemoryError):
         child.call(_hoarded, 4096, allowance=Allowance(60, 64 << 20, "x"), tries=1)
     assert tuple(capfd.readouterr()) == ("", "")
+
+
+def test_a_worker_that_died_while_it_was_idle_is_replaced(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "source" / "a.dcm", pattern("a", (16, 16)))
+    for name in ("one", "other"):
+        ran = run_here("build", tmp_path / "source", tmp_path / name, "--jobs", "1")
+        assert ran.returncode == 0, ran.stderr
+        for worker in list(pool._executor(os.getpid())._processes):
+            os.kill(worker, signal.SIGKILL)
+        time.sleep(0.5)
