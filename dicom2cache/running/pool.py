@@ -6,6 +6,7 @@ A worker whose parent was killed would go on with the calls that are queued, and
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import threading
 import time
@@ -15,7 +16,7 @@ from functools import cache
 from multiprocessing import current_process
 from typing import Any
 
-from dicom2cache.frames.isolate import without_interrupts
+from dicom2cache.frames.isolate import allow, without_interrupts
 from dicom2cache.running.engines import ELSEWHERE, engine
 
 _at_work = threading.Lock()
@@ -47,6 +48,21 @@ def within(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         if before is not None:
             signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def bounded(memory: int) -> Iterator[None]:
+    """A block in which a worker process may take so many bytes more than it has; others are not
+    bounded, nor is what is not Linux."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    if not _is_worker or before[0] != resource.RLIM_INFINITY:
+        yield
+        return
+    allow(memory)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def can_interrupt() -> bool:
