@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         SourceError,
         Unfinished,
     )
-    from dicom2cache.pipeline import build, commit, compare, convert, info, plan, verify
+    from dicom2cache.pipeline import build, commit, compare, convert, info, plan, repair, verify
     from dicom2cache.recipes.recipe import Recipe
 
 __version__ = "0.2.0.dev0"
