@@ -19,7 +19,17 @@ if TYPE_CHECKING:
         SourceError,
         Unfinished,
     )
-    from dicom2cache.pipeline import build, commit, compare, convert, info, plan, repair, verify
+    from dicom2cache.pipeline import (
+        build,
+        commit,
+        compare,
+        convert,
+        info,
+        merge,
+        plan,
+        repair,
+        verify,
+    )
     from dicom2cache.recipes.recipe import Recipe
 
 __version__ = "0.2.0.dev0"
@@ -43,11 +53,12 @@ __all__ = [
     "compare",
     "convert",
     "info",
+    "merge",
     "plan",
     "repair",
     "verify",
 ]
-_COMMANDS = ("build", "commit", "compare", "convert", "info", "plan", "repair", "verify")
+_COMMANDS = ("build", "commit", "compare", "convert", "info", "merge", "plan", "repair", "verify")
 _LATE = {
     **dict.fromkeys(__all__, "errors"), "Recipe": "recipes.recipe",
     **dict.fromkeys(_COMMANDS, "pipeline"),

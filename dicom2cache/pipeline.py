@@ -27,15 +27,9 @@ from dicom2cache.running import damage, execute, holders, inventory, pool, share
 from dicom2cache.running import target as target_folder
 from dicom2cache.running.faults import FaultLog
 from dicom2cache.running.identity import facts_of, identity_of
-from dicom2cache.running.job import (
-    Job,
-    is_same,
-    load_job,
-    planned_identity,
-    save_plan,
-    tidy,
-)
+from dicom2cache.running.job import Job, is_same, load_job, planned_identity, save_plan, tidy
 from dicom2cache.running.lost import first_failed, nothing
+from dicom2cache.running.merge import whole as merging
 from dicom2cache.running.originals import originals_of
 from dicom2cache.running.progress import Progress, Silent, phase
 from dicom2cache.running.repair import whole as repairing
@@ -127,8 +121,7 @@ def plan(
     """
     recipe, progress = recipe or Recipe(), progress or Silent()
     target, workers = cache_of(cache), jobs or pool.cpu_count()
-    if isinstance(sources, str | os.PathLike):
-        sources = [sources]
+    sources = [sources] if isinstance(sources, str | os.PathLike) else sources
     target_folder.check(target)
     if deidentify is not None and patient_key is not None:
         raise ValueError("--deidentify hashes patients by its own key; leave --patient-key out")
@@ -388,6 +381,18 @@ def repair(
     veil = veil_of(deidentify)
     workers, told = jobs or pool.cpu_count(), progress or Silent()
     return repairing.repair(cache_of(cache), sources, veil, workers, backend, told)
+
+
+@at_disk
+def merge(
+    caches: Sources, cache: str | os.PathLike[str], *, copy: bool = False, move: bool = False
+) -> dict[str, int]:
+    """Make one cache of several of one recipe and the same versions; its counts.
+
+    Shards get second names; `copy`: are copied; `move`: `caches` are removed. Raises CacheError.
+    """
+    merging.merge(list(map(cache_of, caches)), cache_of(cache), copy, move)
+    return counts(cache)
 
 
 def counts(cache: str | os.PathLike[str]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The command line: `dicom2cache build|plan|convert|commit|verify|repair|info|compare|slurm`.
+"""The command line: `dicom2cache build|plan|convert|commit|verify|repair|info|compare|merge|slurm`.
 
 Exit status: 0 all is stored, 1 finished but some files failed, 2 could not run or finish, 130
 interrupted; of `convert`, for the frames of its part.
@@ -288,6 +288,24 @@ def compare(
         raise typer.Exit(1)
     same = f"{old} and {new}: every frame has the same unit, stack and pixels"
     print(words.one_line(same))
+
+
+@app.command()
+def merge(
+    caches: Annotated[
+        list[Path],
+        typer.Argument(metavar="PART... CACHE", help="Caches, then the folder of the new one."),
+    ],
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy shards, as between file systems.")
+    ] = False,
+    move: Annotated[
+        bool, typer.Option("--move", help="Remove the parts once the new cache is there.")
+    ] = False,
+) -> None:
+    """Make one cache of several: of sites or nodes, of one recipe. Nothing is decoded again."""
+    pipeline.merge(caches[:-1], caches[-1], copy=copy, move=move)
+    report.print_cache(caches[-1], pipeline.info(caches[-1]))
 
 
 @app.callback(invoke_without_command=True)

@@ -85,6 +85,14 @@ def shortened(metadata: bytes, slots: int) -> bytes:
     found = _LENGTH.search(metadata)
     if found is None or int(found[2]) < slots:
         return metadata
+    return lengthened(metadata, slots)
+
+
+def lengthened(metadata: bytes, slots: int) -> bytes:
+    """An array's zarr.json with another number of `slots`, all other bytes as they are."""
+    found = _LENGTH.search(metadata)
+    if found is None:
+        raise ValueError("no shape")
     return metadata[: found.start(2)] + str(slots).encode() + metadata[found.end(2) :]
 
 
