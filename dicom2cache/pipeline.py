@@ -25,21 +25,14 @@ from dicom2cache.running import commit as committing
 from dicom2cache.running import compare as comparing
 from dicom2cache.running import damage, execute, holders, inventory, pool, shares, versions
 from dicom2cache.running import target as target_folder
+from dicom2cache.running.await_job import await_job
 from dicom2cache.running.faults import FaultLog
 from dicom2cache.running.identity import facts_of, identity_of
-from dicom2cache.running.job import (
-    Job,
-    await_job,
-    is_same,
-    load_job,
-    planned_identity,
-    save_plan,
-    tidy,
-)
+from dicom2cache.running.job import Job, is_same, planned_identity, save_plan, tidy
 from dicom2cache.running.lost import first_failed, nothing
 from dicom2cache.running.merge import whole as merging
 from dicom2cache.running.originals import originals_of
-from dicom2cache.running.progress import Progress, Silent, Work, phase
+from dicom2cache.running.progress import Progress, Silent, phase
 from dicom2cache.running.repair import whole as repairing
 from dicom2cache.running.standing import Watched
 from dicom2cache.running.target import cache_of
@@ -47,7 +40,6 @@ from dicom2cache.running.verify import whole as checks
 from dicom2cache.running.verify.deep import verify_deep
 from dicom2cache.running.verify.findings import Finding
 from dicom2cache.schema import REJECTS
-from dicom2cache.sources.find import scan
 from dicom2cache.store import root
 from dicom2cache.store.layout import ROOT, SPARE
 
@@ -156,10 +148,7 @@ def _plan(
     force: bool,
     progress: Progress,
 ) -> Job | None:
-    with phase(progress, "listing", Work(), "entries"):
-        roots, candidates, unlisted = scan(
-            sources, target, lambda count: progress.advance(Work(count))
-        )
+    roots, candidates, unlisted = inventory.listed(sources, target, progress)
     if not candidates:
         raise SourceError(nothing(sources, unlisted))
     facts = facts_of(key, veil, recipe)
@@ -178,7 +167,7 @@ def _plan(
             )
         with target_folder.or_committed(target, identity):
             if not (target / ROOT).exists():
-                return load_job(target)
+                return await_job(target)
         damage.refuse(target)
         return None
     log = FaultLog(veil is not None)
@@ -312,7 +301,7 @@ def standing(cache: str | os.PathLike[str]) -> Watched | None:
         return None
     if planned_identity(target) is None:
         info(target)  # says what it is
-    return Watched(load_job(target))
+    return Watched(await_job(target))
 
 
 @at_disk

@@ -27,7 +27,7 @@ from dicom2cache.frames.treat import FRAME_COLUMNS, modality, padding_of
 from dicom2cache.recipes.recipe import Treatment
 from dicom2cache.records import COMPRESSED, ArraySpec, FrameRow, Header
 from dicom2cache.running.each_frame import Failure, Worker
-from dicom2cache.running.job import Job, codec_path, headers_of, percentiles_path, scratch
+from dicom2cache.running.job import Job, headers_of, scratch
 from dicom2cache.store import names
 from dicom2cache.store.compression import pack
 from dicom2cache.store.durable import write_first
@@ -53,6 +53,16 @@ def damaged(path: Path) -> CacheError:
         f"{path}: damaged; run `dicom2cache plan` or `build` with --overwrite, since shards may "
         "have been made by what it said"
     )
+
+
+def percentiles_path(job: Job, stack: int) -> Path:
+    """Where the percentiles of a stack are kept until commit."""
+    return job.state / "choices" / f"stack.{stack}.json"
+
+
+def codec_path(job: Job, array: int) -> Path:
+    """Where the codec that was chosen for an array is kept until commit."""
+    return job.state / "choices" / f"codec.{array}.json"
 
 
 def limits_of(job: Job, row: FrameRow, header: Header, worker: Worker) -> Limits | None:

@@ -25,8 +25,9 @@ from dicom2cache.frames.chunk import chunk_of_frame
 from dicom2cache.frames.treat import FRAME_COLUMNS
 from dicom2cache.records import ShardTask
 from dicom2cache.running import choices, claims, holders, receipts
+from dicom2cache.running.await_job import await_job
 from dicom2cache.running.each_frame import Failure, Worker
-from dicom2cache.running.job import Job, await_job, headers_of, is_planned
+from dicom2cache.running.job import Job, headers_of, is_planned
 from dicom2cache.schema import RESULTS
 from dicom2cache.store.shards import ShardWriter
 

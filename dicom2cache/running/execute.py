@@ -13,10 +13,11 @@ from dicom2cache.errors import FrameError, Unfinished
 from dicom2cache.privacy.veil import KEY
 from dicom2cache.records import ShardTask
 from dicom2cache.running import backlog, claims, receipts, versions
+from dicom2cache.running.await_job import await_job
 from dicom2cache.running.convert import Done, convert_task
 from dicom2cache.running.engines import ELSEWHERE
 from dicom2cache.running.faults import FaultLog
-from dicom2cache.running.job import Job, await_job, is_planned
+from dicom2cache.running.job import Job, is_planned
 from dicom2cache.running.pool import parallel
 from dicom2cache.running.progress import Progress, Work, phase
 from dicom2cache.sources import mounts

@@ -8,14 +8,12 @@ own any more, and can neither read nor leave anything in another plan's.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import secrets
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -40,12 +38,9 @@ from dicom2cache.store.durable import (
     sync_folder,
     write_durably,
 )
-from dicom2cache.store.late import until_seen
 from dicom2cache.store.layout import ROOT, SPARE, spare_path
 from dicom2cache.store.root import check_specs
 from dicom2cache.store.spare import times_of
-
-_log = logging.getLogger("dicom2cache")
 
 
 @dataclass(frozen=True)
@@ -78,7 +73,6 @@ class Job:
 
 REPAIR = "run `dicom2cache repair {}`"
 """what to do about damage"""
-NO_LINKS = "no hard links here; which of several processes is first is decided by renaming folders"
 _REPAIR = "repair"
 _NONCE = re.compile(r"[0-9a-f]{16}")
 _STATE = ("attempts", "receipts", "claims", "choices")
@@ -108,8 +102,6 @@ def save_plan(job: Job) -> Job:
     for folder in _STATE:
         make_folder(job.state / folder)
     job = replace(job, links=has_links(scratch(job), job.state / "receipts"))
-    if not job.links:
-        _log.warning("%s: %s", job.cache, NO_LINKS)
     plan = job.plan
     files = plan.files.drop_columns(["per_frame"])  # expanded in `frames`
     for name, table in (("files", files), ("frames", plan.frames), ("rejects", plan.rejects)):
@@ -147,10 +139,7 @@ def save_plan(job: Job) -> Job:
 
 def _when(path: Path) -> str:
     """When a file was written, UTC."""
-    try:
-        return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(" ", "seconds")
-    except (ValueError, OverflowError):  # a node's clock is wrong
-        return "a time that is none"
+    return str(np.datetime64(path.stat().st_mtime_ns // 10**9, "s")).replace("T", " ") + "+00:00"
 
 
 def headers_of(job: Job, rows: pa.Table) -> dict[int, Header]:
@@ -196,6 +185,11 @@ def is_same(known: str | None, identity: str) -> bool:
 def is_planned(cache: Path, nonce: str) -> bool:
     """True if the plan of this nonce is the one in `cache`, and not committed."""
     return _nonce(_about(cache)) == nonce and (_build(cache) / nonce).exists()
+
+
+def has_plan(cache: Path) -> bool:
+    """True if there is a plan in `cache` that is not committed."""
+    return is_planned(cache, _nonce(_about(cache)) or "none")
 
 
 def planned_arrays(cache: Path) -> list[str]:
@@ -289,22 +283,6 @@ def _load(cache: Path, said: bytes) -> Job:
     )
 
 
-def await_job(cache: Path) -> Job:
-    """As `load_job`, where another node may have made the plan, or committed it, just now."""
-    try:
-        return load_job(cache)
-    except (CacheError, Unfinished):
-        if not has_plan(cache) and ((cache / "frames").exists() or _build(cache).exists()):
-            until_seen(lambda: has_plan(cache) or (cache / ROOT).exists(), _build(cache))
-        return load_job(cache)
-
-
-def has_plan(cache: Path) -> bool:
-    """True if there is a plan in `cache` that is not committed."""
-    nonce = _nonce(_about(cache))
-    return nonce is not None and (_build(cache) / nonce).exists()
-
-
 def is_lost(cache: Path) -> bool:
     """True for a cache that was committed and whose root is gone, save for its second copy."""
     there = (cache / ROOT).exists() or plan_path(cache).exists()
@@ -319,21 +297,6 @@ def lost(cache: Path) -> str:
 def scratch(job: Job) -> Path:
     """Folder for what is not whole yet, so that a process that dies leaves nothing elsewhere."""
     return job.state / "attempts"
-
-
-def percentiles_path(job: Job, stack: int) -> Path:
-    """Where the percentiles of a stack are kept until commit."""
-    return job.state / "choices" / f"stack.{stack}.json"
-
-
-def codec_path(job: Job, array: int) -> Path:
-    """Where the codec that was chosen for an array is kept until commit."""
-    return job.state / "choices" / f"codec.{array}.json"
-
-
-def shares_path(job: Job) -> Path:
-    """Where it is kept until commit into how many parts the plan is shared out."""
-    return job.state / "choices" / "shares.json"
 
 
 def forget(cache: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from dicom2cache.errors import CacheError
 from dicom2cache.running.choices import chosen_before, damaged
-from dicom2cache.running.job import Job, scratch, shares_path
+from dicom2cache.running.job import Job, scratch
 from dicom2cache.store.durable import write_first
 
 _LEGAL = "legal: I/N with I from 0 to N-1, or slurm/N in a Slurm array"
@@ -56,7 +56,7 @@ def hold(job: Job, share: Share) -> None:
     """
     if share == WHOLE:
         return
-    path = shares_path(job)
+    path = job.state / "choices" / "shares.json"
     write_first(path, json.dumps({"of": share.of}).encode(), scratch(job), job.links)
     of = chosen_before(path).get("of")
     if not isinstance(of, int):

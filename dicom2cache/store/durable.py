@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import secrets
 import shutil
@@ -13,6 +14,8 @@ from typing import IO
 
 from dicom2cache.errors import on_path
 from dicom2cache.store.late import look_anew, until_seen
+
+_log = logging.getLogger("dicom2cache")
 
 
 def sync_folder(folder: Path) -> None:
@@ -94,6 +97,7 @@ def _written(path: Path, data: bytes, scratch: Path) -> Iterator[Path]:
         raise
 
 
+NO_LINKS = "no hard links here; which of several processes is first is decided by renaming folders"
 _NO_LINKS = frozenset(
     {
         errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV,
@@ -108,7 +112,7 @@ _REFUSED = (errno.ENOTEMPTY, errno.EEXIST)
 def has_links(one: Path, other: Path) -> bool:
     """Whether a file in the folder `one` can get a second name in the folder `other`: tried out.
 
-    Raises OSError where nothing can tell which of several processes was first.
+    Logs that there are none. Raises OSError where nothing can tell which process was first.
     """
     own = one / f".links.{secrets.token_hex(8)}"
     target = other / own.name
@@ -138,6 +142,7 @@ def has_links(one: Path, other: Path) -> bool:
     finally:
         for folder in (own, target):
             shutil.rmtree(folder, ignore_errors=True)
+    _log.warning("%s: %s", one, NO_LINKS)
     return False
 
 

@@ -20,8 +20,9 @@ from dicom2cache.headers.read import read_headers
 from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.records import Candidate
 from dicom2cache.running import choices, convert
+from dicom2cache.running.choices import codec_path, percentiles_path
 from dicom2cache.running.each_frame import Worker
-from dicom2cache.running.job import Job, codec_path, percentiles_path, scratch
+from dicom2cache.running.job import Job, scratch
 from dicom2cache.store.durable import write_first
 from tests.support.caches import attributes, by_path, failures, run_cli, run_here, table, tree
 from tests.support.dicom_files import write_dicom, write_series
