@@ -179,31 +179,11 @@ def _plan(
                 return load_job(target)
         damage.refuse(target)
         return None
-    log = FaultLog(veil is not None)
-    with phase(progress, "reading headers", inventory.header_work(candidates), "files"):
-        files, rejects = inventory.read_all_headers(
-            roots,
-            candidates,
-            keys.PatientKey(key, veil is not None),
-            recipe.limits,
-            workers,
-            backend,
-            progress.advance,
-            log.tell,
-        )
-        selected, odd, faults = apart(files, lambda some: select.select_files(some, recipe))
-        log.tell(faults)
-        files, excluded = selected or (files.slice(0, 0), REJECTS.empty_table())
-        files, repeated = inventory.without_copies(roots, files, recipe, workers, backend, log.tell)
-    every = pa.concat_tables([unlisted, rejects, odd, excluded, repeated])
-    if not files.num_rows:
-        raise SourceError(nothing(sources, every))
-    planned, odd, faults = apart(files, lambda some: make_plan(some, every, recipe))
-    log.tell(faults)
-    every = pa.concat_tables([every, odd])
+    patients = keys.PatientKey(key, veil is not None)
+    by = Survey(roots, patients, recipe, workers, backend, progress, FaultLog(veil is not None))
+    planned, every = by.plan(candidates, unlisted, by.without_copies)
     if planned is None:
         raise SourceError(nothing(sources, every))
-    planned = replace(planned, rejects=every)
     if not force:
         target_folder.check_room(target, planned, roots)
     if overwrite:

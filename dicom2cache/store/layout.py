@@ -36,11 +36,15 @@ TIMES = f"{SPARE}/times.json"
 bytes, whenever they were written"""
 
 
+SEEN = f"{SPARE}/seen.parquet"
+"""digests of size and modification time of each source, by which an update knows what has changed"""
+
+
 def spare_paths(attributes: dict[str, Any]) -> set[str]:
     """All that is in .spare/ of a cache with these attributes of its root, by path."""
     entries = [e for tables in attributes["tables"].values() for e in tables]
     entries += [about["metadata"] for about in attributes["arrays"]]
-    return {TIMES, spare_path(ROOT), *(spare_path(entry["path"]) for entry in entries)}
+    return {TIMES, SEEN, spare_path(ROOT), *(spare_path(entry["path"]) for entry in entries)}
 
 
 def array_metadata(spec: ArraySpec) -> bytes:
@@ -85,6 +89,14 @@ def shortened(metadata: bytes, slots: int) -> bytes:
     found = _LENGTH.search(metadata)
     if found is None or int(found[2]) < slots:
         return metadata
+    return lengthened(metadata, slots)
+
+
+def lengthened(metadata: bytes, slots: int) -> bytes:
+    """An array's zarr.json with another number of `slots`, all other bytes as they are."""
+    found = _LENGTH.search(metadata)
+    if found is None:
+        raise ValueError("no shape")
     return metadata[: found.start(2)] + str(slots).encode() + metadata[found.end(2) :]
 
 
