@@ -38,7 +38,6 @@ from dicom2cache.running.job import (
 from dicom2cache.running.lost import first_failed, nothing
 from dicom2cache.running.progress import Progress, Silent, phase
 from dicom2cache.running.repair import whole as repairing
-from dicom2cache.running.repair.again import Recorded
 from dicom2cache.running.standing import Watched
 from dicom2cache.running.target import cache_of
 from dicom2cache.running.verify import whole as checks
@@ -348,6 +347,7 @@ def repair(
     cache: str | os.PathLike[str],
     *,
     sources: Sources | None = None,
+    deidentify: str | os.PathLike[str] | None = None,
     jobs: int | None = None,
     backend: str = "loky",
     progress: Progress | None = None,
@@ -355,15 +355,13 @@ def repair(
     """Mend a committed cache: from its second copies, and damaged shards from the sources.
 
     `sources` are the folders of the sources in the order in which `info` has them, if they lie
-    elsewhere by now. What cannot be mended stays as it is, and is in what is returned. Raises
-    CacheError where root or tables are lost with their copies, Unfinished, OSError.
+    elsewhere by now; of a de-identified cache they are needed, and its key file. What cannot be
+    mended stays as it is, and is in what is returned. Raises CacheError where root or tables are
+    lost with their copies, Unfinished, OSError.
     """
-    target = cache_of(cache)
-    attributes = repairing.attributes_to_repair(target)
-    workers = jobs or pool.cpu_count()
-    return repairing.repair(
-        target, attributes, Recorded.of(attributes, sources), workers, backend, progress or Silent()
-    )
+    veil = veil_of(Path(deidentify)) if deidentify else None
+    workers, told = jobs or pool.cpu_count(), progress or Silent()
+    return repairing.repair(cache_of(cache), sources, veil, workers, backend, told)
 
 
 def counts(cache: str | os.PathLike[str]) -> dict[str, int]:

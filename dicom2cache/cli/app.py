@@ -181,12 +181,20 @@ def repair(
             help="Where a source folder is by now; once for each, in the order of `info --json`."
         ),
     ] = None,
+    deidentify: Deidentify = None,
     jobs: Jobs = None,
     backend: Backend = "loky",
 ) -> None:
     """Mend a damaged cache: from its second copies, and its shards from the sources."""
     _check(backend)
-    done = pipeline.repair(cache, sources=source, jobs=jobs, backend=backend, progress=progress())
+    done = pipeline.repair(
+        cache,
+        sources=source,
+        deidentify=deidentify,
+        jobs=jobs,
+        backend=backend,
+        progress=progress(),
+    )
     left = report.print_repaired(cache, done, pipeline.verify(cache, quick=True))
     raise typer.Exit(1 if left else 0)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dicom2cache.arrow import ints, mask_of
 from dicom2cache.errors import CacheError
 from dicom2cache.privacy.veil import KEY, Veil, check_key, each
-from dicom2cache.store.committed import read_table, spec_of
+from dicom2cache.store.committed import as_in_format, read_table, spec_of
 from dicom2cache.store.layout import shard_path
 from dicom2cache.store.shards import read_index, read_slot
 
@@ -110,8 +110,16 @@ def compare(
     folder, it may have moved. Of a stack it counts which frames it has, in what order, and whether
     it is regular; its number means nothing. Pixels are compared by checksum where slots are alike,
     else by value: another dtype with the same values is no difference. `veil`: the key, where one
-    cache is de-identified and the other is not.
+    cache is de-identified and the other is not. Raises CacheError for a cache that contradicts
+    itself.
     """
+    with as_in_format(f"{old[0]} or {new[0]}"):
+        yield from _compare(old, new, veil)
+
+
+def _compare(
+    old: tuple[Path, dict[str, Any]], new: tuple[Path, dict[str, Any]], veil: Veil | None
+) -> Iterator[Difference]:
     a, b = _sides(old, new, veil)
     keys = _keys(a, b)
     _, mine, theirs = np.intersect1d(*keys, return_indices=True)

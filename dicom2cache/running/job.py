@@ -370,7 +370,9 @@ def _drop_if_empty(folder: Path) -> None:
 def _drop_abandoned(folder: Path) -> None:
     """Remove attempts of processes that died; those of others may be at work."""
     for path in folder.iterdir():
-        if abandoned(path.name):
+        if abandoned(path.name) and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        elif abandoned(path.name):
             path.unlink(missing_ok=True)
     _drop_if_empty(folder)
 

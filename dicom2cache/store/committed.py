@@ -99,7 +99,7 @@ def _check_types(path: Path, found: pa.Schema, expected: pa.Schema) -> None:
 
 
 @contextmanager
-def as_in_format(where: Path) -> Iterator[None]:
+def as_in_format(where: Path | str) -> Iterator[None]:
     """What contents provoke that are not those of the format becomes a CacheError, by name."""
     try:
         yield

@@ -40,6 +40,8 @@ TARGETS = {
         Target("recipe-keys", recipes.toml_keys, recipes.key_seeds, 64, 60, 2),
         Target("labels", labels.labels_joined, labels.seeds, 2048, 50, 2),
         Target("plan-state", caches.state_read, caches.seeds, 128, 4, 3),
+        Target("cache-root", caches.root_signed, caches.seeds, 128, 3, 3),
+        Target("cache-tables", caches.tables_signed, caches.seeds, 128, 2, 3),
         Target("cache-shards", caches.shard_bytes, caches.seeds, 128, 1, 2),
     )
 }

@@ -12,9 +12,11 @@ import pytest
 from pydicom import dcmread
 
 from dicom2cache import compare
+from dicom2cache.errors import CacheError
 from tests.support import hand_made
 from tests.support.caches import built, run_here
 from tests.support.dicom_files import pattern, uid, write_dicom, write_series
+from tests.support.signed import rewrite, sign, with_column
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +187,21 @@ def test_sources_are_told_apart(tmp_path: Path) -> None:
     one = built(tmp_path / "a", tmp_path / "b", tmp_path / "one")
     other = built(tmp_path / "b", tmp_path / "a", tmp_path / "other")
     assert list(compare(one, other)) == []
+
+
+def test_caches_that_contradict_themselves(old: Path, tmp_path: Path) -> None:
+    """Signed, and each table by itself as it should be: an error by name."""
+    lies = [
+        lambda cache: sign(cache, lambda about: about["sources"].clear()),
+        lambda cache: rewrite(cache, "frames", with_column("array", [7] * 4)),
+        lambda cache: rewrite(cache, "frames", lambda table: table.drop_columns(["path"])),
+    ]
+    for k, lie in enumerate(lies):
+        cache = Path(shutil.copytree(old, tmp_path / f"{k}"))
+        lie(cache)
+        for pair in ((old, cache), (cache, old), (cache, cache)):
+            with pytest.raises(CacheError, match=f"{tmp_path}/{k}"):
+                list(compare(*pair))
 
 
 def test_what_is_no_cache(old: Path, tmp_path: Path) -> None:

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 from pydicom import examples
 
-from dicom2cache.running.repair.again import Recorded
+from dicom2cache.running.originals import Originals
 from dicom2cache.running.repair.shards import Mended, mend
 from tests.conftest import IMAGE_EXAMPLES, OTHER_EXAMPLES
 from tests.support.caches import Ran, attributes, built, run_cli, run_here, stored, table, tree
 from trainer_adapter import open_cache
 
+HOOKS = {"PYTHONPATH": str(Path(__file__).parents[1] / "support" / "hooks")}
 ARRAY = "int16_512x512"  # of ct_series: 12 frames in 6 shards of 2
 
 
@@ -305,7 +306,7 @@ def _mended_here(cache: Path, shard: int) -> Mended:
     """What becomes of a shard, in this process."""
     about = attributes(cache)
     folders = {s["root"]: s["path"] for s in about["sources"]}
-    return mend(str(cache), about["sha256"], 0, shard, Recorded(folders))
+    return mend(str(cache), about["sha256"], 0, shard, Originals(folders))
 
 
 def test_a_lost_permission_is_no_lost_file(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -387,3 +388,79 @@ def test_pixels_are_those_of_the_sources(cache: Path) -> None:
         np.testing.assert_array_equal(pixels, expected)
     assert json.loads((cache / "zarr.json").read_bytes())["attributes"]
     assert attributes(cache)["counts"]["frames_stored"] == 12
+
+
+def test_slices_of_mosaics_and_tiles(tmp_path: Path, config_home: Path) -> None:
+    from tests.support.siemens import write_mosaic
+    from tests.whole.test_slides import write_slide
+
+    (tmp_path / "in").mkdir()
+    slices = np.arange(7 * 12 * 16, dtype=np.uint16).reshape(7, 12, 16)
+    write_mosaic(tmp_path / "in" / "m.dcm", slices, [1, 0, 0, 0, 1, 0], [0, 0, 1])
+    write_slide(tmp_path / "in" / "s.dcm", 6, (30, 40))
+    for codec in ("none", "lz4"):
+        cache = built(tmp_path / "in", tmp_path / codec, "--jobs", "1", "--codec", codec)
+        before = tree(cache)
+        assert {row["part_of_frame"] for row in table(cache, "frames")} >= {0, 1, 2}
+        for path in cache.glob("*/c.*"):
+            path.unlink()
+        _repair(cache)
+        assert tree(cache) == before
+
+
+def test_a_de_identified_cache_needs_its_key_for_shards_only(
+    tmp_path: Path, ct_series: Path
+) -> None:
+    key = tmp_path / "key"
+    key.touch(0o600)
+    key.write_bytes(b"0123456789abcdef")
+    flags = ("--shard-mib", "1", "--jobs", "1")
+    cache = built(ct_series, "--deidentify", key, tmp_path / "cache", *flags)
+    before = tree(cache)
+    flip(cache / "frames" / "0.parquet", 1000)
+    _repair(cache)
+    assert tree(cache) == before
+    (cache / SHARD).unlink()
+    ran = _repair(cache, status=1)
+    assert "give --deidentify KEYFILE, and --source FOLDER" in ran.stderr
+    _repair(cache, "--deidentify", key, "--source", ct_series)
+    assert tree(cache) == before
+
+
+def test_a_full_disk_is_named_and_leaves_all_as_it_was(cache: Path, tmp_path: Path) -> None:
+    flip(cache / SHARD, 1000)
+    flip(cache / "frames" / "0.parquet", 1000)
+    before, whole = tree(cache), attributes(cache)
+    for function in ("fsync", "replace", "ftruncate"):
+        ran = run_cli(
+            "repair",
+            cache,
+            "--jobs",
+            "1",
+            env={**HOOKS, "FAULT": f"errno {function} 28"},
+        )
+        assert ran.returncode == 2, ran.stdout + ran.stderr
+        assert str(cache) in ran.stderr
+        assert "Traceback" not in ran.stderr
+    _repair(cache)
+    assert attributes(cache) == whole
+    assert run_here("verify", cache).returncode == 0
+    assert {k for k, v in tree(cache).items() if before[k] != v} == {SHARD, "frames/0.parquet"}
+
+
+def test_killed_at_each_step_it_is_run_again(tmp_path: Path, ct_series_cache: Path) -> None:
+    """The killed one leaves no cache that looks whole and is not; the next one ends the work."""
+    damaged = Path(shutil.copytree(ct_series_cache, tmp_path / "damaged"))
+    whole = tree(damaged)
+    DAMAGE["all at once"](damaged)
+    (tmp_path / "runs").mkdir()
+    words = [sys.executable, "-m", "tests.support.kill_repair", damaged, tmp_path / "runs"]
+    ran = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=200)
+    assert ran.returncode == 0, ran.stderr
+    steps = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert len(steps) > 15
+    for step, name, killed, opened, status, found in steps:
+        assert (killed, status) == (-9, 0), (step, name)
+        left = {k: v for k, v in opened.items() if k.split("/")[0] != "build"}
+        assert left in ({}, whole), f"a root before all was mended, at {step} {name}"
+        assert found == whole, (step, name)

@@ -33,7 +33,7 @@ libraries.versions()  # imports every codec
 _STEPS = ("mkdir", "fsync", "link", "replace", "rename", "unlink")
 
 
-def _die_at(step: int, told: int) -> None:
+def die_at(step: int, told: int) -> None:
     """Kill this process before its call number `step` of _STEPS, after telling the call's name."""
     calls = 0
 
@@ -58,7 +58,7 @@ def _in_child(source: Path, cache: Path, codec: str, step: int | None) -> tuple[
     child = os.fork()
     if not child:
         if step is not None:
-            _die_at(step, told)
+            die_at(step, told)
         try:
             # all of it in this process
             recipe = Recipe(shard_mib=1, codec=codec)

@@ -61,3 +61,16 @@ def test_parquet_that_is_none(tmp_path: Path, series: Cache, damage: str) -> Non
 def test_a_file_that_is_not_there_is_told_as_that(tmp_path: Path, series: Cache) -> None:
     with pytest.raises(FileNotFoundError):
         from_table(series, tmp_path / "a.csv", "path", "label")
+
+
+@pytest.mark.parametrize("data", [b"path,label\n", b"path,label\nslice000.dcm,\n"])
+def test_labels_of_no_type_are_missing(tmp_path: Path, series: Cache, data: bytes) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(data)
+    assert from_table(series, path, "path", "label").known.tolist() == [False, False]
+
+
+def test_labels_that_are_lists(tmp_path: Path, series: Cache) -> None:
+    table = pa.table({"path": ["slice000.dcm", "slice001.dcm"], "label": [[1], [2]]})
+    with pytest.raises(LabelError, match=r"'label' is list<.*labels are text, numbers"):
+        from_table(series, table, "path", "label")

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.signed import sign
+from tests.support.signed import rewrite, sign
 from trainer_adapter import CacheLoader, DamagedError, open_cache
 from trainer_adapter.lightly import names
 from trainer_adapter.lightly.paths import Names
@@ -153,3 +153,15 @@ def test_an_entry_that_does_not_fit(
     sign(cache, lambda about: change(about["tables"]["frames"][0]))
     with pytest.raises(DamagedError, match=said):
         open_cache(cache)
+
+
+@pytest.mark.parametrize(
+    ("kind", "column"),
+    [("frames", "array"), ("frames", "row"), ("frames", "height"), ("shards", "slots"),
+     ("shards", "index_crc32c")],
+)  # fmt: skip
+def test_a_table_without_what_reading_hangs_on(cache: Path, kind: str, column: str) -> None:
+    """As the root names it: no KeyError, which is that of a column that the caller asked for."""
+    rewrite(cache, kind, lambda table: table.drop_columns([column]))
+    with pytest.raises(DamagedError, match=rf"{kind}: has no column {column}; "):
+        open_cache(cache)[0]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trainer_adapter.errors import DamagedError
 
-REMEDY = "run `dicom2cache verify` on it, then copy the cache again or build it again"
+REMEDY = "run `dicom2cache verify` on it, then `dicom2cache repair`, or copy the cache again"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 """of a file or folder: no separator, no dot first"""
 _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe without a writer waits

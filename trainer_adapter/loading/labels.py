@@ -120,6 +120,9 @@ def from_table(cache: Cache, table: Any, on: str, name: str, key_file: Any = Non
     values = found[name]
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
+    if pa.types.is_null(values.type):  # of a table without rows, or without a label
+        values = values.cast(pa.string())
+    _check_kind(_plain_type(values.type), name)
     place = pc.index_in(keys, value_set=key, skip_nulls=True)
     if on == "path":
         labelled = pc.if_else(pc.is_valid(values.take(place)), place, None)
@@ -213,4 +216,19 @@ def _encode(column: Any, name: str) -> Encoded:
         number = pc.index_in(column, value_set=pa.array(classes, kind))
         values = number.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
         return Encoded(values, classes, known)
-    raise LabelError(f"column {name!r} is {kind}; labels are text, numbers or true and false")
+    raise _no_label(kind, name)
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _check_kind(kind: pa.DataType, name: str) -> None:
+    t = pa.types
+    kinds = (t.is_boolean, t.is_integer, t.is_floating, t.is_string, t.is_large_string)
+    if not any(is_kind(kind) for is_kind in kinds):
+        raise _no_label(kind, name)
+
+
+def _no_label(kind: pa.DataType, name: str) -> LabelError:
+    return LabelError(f"column {name!r} is {kind}; labels are text, numbers or true and false")

@@ -168,8 +168,8 @@ class ShardStore:
 
     def _shard_facts(self) -> dict[Key, Facts]:
         if self._facts is None:
-            table = self.root.read("shards")
-            columns = ("array", "shard", *Facts._fields)
+            columns = ["array", "shard", *Facts._fields]
+            table = self.root.read("shards", columns)
             rows = zip(*(table[c].to_pylist() for c in columns), strict=True)
             facts = {(r[0], r[1]): Facts(*r[2:]) for r in rows}
             if len(facts) != table.num_rows:

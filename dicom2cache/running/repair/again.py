@@ -13,14 +13,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from dicom2cache.arrow import ints
-from dicom2cache.errors import CacheError, Dicom2cacheError, SourceAway
+from dicom2cache.errors import Dicom2cacheError, SourceAway
 from dicom2cache.frames.chunk import Limits, chunk_of_frame
 from dicom2cache.planning import select
 from dicom2cache.planning.apart import apart
@@ -30,48 +30,18 @@ from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import ArraySpec, Candidate, FrameRow, Header, Plan
 from dicom2cache.running.each_frame import Failure, Frames, Worker
 from dicom2cache.running.inventory import read_few
+from dicom2cache.running.originals import Originals
 from dicom2cache.schema import FRAMES, REJECTS
 from dicom2cache.sources import mounts
 from dicom2cache.store.shards import Chunk
 
 COLUMNS = ["root", "path", "frame", "part_of_frame", "window_low", "window_high"]
 """of frames/ that a frame is made again by"""
+_UNKNOWN = (
+    "no source of that name is known here; of a de-identified cache give --deidentify KEYFILE, and "
+    "--source FOLDER for each source folder"
+)
 _MOST_ARRAYS = 32767  # of a recipe; slots are those of the cache
-
-
-class Originals(Protocol):
-    """Where the sources are that frames/ names."""
-
-    def place(self, root: int, path: str) -> tuple[str, str] | None:
-        """(folder, path below it) of a source by `root` and `path`; None if it is not known."""
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """The sources where the cache says, or in other folders in their order."""
-
-    folders: dict[int, str]
-
-    @classmethod
-    def of(
-        cls, attributes: dict[str, Any], sources: Sequence[str | os.PathLike[str]] | None
-    ) -> Recorded:
-        """Those of a cache; `sources` are its folders in their order, if they lie elsewhere."""
-        folders = {s["root"]: s["path"] for s in attributes["sources"]}
-        if sources is not None:
-            given = [os.path.abspath(source) for source in sources]
-            if len(given) != len(folders):
-                raise CacheError(
-                    f"made from {len(folders)} folders, and {len(given)} were given: "
-                    f"{', '.join(folders.values())}; give one for each, in this order"
-                )
-            folders = dict(zip(folders, given, strict=True))
-        return cls(folders)
-
-    def place(self, root: int, path: str) -> tuple[str, str] | None:
-        """As Originals."""
-        folder = self.folders.get(root)
-        return None if folder is None else (folder, path)
 
 
 @dataclass(frozen=True)
@@ -165,7 +135,7 @@ def again(
 
 
 def _why(file: tuple[int, str] | None, reasons: dict[tuple[int, str], str]) -> str | None:
-    return reasons.get(file) if file else "no source of that name is known here"
+    return reasons.get(file) if file else _UNKNOWN
 
 
 def _headers(

@@ -21,7 +21,8 @@ from dicom2cache.errors import CacheError
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.running import job
 from dicom2cache.running.attempts import abandoned, attempt_name
-from dicom2cache.running.repair.again import Again, Originals, again
+from dicom2cache.running.originals import Originals
+from dicom2cache.running.repair.again import Again, again
 from dicom2cache.running.repair.state import REPLACED, Cache, Ints, State, Told, opened
 from dicom2cache.store.committed import whole_root
 from dicom2cache.store.compression import pack, unpack

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dicom2cache.errors import CacheError, Unfinished
+from dicom2cache.privacy.veil import KEY, Veil
 from dicom2cache.running import job
+from dicom2cache.running.attempts import attempt_name
+from dicom2cache.running.originals import Originals, originals_of
 from dicom2cache.running.pool import parallel
 from dicom2cache.running.progress import Progress, Work, phase
-from dicom2cache.running.repair.again import Originals
 from dicom2cache.running.repair.shards import Mended, mend
 from dicom2cache.running.repair.state import opened
 from dicom2cache.store import names, root, spare
@@ -79,24 +84,34 @@ def _beyond(cache: Path, name: str) -> str:
 
 def repair(
     cache: Path,
-    attributes: dict[str, Any],
-    originals: Originals,
+    sources: Sequence[str | os.PathLike[str]] | None,
+    veil: Veil | None,
     jobs: int,
     backend: str,
     progress: Progress,
 ) -> Repaired:
     """Mend what is damaged; what was done. Run again, it goes on where it stopped.
 
-    Raises CacheError for what no copy is left of, OSError if it cannot be written.
+    `sources`, `veil`: as of `originals_of`. Raises CacheError for what no copy is left of, OSError
+    if it cannot be written.
     """
-    scratch = job.attempts_at_repair(cache)
-    scratch.mkdir(parents=True, exist_ok=True)
+    attributes = attributes_to_repair(cache)
+    originals = Originals({})  # of a de-identified cache whose key is not given: for its tables
+    if veil or KEY not in attributes:
+        originals = originals_of(cache, attributes, sources, veil)
+    scratch = job.attempts_at_repair(cache) / attempt_name("tables")
     try:
+        scratch.mkdir(parents=True)
         restored = _tables(cache, attributes, scratch)
         shards = _shards(cache, attributes, originals, jobs, backend, progress)
         restored += _root(cache, attributes, scratch)
+    except OSError as e:
+        e.filename = e.filename or os.fspath(cache)
+        raise
     finally:
-        job.tidy(cache)
+        shutil.rmtree(scratch, ignore_errors=True)
+        with suppress(OSError):  # the next command does it
+            job.tidy(cache)
     return Repaired(tuple(restored), tuple(shards))
 
 

@@ -56,7 +56,7 @@ def extra(cache: Path, attributes: dict[str, Any], said: Said | None) -> Iterato
 
     def known(name: str, is_folder: bool) -> bool:
         folder, _, last = name.rpartition("/")
-        if folder == _REPAIR in folders:
+        if _REPAIR in folders and folder.startswith(_REPAIR):
             return True
         if is_folder:
             return name in folders or (growing and names.is_array(name))
