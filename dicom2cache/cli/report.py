@@ -22,11 +22,13 @@ from dicom2cache.running.errata import Concerned
 from dicom2cache.running.job import Job
 from dicom2cache.running.repair.whole import Repaired
 from dicom2cache.store.committed import read_table
-from dicom2cache.store.layout import TIMES
+from dicom2cache.store.layout import SEEN, TIMES
 
 _SHOWN, _RUNS = 20, 6  # most lines, and most runs of frames in one
 _FILES, _AT_ONCE = 5, 1024  # most files of an erratum; most rows as objects
-_RESTORED = {TIMES: "removed, as it was damaged; times of sources are not compared any more"}
+_RESTORED = dict.fromkeys(
+    (TIMES, SEEN), "removed, as it was damaged; times of sources are not compared any more"
+)
 _WORDS = {
     "failed": "failed",
     "no-pixels": "without pixels",

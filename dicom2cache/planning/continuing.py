@@ -45,7 +45,7 @@ def continuing(plan: Plan, stored: pa.Table, stacks: int) -> Plan:
     first = np.unique(number, return_index=True)[1]
     new = _said(plan, first)
     head = ints(new["stack_of"], 0)
-    stack_of, part = head + stacks, ints(new["part"], 0)
+    stack_of, part = head + stacks, ints(new["part"], 0).copy()
     flags: list[Any] = new["stack_flags"].to_pylist()
     old = stored.take(pa.array(np.unique(ints(stored["stack"], -1), return_index=True)[1]))
     follows = _followed(new, old)
@@ -130,8 +130,7 @@ def _near(one: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.b
     """(n,) which of the rows are as `one` but for rounding; unknown is as unknown only."""
     scale = np.maximum(1.0, np.abs(np.nan_to_num(one)))
     same = np.abs(others - one) <= _NEAR * scale
-    alike: NDArray[np.bool_] = (same | (np.isnan(others) & np.isnan(one))).all(axis=1)
-    return alike
+    return np.asarray((same | (np.isnan(others) & np.isnan(one))).all(axis=1))
 
 
 def _last_parts(stored: pa.Table) -> dict[int, int]:

@@ -116,7 +116,7 @@ def look(
 def _known(cache: Path, attributes: dict[str, Any]) -> tuple[set[Key], dict[Key, bytes | None]]:
     """(all files that frames/ or failures/ name, {file: its state when it was seen}).
 
-    Where that is lost, the state is None and only what is stored is there.
+    Where that is not known, the state is None, and only what is stored is there.
     """
     tables = {
         kind: read_table(cache, attributes, kind, ["root", "path"])
@@ -127,10 +127,11 @@ def _known(cache: Path, attributes: dict[str, Any]) -> tuple[set[Key], dict[Key,
     stored, failed = (_keys(tables[kind]) for kind in ("frames", "failures"))
     table = seen.read(cache)
     known = set(stored) | set(failed)
-    if table is None:
-        return known, dict.fromkeys(stored)
-    states = dict(zip(_keys(table), table["state"].to_pylist(), strict=True))
-    return known, {key: state for key, state in states.items() if key in known}
+    states: dict[Key, bytes | None] = dict.fromkeys(stored)
+    if table is not None:
+        said = zip(_keys(table), table["state"].to_pylist(), strict=True)
+        states |= {key: state for key, state in said if key in known}
+    return known, states
 
 
 def _keys(table: pa.Table) -> list[Key]:

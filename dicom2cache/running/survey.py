@@ -67,7 +67,9 @@ class Survey:
         every = pa.concat_tables([unlisted, rejects, repeated])
         if not files.num_rows:
             return None, every
-        planned, odd, faults = apart(files, lambda some: make_plan(some, every, self.recipe, before))
+        planned, odd, faults = apart(
+            files, lambda some: make_plan(some, every, self.recipe, before)
+        )
         self.log.tell(faults)
         every = pa.concat_tables([every, odd])
         return (None if planned is None else replace(planned, rejects=every)), every

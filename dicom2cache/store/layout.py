@@ -37,7 +37,7 @@ bytes, whenever they were written"""
 
 
 SEEN = f"{SPARE}/seen.parquet"
-"""digests of size and modification time of each source, by which an update knows what has changed"""
+"""digests of size and modification time of each source: by them an update knows what has changed"""
 
 
 def spare_paths(attributes: dict[str, Any]) -> set[str]:

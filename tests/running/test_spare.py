@@ -130,10 +130,10 @@ def test_overwrite_removes_only_what_a_cache_names(cache: Path, ct_series: Path)
 
 
 def test_an_overwrite_that_was_killed_is_known(cache: Path, ct_series: Path) -> None:
-    from dicom2cache.running import job
+    from dicom2cache.running import remains
 
     before = tree(cache)
-    job.mark_as_replaced(cache)
+    remains.mark_as_replaced(cache)
     (cache / "zarr.json").unlink()  # and then it died
     ran = run_here("build", ct_series, cache, *_FLAGS)
     assert (ran.returncode, "being replaced" in ran.stderr) == (2, True)
