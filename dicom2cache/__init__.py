@@ -18,7 +18,17 @@ if TYPE_CHECKING:
         SourceError,
         Unfinished,
     )
-    from dicom2cache.pipeline import build, commit, compare, convert, info, plan, verify
+    from dicom2cache.pipeline import (
+        build,
+        commit,
+        compare,
+        convert,
+        info,
+        plan,
+        repair,
+        update,
+        verify,
+    )
     from dicom2cache.recipes.recipe import Recipe
 
 __version__ = "0.2.0.dev0"
@@ -43,9 +53,10 @@ __all__ = [
     "info",
     "plan",
     "repair",
+    "update",
     "verify",
 ]
-_COMMANDS = ("build", "commit", "compare", "convert", "info", "plan", "repair", "verify")
+_COMMANDS = ("build", "commit", "compare", "convert", "info", "plan", "repair", "update", "verify")
 _LATE = {
     **dict.fromkeys(__all__, "errors"), "Recipe": "recipes.recipe",
     **dict.fromkeys(_COMMANDS, "pipeline"),

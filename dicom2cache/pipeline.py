@@ -318,7 +318,7 @@ def update(
         sources = [sources]
     veil, key = _keys(patient_key, deidentify)
     asked = Request(target, sources, recipe, key, veil, workers, backend, force, progress)
-    before = counts(target)
+    before = info(target)
     unseen = [s for s in sources if not os.path.exists(s)]
     for _ in range(_LOOKS):
         with own_words_only(veil is not None, target, *unseen):
@@ -333,8 +333,9 @@ def update(
                 continue
         if looked is not None:
             after = counts(target)
-            added = {k: after[k] - before.get(k, 0) for k in after}
-            return Updated(after, added, looked.changed, looked.vanished)
+            added = {k: n - before["counts"].get(k, 0) for k, n in after.items()}
+            there = before["generation"] + 1
+            return Updated(after, added, looked.changed, looked.vanished, there)
     raise Unfinished(f"{target}: other processes add files to it; run the same command again")
 
 

@@ -191,6 +191,13 @@ def is_open(cache: Path) -> bool:
     return not (cache / ROOT).exists() or update_of(cache) is not None
 
 
+def is_growing(cache: Path, attributes: dict[str, Any]) -> bool:
+    """Whether a run has begun to append to the cache: its shards and tables come first, the root
+    last."""
+    begun = (cache / "frames" / f"{attributes['generation'] + 1}.parquet").exists()
+    return begun or update_of(cache) is not None
+
+
 def is_same(known: str | None, identity: str) -> bool:
     """True if what is in a cache was made from the same; times count where they are known."""
     return known == (identity if ":" in (known or "") else identity.partition(":")[0])

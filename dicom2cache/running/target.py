@@ -164,6 +164,11 @@ def or_committed(target: Path, identity: str | None) -> Iterator[None]:
             raise
 
 
+def is_committed(target: Path) -> bool:
+    """True if there is a root, whole or not."""
+    return (target / ROOT).exists()
+
+
 def no_cache(target: Path) -> Exception:
     """Why there is no committed cache, for whoever needs one."""
     if job.is_lost(target):

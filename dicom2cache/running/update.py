@@ -47,6 +47,8 @@ class Updated:
     """files that the cache has as they were before, since they changed"""
     vanished: tuple[str, ...]
     """files that are gone; the cache keeps what it has of them"""
+    generations: int
+    """that were there before"""
 
 
 @dataclass(frozen=True)
