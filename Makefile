@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo check test test-crash test-oracles test-codestreams test-lightly test-slurm \
-	bench-plan bench-read bench-read-stock bench-memory bench-codecs bench-headers bench-convert \
+.PHONY: help demo check test test-crash test-oracles test-codestreams test-lightly test-slurm test-engines \
+	bench-plan bench-read bench-read-stock bench-memory bench-codecs bench-scale bench-headers bench-convert \
 	bench-lightly clean
 
 help:  ## list the targets
@@ -59,6 +59,10 @@ test-lightly: $(LIGHTLY)  ## LightlyTrain itself: trained from caches; and its l
 	.venv-lightly/bin/python -m tests.pixels.lightlytrain
 	.venv-lightly/bin/python -m pytest tests/lightly --disable-warnings
 
+.PHONY: test-hostile
+test-hostile: $(READY)  ## 10,000 mutants and bombs by name through whole builds; MUTANTS=, SEED=
+	$(BIN)/python -m tests.hostile $(if $(MUTANTS),--mutants $(MUTANTS)) $(if $(SEED),--seed $(SEED))
+
 FUZZ := .venv-fuzz/.ready
 
 $(FUZZ): pyproject.toml constraints.txt tests/fuzz/requirements.txt
@@ -75,6 +79,17 @@ fuzz: $(FUZZ)  ## hostile headers, frames, recipes, caches under atheris; TARGET
 test-slurm: $(READY)  ## the batch script on a real Slurm of two nodes; as root, which installs it by apt
 	$(BIN)/python -m pytest tests/slurm
 
+ENGINES := .venv-engines/.ready
+
+$(ENGINES): pyproject.toml constraints.txt tests/engines/requirements.txt
+	$(PYTHON) -m venv .venv-engines
+	.venv-engines/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -e . -r tests/engines/requirements.txt
+	touch $@
+
+test-engines: $(ENGINES)  ## builds on Dask: a scheduler and workers of their own, one killed, one late
+	.venv-engines/bin/python -m pytest tests/engines --disable-warnings
+
 bench-plan: $(READY)  ## plan and open 1,000,000 frames: time and memory
 	$(BIN)/python -m benchmarks.planning
 
@@ -87,6 +102,9 @@ $(PEERS): pyproject.toml constraints.txt benchmarks/read/peers/requirements.txt 
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check \
 		--no-deps -r benchmarks/read/peers/alone.txt
 	touch $@
+
+bench-scale: $(READY)  ## 10,000 to 1,000,000 frames: plan on disk, a worker's start, commit, open; FILES=N real ones
+	$(BIN)/python -m benchmarks.scale $(if $(FILES),--files $(FILES))
 
 bench-read: $(PEERS)  ## CacheLoader against its peers and memcpy; QUICK=1 for a short run
 	.venv-peers/bin/python -m benchmarks.read $(if $(QUICK),--quick)
@@ -118,5 +136,5 @@ bench-lightly: $(LIGHTLY)  ## LightlyTrain's own loading of DICOM against a cach
 	.venv-lightly/bin/python -m benchmarks.lightly --results benchmarks/results/lightly
 
 clean:  ## remove what the targets made, all virtual environments too
-	rm -rf .venv .venv-oracles .venv-lightly .venv-peers .venv-headers .venv-fuzz demo build dist .pytest_cache \
+	rm -rf .venv .venv-oracles .venv-lightly .venv-peers .venv-headers .venv-engines .venv-fuzz demo build dist .pytest_cache \
 		.mypy_cache .ruff_cache .hypothesis *.egg-info

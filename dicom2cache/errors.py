@@ -54,6 +54,10 @@ class Unfinished(Dicom2cacheError, RuntimeError):
     """A stage was called before the one that it needs, or the run could not end."""
 
 
+class EngineError(Dicom2cacheError, RuntimeError):
+    """A cluster that was to do the work is not there, or not installed."""
+
+
 class SourceAway(Unfinished):
     """A source folder cannot be seen from this machine: no file of it is to blame."""
 

@@ -30,6 +30,7 @@ from dicom2cache.running.job import (
     update_of,
 )
 from dicom2cache.running.lost import first_failed
+from dicom2cache.running.originals import originals_of
 from dicom2cache.running.progress import Progress, Silent
 from dicom2cache.running.remains import tidy
 from dicom2cache.running.repair import whole as repairing
@@ -75,7 +76,7 @@ def build(
     """
     progress = progress or Silent()
     workers = jobs or pool.cpu_count()
-    _check_mapping(deidentify, mapping, cache_of(cache))
+    check_mapping(mapping, deidentify, cache_of(cache))
     fresh = overwrite or planned_identity(cache_of(cache)) is None
     with pool.workers_starting(workers, backend) if fresh else nullcontext():
         job = plan(
@@ -140,7 +141,7 @@ def _keys(
     """(what a de-identified cache says, the key of patients)."""
     if deidentify is not None and patient_key is not None:
         raise ValueError("--deidentify hashes patients by its own key; leave --patient-key out")
-    veil = veil_of(Path(deidentify)) if deidentify is not None else None
+    veil = veil_of(deidentify)
     return veil, veil.key if veil else keys.patient_key(Path(patient_key) if patient_key else None)
 
 
@@ -196,25 +197,18 @@ def commit(
     damaged.
     """
     target = cache_of(cache)
-    _check_mapping(deidentify, mapping, target)
+    check_mapping(mapping, deidentify, target)
     if not is_open(target):
         damage.refuse(target)
         return counts(target)
     with target_folder.or_committed(target, update_of(target) or planned_identity(target)):
         job = load_job(target)
-        veil = veil_of(Path(deidentify), mapping is not None) if deidentify else None
+        veil = veil_of(deidentify, mapping is not None)
         remedy = f"give its key: `dicom2cache commit {target} --deidentify KEYFILE`"
         check_key(veil, job.facts, target, remedy)
         with holders.holding(job.state, "commit"), own_words_only(veil is not None, target):
             committing.commit(job, veil, Path(mapping) if mapping else None)
     return counts(target)
-
-
-def _check_mapping(deidentify: object, mapping: str | os.PathLike[str] | None, cache: Path) -> None:
-    if mapping is not None:
-        if deidentify is None:
-            raise ValueError("--mapping says what hashes stand for; it goes with --deidentify")
-        check_mapping(Path(mapping), cache)
 
 
 @at_disk
@@ -251,19 +245,31 @@ def standing(cache: str | os.PathLike[str]) -> Watched | None:
 
 @at_disk
 def verify(
-    cache: str | os.PathLike[str], *, quick: bool = False, deep: float | None = None
+    cache: str | os.PathLike[str],
+    *,
+    quick: bool = False,
+    deep: float | None = None,
+    sources: Sources | None = None,
+    deidentify: str | os.PathLike[str] | None = None,
 ) -> list[str]:
     """What is wrong with a committed cache, a sentence each; empty if it is whole.
 
     `quick` checks metadata, tables, sizes and indexes; else every slot's checksum too. `deep`: if
-    nothing is wrong so far, that fraction of the source files is decoded again and compared. Raises
-    as `info`.
+    nothing is wrong so far, that fraction of the source files is decoded again and compared; they
+    lie in `sources`, if not where the cache says, and `deidentify` is the key file of a cache that
+    does not say it. Raises as `info`.
     """
-    return [str(found) for found in findings(cache, quick=quick, deep=deep)]
+    found = findings(cache, quick=quick, deep=deep, sources=sources, deidentify=deidentify)
+    return [str(one) for one in found]
 
 
 def findings(
-    cache: str | os.PathLike[str], *, quick: bool = False, deep: float | None = None
+    cache: str | os.PathLike[str],
+    *,
+    quick: bool = False,
+    deep: float | None = None,
+    sources: Sources | None = None,
+    deidentify: str | os.PathLike[str] | None = None,
 ) -> list[Finding]:
     """What `verify` finds, a record each. Raises as `verify`."""
     target = cache_of(cache)
@@ -272,7 +278,9 @@ def findings(
     except (FileNotFoundError, NotADirectoryError):
         raise target_folder.no_cache(target) from None
     if deep is not None and not found:
-        found += verify_deep(target, info(target), deep)
+        attributes, veil = info(target), veil_of(deidentify)
+        originals = originals_of(target, attributes, sources, veil)
+        found += verify_deep(target, attributes, deep, originals)
     return found
 
 
@@ -288,7 +296,7 @@ def compare(
     where paths cannot be matched.
     """
     one, other = info(old), info(new)
-    veil = veil_of(Path(deidentify)) if deidentify else None
+    veil = veil_of(deidentify)
     return comparing.compare((cache_of(old), one), (cache_of(new), other), veil)
 
 
@@ -356,7 +364,7 @@ def repair(
     mended stays as it is, and is in what is returned. Raises CacheError where root or tables are
     lost with their copies, Unfinished, OSError.
     """
-    veil = veil_of(Path(deidentify)) if deidentify else None
+    veil = veil_of(deidentify)
     workers, told = jobs or pool.cpu_count(), progress or Silent()
     return repairing.repair(cache_of(cache), sources, veil, workers, backend, told)
 

@@ -417,6 +417,7 @@ SHARDS_TABLE = pa.schema(
         ("shard", INT32),
         ("bytes", INT64),
         ("index_crc32c", UINT32),
+        ("chunks_crc32c", UINT32),
         ("frames", INT32),
         ("slots", INT32),
     ]

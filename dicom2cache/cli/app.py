@@ -30,6 +30,8 @@ from dicom2cache.cli.flags import (
     Overwrite,
     Paths,
     PatientKey,
+    Scheduler,
+    Sources,
     plan_flags,
     recipe_options,
 )
@@ -38,7 +40,9 @@ from dicom2cache.errors import Dicom2cacheError, disk_error
 from dicom2cache.privacy.veil import veil_of
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.running import errata, pool
+from dicom2cache.running.engines import engine
 from dicom2cache.running.target import cache_of, is_committed
+from dicom2cache.store.committed import as_in_format
 
 app = typer.Typer(
     add_completion=False,
@@ -73,6 +77,7 @@ def build(
     recipe: Recipe,
     jobs: Jobs = None,
     backend: Backend = "loky",
+    scheduler: Scheduler = None,
     on_error: OnError = "skip",
     overwrite: Overwrite = False,
     force: Force = False,
@@ -83,11 +88,12 @@ def build(
     """Convert SRC... to CACHE: plan, convert and commit. Run again, it goes on where it stopped."""
     sources, cache = _split(paths)
     _check(backend, on_error)
-    counts = pipeline.build(
-        sources, cache, recipe, jobs=jobs, backend=backend, on_error=on_error,
-        overwrite=overwrite, force=force, patient_key=patient_key, deidentify=deidentify,
-        mapping=mapping, progress=progress(),
-    )  # fmt: skip
+    with engine(backend, scheduler):
+        counts = pipeline.build(
+            sources, cache, recipe, jobs=jobs, backend=backend, on_error=on_error,
+            overwrite=overwrite, force=force, patient_key=patient_key, deidentify=deidentify,
+            mapping=mapping, progress=progress(),
+        )  # fmt: skip
     report.print_cache(cache, pipeline.info(cache))
     _finish(counts)
 
@@ -99,6 +105,7 @@ def plan(
     recipe: Recipe,
     jobs: Jobs = None,
     backend: Backend = "loky",
+    scheduler: Scheduler = None,
     overwrite: Overwrite = False,
     force: Force = False,
     patient_key: PatientKey = None,
@@ -107,14 +114,15 @@ def plan(
     """Read all headers; print what would be stored and what not, before any pixel is read."""
     sources, cache = _split(paths)
     _check(backend)
-    job = pipeline.plan(
-        sources, cache, recipe, jobs=jobs, backend=backend, overwrite=overwrite, force=force,
-        patient_key=patient_key, deidentify=deidentify, progress=progress(),
-    )  # fmt: skip
+    with engine(backend, scheduler):
+        job = pipeline.plan(
+            sources, cache, recipe, jobs=jobs, backend=backend, overwrite=overwrite, force=force,
+            patient_key=patient_key, deidentify=deidentify, progress=progress(),
+        )  # fmt: skip
     if job is None:
         report.print_cache(cache, pipeline.info(cache))
         return
-    report.print_plan(job, veil_of(deidentify) if deidentify else None)
+    report.print_plan(job, veil_of(deidentify))
     raise typer.Exit(1 if tally(job.plan.rejects["outcome"])["failed"] else 0)
 
 
@@ -130,6 +138,7 @@ def convert(
     ] = "0/1",
     jobs: Jobs = None,
     backend: Backend = "loky",
+    scheduler: Scheduler = None,
     on_error: OnError = "skip",
 ) -> None:
     """Convert what `plan` planned, on any node that sees CACHE, and on several at once.
@@ -137,9 +146,10 @@ def convert(
     Without --part whatever is not done, and no other process works on.
     """
     _check(backend, on_error)
-    failed = pipeline.convert(
-        cache, part=part, jobs=jobs, backend=backend, on_error=on_error, progress=progress()
-    )
+    with engine(backend, scheduler):
+        failed = pipeline.convert(
+            cache, part=part, jobs=jobs, backend=backend, on_error=on_error, progress=progress()
+        )
     if failed:
         print(
             f"frames that failed: {failed}; failures/ has the reasons after commit", file=sys.stderr
@@ -162,6 +172,7 @@ def update(
     recipe: Recipe | None,
     jobs: Jobs = None,
     backend: Backend = "loky",
+    scheduler: Scheduler = None,
     on_error: OnError = "skip",
     force: Force = False,
     patient_key: PatientKey = None,
@@ -174,10 +185,11 @@ def update(
     """
     sources, cache = _split(paths)
     _check(backend, on_error)
-    done = pipeline.update(
-        sources, cache, recipe, jobs=jobs, backend=backend, on_error=on_error, force=force,
-        patient_key=patient_key, deidentify=deidentify, progress=progress(),
-    )  # fmt: skip
+    with engine(backend, scheduler):
+        done = pipeline.update(
+            sources, cache, recipe, jobs=jobs, backend=backend, on_error=on_error, force=force,
+            patient_key=patient_key, deidentify=deidentify, progress=progress(),
+        )  # fmt: skip
     report.print_updated(cache, done, pipeline.info(cache))
     failed = done.added["files_failed"] or done.added["frames_failed"]
     raise typer.Exit(1 if failed or done.changed else 0)
@@ -186,13 +198,17 @@ def update(
 @app.command()
 def verify(
     cache: CachePath,
-    quick: Annotated[bool, typer.Option("--quick", help="Sizes and indexes only.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Of shards, sizes and indexes only.")
+    ] = False,
     deep: Annotated[
         float | None, typer.Option(metavar="FRACTION", help="Decode this share of the files again.")
     ] = None,
+    source: Sources = None,
+    deidentify: Deidentify = None,
 ) -> None:
     """Check every checksum of a cache."""
-    problems = pipeline.verify(cache, quick=quick, deep=deep)
+    problems = pipeline.verify(cache, quick=quick, deep=deep, sources=source, deidentify=deidentify)
     for problem in problems:
         print(words.one_line(problem), file=sys.stderr)
     if problems:
@@ -203,12 +219,7 @@ def verify(
 @app.command()
 def repair(
     cache: CachePath,
-    source: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Where a source folder is by now; once for each, in the order of `info --json`."
-        ),
-    ] = None,
+    source: Sources = None,
     deidentify: Deidentify = None,
     jobs: Jobs = None,
     backend: Backend = "loky",
@@ -216,13 +227,9 @@ def repair(
     """Mend a damaged cache: from its second copies, and its shards from the sources."""
     _check(backend)
     done = pipeline.repair(
-        cache,
-        sources=source,
-        deidentify=deidentify,
-        jobs=jobs,
-        backend=backend,
+        cache, sources=source, deidentify=deidentify, jobs=jobs, backend=backend,
         progress=progress(),
-    )
+    )  # fmt: skip
     left = report.print_repaired(cache, done, pipeline.verify(cache, quick=True))
     raise typer.Exit(1 if left else 0)
 
@@ -249,12 +256,13 @@ def info(
     if as_json:
         print(json.dumps(about, indent=1))
         return
-    found = errata.concerned(cache_of(cache), about)
-    if as_errata:
-        report.print_frames(found, about)
-        return
-    report.print_cache(cache, about)
-    report.print_errata(found, about)
+    with as_in_format(cache):
+        found = errata.concerned(cache_of(cache), about)
+        if as_errata:
+            report.print_frames(found, about)
+            return
+        report.print_cache(cache, about)
+        report.print_errata(found, about)
     under_way.follow(cache)
 
 

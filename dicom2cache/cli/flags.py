@@ -24,6 +24,13 @@ Jobs = Annotated[
     int | None, typer.Option("--jobs", "-j", min=1, help="Processes (all processors).")
 ]
 Backend = Annotated[str, typer.Option(help=f"joblib's backend: {', '.join(pool.BACKENDS)}.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS|FILE",
+        help="With --backend dask: address of the scheduler, or the file that it writes.",
+    ),
+]
 OnError = Annotated[
     str, typer.Option(help="skip: a bad file costs itself only; raise: stop at the first.")
 ]
@@ -37,7 +44,15 @@ PatientKey = Annotated[
 ]
 Deidentify = Annotated[
     Path | None,
-    typer.Option(metavar="KEYFILE", help="Keep hashes of UIDs and paths, and no free text."),
+    typer.Option(metavar="KEYFILE", help="Key file: UIDs and paths are hashes, free text is out."),
+]
+Sources = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--source",
+        metavar="FOLDER",
+        help="Where a source folder is by now; once for each, in the order of `info --json`.",
+    ),
 ]
 Mapping = Annotated[
     Path | None,

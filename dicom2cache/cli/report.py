@@ -22,7 +22,7 @@ from dicom2cache.running.errata import Concerned
 from dicom2cache.running.job import Job
 from dicom2cache.running.repair.whole import Repaired
 from dicom2cache.running.update import Updated
-from dicom2cache.store.committed import read_table
+from dicom2cache.store.committed import as_in_format, read_table
 from dicom2cache.store.layout import SEEN, TIMES
 
 _SHOWN, _RUNS = 20, 6  # most lines, and most runs of frames in one
@@ -90,7 +90,12 @@ def _before(codec: str) -> str:
 
 
 def print_cache(cache: Path, about: dict[str, Any]) -> None:
-    """Arrays, counts and rejects of a committed cache."""
+    """Arrays, counts and rejects of a committed cache. Raises CacheError for tables that lie."""
+    with as_in_format(cache):
+        _print_cache(cache, about)
+
+
+def _print_cache(cache: Path, about: dict[str, Any]) -> None:
     counts = about["counts"]
     shards = read_table(cache, about, "shards", ["array", "bytes"])
     by_array: dict[int, list[int]] = {k: [] for k in range(len(about["arrays"]))}

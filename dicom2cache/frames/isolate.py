@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import pickle
 import resource
 import signal
@@ -66,6 +67,8 @@ def serve(descriptor: int) -> None:
     """Make the calls that are asked for until the other end of the socket is closed."""
     pipe = Connection(descriptor)
     pipe.send(None)  # it has started
+    # What it dies of is told by its parent; what libraries print meanwhile is nobody's.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     while True:
         try:
             function, arguments, memory = pipe.recv()
@@ -76,6 +79,7 @@ def serve(descriptor: int) -> None:
             _allow(memory)
             found = function(*arguments)
         except Exception as e:
+            _allow_all()  # what took the memory may still hold it
             e.add_note("in a child process:\n" + "".join(traceback.format_tb(e.__traceback__)))
             error = _sent(e)
         pipe.send((found, error))
@@ -92,6 +96,11 @@ def _allow(memory: int) -> None:
     if hard != resource.RLIM_INFINITY:
         most = min(most, hard)
     resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+
+
+def _allow_all() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
 
 def _sent(error: Exception) -> Exception:

@@ -65,7 +65,7 @@ class Elsewhere:
     """How a header is read that this process should not, or cannot, read."""
 
     alone: Callable[..., Header]
-    """makes a call in a process of its own, `tries` times"""
+    """makes a call in a process of its own, for a file of `size` bytes, `tries` times"""
     in_time: Callable[[Reading], Header]
     """makes it here; raises OutOfTime if that takes too long"""
     always: bool = False
@@ -156,14 +156,15 @@ def _patiently(
 
 
 def _here_or(elsewhere: Elsewhere, reading: partial[Header]) -> Header:
+    size = reading.args[1].size
     if elsewhere.always:
-        return elsewhere.alone(reading)
+        return elsewhere.alone(reading, size=size, tries=2)
     try:
         return elsewhere.in_time(partial(reading, heavy=False))
     except _Heavy:
-        return elsewhere.alone(reading)
+        return elsewhere.alone(reading, size=size, tries=2)
     except (MemoryError, OutOfTime):  # perhaps of others beside it
-        return elsewhere.alone(reading, tries=1)
+        return elsewhere.alone(reading, size=size, tries=1)
 
 
 def _outcome(error: Exception) -> tuple[str, str]:

@@ -129,8 +129,13 @@ def has_items(found: Any) -> bool:
     return is_many(found) and any(hasattr(v, "original_encoding") for v in found)
 
 
+LONGEST = 1024
+"""characters of a text: DICOM's have 64 mostly (PS3.5 6.2), and each frame of a file bears it"""
+
+
 def text(ds: Dataset, keyword: str) -> str | None:
-    """The value as text, several joined by a backslash, without padding; None for a sequence."""
+    """The value as text, several joined by a backslash, without padding; None for a sequence, and
+    for what is longer than LONGEST."""
     found = value(ds, keyword)
     if found is None or has_items(found):  # what is in its items is not for us to show
         return None
@@ -138,6 +143,8 @@ def text(ds: Dataset, keyword: str) -> str | None:
         joined = "\\".join(str(v).strip(" \0") for v in found)
     else:
         joined = str(found).strip(" \0")
+    if len(joined) > LONGEST:
+        return None
     if joined.isascii():
         return joined or None
     # A surrogate would not survive the way to Parquet.

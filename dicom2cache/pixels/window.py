@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,8 @@ PRESETS = {
     "angio": (300.0, 600.0),
 }
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
-_PAIR = re.compile(r"\s*(-?[\d.]+(?:e-?\d+)?)\s*,\s*([\d.]+(?:e-?\d+)?)\s*")
+_NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e-?\d+)?"
+_PAIR = re.compile(rf"\s*(-?{_NUMBER})\s*,\s*({_NUMBER})\s*")
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,10 @@ def parse_window(said: Any) -> Spec:
             return FromFile()
         if said in PRESETS:
             return Window(*PRESETS[said])
-        if (pair := _PAIR.fullmatch(said)) and float(pair[2]) > 0:
-            return Window(float(pair[1]), float(pair[2]))
+        pair = _PAIR.fullmatch(said)
+        center, width = map(float, pair.groups()) if pair else (math.nan, math.nan)
+        if math.isfinite(center) and 0 < width < math.inf:
+            return Window(center, width)
     raise RecipeError(
         f"recipe: window {said!r}; legal: CENTER,WIDTH with a width above 0, dicom, or one "
         f"of {', '.join(PRESETS)}"

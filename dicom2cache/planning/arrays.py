@@ -69,8 +69,10 @@ def fit_slots(
 
     `sizes` has (dtype, frame shape, number of frames). While there are too many, rare sizes (less
     than a shard of them) share a slot, then all do: grouped by height and width rounded up to
-    multiples of 8, 16, 32, ..., a group's slot being just large enough for its members. Of the
-    ways that fit, the one that wastes least is taken. Raises ValueError if even one slot for each
+    multiples of 8, 16, 32, ..., a group's slot being just large enough for its members; or such
+    groups are joined two by two, those first that waste least by it, so that sizes far apart (an
+    archive's, and those of damaged headers) stay apart. Of the ways that fit, the one that wastes
+    least is taken. Raises ValueError if even one slot for each
     dtype and number of channels is too many.
     """
     if len(sizes) <= max_arrays:
@@ -92,6 +94,11 @@ def fit_slots(
                     best = waste, slots
                 break  # a larger step wastes more
             step *= 2
+    joined = _joined(kind, height_width, count * pixel_bytes, max_arrays)
+    if joined is not None:
+        waste = int((count * (pixel_bytes * joined.prod(axis=1) - own_bytes)).sum())
+        if best is None or waste < best[0]:
+            best = waste, joined
     if best is None:
         raise ValueError(f"max_arrays {max_arrays} is too few: these files need {len(kinds)}")
     return {
@@ -144,6 +151,50 @@ def _shared(
     largest = np.zeros((int(group.max()) + 1, 2), np.int64)
     np.maximum.at(largest, group, height_width)
     return largest[group]
+
+
+_MOST_GROUPS = 512  # that are joined two by two: the square of it is looked at each time
+
+
+def _joined(
+    kind: NDArray[Any], height_width: NDArray[np.int64], weight: NDArray[np.int64], most: int
+) -> NDArray[np.int64] | None:
+    """(n, 2) slots, at most `most`: those of groups joined two by two, the least waste first.
+
+    `weight`: bytes that a pixel more of a slot costs. None if there are too many groups or kinds.
+    """
+    for step in (2**k for k in range(3, 17)):
+        rounded = -(-height_width // step)
+        _, group = np.unique(combine([kind, rounded[:, 0], rounded[:, 1]]), return_inverse=True)
+        if group.max() < _MOST_GROUPS:
+            break
+    count = int(group.max()) + 1
+    sides = np.zeros((count, 2))
+    np.maximum.at(sides, group, height_width)
+    heavy = np.bincount(group, weight)
+    kinds = np.zeros(count, np.int64)
+    kinds[group] = kind
+
+    def cost(one: int) -> NDArray[np.float64]:
+        both = np.maximum(sides[one], sides).prod(axis=1) * (heavy[one] + heavy)
+        apart = sides.prod(axis=1) * heavy
+        found = np.where(kinds == kinds[one], both - apart - apart[one], np.inf)
+        found[one] = np.inf
+        return found
+
+    costs = np.array([cost(one) for one in range(count)])
+    owner = np.arange(count)
+    for _ in range(count - most):
+        one, other = sorted(divmod(int(costs.argmin()), count))
+        if costs[one, other] == np.inf:
+            return None
+        sides[one] = np.maximum(sides[one], sides[other])
+        heavy[one] += heavy[other]
+        kinds[other] = -1 - other  # it is no more
+        owner[owner == other] = one
+        costs[other] = costs[:, other] = np.inf
+        costs[one] = costs[:, one] = cost(one)
+    return sides[owner[group]].astype(np.int64)
 
 
 def _bytes(dtype: str, shape: tuple[int, ...]) -> int:

@@ -13,10 +13,10 @@ from dicom2cache.records import Plan, ShardTask
 
 def tasks(plan: Plan) -> list[ShardTask]:
     """One task for each shard, in the order of the cache; their rows cover the frame table once."""
-    weight = np.array([syntaxes.cost_weight(s) for s in plan.files["transfer_syntax"].to_pylist()])
-    weight = np.append(weight, 0.0)  # for a plan without files
-    file = ints(plan.frames["file"], 0)
-    summed = np.r_[0.0, np.cumsum(weight[file])]
+    said = plan.files["transfer_syntax"].combine_chunks().dictionary_encode()
+    known = np.array([syntaxes.cost_weight(s) for s in said.dictionary.to_pylist()], np.float32)
+    weight = known[ints(said.indices, 0)] if len(said) else np.zeros(1, np.float32)
+    summed = np.r_[0.0, np.cumsum(weight[ints(plan.frames["file"], 0)], dtype=np.float64)]
     result, start = [], 0
     for a, spec in enumerate(plan.arrays):
         for shard in range(spec.shards):

@@ -24,6 +24,13 @@ from dicom2cache.recipes.recipe import Recipe
 
 _ALWAYS = 256 << 20
 """bytes that a file may claim, however small it is: black frames are coded in next to nothing"""
+_LEAST, _LEAST_UNMARKED, _LEAST_RLE = 32, 10, 74
+"""bytes of the least frame, with the header of its fragment: a codestream of JPEG-LS has 27, the
+header of RLE 64"""
+_OF_RLE = 64
+"""bytes that a byte of RLE can make: two make 128"""
+_LISTED = 4
+"""windows and segments that all frames of a file bear together, for each frame that it may have"""
 _HUGE = 1e9
 """pixels on a side that no frame has"""
 
@@ -43,6 +50,10 @@ def over_limits(files: pa.Table, recipe: Recipe) -> Iterator[tuple[int, str]]:
     pixels = height * width
     claimed = frames * pixels * samples * np.maximum(bits, 8) / 8
     inflated = offset + length
+    windows, segments = (
+        np.nan_to_num(floats(pc.list_value_length(files[name]))) for name in ("windows", "segments")
+    )
+    listed = windows + segments
     checks: list[tuple[NDArray[np.bool_], str, Floats, str]] = [
         (
             pixels > limits.frame_pixels,
@@ -51,6 +62,12 @@ def over_limits(files: pa.Table, recipe: Recipe) -> Iterator[tuple[int, str]]:
             "Rows (0028,0010) x Columns (0028,0011) is {} pixels a frame",
         ),
         (frames > limits.frames, "frames", frames, "Number of Frames (0028,0008) is {}"),
+        (
+            frames * listed > _LISTED * limits.frames,
+            "frames",
+            listed,
+            "each frame would bear all {} windows or segments of the file",
+        ),
         (
             ~native & (claimed > np.maximum(_ALWAYS, limits.expansion * size)),
             "expansion",
@@ -79,6 +96,23 @@ def over_limits(files: pa.Table, recipe: Recipe) -> Iterator[tuple[int, str]]:
     for over, name, value, said in checks:
         for i in np.flatnonzero(over):
             yield int(i), _reason(said.format(f"{value[i]:.0f}"), name, limits)
+    rle = mask_of(pc.equal(files["transfer_syntax"], syntaxes.RLE))
+    unmarked = mask_of(pc.is_in(files["transfer_syntax"], pa.array(sorted(syntaxes.UNMARKED))))
+    least = np.select([rle, unmarked], [_LEAST_RLE, _LEAST_UNMARKED], _LEAST)
+    there = np.maximum(size - offset, 0)
+    for i in np.flatnonzero(~native & (frames > 1) & (frames * least > there)):
+        said = (
+            f"{there[i]:.0f} bytes of pixel data cannot hold {frames[i]:.0f} frames, of which each "
+            f"takes {least[i]}; Number of Frames (0028,0008) is wrong, or the file is cut: copy it "
+            "again"
+        )
+        yield int(i), said
+    for i in np.flatnonzero(rle & (claimed > _OF_RLE * there)):
+        said = (
+            f"{there[i]:.0f} bytes of RLE cannot hold the {claimed[i]:.0f} that the header says "
+            "(PS3.5 G.3.1); it is wrong, or the file is cut: copy it again"
+        )
+        yield int(i), said
     yield from _resampled(files, recipe)
 
 

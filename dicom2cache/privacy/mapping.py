@@ -12,8 +12,14 @@ from dicom2cache.errors import CacheError
 _HEAD = ("of", "hash", "original")
 
 
-def check_mapping(path: Path, cache: Path) -> None:
-    """Raises CacheError for a path in the cache, or of a file that is no mapping."""
+def check_mapping(mapping: str | os.PathLike[str] | None, key: object, cache: Path) -> None:
+    """Raises CacheError for a path in the cache, or of a file that is no mapping; ValueError
+    without a key."""
+    if mapping is None:
+        return
+    if key is None:
+        raise ValueError("--mapping says what hashes stand for; it goes with --deidentify")
+    path = Path(mapping)
     if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(cache)):
         raise CacheError(f"{path}: a mapping does not belong in the cache; give another path")
     if not path.parent.is_dir():

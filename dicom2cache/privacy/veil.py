@@ -6,11 +6,12 @@ is not de-identified.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -90,9 +91,13 @@ class Veil:
         return values
 
 
-def veil_of(path: Path, mapped: bool = False) -> Veil:
-    """The veil of a key file. Raises as `read_key`."""
-    return Veil(read_key(path), {} if mapped else None)
+@overload
+def veil_of(path: str | os.PathLike[str], mapped: bool = False) -> Veil: ...
+@overload
+def veil_of(path: str | os.PathLike[str] | None, mapped: bool = False) -> Veil | None: ...
+def veil_of(path: str | os.PathLike[str] | None, mapped: bool = False) -> Veil | None:
+    """The veil of a key file; None without one. Raises as `read_key`."""
+    return None if path is None else Veil(read_key(path), {} if mapped else None)
 
 
 def check_key(veil: Veil | None, attributes: dict[str, Any], where: Path, remedy: str) -> None:

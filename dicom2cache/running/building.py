@@ -43,9 +43,7 @@ def plan_build(
     if not candidates:
         raise SourceError(nothing(sources, unlisted))
     facts = facts_of(key, veil, recipe)
-    identity = identity_of(roots, candidates, unlisted, recipe, facts)
-    if veil:
-        identity = ":".join(veil.hashed("identity", part) for part in identity.split(":"))
+    identity = identity_of(roots, candidates, unlisted, recipe, facts, veil)
     known = planned_identity(target)
     if known is None and not overwrite and target.exists() and target_folder.is_wreck(target):
         raise CacheError(

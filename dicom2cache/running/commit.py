@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,9 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
             table = frame_rows(files, kept, results.filter(ok), job.plan.arrays)
             table = veil.frames(table) if veil else table
             out.write(table)
-            for number in pc.unique(table["array"]).to_pylist():
-                mine = table.filter(pc.equal(table["array"], number))
+            # Arrays follow one another: parts of the table, and no copies of it for each.
+            numbers, starts = np.unique(ints(table["array"], 0), return_index=True)
+            for number, mine in zip(numbers.tolist(), _cut(table, starts), strict=True):
                 totals[number].add(mine, job.plan.arrays[number].slot[2:])
             failures.append(frame_failures(files, rows, results))
             np.add.at(stored_of_file, ints(kept["file"], 0), 1)
@@ -173,6 +175,12 @@ def _seen(job: Job, before: dict[str, Any] | None) -> pa.Table:
     both = pa.concat_tables([known, job.seen])  # what was killed before it ended has written both
     once = both.group_by(["root", "path"], use_threads=False).aggregate([("state", "last")])
     return once.rename_columns(seen.TABLE.names)
+
+
+def _cut(table: pa.Table, starts: Any) -> Iterator[pa.Table]:
+    """Parts of the table that begin at these rows."""
+    for start, stop in pairwise([*map(int, starts), table.num_rows]):  # none of an empty table
+        yield table.slice(start, stop - start)
 
 
 def _batches(
@@ -278,6 +286,7 @@ def _shard_row(task: ShardTask, receipt: Receipt) -> dict[str, Any]:
         "shard": task.shard,
         "bytes": receipt.bytes,
         "index_crc32c": receipt.index_crc32c,
+        "chunks_crc32c": receipt.chunks_crc32c,
         "frames": receipt.results["reason"].null_count,
         "slots": task.stop - task.start,
     }

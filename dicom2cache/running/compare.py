@@ -19,6 +19,7 @@ from dicom2cache.errors import CacheError
 from dicom2cache.privacy.veil import KEY, Veil, check_key, each
 from dicom2cache.store.committed import as_in_format, read_table, spec_of
 from dicom2cache.store.layout import shard_path
+from dicom2cache.store.names import open_below
 from dicom2cache.store.shards import read_index, read_slot
 
 Ints = NDArray[np.int64]
@@ -90,7 +91,7 @@ class _Side:
         shard, slot = divmod(row, spec.frames_per_shard)
         if self._file is None or self._at != (array, shard):
             self.close()
-            self._file = open(self.cache / shard_path(spec, shard), "rb")  # noqa: SIM115
+            self._file = open_below(self.cache, shard_path(spec, shard), "frames/")
             self._index, self._at = read_index(self._file, spec)[0], (array, shard)
         return read_slot(self._file, spec, self._index[slot])[:height, :width]
 

@@ -151,4 +151,6 @@ def write_shard(job: Job, task: ShardTask, worker: Worker) -> bool:
                 results.append(result)
         size, checksum = writer.finish()
     table = pa.Table.from_pylist(results, RESULTS)
-    return receipts.publish(job, task, attempt, size, checksum, spec.codec, table)
+    return receipts.publish(
+        job, task, attempt, size, checksum, writer.chunks_crc32c, spec.codec, table
+    )

@@ -21,6 +21,7 @@ from dicom2cache.frames.isolate import Allowance, Child
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import FrameRow, Header
 from dicom2cache.running.pool import Overdue, within
+from dicom2cache.running.turns import turn
 from dicom2cache.sources import mounts
 
 T = TypeVar("T")
@@ -78,8 +79,7 @@ class Worker:
     def alone(self, step: Step[T], path: str, header: Header, row: FrameRow) -> T:
         """The step in a child; raises as `Child.call`."""
         call: Callable[..., T] = _on_file
-        pixels = header["height"] * header["width"] * header["samples"]
-        memory = _SPARE + 8 * pixels * max(1, header["bits_allocated"] // 8)
+        memory = _SPARE + 8 * _bytes_of(header)
         allowance = Allowance(self.limits.frame_seconds, memory, "frame_seconds")
         tries = 2 if self.isolated else 1
         return self._child.call(call, step, path, header, row, allowance=allowance, tries=tries)
@@ -103,19 +103,26 @@ class Frames:
         root = self.roots[header["root"]]
         path = os.path.join(root, header["path"])
         try:
-            try:
-                if not self.worker.isolated:
-                    with within(self.worker.limits.frame_seconds):
-                        return _on_source(self.sources.open(row["file"]), step, row, room)
-            except MemoryError:
-                pass  # others may have taken the memory: once more, with nothing beside it
-            except Overdue:
-                self.sources.close()  # it was left in the middle of something
-            return self.worker.alone(step, path, header, row)
+            with turn(_bytes_of(header)):
+                try:
+                    if not self.worker.isolated:
+                        with within(self.worker.limits.frame_seconds):
+                            return _on_source(self.sources.open(row["file"]), step, row, room)
+                except MemoryError:
+                    pass  # others may have taken the memory: once more, with nothing beside it
+                except Overdue:
+                    self.sources.close()  # it was left in the middle of something
+                return self.worker.alone(step, path, header, row)
         except Exception as e:
             if not isinstance(e, MemoryError):
                 mounts.raise_environment(e, root, header["path"])
             return self.worker.failure(e, f"{path}, frame {row['frame']}")
+
+
+def _bytes_of(header: Header) -> int:
+    """Bytes of a decoded frame of the file."""
+    pixels = header["height"] * header["width"] * header["samples"]
+    return pixels * max(1, header["bits_allocated"] // 8)
 
 
 def _on_source(source: Source, step: Step[T], row: FrameRow, room: Room) -> T:

@@ -14,6 +14,7 @@ from dicom2cache.privacy.veil import KEY
 from dicom2cache.records import ShardTask
 from dicom2cache.running import backlog, claims, receipts, versions
 from dicom2cache.running.convert import Done, convert_task
+from dicom2cache.running.engines import ELSEWHERE
 from dicom2cache.running.faults import FaultLog
 from dicom2cache.running.job import Job, is_planned, load_job
 from dicom2cache.running.pool import parallel
@@ -148,7 +149,7 @@ class _Calls:
     def _of(self, task: ShardTask) -> Any:
         from joblib import delayed
 
-        convert = convert_elsewhere if self.backend == "dask" else convert_task
+        convert = convert_elsewhere if self.backend in ELSEWHERE else convert_task
         job, over = self.watch.job, self.left.get(task)
         return delayed(convert)(
             str(job.cache), job.nonce, task, over is not None, self.watch.run, over

@@ -30,6 +30,7 @@ from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import Candidate, FrameRow, Header
 from dicom2cache.running import pool
 from dicom2cache.running.each_frame import Failure, Worker
+from dicom2cache.running.engines import ELSEWHERE
 from dicom2cache.running.pool import parallel
 from dicom2cache.running.progress import Work
 from dicom2cache.schema import FILES, REJECTS
@@ -67,8 +68,8 @@ def _pixels(source: Source, row: FrameRow, _: Room) -> NDArray[Any]:
 
 
 _HEADERS_AT_ONCE = 256
-_HEADER_MEMORY = 2 << 30
-"""bytes that a child may have for a header"""
+_MOST_MEMORY = 2 << 30
+"""bytes that a child may have for a header, at its first try"""
 
 
 def read_all_headers(
@@ -89,16 +90,19 @@ def read_all_headers(
 
     from joblib import delayed
 
+    there = backend in ELSEWHERE  # another machine does not see the marks
     rest = iter(sorted(candidates, key=_on_disk))
     chunks = dict(enumerate(iter(lambda: list(islice(rest, _HEADERS_AT_ONCE)), [])))
     files, rejects = [FILES.empty_table()], [REJECTS.empty_table()]
     suspects: set[int] = set()
     with TemporaryDirectory(prefix="dicom2cache-") as marks:
+
+        def mark(k: int) -> Path | None:
+            return None if there else Path(marks, str(k))
+
         while chunks:
             calls = [
-                delayed(_read)(
-                    roots, chunk, patient_key, limits, Path(marks, str(k)), k in suspects
-                )
+                delayed(_read)(roots, chunk, patient_key, limits, mark(k), k in suspects)
                 for k, chunk in chunks.items()
             ]
             try:
@@ -109,6 +113,8 @@ def read_all_headers(
                     seen(header_work(chunks.pop(k), found.rejects))
             except BrokenProcessPool as e:  # of what was begun, each file is read by itself
                 begun = {int(path.name) for path in Path(marks).iterdir()} & chunks.keys()
+                if there:  # results come in order
+                    begun = {min(chunks)}
                 if not begun - suspects:
                     raise Unfinished(
                         "processes that read headers die, perhaps for memory; use fewer --jobs"
@@ -123,13 +129,15 @@ def _read(
     chunk: Sequence[Candidate],
     patient_key: PatientKey,
     limits: Limits,
-    mark: Path,
+    mark: Path | None,
     isolated: bool,
 ) -> Headers:
     """Headers of a few files; `mark` is there meanwhile, and stays if the process dies."""
-    mark.touch()
+    if mark is not None:
+        mark.touch()
     found = read_few(roots, chunk, patient_key, limits, isolated)
-    mark.unlink(missing_ok=True)
+    if mark is not None:
+        mark.unlink(missing_ok=True)
     return found
 
 
@@ -141,14 +149,21 @@ def read_few(
     isolated: bool,
 ) -> Headers:
     """Headers of a few files; `isolated`: all in a child process."""
-    allowance = Allowance(limits.header_seconds, _HEADER_MEMORY, "header_seconds")
     with Child() as child:
         elsewhere = Elsewhere(
-            partial(child.call, allowance=allowance),
+            partial(_alone, child, limits.header_seconds),
             partial(_in_time, limits.header_seconds),
             isolated,
         )
         return read_headers(roots, chunk, patient_key, elsewhere, limits.header_mib << 20)
+
+
+def _alone(
+    child: Child, seconds: float, reading: Callable[[], Header], size: int, tries: int
+) -> Header:
+    memory = min((512 << 20) + 32 * size, _MOST_MEMORY)
+    allowance = Allowance(seconds, memory, "header_seconds")
+    return child.call(reading, allowance=allowance, tries=tries)
 
 
 def _in_time(seconds: float, reading: Callable[[], Header]) -> Header:

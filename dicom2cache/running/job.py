@@ -29,7 +29,13 @@ from dicom2cache.records import ArraySpec, Header, Plan, ShardTask
 from dicom2cache.running.attempts import attempt_name
 from dicom2cache.store import names, seen
 from dicom2cache.store.committed import whole_root
-from dicom2cache.store.durable import make_folder, name_first, sync_folder, write_durably
+from dicom2cache.store.durable import (
+    large_file,
+    make_folder,
+    name_first,
+    sync_folder,
+    write_durably,
+)
 from dicom2cache.store.layout import ROOT, SPARE, spare_path
 from dicom2cache.store.spare import times_of
 
@@ -98,10 +104,11 @@ def save_plan(job: Job) -> Job:
     files = plan.files.drop_columns(["per_frame"])  # expanded in `frames`
     tables = {"files": files, "frames": plan.frames, "rejects": plan.rejects, "seen": job.seen}
     for name, table in tables.items():
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, table.schema) as writer:
+        with (
+            large_file(job.state / f"{name}.arrow") as file,
+            pa.ipc.new_file(file, table.schema) as writer,
+        ):
             writer.write_table(table.unify_dictionaries(), max_chunksize=1 << 16)
-        write_durably(job.state / f"{name}.arrow", sink.getvalue())
     about = {
         "identity": job.identity,
         "nonce": job.nonce,
@@ -147,7 +154,7 @@ def headers_of(job: Job, rows: pa.Table) -> dict[int, Header]:
 def about_of(cache: Path) -> dict[str, Any]:
     """plan.json; empty if there is none, or something else of that name."""
     try:
-        found = json.loads(plan_path(cache).read_bytes())
+        found = json.loads(names.read_plain(plan_path(cache)))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -234,7 +241,7 @@ def load_job(cache: Path) -> Job:
     """
     names.refuse_links(cache)
     try:
-        said = plan_path(cache).read_bytes()
+        said = names.read_plain(plan_path(cache))
         about = json.loads(said)
         nonce = _nonce(about)
         there = nonce is not None and (build_folder(cache) / nonce).exists()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from dicom2cache.errors import CacheError
 from dicom2cache.privacy.keys import keyed_hash
-from dicom2cache.privacy.veil import Veil, check_key
+from dicom2cache.privacy.veil import KEY, Veil, check_key
 from dicom2cache.sources.find import scan
 
 
@@ -23,6 +24,8 @@ class Originals:
     """by `root` of frames/"""
     key: bytes | None = None
     """of a de-identified cache"""
+    looked: str = field(default_factory=lambda: secrets.token_hex(8))
+    """when: what was found then holds for all that works with this, in each process"""
 
     def place(self, root: int, path: str) -> tuple[str, str] | None:
         """(folder, path below it, with /) of the file that a row of frames/ or failures/ names.
@@ -32,12 +35,12 @@ class Originals:
         folder = self.folders.get(root)
         if folder is None:
             return None
-        found = path if self.key is None else _by_hash(folder, self.key).get(path)
+        found = path if self.key is None else _by_hash(folder, self.key, self.looked).get(path)
         return None if found is None else (folder, found)
 
 
 @lru_cache(4)
-def _by_hash(folder: str, key: bytes) -> dict[str, str]:
+def _by_hash(folder: str, key: bytes, _looked: str) -> dict[str, str]:
     _, candidates, _ = scan([folder], Path(os.devnull))
     return {keyed_hash(key, c.path, "path:") or "": c.path for c in candidates}
 
@@ -47,12 +50,16 @@ def originals_of(
     attributes: dict[str, Any],
     sources: Sequence[str | os.PathLike[str]] | None = None,
     veil: Veil | None = None,
+    needed: bool = True,
 ) -> Originals:
     """The sources of a cache by its root's attributes.
 
     `sources`: the folders, if they lie elsewhere by now, in the order of the cache's; of a
-    de-identified cache they are needed, and so is its key (`veil`). Raises CacheError without them.
+    de-identified cache they are needed, and so is its key (`veil`). Raises CacheError without them;
+    if they are not `needed`, and neither is given, no source is known.
     """
+    if not needed and KEY in attributes and not (veil or sources):
+        return Originals({})
     folders = {int(s["root"]): str(s["path"]) for s in attributes["sources"]}
     remedy = "give --deidentify KEYFILE, and --source FOLDER for each source folder"
     check_key(veil, attributes, cache, remedy)

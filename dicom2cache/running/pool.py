@@ -16,6 +16,7 @@ from multiprocessing import current_process
 from typing import Any
 
 from dicom2cache.frames.isolate import without_interrupts
+from dicom2cache.running.engines import ELSEWHERE, engine
 
 _at_work = threading.Lock()
 
@@ -95,7 +96,7 @@ def _end_without(parent: int) -> None:
         os._exit(1)  # nobody is left to tell
 
 
-BACKENDS = ("loky", "threading", "dask")
+BACKENDS = ("loky", "threading", *ELSEWHERE)
 
 STARTING = 0.5  # seconds that worker processes take to start and to import what they need
 _starting: list[Iterator[Any]] = []
@@ -152,6 +153,8 @@ def _await_workers() -> None:
 
 def parallel(jobs: int, backend: str, calls: Iterator[Any], ordered: bool) -> Iterator[Any]:
     """Results of joblib-delayed calls, in order or as they come; by one worker if jobs is 1."""
+    from concurrent.futures.process import BrokenProcessPool
+
     from joblib import Parallel, delayed, parallel_config
 
     _await_workers()
@@ -160,11 +163,20 @@ def parallel(jobs: int, backend: str, calls: Iterator[Any], ordered: bool) -> It
         return
     if backend == "loky":
         calls = (delayed(while_parent_lives)(os.getpid(), *call) for call in calls)
-    with parallel_config(backend=backend, n_jobs=jobs):
-        made = Parallel(return_as="generator" if ordered else "generator_unordered", batch_size=1)
+    there = backend in ELSEWHERE
+    # A cluster may grow: whoever comes late finds calls that wait for somebody.
+    waiting = "all" if there else "2 * n_jobs"
+    order = "generator" if ordered else "generator_unordered"
+    with engine(backend), parallel_config(backend=backend, n_jobs=-1 if there else jobs):
+        made = Parallel(return_as=order, batch_size=1, pre_dispatch=waiting)
         with _starting_processes() if backend == "loky" else nullcontext():
             results = made(calls)
-        yield from results
+        try:
+            yield from results
+        except Exception as e:
+            if there and type(e).__name__ == "KilledWorker":  # a call has killed several
+                raise BrokenProcessPool(f"{backend}: {e}") from e
+            raise
 
 
 def _one_by_one(calls: Iterator[Any]) -> Iterator[Any]:

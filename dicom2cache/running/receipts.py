@@ -49,6 +49,7 @@ def publish(
     attempt: Path,
     size: int,
     index_crc32c: int,
+    chunks_crc32c: int | None,
     codec: str,
     results: pa.Table,
 ) -> bool:
@@ -58,7 +59,7 @@ def publish(
     """
     about = {
         "attempt": attempt.name, "bytes": str(size), "index_crc32c": str(index_crc32c),
-        "codec": codec,
+        "codec": codec, "chunks_crc32c": "" if chunks_crc32c is None else str(chunks_crc32c),
     }  # fmt: skip
     sink = pa.BufferOutputStream()
     table = results.replace_schema_metadata(about)
@@ -80,6 +81,8 @@ class Receipt:
     bytes: int
     """size of the shard file"""
     index_crc32c: int
+    chunks_crc32c: int | None
+    """of what is before the index of a compressed shard"""
     codec: str
     """what compressed it"""
     results: pa.Table
@@ -105,7 +108,11 @@ def settle(job: Job, task: ShardTask) -> Receipt | None:
         if results.schema.names != RESULTS.names or results.num_rows != task.stop - task.start:
             raise ValueError("results of other frames")
         about = {k.decode(): v.decode() for k, v in results.schema.metadata.items()}
-        receipt = Receipt(int(about["bytes"]), int(about["index_crc32c"]), about["codec"], results)
+        chunks = about["chunks_crc32c"]
+        receipt = Receipt(
+            int(about["bytes"]), int(about["index_crc32c"]), int(chunks) if chunks else None,
+            about["codec"], results,
+        )  # fmt: skip
         named = about["attempt"]
     except (ValueError, KeyError, AttributeError, OSError, pa.ArrowException) as e:
         raise CacheError(

@@ -98,9 +98,9 @@ def tidy(cache: Path) -> None:
     if "identity" in root:
         if about_of(cache) == said and not is_onto(said, root):
             plan_path(cache).unlink(missing_ok=True)
-        drop_if_empty(build_folder(cache))
     elif said.pop("nonce", None) is not None:  # of an older version, which looks for it there
         write_durably(plan_path(cache), json.dumps(said, indent=1).encode())
+    drop_if_empty(build_folder(cache))
 
 
 def is_planning(folder: Path) -> bool:

@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from dicom2cache.arrow import ints
 from dicom2cache.errors import CacheError, Unfinished
 from dicom2cache.records import Plan
 from dicom2cache.running import job, remains
-from dicom2cache.store import names
+from dicom2cache.store import names, root
 from dicom2cache.store.layout import ROOT, SPARE
 
 
@@ -35,6 +35,8 @@ def check(target: Path) -> None:
     names.refuse_links(target)
     if not target.is_dir():
         raise CacheError(f"{target}: a file, not a folder; give a path for the cache's folder")
+    with suppress(root.NotOurs, OSError):  # one that is none, or damaged, may be replaced
+        root.attributes_of(target, root.read_document(target)[1])
     inside = {p.name for p in target.iterdir()}
     if not inside or job.planned_identity(target) is not None or is_wreck(target):
         return

@@ -139,10 +139,9 @@ def plan_update(asked: Request) -> tuple[Job | None, Looked | None] | None:
     if not asked.force:
         target.check_room(cache, planned, looked.roots, replaced=False)
     identity = identity_of(
-        list(looked.roots), list(looked.new), looked.unlisted, recipe, facts
+        looked.roots, looked.new, looked.unlisted, recipe, facts, veil
     ).partition(":")[0]  # fmt: skip
     chained = f"{attributes['identity']} {identity}"
-    chained = veil.hashed("identity", chained) if veil else chained
     job = Job(
         cache, hashlib.sha256(chained.encode()).hexdigest(), looked.roots, recipe, planned,
         {name: attributes[name] for name in facts}, seen_of(looked.new, veil), attributes["sha256"],

@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dicom2cache.errors import CacheError, on_path
+from dicom2cache.errors import CacheError, Dicom2cacheError, on_path
 from dicom2cache.records import ArraySpec
 from dicom2cache.schema import FRAMES_TABLE, REJECTS, SHARDS_TABLE
 from dicom2cache.store.layout import ROOT, attributes_sha256, spare_path
-from dicom2cache.store.names import checked, open_below
+from dicom2cache.store.names import checked, open_below, read_plain
 
 _SCHEMAS = {"frames": FRAMES_TABLE, "failures": REJECTS, "shards": SHARDS_TABLE}
 _ROWS_PER_BYTE = 256  # each column and row group of a real table has a header of its own
@@ -29,8 +29,11 @@ UNLIKE = (
 def whole_root(cache: Path, spare: bool = False) -> dict[str, Any] | None:
     """The attributes in the root, or in its second copy; None unless they are as signed."""
     path = cache / (spare_path(ROOT) if spare else ROOT)
-    with on_path(path):
-        return attributes_of(path.read_bytes()) if path.is_file() else None
+    try:
+        with on_path(path):
+            return attributes_of(read_plain(path))
+    except (FileNotFoundError, NotADirectoryError, CacheError):
+        return None
 
 
 def attributes_of(root: bytes) -> dict[str, Any] | None:
@@ -103,7 +106,7 @@ def as_in_format(where: Path | str) -> Iterator[None]:
     """What contents provoke that are not those of the format becomes a CacheError, by name."""
     try:
         yield
-    except (CacheError, MemoryError):
+    except (Dicom2cacheError, MemoryError):
         raise
     except UNLIKE as e:
         raise CacheError(

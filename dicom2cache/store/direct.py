@@ -37,11 +37,13 @@ class DirectFile:
         self._writer = ThreadPoolExecutor(1, "shard-writer")
         self._under_way: Future[None] | None = None
         self._buffers = [_SPARE.pop() if _SPARE else mmap(-1, _STAGED) for _ in range(2)]
-        self._start = self._filled = 0
+        self._start = self._filled = self._skipped = 0
         self._open = True
 
     def write(self, data: memoryview) -> None:
         """Append bytes; they are copied, and may change afterwards."""
+        if self._skipped:
+            self._fill()
         while data:
             part = data[: _STAGED - self._filled]
             stop = self._filled + len(part)
@@ -55,6 +57,8 @@ class DirectFile:
 
         Valid until something is written.
         """
+        if self._skipped:
+            return None
         stop = self._filled + count
         return memoryview(self._buffers[0])[self._filled : stop] if stop <= _STAGED else None
 
@@ -65,7 +69,13 @@ class DirectFile:
             self._send()
 
     def skip(self, count: int) -> None:
-        """Append zeros, as a hole where they are many: that costs nothing."""
+        """Append zeros, as a hole where they are many, one call after the other: that costs
+        nothing."""
+        self._skipped += count
+
+    def _fill(self) -> None:
+        """Append what was skipped."""
+        count, self._skipped = self._skipped, 0
         if self._filled + count >= _STAGED:
             rest = -self._filled % PAGESIZE
             self.write(memoryview(bytes(rest)))
@@ -77,6 +87,8 @@ class DirectFile:
 
     def finish(self) -> int:
         """Make all durable; the size in bytes."""
+        if self._skipped:
+            self._fill()
         size = self._start + self._filled
         self.write(memoryview(bytes(-size % PAGESIZE)))  # direct I/O takes whole blocks
         self._send()

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from dicom2cache.errors import on_path
 
@@ -54,6 +55,20 @@ def write_first(path: Path, data: bytes, scratch: Path) -> bool:
     """
     with _written(path, data, scratch) as temporary:
         return name_first(temporary, path)
+
+
+@contextmanager
+def large_file(path: Path) -> Iterator[IO[bytes]]:
+    """A new file to write as it comes: durable after the block, but neither whole nor absent
+    before. For what counts only once something else names it."""
+    try:
+        with open(path, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as e:
+        e.filename = os.fspath(path)  # a full disk names no file
+        raise
 
 
 @contextmanager

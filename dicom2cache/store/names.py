@@ -6,6 +6,7 @@ below it.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -55,11 +56,30 @@ def open_below(cache: Path, path: object, where: object) -> BinaryIO:
 
     Raises CacheError as `below`, and for what is no plain file: a FIFO would be waited for.
     """
-    found = below(cache, path, where)
-    descriptor = os.open(found, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    return _open_plain(below(cache, path, where))
+
+
+def read_plain(path: Path, most: int = 1 << 26) -> bytes:
+    """The bytes of a small file of a cache. Raises CacheError for a larger one, or none at all."""
+    refuse_link(path)
+    with _open_plain(path) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise CacheError(f"{path}: larger than {most} bytes, which no file of this name is")
+    return data
+
+
+def _open_plain(path: Path) -> BinaryIO:
+    what = CacheError(f"{path}: not a plain file, and a cache has no other")
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as e:
+        if e.errno in (errno.ENXIO, errno.ELOOP):  # a socket, a link
+            raise what from e
+        raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise CacheError(f"{found}: not a plain file, and a cache has no other")
+        raise what
     return os.fdopen(descriptor, "rb")
 
 

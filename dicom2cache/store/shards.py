@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
 from dicom2cache.records import ArraySpec
-from dicom2cache.store.compression import pack, unpack
+from dicom2cache.store.compression import CHUNK_HEADER, pack, unpack
 from dicom2cache.store.direct import DirectFile
 from dicom2cache.store.layout import MISSING
 
@@ -22,6 +22,11 @@ from dicom2cache.store.layout import MISSING
 def crc32c(data: Any) -> int:
     """CRC-32C (RFC 3720) of contiguous bytes or an array."""
     return int(google_crc32c.value(data))
+
+
+def extended(crc: int, data: Any) -> int:
+    """CRC-32C of what had `crc`, followed by these bytes."""
+    return int(google_crc32c.extend(crc, bytes(data)))
 
 
 def in_slot(pixels: NDArray[Any], spec: ArraySpec) -> NDArray[Any]:
@@ -69,6 +74,8 @@ class ShardWriter:
         self.path, self.spec = path, spec
         self._index = np.full((spec.frames_per_shard, 2), MISSING, "<u8")
         self._at = self._end = 0
+        self.chunks_crc32c: int | None = None if spec.codec == "none" else 0
+        """of all compressed chunks so far: what a chunk is made of is more than its slot"""
         self._file = DirectFile(path)
         self._finished = False
 
@@ -95,6 +102,8 @@ class ShardWriter:
             self._file.wrote(len(data))
         else:
             self._file.write(data)
+        if self.chunks_crc32c is not None:
+            self.chunks_crc32c = extended(self.chunks_crc32c, data)
         self._index[self._at] = self._end, len(data)
         self._at += 1
         self._end += len(data)
@@ -142,5 +151,7 @@ def read_index(file: BinaryIO, spec: ArraySpec) -> tuple[NDArray[np.uint64], int
 def read_slot(file: BinaryIO, spec: ArraySpec, entry: NDArray[np.uint64]) -> NDArray[Any]:
     """The slot that an entry of the index names. Raises ValueError if its chunk is none."""
     offset, length = entry.tolist()
+    if max(offset, length) >= 1 << 62 or length > spec.slot_bytes + CHUNK_HEADER:
+        raise ValueError(f"{length} bytes at {offset}, which is no chunk")
     file.seek(offset)
     return unpack(file.read(length), spec)

@@ -19,6 +19,7 @@ from dicom2cache.errors import CacheError
 from dicom2cache.store import seen
 from dicom2cache.store.durable import sync_folder, write_durably
 from dicom2cache.store.layout import ROOT, SPARE, TIMES, spare_path, to_json
+from dicom2cache.store.names import read_plain
 
 Entry = Mapping[str, Any]
 """a file entry of FORMAT.md"""
@@ -65,7 +66,7 @@ def times_of(cache: Path) -> str | None:
     """The digest of the sources' modification times; None if it is lost or damaged."""
     path = cache / TIMES
     try:
-        said = path.read_bytes() if path.is_file() else b""
+        said = read_plain(path)
         times = json.loads(said)["times"]
         return times if said == to_json(_signed(times)) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

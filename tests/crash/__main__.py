@@ -1,7 +1,8 @@
-"""Crash tests: `python -m tests.crash [kills|faults|power|interrupts] [--count N] [--seed S]`.
+"""Crash tests: `python -m tests.crash [KIND...] [--count N] [--seed S]`.
 
-Prints a line for each that went wrong, and one for each kind; exit status 1 if there are any. All
-four, at 200, 300, 50 and 48, without arguments. Linux; power cuts need root, to mount.
+KIND is kills, order, faults, power or interrupts; all without arguments: 200, 1, 300, 50 and 48.
+Prints a line for each that went wrong, and one for each kind; exit status 1 if there are any.
+Linux; power cuts need root, to mount.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ def _all(said: argparse.Namespace, folder: Path) -> int:
     from tests.crash.faults import faults
     from tests.crash.interrupts import interrupts
     from tests.crash.kills import kills
+    from tests.crash.order import order
     from tests.crash.power import power
     from tests.crash.world import World
 
     story = {
         "kills": (200, lambda world, count: kills(world, count, said.seed)),
+        "order": (1, lambda world, count: order(world)),
         "faults": (300, lambda world, count: faults(world, count, said.seed)),
         "power": (50, lambda world, count: power(world, count, said.seed, said.file_system)),
         "interrupts": (48, lambda world, count: interrupts(world, count, said.seed)),

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.crash.disk import KINDS, Disk
+from tests.crash.kills import damage
 from tests.crash.world import STORED, World, in_process
 
 NUMBERS = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 REMEDIES = ("run the same command again", "give another path", "--overwrite", "`dicom2cache ")
-_COMMANDS = ("plan", "convert", "commit", "build", "overwrite")
+_COMMANDS = ("plan", "convert", "commit", "build", "overwrite", "repair")
 
 
 class Commands:
@@ -25,8 +26,11 @@ class Commands:
         assert world.do("plan", *world.build(planned)[1:]) in (0, STORED)
         shutil.copytree(planned, converted)
         assert world.do("convert", converted, *in_process(1)) in (0, STORED)
+        damaged = shutil.copytree(world.folder / "new", world.folder / "damaged")
+        damage(damaged)
         self.before = {
-            "convert": planned, "commit": converted, "overwrite": world.folder / "old",
+            "repair": damaged, "convert": planned, "commit": converted,
+            "overwrite": world.folder / "old",
         }  # fmt: skip
         self._counts: dict[tuple[str, int], dict[str, int]] = {}
 
@@ -36,6 +40,7 @@ class Commands:
         return {
             "plan": ("plan", *build[1:]), "build": build, "overwrite": (*build, "--overwrite"),
             "convert": ("convert", cache, *in_process(jobs)), "commit": ("commit", cache),
+            "repair": ("repair", cache, *in_process(jobs)),
         }[command]  # fmt: skip
 
     def place(self, command: str) -> Path:
@@ -94,7 +99,7 @@ def _one(commands: Commands, command: str, jobs: int, disk: Disk) -> str:
             wrong.append(f"no remedy: {said[-500:]}")
     if {p.name for p in cache.parent.iterdir()} - before - {"cache"}:
         wrong.append("something beside the cache")
-    if (cache / "zarr.json").exists():
+    if command != "repair" and (cache / "zarr.json").exists():
         found = world.wrong(cache, build=False)
         if found and command == "overwrite":
             found = world.wrong(cache, "old", build=False)

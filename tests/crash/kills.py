@@ -11,7 +11,9 @@ from pathlib import Path
 from tests.crash.disk import PUBLISHING, Disk
 from tests.crash.world import STORED, Run, World, in_process, reader
 
-_STORIES = ("build", "build", "build", "two jobs", "two builds", "two parts", "overwrite")
+_STORIES = (
+    "build", "build", "two jobs", "two builds", "two parts", "overwrite", "overwrite", "repair",
+)  # fmt: skip
 
 
 def steps(world: World) -> list[tuple[str, int]]:
@@ -52,12 +54,16 @@ def _one(world: World, story: str, kind: str, n: int) -> str:
         shutil.copytree(world.folder / "old", cache)
         whole.add(world.digests["old"])
         runs = [(*world.build(cache), "--overwrite")]
+    elif story == "repair":
+        shutil.copytree(world.folder / "new", cache)
+        damage(cache)
+        runs = [("repair", cache, *in_process(1))]
     elif story == "two builds":
         runs *= 2
     elif story == "two parts":
         assert world.do("plan", *world.build(cache)[1:]) in (0, STORED)
         runs = [("convert", cache, "--part", f"{k}/2", *in_process(1)) for k in (0, 1)]
-    with reader(world, cache, whole, moving=story == "overwrite") as wrong:
+    with reader(world, cache, whole, moving=story in ("overwrite", "repair")) as wrong:
         begun = [world.start(*runs[0], disk=disk), *(world.start(*run) for run in runs[1:])]
         killed = begun[0].wait()
         others = [run.wait() for run in begun[1:]]
@@ -79,10 +85,22 @@ def _one(world: World, story: str, kind: str, n: int) -> str:
 
 def _half(world: World, cache: Path, story: str) -> list[str]:
     """What is wrong if there is a root: then all must be there, but for build/."""
-    if not (cache / "zarr.json").exists():
+    if story == "repair" or not (cache / "zarr.json").exists():
         return []
     found = [world.wrong(cache, recipe, build=False) for recipe in world.expected]
     return [] if "" in found[: 2 if story == "overwrite" else 1] else [f"half a cache: {found[0]}"]
+
+
+def damage(cache: Path) -> None:
+    """A shard lost, one cut short, a bit in a third, and a table."""
+    shards = cache / "int16_512x512"
+    (shards / "c.0.0.0").unlink()
+    with (shards / "c.1.0.0").open("r+b") as file:
+        file.truncate(1000)
+    for path in (shards / "c.2.0.0", cache / "frames" / "0.parquet"):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 3] ^= 4
+        path.write_bytes(data)
 
 
 def _again(run: Run) -> list[str]:

@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,7 +107,10 @@ def _mounted(image: Path, folder: Path, options: str) -> Iterator[str]:
         try:
             yield device
         finally:
-            subprocess.run(["umount", folder], check=True)
+            for _ in range(100):  # a process that was killed may hold a file a little longer
+                if subprocess.run(["umount", folder], check=False).returncode == 0:
+                    break
+                time.sleep(0.1)
     finally:
         subprocess.run(["losetup", "--detach", device], check=True)
 

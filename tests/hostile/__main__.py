@@ -1,9 +1,10 @@
-"""Mutants through whole builds: `python -m tests.hostile [--mutants N] [--first N] [--seed N]`.
+"""Mutants and bombs through builds: `python -m tests.hostile [--mutants N] [--first N] [--seed N]`.
 
 Each build takes a few hundred mutants beside twenty healthy files, by one recipe after another,
 with one job and with two. It must end with status 0 or 1, say nothing that is no sentence of ours,
 account for each mutant, and store the healthy files as it does without mutants. Errors of our own
-are listed. `--write NUMBER FOLDER` writes one mutant out. Status 1 if anything is wrong.
+are listed. Then each bomb, with two jobs; `--bombs [NAME...]` for these alone. `--write NUMBER
+FOLDER` writes one mutant out. Status 1 if anything is wrong.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from tests.hostile import runs
+from tests.hostile import bombs, runs
 from tests.hostile.mutants import made, mutant
 
 _PATIENCE = 1800.0
@@ -32,6 +33,7 @@ def main() -> int:
     parser.add_argument("--a-build", type=int, default=200, help="mutants in one build")
     parser.add_argument("--recipe", choices=runs.RECIPES, help="all builds by this one")
     parser.add_argument("--write", nargs=2, metavar=("NUMBER", "FOLDER"))
+    parser.add_argument("--bombs", nargs="*", metavar="NAME", help="no mutants")
     said = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="dicom2cache-hostile-"))
     try:
@@ -43,12 +45,33 @@ def main() -> int:
             (folder / f"{number:05}.dcm").write_bytes(data)
             print(f"{number}: {what}")
             return 0
-        return _all(said, work, more)
+        wrong = _mutants(said, work, more) if said.bombs is None else False
+        return int(_bombs(said.bombs or [], work) or wrong)
     finally:
         shutil.rmtree(work)
 
 
-def _all(said: argparse.Namespace, work: Path, more: tuple[Path, ...]) -> int:
+def _bombs(names: list[str], work: Path) -> bool:
+    wrong = False
+    for bomb in bombs.BOMBS:
+        if names and bomb.name not in names:
+            continue
+        folder = work / bomb.name
+        folder.mkdir()
+        problems, came = bombs.problems(bomb, folder, jobs=2)
+        wrong |= bool(problems)
+        print(
+            f"{bomb.name}: status {came.status}, {came.seconds:.0f} s, {came.peak >> 20} MiB, "
+            f"{came.counts.get('files_failed', 0)} files failed",
+            flush=True,
+        )
+        for problem in problems:
+            print(f"  WRONG: {problem}")
+        shutil.rmtree(folder)
+    return wrong
+
+
+def _mutants(said: argparse.Namespace, work: Path, more: tuple[Path, ...]) -> bool:
     source = work / "healthy"
     runs.neighbours(source)
     recipes = [said.recipe] if said.recipe else list(runs.RECIPES)
@@ -96,7 +119,7 @@ def _all(said: argparse.Namespace, work: Path, more: tuple[Path, ...]) -> int:
         f"{totals['hung']} hung, {wrong} of {len(starts)} wrong, {len(internal)} errors of our "
         f"own; at most {above >> 20} MiB above a run without mutants"
     )
-    return int(bool(wrong or internal))
+    return bool(wrong or internal)
 
 
 if __name__ == "__main__":

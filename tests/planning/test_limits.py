@@ -14,6 +14,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELos
 
 from dicom2cache import Recipe
 from dicom2cache.errors import RecipeError
+from dicom2cache.planning.arrays import fit_slots
 from dicom2cache.planning.select import select_files
 from dicom2cache.recipes.limits import Limits
 from tests.support.caches import attributes, by_path, failures, run_cli, run_here
@@ -23,6 +24,7 @@ from tests.support.plans import files, header
 _J2K = str(JPEG2000Lossless)
 _J2K_DATA: dict[str, Any] = {"transfer_syntax": _J2K}
 _MIB = 1 << 20
+_WINDOW = {"center": 1.0, "width": 2.0, "function": "LINEAR", "explanation": None}
 _DEFLATED: dict[str, Any] = {"transfer_syntax": str(DeflatedExplicitVRLittleEndian)}
 
 
@@ -48,6 +50,10 @@ _DEFLATED: dict[str, Any] = {"transfer_syntax": str(DeflatedExplicitVRLittleEndi
             "inflate_mib=4096", "would inflate to 4097 MiB",
         ),
         ({"pixel_offset": 257 * _MIB}, "header_mib=256", "257 MiB lie before the pixel data"),
+        (  # 60 KB of windows, borne by each frame
+            {"frames": 1000, "size": 1 << 40, "windows": [_WINDOW] * 4001},
+            "frames=1000000", "each frame would bear all 4001 windows or segments of the file",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_above_a_limit_is_refused_by_its_name(
@@ -63,6 +69,30 @@ def test_what_is_above_a_limit_is_refused_by_its_name(
     assert f"limits.{name} is {most}: if the file is right, give --limits {name}=NUMBER" in reason
     raised = Recipe(limits=[f"{limit}={1 << 48}" for limit in asdict(Limits())])
     assert "large" in select_files(table, raised)[0]["path"].to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (  # 90,000 in 0.9 MB
+            {"frames": 90_000, "height": 8, "width": 8, "size": 900_000 + 1000, **_J2K_DATA},
+            "900000 bytes of pixel data cannot hold 90000 frames, of which each takes 32",
+        ),
+        (
+            {"frames": 10, "size": 1700, "transfer_syntax": str(RLELossless)},
+            "700 bytes of pixel data cannot hold 10 frames, of which each takes 74",
+        ),
+        (
+            {"height": 100, "width": 129, "size": 1100, "transfer_syntax": str(RLELossless)},
+            "100 bytes of RLE cannot hold the 12900 that the header says",
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_bytes_cannot_hold_is_refused(said: dict[str, Any], words: str) -> None:
+    what = {"pixel_offset": 1000, "samples": 1, "bits_allocated": 8, **said}
+    kept, rejects = select_files(files([header("large", **what), header("sound")]), Recipe())
+    assert kept["path"].to_pylist() == ["sound"]
+    assert words in rejects["reason"][0].as_py()
 
 
 @pytest.mark.parametrize(
@@ -200,3 +230,14 @@ def test_a_cache_that_the_disk_has_no_room_for(
     again = ("build", source, cache, "--jobs", "1", "--overwrite")
     assert run_here(*again).returncode == 0
     assert run_here("build", source, tmp_path / "other", "--jobs", "1", "--force").returncode == 0
+
+
+def test_sizes_that_few_frames_have_make_no_slots_of_many_others_large() -> None:
+    """Two arrays for three sizes: by multiples of 8192 all would share one."""
+    small, large, largest = (100, 100), (1000, 1000), (5000, 5000)
+    sizes = [("uint8", small, 1000), ("uint8", large, 1), ("uint8", largest, 1)]
+    assert fit_slots(sizes, 2, 1 << 30) == {
+        ("uint8", small): small, ("uint8", large): largest, ("uint8", largest): largest,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="max_arrays 1 is too few"):
+        fit_slots([*sizes, ("int16", small, 1)], 1, 1 << 30)

@@ -198,6 +198,10 @@ def test_a_series_that_two_rules_share_is_two_stacks(tmp_path: Path) -> None:
         ({"pad": "black"}, "pad = 'black'"),
         ({"pad": float("inf")}, "pad = inf; legal: a number"),  # JSON has none, nor the next
         ({"pad": 10**400}, "pad = 1000"),
+        *(
+            ({"window": [pair]}, "legal: CENTER,WIDTH")
+            for pair in ("12..5,255", "1.2.3,4", "4,1e999", "1e999,4", ".,4", "4,.", "4,0")
+        ),
         ({"percentiles": [99, 1]}, "percentiles = \\[99, 1\\]"),
         ({"percentiles": 5}, "two numbers from 0 to 100"),
         ({"rules": [{"window": ["soft"]}]}, "a rule is a table with `where`"),

@@ -177,6 +177,60 @@ def test_another_key_is_refused(source: Path, key: Path, tmp_path: Path) -> None
     assert "give --overwrite to replace it" in ran.stderr
 
 
+def test_verify_deep_finds_the_files_by_their_hashes(
+    pair: tuple[Path, Path], key: Path, source: Path, tmp_path: Path
+) -> None:
+    plain, veiled = pair
+    assert run_here("verify", veiled).returncode == 0
+    ran = run_here("verify", veiled, "--deep", "1")
+    assert ran.returncode == 2
+    assert "give --deidentify KEYFILE, and --source FOLDER" in ran.stderr
+    ran = run_here("verify", veiled, "--deep", "1", "--deidentify", key)
+    assert ran.returncode == 2
+    assert "it does not say where its sources are" in ran.stderr
+    ran = run_here("verify", plain, "--deep", "1", "--deidentify", key, "--source", source)
+    assert ran.returncode == 2
+    assert "not de-identified; leave --deidentify out" in ran.stderr
+    moved = tmp_path / "moved"
+    shutil.copytree(source, moved)
+    given = ("--deep", "1", "--deidentify", key, "--source", moved)
+    assert run_here("verify", veiled, *given).returncode == 0
+    assert run_here("verify", plain, "--deep", "1", "--source", moved).returncode == 0
+    ds = dcmread(moved / "P2" / "1.dcm")
+    ds.PixelData = bytes(len(ds.PixelData))
+    ds.save_as(moved / "P2" / "1.dcm")
+    (moved / "P3" / "0.dcm").unlink()
+    ran = run_here("verify", veiled, *given)
+    assert ran.returncode == 1
+    gone, changed = sorted(ran.stderr.splitlines(), key=lambda line: "decoded again" in line)
+    assert hashed("path", "P3/0.dcm") in gone
+    assert "has this path; was it moved, or removed?" in gone
+    assert hashed("path", "P2/1.dcm") in changed
+    assert "P2/1" not in ran.stderr
+
+
+def test_repair_finds_the_files_by_their_hashes(
+    pair: tuple[Path, Path], key: Path, source: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    shutil.copytree(pair[1], cache)
+    (cache / "failures" / "0.parquet").write_bytes(b"damage")
+    assert run_here("repair", cache, "--jobs", "1").returncode == 0  # from its copy
+    (shard,) = cache.glob("*/c.0.0.0")
+    shard.unlink()
+    ran = run_here("repair", cache, "--jobs", "1")
+    assert ran.returncode == 1
+    assert "give --deidentify KEYFILE, and --source FOLDER" in ran.stdout + ran.stderr
+    ran = run_here("repair", cache, "--jobs", "1", "--deidentify", key)
+    assert ran.returncode == 2
+    assert "it does not say where its sources are" in ran.stderr
+    given = ("--jobs", "1", "--deidentify", key, "--source", source)
+    ran = run_here("repair", cache, *given)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "P1" not in ran.stdout + ran.stderr
+    assert tree(cache) == tree(pair[1])
+
+
 def test_caches_are_compared_under_one_naming(
     pair: tuple[Path, Path], key: Path, source: Path, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from pydicom import examples
 
 from dicom2cache.running.originals import Originals
 from dicom2cache.running.repair.shards import Mended, mend
+from dicom2cache.store.layout import attributes_sha256
 from tests.conftest import IMAGE_EXAMPLES, OTHER_EXAMPLES
 from tests.support.caches import Ran, attributes, built, run_cli, run_here, stored, table, tree
 from trainer_adapter import open_cache
@@ -464,3 +465,38 @@ def test_killed_at_each_step_it_is_run_again(tmp_path: Path, ct_series_cache: Pa
         left = {k: v for k, v in opened.items() if k.split("/")[0] != "build"}
         assert left in ({}, whole), f"a root before all was mended, at {step} {name}"
         assert found == whole, (step, name)
+
+
+def test_what_a_worker_dies_of_costs_its_own_frame(tmp_path: Path, config_home: Path) -> None:
+    from tests.running.test_kill import _fault, _wavelets
+
+    (tmp_path / "source").mkdir()
+    _, digest = _wavelets(tmp_path / "source")
+    flags = ("--shard-mib", "1", "--jobs", "1")
+    cache = built(tmp_path / "source", tmp_path / "cache", *flags)
+    before = tree(cache)
+    for path in cache.glob("*/c.*"):
+        flip(path, 7)
+        flip(path, 524288 + 7)
+    ran = run_cli("repair", cache, "--jobs", "2", env=_fault("abort-decoder", digest))
+    assert ran.returncode == 1, ran.stderr
+    assert "j3.dcm, frame 0: " in ran.stderr
+    assert "Traceback" not in ran.stderr
+    _repair(cache)
+    assert tree(cache) == before
+
+
+def test_a_cache_of_before_there_were_copies(cache: Path) -> None:
+    """Its shards are mended; it gets no copies, since nobody would look after them."""
+    document = json.loads((cache / "zarr.json").read_bytes())
+    about = document["attributes"]["dicom2cache"]
+    del about["identity"]
+    about["sha256"] = attributes_sha256(about)
+    (cache / "zarr.json").write_text(json.dumps(document, indent=1) + "\n")
+    shutil.rmtree(cache / ".spare")
+    before = tree(cache)
+    (cache / SHARD).unlink()
+    _repair(cache)
+    assert tree(cache) == before
+    flip(cache / "frames" / "0.parquet", 99)
+    assert "so is its copy" in _repair(cache, status=2).stderr

@@ -115,3 +115,18 @@ def test_a_header_that_takes_too_long_costs_its_file_only(
     (row,) = table(cache, "failures")
     assert (row["path"], row["frame"], row["stage"]) == ("3.dcm", None, "limit")
     assert "limits.header_seconds" in row["reason"]
+
+
+def _hoarded(count: int) -> None:
+    hoard = []
+    while True:
+        hoard.append(bytearray(count))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_child_without_memory_says_nothing_on_the_terminal(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with Child() as child, pytest.raises(MemoryError):
+        child.call(_hoarded, 4096, allowance=Allowance(60, 64 << 20, "x"), tries=1)
+    assert tuple(capfd.readouterr()) == ("", "")

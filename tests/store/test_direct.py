@@ -64,6 +64,18 @@ def test_a_gap_of_many_blocks_is_a_hole(tmp_path: Path) -> None:
     assert os.stat(tmp_path / "file").st_blocks * 512 < 1 << 20
 
 
+def test_many_gaps_together_are_a_hole(tmp_path: Path) -> None:
+    file = DirectFile(tmp_path / "file")
+    for _ in range(1000):  # as of a file that claims frames: each slot's memory is asked for first
+        file.room(262_144)
+        file.skip(262_144)
+    file.write(memoryview(b"b"))
+    assert file.finish() == 262_144_001
+    file.close()
+    assert (tmp_path / "file").stat().st_blocks * 512 < 16 << 20
+    assert (tmp_path / "file").read_bytes() == bytes(262_144_000) + b"b"
+
+
 def test_direct_io_is_used_where_it_was_measured_and_nowhere_else(folder: Path) -> None:
     known = subprocess.run(
         ["stat", "-f", "-c", "%T", str(folder)], capture_output=True, text=True, check=True

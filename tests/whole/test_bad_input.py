@@ -370,7 +370,9 @@ def test_python_m_is_the_command() -> None:
     command = [sys.executable, "-m", "dicom2cache", "convert", "x", "--part", "2/2"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == "dicom2cache: --part 2/2; legal: I/N with I from 0 to N-1, such as 0/4\n"
+    assert ran.stderr == (
+        "dicom2cache: part 2/2; legal: I/N with I from 0 to N-1, or slurm/N in a Slurm array\n"
+    )
 
 
 def test_folders_whose_names_are_not_utf8(tmp_path: Path) -> None:

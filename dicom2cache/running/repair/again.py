@@ -26,6 +26,7 @@ from dicom2cache.planning import select
 from dicom2cache.planning.apart import apart
 from dicom2cache.planning.plan import make_plan
 from dicom2cache.privacy.keys import PatientKey
+from dicom2cache.privacy.own_words import own_words
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import ArraySpec, Candidate, FrameRow, Header, Plan
 from dicom2cache.running.each_frame import Failure, Frames, Worker
@@ -61,6 +62,8 @@ class Again:
     """percentiles of each frame's stack, or ends of its window"""
     headers: dict[int, Header]
     frames: Frames
+    veiled: bool
+    """values of headers are left out of what is said"""
 
     def make(
         self, k: int, spec: ArraySpec, check: int, room: NDArray[np.uint8] | None
@@ -81,7 +84,7 @@ class Again:
         step = partial(chunk_of_frame, treatments=treatments, spec=spec, limits=limits)
         found = self.frames.do(row, step, room)
         if isinstance(found, Failure):
-            return found.reason
+            return own_words(found.reason) if self.veiled else found.reason
         chunk: Chunk = found[0]
         if chunk.crc32c != check:
             return "what is made of it now differs from what was stored (CRC-32C)"
@@ -112,7 +115,8 @@ def again(
     mine: list[int | None] = []
     for row in rows:
         file = files[row["root"], row["path"]]
-        names.append(os.path.join(roots[file[0]], file[1]) if file else row["path"])
+        named = row["path"] if originals.key or not file else file[1]  # a hash stays one
+        names.append(os.path.join(roots[file[0]], named) if file else named)
         mine.append(file and found.get((*file, row["frame"], row.get("part_of_frame") or 0)))
     whole = Worker(isolated, recipe.limits)
     numbers = [k for k in mine if k is not None]
@@ -123,7 +127,7 @@ def again(
             recipe,
             names,
             [(row["frame"], row.get("part_of_frame") or 0) for row in rows],
-            [_why(files[r["root"], r["path"]], reasons) for r in rows],
+            [_why(files[r["root"], r["path"]], reasons, originals) for r in rows],
             [None if k is None else next(taken) for k in mine],
             [
                 None if r["window_low"] is None else (r["window_low"], r["window_high"])
@@ -131,11 +135,17 @@ def again(
             ],
             planned,
             frames,
+            originals.key is not None,
         )
 
 
-def _why(file: tuple[int, str] | None, reasons: dict[tuple[int, str], str]) -> str | None:
-    return reasons.get(file) if file else _UNKNOWN
+def _why(
+    file: tuple[int, str] | None, reasons: dict[tuple[int, str], str], originals: Originals
+) -> str | None:
+    if file is None:
+        return _UNKNOWN
+    why = reasons.get(file)
+    return own_words(why) if why and originals.key else why
 
 
 def _headers(

@@ -74,7 +74,8 @@ class Cache:
         path = below(self.path, folder, self.path / "shards") / name  # a link there is replaced
         return Told(
             path, spec, about["bytes"], about["index_crc32c"], about["slots"],
-            about.get("crc32c"), row[mine] - start, ints(self.frames["crc32c"], -1)[mine], mine,
+            about.get("chunks_crc32c"), row[mine] - start,
+            ints(self.frames["crc32c"], -1)[mine], mine,
         )  # fmt: skip
 
     def sources(self, samples: Ints) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from dicom2cache.running.progress import Progress, Work, phase
 from dicom2cache.running.repair.shards import Mended, mend
 from dicom2cache.running.repair.state import opened
 from dicom2cache.store import names, root, seen, spare
-from dicom2cache.store.committed import attributes_of, spec_of, whole_root
+from dicom2cache.store.committed import as_in_format, attributes_of, spec_of, whole_root
 from dicom2cache.store.durable import sync_folder, write_durably
 from dicom2cache.store.layout import (
     FORMAT_VERSION,
@@ -104,7 +104,8 @@ def repair(
     try:
         scratch.mkdir(parents=True)
         restored = _tables(cache, attributes, scratch)
-        shards = _shards(cache, attributes, originals, jobs, backend, progress)
+        with as_in_format(cache):
+            shards = _shards(cache, attributes, originals, jobs, backend, progress)
         restored += _root(cache, attributes, scratch)
     except OSError as e:
         e.filename = e.filename or os.fspath(cache)

@@ -17,17 +17,22 @@ from dicom2cache.headers.read import read_header
 from dicom2cache.planning.plan import make_plan
 from dicom2cache.planning.select import with_rules
 from dicom2cache.privacy.keys import PatientKey
+from dicom2cache.privacy.own_words import own_words
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import ArraySpec, Candidate, FrameRow
+from dicom2cache.running.originals import Originals
 from dicom2cache.running.verify.findings import Finding, SourceFrame
 from dicom2cache.schema import FILES, REJECTS
 from dicom2cache.sources import mounts
+from dicom2cache.store import names
 from dicom2cache.store.committed import read_table, spec_of
 from dicom2cache.store.layout import shard_path
 from dicom2cache.store.shards import crc32c, in_slot, read_index, read_slot
 
 
-def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Iterator[Finding]:
+def verify_deep(
+    cache: Path, attributes: dict[str, Any], fraction: float, originals: Originals
+) -> Iterator[Finding]:
     """Decode that fraction of the source files again; what differs from the cache.
 
     The sample is the same each time: the first files by SHA-256 of their path. Raises ValueError
@@ -37,7 +42,7 @@ def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Ite
         raise ValueError(f"fraction {fraction}; legal: above 0 and at most 1")
     recipe = Recipe.from_dict(attributes["recipe"])
     specs = [spec_of(about) for about in attributes["arrays"]]
-    folders = {s["root"]: s["path"] for s in attributes["sources"]}
+    folders = originals.folders
     roots = [folders.get(k, "") for k in range(max(folders, default=-1) + 1)]
     columns = ["root", "path", "frame", "array", "row", "crc32c", "window_low", "window_high"]
     columns.append("part_of_frame")  # not in the first caches
@@ -45,8 +50,16 @@ def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Ite
     for row in read_table(cache, attributes, "frames", columns).to_pylist():
         rows_of.setdefault((row["root"], row["path"]), []).append(row)
     files = sorted(rows_of, key=lambda f: hashlib.sha256(f"{f[0]}\0{f[1]}".encode()).digest())
-    for root, relative in files[: max(1, round(fraction * len(files)))]:
+    for root, named in files[: max(1, round(fraction * len(files)))]:
+        place = originals.place(root, named)
+        if place is None:
+            row = rows_of[root, named][0]
+            what = f"{named}: no file below {roots[root]} has this path; was it moved, or removed?"
+            yield _finding(cache, specs, roots, row, what)
+            continue
+        relative = place[1]
         path = Path(roots[root], relative)
+        shown = Path(roots[root], named)  # of a de-identified cache the hash
         try:
             status = path.stat()
             if not stat.S_ISREG(status.st_mode):  # a FIFO would be waited for
@@ -59,23 +72,23 @@ def verify_deep(cache: Path, attributes: dict[str, Any], fraction: float) -> Ite
             (header,) = plan.files.to_pylist()
             planned = {(f["frame"], f["part_of_frame"]): f for f in plan.frames.to_pylist()}
             with Source(str(path), header) as source:
-                for row in rows_of[root, relative]:
+                for row in rows_of[root, named]:
                     mine = planned.get((row["frame"], row.get("part_of_frame") or 0))
                     if mine is None:
                         what = "this version does not cut its frames as the cache has them"
-                        yield _finding(cache, specs, roots, row, f"{path}: {what}")
+                        yield _finding(cache, specs, roots, row, f"{shown}: {what}")
                         break
                     spec = specs[row["array"]]
                     if not _decodes_alike(cache, source, row, mine, recipe, spec):
                         what = (
-                            f"{path}, frame {row['frame']}: decoded again it differs from what is "
+                            f"{shown}, frame {row['frame']}: decoded again it differs from what is "
                             f"stored in {spec.name}, row {row['row']}"
                         )
                         yield _finding(cache, specs, roots, row, what)
         except (OSError, Dicom2cacheError) as e:
             mounts.raise_environment(e, roots[root], relative)
-            row = rows_of[root, relative][0]
-            yield _finding(cache, specs, roots, row, f"{path}: cannot be decoded again: {e}")
+            row, said = rows_of[root, named][0], own_words(str(e)) if originals.key else str(e)
+            yield _finding(cache, specs, roots, row, f"{shown}: cannot be decoded again: {said}")
 
 
 def _finding(
@@ -104,6 +117,6 @@ def _decodes_alike(
     values = values_of(decoded, planned, source, recipe.treatments, spec.dtype, limits).pixels
     slot = in_slot(values, spec)
     shard, place = divmod(row["row"], spec.frames_per_shard)
-    with open(cache / shard_path(spec, shard), "rb") as file:
+    with names.open_below(cache, shard_path(spec, shard), "frames/") as file:
         stored = read_slot(file, spec, read_index(file, spec)[0][place])
     return stored.tobytes() == slot.tobytes() and crc32c(slot) == row["crc32c"]

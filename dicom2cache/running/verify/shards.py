@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +16,7 @@ from dicom2cache.running.verify.tables import Ints, Said
 from dicom2cache.store import names
 from dicom2cache.store.compression import CHUNK_HEADER, unpack
 from dicom2cache.store.layout import MISSING, shard_path
-from dicom2cache.store.shards import crc32c, read_index
+from dicom2cache.store.shards import crc32c, extended, read_index
 
 _BLOCK = 1 << 22
 
@@ -113,7 +112,7 @@ class _Shard:
                 seen = _crc32c_of(file, length)
             else:
                 chunk = file.read(length)
-                whole = google_crc32c.extend(whole, chunk)
+                whole = extended(whole, chunk)
                 try:
                     seen = crc32c(unpack(chunk, self.spec))
                 except ValueError as e:
@@ -141,7 +140,7 @@ class _Shard:
         return None
 
     def _other_chunks(self, seen: int) -> str | None:
-        check = self.about.get("crc32c", -1)  # not in older caches
+        check = self.about.get("chunks_crc32c", -1)  # not in older caches
         if check in (-1, seen):
             return None
         return "its chunks are not those that were written (CRC-32C); no frame is lost yet"
@@ -151,7 +150,7 @@ def _crc32c_of(file: BinaryIO, length: int) -> int:
     """CRC-32C of the next `length` bytes, in blocks: a slot may be larger than memory."""
     crc = 0
     while length > 0 and (block := file.read(min(length, _BLOCK))):
-        crc = google_crc32c.extend(crc, block)
+        crc = extended(crc, block)
         length -= len(block)
     return crc
 

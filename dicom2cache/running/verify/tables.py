@@ -18,7 +18,8 @@ from dicom2cache.records import ArraySpec
 from dicom2cache.running.job import is_growing
 from dicom2cache.running.verify.findings import Finding, Kind, SourceFrame, in_place_of, of_error
 from dicom2cache.store import seen
-from dicom2cache.store.committed import attributes_of, read_table
+from dicom2cache.store.committed import as_in_format, attributes_of, read_table
+from dicom2cache.store.digests import table_digests
 from dicom2cache.store.layout import ROOT, SEEN, TIMES, shortened, spare_path
 from dicom2cache.store.root import KINDS
 from dicom2cache.store.spare import entries_of, times_of
@@ -31,9 +32,21 @@ def of_files(cache: Path, attributes: dict[str, Any]) -> Iterator[Finding]:
     """Tables that are not there, or not of the size and digest in the root."""
     for kind in KINDS:
         for entry in attributes["tables"][kind]:
-            found = of_file(cache, entry)
+            found = of_file(cache, entry) or _of_columns(cache, entry)
             if found is not None:
                 yield found
+
+
+def _of_columns(cache: Path, entry: dict[str, Any]) -> Finding | None:
+    """What is wrong with the digests of the columns of a table whose bytes are right."""
+    if not {"footer", "columns"} & entry.keys():  # older caches, and other tables
+        return None
+    with as_in_format(cache / entry["path"]):
+        seen = table_digests(cache / entry["path"])
+    if (entry.get("footer"), entry.get("columns")) == (seen.footer, seen.columns):
+        return None
+    what = f"{ROOT} has other digests of its columns than it has"
+    return Finding(cache, entry["path"], "contents", what)
 
 
 def of_spare(cache: Path, attributes: dict[str, Any], root: bytes) -> Iterator[Finding]:

@@ -1,0 +1,43 @@
+"""One large frame at a time on a machine, whatever worker or run it is of.
+
+Each may take eight times its bytes: as many at once as there are workers would be more than a
+machine has, though each is within its limits.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_LARGE = 128 << 20
+
+
+@contextmanager
+def turn(count: int) -> Iterator[None]:
+    """A block that works on a frame of `count` bytes; if that is much, it waits for its turn."""
+    descriptor = _lock() if count >= _LARGE else None
+    if descriptor is None:
+        yield
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # given back by the kernel, however this ends
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock() -> int | None:
+    """This user's lock, on the machine itself: other machines have memory of their own."""
+    path = Path(tempfile.gettempdir(), f"dicom2cache-{os.getuid()}.lock")
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError:
+        return None  # without turns it works too
+    if os.fstat(descriptor).st_uid == os.getuid():
+        return descriptor
+    os.close(descriptor)  # somebody else's, who may never let go
+    return None
