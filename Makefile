@@ -5,7 +5,7 @@ READY := .venv/.ready
 
 .PHONY: help demo check test test-crash test-oracles test-codestreams test-lightly test-slurm test-engines \
 	bench-plan bench-read bench-read-stock bench-memory bench-codecs bench-scale bench-headers bench-convert \
-	bench-lightly clean
+	bench-growing bench-lightly clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -105,6 +105,9 @@ $(PEERS): pyproject.toml constraints.txt benchmarks/read/peers/requirements.txt 
 
 bench-scale: $(READY)  ## 10,000 to 1,000,000 frames: plan on disk, a worker's start, commit, open; FILES=N real ones
 	$(BIN)/python -m benchmarks.scale $(if $(FILES),--files $(FILES))
+
+bench-growing: $(READY)  ## an update that adds 1%, against its build; FILES=N
+	$(BIN)/python -m benchmarks.growing $(if $(FILES),--files $(FILES))
 
 bench-read: $(PEERS)  ## CacheLoader against its peers and memcpy; QUICK=1 for a short run
 	.venv-peers/bin/python -m benchmarks.read $(if $(QUICK),--quick)
