@@ -3,10 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo check test test-crash test-oracles test-codestreams test-lightly test-slurm test-engines \
-	bench-plan bench-read bench-read-stock bench-memory bench-codecs bench-scale bench-headers bench-convert \
-	bench-growing bench-lightly clean
-
+.PHONY: help
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
@@ -15,18 +12,22 @@ $(READY): pyproject.toml constraints.txt dicom2cache/__init__.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
 	touch $@
 
+.PHONY: demo
 demo: $(READY)  ## convert real sample files, show them, train from them
 	$(BIN)/python -m docs.demo
 
+.PHONY: check
 check: $(READY)  ## ruff, mypy and the floors of the house
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/house/test_house.py
 
+.PHONY: test
 test: $(READY)  ## all tests
 	$(BIN)/python -m pytest tests
 
+.PHONY: test-crash
 test-crash: $(READY)  ## kills, disks that fail, power cuts (root), Ctrl-C; KIND=kills COUNT=9 SEED=2 for some
 	$(BIN)/python -m tests.crash $(KIND) $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED))
 
@@ -38,12 +39,14 @@ $(ORACLES): pyproject.toml constraints.txt tests/oracles/requirements.txt
 		-c constraints.txt -e . -r tests/oracles/requirements.txt
 	touch $@
 
+.PHONY: test-oracles
 test-oracles: $(ORACLES)  ## values and volumes against SimpleITK, DCMTK, highdicom, dcm2niix; DIR=your files
 	.venv-oracles/bin/python -m tests.oracles $(DIR); values=$$?; \
 	.venv-oracles/bin/python -m tests.oracles.volumes $(DIR) && exit $$values
 	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.faults)
 	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.tiles)
 
+.PHONY: test-codestreams
 test-codestreams: $(ORACLES)  ## damaged codestreams: what we see of them, and djpeg, DCMTK, GDCM, OpenJPEG
 	.venv-oracles/bin/python -m tests.oracles.damaged
 
@@ -55,6 +58,7 @@ $(LIGHTLY): pyproject.toml tests/lightly/requirements.txt
 		-e . -r tests/lightly/requirements.txt
 	touch $@
 
+.PHONY: test-lightly
 test-lightly: $(LIGHTLY)  ## LightlyTrain itself: trained from caches; and its loader on docs/pixels.md
 	.venv-lightly/bin/python -m tests.pixels.lightlytrain
 	.venv-lightly/bin/python -m pytest tests/lightly --disable-warnings
@@ -76,6 +80,7 @@ fuzz: $(FUZZ)  ## hostile headers, frames, recipes, caches under atheris; TARGET
 	.venv-fuzz/bin/python -W ignore -m tests.fuzz $(TARGETS) $(if $(RUNS),--runs $(RUNS)) \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
+.PHONY: test-slurm
 test-slurm: $(READY)  ## the batch script on a real Slurm of two nodes; as root, which installs it by apt
 	$(BIN)/python -m pytest tests/slurm
 
@@ -87,9 +92,11 @@ $(ENGINES): pyproject.toml constraints.txt tests/engines/requirements.txt
 		-c constraints.txt -e . -r tests/engines/requirements.txt
 	touch $@
 
+.PHONY: test-engines
 test-engines: $(ENGINES)  ## builds on Dask: a scheduler and workers of their own, one killed, one late
 	.venv-engines/bin/python -m pytest tests/engines --disable-warnings
 
+.PHONY: bench-plan
 bench-plan: $(READY)  ## plan and open 1,000,000 frames: time and memory
 	$(BIN)/python -m benchmarks.planning
 
@@ -103,18 +110,23 @@ $(PEERS): pyproject.toml constraints.txt benchmarks/read/peers/requirements.txt 
 		--no-deps -r benchmarks/read/peers/alone.txt
 	touch $@
 
+.PHONY: bench-scale
 bench-scale: $(READY)  ## 10,000 to 1,000,000 frames: plan on disk, a worker's start, commit, open; FILES=N real ones
 	$(BIN)/python -m benchmarks.scale $(if $(FILES),--files $(FILES))
 
+.PHONY: bench-growing
 bench-growing: $(READY)  ## an update that adds 1%, against its build; FILES=N
 	$(BIN)/python -m benchmarks.growing $(if $(FILES),--files $(FILES))
 
+.PHONY: bench-read
 bench-read: $(PEERS)  ## CacheLoader against its peers and memcpy; QUICK=1 for a short run
 	.venv-peers/bin/python -m benchmarks.read $(if $(QUICK),--quick)
 
+.PHONY: bench-convert
 bench-convert: $(PEERS)  ## builds against their peers and the codecs alone; QUICK=1 for a short run
 	.venv-peers/bin/python -m benchmarks.convert $(if $(QUICK),--quick)
 
+.PHONY: bench-read-stock
 bench-read-stock: $(READY)  ## FrameDataset and gather against one .npy map and memcpy
 	$(BIN)/python -m benchmarks.read.stock
 
@@ -126,18 +138,24 @@ $(HEADERS): pyproject.toml benchmarks/read/peers/headers.txt
 		-c constraints.txt -e . -r benchmarks/read/peers/headers.txt
 	touch $@
 
+.PHONY: bench-headers
 bench-headers: $(HEADERS)  ## the header scan against pydicom and dicomsdl
 	.venv-headers/bin/python -m benchmarks.headers
 
+.PHONY: bench-memory
 bench-memory: $(READY)  ## peak memory of a converting worker
 	$(BIN)/python -m benchmarks.memory
 
+.PHONY: bench-codecs
 bench-codecs: $(READY)  ## codecs for caches: size, and speed of writing and reading
 	$(BIN)/python -m benchmarks.codecs
 
+.PHONY: bench-lightly
 bench-lightly: $(LIGHTLY)  ## LightlyTrain's own loading of DICOM against a cache
 	.venv-lightly/bin/python -m benchmarks.lightly --results benchmarks/results/lightly
 
+.PHONY: clean
 clean:  ## remove what the targets made, all virtual environments too
-	rm -rf .venv .venv-oracles .venv-lightly .venv-peers .venv-headers .venv-engines .venv-fuzz demo build dist .pytest_cache \
+	rm -rf .venv .venv-oracles .venv-lightly .venv-peers .venv-headers .venv-engines .venv-fuzz demo \
+		build dist .pytest_cache \
 		.mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -7,6 +7,7 @@ Dicom2cacheError
 ├── CacheError (ValueError)         the cache path holds something that it should not
 ├── Unfinished (RuntimeError)       a stage was called too early, or the run could not end
 │   └── SourceAway                  a source folder cannot be seen from this machine
+├── EngineError (RuntimeError)      a cluster that was to do the work is not there, or not installed
 ├── DiskError (OSError)             a disk fails, is full or may not be written to: path and remedy
 ├── NoPixels                        DICOM without pixel data: an outcome, not a fault
 ├── NotDicom                        not DICOM, and not named like it: an outcome, not a fault
@@ -175,15 +176,15 @@ def on_path(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
 
 
-P = ParamSpec("P")
-T = TypeVar("T")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
-def at_disk(run: Callable[P, T]) -> Callable[P, T]:
+def at_disk(run: Callable[_P, _T]) -> Callable[_P, _T]:
     """The function, whose OSErrors are DiskErrors; of its `cache`, if they name no other path."""
 
     @wraps(run)
-    def runs(*args: P.args, **kwargs: P.kwargs) -> T:
+    def runs(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         try:
             return run(*args, **kwargs)
         except Dicom2cacheError:

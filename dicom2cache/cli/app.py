@@ -290,6 +290,7 @@ def slurm(
     overwrite: Overwrite = False,
     force: Force = False,
     patient_key: PatientKey = None,
+    deidentify: Deidentify = None,
 ) -> None:
     """Write a batch script for Slurm that converts SRC... to CACHE on many nodes."""
     sources, cache = _split(paths)
@@ -297,9 +298,11 @@ def slurm(
     options = [f"{name}={value}" for name, value in own.items() if value is not None]
     batch = Batch(nodes, time, array or 4 * nodes, cpus, [*options, *(sbatch or ())])
     here = [sys.executable, "-m", "dicom2cache"]
+    key = ["--deidentify", str(deidentify.absolute())] if deidentify else []
     said = script(
-        here, sources, cache, plan_flags(context), batch, str(output or "dicom2cache.sbatch")
-    )
+        here, sources, cache, [*plan_flags(context), *key], key, batch,
+        str(output or "dicom2cache.sbatch"),
+    )  # fmt: skip
     if output is None:
         print(said, end="")
     else:

@@ -54,7 +54,7 @@ rest)
     srun "${{dicom2cache[@]}}" convert "$cache" --jobs "$jobs"
     ;;
 commit)
-    srun "${{dicom2cache[@]}}" commit "$cache"
+    srun "${{dicom2cache[@]}}" commit "$cache"{commit_flags}
     ;;
 *)
     echo "$1: legal: plan, convert, rest, commit" >&2
@@ -85,10 +85,12 @@ def script(
     sources: Sequence[Path],
     cache: Path,
     flags: Sequence[str],
+    commit_flags: Sequence[str],
     batch: Batch,
     name: str,
 ) -> str:
-    """The script; `flags` are those of `plan`, `name` is what it will be called."""
+    """The script; `flags` are those of `plan`, `commit_flags` those of `commit`, `name` is what it
+    will be called."""
     return _SCRIPT.format(
         name=shlex.quote(name),
         nodes=batch.nodes,
@@ -101,4 +103,5 @@ def script(
         sources=shlex.join(str(source.absolute()) for source in sources),
         cache=shlex.quote(str(cache.absolute())),
         flags="".join(f" {shlex.quote(flag)}" for flag in flags),
+        commit_flags="".join(f" {shlex.quote(flag)}" for flag in commit_flags),
     )

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dicom2cache.arrow import ints, tally
-from dicom2cache.errors import CacheError, Unfinished, on_path
+from dicom2cache.errors import Unfinished, on_path
 from dicom2cache.privacy.mapping import write_mapping
 from dicom2cache.privacy.veil import Veil
 from dicom2cache.records import ArraySpec, ShardTask
@@ -199,11 +199,6 @@ def _batches(
             raise Unfinished(
                 f"{job.cache}: shard {task.shard} of {spec.name} is not converted; run "
                 f"`dicom2cache convert {job.cache}` first"
-            )
-        if receipt.results.num_rows != task.stop - task.start:
-            raise CacheError(
-                f"{receipts.receipt_path(job, task)}: {receipt.results.num_rows} slots, the plan "
-                f"has {task.stop - task.start}; build again with --overwrite"
             )
         if codecs[task.array] not in (None, receipt.codec):  # nodes with other versions of Blosc
             spec = job.plan.arrays[task.array]

@@ -12,7 +12,7 @@ from typing import Any
 
 from dicom2cache.errors import CacheError
 from dicom2cache.privacy.keys import keyed_hash
-from dicom2cache.privacy.veil import KEY, Veil, check_key
+from dicom2cache.privacy.veil import Veil, check_key
 from dicom2cache.sources.find import scan
 
 
@@ -50,16 +50,12 @@ def originals_of(
     attributes: dict[str, Any],
     sources: Sequence[str | os.PathLike[str]] | None = None,
     veil: Veil | None = None,
-    needed: bool = True,
 ) -> Originals:
     """The sources of a cache by its root's attributes.
 
     `sources`: the folders, if they lie elsewhere by now, in the order of the cache's; of a
-    de-identified cache they are needed, and so is its key (`veil`). Raises CacheError without them;
-    if they are not `needed`, and neither is given, no source is known.
+    de-identified cache they are needed, and so is its key (`veil`). Raises CacheError without them.
     """
-    if not needed and KEY in attributes and not (veil or sources):
-        return Originals({})
     folders = {int(s["root"]): str(s["path"]) for s in attributes["sources"]}
     remedy = "give --deidentify KEYFILE, and --source FOLDER for each source folder"
     check_key(veil, attributes, cache, remedy)

@@ -9,7 +9,6 @@ by later, renames the shard into place.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -166,8 +165,3 @@ def failed_in(receipt: Path) -> int:
     with pa.memory_map(str(receipt)) as file:
         reasons = pa.ipc.open_file(file).read_all()["reason"]
     return len(reasons) - int(reasons.null_count)
-
-
-def open_tasks(job: Job, wanted: list[ShardTask]) -> Iterator[ShardTask]:
-    """Those of `wanted` that are not done."""
-    return (task for task in wanted if not is_done(job, task))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from dicom2cache.records import ArraySpec
 from dicom2cache.store.compression import CHUNK_HEADER, pack, unpack
 from dicom2cache.store.direct import DirectFile
 from dicom2cache.store.layout import MISSING
+
+_BLOCK = 1 << 22
 
 
 def crc32c(data: Any) -> int:
@@ -146,6 +149,36 @@ def read_index(file: BinaryIO, spec: ArraySpec) -> tuple[NDArray[np.uint64], int
     tail = file.read()
     raw, stated = tail[:-4], int.from_bytes(tail[-4:], "little")
     return np.frombuffer(raw, "<u8").reshape(-1, 2), start, crc32c(raw) == stated
+
+
+def filled_gap(
+    file: int, spec: ArraySpec, slots: int, used: NDArray[np.integer[Any]]
+) -> int | None:
+    """The first slot without a frame that holds not only zeros; None if there is none.
+
+    Of an uncompressed shard of so many slots, open as `file`; `used` are those that hold a frame.
+    Holes are not read.
+    """
+    size = spec.slot_bytes
+    for slot in np.setdiff1d(np.arange(slots), used).tolist():
+        at, end = slot * size, (slot + 1) * size
+        while (at := _next_data(file, at)) < end and (
+            block := os.pread(file, min(_BLOCK, end - at), at)
+        ):
+            if block.strip(b"\0"):
+                return int(slot)
+            at += len(block)
+    return None
+
+
+def _next_data(file: int, at: int) -> int:
+    """Where the file has data from `at` on, if its file system tells holes apart."""
+    try:
+        return os.lseek(file, at, os.SEEK_DATA)
+    except AttributeError:  # not on macOS
+        return at
+    except OSError as e:
+        return 1 << 62 if e.errno == errno.ENXIO else at  # no data any more
 
 
 def read_slot(file: BinaryIO, spec: ArraySpec, entry: NDArray[np.uint64]) -> NDArray[Any]:

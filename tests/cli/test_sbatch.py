@@ -62,6 +62,15 @@ def test_a_recipe_file_is_named_from_the_root(
     assert f"--recipe {tmp_path / 'my.toml'} --jobs" in said
 
 
+def test_plan_and_commit_get_the_key(tmp_path: Path) -> None:
+    said = _script("scans", "cache", "--time", "1:00:00", "--deidentify", tmp_path / "a key")
+    runs = dict(re.findall(r"^    srun \S+ (\w+) (.*)$", said, re.MULTILINE))
+    key = ["--deidentify", str(tmp_path / "a key")]
+    assert shlex.split(runs["plan"])[2:4] == key
+    assert shlex.split(runs["commit"])[1:] == key
+    assert said.count("--deidentify") == 2
+
+
 def test_what_the_recipe_refuses_is_refused_before_the_night(tmp_path: Path) -> None:
     ran = run_here("slurm", tmp_path, tmp_path / "c", "--time", "1:00:00", "--window", "nose")
     assert ran.returncode == 2

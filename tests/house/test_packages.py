@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -32,6 +33,10 @@ def test_public_names() -> None:
         assert package.__all__ == sorted(package.__all__)
         for name in package.__all__:
             assert getattr(package, name) is not None
+        # Names that are imported when they are asked for have no type but by an import.
+        nodes = ast.walk(ast.parse(Path(package.__file__).read_text()))
+        seen = {a.name for node in nodes if isinstance(node, ast.ImportFrom) for a in node.names}
+        assert set(package.__all__) - {"__version__"} <= seen
 
 
 def test_a_command_is_no_module() -> None:

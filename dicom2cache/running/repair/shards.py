@@ -17,7 +17,7 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from dicom2cache.errors import CacheError
+from dicom2cache.errors import CacheError, on_path
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.running import remains
 from dicom2cache.running.attempts import abandoned, attempt_name
@@ -140,7 +140,7 @@ def _write(
     at = {int(slot): k for k, slot in enumerate(told.slots)}
     lost: list[str] = []
     chunks = 0
-    with _naming(told.path), ShardWriter(attempt, told.spec) as writer:
+    with on_path(told.path), ShardWriter(attempt, told.spec) as writer:
         for slot in range(told.count):
             k = at.get(slot)
             if k is None:
@@ -185,17 +185,6 @@ def _copied(state: State, k: int, repack: bool) -> Chunk | None:
     return Chunk(data, check)
 
 
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Errors of the file that is written name the one that it is to become."""
-    try:
-        yield
-    except OSError as e:
-        if e.filename is None:
-            e.filename = os.fspath(path)
-        raise
-
-
 def _attempt(cache: Path, name: str) -> Path:
     """A new name for an attempt at a shard; those of processes that died are removed."""
     folder = remains.attempts_at_repair(cache)
@@ -213,8 +202,8 @@ def _publish(cache: Cache, attempt: Path, shard: Path) -> None:
 
     Whoever replaces the cache removes its root first, and then attempts like this one.
     """
-    sha256 = cache.attributes["sha256"]
-    if sha256 not in _signatures(cache.path):
+    now = whole_root(cache.path) or whole_root(cache.path, spare=True)
+    if now is None or now["sha256"] != cache.attributes["sha256"]:
         attempt.unlink(missing_ok=True)
         raise CacheError(REPLACED.format(cache.path))
     shard.parent.mkdir(exist_ok=True)
@@ -223,12 +212,3 @@ def _publish(cache: Cache, attempt: Path, shard: Path) -> None:
     except FileNotFoundError:
         raise CacheError(REPLACED.format(cache.path)) from None
     sync_folder(shard.parent)
-
-
-def _signatures(cache: Path) -> set[str]:
-    """Digests of the root, or where it is lost or damaged of its second copy."""
-    for spare in (False, True):
-        found = whole_root(cache, spare)
-        if found is not None:
-            return {found["sha256"]}
-    return set()

@@ -22,9 +22,8 @@ from dicom2cache.store.committed import read_table, spec_of, whole_root
 from dicom2cache.store.compression import CHUNK_HEADER, chunk_bytes, unpack
 from dicom2cache.store.layout import MISSING, shard_path
 from dicom2cache.store.names import below
-from dicom2cache.store.shards import crc32c
+from dicom2cache.store.shards import crc32c, filled_gap
 
-_BLOCK = 1 << 22
 REPLACED = "{}: another process has replaced the cache; run the same command again"
 Ints = NDArray[np.int64]
 
@@ -188,23 +187,12 @@ class State:
 
     def is_empty_between(self) -> bool:
         """Whether slots without a frame hold zeros, where bytes are kept for them."""
-        told, size = self.told, self.told.spec.slot_bytes
-        if told.spec.codec != "none":
+        told = self.told
+        if self.file is None or told.spec.codec != "none":
             return True
-        for slot in np.setdiff1d(np.arange(told.count), told.slots).tolist():
-            at, end = slot * size, (slot + 1) * size
-            while at < end:
-                at = min(end, _next_data(self.file, at))
-                block = self._read(at, min(_BLOCK, end - at))
-                if block.strip(b"\0"):
-                    return False
-                at += max(1, len(block))
-        return True
-
-
-def _next_data(file: int | None, at: int) -> int:
-    """Where the file has data from `at` on, if its file system tells holes apart."""
-    try:
-        return at if file is None else os.lseek(file, at, os.SEEK_DATA)
-    except OSError as e:
-        return 1 << 62 if e.errno == errno.ENXIO else at
+        try:
+            return filled_gap(self.file, told.spec, told.count, told.slots) is None
+        except OSError as e:
+            if e.errno != errno.EIO:
+                raise
+            return False

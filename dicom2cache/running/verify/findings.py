@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from dicom2cache.errors import is_environment
+from dicom2cache.running.job import REPAIR
 
 Kind = Literal[
     "root", "table", "metadata", "shard", "slots", "extra", "unreadable", "place", "contents",
@@ -23,17 +24,16 @@ read it; `place`: a link, folder, FIFO, socket or device in the place of a file;
 file is as it was written, but they contradict each other; `source`: what is stored is not what this
 version makes of the source file."""
 
-_AGAIN = "run `dicom2cache repair {}`"
 _REMEDY: dict[Kind, str] = {
-    "root": _AGAIN,
-    "table": _AGAIN,
-    "metadata": _AGAIN,
-    "shard": _AGAIN,
-    "slots": _AGAIN,
-    "spare": _AGAIN,
+    "root": REPAIR,
+    "table": REPAIR,
+    "metadata": REPAIR,
+    "shard": REPAIR,
+    "slots": REPAIR,
+    "spare": REPAIR,
     "extra": "it is none of the cache's: move it elsewhere, or delete it",
     "unreadable": "nothing is known to be lost: let this user read it, and verify again",
-    "place": f"move it elsewhere; then {_AGAIN}",
+    "place": f"move it elsewhere; then {REPAIR}",
     "contents": "build the cache again with --overwrite",
     "source": "build again with --overwrite",
 }

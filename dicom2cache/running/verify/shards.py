@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dicom2cache.records import ArraySpec
-from dicom2cache.running.verify.findings import Finding, damaged_slots, in_place_of, of_error
+from dicom2cache.running.verify.findings import (
+    Finding,
+    Kind,
+    damaged_slots,
+    in_place_of,
+    of_error,
+)
 from dicom2cache.running.verify.tables import Ints, Said
 from dicom2cache.store import names
 from dicom2cache.store.compression import CHUNK_HEADER, unpack
 from dicom2cache.store.layout import MISSING, shard_path
-from dicom2cache.store.shards import crc32c, extended, read_index
+from dicom2cache.store.shards import crc32c, extended, filled_gap, read_index
 
 _BLOCK = 1 << 22
 
@@ -61,10 +67,12 @@ class _Shard:
             return self._lost(found.what, found.kind, found.remedy)
         return None if what is None else self._lost(what)
 
-    def _lost(self, what: str, kind: Any = "shard", remedy: str = "") -> Finding:
+    def _lost(self, what: str, kind: Kind = "shard", remedy: str = "") -> Finding:
         return self._finding(what, kind, np.arange(len(self.slots)), remedy)
 
-    def _finding(self, what: str, kind: Any, which: Any, remedy: str = "") -> Finding:
+    def _finding(
+        self, what: str, kind: Kind, which: Sequence[int] | Ints, remedy: str = ""
+    ) -> Finding:
         slots = tuple(self.slots[which].tolist())
         frames = self.said.sources(self.frames[which])
         shard = self.about["shard"]
@@ -127,17 +135,11 @@ class _Shard:
         return None if what is None else self._finding(what, "shard", [])
 
     def _between(self, file: BinaryIO) -> str | None:
-        """What slots without a frame hold, where that is not zero; holes are not read."""
-        size = self.spec.slot_bytes
-        for slot in np.setdiff1d(np.arange(self.about["slots"]), self.slots).tolist():
-            at, end = slot * size, (slot + 1) * size
-            while at < end:
-                at = _next_data(file, at)
-                block = os.pread(file.fileno(), max(0, min(_BLOCK, end - at)), at)
-                if block.strip(b"\0"):
-                    return f"slot {slot} holds no frame, and not only zeros; no frame is lost"
-                at += max(1, len(block))
-        return None
+        """What slots without a frame hold, where that is not zero."""
+        slot = filled_gap(file.fileno(), self.spec, self.about["slots"], self.slots)
+        if slot is None:
+            return None
+        return f"slot {slot} holds no frame, and not only zeros; no frame is lost"
 
     def _other_chunks(self, seen: int) -> str | None:
         check = self.about.get("chunks_crc32c", -1)  # not in older caches
@@ -153,11 +155,3 @@ def _crc32c_of(file: BinaryIO, length: int) -> int:
         crc = extended(crc, block)
         length -= len(block)
     return crc
-
-
-def _next_data(file: BinaryIO, at: int) -> int:
-    """Where the file has data from `at` on, if its file system tells holes apart."""
-    try:
-        return os.lseek(file.fileno(), at, os.SEEK_DATA)
-    except (OSError, AttributeError):
-        return at
