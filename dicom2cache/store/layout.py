@@ -36,7 +36,7 @@ TIMES = f"{SPARE}/times.json"
 bytes, whenever they were written"""
 
 
-SEEN = f"{SPARE}/seen.parquet"
+SEEN = f"{SPARE}/seen.bin"
 """digests of size and modification time of each source: by them an update knows what has changed"""
 
 

@@ -19,17 +19,16 @@ from dicom2cache.store.names import refuse_link
 TABLE = pa.schema([("root", pa.int16()), ("path", pa.string()), ("state", pa.binary(16))])
 """one row for each file that was seen: as `root` and `path` of frames/ and failures/ name it, and a
 digest of its size and modification time"""
-_DIGEST = b"sha256"
+_DIGEST = hashlib.sha256().digest_size
 _ROWS_PER_BYTE = 256
 
 
 def keep(cache: Path, seen: pa.Table, scratch: Path) -> None:
-    """Write the table (TABLE), durably, with its own digest."""
-    plain = seen.select(TABLE.names).cast(TABLE).combine_chunks()
+    """Write the table (TABLE) durably: the SHA-256 of what follows, and Parquet."""
     sink = pa.BufferOutputStream()
-    signed = plain.replace_schema_metadata({_DIGEST: _digest(plain)})
-    pq.write_table(signed, sink, compression="zstd")
-    write_durably(cache / SEEN, sink.getvalue().to_pybytes(), scratch)
+    pq.write_table(seen.select(TABLE.names).cast(TABLE), sink, compression="zstd")
+    data = sink.getvalue().to_pybytes()
+    write_durably(cache / SEEN, hashlib.sha256(data).digest() + data, scratch)
 
 
 def read(cache: Path) -> pa.Table | None:
@@ -38,26 +37,18 @@ def read(cache: Path) -> pa.Table | None:
     refuse_link(path)
     if not path.is_file():
         return None
+    said = path.read_bytes()
+    digest, data = said[:_DIGEST], said[_DIGEST:]
+    if hashlib.sha256(data).digest() != digest:
+        return None
     try:
-        with pq.ParquetFile(path) as file:
-            if file.metadata.num_rows > _ROWS_PER_BYTE * path.stat().st_size:
+        with pq.ParquetFile(pa.BufferReader(data)) as file:  # a digest says nothing of who wrote it
+            if file.metadata.num_rows > _ROWS_PER_BYTE * len(data):
                 return None
-            if not file.schema_arrow.remove_metadata().equals(TABLE):
-                return None
-            said = (file.schema_arrow.metadata or {}).get(_DIGEST)
-            table = file.read().replace_schema_metadata(None).combine_chunks()
+            table = file.read()
         table.validate(full=True)
-        return table if said == _digest(table) else None
+        return table if table.schema.equals(TABLE) else None
     except (pa.ArrowException, ValueError, TypeError, OSError) as e:
         if isinstance(e, OSError) and e.errno is not None:
             raise
         return None
-
-
-def _digest(table: pa.Table) -> bytes:
-    """SHA-256 (hex) of the columns, as Arrow has them in memory."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, TABLE) as writer:
-        for batch in table.to_batches(max_chunksize=1 << 20):
-            writer.write_batch(batch)
-    return hashlib.sha256(sink.getvalue()).hexdigest().encode()

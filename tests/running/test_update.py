@@ -228,7 +228,7 @@ def test_files_that_are_gone_alone_are_no_failure(source: Path, cache: Path) -> 
 
 
 def test_a_cache_that_does_not_know_how_its_sources_were(source: Path, cache: Path) -> None:
-    (cache / ".spare" / "seen.parquet").unlink()
+    (cache / ".spare" / "seen.bin").unlink()
     assert not verify(cache)
     os.utime(source / "slice001.dcm", ns=(1, 1))
     (source / "slice002.dcm").unlink()
