@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dicom2cache.errors import CacheError, Dicom2cacheError, on_path
@@ -19,6 +21,8 @@ from dicom2cache.store.names import checked, open_below, read_plain
 
 _SCHEMAS = {"frames": FRAMES_TABLE, "failures": REJECTS, "shards": SHARDS_TABLE}
 _ROWS_PER_BYTE = 256  # each column and row group of a real table has a header of its own
+_MOST_TEXT = 4096
+"""bytes of a text on average: paths have no more"""
 UNLIKE = (
     KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, ZeroDivisionError,
     pa.ArrowException,
@@ -67,7 +71,12 @@ def _read(cache: Path, entry: dict[str, Any], kind: str, columns: list[str] | No
     path = cache / entry["path"]
     open_below(cache, entry["path"], cache / ROOT).close()
     try:
-        with on_path(path), pq.ParquetFile(path) as file:
+        with on_path(path):
+            footer = pq.read_metadata(path)
+        # Text by dictionaries: a few bytes of a file may stand for one long text a million times.
+        texts = [f.name for f in _SCHEMAS[kind] if pa.types.is_string(f.type)]
+        texts = [name for name in texts if name in footer.schema.to_arrow_schema().names]
+        with on_path(path), pq.ParquetFile(path, metadata=footer, read_dictionary=texts) as file:
             rows, size = file.metadata.num_rows, path.stat().st_size
             if rows != entry["rows"] or rows > _ROWS_PER_BYTE * size:
                 raise CacheError(
@@ -85,8 +94,22 @@ def _read(cache: Path, entry: dict[str, Any], kind: str, columns: list[str] | No
     for k, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
             text = field.type.value_type
+            if pa.types.is_string(text) and _text_bytes(table[k]) > _MOST_TEXT * (rows + 256):
+                raise CacheError(
+                    f"{path}: column {field.name} has more than {_MOST_TEXT} bytes of text a row"
+                )
             table = table.set_column(k, pa.field(field.name, text), table[k].cast(text))
     return table
+
+
+def _text_bytes(column: pa.ChunkedArray) -> int:
+    """How long the texts of a dictionary column are together."""
+    total = 0
+    for chunk in column.chunks:
+        lengths = np.asarray(pc.binary_length(chunk.dictionary).fill_null(0), np.int64)
+        counts = np.bincount(np.asarray(chunk.indices.drop_null()), minlength=len(lengths))
+        total += int(counts @ lengths)
+    return total
 
 
 def _check_types(path: Path, found: pa.Schema, expected: pa.Schema) -> None:

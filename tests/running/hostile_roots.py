@@ -1,7 +1,8 @@
 """Roots of caches that lie: each leaf and key changed in turn, and signed anew.
 
-Run: python -m tests.running.hostile_roots [--every N]. Each command on each of them, in this
-process: only an exit status and a sentence may come of it. Exit status 1 if one ends otherwise.
+Run: python -m tests.running.hostile_roots [--every N] [--commands N]. Some commands on each of
+them, taking turns, in this process: only an exit status and a sentence may come of it. Exit status
+1 if one ends otherwise.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def make(folder: Path) -> tuple[Path, Path, Path]:
     return built(source, folder / "cache", *flags), built(source, folder / "other"), source
 
 
-def wrong(folder: Path, every: int = 1, first: int = 0) -> Iterator[str]:
+def wrong(folder: Path, every: int = 1, first: int = 0, some: int = 2) -> Iterator[str]:
     """What ends otherwise than by a status and a sentence: mutation, command, how it ended."""
     cache, other, source = make(folder)
     whole = (cache / "zarr.json").read_bytes()
@@ -107,7 +108,8 @@ def wrong(folder: Path, every: int = 1, first: int = 0) -> Iterator[str]:
         if n % every != first:
             continue
         sign(cache, change)
-        for call in calls if every == 1 else [calls[(n // every + k) % len(calls)] for k in (0, 5)]:
+        for k in range(some):
+            call = calls[(n // every * some + k) % len(calls)]
             started = time.monotonic()
             try:
                 ran = run_here(*call)
@@ -127,9 +129,10 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--commands", type=int, default=2)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = list(wrong(Path(folder), asked.every, asked.first))
+        found = list(wrong(Path(folder), asked.every, asked.first, asked.commands))
     print(*found, sep="\n")
     print(f"{len(found)} ended otherwise than by a status and a sentence")
     return 1 if found else 0

@@ -169,6 +169,29 @@ def test_tables_that_lie(cache: Path, made: tuple[Path, Path, Path], what: str) 
     assert ran[0].returncode == 1, ran[0].stderr
 
 
+@pytest.mark.parametrize(
+    ("kind", "column", "command"), [("frames", "modality", "info"), ("frames", "path", "compare"),
+                                    ("failures", "reason", "info")],
+)  # fmt: skip
+def test_a_text_that_stands_there_a_million_times(
+    cache: Path, made: tuple[Path, Path, Path], kind: str, column: str, command: str
+) -> None:
+    """Some KiB of Parquet that would be 100 GB of text."""
+    rows = 100_000
+
+    def many(table: pa.Table) -> pa.Table:
+        table = table.take(pa.array(np.zeros(rows, np.int64)))
+        text = pa.array(["x" * (1 << 20)]).dictionary_encode()
+        codes = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), text.dictionary)
+        return table.set_column(table.column_names.index(column), column, codes)
+
+    rewrite(cache, kind, many)
+    assert (cache / kind / "0.parquet").stat().st_size < 1 << 20
+    ran = run_here(command, cache, *([made[1]] if command == "compare" else []))
+    assert ran.returncode == 2
+    assert f"column {column} has more than 4096 bytes of text a row" in ran.stderr
+
+
 @pytest.mark.parametrize("kind", ["frames", "failures", "shards"])
 def test_tables_of_noise(cache: Path, made: tuple[Path, Path, Path], kind: str) -> None:
     path, chance = cache / kind / "0.parquet", random.Random(kind)

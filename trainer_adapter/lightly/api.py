@@ -112,7 +112,11 @@ def mean_std(
 
 
 def _images(
-    cache: CachePath, window: Any, dtype: str, root: Roots = None, key: Any = None
+    cache: CachePath,
+    window: Any,
+    dtype: str,
+    root: Roots = None,
+    key: str | os.PathLike[str] | None = None,
 ) -> Images:
     images = Images(_opened(cache), look(window, dtype), root, key=key)
     if window is not None:

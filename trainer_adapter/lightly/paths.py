@@ -87,7 +87,11 @@ class Names:
     """Which frame of a cache (or of a selection) a path or a name stands for."""
 
     def __init__(
-        self, cache: Cache, root: Roots = None, called: str | None = None, key: Any = None
+        self,
+        cache: Cache,
+        root: Roots = None,
+        called: str | None = None,
+        key: str | os.PathLike[str] | None = None,
     ) -> None:
         """`root`: where the source folder is now, or its stubs; for caches of several, a mapping
         from where each was to where it is. `called`: how errors name the cache. `key`: the key file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -45,7 +46,7 @@ class FrameDataset(Dataset[Sample]):
         transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
         kind: str | None = "image",
         missing: str = "error",
-        key: Any = None,
+        key: str | os.PathLike[str] | None = None,
     ) -> None:
         """Frames of `kind` (None: all) with `label`, a column of frames/ or, with `labels`, of that
         table, joined on the column `on`; `transform` is applied to each image. `key`: the key file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,9 @@ def from_column(cache: Cache, name: str) -> Encoded:
     return _encode(cache.column(name), name)
 
 
-def from_table(cache: Cache, table: Any, on: str, name: str, key_file: Any = None) -> Encoded:
+def from_table(
+    cache: Cache, table: Any, on: str, name: str, key_file: str | os.PathLike[str] | None = None
+) -> Encoded:
     """Column `name` of `table`, joined to the frames on `on`, a column of both.
 
     `table` is a pyarrow Table, a pandas DataFrame, a dictionary of lists, or a path to a .csv or

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
@@ -40,7 +41,7 @@ class Labels:
     """what to do with frames without a label: "error" or "drop\""""
     kind: str | None = "image"
     """frames of this kind; None: all"""
-    key: Any = None
+    key: str | os.PathLike[str] | None = None
     """of a de-identified cache the key file, where `on` is a column of hashes, not of the table"""
 
 
@@ -71,7 +72,7 @@ class Keywords(TypedDict, total=False):
     on: str | None
     missing: str
     kind: str | None
-    key: Any
+    key: str | os.PathLike[str] | None
     rank: int | None
     ranks: int | None
     pad: bool
