@@ -112,7 +112,7 @@ def parse(
     head = file.read(4096)  # where group 0002 lies
     check_body(head)
     try:
-        if syntaxes.DEFLATED.encode() in head and _syntax(file) == syntaxes.DEFLATED:
+        if _syntax(file) == syntaxes.DEFLATED:  # dcmread would inflate all of it
             ds, stream = inflate.parse(file, tags, most_header)
         else:
             file.seek(0)
@@ -137,7 +137,7 @@ def parse(
 
 
 def _syntax(file: IO[bytes]) -> str | None:
-    """Transfer Syntax UID of a file with preamble."""
+    """Transfer Syntax UID of a file, by pydicom: as dcmread takes it, wherever it stands."""
     found = inflate.file_meta(file).get("TransferSyntaxUID")
     return None if found is None else str(found)
 

@@ -222,7 +222,10 @@ def _is_heavy(path: str, candidate: Candidate) -> bool:
         head = os.pread(descriptor, 4096, 0)
     finally:
         os.close(descriptor)
-    if head[128:132] == b"DICM" and DEFLATED.encode() in head:
+    meta = 132 if head[128:132] == b"DICM" else 0
+    length = int.from_bytes(head[meta + 8 : meta + 12], "little")
+    long = head[meta : meta + 8] == b"\2\0\0\0UL\4\0" and length > len(head)
+    if DEFLATED.encode() in head or long:
         return True  # it may become a thousand times as long
     return candidate.size > _LIGHT and (head[128:132] == b"DICM" or other_format(head) is None)
 

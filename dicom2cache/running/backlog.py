@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 
 from dicom2cache.arrow import ints
+from dicom2cache.errors import CacheError
 from dicom2cache.records import ShardTask
 from dicom2cache.running.attempts import abandoned
 from dicom2cache.running.job import Job, scratch
 from dicom2cache.running.progress import Work
 from dicom2cache.running.receipts import task_of
 from dicom2cache.store.compression import CHUNK_HEADER, chunk_bytes
+from dicom2cache.store.names import open_plain
 
 _CHUNKS = 1024  # enough to know how an array compresses
 
@@ -41,7 +44,7 @@ def under_way(job: Job, work: Mapping[str, Work]) -> Work:
                 if name in work and not abandoned(entry.name):  # else a receipt, or a table
                     size = entry.stat().st_size / _ratio(job, name, entry)
                     written[name] = max(written.get(name, 0), size)
-    except OSError:  # committed, or a task has just ended: only progress is late
+    except (OSError, CacheError):  # committed, or a task has just ended: only progress is late
         return Work()
     total = Work()
     for name, size in written.items():
@@ -57,7 +60,7 @@ def _ratio(job: Job, name: str, attempt: os.DirEntry[str]) -> float:
     if spec.codec == "none":
         return 1.0
     count = end = 0
-    with open(attempt, "rb", buffering=0) as file:
+    with open_plain(Path(attempt.path)) as file:
         while count < _CHUNKS:
             file.seek(end)
             length = chunk_bytes(file.read(CHUNK_HEADER), spec)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom2cache.arrow import rows_of
+from dicom2cache.errors import CacheError
 from dicom2cache.frames.chunk import Limits, chunk_of_frame
 from dicom2cache.frames.decode import Room, Source
 from dicom2cache.frames.treat import FRAME_COLUMNS, modality, padding_of
@@ -27,10 +28,31 @@ from dicom2cache.recipes.recipe import Treatment
 from dicom2cache.records import COMPRESSED, ArraySpec, FrameRow, Header
 from dicom2cache.running.each_frame import Failure, Worker
 from dicom2cache.running.job import Job, codec_path, headers_of, percentiles_path, scratch
+from dicom2cache.store import names
 from dicom2cache.store.compression import pack
 from dicom2cache.store.durable import write_first
 
 _FRAME_GRID, _STACK_GRID = 16384, 1 << 22  # most pixels of a frame and of a stack that count
+
+
+def chosen_before(path: Path) -> dict[str, Any]:
+    """A file of choices/. Raises CacheError if it is none."""
+    data = names.read_plain(path)
+    try:
+        said = json.loads(data)
+    except (ValueError, RecursionError) as e:
+        raise damaged(path) from e
+    if not isinstance(said, dict):
+        raise damaged(path)
+    return said
+
+
+def damaged(path: Path) -> CacheError:
+    """What to say of a file of choices/ that nobody can have written so."""
+    return CacheError(
+        f"{path}: damaged; run `dicom2cache plan` or `build` with --overwrite, since shards may "
+        "have been made by what it said"
+    )
 
 
 def limits_of(job: Job, row: FrameRow, header: Header, worker: Worker) -> Limits | None:
@@ -62,9 +84,13 @@ def _version(path: Path) -> tuple[int, int]:
 
 @lru_cache(maxsize=4)
 def _read(path: Path, *_: int) -> _Percentiles:
-    said = json.loads(path.read_bytes())
-    reasons = {(file, frame): reason for file, frame, reason in said["left_out"]}
-    return (tuple(said["ends"]) if said["ends"] else None), reasons
+    said = chosen_before(path)
+    try:
+        reasons = {(int(file), int(frame)): str(why) for file, frame, why in said["left_out"]}
+        low, high = map(float, said["ends"] or (0, 0))
+    except (KeyError, TypeError, ValueError, OverflowError) as e:
+        raise damaged(path) from e
+    return ((low, high) if said["ends"] else None), reasons
 
 
 def _percentiles(
@@ -124,7 +150,10 @@ def settled(job: Job, array: int, worker: Worker) -> ArraySpec:
     path = codec_path(job, array)
     if not path.exists():
         write_first(path, json.dumps(_chosen_codec(job, array, worker)).encode(), scratch(job))
-    return replace(spec, codec=json.loads(path.read_bytes())["codec"])
+    codec = chosen_before(path).get("codec")
+    if codec not in ("none", *COMPRESSED):
+        raise damaged(path)
+    return replace(spec, codec=codec)
 
 
 def chosen(plain: int, lz4: int, zstd: int) -> str:

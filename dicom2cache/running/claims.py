@@ -19,10 +19,12 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from dicom2cache.records import ShardTask
 from dicom2cache.running.attempts import machine
 from dicom2cache.running.job import Job
+from dicom2cache.store.names import read_plain
 
 STALE = 120.0
 """seconds without a beat after which a claim is nobody's"""
@@ -79,7 +81,7 @@ def _path(job: Job, name: str) -> Path:
 def _read(path: Path) -> str | None:
     """All that a claim says; None if there is none."""
     try:
-        return path.read_text("utf-8", "replace")
+        return read_plain(path).decode("utf-8", "replace")
     except FileNotFoundError:
         return None
 
@@ -87,9 +89,21 @@ def _read(path: Path) -> str | None:
 def _holder(said: str) -> Holder | None:
     """Who holds the claim; None if it does not say, so far."""
     try:
-        return Holder(**json.loads(said[_COUNTER:]))
-    except (ValueError, TypeError):
+        return holder_of(json.loads(said[_COUNTER:]))
+    except (ValueError, TypeError, RecursionError):
         return None
+
+
+def holder_of(said: Any) -> Holder:
+    """Who a record says it is. Raises TypeError if it says nobody."""
+    holder = Holder(**said)
+    numbers, texts = (
+        (holder.pid, holder.started),
+        (holder.host, holder.machine, holder.run, holder.token),
+    )
+    if not (all(type(n) is int for n in numbers) and all(isinstance(t, str) for t in texts)):
+        raise TypeError("no process")
+    return holder
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from dicom2cache.running import claims
 from dicom2cache.running.attempts import machine
 from dicom2cache.running.job import load_job
+from dicom2cache.store.names import read_plain
 
 _log = logging.getLogger("dicom2cache")
 _FOLDER = "holders"
@@ -55,8 +56,8 @@ def holding(state: Path, command: str) -> Iterator[None]:
 
 def read(path: Path) -> Held:
     """A record. Raises ValueError, TypeError or KeyError if it is none."""
-    said = json.loads(path.read_bytes())
-    return Held(claims.Holder(**said["by"]), str(said["command"]), str(said["since"]))
+    said = json.loads(read_plain(path))
+    return Held(claims.holder_of(said["by"]), str(said["command"]), str(said["since"]))
 
 
 def others(cache: Path) -> list[Held]:

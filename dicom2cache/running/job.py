@@ -37,6 +37,7 @@ from dicom2cache.store.durable import (
     write_durably,
 )
 from dicom2cache.store.layout import ROOT, SPARE, spare_path
+from dicom2cache.store.root import check_specs
 from dicom2cache.store.spare import times_of
 
 
@@ -276,15 +277,17 @@ def load_job(cache: Path) -> Job:
 def _load(cache: Path, said: bytes) -> Job:
     about = json.loads(said)
     state = build_folder(cache) / about["nonce"]
+    names.refuse_links(cache, state)
     for array in about["arrays"]:
         if not names.is_array(array["name"]):
             names.checked(None, f"{plan_path(cache)}, array {array['name']!r}")
     tables = {}
     for name in ("files", "frames", "rejects", "seen"):
-        # pyarrow drops the descriptor at close; the mapping lives as long as the table
-        with pa.memory_map(str(state / f"{name}.arrow")) as source:
+        path = state / f"{name}.arrow"  # pyarrow drops the descriptor, and keeps the mapping
+        with names.open_plain(path), pa.memory_map(str(path)) as source:
             tables[name] = pa.ipc.open_file(source.read_buffer()).read_all()
             tables[name].validate()
+    check_specs(about["arrays"])
     arrays = tuple(ArraySpec(**{**a, "slot": tuple(a["slot"])}) for a in about["arrays"])
     plan = Plan(arrays, tables["files"], tables["frames"], tables["rejects"], about["wasted_bytes"])
     if sum(spec.slots for spec in arrays) != plan.frames.num_rows:

@@ -21,7 +21,7 @@ from dicom2cache.running.job import Job, scratch
 from dicom2cache.schema import RESULTS
 from dicom2cache.store.durable import make_folder, name_first, sync_folder, write_durably
 from dicom2cache.store.layout import shard_path
-from dicom2cache.store.names import checked
+from dicom2cache.store.names import checked, open_plain, read_plain, refuse_link
 
 
 def receipt_path(job: Job, task: ShardTask) -> Path:
@@ -98,7 +98,7 @@ def settle(job: Job, task: ShardTask) -> Receipt | None:
     path = receipt_path(job, task)
     try:
         with on_path(path):
-            data = path.read_bytes()
+            data = read_plain(path)
     except FileNotFoundError:
         return None
     try:
@@ -114,13 +114,10 @@ def settle(job: Job, task: ShardTask) -> Receipt | None:
         )  # fmt: skip
         named = about["attempt"]
     except (ValueError, KeyError, AttributeError, OSError, pa.ArrowException) as e:
-        raise CacheError(
-            f"{path}: damaged ({e}): it was whole when it got its name, so its disk has failed or "
-            "somebody has changed it; remove it and run `dicom2cache convert` again, which makes "
-            "that shard anew"
-        ) from e
+        raise _damaged(path, e) from e
     shard = job.cache / shard_path(job.plan.arrays[task.array], task.shard)
     attempt = scratch(job) / checked(named, path)
+    refuse_link(attempt)
     if attempt.exists() or not _describes(receipt, shard):
         make_folder(shard.parent)
         try:
@@ -133,16 +130,24 @@ def settle(job: Job, task: ShardTask) -> Receipt | None:
     return receipt
 
 
+def _damaged(receipt: Path, why: Exception) -> CacheError:
+    return CacheError(
+        f"{receipt}: damaged ({why}): it was whole when it got its name, so its disk has failed or "
+        "somebody has changed it; remove it and run `dicom2cache convert` again, which makes "
+        "that shard anew"
+    )
+
+
 def _describes(receipt: Receipt, shard: Path) -> bool:
     """True if the file is there, of the size and the index that the receipt says."""
     try:
-        with on_path(shard), open(shard, "rb") as file:
+        with on_path(shard), open_plain(shard) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 4))
             return (size, int.from_bytes(file.read(), "little")) == (
                 receipt.bytes, receipt.index_crc32c,
             )  # fmt: skip
-    except FileNotFoundError:
+    except (FileNotFoundError, CacheError):  # a link or FIFO of that name is replaced
         return False
 
 
@@ -162,6 +167,9 @@ def failed_frames(job: Job, task: ShardTask) -> int | None:
 
 def failed_in(receipt: Path) -> int:
     """How many frames are not stored, by a receipt, its shard in place or not."""
-    with pa.memory_map(str(receipt)) as file:
-        reasons = pa.ipc.open_file(file).read_all()["reason"]
+    data = read_plain(receipt)
+    try:
+        reasons = pa.ipc.open_file(pa.py_buffer(data)).read_all()["reason"]
+    except (ValueError, KeyError, OSError, pa.ArrowException) as e:
+        raise _damaged(receipt, e) from e
     return len(reasons) - int(reasons.null_count)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dicom2cache.errors import CacheError
+from dicom2cache.running.choices import chosen_before, damaged
 from dicom2cache.running.job import Job, scratch, shares_path
 from dicom2cache.store.durable import write_first
 
@@ -57,7 +58,9 @@ def hold(job: Job, share: Share) -> None:
         return
     path = shares_path(job)
     write_first(path, json.dumps({"of": share.of}).encode(), scratch(job))
-    of = json.loads(path.read_bytes())["of"]
+    of = chosen_before(path).get("of")
+    if not isinstance(of, int):
+        raise damaged(path)
     if share.array and of != share.of:
         raise CacheError(
             f"{job.cache}: the first part here was one of {of}, this one is of {share.of}; give "

@@ -138,21 +138,26 @@ class _Header(io.RawIOBase):
 
 def _stream_start(file: IO[bytes]) -> int:
     """Offset of the deflated dataset: after the preamble and the group 0002 elements."""
-    file.seek(132)
+    file.seek(_meta_start(file))
     head = file.read(12)  # (0002,0000) UL, 4 bytes
     if head[:8] != b"\x02\x00\x00\x00UL\x04\x00":
         raise FrameError(
             "File Meta Information Group Length (0002,0000) is absent; legal: the bytes before the "
             "deflated dataset"
         )
-    return 144 + int.from_bytes(head[8:], "little")
+    return file.tell() + int.from_bytes(head[8:], "little")
+
+
+def _meta_start(file: IO[bytes]) -> int:
+    file.seek(128)
+    return 132 if file.read(4) == b"DICM" else 0
 
 
 def file_meta(file: IO[bytes]) -> Any:
-    """Group 0002 of a file with preamble."""
+    """Group 0002 of a file; without a preamble it begins at byte 0."""
     from pydicom.filereader import _read_file_meta_info  # the public one takes a path only
 
-    file.seek(132)
+    file.seek(_meta_start(file))
     return _read_file_meta_info(file)
 
 

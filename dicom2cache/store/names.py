@@ -56,20 +56,21 @@ def open_below(cache: Path, path: object, where: object) -> BinaryIO:
 
     Raises CacheError as `below`, and for what is no plain file: a FIFO would be waited for.
     """
-    return _open_plain(below(cache, path, where))
+    return open_plain(below(cache, path, where))
 
 
 def read_plain(path: Path, most: int = 1 << 26) -> bytes:
     """The bytes of a small file of a cache. Raises CacheError for a larger one, or none at all."""
     refuse_link(path)
-    with _open_plain(path) as file:
+    with open_plain(path) as file:
         data = file.read(most + 1)
     if len(data) > most:
         raise CacheError(f"{path}: larger than {most} bytes, which no file of this name is")
     return data
 
 
-def _open_plain(path: Path) -> BinaryIO:
+def open_plain(path: Path) -> BinaryIO:
+    """A file of a cache, open to be read. Raises CacheError for a link, FIFO or folder."""
     what = CacheError(f"{path}: not a plain file, and a cache has no other")
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -116,9 +117,9 @@ def refuse_link(path: Path) -> None:
         )
 
 
-def refuse_links(cache: Path) -> None:
-    """Raises CacheError for a link at the top of a cache's folder, of its build/ or its .spare/."""
-    for folder in (cache, cache / "build", cache / ".spare"):
+def refuse_links(cache: Path, *more: Path) -> None:
+    """Raises CacheError for a link at the top of a cache, its build/, .spare/ or `more`."""
+    for folder in (cache, cache / "build", cache / ".spare", *more):
         try:
             inside = sorted(os.listdir(folder))
         except OSError:

@@ -65,13 +65,18 @@ def attributes_of(cache: Path, document: dict[str, Any]) -> dict[str, Any]:
     found = everything.get("dicom2cache") if isinstance(everything, dict) else None
     if not isinstance(found, dict):
         raise NotOurs(f"{cache}: not a cache of dicom2cache")
+    check_format(cache, found)
+    return found
+
+
+def check_format(cache: Path, found: dict[str, Any]) -> None:
+    """Raises CacheError for attributes of a format that this version does not know."""
     version = found.get("format")
     if version != FORMAT_VERSION or isinstance(version, bool | float):
         raise CacheError(
             f"{cache}: a cache of format {version!r}; this version knows "
             f"{FORMAT_VERSION}, install a newer dicom2cache"
         )
-    return found
 
 
 def attributes(cache: Path) -> dict[str, Any]:
@@ -177,7 +182,18 @@ def _check_all(root: _At) -> None:
             root[key].text()
 
 
-def _check_array(array: _At) -> str:
+def check_specs(arrays: object) -> None:
+    """Raises ValueError, naming it, for a member of a plan's arrays of another type or range."""
+    try:
+        for array in _At("arrays", arrays).items():
+            _check_spec(array, (*_CODECS, "auto"))
+            if "first" in array.members():
+                array["first"].integer(0)
+    except _Wrong as e:
+        raise ValueError(str(e)) from None
+
+
+def _check_spec(array: _At, codecs: tuple[str, ...]) -> str:
     name = array["name"].text("a name of letters, digits, _ . -", names.is_name)
     itemsize = _ITEMSIZE[array["dtype"].text(f"{', '.join(_ITEMSIZE)}", _ITEMSIZE.__contains__)]
     slot = [side.integer(1, 1 << 31) for side in array["slot"].items()]
@@ -188,8 +204,13 @@ def _check_array(array: _At) -> str:
         array["slot"].wrong(
             "height, width and, of colour, channels, of less than 2^62 bytes in all"
         )
-    array["frames"].integer(0, slots)
-    array["codec"].text(f"{', '.join(_CODECS)}; install a newer dicom2cache", _CODECS.__contains__)
+    array["codec"].text(f"{', '.join(codecs)}; install a newer dicom2cache", codecs.__contains__)
+    return name
+
+
+def _check_array(array: _At) -> str:
+    name = _check_spec(array, _CODECS)
+    array["frames"].integer(0, array["slots"].value)
     found = array["statistics"]
     found["count"]
     for key in found.members():

@@ -34,6 +34,10 @@ def _set(name: str, value: Any) -> Callable[[dict[str, Any]], Any]:
     return lambda about: about.__setitem__(name, value)
 
 
+def _array(name: str, value: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda about: about["arrays"][0].__setitem__(name, value)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -42,6 +46,11 @@ def _set(name: str, value: Any) -> Callable[[dict[str, Any]], Any]:
         _set("identity", 3), _set("arrays", [3]), _set("arrays", []), _set("recipe", 5),
         _set("recipe", {"rules": [1]}), lambda about: about["arrays"][0].pop("slot"),
         lambda about: about["arrays"][0].__setitem__("slots", 9),
+        *(_array(name, value) for name, value in (
+            ("slot", [8, ".."]), ("slot", [8]), ("slot", [8, 0]), ("slot", [8, 2**70]),
+            ("dtype", "object"), ("dtype", 3), ("codec", "gzip"), ("codec", None),
+            ("frames_per_shard", 0), ("frames_per_shard", "1"), ("slots", True), ("slots", 1.0),
+        )),
     ],
 )  # fmt: skip
 def test_a_plan_that_makes_no_sense(planned: Path, change: Callable[[dict[str, Any]], Any]) -> None:

@@ -23,6 +23,7 @@ from tests.support import hand_made
 from tests.support.caches import built, run_here
 from tests.support.dicom_files import CT_IMAGE, pattern, uid, write_dicom, write_series
 from trainer_adapter import ErrataWarning, VolumeError, open_cache
+from trainer_adapter.format.root import Root, read_root
 from trainer_adapter.reading import errata as reader
 
 PAGE = Path(reader.__file__).parents[1] / "errata.toml"
@@ -118,10 +119,9 @@ def test_info_lists_the_frames(mixed: Path) -> None:
 def test_both_packages_find_the_same_frames(mixed: Path) -> None:
     cache = as_of(mixed, "0.1.0", unit=v1)
     rows = {c.name: c.rows.num_rows for c in errata.concerned(cache, hand_made.read_root(cache))}
-    frames = pa.dataset.dataset(cache / "frames" / "0.parquet")
     about = [e for e in ERRATA if "frames" in e and e["name"] != "sheared"]
     assert len(about) > 8
-    found = reader._counts(frames, about)
+    found = reader._counts(read_root(cache), about)
     assert [rows.get(e["name"], 0) for e in about] == found
     assert sum(found) > 4
 
@@ -157,14 +157,17 @@ def test_what_a_row_of_the_page_means(tmp_path: Path, entries: str, paths: list[
     about = f'[[errata]]\nname="x"\nsince="0.1"\nbefore="0.2"\nwhat="y"\nframes=[{entries}]'
     (tmp_path / "page.toml").write_text(about)
     (tmp_path / "frames").mkdir()
-    table = pa.Table.from_pylist([{"root": 0, **row} for row in ROWS])
-    pq.write_table(table, tmp_path / "frames" / "0.parquet")
-    tables = {"frames": [{"path": "frames/0.parquet"}], "failures": [{"path": "frames/0.parquet"}]}
+    rows = [{"root": 0, "row": k, **row} for k, row in enumerate(ROWS)]
+    table = pa.Table.from_pylist(rows, pa.schema([schema.FRAMES_TABLE.field(c) for c in rows[0]]))
+    file = tmp_path / "frames" / "0.parquet"
+    pq.write_table(table, file)
+    entry = {"path": "frames/0.parquet", "bytes": file.stat().st_size, "rows": len(rows)}
+    tables = {"frames": [entry], "failures": [entry]}
     root = {"software": {"dicom2cache": "0.1.7"}, "tables": tables}
     found = errata.concerned(tmp_path, root, tmp_path / "page.toml")
     assert [p for c in found for p in c.rows["path"].to_pylist()] == paths
-    frames = pa.dataset.dataset(tmp_path / "frames" / "0.parquet")
-    assert reader._counts(frames, tomllib.loads(about)["errata"]) == [len(paths)]
+    counted = reader._counts(Root(tmp_path, (), root), tomllib.loads(about)["errata"])
+    assert counted == [len(paths)]
 
 
 def test_the_page_is_sound() -> None:

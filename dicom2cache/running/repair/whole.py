@@ -25,7 +25,6 @@ from dicom2cache.store import names, root, seen, spare
 from dicom2cache.store.committed import as_in_format, attributes_of, spec_of, whole_root
 from dicom2cache.store.durable import sync_folder, write_durably
 from dicom2cache.store.layout import (
-    FORMAT_VERSION,
     ROOT,
     SEEN,
     SPARE,
@@ -64,11 +63,7 @@ def attributes_to_repair(cache: Path) -> dict[str, Any]:
     for copy in (False, True):
         found = whole_root(cache, copy)
         if found is not None:
-            if found.get("format") != FORMAT_VERSION:
-                raise CacheError(
-                    f"{cache}: a cache of format {found.get('format')!r}; this version knows "
-                    f"{FORMAT_VERSION}, install a newer dicom2cache"
-                )
+            root.check_format(cache, found)
             root.check(cache, found)  # a digest says nothing of who made it
             return found
     if not (cache / ROOT).exists() and not (cache / SPARE).exists():
