@@ -64,8 +64,10 @@ test-lightly: $(LIGHTLY)  ## LightlyTrain itself: trained from caches; and its l
 	.venv-lightly/bin/python -m pytest tests/lightly --disable-warnings
 
 .PHONY: test-hostile
-test-hostile: $(READY)  ## 10,000 mutants and bombs by name through whole builds; MUTANTS=, SEED=
+test-hostile: $(READY)  ## 10,000 mutants and bombs by name through builds, flipped bits and hostile roots; MUTANTS=, SEED=
 	$(BIN)/python -m tests.hostile $(if $(MUTANTS),--mutants $(MUTANTS)) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.running.flipped_bits --bits 2000
+	$(BIN)/python -m tests.running.hostile_roots --every 10
 
 FUZZ := .venv-fuzz/.ready
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         compare,
         convert,
         info,
+        merge,
         plan,
         repair,
         update,
@@ -53,12 +54,15 @@ __all__ = [
     "compare",
     "convert",
     "info",
+    "merge",
     "plan",
     "repair",
     "update",
     "verify",
 ]
-_COMMANDS = ("build", "commit", "compare", "convert", "info", "plan", "repair", "update", "verify")
+_COMMANDS = (
+    "build", "commit", "compare", "convert", "info", "merge", "plan", "repair", "update", "verify",
+)  # fmt: skip
 _LATE = {
     **dict.fromkeys(__all__, "errors"), "Recipe": "recipes.recipe",
     **dict.fromkeys(_COMMANDS, "pipeline"),

@@ -30,6 +30,7 @@ from dicom2cache.running.job import (
     update_of,
 )
 from dicom2cache.running.lost import first_failed
+from dicom2cache.running.merge import whole as merging
 from dicom2cache.running.originals import originals_of
 from dicom2cache.running.progress import Progress, Silent
 from dicom2cache.running.remains import tidy
@@ -122,8 +123,7 @@ def plan(
     """
     recipe, progress = recipe or Recipe(), progress or Silent()
     target, workers = cache_of(cache), jobs or pool.cpu_count()
-    if isinstance(sources, str | os.PathLike):
-        sources = [sources]
+    sources = [sources] if isinstance(sources, str | os.PathLike) else sources
     target_folder.check(target)
     veil, key = _keys(patient_key, deidentify)
     if veil:
@@ -367,6 +367,18 @@ def repair(
     veil = veil_of(deidentify)
     workers, told = jobs or pool.cpu_count(), progress or Silent()
     return repairing.repair(cache_of(cache), sources, veil, workers, backend, told)
+
+
+@at_disk
+def merge(
+    caches: Sources, cache: str | os.PathLike[str], *, copy: bool = False, move: bool = False
+) -> dict[str, int]:
+    """Make one cache of several of one recipe and the same versions; its counts.
+
+    Shards get second names; `copy`: are copied; `move`: `caches` are removed. Raises CacheError.
+    """
+    merging.merge(list(map(cache_of, caches)), cache_of(cache), copy, move)
+    return counts(cache)
 
 
 def counts(cache: str | os.PathLike[str]) -> dict[str, int]:

@@ -322,6 +322,24 @@ def compare(
     print(words.one_line(same))
 
 
+@app.command()
+def merge(
+    caches: Annotated[
+        list[Path],
+        typer.Argument(metavar="PART... CACHE", help="Caches, then the folder of the new one."),
+    ],
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy shards, as between file systems.")
+    ] = False,
+    move: Annotated[
+        bool, typer.Option("--move", help="Remove the parts once the new cache is there.")
+    ] = False,
+) -> None:
+    """Make one cache of several: of sites or nodes, of one recipe. Nothing is decoded again."""
+    pipeline.merge(caches[:-1], caches[-1], copy=copy, move=move)
+    report.print_cache(caches[-1], pipeline.info(caches[-1]))
+
+
 @app.callback(invoke_without_command=True)
 def _main(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,

@@ -76,7 +76,7 @@ def serve(descriptor: int) -> None:
             return
         found, error = None, None
         try:
-            _allow(memory)
+            allow(memory)
             found = function(*arguments)
         except Exception as e:
             _allow_all()  # what took the memory may still hold it
@@ -85,7 +85,7 @@ def serve(descriptor: int) -> None:
         pipe.send((found, error))
 
 
-def _allow(memory: int) -> None:
+def allow(memory: int) -> None:
     """Let the process have `memory` bytes more than now."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])

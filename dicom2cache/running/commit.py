@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -14,14 +11,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from dicom2cache.arrow import ints, tally
-from dicom2cache.errors import Unfinished, on_path
+from dicom2cache.errors import Unfinished
 from dicom2cache.privacy.mapping import write_mapping
 from dicom2cache.privacy.veil import Veil
 from dicom2cache.records import ArraySpec, ShardTask
 from dicom2cache.running import receipts
+from dicom2cache.running.entries import ROW_GROUP, ParquetFile, entry_of
 from dicom2cache.running.job import Job, scratch
 from dicom2cache.running.receipts import Receipt
 from dicom2cache.running.remains import tidy
@@ -29,8 +26,7 @@ from dicom2cache.running.tables import Totals, frame_failures, frame_rows, in_or
 from dicom2cache.schema import FRAMES_TABLE, SHARDS_TABLE
 from dicom2cache.store import seen, spare
 from dicom2cache.store.committed import whole_root
-from dicom2cache.store.digests import table_digests
-from dicom2cache.store.durable import make_folder, sync_folder, write_durably
+from dicom2cache.store.durable import make_folder, write_durably
 from dicom2cache.store.layout import (
     FORMAT_VERSION,
     ROOT,
@@ -38,8 +34,6 @@ from dicom2cache.store.layout import (
     lengthened,
     root_metadata,
 )
-
-_ROW_GROUP = 100_000
 
 
 def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> dict[str, Any]:
@@ -65,7 +59,7 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
     stored_of_file = np.zeros(job.plan.files.num_rows, np.int64)
     files = prepared(job.plan.files, job.recipe)
     entries = {}
-    with _ParquetFile(job.cache / "frames" / name_of, FRAMES_TABLE, unfinished) as out:
+    with ParquetFile(job.cache / "frames" / name_of, FRAMES_TABLE, unfinished) as out:
         for rows, results in _batches(job, shards, codecs):
             ok = results["reason"].is_null()
             kept = rows.filter(ok)
@@ -85,7 +79,7 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
         ("failures", failed),
         ("shards", pa.Table.from_pylist(shards, SHARDS_TABLE)),
     ):
-        with _ParquetFile(job.cache / name / name_of, table.schema, unfinished) as out:
+        with ParquetFile(job.cache / name / name_of, table.schema, unfinished) as out:
             out.write(table)
         entries[name] = [out.entry(job.cache)]
     arrays, metadata = [], {}
@@ -104,7 +98,7 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
                 "frames_per_shard": spec.frames_per_shard,
                 "codec": spec.codec,
                 "statistics": total.summary(),
-                "metadata": _entry(f"{spec.name}/{ROOT}", data),
+                "metadata": entry_of(f"{spec.name}/{ROOT}", data),
             }
         )
     old: dict[str, Any] = before or {"tables": {}, "sources": [], "counts": {}}
@@ -210,69 +204,11 @@ def _batches(
         shards.append(_shard_row(task, receipt))
         waiting.append(receipt.results.replace_schema_metadata(None))
         stop = task.stop
-        if stop - start >= _ROW_GROUP:
+        if stop - start >= ROW_GROUP:
             yield job.plan.frames.slice(start, stop - start), pa.concat_tables(waiting)
             start, waiting = stop, []
     if waiting:
         yield job.plan.frames.slice(start, stop - start), pa.concat_tables(waiting)
-
-
-def _entry(path: str, data: bytes) -> dict[str, Any]:
-    return {"path": path, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-
-
-class _ParquetFile:
-    """A Parquet table written in row groups of about 100,000, durably, with its file entry."""
-
-    def __init__(self, path: Path, schema: pa.Schema, scratch: Path) -> None:
-        self.path, self.schema = path, schema
-        self._temporary = scratch / f"{path.parent.name}.{secrets.token_hex(8)}"
-        with on_path(path):
-            self._writer = pq.ParquetWriter(self._temporary, schema, compression="zstd")
-        self._waiting: list[pa.Table] = []
-        self._rows = 0
-
-    def write(self, table: pa.Table) -> None:
-        """Append rows."""
-        self._waiting.append(table)
-        while sum(t.num_rows for t in self._waiting) >= _ROW_GROUP:
-            whole = pa.concat_tables(self._waiting)
-            self._flush(whole.slice(0, _ROW_GROUP))
-            self._waiting = [whole.slice(_ROW_GROUP)]
-
-    def _flush(self, table: pa.Table) -> None:
-        with on_path(self.path):
-            self._writer.write_table(table, row_group_size=_ROW_GROUP)
-        self._rows += table.num_rows
-
-    def __enter__(self) -> _ParquetFile:
-        return self
-
-    def __exit__(self, kind: Any, *_: object) -> None:
-        if kind is None and self._waiting:
-            self._flush(pa.concat_tables(self._waiting))
-        with on_path(self.path):
-            self._writer.close()
-            if kind is not None:
-                self._temporary.unlink(missing_ok=True)
-                return
-            with open(self._temporary, "rb+") as file:
-                os.fsync(file.fileno())
-            self._temporary.replace(self.path)
-        sync_folder(self.path.parent)
-
-    def entry(self, cache: Path) -> dict[str, Any]:
-        """The closed table's file entry (FORMAT.md)."""
-        digests = table_digests(self.path)
-        entry = {
-            "path": self.path.relative_to(cache).as_posix(),
-            "bytes": self.path.stat().st_size,
-            "sha256": digests.sha256,
-            "rows": self._rows,
-        }
-        if self.path.parent.name == "frames":  # the others are read as a whole
-            entry |= {"footer": digests.footer, "columns": digests.columns}
-        return entry
 
 
 def _shard_row(task: ShardTask, receipt: Receipt) -> dict[str, Any]:

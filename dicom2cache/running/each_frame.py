@@ -20,7 +20,7 @@ from dicom2cache.frames.decode import OpenSources, Room, Source
 from dicom2cache.frames.isolate import Allowance, Child
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import FrameRow, Header
-from dicom2cache.running.pool import Overdue, within
+from dicom2cache.running.pool import Overdue, bounded, within
 from dicom2cache.running.turns import turn
 from dicom2cache.sources import mounts
 
@@ -29,6 +29,8 @@ Step = Callable[[Source, FrameRow, Room], T]
 """what is done with a frame, by its row (`file` and `frame` at least); it can be pickled, and so
 can its result"""
 
+_AMPLE = 4 << 30
+"""bytes that a worker process may have for its frames, beside eight times the largest"""
 _SPARE = 1 << 30
 """bytes that a child may have for a frame, beside eight times the frame's"""
 
@@ -62,10 +64,16 @@ class Worker:
 
     @contextmanager
     def frames(self, roots: Sequence[str], headers: dict[int, Header]) -> Iterator[Frames]:
-        """The frames of files, by their `headers` (rows of FILES by number)."""
+        """The frames of files, by their `headers` (rows of FILES by number).
+
+        Meanwhile a worker process may not take more memory than they are worth: what does is tried
+        again in a child, before the machine has none left.
+        """
         sources = OpenSources(roots, headers)
+        most = _AMPLE + 8 * max(map(_bytes_of, headers.values()), default=0)
         try:
-            yield Frames(self, roots, headers, sources)
+            with bounded(most):
+                yield Frames(self, roots, headers, sources)
         finally:
             sources.close()
 

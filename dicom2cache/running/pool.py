@@ -6,6 +6,7 @@ A worker whose parent was killed would go on with the calls that are queued, and
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import threading
 import time
@@ -15,7 +16,7 @@ from functools import cache
 from multiprocessing import current_process
 from typing import Any
 
-from dicom2cache.frames.isolate import without_interrupts
+from dicom2cache.frames.isolate import allow, without_interrupts
 from dicom2cache.running.engines import ELSEWHERE, engine
 
 _at_work = threading.Lock()
@@ -47,6 +48,21 @@ def within(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         if before is not None:
             signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def bounded(memory: int) -> Iterator[None]:
+    """A block in which a worker process may take so many bytes more than it has; others are not
+    bounded, nor is what is not Linux."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    if not _is_worker or before[0] != resource.RLIM_INFINITY:
+        yield
+        return
+    allow(memory)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def can_interrupt() -> bool:
@@ -187,21 +203,31 @@ def _one_by_one(calls: Iterator[Any]) -> Iterator[Any]:
         yield from (function(*args, **kwargs) for function, args, kwargs in calls)
         return
     for function, args, kwargs in calls:
-        call = _submitted(function, args, kwargs)
         try:
-            found = call.result()
+            found = _submitted(function, args, kwargs).result()
         except (BrokenProcessPool, KeyboardInterrupt):
-            _executor(os.getpid()).shutdown(kill_workers=True)
-            _executor.cache_clear()
+            _forget()
             raise
         yield found
 
 
 def _submitted(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """A call under way in the one worker process, which this starts if it is not there."""
-    executor = _executor(os.getpid())
+    from concurrent.futures.process import BrokenProcessPool
+
     with _starting_processes():
-        return executor.submit(while_parent_lives, os.getpid(), function, args, kwargs)
+        try:
+            executor = _executor(os.getpid())
+            return executor.submit(while_parent_lives, os.getpid(), function, args, kwargs)
+        except BrokenProcessPool:  # it has died while it was idle
+            _forget()
+            executor = _executor(os.getpid())
+            return executor.submit(while_parent_lives, os.getpid(), function, args, kwargs)
+
+
+def _forget() -> None:
+    _executor(os.getpid()).shutdown(kill_workers=True)
+    _executor.cache_clear()
 
 
 @cache

@@ -58,7 +58,7 @@ def read_table(
     table that cannot be read, or is not as the root metadata or the format say.
     """
     parts = [
-        _read(cache, entry, kind, columns)
+        read_entry(cache, entry, kind, columns)
         for entry in attributes["tables"][kind]
     ]  # fmt: skip
     with as_in_format(cache / kind):
@@ -67,7 +67,10 @@ def read_table(
     return whole.select(known if columns is None else [c for c in columns if c in known])
 
 
-def _read(cache: Path, entry: dict[str, Any], kind: str, columns: list[str] | None) -> pa.Table:
+def read_entry(
+    cache: Path, entry: dict[str, Any], kind: str, columns: list[str] | None = None
+) -> pa.Table:
+    """The table of one generation, by its file entry; text is plain. Raises as `read_table`."""
     path = cache / entry["path"]
     open_below(cache, entry["path"], cache / ROOT).close()
     try:

@@ -38,14 +38,14 @@ def keep(
     attributes: Mapping[str, Any],
     root: bytes,
     times: str,
-    seen_files: pa.Table,
+    seen_files: pa.Table | None,
     scratch: Path,
     there: Iterable[Entry] = (),
 ) -> None:
     """Copy what the root's attributes list, then the root itself; all durable before this returns.
 
     `times` is a digest of the sources' modification times, or empty, `seen_files` what they were
-    like (store.seen); `there` are tables that have their copies already.
+    like (store.seen), if that is known; `there` are tables that have their copies already.
 
     Raises CacheError if a file is by now not what the attributes say.
     """
@@ -56,7 +56,8 @@ def keep(
         if entry in known and (cache / spare_path(entry["path"])).is_file():
             continue
         copy(cache / entry["path"], cache / spare_path(entry["path"]), entry, scratch)
-    seen.keep(cache, seen_files, scratch)
+    if seen_files is not None:
+        seen.keep(cache, seen_files, scratch)
     write_durably(cache / TIMES, to_json(_signed(times)), scratch)
     write_durably(cache / spare_path(ROOT), root, scratch)
     sync_folder(cache)

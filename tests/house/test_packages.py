@@ -27,7 +27,17 @@ def test_public_names() -> None:
         for name, kind in vars(errors).items()
         if isinstance(kind, type) and issubclass(kind, errors.Dicom2cacheError)
     }
-    commands = {"build", "plan", "convert", "commit", "verify", "repair", "info", "compare"}
+    commands = {
+        "build",
+        "plan",
+        "convert",
+        "commit",
+        "verify",
+        "repair",
+        "info",
+        "compare",
+        "merge",
+    }
     assert set(dicom2cache.__all__) == {"Recipe", "__version__"} | commands | exceptions
     for package in (dicom2cache, trainer_adapter):
         assert package.__all__ == sorted(package.__all__)

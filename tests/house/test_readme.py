@@ -76,7 +76,7 @@ DOCS = {
 
 def test_the_docs_have_commands() -> None:
     assert {shlex.split(line)[1] for line in DOCS.values()} >= {
-        "build", "plan", "convert", "commit", "verify", "repair", "info", "compare"
+        "build", "plan", "convert", "commit", "verify", "repair", "info", "compare", "merge"
     }  # fmt: skip
 
 
@@ -93,6 +93,9 @@ def test_command_of_the_docs(scans: Path, line: str) -> None:
         assert run_cli("build", "scans", "cache", cwd=scans).returncode == 0
     if verb == "compare":
         assert run_cli("build", "scans", "new", cwd=scans).returncode == 0
+    if verb == "merge":
+        assert run_cli("build", "ct", "site-a", cwd=scans).returncode == 0
+        assert run_cli("build", "mr", "site-b", cwd=scans).returncode == 0
     done = run_cli(verb, *rest, cwd=scans)
     assert done.returncode == 0, done.stderr
 

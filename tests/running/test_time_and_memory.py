@@ -16,6 +16,7 @@ from pydicom.uid import JPEG2000Lossless
 
 from dicom2cache.errors import OutOfTime
 from dicom2cache.frames.isolate import Allowance, Child
+from dicom2cache.running import pool
 from tests.support.caches import attributes, by_path, run_cli, run_here, table
 from tests.support.dicom_files import pattern, uid, write_dicom
 
@@ -68,9 +69,8 @@ def test_what_is_killed_once_is_tried_again(tmp_path: Path) -> None:
             child.call(_killed, allowance=_AMPLE)
 
 
-@pytest.mark.parametrize(("jobs", "held"), [("1", ""), ("2", ""), ("1", " held"), ("2", " held")])
-def test_a_decoder_that_sleeps_costs_its_frame_only(tmp_path: Path, jobs: str, held: str) -> None:
-    source, cache = tmp_path / "source", tmp_path / "cache"
+def _wavelets(source: Path) -> str:
+    """Three JPEG 2000 files and another one, two shards; the digest of the second's codestream."""
     streams = [
         imagecodecs.jpeg2k_encode(pattern(str(k), (16, 16)), level=0, codecformat="j2k")
         for k in range(3)
@@ -82,9 +82,15 @@ def test_a_decoder_that_sleeps_costs_its_frame_only(tmp_path: Path, jobs: str, h
             encoded=[stream], BitsStored=12, HighBit=11,
             SeriesInstanceUID=uid(str(k)),
         )  # fmt: skip
-    write_dicom(source / "other.dcm", np.zeros((9, 9), np.uint16))  # another shard
+    write_dicom(source / "other.dcm", np.zeros((9, 9), np.uint16))
+    return hashlib.sha256(streams[1]).hexdigest()
+
+
+@pytest.mark.parametrize(("jobs", "held"), [("1", ""), ("2", ""), ("1", " held"), ("2", " held")])
+def test_a_decoder_that_sleeps_costs_its_frame_only(tmp_path: Path, jobs: str, held: str) -> None:
+    source, cache = tmp_path / "source", tmp_path / "cache"
+    fault = f"sleep {_wavelets(source)}{held}"
     start = time.monotonic()
-    fault = f"sleep {hashlib.sha256(streams[1]).hexdigest()}{held}"
     ran = run_cli(
         "build", source, cache, "--jobs", jobs, "--limits", "frame_seconds=2",
         env={"PYTHONPATH": str(HOOKS), "FAULT": fault},
@@ -97,6 +103,38 @@ def test_a_decoder_that_sleeps_costs_its_frame_only(tmp_path: Path, jobs: str, h
     assert "not done after 8 seconds" in row["reason"]
     assert attributes(cache)["counts"]["frames_limited"] == 1
     assert "1 failed for memory or time" in run_here("info", cache).stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_decoder_that_eats_memory_costs_its_frame_only(tmp_path: Path, jobs: str) -> None:
+    source, cache = tmp_path / "source", tmp_path / "cache"
+    fault = f"eat {_wavelets(source)}"
+    ran = run_cli(
+        "build", source, cache, "--jobs", jobs, env={"PYTHONPATH": str(HOOKS), "FAULT": fault}
+    )
+    assert ran.returncode == 1, ran.stderr
+    assert {path for path, _ in by_path(cache)} == {"0.dcm", "2.dcm", "other.dcm"}
+    (row,) = table(cache, "failures")
+    assert (row["path"], row["frame"], row["stage"]) == ("1.dcm", 0, "limit")
+    assert "memory does not suffice" in row["reason"]
+
+
+def _taken(count: int, most: int) -> int:
+    with pool.bounded(most):
+        return len(bytes(count))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_the_memory_of_a_worker_is_bounded() -> None:
+    def by_worker(*arguments: int) -> int:
+        (found,) = pool.parallel(1, "loky", iter([(_taken, arguments, {})]), ordered=True)
+        return found
+
+    with pytest.raises(MemoryError):
+        by_worker(512 << 20, 256 << 20)
+    assert by_worker(512 << 20, 1 << 30) == 512 << 20  # and not for good
+    assert _taken(512 << 20, 256 << 20) == 512 << 20  # this process is somebody else's
 
 
 @pytest.mark.parametrize(("jobs", "here"), [("1", ""), ("2", ""), ("1", " here"), ("2", " here")])
@@ -130,3 +168,13 @@ def test_a_child_without_memory_says_nothing_on_the_terminal(
     with Child() as child, pytest.raises(MemoryError):
         child.call(_hoarded, 4096, allowance=Allowance(60, 64 << 20, "x"), tries=1)
     assert tuple(capfd.readouterr()) == ("", "")
+
+
+def test_a_worker_that_died_while_it_was_idle_is_replaced(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "source" / "a.dcm", pattern("a", (16, 16)))
+    for name in ("one", "other"):
+        ran = run_here("build", tmp_path / "source", tmp_path / name, "--jobs", "1")
+        assert ran.returncode == 0, ran.stderr
+        for worker in list(pool._executor(os.getpid())._processes):
+            os.kill(worker, signal.SIGKILL)
+        time.sleep(0.5)

@@ -2,14 +2,15 @@
 
 FAULT says which: `abort-decoder SHA256`: the JPEG 2000 decoder aborts the process at the codestream
 of that digest; `sleep SHA256 [held]`: so, but it sleeps instead, and lets no other Python code run
-meanwhile (`held`); `sleep-header NAME [here]`: reading the header of that file sleeps, in worker
-processes, which are needed at once, or where it is asked for; `abort-workers [at-once]`: worker
-processes die at start, and are needed at once; `abort-isolated`: processes that decode in
-isolation die at start; `slow-publish`: half a second goes by after each receipt; `keep NAME`: files
-of that name cannot be removed; `errno FUNCTION NUMBER [MARKER]`: the function of `os` fails, with
-MARKER only until that file exists, which the first failure makes; `raise MODULE:NAME...`: each of
-these functions raises X where it works on the file X.dcm: one of its arguments has that name in it,
-or is an array that begins with the number that `BEGINS` has for X.
+meanwhile (`held`); `eat SHA256`: so, but it takes memory until there is none; `sleep-header NAME
+[here]`: reading the header of that file sleeps, in worker processes, which are needed at once, or
+where it is asked for; `abort-workers [at-once]`: worker processes die at start, and are needed at
+once; `abort-isolated`: processes that decode in isolation die at start; `slow-publish`: half a
+second goes by after each receipt; `keep NAME`: files of that name cannot be removed; `errno
+FUNCTION NUMBER [MARKER]`: the function of `os` fails, with MARKER only until that file exists,
+which the first failure makes; `raise MODULE:NAME...`: each of these functions raises X where it
+works on the file X.dcm: one of its arguments has that name in it, or is an array that begins with
+the number that `BEGINS` has for X.
 """
 
 import errno
@@ -47,6 +48,20 @@ def _sleep(digest, held=""):
         return decode(data, **options)
 
     imagecodecs.jpeg2k_decode = decode_or_sleep
+
+
+def _eat(digest):
+    import imagecodecs
+
+    decode = imagecodecs.jpeg2k_decode
+
+    def decode_or_eat(data, **options):
+        eaten = []
+        while hashlib.sha256(data).hexdigest() == digest:
+            eaten.append(bytes(64 << 20))
+        return decode(data, **options)
+
+    imagecodecs.jpeg2k_decode = decode_or_eat
 
 
 def _sleep_header(name, here=""):
@@ -154,6 +169,7 @@ _FAULTS = {
     "abort-decoder": _abort_decoder,
     "sleep": _sleep,
     "sleep-header": _sleep_header,
+    "eat": _eat,
     "abort-workers": _abort_workers,
     "abort-isolated": _abort_isolated,
     "keep": _keep,

@@ -1,0 +1,77 @@
+"""Files that the root names by a file entry: tables written durably, and what their entries say."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dicom2cache.errors import on_path
+from dicom2cache.store.digests import table_digests
+from dicom2cache.store.durable import sync_folder
+
+ROW_GROUP = 100_000
+
+
+def entry_of(path: str, data: bytes) -> dict[str, Any]:
+    """The file entry of a file with these bytes (FORMAT.md)."""
+    return {"path": path, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+class ParquetFile:
+    """A Parquet table written in row groups of about 100,000, durably, with its file entry."""
+
+    def __init__(self, path: Path, schema: pa.Schema, scratch: Path) -> None:
+        self.path, self.schema = path, schema
+        self._temporary = scratch / f"{path.parent.name}.{secrets.token_hex(8)}"
+        with on_path(path):
+            self._writer = pq.ParquetWriter(self._temporary, schema, compression="zstd")
+        self._waiting: list[pa.Table] = []
+        self._rows = 0
+
+    def write(self, table: pa.Table) -> None:
+        """Append rows."""
+        self._waiting.append(table)
+        while sum(t.num_rows for t in self._waiting) >= ROW_GROUP:
+            whole = pa.concat_tables(self._waiting)
+            self._flush(whole.slice(0, ROW_GROUP))
+            self._waiting = [whole.slice(ROW_GROUP)]
+
+    def _flush(self, table: pa.Table) -> None:
+        with on_path(self.path):
+            self._writer.write_table(table, row_group_size=ROW_GROUP)
+        self._rows += table.num_rows
+
+    def __enter__(self) -> ParquetFile:
+        return self
+
+    def __exit__(self, kind: Any, *_: object) -> None:
+        if kind is None and self._waiting:
+            self._flush(pa.concat_tables(self._waiting))
+        with on_path(self.path):
+            self._writer.close()
+            if kind is not None:
+                self._temporary.unlink(missing_ok=True)
+                return
+            with open(self._temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            self._temporary.replace(self.path)
+        sync_folder(self.path.parent)
+
+    def entry(self, cache: Path) -> dict[str, Any]:
+        """The closed table's file entry (FORMAT.md)."""
+        digests = table_digests(self.path)
+        entry = {
+            "path": self.path.relative_to(cache).as_posix(),
+            "bytes": self.path.stat().st_size,
+            "sha256": digests.sha256,
+            "rows": self._rows,
+        }
+        if self.path.parent.name == "frames":  # the others are read as a whole
+            entry |= {"footer": digests.footer, "columns": digests.columns}
+        return entry
