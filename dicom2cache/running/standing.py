@@ -28,6 +28,8 @@ class Standing:
     """whether the file system has hard links"""
     left: float | None
     """seconds, at the rate so far; None while too little is done to tell"""
+    is_update: bool = False
+    """whether the cache is committed, and grows"""
 
 
 @dataclass
@@ -57,7 +59,8 @@ class Watched:
                 holders.setdefault(host, []).append(name)
         left = _left(ended, {name: work[name].cost for name in ended}, total.cost - done.cost)
         done += under_way(job, open_work)
-        return Standing(len(tasks), len(ended), total, done, holders, job.links, left)
+        growing = job.onto is not None
+        return Standing(len(tasks), len(ended), total, done, holders, job.links, left, growing)
 
     def _of(self, task: ShardTask) -> tuple[int, int] | None:
         if task.name not in self._failed:
