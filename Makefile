@@ -116,6 +116,10 @@ $(PEERS): pyproject.toml constraints.txt benchmarks/read/peers/requirements.txt 
 bench-scale: $(READY)  ## 10,000 to 1,000,000 frames: plan on disk, a worker's start, commit, open; FILES=N real ones
 	$(BIN)/python -m benchmarks.scale $(if $(FILES),--files $(FILES))
 
+.PHONY: bench-growing
+bench-growing: $(READY)  ## an update that adds 1%, against its build; FILES=N
+	$(BIN)/python -m benchmarks.growing $(if $(FILES),--files $(FILES))
+
 .PHONY: bench-read
 bench-read: $(PEERS)  ## CacheLoader against its peers and memcpy; QUICK=1 for a short run
 	.venv-peers/bin/python -m benchmarks.read $(if $(QUICK),--quick)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         merge,
         plan,
         repair,
+        update,
         verify,
     )
     from dicom2cache.recipes.recipe import Recipe
@@ -56,9 +57,12 @@ __all__ = [
     "merge",
     "plan",
     "repair",
+    "update",
     "verify",
 ]
-_COMMANDS = ("build", "commit", "compare", "convert", "info", "merge", "plan", "repair", "verify")
+_COMMANDS = (
+    "build", "commit", "compare", "convert", "info", "merge", "plan", "repair", "update", "verify",
+)  # fmt: skip
 _LATE = {
     **dict.fromkeys(__all__, "errors"), "Recipe": "recipes.recipe",
     **dict.fromkeys(_COMMANDS, "pipeline"),

@@ -5,16 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from dicom2cache.errors import CacheError, FrameError, SourceError, at_disk
-from dicom2cache.planning import select, tasks
-from dicom2cache.planning.apart import apart
-from dicom2cache.planning.plan import make_plan
+from dicom2cache.errors import CacheError, FrameError, Unfinished, at_disk
+from dicom2cache.planning import tasks
 from dicom2cache.privacy import keys
 from dicom2cache.privacy.mapping import check_mapping
 from dicom2cache.privacy.own_words import own_words_only
@@ -23,27 +18,34 @@ from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.recipes.where import check_kept
 from dicom2cache.running import commit as committing
 from dicom2cache.running import compare as comparing
-from dicom2cache.running import damage, execute, holders, inventory, pool, shares, versions
+from dicom2cache.running import damage, execute, holders, pool, shares, versions
 from dicom2cache.running import target as target_folder
-from dicom2cache.running.faults import FaultLog
-from dicom2cache.running.identity import facts_of, identity_of
-from dicom2cache.running.job import Job, is_same, load_job, planned_identity, save_plan, tidy
-from dicom2cache.running.lost import first_failed, nothing
+from dicom2cache.running.building import plan_build
+from dicom2cache.running.job import (
+    Job,
+    is_open,
+    is_same,
+    load_job,
+    planned_identity,
+    update_of,
+)
+from dicom2cache.running.lost import first_failed
 from dicom2cache.running.merge import whole as merging
 from dicom2cache.running.originals import originals_of
-from dicom2cache.running.progress import Progress, Silent, phase
+from dicom2cache.running.progress import Progress, Silent
+from dicom2cache.running.remains import tidy
 from dicom2cache.running.repair import whole as repairing
 from dicom2cache.running.standing import Watched
 from dicom2cache.running.target import cache_of
+from dicom2cache.running.update import Request, Updated, plan_update
 from dicom2cache.running.verify import whole as checks
 from dicom2cache.running.verify.deep import verify_deep
 from dicom2cache.running.verify.findings import Finding
-from dicom2cache.schema import REJECTS
-from dicom2cache.sources.find import scan
 from dicom2cache.store import root
-from dicom2cache.store.layout import ROOT, SPARE
 
 Sources = Sequence[str | os.PathLike[str]]
+_LOOKS = 5
+"""times that an update looks for what is new, while others add files too"""
 
 
 @at_disk
@@ -123,89 +125,24 @@ def plan(
     target, workers = cache_of(cache), jobs or pool.cpu_count()
     sources = [sources] if isinstance(sources, str | os.PathLike) else sources
     target_folder.check(target)
-    if deidentify is not None and patient_key is not None:
-        raise ValueError("--deidentify hashes patients by its own key; leave --patient-key out")
-    veil = veil_of(deidentify)
+    veil, key = _keys(patient_key, deidentify)
     if veil:
         check_kept([recipe.where, *(rule.where for rule in recipe.rules)])
-    key = veil.key if veil else keys.patient_key(Path(patient_key) if patient_key else None)
     unseen = [s for s in sources if not os.path.exists(s)]  # names that the caller gave
     with own_words_only(veil is not None, target, *unseen):
-        return _plan(
+        return plan_build(
             sources, target, recipe, key, veil, workers, backend, overwrite, force, progress
         )
 
 
-def _plan(
-    sources: Sources,
-    target: Path,
-    recipe: Recipe,
-    key: bytes,
-    veil: Veil | None,
-    workers: int,
-    backend: str,
-    overwrite: bool,
-    force: bool,
-    progress: Progress,
-) -> Job | None:
-    roots, candidates, unlisted = scan(sources, target)
-    if not candidates:
-        raise SourceError(nothing(sources, unlisted))
-    facts = facts_of(key, veil, recipe)
-    identity = identity_of(roots, candidates, unlisted, recipe, facts, veil)
-    known = planned_identity(target)
-    if known is None and not overwrite and target.exists() and target_folder.is_wreck(target):
-        raise CacheError(
-            f"{target}: what is left of a cache whose {ROOT} is lost or damaged, and its copy in "
-            f"{SPARE}/ too; give --overwrite to make it again, or another path"
-        )
-    if known is not None and not overwrite:
-        if not is_same(known, identity):
-            raise CacheError(
-                f"{target}: made from other files, another recipe or other versions than these; "
-                f"give --overwrite to replace it, or another path{holders.said(target)}"
-            )
-        with target_folder.or_committed(target, identity):
-            if not (target / ROOT).exists():
-                return load_job(target)
-        damage.refuse(target)
-        return None
-    log = FaultLog(veil is not None)
-    with phase(progress, "reading headers", inventory.header_work(candidates), "files"):
-        files, rejects = inventory.read_all_headers(
-            roots,
-            candidates,
-            keys.PatientKey(key, veil is not None),
-            recipe.limits,
-            workers,
-            backend,
-            progress.advance,
-            log.tell,
-        )
-        selected, odd, faults = apart(files, lambda some: select.select_files(some, recipe))
-        log.tell(faults)
-        files, excluded = selected or (files.slice(0, 0), REJECTS.empty_table())
-        files, repeated = inventory.without_copies(roots, files, recipe, workers, backend, log.tell)
-    every = pa.concat_tables([unlisted, rejects, odd, excluded, repeated])
-    if not files.num_rows:
-        raise SourceError(nothing(sources, every))
-    planned, odd, faults = apart(files, lambda some: make_plan(some, every, recipe))
-    log.tell(faults)
-    every = pa.concat_tables([every, odd])
-    if planned is None:
-        raise SourceError(nothing(sources, every))
-    planned = replace(planned, rejects=every)
-    if not force:
-        target_folder.check_room(target, planned, roots)
-    if overwrite:
-        holders.tell(target, "--overwrite takes the plan from %s, which ends then")
-        target_folder.clear(target, (os.path.join(roots[c.root], c.path) for c in candidates))
-    with target_folder.or_committed(target, identity):
-        try:
-            return save_plan(Job(target, identity, tuple(roots), recipe, planned, facts))
-        except CacheError as e:
-            raise CacheError(f"{e}{holders.said(target)}") from e
-    return None
+def _keys(
+    patient_key: str | os.PathLike[str] | None, deidentify: str | os.PathLike[str] | None
+) -> tuple[Veil | None, bytes]:
+    """(what a de-identified cache says, the key of patients)."""
+    if deidentify is not None and patient_key is not None:
+        raise ValueError("--deidentify hashes patients by its own key; leave --patient-key out")
+    veil = veil_of(deidentify)
+    return veil, veil.key if veil else keys.patient_key(Path(patient_key) if patient_key else None)
 
 
 @at_disk
@@ -231,8 +168,8 @@ def convert(
     if on_error not in ("skip", "raise"):
         raise ValueError(f"on_error {on_error!r}; legal: skip, raise")
     target = cache_of(cache)
-    with target_folder.or_committed(target, planned_identity(target)):
-        if not (target / ROOT).exists():
+    with target_folder.or_committed(target, update_of(target) or planned_identity(target)):
+        if is_open(target):
             job = load_job(target)
             versions.check(target, job.facts, job.recipe.codec)
             shares.hold(job, share)
@@ -261,10 +198,10 @@ def commit(
     """
     target = cache_of(cache)
     check_mapping(mapping, deidentify, target)
-    if (target / ROOT).exists():
+    if not is_open(target):
         damage.refuse(target)
         return counts(target)
-    with target_folder.or_committed(target, planned_identity(target)):
+    with target_folder.or_committed(target, update_of(target) or planned_identity(target)):
         job = load_job(target)
         veil = veil_of(deidentify, mapping is not None)
         remedy = f"give its key: `dicom2cache commit {target} --deidentify KEYFILE`"
@@ -294,10 +231,12 @@ def info(cache: str | os.PathLike[str]) -> dict[str, Any]:
 def standing(cache: str | os.PathLike[str]) -> Watched | None:
     """How far the conversion of a cache is, by all processes that work on it; None if committed.
 
+    Of a committed one to which files are added, how far that is.
+
     Raises Unfinished if nothing is planned, CacheError if `cache` is no cache.
     """
     target = cache_of(cache)
-    if (target / ROOT).exists():
+    if not is_open(target):
         return None
     if planned_identity(target) is None:
         info(target)  # says what it is
@@ -359,6 +298,53 @@ def compare(
     one, other = info(old), info(new)
     veil = veil_of(deidentify)
     return comparing.compare((cache_of(old), one), (cache_of(new), other), veil)
+
+
+@at_disk
+def update(
+    sources: Sources | str | os.PathLike[str],
+    cache: str | os.PathLike[str],
+    recipe: Recipe | None = None,
+    *,
+    jobs: int | None = None,
+    backend: str = "loky",
+    on_error: str = "skip",
+    force: bool = False,
+    patient_key: str | os.PathLike[str] | None = None,
+    deidentify: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Updated:
+    """Add what is new below `sources` to a committed cache: its next generation (FORMAT.md).
+
+    No shard and no sample index that is there changes, and whoever has the cache open goes on. The
+    recipe is the cache's; another one is refused, and so are other versions and another key. An
+    update that was interrupted is ended first. The rest is as for `build`. Raises CacheError if the
+    cache cannot be added to, SourceError, Unfinished, FrameError.
+    """
+    target, workers, progress = cache_of(cache), jobs or pool.cpu_count(), progress or Silent()
+    if isinstance(sources, str | os.PathLike):
+        sources = [sources]
+    veil, key = _keys(patient_key, deidentify)
+    asked = Request(target, sources, recipe, key, veil, workers, backend, force, progress)
+    before = info(target)
+    unseen = [s for s in sources if not os.path.exists(s)]
+    for _ in range(_LOOKS):
+        with own_words_only(veil is not None, target, *unseen):
+            found = plan_update(asked)
+        if found is None:
+            continue
+        job, looked = found
+        if job is not None:
+            convert(cache, jobs=workers, backend=backend, on_error=on_error, progress=progress)
+            commit(cache, deidentify=deidentify)
+            if not is_same(planned_identity(target), job.identity):
+                continue
+        if looked is not None:
+            after = counts(target)
+            added = {k: n - before["counts"].get(k, 0) for k, n in after.items()}
+            there = before["generation"] + 1
+            return Updated(after, added, looked.changed, looked.vanished, there)
+    raise Unfinished(f"{target}: other processes add files to it; run the same command again")
 
 
 @at_disk

@@ -45,6 +45,8 @@ class ArraySpec:
     frames_per_shard: int
     codec: str = "none"
     """`none`, `lz4` or `zstd`; in a plan `auto` too"""
+    first: int = 0
+    """shards that are there already, of a plan that adds to a cache; `slots` counts none of them"""
 
     @property
     def slot_bytes(self) -> int:
@@ -55,6 +57,11 @@ class ArraySpec:
     def shards(self) -> int:
         """Number of shard files."""
         return -(-self.slots // self.frames_per_shard)
+
+    @property
+    def first_row(self) -> int:
+        """Row of the array that is the first of `slots`."""
+        return self.first * self.frames_per_shard
 
 
 @dataclass(frozen=True)
@@ -81,8 +88,8 @@ class Plan:
     """What is to be stored and where.
 
     The law: every frame of every file in `files`, of a mosaic every slice, is in exactly one row of
-    `frames`, and every (array, row) with row < slots is taken exactly once, whatever the order of
-    the files.
+    `frames`, and every (array, row) with 0 <= row - first_row < slots is taken exactly once,
+    whatever the order of the files.
     """
 
     arrays: tuple[ArraySpec, ...]

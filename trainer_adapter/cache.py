@@ -75,6 +75,13 @@ class Cache(Sequence[NDArray[Any]]):
         """The root metadata: recipe, counts, sources, statistics, versions (FORMAT.md)."""
         return self.core.root.attributes
 
+    def newer(self) -> int:
+        """How many frames were added since the cache was opened: `open_cache` has them, this not.
+
+        A cache that is open stays as it was, in all processes that it is handed to.
+        """
+        return self.core.root.newer()
+
     @property
     def arrays(self) -> tuple[Array, ...]:
         """The Zarr arrays."""

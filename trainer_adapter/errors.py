@@ -31,6 +31,10 @@ class NotACacheError(CacheError, FileNotFoundError):
     """No cache here, or one that was not finished."""
 
 
+class NewerWarning(UserWarning):
+    """Frames were added to a cache since it was opened; who has it open goes on without them."""
+
+
 class FormatError(CacheError, ValueError):
     """A version or a layout that this reader does not know."""
 

@@ -1,4 +1,4 @@
-"""The command line: `dicom2cache build|plan|convert|commit|verify|repair|info|compare|merge|slurm`.
+"""The command line: `dicom2cache build|plan|convert|commit|update|verify|repair|info|...`.
 
 Exit status: 0 all is stored, 1 finished but some files failed, 2 could not run or finish, 130
 interrupted; of `convert`, for the frames of its part.
@@ -41,7 +41,7 @@ from dicom2cache.privacy.veil import veil_of
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.running import errata, pool
 from dicom2cache.running.engines import engine
-from dicom2cache.running.target import cache_of
+from dicom2cache.running.target import cache_of, is_committed
 from dicom2cache.store.committed import as_in_format
 
 app = typer.Typer(
@@ -166,6 +166,36 @@ def commit(cache: CachePath, deidentify: Deidentify = None, mapping: Mapping = N
 
 
 @app.command()
+@recipe_options
+def update(
+    paths: Paths,
+    recipe: Recipe | None,
+    jobs: Jobs = None,
+    backend: Backend = "loky",
+    scheduler: Scheduler = None,
+    on_error: OnError = "skip",
+    force: Force = False,
+    patient_key: PatientKey = None,
+    deidentify: Deidentify = None,
+) -> None:
+    """Add what is new below SRC... to CACHE, by its own recipe; nothing that is there changes.
+
+    Says which files are gone, or changed since: the cache keeps them as they were. Exit status 1 if
+    files of this update failed, or files have changed.
+    """
+    sources, cache = _split(paths)
+    _check(backend, on_error)
+    with engine(backend, scheduler):
+        done = pipeline.update(
+            sources, cache, recipe, jobs=jobs, backend=backend, on_error=on_error, force=force,
+            patient_key=patient_key, deidentify=deidentify, progress=progress(),
+        )  # fmt: skip
+    report.print_updated(cache, done, pipeline.info(cache))
+    failed = done.added["files_failed"] or done.added["frames_failed"]
+    raise typer.Exit(1 if failed or done.changed else 0)
+
+
+@app.command()
 def verify(
     cache: CachePath,
     quick: Annotated[
@@ -217,9 +247,10 @@ def info(
 ) -> None:
     """Say what is in a cache, and what may be wrong in it if an earlier version made it.
 
-    Of one that is not committed yet: how far it is, and who works on it.
+    Of one that is not committed yet, or to which files are added: how far that is, and who works on
+    it.
     """
-    if under_way.follow(cache, watch, as_json):
+    if (watch or not is_committed(cache_of(cache))) and under_way.follow(cache, watch, as_json):
         return
     about = pipeline.info(cache)
     if as_json:
@@ -232,6 +263,7 @@ def info(
             return
         report.print_cache(cache, about)
         report.print_errata(found, about)
+    under_way.follow(cache)
 
 
 @app.command()

@@ -63,11 +63,13 @@ Mapping = Annotated[
 def recipe_options(command: Callable[..., None]) -> Callable[..., None]:
     """The command with --recipe and a flag for each key of the recipe, which override it.
 
-    The command itself has a parameter `recipe` and gets the Recipe that these say.
+    The command itself has a parameter `recipe` and gets the Recipe that these say; None, if it is
+    declared so, where none of them is given.
     """
     own = inspect.signature(command, eval_str=True)
     keys = {f.name: f for f in dataclasses.fields(Recipe) if f.metadata["metavar"] != ""}
     hints = get_type_hints(Recipe)
+    optional = type(None) in get_args(own.parameters["recipe"].annotation)
     file = typer.Option(
         "--recipe",
         metavar="FILE.toml|NAME",
@@ -85,6 +87,9 @@ def recipe_options(command: Callable[..., None]) -> Callable[..., None]:
         said = {name: _value(text, hints[name]) for name, text in said.items()}
         said = {name: value for name, value in said.items() if value is not None and value != []}
         path = given.pop("recipe")
+        if optional and not said and path is None:
+            command(recipe=None, **given)
+            return
         recipe = Recipe.from_toml(path, **said) if path else Recipe.from_dict(said, "flags")
         command(recipe=recipe, **given)
 

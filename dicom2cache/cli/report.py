@@ -21,12 +21,15 @@ from dicom2cache.running.compare import Difference
 from dicom2cache.running.errata import Concerned
 from dicom2cache.running.job import Job
 from dicom2cache.running.repair.whole import Repaired
+from dicom2cache.running.update import Updated
 from dicom2cache.store.committed import as_in_format, read_table
-from dicom2cache.store.layout import TIMES
+from dicom2cache.store.layout import SEEN, TIMES
 
 _SHOWN, _RUNS = 20, 6  # most lines, and most runs of frames in one
 _FILES, _AT_ONCE = 5, 1024  # most files of an erratum; most rows as objects
-_RESTORED = {TIMES: "removed, as it was damaged; times of sources are not compared any more"}
+_RESTORED = dict.fromkeys(
+    (TIMES, SEEN), "removed, as it was damaged; times of sources are not compared any more"
+)
 _WORDS = {
     "failed": "failed",
     "no-pixels": "without pixels",
@@ -61,6 +64,25 @@ def print_plan(job: Job, veil: Veil | None = None) -> None:
     modality = each(modality, keeper("modality")) if veil else modality
     _print_stacks(frames.append_column("modality", modality))
     _print_rejects(veil.failures(plan.rejects) if veil else plan.rejects)
+
+
+def print_updated(cache: Path, done: Updated, about: dict[str, Any]) -> None:
+    """What an update added; files that have changed or are gone, and are not what is stored."""
+    added = done.added
+    for what, names in (("changed since it was stored", done.changed), ("gone", done.vanished)):
+        for name in names[:_SHOWN]:
+            print(f"{one_line(name)}: {what}; the cache keeps it as it was", file=sys.stderr)
+        if len(names) > _SHOWN:
+            print(f"and {len(names) - _SHOWN} more: {what}", file=sys.stderr)
+    if not added["files"]:
+        print(f"{one_line(str(cache))}: nothing new; {done.counts['frames_stored']} frames")
+        return
+    print(
+        f"{one_line(str(cache))}: {added['frames_stored']} frames of {added['files_stored']} files "
+        f"added; {done.counts['frames_stored']} frames now"
+    )
+    newest = {kind: entries[done.generations :] for kind, entries in about["tables"].items()}
+    _print_rejects(read_table(cache, {**about, "tables": newest}, "failures"))
 
 
 def _before(codec: str) -> str:

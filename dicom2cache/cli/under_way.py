@@ -17,10 +17,10 @@ _EVERY = 5.0  # seconds
 _SHOWN = 8  # most shards of a host
 
 
-def follow(cache: Path, watch: bool, as_json: bool) -> bool:
+def follow(cache: Path, watch: bool = False, as_json: bool = False) -> bool:
     """Print how far the conversion of `cache` is; with `watch` until it is committed.
 
-    False if it is committed: nothing is under way.
+    False if it is committed and nothing is added to it: nothing is under way.
     """
     watched = pipeline.standing(cache)
     if watched is None:
@@ -52,7 +52,8 @@ def words(cache: Path, now: Standing) -> list[str]:
         parts.append(f"run `dicom2cache commit {cache}`")
     elif now.left is not None:
         parts.append(f"about {clock(now.left)} left")
-    lines = [one_line(f"{cache}: converting: {', '.join(parts)}")]
+    what = "adding files" if now.is_update else "converting"
+    lines = [one_line(f"{cache}: {what}: {', '.join(parts)}")]
     for host, shards in sorted(now.holders.items()):
         shown = ", ".join(shards[:_SHOWN]) + (", ..." if len(shards) > _SHOWN else "")
         who = {"": "left behind by processes that died", "?": "under way"}.get(host, f"on {host}")

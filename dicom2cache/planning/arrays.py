@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,41 @@ def fit_slots(
     }
 
 
+def fit_slots_beside(
+    known: Sequence[Size],
+    sizes: list[tuple[str, tuple[int, ...], int]],
+    max_arrays: int,
+    shard_bytes: int,
+) -> dict[Size, tuple[int, ...]]:
+    """As `fit_slots`, beside arrays of a cache, by (dtype, slot), that these frames are added to.
+
+    What has a slot of its size gets that. While all others would be too many, what fits into a slot
+    that is there goes to the smallest one.
+    """
+    found = {size[:2]: size[1] for size in sizes if size[:2] in known}
+    rest = [size for size in sizes if size[:2] not in found]
+    free = max_arrays - len(known)
+    if len(rest) > free:
+        for dtype, shape, _ in rest:
+            holding = [
+                slot
+                for d, slot in known
+                if d == dtype
+                and slot[2:] == shape[2:]
+                and slot[0] >= shape[0]
+                and slot[1] >= shape[1]
+            ]
+            if holding:
+                found[dtype, shape] = min(holding, key=lambda slot: (math.prod(slot), slot))
+        rest = [size for size in rest if size[:2] not in found]
+    if known and len({(dtype, shape[2:]) for dtype, shape, _ in rest}) > free:
+        raise ValueError(
+            f"max_arrays {max_arrays} is too few: the cache has {len(known)} arrays, and these "
+            "files fit into none of them"
+        )
+    return found | (fit_slots(rest, free, shard_bytes) if rest else {})
+
+
 def _shared(
     kind: NDArray[Any], height_width: NDArray[np.int64], kept: NDArray[np.bool_], step: int
 ) -> NDArray[np.int64]:
@@ -178,3 +214,31 @@ def array_spec(
     per_shard = min(FRAMES_PER_SHARD_MAX, max(1, shard_bytes // size))
     name = array_name(dtype, slot)
     return ArraySpec(name, dtype, slot, slots, per_shard, codec_of(codec, size))
+
+
+def joined(
+    before: Sequence[ArraySpec], wanted: Sequence[ArraySpec]
+) -> tuple[list[ArraySpec], list[int]]:
+    """(all arrays of a cache that grows, place among them of each that is wanted).
+
+    Frames go on in an array of the same dtype, slot, frames per shard and codec, `auto` being that
+    of the array, from the next whole shard on; else a second one gets the number 2 behind its name.
+    """
+    specs = [replace(s, first=s.first + s.shards, slots=0) for s in before]
+    place: list[int] = []
+    for spec in wanted:
+        for k, own in enumerate(specs[: len(before)]):
+            same = (own.dtype, own.slot, own.frames_per_shard) == (
+                spec.dtype, spec.slot, spec.frames_per_shard,
+            )  # fmt: skip
+            if same and spec.codec in ("auto", own.codec):
+                specs[k] = replace(own, slots=spec.slots)
+                break
+        else:
+            k, taken, again = len(specs), {s.name for s in specs}, 2
+            name = spec.name
+            while name in taken:
+                name, again = f"{spec.name}.{again}", again + 1
+            specs.append(replace(spec, name=name))
+        place.append(k)
+    return specs, place

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,10 +37,13 @@ from dicom2cache.records import ArraySpec, Plan
 from dicom2cache.schema import FRAMES, IN_MEMORY
 
 
-def make_plan(files: pa.Table, rejects: pa.Table, recipe: Recipe) -> Plan:
+def make_plan(
+    files: pa.Table, rejects: pa.Table, recipe: Recipe, before: Sequence[ArraySpec] = ()
+) -> Plan:
     """Where every frame of `files` (FILES, all to be stored) goes.
 
-    Raises RecipeError if the sizes cannot be brought under `max_arrays`.
+    `before`: the arrays of a cache that the frames are added to, in its order; their last shards
+    stay as they are. Raises RecipeError if the sizes cannot be brought under `max_arrays`.
     """
     files = values.with_recipe(canonical(files).combine_chunks(), recipe)
     file, frame, part = parts.numbered(files)
@@ -49,12 +53,13 @@ def make_plan(files: pa.Table, rejects: pa.Table, recipe: Recipe) -> Plan:
     placement = place_frames(files, file, per_frame, recipe)
     stacks = assign(geometry(files, file, frame, part, per_frame, placement))
     dtype = values.dtypes(files, file, slope, intercept, per_frame["unit"], stacks.stack, recipe)
-    specs, array, wasted = _arrays(files, file, dtype, placement, recipe)
+    specs, array, wasted = _arrays(files, file, dtype, placement, recipe, before)
 
     order = stacks.order[np.argsort(array[stacks.order], kind="stable")]
     array = array[order]
     starts = np.searchsorted(array, np.arange(len(specs)))
-    row = np.arange(len(order)) - starts[array]
+    first = np.array([spec.first_row for spec in specs], np.int64)
+    row = np.arange(len(order)) - (starts - first)[array]
     graded = treatments.graded_files(files, recipe)
     per_frame["unit"] = _or_window(per_frame["unit"], graded[file])
     per_frame["windows"] = frame_windows(files, file, per_frame["windows"], inverted, recipe)
@@ -82,6 +87,7 @@ def _arrays(
     dtype: NDArray[Any],
     placement: Placement,
     recipe: Recipe,
+    before: Sequence[ArraySpec],
 ) -> tuple[list[ArraySpec], NDArray[np.int64], int]:
     """(arrays, number of its array for each frame, bytes wasted)."""
     colour = (ints(files["samples"], 1) > 1) | (ints(files["palette_bits"], 0) > 0)
@@ -104,7 +110,8 @@ def _arrays(
     frames = np.bincount(inverse, minlength=len(keys))
     sizes = [(d, s, int(n)) for (d, s), n in zip(keys, frames, strict=True)]
     try:
-        slots = arrays.fit_slots(sizes, recipe.max_arrays, recipe.shard_bytes)
+        known = [(spec.dtype, spec.slot) for spec in before]
+        slots = arrays.fit_slots_beside(known, sizes, recipe.max_arrays, recipe.shard_bytes)
     except ValueError as e:
         raise RecipeError(f"recipe: {e}") from e
     total: Counter[tuple[str, tuple[int, ...]]] = Counter()
@@ -112,14 +119,15 @@ def _arrays(
     for d, s, n in sizes:
         total[d, slots[d, s]] += n
         own_bytes += n * np.dtype(d).itemsize * math.prod(s)
-    specs = sorted(
+    wanted = sorted(
         (
             arrays.array_spec(d, slot, n, recipe.shard_bytes, recipe.codec)
             for (d, slot), n in total.items()
         ),
         key=lambda spec: spec.name,
     )
-    number = {(spec.dtype, spec.slot): k for k, spec in enumerate(specs)}
+    specs, place = arrays.joined(before, wanted)
+    number = {(spec.dtype, spec.slot): k for spec, k in zip(wanted, place, strict=True)}
     of_size = np.array([number[d, slots[d, s]] for d, s in keys], np.int64)
     wasted = sum(spec.slots * spec.slot_bytes for spec in specs) - own_bytes
     return specs, of_size[inverse] if len(keys) else np.empty(0, np.int64), wasted

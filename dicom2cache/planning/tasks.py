@@ -22,7 +22,7 @@ def tasks(plan: Plan) -> list[ShardTask]:
         for shard in range(spec.shards):
             stop = start + min(spec.frames_per_shard, spec.slots - shard * spec.frames_per_shard)
             cost = float(summed[stop] - summed[start]) * spec.slot_bytes
-            result.append(ShardTask(a, shard, start, stop, cost))
+            result.append(ShardTask(a, spec.first + shard, start, stop, cost))
             start = stop
     return result
 

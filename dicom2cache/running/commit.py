@@ -16,35 +16,50 @@ from dicom2cache.arrow import ints, tally
 from dicom2cache.errors import Unfinished
 from dicom2cache.privacy.mapping import write_mapping
 from dicom2cache.privacy.veil import Veil
-from dicom2cache.records import ShardTask
+from dicom2cache.records import ArraySpec, ShardTask
 from dicom2cache.running import receipts
 from dicom2cache.running.entries import ROW_GROUP, ParquetFile, entry_of
-from dicom2cache.running.job import Job, scratch, tidy
+from dicom2cache.running.job import Job, scratch
 from dicom2cache.running.receipts import Receipt
+from dicom2cache.running.remains import tidy
 from dicom2cache.running.tables import Totals, frame_failures, frame_rows, in_order, prepared
 from dicom2cache.schema import FRAMES_TABLE, SHARDS_TABLE
-from dicom2cache.store import spare
+from dicom2cache.store import seen, spare
+from dicom2cache.store.committed import whole_root
 from dicom2cache.store.durable import make_folder, write_durably
-from dicom2cache.store.layout import FORMAT_VERSION, ROOT, array_metadata, root_metadata
+from dicom2cache.store.layout import (
+    FORMAT_VERSION,
+    ROOT,
+    array_metadata,
+    lengthened,
+    root_metadata,
+)
 
 
 def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> dict[str, Any]:
     """Write tables, array metadata, the second copies and, last, the root; the root's attributes.
 
-    `veil`: what a de-identified cache says; `mapping`: where what it has seen is written. Raises
-    Unfinished, naming a shard, while one is not converted.
+    An update adds a generation to a cache; what is there stays as it is, but for the root and the
+    lengths of arrays. `veil`: what a de-identified cache says; `mapping`: where what it has seen is
+    written. Raises Unfinished, naming a shard, while one is not converted, or if the cache is not
+    the one any more that an update adds to.
     """
+    before = _before(job)
+    generation = 0 if before is None else before["generation"] + 1
+    name_of = f"{generation}.parquet"
+    known = before["arrays"] if before else []
     for folder in ("frames", "failures", "shards"):
         make_folder(job.cache / folder)
     unfinished = scratch(job)
-    totals = [Totals() for _ in job.plan.arrays]
+    added = len(job.plan.arrays) - len(known)
+    totals = [*map(Totals.of, known), *(Totals() for _ in range(added))]
     shards: list[dict[str, Any]] = []
-    codecs: list[str | None] = [None] * len(totals)
+    codecs: list[str | None] = [*(a["codec"] for a in known), *[None] * added]
     failures: list[pa.Table] = [job.plan.rejects]
     stored_of_file = np.zeros(job.plan.files.num_rows, np.int64)
     files = prepared(job.plan.files, job.recipe)
     entries = {}
-    with ParquetFile(job.cache / "frames" / "0.parquet", FRAMES_TABLE, unfinished) as out:
+    with ParquetFile(job.cache / "frames" / name_of, FRAMES_TABLE, unfinished) as out:
         for rows, results in _batches(job, shards, codecs):
             ok = results["reason"].is_null()
             kept = rows.filter(ok)
@@ -64,14 +79,15 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
         ("failures", failed),
         ("shards", pa.Table.from_pylist(shards, SHARDS_TABLE)),
     ):
-        with ParquetFile(job.cache / name / "0.parquet", table.schema, unfinished) as out:
+        with ParquetFile(job.cache / name / name_of, table.schema, unfinished) as out:
             out.write(table)
         entries[name] = [out.entry(job.cache)]
     arrays, metadata = [], {}
-    for plan_spec, codec, total in zip(job.plan.arrays, codecs, totals, strict=True):
-        spec = replace(plan_spec, codec=codec or "none")
-        data = metadata[spec.name] = array_metadata(spec)
-        write_durably(job.cache / spec.name / ROOT, data, unfinished)
+    for number, (plan_spec, codec, total) in enumerate(
+        zip(job.plan.arrays, codecs, totals, strict=True)
+    ):
+        spec = replace(plan_spec, codec=codec or "none", slots=_length(plan_spec, known, number))
+        data = metadata[spec.name] = _metadata(job, spec, known, number)
         arrays.append(
             {
                 "name": spec.name,
@@ -85,25 +101,74 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
                 "metadata": entry_of(f"{spec.name}/{ROOT}", data),
             }
         )
-    roots = veil.sources(job.roots) if veil else job.roots
+    old: dict[str, Any] = before or {"tables": {}, "sources": [], "counts": {}}
+    roots = list(job.roots)[len(old["sources"]) :]
+    here = enumerate(veil.sources(roots) if veil else roots, len(old["sources"]))
+    counts = _counts(job, stored_of_file, failed)
     attributes = {
+        **{k: v for k, v in old.items() if k != "sha256"},  # what a later version adds stays
         "format": FORMAT_VERSION,
-        "generation": 0,
+        "generation": generation,
         "identity": job.identity.partition(":")[0],
         "arrays": arrays,
-        "tables": entries,
-        "sources": [{"root": k, "path": path} for k, path in enumerate(roots)],
-        "counts": _counts(job, stored_of_file, failed),
+        "tables": {kind: [*old["tables"].get(kind, ()), *entries[kind]] for kind in entries},
+        "sources": [*old["sources"], *({"root": k, "path": path} for k, path in here)],
+        "counts": {k: old["counts"].get(k, 0) + n for k, n in counts.items()},
         "recipe": job.recipe.to_dict(),
         **job.facts,
     }
     if veil and veil.seen is not None and mapping:
         write_mapping(mapping, veil.seen)
     data = root_metadata(attributes, metadata)
-    spare.keep(job.cache, attributes, data, job.identity.partition(":")[2], unfinished)
+    seen_files, times = _seen(job, before), job.identity.partition(":")[2]
+    there = [e for tables in old["tables"].values() for e in tables]
+    spare.keep(job.cache, attributes, data, times, seen_files, unfinished, there)
     write_durably(job.cache / ROOT, data, unfinished)
     tidy(job.cache)
     return attributes
+
+
+def _before(job: Job) -> dict[str, Any] | None:
+    """The attributes of the root that an update adds to; None for a new cache."""
+    if job.onto is None:
+        return None
+    found = whole_root(job.cache)
+    if found is None or found["sha256"] != job.onto:
+        raise Unfinished(f"{job.cache}: another process has added files to it meanwhile")
+    return found
+
+
+def _length(spec: ArraySpec, known: list[dict[str, Any]], number: int) -> int:
+    """The array's length: an array that does not grow keeps its own."""
+    if number < len(known) and not spec.slots:
+        return int(known[number]["slots"])
+    return spec.first_row + spec.slots
+
+
+def _metadata(job: Job, spec: ArraySpec, known: list[dict[str, Any]], number: int) -> bytes:
+    """Write the array's zarr.json, if it is not there yet; its bytes."""
+    path = job.cache / spec.name / ROOT
+    if number >= len(known):
+        data = array_metadata(spec)
+        write_durably(path, data, scratch(job))
+        return data
+    there = path.read_bytes()
+    data = lengthened(there, spec.slots)
+    if data != there:
+        write_durably(path, data, scratch(job))
+    return data
+
+
+def _seen(job: Job, before: dict[str, Any] | None) -> pa.Table:
+    """What all source files were like when they were seen; of known ones, where that is known."""
+    if before is None:
+        return job.seen
+    known = seen.read(job.cache)
+    if known is None:
+        return job.seen
+    both = pa.concat_tables([known, job.seen])  # what was killed before it ended has written both
+    once = both.group_by(["root", "path"], use_threads=False).aggregate([("state", "last")])
+    return once.rename_columns(seen.TABLE.names)
 
 
 def _cut(table: pa.Table, starts: Any) -> Iterator[pa.Table]:

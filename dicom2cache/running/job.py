@@ -12,7 +12,6 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -27,8 +26,8 @@ from dicom2cache.errors import CacheError, Unfinished
 from dicom2cache.planning.tasks import tasks
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import ArraySpec, Header, Plan, ShardTask
-from dicom2cache.running.attempts import abandoned
-from dicom2cache.store import names
+from dicom2cache.running.attempts import attempt_name
+from dicom2cache.store import names, seen
 from dicom2cache.store.committed import whole_root
 from dicom2cache.store.durable import (
     large_file,
@@ -54,6 +53,10 @@ class Job:
     plan: Plan
     facts: dict[str, Any]
     """software, codecs, patient_key"""
+    seen: pa.Table = field(default_factory=seen.TABLE.empty_table)
+    """what the source files were like (store.seen)"""
+    onto: str | None = None
+    """of an update, the `sha256` of the root that it adds to"""
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
     """tells this plan from any other that was ever made here, even of the same identity"""
 
@@ -65,42 +68,43 @@ class Job:
     @property
     def state(self) -> Path:
         """Folder of all that belongs to this plan until it is committed."""
-        return _build(self.cache) / self.nonce
+        return build_folder(self.cache) / self.nonce
 
 
 REPAIR = "run `dicom2cache repair {}`"
 """what to do about damage"""
-_REPAIR = "repair"
-_NONCE = re.compile(r"[0-9a-f]{16}")
+PLANNING = "plan"
+"""of an update, what a process makes while its plan is not named"""
+NONCE = re.compile(r"[0-9a-f]{16}")
 _STATE = ("attempts", "receipts", "claims", "choices")
 """folders of a plan's state, beside its tables"""
 
 
-def _build(cache: Path) -> Path:
+def build_folder(cache: Path) -> Path:
     return cache / "build"
-
-
-def attempts_at_repair(cache: Path) -> Path:
-    """Where shards of a committed cache are written anew."""
-    return _build(cache) / _REPAIR
 
 
 def plan_path(cache: Path) -> Path:
     """The file that makes a plan of what lies beside it."""
-    return _build(cache) / "plan.json"
+    return build_folder(cache) / "plan.json"
 
 
 def save_plan(job: Job) -> Job:
     """Write the plan durably; plan.json, named last, makes it one.
 
     The job on disk: another one, if another process has planned the same in the meantime. Raises
-    CacheError if that planned something else, Unfinished if it has committed already.
+    CacheError if that planned something else, Unfinished if it has committed already, or has
+    planned an update as this one is.
     """
     for folder in _STATE:
         make_folder(job.state / folder)
+    if job.onto is not None:  # the cache is committed, and whoever comes by tidies it up
+        mark = scratch(job) / attempt_name(PLANNING)
+        mark.touch()
     plan = job.plan
     files = plan.files.drop_columns(["per_frame"])  # expanded in `frames`
-    for name, table in (("files", files), ("frames", plan.frames), ("rejects", plan.rejects)):
+    tables = {"files": files, "frames": plan.frames, "rejects": plan.rejects, "seen": job.seen}
+    for name, table in tables.items():
         with (
             large_file(job.state / f"{name}.arrow") as file,
             pa.ipc.new_file(file, table.schema) as writer,
@@ -114,15 +118,21 @@ def save_plan(job: Job) -> Job:
         "arrays": [asdict(spec) for spec in plan.arrays],
         "wasted_bytes": plan.wasted_bytes,
         "facts": job.facts,
+        **({"onto": job.onto} if job.onto is not None else {}),
     }
     own = job.state / "plan.json"
     write_durably(own, json.dumps(about, indent=1).encode())
     if name_first(own, plan_path(job.cache)):
-        if not (job.cache / ROOT).exists():
+        if job.onto is not None and is_onto(about, whole_root(job.cache)):
+            mark.unlink(missing_ok=True)
+            return job
+        if job.onto is None and not (job.cache / ROOT).exists():
             return job
         plan_path(job.cache).unlink(missing_ok=True)  # another process has committed meanwhile
-    _discard(job.state)
-    _drop_if_empty(_build(job.cache))
+    discard(job.state)
+    drop_if_empty(build_folder(job.cache))
+    if job.onto is not None:
+        raise Unfinished(f"{job.cache}: another process has begun to add files meanwhile")
     if not is_same(planned_identity(job.cache), job.identity):
         raise CacheError(
             f"{job.cache}: another process has planned something else here meanwhile, at "
@@ -142,7 +152,7 @@ def headers_of(job: Job, rows: pa.Table) -> dict[int, Header]:
     return dict(zip(needed, rows_of(job.plan.files, needed).to_pylist(), strict=True))
 
 
-def _about(cache: Path) -> dict[str, Any]:
+def about_of(cache: Path) -> dict[str, Any]:
     """plan.json; empty if there is none, or something else of that name."""
     try:
         found = json.loads(names.read_plain(plan_path(cache)))
@@ -154,7 +164,7 @@ def _about(cache: Path) -> dict[str, Any]:
 def _nonce(about: dict[str, Any]) -> str | None:
     """The nonce in plan.json: the name of a folder; None for one that is no such name."""
     found = about.get("nonce")
-    return found if isinstance(found, str) and _NONCE.fullmatch(found) else None
+    return found if isinstance(found, str) and NONCE.fullmatch(found) else None
 
 
 def planned_identity(cache: Path) -> str | None:
@@ -162,13 +172,38 @@ def planned_identity(cache: Path) -> str | None:
 
     A root that is damaged or lost has a second copy. Older caches have it in build/ only.
     """
-    planned = _about(cache)
+    planned = {} if "onto" in (about := about_of(cache)) else about
     lost = {} if planned and not (cache / ROOT).exists() else whole_root(cache, spare=True)
     for said in (whole_root(cache), planned, lost):
         if said and said.get("identity") is not None:
             times = None if said is planned else times_of(cache)
             return f"{said['identity']}:{times}" if times else str(said["identity"])
     return None
+
+
+def is_onto(about: dict[str, Any], root: dict[str, Any] | None) -> bool:
+    """True if a plan.json is that of an update of the cache that has this root."""
+    return root is not None and about.get("onto") == root["sha256"]
+
+
+def update_of(cache: Path) -> str | None:
+    """Identity of the update of a committed cache that is under way; None if there is none."""
+    about = about_of(cache)
+    if "onto" not in about or not (build_folder(cache) / (_nonce(about) or "none")).exists():
+        return None
+    return str(about.get("identity")) if is_onto(about, whole_root(cache)) else None
+
+
+def is_open(cache: Path) -> bool:
+    """True if shards of a plan are to be converted: of a cache that is not committed, or grows."""
+    return not (cache / ROOT).exists() or update_of(cache) is not None
+
+
+def is_growing(cache: Path, attributes: dict[str, Any]) -> bool:
+    """Whether a run has begun to append to the cache: its shards and tables come first, the root
+    last."""
+    begun = (cache / "frames" / f"{attributes['generation'] + 1}.parquet").exists()
+    return begun or update_of(cache) is not None
 
 
 def is_same(known: str | None, identity: str) -> bool:
@@ -178,13 +213,13 @@ def is_same(known: str | None, identity: str) -> bool:
 
 def is_planned(cache: Path, nonce: str) -> bool:
     """True if the plan of this nonce is the one in `cache`, and not committed."""
-    return _nonce(_about(cache)) == nonce and (_build(cache) / nonce).exists()
+    return _nonce(about_of(cache)) == nonce and (build_folder(cache) / nonce).exists()
 
 
 def planned_arrays(cache: Path) -> list[str]:
     """Names of the arrays of what is in `cache`, committed or planned; no other folder's."""
     found: dict[str, None] = {}
-    for said in (_about(cache), whole_root(cache), whole_root(cache, spare=True)):
+    for said in (about_of(cache), whole_root(cache), whole_root(cache, spare=True)):
         arrays = (said or {}).get("arrays")
         for array in arrays if isinstance(arrays, list) else ():
             name = array.get("name") if isinstance(array, dict) else None
@@ -208,8 +243,10 @@ def load_job(cache: Path) -> Job:
     names.refuse_links(cache)
     try:
         said = names.read_plain(plan_path(cache))
-        nonce = _nonce(json.loads(said))
-        if nonce is not None and (_build(cache) / nonce).exists():
+        about = json.loads(said)
+        nonce = _nonce(about)
+        there = nonce is not None and (build_folder(cache) / nonce).exists()
+        if there and ("onto" not in about or is_onto(about, whole_root(cache))):
             return _load(cache, said)
     except FileNotFoundError:
         nonce = None
@@ -231,7 +268,7 @@ def load_job(cache: Path) -> Job:
             f"{cache}: the plan here was being replaced when that was interrupted; run "
             "`dicom2cache plan` or `build` with --overwrite"
         )
-    if _build(cache).exists():
+    if build_folder(cache).exists():
         raise Unfinished(f"{cache}: planning did not end; run `dicom2cache plan` again")
     raise Unfinished(f"{cache}: no plan here; run `dicom2cache plan SRC... {cache}` first")
 
@@ -239,13 +276,13 @@ def load_job(cache: Path) -> Job:
 @lru_cache(maxsize=2)
 def _load(cache: Path, said: bytes) -> Job:
     about = json.loads(said)
-    state = _build(cache) / about["nonce"]
+    state = build_folder(cache) / about["nonce"]
     names.refuse_links(cache, state)
     for array in about["arrays"]:
         if not names.is_array(array["name"]):
             names.checked(None, f"{plan_path(cache)}, array {array['name']!r}")
     tables = {}
-    for name in ("files", "frames", "rejects"):
+    for name in ("files", "frames", "rejects", "seen"):
         path = state / f"{name}.arrow"  # pyarrow drops the descriptor, and keeps the mapping
         with names.open_plain(path), pa.memory_map(str(path)) as source:
             tables[name] = pa.ipc.open_file(source.read_buffer()).read_all()
@@ -267,13 +304,16 @@ def _load(cache: Path, said: bytes) -> Job:
         Recipe.from_dict(about["recipe"]),
         plan,
         facts,
+        tables["seen"],
+        about.get("onto"),
         about["nonce"],
     )
 
 
 def is_lost(cache: Path) -> bool:
     """True for a cache that was committed and whose root is gone, save for its second copy."""
-    there = (cache / ROOT).exists() or plan_path(cache).exists()
+    planned = plan_path(cache).exists() and "onto" not in about_of(cache)
+    there = planned or (cache / ROOT).exists()
     return not there and (cache / spare_path(ROOT)).exists()
 
 
@@ -302,74 +342,7 @@ def shares_path(job: Job) -> Path:
     return job.state / "choices" / "shares.json"
 
 
-def forget(cache: Path) -> None:
-    """Drop all that plans in `cache` keep beside plan.json: nobody can go on with one of them."""
-    try:
-        inside = list(_build(cache).iterdir())
-    except FileNotFoundError:
-        return
-    repair = attempts_at_repair(cache)
-    if repair.is_dir() and not repair.is_symlink():  # whoever writes there finds it gone
-        gone = _build(cache) / f"{_GONE}{secrets.token_hex(8)}"
-        os.rename(repair, gone)
-        inside.append(gone)
-    _drop(inside)
-
-
-def _drop(inside: Iterable[Path]) -> None:
-    for path in inside:
-        if path.is_symlink():
-            continue
-        if path.is_dir():
-            if path.name == _REPAIR:
-                _drop_abandoned(path)
-            elif _NONCE.fullmatch(path.name) or path.name.startswith(_GONE):
-                _discard(path)
-        elif path.name.startswith(".plan.json."):  # of a writer that died
-            path.unlink(missing_ok=True)
-
-
-def mark_as_replaced(cache: Path) -> None:
-    """Leave a plan.json, without a plan, that says which arrays are to be removed."""
-    if not plan_path(cache).exists():
-        about = {
-            "identity": planned_identity(cache) or "lost",
-            "arrays": [{"name": name} for name in planned_arrays(cache)],
-        }
-        _build(cache).mkdir(exist_ok=True)
-        write_durably(plan_path(cache), json.dumps(about, indent=1).encode())
-
-
-def unmark(cache: Path) -> None:
-    """Remove plan.json, and build/ if nothing else is in there."""
-    plan_path(cache).unlink(missing_ok=True)
-    _drop_if_empty(_build(cache))
-
-
-def tidy(cache: Path) -> None:
-    """Drop the state of the plan that a committed cache was made by: whoever comes by ends that.
-
-    Plans are looked at before the root is: what is dropped belongs to no plan that was made since
-    another process has removed the root. Nothing is done where the root is damaged.
-    """
-    try:
-        inside = list(_build(cache).iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    said = _about(cache)
-    root = whole_root(cache)
-    if root is None:
-        return
-    _drop(inside)
-    if "identity" in root:
-        if _about(cache) == said:
-            plan_path(cache).unlink(missing_ok=True)
-    elif said.pop("nonce", None) is not None:  # of an older version, which looks for it there
-        write_durably(plan_path(cache), json.dumps(said, indent=1).encode())
-    _drop_if_empty(_build(cache))
-
-
-def _drop_if_empty(folder: Path) -> None:
+def drop_if_empty(folder: Path) -> None:
     try:
         folder.rmdir()
     except OSError:
@@ -377,19 +350,9 @@ def _drop_if_empty(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
-def _drop_abandoned(folder: Path) -> None:
-    """Remove attempts of processes that died; those of others may be at work."""
-    for path in folder.iterdir():
-        if abandoned(path.name) and path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        elif abandoned(path.name):
-            path.unlink(missing_ok=True)
-    _drop_if_empty(folder)
-
-
-def _discard(state: Path) -> None:
+def discard(state: Path) -> None:
     """Remove a plan's state: its name at once, so that workers find it whole or not at all."""
-    gone = state if state.name.startswith(_GONE) else state.with_name(f"{_GONE}{state.name}")
+    gone = state if state.name.startswith(GONE) else state.with_name(f"{GONE}{state.name}")
     try:
         os.rename(state, gone)
     except FileNotFoundError:
@@ -397,4 +360,4 @@ def _discard(state: Path) -> None:
     shutil.rmtree(gone, ignore_errors=True)  # files still open stay there on NFS: no harm
 
 
-_GONE = "removed-"
+GONE = "removed-"

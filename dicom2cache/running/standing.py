@@ -26,6 +26,8 @@ class Standing:
     """{host: names of the shards it works on}; "" for claims whose process is known to be dead"""
     left: float | None
     """seconds, at the rate so far; None while too little is done to tell"""
+    is_update: bool = False
+    """whether the cache is committed, and grows"""
 
 
 @dataclass
@@ -55,7 +57,8 @@ class Watched:
                 holders.setdefault(host, []).append(name)
         left = _left(ended, {name: work[name].cost for name in ended}, total.cost - done.cost)
         done += under_way(job, open_work)
-        return Standing(len(tasks), len(ended), total, done, holders, left)
+        growing = job.onto is not None
+        return Standing(len(tasks), len(ended), total, done, holders, left, growing)
 
     def _of(self, task: ShardTask) -> tuple[int, int] | None:
         if task.name not in self._failed:

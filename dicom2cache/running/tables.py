@@ -192,6 +192,17 @@ class Totals:
     total: float = 0.0
     squares: float = 0.0
 
+    @classmethod
+    def of(cls, about: dict[str, Any]) -> Totals:
+        """Those that an array of a root's attributes has."""
+        said = about["statistics"]
+        if not said["count"]:
+            return cls(about["frames"])
+        mean, std = (np.nan if said[k] is None else said[k] for k in ("mean", "std"))
+        count = float(said["count"])
+        squares = count * (std**2 + mean**2)
+        return cls(about["frames"], count, said["min"], said["max"], count * mean, squares)
+
     def add(self, table: pa.Table, channels: tuple[int, ...]) -> None:
         """Pool the rows of one array."""
         self.frames += table.num_rows

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dicom2cache.arrow import ints
 from dicom2cache.errors import CacheError, Unfinished
 from dicom2cache.records import Plan
-from dicom2cache.running import job
+from dicom2cache.running import job, remains
 from dicom2cache.store import names, root
 from dicom2cache.store.layout import ROOT, SPARE
 
@@ -64,17 +64,17 @@ _AT_LEAST = 0.25
 """of the plain bytes of frames, what they take when they are compressed: few images shrink more"""
 
 
-def check_room(target: Path, plan: Plan, roots: Sequence[str]) -> None:
+def check_room(target: Path, plan: Plan, roots: Sequence[str], replaced: bool = True) -> None:
     """Raises CacheError if the disk has no room for the plan's frames.
 
-    What is there of an older cache counts as free: it is removed before.
+    What is there of an older cache counts as free if it is `replaced`: it is removed before.
     """
     needed = sum(spec.slots * spec.slot_bytes for spec in plan.arrays if spec.codec == "none")
     own = _bytes_of_frames(plan)
     compressed = np.array([spec.codec != "none" for spec in plan.arrays], bool)
     needed += int(_AT_LEAST * own[compressed[ints(plan.frames["array"], 0)]].sum())
     free = shutil.disk_usage(next(p for p in (target, *target.parents) if p.exists())).free
-    for name in _arrays(target) if needed > free else ():
+    for name in _arrays(target) if replaced and needed > free else ():
         free += sum(p.lstat().st_size for p in (target / name).glob("c.*"))
     if needed > free:
         per_file = np.bincount(ints(plan.frames["file"], 0), own)
@@ -114,13 +114,13 @@ def clear(target: Path, sources: Iterable[str] = ()) -> None:
     arrays = _arrays(target)
     try:
         if target.is_dir():
-            job.mark_as_replaced(target)
+            remains.mark_as_replaced(target)
         (target / ROOT).unlink(missing_ok=True)
-        job.forget(target)
+        remains.forget(target)
         for name in (*arrays, "frames", "failures", "shards"):
             _remove(target / name, names.is_file)
         _remove(target / SPARE, names.is_spare)
-        job.unmark(target)
+        remains.unmark(target)
     except OSError as e:
         raise CacheError(
             f"{e.filename or target}: cannot be removed ({e.strerror}); remove {target} yourself, "
@@ -164,6 +164,11 @@ def or_committed(target: Path, identity: str | None) -> Iterator[None]:
         known = job.planned_identity(target)
         if not (target / ROOT).exists() or identity is None or not job.is_same(known, identity):
             raise
+
+
+def is_committed(target: Path) -> bool:
+    """True if there is a root, whole or not."""
+    return (target / ROOT).exists()
 
 
 def no_cache(target: Path) -> Exception:

@@ -29,7 +29,12 @@ def software(codec: str) -> dict[str, str]:
     }
 
 
-def check(cache: Path, planned: Mapping[str, Any], codec: str) -> None:
+def check(
+    cache: Path,
+    planned: Mapping[str, Any],
+    codec: str,
+    remedy: str = "Install those here, or plan again with --overwrite",
+) -> None:
     """Raises CacheError, naming both, if versions here are not those of the plan in `cache`."""
     here = {**software(codec), **codecs()}
     there = {**planned["software"], **planned["codecs"]}
@@ -41,5 +46,5 @@ def check(cache: Path, planned: Mapping[str, Any], codec: str) -> None:
     if differing:
         raise CacheError(
             f"{cache}: planned by other versions, which the pixels may depend on: "
-            f"{'; '.join(differing)}. Install those here, or plan again with --overwrite"
+            f"{'; '.join(differing)}. {remedy}"
         )

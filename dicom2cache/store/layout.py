@@ -36,11 +36,15 @@ TIMES = f"{SPARE}/times.json"
 bytes, whenever they were written"""
 
 
+SEEN = f"{SPARE}/seen.bin"
+"""digests of size and modification time of each source: by them an update knows what has changed"""
+
+
 def spare_paths(attributes: dict[str, Any]) -> set[str]:
     """All that is in .spare/ of a cache with these attributes of its root, by path."""
     entries = [e for tables in attributes["tables"].values() for e in tables]
     entries += [about["metadata"] for about in attributes["arrays"]]
-    return {TIMES, spare_path(ROOT), *(spare_path(entry["path"]) for entry in entries)}
+    return {TIMES, SEEN, spare_path(ROOT), *(spare_path(entry["path"]) for entry in entries)}
 
 
 def array_metadata(spec: ArraySpec) -> bytes:

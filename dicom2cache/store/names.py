@@ -19,7 +19,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 _ARRAY = re.compile(r"(u?int(8|16|32)|float(32|64))_\d+x\d+(x\d+)?(\.([2-9]|[1-9]\d+))?")
 _FILE = re.compile(r"zarr\.json|c\.\d+(\.0)+|\d+\.parquet")
 _SPARE_FILE = re.compile(
-    rf"root\.json|times\.json|({_ARRAY.pattern})\.zarr\.json|(frames|failures|shards)\.\d+\.parquet"
+    rf"root\.json|times\.json|seen\.bin|({_ARRAY.pattern})\.zarr\.json|(frames|failures|shards)\.\d+\.parquet"
 )
 OWN = ("build", "frames", "failures", "shards", ".spare", "zarr.json")
 """what a cache has at its top, beside its arrays"""

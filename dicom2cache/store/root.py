@@ -187,6 +187,8 @@ def check_specs(arrays: object) -> None:
     try:
         for array in _At("arrays", arrays).items():
             _check_spec(array, (*_CODECS, "auto"))
+            if "first" in array.members():
+                array["first"].integer(0)
     except _Wrong as e:
         raise ValueError(str(e)) from None
 

@@ -9,11 +9,14 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from dicom2cache.errors import CacheError
+from dicom2cache.store import seen
 from dicom2cache.store.durable import sync_folder, write_durably
 from dicom2cache.store.layout import ROOT, SPARE, TIMES, spare_path, to_json
 from dicom2cache.store.names import read_plain
@@ -31,18 +34,30 @@ def entries_of(attributes: Mapping[str, Any]) -> Iterator[Entry]:
 
 
 def keep(
-    cache: Path, attributes: Mapping[str, Any], root: bytes, times: str, scratch: Path
+    cache: Path,
+    attributes: Mapping[str, Any],
+    root: bytes,
+    times: str,
+    seen_files: pa.Table | None,
+    scratch: Path,
+    there: Iterable[Entry] = (),
 ) -> None:
     """Copy what the root's attributes list, then the root itself; all durable before this returns.
 
-    `times` is a digest of the sources' modification times.
+    `times` is a digest of the sources' modification times, or empty, `seen_files` what they were
+    like (store.seen), if that is known; `there` are tables that have their copies already.
 
     Raises CacheError if a file is by now not what the attributes say.
     """
     folder = cache / SPARE
     folder.mkdir(exist_ok=True)
+    known = list(there)
     for entry in entries_of(attributes):
+        if entry in known and (cache / spare_path(entry["path"])).is_file():
+            continue
         copy(cache / entry["path"], cache / spare_path(entry["path"]), entry, scratch)
+    if seen_files is not None:
+        seen.keep(cache, seen_files, scratch)
     write_durably(cache / TIMES, to_json(_signed(times)), scratch)
     write_durably(cache / spare_path(ROOT), root, scratch)
     sync_folder(cache)

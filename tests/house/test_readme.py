@@ -89,7 +89,7 @@ def test_command_of_the_docs(scans: Path, line: str) -> None:
         assert run_cli("plan", "scans", "cache", cwd=scans).returncode == 0
     if verb == "commit":
         assert run_cli("convert", "cache", cwd=scans).returncode == 0
-    if verb in ("verify", "repair", "info", "compare"):
+    if verb in ("update", "verify", "repair", "info", "compare"):
         assert run_cli("build", "scans", "cache", cwd=scans).returncode == 0
     if verb == "compare":
         assert run_cli("build", "scans", "new", cwd=scans).returncode == 0

@@ -73,7 +73,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "failures cut": lambda c: cut(c / "failures" / "0.parquet", 10),
     "shards flipped": lambda c: flip(c / "shards" / "0.parquet", -200),
     "copies gone": lambda c: [
-        p.unlink() for p in (c / ".spare").iterdir() if p.name != "times.json"
+        p.unlink() for p in (c / ".spare").iterdir() if p.name not in ("times.json", "seen.bin")
     ],
     "a copy flipped": lambda c: flip(c / ".spare" / "frames.0.parquet", 99),
     "copy of the root flipped": lambda c: flip(c / ".spare" / "root.json", 99),

@@ -30,21 +30,23 @@ def test_copies_are_other_bytes(ct_series_cache: Path) -> None:
         "shards.0.parquet": "shards/0.parquet",
     }
     spare = ct_series_cache / ".spare"
-    assert {p.name for p in spare.iterdir()} == {*copies, "times.json"}
+    assert {p.name for p in spare.iterdir()} == {*copies, "times.json", "seen.bin"}
     for name, path in copies.items():
         assert (spare / name).read_bytes() == (ct_series_cache / path).read_bytes()
         assert (spare / name).stat().st_nlink == 1
         assert not os.path.samefile(spare / name, ct_series_cache / path)
 
 
-def test_times_of_sources_are_in_one_file_only(tmp_path: Path, ct_series: Path) -> None:
+def test_times_of_sources_are_in_two_files_only(tmp_path: Path, ct_series: Path) -> None:
     source = Path(shutil.copytree(ct_series, tmp_path / "source"))
     assert run_here("build", source, tmp_path / "one", *_FLAGS).returncode == 0
     for path in source.iterdir():
         os.utime(path, (1, 1))
     assert run_here("build", source, tmp_path / "other", *_FLAGS).returncode == 0
     one, other = tree(tmp_path / "one"), tree(tmp_path / "other")
-    assert {k for k in one if one[k] != other.get(k)} == {".spare/times.json"}
+    assert {k for k in one if one[k] != other.get(k)} == {
+        ".spare/times.json", ".spare/seen.bin",
+    }  # fmt: skip
     assert len(one) == len(other)
     ran = run_here("build", source, tmp_path / "one", *_FLAGS)
     assert (ran.returncode, "made from other files" in ran.stderr) == (2, True)
@@ -130,10 +132,10 @@ def test_overwrite_removes_only_what_a_cache_names(cache: Path, ct_series: Path)
 
 
 def test_an_overwrite_that_was_killed_is_known(cache: Path, ct_series: Path) -> None:
-    from dicom2cache.running import job
+    from dicom2cache.running import remains
 
     before = tree(cache)
-    job.mark_as_replaced(cache)
+    remains.mark_as_replaced(cache)
     (cache / "zarr.json").unlink()  # and then it died
     ran = run_here("build", ct_series, cache, *_FLAGS)
     assert (ran.returncode, "being replaced" in ran.stderr) == (2, True)

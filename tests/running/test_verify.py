@@ -91,6 +91,7 @@ def test_a_shard_that_is_lost_names_all_its_frames(
         (".spare/root.json", Path.unlink, "spare"),
         (".spare/int16_512x512.zarr.json", lambda p: flip(p, 30), "spare"),
         (".spare/times.json", lambda p: flip(p, 20), "spare"),
+        (".spare/seen.bin", lambda p: flip(p, 60), "spare"),
         (".spare/zarr.json", Path.touch, "extra"),
     ],
 )

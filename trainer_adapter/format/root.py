@@ -136,6 +136,16 @@ class Root:
                 )
         return folders
 
+    def newer(self) -> int:
+        """How many frames were added since this root was read; 0 if another cache was built."""
+        try:
+            now = read_root(self.path)
+        except (CacheError, OSError):  # who reads frames says so
+            return 0
+        if now.first(self.generations).digest != self.digest:
+            return 0
+        return sum(int(e["rows"]) for e in now.attributes["tables"]["frames"][self.generations :])
+
     def first(self, generations: int) -> Root:
         """The cache as it was when it had so many generations: later ones only add to it."""
         if generations >= self.generations:

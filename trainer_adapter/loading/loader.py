@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +19,7 @@ from trainer_adapter.batch.columns import Column
 from trainer_adapter.batch.pool import BufferPool
 from trainer_adapter.batch.transfer import Transfer
 from trainer_adapter.cache import Cache
+from trainer_adapter.errors import NewerWarning
 from trainer_adapter.loading.epoch import Share, batches_of
 from trainer_adapter.loading.labels import labelled
 from trainer_adapter.loading.options import Keywords, Labels, Order, Ranks, records
@@ -49,8 +51,9 @@ class Batch(NamedTuple):
 class CacheLoader:
     """An iterable of batches over a cache, in this process: threads, and no workers.
 
-    Each `iter()` begins the next epoch, or that of `set_epoch`. A batch's memory is used again
-    only when nothing refers to it any more: batches may be kept.
+    Each `iter()` begins the next epoch, or that of `set_epoch`, and warns once, by NewerWarning, if
+    frames were added to the cache since it was opened: the loader goes on without them. A batch's
+    memory is used again only when nothing refers to it any more: batches may be kept.
     """
 
     def __init__(
@@ -133,6 +136,7 @@ class CacheLoader:
         }  # fmt: skip
         self._next, self._now = (0, 0), (0, 0)
         self._begun = False
+        self._opened, self._told = cache, False
 
     def __len__(self) -> int:
         """Batches of an epoch, for this rank."""
@@ -181,7 +185,19 @@ class CacheLoader:
     def __iter__(self) -> Iterator[Batch]:
         (epoch, start), self._begun = self._next, True
         self._next, self._now = (epoch + 1, 0), (epoch, start)
+        self._tell_newer()
         return self._epoch(epoch, start)
+
+    def _tell_newer(self) -> None:
+        if self._told or not (added := self._opened.newer()):
+            return
+        self._told = True
+        warnings.warn(
+            f"{self._opened.path}: {added} frames were added since it was opened; this loader goes "
+            "on without them, `open_cache` has them",
+            NewerWarning,
+            stacklevel=3,
+        )
 
     def _epoch(self, epoch: int, start: int) -> Iterator[Batch]:
         if not self._threads:

@@ -90,7 +90,7 @@ class Whole:
             write_durably(self.new / spec.name / ROOT, data, self.scratch)  # its shards' names, too
         attributes = self._attributes(metadata)
         data = root_metadata(attributes, metadata)
-        spare.keep(self.new, attributes, data, "", self.scratch)
+        spare.keep(self.new, attributes, data, "", None, self.scratch)
         write_durably(self.new / ROOT, data, self.scratch)
         self.scratch.rmdir()
         sync_folder(self.new)

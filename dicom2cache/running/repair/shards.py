@@ -19,7 +19,7 @@ import numpy as np
 
 from dicom2cache.errors import CacheError, on_path
 from dicom2cache.recipes.recipe import Recipe
-from dicom2cache.running import job
+from dicom2cache.running import remains
 from dicom2cache.running.attempts import abandoned, attempt_name
 from dicom2cache.running.originals import Originals
 from dicom2cache.running.repair.again import Again, again
@@ -187,7 +187,7 @@ def _copied(state: State, k: int, repack: bool) -> Chunk | None:
 
 def _attempt(cache: Path, name: str) -> Path:
     """A new name for an attempt at a shard; those of processes that died are removed."""
-    folder = job.attempts_at_repair(cache)
+    folder = remains.attempts_at_repair(cache)
     own = name.replace("/", ".")
     with suppress(FileNotFoundError):
         for path in folder.glob(f"{own}.*"):

@@ -14,18 +14,19 @@ from typing import Any
 
 from dicom2cache.errors import CacheError, Unfinished
 from dicom2cache.privacy.veil import KEY, Veil
-from dicom2cache.running import job
+from dicom2cache.running import job, remains
 from dicom2cache.running.attempts import attempt_name
 from dicom2cache.running.originals import Originals, originals_of
 from dicom2cache.running.pool import parallel
 from dicom2cache.running.progress import Progress, Work, phase
 from dicom2cache.running.repair.shards import Mended, mend
 from dicom2cache.running.repair.state import opened
-from dicom2cache.store import names, root, spare
+from dicom2cache.store import names, root, seen, spare
 from dicom2cache.store.committed import as_in_format, attributes_of, spec_of, whole_root
 from dicom2cache.store.durable import sync_folder, write_durably
 from dicom2cache.store.layout import (
     ROOT,
+    SEEN,
     SPARE,
     TIMES,
     array_metadata,
@@ -55,7 +56,7 @@ def attributes_to_repair(cache: Path) -> dict[str, Any]:
 
     Raises CacheError if both are lost or damaged, Unfinished if the cache was never committed.
     """
-    if not (cache / ROOT).exists() and job.plan_path(cache).exists():
+    if not (cache / ROOT).exists() and not job.is_lost(cache) and job.plan_path(cache).exists():
         job.load_job(cache)  # what it raises says more
         raise Unfinished(f"{cache}: not committed yet; run `dicom2cache commit {cache}`")
     names.refuse_links(cache)
@@ -94,7 +95,7 @@ def repair(
     originals = Originals({})  # of a de-identified cache whose key is not given: for its tables
     if veil or KEY not in attributes:
         originals = originals_of(cache, attributes, sources, veil)
-    scratch = job.attempts_at_repair(cache) / attempt_name("tables")
+    scratch = remains.attempts_at_repair(cache) / attempt_name("tables")
     try:
         scratch.mkdir(parents=True)
         restored = _tables(cache, attributes, scratch)
@@ -107,7 +108,7 @@ def repair(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         with suppress(OSError):  # the next command does it
-            job.tidy(cache)
+            remains.tidy(cache)
     return Repaired(tuple(restored), tuple(shards))
 
 
@@ -122,7 +123,9 @@ def _tables(cache: Path, attributes: dict[str, Any], scratch: Path) -> list[str]
         whole, copied = (_is(path, entry, array and array["slots"]) for path in (own, copy))
         if not whole:
             own.parent.mkdir(exist_ok=True)
-            if copied:
+            if copied and array is not None:  # an array may be longer by now than its root says
+                write_durably(own, shortened(copy.read_bytes(), array["slots"]), scratch)
+            elif copied:
                 spare.copy(copy, own, entry, scratch)
             elif array is not None and _digest(array_metadata(spec_of(array))) == entry["sha256"]:
                 write_durably(own, array_metadata(spec_of(array)), scratch)
@@ -132,7 +135,10 @@ def _tables(cache: Path, attributes: dict[str, Any], scratch: Path) -> list[str]
             restored.append(name)
         if not copied and "identity" in attributes:  # older caches have no copies
             (cache / SPARE).mkdir(exist_ok=True)
-            spare.copy(own, copy, entry, scratch)
+            if array is not None:
+                write_durably(copy, shortened(own.read_bytes(), array["slots"]), scratch)
+            else:
+                spare.copy(own, copy, entry, scratch)
             restored.append(spare_path(name))
     return restored
 
@@ -178,9 +184,10 @@ def _root(cache: Path, attributes: dict[str, Any], scratch: Path) -> list[str]:
         if said[1] != right:
             write_durably(copy, right, scratch)
             restored.append(spare_path(ROOT))
-        if spare.times_of(cache) is None and (cache / TIMES).exists():
-            (cache / TIMES).unlink()  # times are not compared then
-            restored.append(TIMES)
+        for name, read in ((TIMES, spare.times_of), (SEEN, seen.read)):
+            if read(cache) is None and (cache / name).exists():
+                (cache / name).unlink()  # changes of the sources are not known then
+                restored.append(name)
     if said[0] != right:
         write_durably(own, right, scratch)
         restored.append(ROOT)

@@ -9,20 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from dicom2cache.running.attempts import abandoned
+from dicom2cache.running.job import is_growing, update_of
+from dicom2cache.running.remains import is_planning
 from dicom2cache.running.verify.findings import Finding, of_error, of_mode
 from dicom2cache.running.verify.tables import Said
 from dicom2cache.store import names
 from dicom2cache.store.committed import spec_of
-from dicom2cache.store.layout import ROOT, shard_path, spare_paths
+from dicom2cache.store.layout import ROOT, SPARE, shard_path, spare_paths
 from dicom2cache.store.root import KINDS
 
 _REPAIR = "build/repair"
 _SHARD = re.compile(r"c\.(0|[1-9][0-9]*)(\.0){2,3}")
-
-
-def is_growing(cache: Path, attributes: dict[str, Any]) -> bool:
-    """Whether a run has begun to append to the cache: its tables come first, the root last."""
-    return (cache / "frames" / f"{attributes['generation'] + 1}.parquet").exists()
 
 
 def _is_repaired(cache: Path) -> bool:
@@ -48,6 +45,7 @@ def extra(cache: Path, attributes: dict[str, Any], said: Said | None) -> Iterato
         files |= {f"{kind}/{attributes['generation'] + 1}.parquet" for kind in KINDS}
     folders = {os.path.dirname(f) for f in files} - {""}
     folders |= {"build", _REPAIR} if _is_repaired(cache) else set()
+    planned = update_of(cache) is not None or any(map(is_planning, cache.glob("build/*")))
     unnamed = said is None or growing
     if said is not None:
         specs = [spec_of(a) for a in attributes["arrays"]]
@@ -57,6 +55,10 @@ def extra(cache: Path, attributes: dict[str, Any], said: Said | None) -> Iterato
     def known(name: str, is_folder: bool) -> bool:
         folder, _, last = name.rpartition("/")
         if _REPAIR in folders and folder.startswith(_REPAIR):
+            return True
+        if planned and f"{name}/".startswith("build/"):
+            return True
+        if growing and folder == SPARE and names.is_spare(last):
             return True
         if is_folder:
             return name in folders or (growing and names.is_array(name))

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from dicom2cache.records import ArraySpec
+from dicom2cache.running.job import is_growing
 from dicom2cache.running.verify.findings import Finding, in_place_of, of_error
-from dicom2cache.running.verify.layout import is_growing
 from dicom2cache.store import names
 from dicom2cache.store.committed import spec_of
 from dicom2cache.store.layout import ROOT, array_metadata, shortened

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from dicom2cache.arrow import ints
 from dicom2cache.records import ArraySpec
+from dicom2cache.running.job import is_growing
 from dicom2cache.running.verify.findings import Finding, Kind, SourceFrame, in_place_of, of_error
-from dicom2cache.store.committed import as_in_format, read_table
+from dicom2cache.store import seen
+from dicom2cache.store.committed import as_in_format, attributes_of, read_table
 from dicom2cache.store.digests import table_digests
-from dicom2cache.store.layout import ROOT, TIMES, spare_path
+from dicom2cache.store.layout import ROOT, SEEN, TIMES, shortened, spare_path
 from dicom2cache.store.root import KINDS
 from dicom2cache.store.spare import entries_of, times_of
 
@@ -52,14 +54,32 @@ def of_spare(cache: Path, attributes: dict[str, Any], root: bytes) -> Iterator[F
     if "identity" not in attributes:
         return
     whole = {"bytes": len(root), "sha256": hashlib.sha256(root).hexdigest()}
+    growing = is_growing(cache, attributes)
     for entry in ({"path": ROOT, **whole}, *entries_of(attributes)):
-        found = of_file(cache, {**entry, "path": spare_path(entry["path"])}, "spare")
-        if found is not None:
+        name = spare_path(entry["path"])
+        found = of_file(cache, {**entry, "path": name}, "spare")
+        if found is not None and not (growing and _is_later(cache / name, entry, attributes)):
             yield found
-    if (found := in_place_of(cache, TIMES)) is not None:
-        yield found
-    elif times_of(cache) is None and (cache / TIMES).exists():  # repair cannot make it again
-        yield Finding(cache, TIMES, "spare", "not as its SHA-256 says")
+    for name, read_it in ((TIMES, times_of), (SEEN, seen.read)):
+        if (found := in_place_of(cache, name)) is not None:
+            yield found
+        elif (cache / name).exists() and read_it(cache) is None:  # repair cannot make it again
+            yield Finding(cache, name, "spare", "not as its SHA-256 says")
+
+
+def _is_later(path: Path, entry: Mapping[str, Any], attributes: dict[str, Any]) -> bool:
+    """Whether a second copy is that of the next generation, whose root comes last."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return False
+    if entry["path"] == ROOT:
+        found = attributes_of(data)
+        return found is not None and found["generation"] == attributes["generation"] + 1
+    slots = {a["metadata"]["path"]: a["slots"] for a in attributes["arrays"]}.get(entry["path"])
+    if slots is None:
+        return False
+    return hashlib.sha256(shortened(data, slots)).hexdigest() == str(entry["sha256"])
 
 
 def of_file(cache: Path, entry: dict[str, Any], kind: Kind = "table") -> Finding | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom2cache.errors import CacheError
-from dicom2cache.running.job import tidy
+from dicom2cache.running.remains import tidy
 from dicom2cache.running.verify import layout, metadata, others, shards, tables
 from dicom2cache.running.verify.findings import Finding
 from dicom2cache.store import root

@@ -1,0 +1,75 @@
+"""Candidate files to a plan: their headers, which are stored, where each frame goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from dicom2cache.planning import select
+from dicom2cache.planning.apart import apart
+from dicom2cache.planning.plan import make_plan
+from dicom2cache.privacy.keys import PatientKey
+from dicom2cache.recipes.recipe import Recipe
+from dicom2cache.records import ArraySpec, Candidate, Plan
+from dicom2cache.running import inventory
+from dicom2cache.running.faults import FaultLog
+from dicom2cache.running.progress import Progress, phase
+from dicom2cache.schema import REJECTS
+
+
+@dataclass(frozen=True)
+class Survey:
+    """How files are looked at."""
+
+    roots: Sequence[str]
+    key: PatientKey
+    recipe: Recipe
+    workers: int
+    backend: str
+    progress: Progress
+    log: FaultLog
+
+    def headers(self, candidates: Sequence[Candidate]) -> tuple[pa.Table, pa.Table]:
+        """(FILES that are stored if they are no copies, REJECTS of the others)."""
+        files, rejects = inventory.read_all_headers(
+            self.roots, candidates, self.key, self.recipe.limits, self.workers, self.backend,
+            self.progress.advance, self.log.tell,
+        )  # fmt: skip
+        selected, odd, faults = apart(files, lambda some: select.select_files(some, self.recipe))
+        self.log.tell(faults)
+        files, excluded = selected or (files.slice(0, 0), REJECTS.empty_table())
+        return files, pa.concat_tables([rejects, odd, excluded])
+
+    def without_copies(self, files: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """(files without repeated ones, REJECTS of those and of what fails)."""
+        return inventory.without_copies(
+            self.roots, files, self.recipe, self.workers, self.backend, self.log.tell
+        )
+
+    def plan(
+        self,
+        candidates: Sequence[Candidate],
+        unlisted: pa.Table,
+        without_copies: Callable[[pa.Table], tuple[pa.Table, pa.Table]],
+        before: Sequence[ArraySpec] = (),
+    ) -> tuple[Plan | None, pa.Table]:
+        """(the plan, REJECTS of all that is not in it); None if nothing is to be stored.
+
+        `without_copies`: that of this record, or one that knows more files; `before`: as of
+        `make_plan`.
+        """
+        work = inventory.header_work(candidates)
+        with phase(self.progress, "reading headers", work, "files"):
+            files, rejects = self.headers(candidates)
+            files, repeated = without_copies(files)
+        every = pa.concat_tables([unlisted, rejects, repeated])
+        if not files.num_rows:
+            return None, every
+        planned, odd, faults = apart(
+            files, lambda some: make_plan(some, every, self.recipe, before)
+        )
+        self.log.tell(faults)
+        every = pa.concat_tables([every, odd])
+        return (None if planned is None else replace(planned, rejects=every)), every

@@ -1,0 +1,281 @@
+"""The plan of an update: what is new below the sources, added to a committed cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dicom2cache.arrow import ints, with_column
+from dicom2cache.errors import CacheError, SourceError, Unfinished
+from dicom2cache.planning.continuing import COLUMNS, continuing
+from dicom2cache.privacy.keys import PatientKey
+from dicom2cache.privacy.veil import Veil, check_key
+from dicom2cache.recipes.recipe import Recipe
+from dicom2cache.records import Candidate, Plan
+from dicom2cache.running import damage, target, versions
+from dicom2cache.running.faults import FaultLog
+from dicom2cache.running.identity import facts_of, identity_of
+from dicom2cache.running.job import Job, load_job, save_plan, update_of
+from dicom2cache.running.known import Looked, look, seen_of, state_of
+from dicom2cache.running.lost import nothing
+from dicom2cache.running.progress import Progress
+from dicom2cache.running.survey import Survey
+from dicom2cache.schema import FRAMES
+from dicom2cache.sources.find import scan
+from dicom2cache.store import root, seen
+from dicom2cache.store.committed import read_table, spec_of
+
+REPEATED = "sop-uid-repeated"
+
+
+@dataclass(frozen=True)
+class Updated:
+    """What an update came to."""
+
+    counts: dict[str, int]
+    """of the whole cache"""
+    added: dict[str, int]
+    """the same of what was added"""
+    changed: tuple[str, ...]
+    """files that the cache has as they were before, since they changed"""
+    vanished: tuple[str, ...]
+    """files that are gone; the cache keeps what it has of them"""
+    generations: int
+    """that were there before"""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for."""
+
+    cache: Path
+    sources: Sequence[str | os.PathLike[str]]
+    recipe: Recipe | None
+    """None: that of the cache"""
+    key: bytes
+    """of patients, or of all under a veil"""
+    veil: Veil | None
+    workers: int
+    backend: str
+    force: bool
+    progress: Progress
+
+
+def held(cache: Path, asked: Recipe | None, attributes: dict[str, Any]) -> Recipe:
+    """The recipe of a cache. Raises CacheError for one that is asked for and differs, by its keys.
+
+    Versions that differ, too, and a cache of an earlier version.
+    """
+    if "identity" not in attributes:
+        raise CacheError(
+            f"{cache}: made by an earlier version, and cannot be added to; build it again with "
+            "--overwrite, or at another path"
+        )
+    recipe = Recipe.from_dict(attributes["recipe"])
+    if asked is not None and asked != recipe:
+        said, own = asked.to_dict(), recipe.to_dict()
+        differing = [
+            f"{name} is {own.get(name)!r} there, {said.get(name)!r} here"
+            for name in sorted({*said, *own})
+            if said.get(name) != own.get(name)
+        ]
+        raise CacheError(
+            f"{cache}: made by another recipe: {'; '.join(differing)}. Leave the recipe out: an "
+            "update takes the cache's own; or build with --overwrite, or at another path"
+        )
+    remedy = "Install those here, or build again with --overwrite"
+    versions.check(cache, attributes, recipe.codec, remedy)
+    return recipe
+
+
+def plan_update(asked: Request) -> tuple[Job | None, Looked | None] | None:
+    """(the plan on disk, what lies below the sources); no plan: nothing is new.
+
+    A plan that is under way already comes first, by itself: nothing was looked at then. None if
+    another process has begun meanwhile. Raises CacheError if the cache cannot be added to.
+    """
+    cache, veil = asked.cache, asked.veil
+    attributes = root.attributes(cache)
+    recipe = held(cache, asked.recipe, attributes)
+    facts = facts_of(asked.key, veil, recipe)
+    check_key(veil, attributes, cache, "give its key: --deidentify KEYFILE")
+    said = attributes.get("patient_key")
+    if veil is None and said != facts["patient_key"]:
+        raise CacheError(
+            f"{cache}: patients are hashed by another key (its fingerprint is {said}, that of this "
+            f"one {facts['patient_key']}); give --patient-key FILE, the one it was made with"
+        )
+    damage.refuse(cache)
+    if update_of(cache) is not None:
+        return load_job(cache), None
+    found = scan(asked.sources, cache)
+    looked = look(cache, attributes, asked.sources, found, veil)
+    if not looked.candidates:
+        raise SourceError(nothing(asked.sources, found[2]))
+    if not looked.new and not looked.unlisted.num_rows:
+        return None, looked
+    patients = PatientKey(asked.key, veil is not None)
+    by = Survey(
+        looked.roots, patients, recipe, asked.workers, asked.backend, asked.progress,
+        FaultLog(veil is not None),
+    )  # fmt: skip
+    stored = _Stored(cache, attributes, veil, looked)
+    before = [spec_of(about) for about in attributes["arrays"]]
+    planned, rejects = by.plan(
+        looked.new, looked.unlisted, lambda files: stored.without_copies(by, files), before
+    )
+    if planned is None:
+        idle = tuple(replace(s, first=s.first + s.shards, slots=0) for s in before)
+        files = by.headers([])[0].drop_columns([])
+        planned = Plan(idle, files, FRAMES.empty_table(), rejects, 0)
+    planned = continuing(planned, stored.series(planned), stored.stacks)
+    if not asked.force:
+        target.check_room(cache, planned, looked.roots, replaced=False)
+    identity = identity_of(
+        looked.roots, looked.new, looked.unlisted, recipe, facts, veil
+    ).partition(":")[0]  # fmt: skip
+    chained = f"{attributes['identity']} {identity}"
+    job = Job(
+        cache, hashlib.sha256(chained.encode()).hexdigest(), looked.roots, recipe, planned,
+        {name: attributes[name] for name in facts}, seen_of(looked.new, veil), attributes["sha256"],
+    )  # fmt: skip
+    try:
+        return save_plan(job), looked
+    except Unfinished:
+        return None
+
+
+def is_made_of(
+    cache: Path,
+    sources: Sequence[str | os.PathLike[str]],
+    found: tuple[Sequence[str], Sequence[Candidate], pa.Table],
+    recipe: Recipe,
+    facts: dict[str, Any],
+    veil: Veil | None,
+) -> bool:
+    """Whether a cache that was added to has all that `scan` found, and nothing else."""
+    try:
+        attributes = root.attributes(cache)
+    except (FileNotFoundError, NotADirectoryError, CacheError):
+        return False
+    if not attributes["generation"] or attributes["recipe"] != recipe.to_dict():
+        return False
+    if any(attributes.get(name) != value for name, value in facts.items()):
+        return False
+    looked = look(cache, attributes, sources, found, veil)
+    other = looked.new or looked.unlisted.num_rows or looked.changed or looked.vanished
+    return looked.everywhere and not other
+
+
+class _Stored:
+    """What a cache has of the series and instances of new files."""
+
+    def __init__(
+        self, cache: Path, attributes: dict[str, Any], veil: Veil | None, looked: Looked
+    ) -> None:
+        self._cache, self._attributes = cache, attributes
+        self._veil = replace(veil, seen=None) if veil else None
+        self._looked = looked
+
+    def _table(self, columns: Sequence[str]) -> pa.Table:
+        return read_table(self._cache, self._attributes, "frames", list(columns))
+
+    @property
+    def stacks(self) -> int:
+        """The number of the next stack."""
+        return int(ints(self._table(["stack"])["stack"], -1).max(initial=-1)) + 1
+
+    def _uids(self, column: Any) -> Any:
+        """UIDs as the cache has them."""
+        plain = column.combine_chunks().cast(pa.string())
+        if self._veil is None:
+            return plain
+        veil = self._veil
+        return pa.array([uid and veil.hashed("uid", uid) for uid in plain.to_pylist()], pa.string())
+
+    def series(self, plan: Plan) -> pa.Table:
+        """COLUMNS of the frames that the cache has of the series of a plan, as the plan has them.
+
+        Under a veil what is not comparable is left out.
+        """
+        plain = plan.files["series_uid"].unique().drop_null().cast(pa.string())
+        named = self._uids(pa.chunked_array([plain]))
+        mine = pc.is_in(self._table(["series_uid"])["series_uid"], value_set=named)
+        if not pc.any(mine).as_py():
+            return self._table(COLUMNS).slice(0, 0) if plan.frames.num_rows else pa.table({})
+        table = self._table(COLUMNS).filter(mine)
+        if self._veil is not None:
+            back = pc.index_in(table["series_uid"], value_set=named)
+            place = table.column_names.index("series_uid")
+            table = table.set_column(place, "series_uid", plain.take(back.combine_chunks()))
+            table = table.drop_columns(["asl_label", "optical_path"])
+        return table
+
+    def without_copies(self, by: Survey, files: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """As `Survey.without_copies`, copies of files of the cache left out, too.
+
+        Of those the headers are read again, and pixels if need be. What has the SOP Instance UID of
+        one that cannot be read any more as it was stays, flagged.
+        """
+        sops = self._uids(files["sop_uid"])
+        frames = self._table(["root", "path", "sop_uid"])
+        twice = frames.filter(pc.is_in(frames["sop_uid"], value_set=sops.drop_null().unique()))
+        if not twice.num_rows:
+            return by.without_copies(files)
+        old = self._now(twice.select(["root", "path"]).group_by(["root", "path"]).aggregate([]))
+        known = by.headers(old)[0] if old else files.slice(0, 0)
+        kept, rejects = by.without_copies(pa.concat_tables([known, files]))
+        kept, rejects = (_without(table, old) for table in (kept, rejects))
+        repeated = pc.is_in(self._uids(kept["sop_uid"]), value_set=twice["sop_uid"].unique())
+        flags = [
+            [*(said or []), REPEATED] if again and REPEATED not in (said or []) else said
+            for said, again in zip(kept["flags"].to_pylist(), repeated.to_pylist(), strict=True)
+        ]
+        kind = kept.schema.field("flags").type
+        return with_column(kept, "flags", pa.array(flags, kind)), rejects
+
+    def _now(self, stored: pa.Table) -> list[Candidate]:
+        """Those of these files of the cache that are as they were, by root and path."""
+        table = seen.read(self._cache)
+        if table is None:
+            return []
+        wanted = set(zip(stored["root"].to_pylist(), stored["path"].to_pylist(), strict=True))
+        rows = table.filter(pc.is_in(table["path"], value_set=stored["path"].unique()))
+        states = {
+            (row["root"], row["path"]): row["state"]
+            for row in rows.to_pylist()
+            if (row["root"], row["path"]) in wanted
+        }
+        veil, found = self._veil, []
+        if veil is not None:  # only what was looked at has a name
+            here = {(c.root, veil.hashed("path", c.path)): c for c in self._looked.candidates}
+            found = [here[key] for key in states if key in here]
+        else:
+            for number, path in states:
+                try:
+                    about = os.stat(os.path.join(self._looked.roots[number], path))
+                except OSError:
+                    continue
+                found.append(
+                    Candidate(number, path, about.st_size, about.st_mtime_ns, about.st_ino)
+                )
+
+        def name(c: Candidate) -> tuple[int, str]:
+            return c.root, veil.hashed("path", c.path) if veil else c.path
+
+        same = [c for c in found if state_of(c, veil) == states[name(c)]]
+        return sorted(same, key=lambda c: (c.root, c.path))
+
+
+def _without(table: pa.Table, files: Sequence[Candidate]) -> pa.Table:
+    """The rows that are of none of these files."""
+    known = {(c.root, c.path) for c in files}
+    rows = zip(table["root"].to_pylist(), table["path"].to_pylist(), strict=True)
+    return table.filter(pa.array([row not in known for row in rows], pa.bool_()))
