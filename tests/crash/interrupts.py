@@ -15,7 +15,7 @@ from tests.crash.world import STORED, World
 from tests.support.caches import command
 
 _SAID = "interrupted; run the same command again to go on"
-_PROGRESS = ("reading headers: ", "converting: ")
+_PROGRESS = ("listing: ", "reading headers: ", "converting: ")
 _IMPORTED = 0.15  # seconds before which Python itself may not be up, and is ended without a word
 
 

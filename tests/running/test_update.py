@@ -72,7 +72,9 @@ def _updated(*arguments: object, status: int = 0) -> Ran:
 
 def _told(ran: Ran) -> list[str]:
     """What was said on stderr beside progress."""
-    return [s for s in ran.stderr.splitlines() if not s.startswith(("reading", "converting"))]
+    return [
+        s for s in ran.stderr.splitlines() if not s.startswith(("listing", "reading", "converting"))
+    ]
 
 
 def _rows(cache: Path, *columns: str) -> list[tuple[Any, ...]]:
