@@ -40,8 +40,14 @@ def fingerprint(key: bytes, kind: str) -> str:
 def read_key(path: str | os.PathLike[str]) -> bytes:
     """The bytes of a key file, all of them.
 
-    Raises OSError if it cannot be read, ValueError if others may, or if it has less than 16 bytes.
+    Raises OSError if it cannot be read, ValueError if others may, if it has less than 16 bytes, or
+    if it is not there.
     """
+    if not os.path.lexists(path):
+        raise ValueError(
+            f"{path}: there is no such key file; give the one that is, or make one by "
+            f"`(umask 077; head -c 32 /dev/urandom > {path})`"
+        )
     with open(path, "rb") as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         if mode & 0o077:

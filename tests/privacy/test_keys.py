@@ -49,6 +49,15 @@ def test_a_key_that_can_be_guessed_is_refused(tmp_path: Path, count: int) -> Non
     assert f"{key}: a key has at least 16 bytes, this has {count}; make one" in ran.stderr
 
 
+def test_a_key_file_that_is_not_there(tmp_path: Path) -> None:
+    """It is not the cache that lost something."""
+    write_dicom(tmp_path / "in" / "a.dcm", pattern("a", (8, 8)))
+    for flag in ("--deidentify", "--patient-key"):
+        ran = run_here("build", tmp_path / "in", tmp_path / "cache", flag, tmp_path / "no.key")
+        assert ran.returncode == 2
+        assert f"{tmp_path / 'no.key'}: there is no such key file; give the one" in ran.stderr
+
+
 @pytest.mark.parametrize("mode", [0o600, 0o400])
 def test_a_key_of_the_owner_alone_is_taken(tmp_path: Path, mode: int) -> None:
     key = _key(tmp_path / "its.key", mode, 16)
