@@ -333,6 +333,32 @@ def test_repair_of_one_leaves_the_other(tmp_path: Path) -> None:
     assert verify(tmp_path / "new") == []
 
 
+def test_a_merged_cache_grows(tmp_path: Path) -> None:
+    one = slices(tmp_path / "one", "A", [0, 1])
+    a = built(one, tmp_path / "a", *SHARD)
+    b = built(slices(tmp_path / "other", "B", [0]), tmp_path / "b", *SHARD)
+    merged(a, b, tmp_path / "new")
+    slices(one, "A", [2])
+    os.utime(tmp_path / "other" / "series" / "0.dcm", ns=(1, 1))
+    ran = run_here("update", one, tmp_path / "other", tmp_path / "new")
+    assert ran.returncode == 1, ran.stdout + ran.stderr  # one has changed
+    assert f"{tmp_path / 'other'}/series/0.dcm" in ran.stderr
+    assert f"{one}/series/" not in ran.stderr
+    assert verify(tmp_path / "new") == []
+    assert [(r["root"], r["path"]) for r in rows(tmp_path / "new")] == [
+        (0, "series/0.dcm"), (0, "series/1.dcm"), (1, "series/0.dcm"), (0, "series/2.dcm"),
+    ]  # fmt: skip
+    assert verify(a) == []
+    assert verify(b) == []
+    # And a cache of several generations is a part as well as any other.
+    c = built(slices(tmp_path / "third", "C", [0]), tmp_path / "c", *SHARD)
+    merged(c, tmp_path / "new", tmp_path / "all")
+    assert verify(tmp_path / "all") == []
+    assert attributes(tmp_path / "all")["generation"] == 3
+    assert [r["root"] for r in rows(tmp_path / "all")] == [0, 1, 1, 2, 1]
+    assert pixels(tmp_path / "all")[1, "series/2.dcm", 0] == held("A", 2)
+
+
 def refused(a: Path, b: Path, new: Path, *flags: str) -> str:
     ran = merged(a, b, new, status=2, flags=flags)
     assert not new.exists()

@@ -27,7 +27,7 @@ from dicom2cache.running.merge.numbers import Numbers, joined
 from dicom2cache.running.merge.parts import Part, identity_of
 from dicom2cache.running.tables import Totals, in_order
 from dicom2cache.schema import REJECTS
-from dicom2cache.store import spare
+from dicom2cache.store import seen, spare
 from dicom2cache.store.committed import read_entry, read_table
 from dicom2cache.store.durable import sync_folder, write_durably
 from dicom2cache.store.layout import ROOT, lengthened, root_metadata, shard_path
@@ -90,7 +90,7 @@ class Whole:
             write_durably(self.new / spec.name / ROOT, data, self.scratch)  # its shards' names, too
         attributes = self._attributes(metadata)
         data = root_metadata(attributes, metadata)
-        spare.keep(self.new, attributes, data, "", None, self.scratch)
+        spare.keep(self.new, attributes, data, "", self._seen(), self.scratch)
         write_durably(self.new / ROOT, data, self.scratch)
         self.scratch.rmdir()
         sync_folder(self.new)
@@ -258,6 +258,17 @@ class Whole:
             number = rows.schema.get_field_index(name)
             rows = rows.set_column(number, rows.schema.field(number), new)
         return rows
+
+    def _seen(self) -> pa.Table | None:
+        """What the sources of all parts were like; None if that is not known of one."""
+        found = []
+        for part, root_of in zip(self.parts, self.root_of, strict=True):
+            table = seen.read(part.cache)
+            if table is None:
+                return None
+            new = pa.array(root_of[ints(table["root"], 0)], pa.int16())
+            found.append(table.set_column(0, "root", new))
+        return pa.concat_tables(found)
 
     def _attributes(self, metadata: dict[str, bytes]) -> dict[str, Any]:
         first = {k: v for k, v in self.parts[0].attributes.items() if k != "sha256"}
