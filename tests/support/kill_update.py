@@ -62,7 +62,7 @@ def before_a_receipt(source: Path, cache: Path) -> None:
 
     def linked(*arguments: object, **options: object) -> None:
         names.append("link")
-        if len(names) == 2:
+        if len(names) == 3:  # the first one tries out whether there are links
             os.kill(os.getpid(), 9)
         link(*arguments, **options)  # type: ignore[arg-type]
 
