@@ -20,7 +20,7 @@ from dicom2cache.running import commit as committing
 from dicom2cache.running import compare as comparing
 from dicom2cache.running import damage, execute, holders, pool, shares, versions
 from dicom2cache.running import target as target_folder
-from dicom2cache.running.await_job import await_job
+from dicom2cache.running.await_job import await_job, wait
 from dicom2cache.running.building import plan_build
 from dicom2cache.running.job import (
     Job,
@@ -236,6 +236,8 @@ def standing(cache: str | os.PathLike[str]) -> Watched | None:
     Raises Unfinished if nothing is planned, CacheError if `cache` is no cache.
     """
     target = cache_of(cache)
+    if planned_identity(target) is None:
+        wait(target)
     if not is_open(target):
         return None
     if planned_identity(target) is None:

@@ -12,11 +12,16 @@ from dicom2cache.store.layout import ROOT
 
 
 def await_job(cache: Path) -> Job:
-    """As `load_job`; waits where a plan or a root must be there and may be seen late."""
+    """As `load_job`, of a plan that may be seen late."""
     try:
         return job.load_job(cache)
     except (CacheError, Unfinished):
-        build = cache / "build"
-        if not job.has_plan(cache) and (build.exists() or (cache / "frames").exists()):
-            until_seen(lambda: job.has_plan(cache) or (cache / ROOT).exists(), build)
+        wait(cache)
         return job.load_job(cache)
+
+
+def wait(cache: Path) -> None:
+    """Wait for the plan or the root, if other things that a cache has say that one is there."""
+    build = cache / "build"
+    if not job.has_plan(cache) and (build.exists() or (cache / "frames").exists()):
+        until_seen(lambda: job.has_plan(cache) or (cache / ROOT).exists(), build)
