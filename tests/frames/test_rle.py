@@ -131,4 +131,4 @@ def test_more_pixels_than_the_bytes_can_make(tmp_path: Path) -> None:
     write_dicom(tmp_path / "in" / "beside.dcm", GREY)
     assert run_here("build", tmp_path / "in", tmp_path / "cache", "-j1").returncode == 1
     ((_, (_, said)),) = failures(tmp_path / "cache").items()
-    assert "bytes of RLE cannot hold the 600 x 600 pixels" in said
+    assert "248 bytes of RLE cannot hold the 720000 that the header says" in said

@@ -28,16 +28,9 @@ def test_public_names() -> None:
         if isinstance(kind, type) and issubclass(kind, errors.Dicom2cacheError)
     }
     commands = {
-        "build",
-        "plan",
-        "convert",
-        "commit",
-        "verify",
-        "repair",
-        "info",
-        "compare",
-        "merge",
-    }
+        "build", "plan", "convert", "commit", "verify", "repair", "info", "compare", "merge",
+        "update",
+    }  # fmt: skip
     assert set(dicom2cache.__all__) == {"Recipe", "__version__"} | commands | exceptions
     for package in (dicom2cache, trainer_adapter):
         assert package.__all__ == sorted(package.__all__)
