@@ -132,8 +132,10 @@ def test_tasks_that_are_killed_cancelled_and_requeued(
     numbers = _submitted(jobs)
     array = numbers["convert"]
     jobs.until(jobs.workers, "a task to begin")
-    victim = next(iter(jobs.workers().values()))
-    os.kill(victim, signal.SIGKILL)  # the node's memory killer, say
+    worker = next(iter(jobs.workers().values()))
+    stat = Path(f"/proc/{worker}/stat").read_text()
+    command = int(stat.rpartition(")")[2].split()[1])  # a worker alone would be replaced
+    os.kill(command, signal.SIGKILL)  # the node's memory killer, say
     jobs.run("scancel", f"{array}_3")
     jobs.until(lambda: "RUNNING" in jobs.states(array).values(), "a task to run")
     running = [task for task, state in jobs.states(array).items() if state == "RUNNING"]
