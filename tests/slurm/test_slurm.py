@@ -137,6 +137,7 @@ def test_tasks_that_are_killed_cancelled_and_requeued(
     command = int(stat.rpartition(")")[2].split()[1])  # a worker alone would be replaced
     os.kill(command, signal.SIGKILL)  # the node's memory killer, say
     jobs.run("scancel", f"{array}_3")
+    jobs.until(lambda: "FAILED" in jobs.states(array).values(), "a task to have failed")
     jobs.until(lambda: "RUNNING" in jobs.states(array).values(), "a task to run")
     running = [task for task, state in jobs.states(array).items() if state == "RUNNING"]
     jobs.until(jobs.workers, "a shard to be under way")
