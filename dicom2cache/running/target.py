@@ -43,8 +43,12 @@ def check(target: Path) -> None:
         return
     if inside == {"build"} and not any((target / "build").glob("*.json")):
         return  # planning was interrupted
-    if job.planned_identity(target) is not None:
-        return  # another process has named its plan since the look above
+    # Another process may have named its plan, or the root, since the look above.
+    ours = all(name in names.OWN or names.is_array(name) for name in inside)
+    if job.planned_identity(target) is not None or (
+        ours and until_seen(lambda: job.planned_identity(target) is not None, target)
+    ):
+        return
     raise CacheError(
         f"{target}: exists and is not a cache; give another path, or empty the folder yourself"
     )
