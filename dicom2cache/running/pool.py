@@ -121,12 +121,12 @@ _starting: list[Iterator[Any]] = []
 @contextmanager
 def workers_starting(jobs: int, backend: str) -> Iterator[None]:
     """Have the worker processes start, and import what they need, while the block runs."""
-    from joblib import Parallel, delayed
+    from joblib import Parallel, delayed, parallel_config
 
     if backend == "loky" and jobs > 1:
-        ready = Parallel(jobs, return_as="generator_unordered", batch_size=1)
         call = delayed(while_parent_lives)(os.getpid(), _ready, (), {})
-        with _starting_processes():
+        with _starting_processes(), parallel_config(backend=backend, n_jobs=jobs, **_watched()):
+            ready = Parallel(return_as="generator_unordered", batch_size=1)
             _starting.append(ready(call for _ in range(jobs)))
     elif backend == "loky" and not current_process().daemon:
         begun = _submitted(_ready, (), {})
@@ -135,6 +135,11 @@ def workers_starting(jobs: int, backend: str) -> Iterator[None]:
         yield
     finally:
         _await_workers()
+
+
+def _watched() -> dict[str, Any]:
+    """Has workers look after this process from their start: one may never be given a call."""
+    return {"initializer": _watch, "initargs": (os.getpid(),)}
 
 
 @contextmanager
@@ -183,7 +188,8 @@ def parallel(jobs: int, backend: str, calls: Iterator[Any], ordered: bool) -> It
     # A cluster may grow: whoever comes late finds calls that wait for somebody.
     waiting = "all" if there else "2 * n_jobs"
     order = "generator" if ordered else "generator_unordered"
-    with engine(backend), parallel_config(backend=backend, n_jobs=-1 if there else jobs):
+    own = _watched() if backend == "loky" else {}
+    with engine(backend), parallel_config(backend=backend, n_jobs=-1 if there else jobs, **own):
         made = Parallel(return_as=order, batch_size=1, pre_dispatch=waiting)
         with _starting_processes() if backend == "loky" else nullcontext():
             results = made(calls)
