@@ -354,6 +354,32 @@ def test_views_go_to_workers_and_to_datasets(folder: Path) -> None:
     assert len(FrameDataset(sides["test"], "modality")) == len(sides["test"])
 
 
+def test_the_command(folder: Path, tmp_path: Path) -> None:
+    cache, out = folder / "cache", tmp_path / "sides.csv"
+    ran = run_here("split", cache, out, "--fractions", "fit=0.5,held=0.5", "--label", "modality")
+    assert ran.returncode == 0, ran.stderr
+    expected = open_cache(cache).split(fractions={"fit": 0.5, "held": 0.5}, label="modality")
+    assert [line.split() for line in ran.stdout.splitlines()] == [
+        line.split() for line in repr(expected).splitlines()
+    ]
+    assert open_cache(cache).split(out).sides.tolist() == expected.sides.tolist()
+    ran = run_here("split", cache, out, "--folds", "3", "--stratify", "modality", "--seed", "4")
+    assert ran.returncode == 0
+    assert open_cache(cache).split(out).sides.tolist() == (
+        open_cache(cache).split(folds=3, stratify="modality", seed=4).sides.tolist()
+    )
+    for wrong, why in (
+        (("--by", "mdality"), "mdality"),
+        (("--fractions", "0.8,x"), "fractions '0.8,x'; legal"),
+        (("--labels", "x.csv"), "--labels, --on and --stratify or --label go together"),
+        (("--stratify", "std"), "are no classes"),
+    ):
+        ran = run_here("split", cache, out, *wrong)
+        assert (ran.returncode, why in ran.stderr) == (2, True), ran.stderr
+    assert "written as .csv or .parquet" in run_here("split", cache, tmp_path / "a.txt").stderr
+    assert "no cache here" in run_here("split", tmp_path, out).stderr
+
+
 def test_a_cache_that_says_little(tmp_path: Path) -> None:
     """One of before: no studies, no statistics."""
     from tests.support import hand_made
