@@ -99,9 +99,6 @@ $(ENGINES): pyproject.toml constraints.txt tests/engines/requirements.txt
 	touch $@
 
 .PHONY: test-engines
-test-exfat: $(READY)  ## two builds on a file system without hard links; as root, which mounts it
-	$(BIN)/python -m tests.running.exfat
-
 test-engines: $(ENGINES)  ## builds on Dask: a scheduler and workers of their own, one killed, one late
 	.venv-engines/bin/python -m pytest tests/engines --disable-warnings
 
