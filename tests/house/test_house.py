@@ -33,10 +33,11 @@ FLOORS = {
         "errors": 0, "order": 0, "batch": 0,
         "device": 1, "format": 1,
         "reading": 2,
-        "cache": 3,
-        "stage": 4,
-        "loading": 5, "lightly": 5,
-        "__init__": 6,
+        "volumes": 3,
+        "cache": 4,
+        "stage": 5,
+        "loading": 6, "lightly": 6,
+        "__init__": 7,
     },
 }  # fmt: skip
 APART = [{"headers", "planning"}, {"headers", "store"}, {"planning", "store"}]
