@@ -17,7 +17,7 @@ demo: $(READY)  ## convert real sample files, show them, train from them
 	$(BIN)/python -m docs.demo
 
 .PHONY: check
-check: $(READY)  ## ruff, mypy and the floors of the house
+check: $(READY)  ## ruff, mypy, the floors of the house, links of its pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
