@@ -88,7 +88,8 @@ DOCS = {
 
 def test_the_docs_have_commands() -> None:
     assert {shlex.split(line)[1] for line in DOCS.values()} >= {
-        "build", "plan", "convert", "commit", "verify", "repair", "info", "compare", "merge", "split"
+        "build", "plan", "convert", "commit", "verify", "repair", "info", "compare", "merge",
+        "split",
     }  # fmt: skip
 
 
