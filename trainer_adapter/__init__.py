@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from trainer_adapter.device.normalize import Normalize
     from trainer_adapter.loading.dataset import FrameDataset, Sample
     from trainer_adapter.loading.loader import Batch, CacheLoader
+    from trainer_adapter.loading.new import load
     from trainer_adapter.loading.options import Labels, Order, Ranks
     from trainer_adapter.order.grouped import GroupedBatchSampler
 
@@ -57,6 +58,7 @@ __all__ = [
     "Splits",
     "StageError",
     "VolumeError",
+    "load",
     "open_cache",
 ]
 _LATE = {
@@ -65,6 +67,7 @@ _LATE = {
     "Labels": "loading.options",
     "FrameDataset": "loading.dataset",
     "Sample": "loading.dataset",
+    "load": "loading.new",
     "CacheLoader": "loading.loader",
     "Batch": "loading.loader",
     "Normalize": "device.normalize",
