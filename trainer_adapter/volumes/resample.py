@@ -64,10 +64,10 @@ def upright(
     fill: float,
     hollow: bool = False,
 ) -> tuple[NDArray[Any], Floats]:
-    """(voxels, affine) of an even grid at right angles, as the slices lie, with the same middle.
+    """(voxels, affine) of an even grid at right angles, as the slices lie.
 
-    `spacing` is (z, y, x) in mm; None: that of the slices, which are then only shifted in their
-    plane. A side has as many voxels as fit what the slices cover, rounded. `hollow`: a slice
+    `spacing` is (z, y, x) in mm, and the middle stays; None: that of the slices, and the corner
+    stays, so that even ones are only shifted in their plane. A side has as many voxels as fit what the slices cover, rounded. `hollow`: a slice
     reaches half a step to either side, and between two that are farther apart is `fill`; else what
     is missing is interpolated. Raises VolumeError for slices at one height, ValueError for a
     spacing that is none.
@@ -85,7 +85,10 @@ def upright(
     high = (away + (size - 1) * pitch).max(0) + np.array(pitch) / 2
     counts = np.maximum(1, np.rint((high - low) / wanted)).astype(np.int64)
     check_size(counts.tolist())
-    first = (low + high) / 2 - (counts - 1) / 2 * np.array(wanted)  # mm from the first place
+    if spacing is None:  # begins where the slices do, so that most are only shifted
+        first = low + np.array(pitch) / 2  # mm from the first place
+    else:
+        first = (low + high) / 2 - (counts - 1) / 2 * np.array(wanted)
     made = np.empty((*counts.tolist(), *slices.voxels.shape[3:]), slices.voxels.dtype)
 
     there: dict[int, NDArray[Any]] = {}
