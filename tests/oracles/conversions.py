@@ -2,9 +2,9 @@
 
 `python -m tests.oracles.conversions`: each kind of series (series/) is exported to NIfTI, and
 turned into SimpleITK's images; dcm2niix and SimpleITK's series reader read the same files. Where
-values are the same, so must be where each voxel lies, b-values and directions. Resampling is held to
-SimpleITK's, along the axes of the volume and on a grid turned about all of them. Exit status 1 if
-anything differs, or fewer volumes than AGREED could be compared.
+values are the same, so must be where each voxel lies, b-values and directions. Resampling is held
+to SimpleITK's, along the axes of the volume and on a grid turned about all of them. Exit status 1
+if anything differs, or fewer volumes than AGREED could be compared.
 """
 
 from __future__ import annotations

@@ -67,10 +67,10 @@ def upright(
     """(voxels, affine) of an even grid at right angles, as the slices lie.
 
     `spacing` is (z, y, x) in mm, and the middle stays; None: that of the slices, and the corner
-    stays, so that even ones are only shifted in their plane. A side has as many voxels as fit what the slices cover, rounded. `hollow`: a slice
-    reaches half a step to either side, and between two that are farther apart is `fill`; else what
-    is missing is interpolated. Raises VolumeError for slices at one height, ValueError for a
-    spacing that is none.
+    stays, so that even ones are only shifted in their plane. A side has as many voxels as fit what
+    the slices cover, rounded. `hollow`: a slice reaches half a step to either side, and between two
+    that are farther apart is `fill`; else what is missing is interpolated. Raises VolumeError for
+    slices at one height, ValueError for a spacing that is none.
     """
     pitch = slices.step, *slices.pitch
     wanted = pitch if spacing is None else checked_spacing(spacing)
