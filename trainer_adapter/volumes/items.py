@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -60,26 +60,28 @@ class Item:
 
 def digest(stacks: Stacks, parts: Sequence[int], options: Options, more: Any = None) -> str:
     """SHA-256 of all that a file is made of: frames, where they lie, their headers, the options."""
-    said = [_MADE_BY, asdict(options), more]
-    said += [sidecar.words(stacks, [k]) for k in parts]
+    said = [_MADE_BY, options.to, options.spacing, more]
+    said += [(sidecar.words(stacks, [k]), made_even(stacks, k, options)) for k in parts]
     found = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     for k in parts:
         frames = stacks.frames(k)
         for column in ("crc32c", "position", "orientation", "spacing_y", "spacing_x"):
             found.update(repr(stacks.core.said(column, frames).to_pylist()).encode())
-        found.update(np.ascontiguousarray(stacks.affine[k]).tobytes())
     return found.hexdigest()
+
+
+def made_even(stacks: Stacks, k: int, options: Options) -> bool:
+    """Whether the options make another volume of a stack than it is, but for its spacing."""
+    tilted = options.upright and not np.isnan(stacks.tilt[k])
+    uneven = options.gaps and np.isnan(stacks.affine[k]).any() and not is_mask(stacks, k)
+    return bool(tilted or uneven)
 
 
 def taken(cache: Conversions, stacks: Stacks, k: int, options: Options) -> SpatialImage:
     """One stack, as the options want it. Raises VolumeError."""
     stack = int(stacks.number[k])
-    tilted = not np.isnan(stacks.tilt[k])
-    uneven = bool(np.isnan(stacks.affine[k]).any()) and not is_mask(stacks, k)
-    if options.spacing is not None and (options.upright or not tilted):
+    if options.spacing is not None or made_even(stacks, k, options):
         return cache.resample(stack, options.spacing, gaps=options.gaps)
-    if (options.upright and tilted) or (options.gaps and uneven):
-        return cache.resample(stack, gaps=options.gaps)
     return cache.image(stack)
 
 

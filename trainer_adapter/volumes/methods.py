@@ -76,7 +76,7 @@ class Conversions(ABC):
         stacks = self._known()
         k = stacks.find(stack)
         placed.hold(stacks, k, False, False)
-        if np.isnan(stacks.affine[k]).any():  # a mask that leaves slices out
+        if not placed.even(stacks, k):  # a mask that leaves slices out
             return self.image(stack)
         places, first = self.core.places, stacks.first[k]
         shape = int(stacks.count[k]), int(places.height[first]), int(places.width[first])

@@ -69,10 +69,35 @@ def placed(
     `sheared`.
     """
     hold(stacks, k, gaps, sheared)
-    affine = stacks.affine[k]
-    if not np.isnan(affine).any():
-        return image_of(stacks, k, voxels, affine)
+    if even(stacks, k):
+        return image_of(stacks, k, voxels, stacks.affine[k])
     return evenly(stacks, k, voxels, None, None, None)
+
+
+def even(stacks: Stacks, k: int) -> bool:
+    """Whether a stack's slices are those of a volume at even steps, none left out."""
+    return not (np.isnan(stacks.affine[k]).any() or _sparse(stacks, k))
+
+
+def _sparse(stacks: Stacks, k: int) -> bool:
+    """Whether a mask's slices are twice as far apart as they are thick, or three times, ...
+
+    Of a segmentation that has every other slice of its image nothing else says so.
+    """
+    if not is_mask(stacks, k):
+        return False
+    affine = stacks.affine[k]
+    normal = np.cross(affine[:3, 0], affine[:3, 1])
+    step = float(affine[:3, 2] @ normal / np.linalg.norm(normal))
+    return _thinner(stacks, k, step) < step
+
+
+def _thinner(stacks: Stacks, k: int, step: float) -> float:
+    """The step, or the thickness of a mask's slices where the step is that times 2, 3, ..."""
+    (thickness,) = said(stacks.core, "thickness", stacks.frames(k)[:1])
+    times = step / thickness if thickness and thickness > 0 else 1.0
+    whole = times >= 1.5 and abs(times - round(times)) <= 0.02 * times
+    return float(thickness) if whole else step
 
 
 def evenly(
@@ -86,11 +111,10 @@ def evenly(
     """A stack upright, whatever its steps, as SpatialImage.resample."""
     plain = image_of(stacks, k, voxels, np.eye(4))
     value = plain.fill if fill is None else fill
-    affine = stacks.affine[k]
-    if np.isnan(affine).any():
-        slices = _slices(stacks, k, voxels, plain.labels, plain.name)
+    if even(stacks, k):
+        slices = resample.slices_of(voxels, stacks.affine[k])
     else:
-        slices = resample.slices_of(voxels, affine)
+        slices = _slices(stacks, k, voxels, plain.labels, plain.name)
     try:
         made, affine = resample.upright(
             slices, spacing, nearest=plain.nearest(interpolation), fill=value, hollow=plain.labels
@@ -114,7 +138,7 @@ def _slices(stacks: Stacks, k: int, voxels: NDArray[Any], mask: bool, name: str)
     row, column = (v / np.linalg.norm(v) for v in (plane[:3], plane[3:]))
     steps = np.diff(places @ np.cross(row, column))
     if len(steps):
-        step = float(steps.min() if mask else np.median(steps))
+        step = _thinner(stacks, k, float(steps.min())) if mask else float(np.median(steps))
     else:
         (thickness,) = said(core, "thickness", frames[:1])
         if not thickness or thickness <= 0:
