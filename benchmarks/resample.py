@@ -1,13 +1,14 @@
 """Resampling by scipy, which it is done by, and by SimpleITK: time and exactness, in one process.
 
-`make bench-resample`: a CT of 100 slices to 1 mm, and onto a grid that is turned; the processor time
-of each, their ratio, and how far each is from the same in float64 by NumPy alone.
+`make bench-resample`: a CT of 100 slices to 1 mm, and onto a grid that is turned; the processor
+time of each, their ratio, and how far each is from the same in float64 by NumPy alone.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,8 @@ def by_simpleitk(image: SpatialImage, like: SpatialImage) -> NDArray[Any]:
         image.to_sitk(), like.to_sitk(), SimpleITK.Transform(), SimpleITK.sitkLinear, image.fill,
         SimpleITK.sitkFloat32,
     )  # fmt: skip
-    return np.rint(SimpleITK.GetArrayViewFromImage(made)).astype(np.int16)
+    rounded: NDArray[Any] = np.rint(SimpleITK.GetArrayViewFromImage(made)).astype(np.int16)
+    return rounded
 
 
 def exactly(image: SpatialImage, like: SpatialImage) -> NDArray[np.float64]:
@@ -77,15 +79,19 @@ def main() -> None:
     """Measure, print."""
     SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     image = volume()
-    for name, like in (("to 1 mm", image.resample(WANTED)), ("onto a turned grid", turned())):
-        ours: Callable[[], SpatialImage] = (
-            (lambda: image.resample(WANTED)) if name == "to 1 mm"
-            else (lambda: image.resample(like=turned(), across_spaces=True))
-        )  # fmt: skip
+
+    def resampled() -> SpatialImage:
+        return image.resample(WANTED)
+
+    def onto() -> SpatialImage:
+        return image.resample(like=turned(), across_spaces=True)
+
+    for name, ours in (("to 1 mm", resampled), ("onto a turned grid", onto)):
+        like = ours()
         exact = exactly(image, like)
         inside = ~np.isnan(exact)
-        mine, theirs = ours().voxels, by_simpleitk(image, like)
-        one, other = seconds(ours), seconds(lambda like=like: by_simpleitk(image, like))
+        mine, theirs = like.voxels, by_simpleitk(image, like)
+        one, other = seconds(ours), seconds(partial(by_simpleitk, image, like))
         off = [np.abs(v - exact)[inside].max() for v in (mine, theirs)]
         print(
             f"{name}: {like.voxels.shape}; scipy {one:.2f} s of a processor, SimpleITK {other:.2f} "

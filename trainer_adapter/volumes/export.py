@@ -78,7 +78,7 @@ def export(
     options = Options(to, None if spacing is None else checked_spacing(spacing), upright, gaps)
     if to != "npy":
         convert.library("nibabel", "NIfTI files")
-    stacks, folder = cache._known(), Path(out)
+    stacks, folder = cache.by_stack(), Path(out)
     rows: list[Row] = []
     held: list[Piece] = []
     for piece in pieces_of(stacks):

@@ -24,6 +24,10 @@ class Conversions(ABC):
     @abstractmethod
     def _known(self) -> Stacks: ...
 
+    def by_stack(self) -> Stacks:
+        """The frames of the selection, stack by stack."""
+        return self._known()
+
     @abstractmethod
     def volume(self, stack: int, *, gaps: bool = False, sheared: bool = False) -> NDArray[Any]:
         """The frames of a stack in order, (d, H, W[, C])."""
