@@ -17,10 +17,12 @@ from trainer_adapter.errors import (
     MixedShapesError,
     NewerWarning,
     NotACacheError,
+    SplitError,
     StageError,
     VolumeError,
 )
 from trainer_adapter.order.crop import Crop
+from trainer_adapter.reading.split.made import Splits
 
 if TYPE_CHECKING:
     from trainer_adapter.device.augment import RandomFlip, RandomResizedCrop
@@ -59,6 +61,8 @@ __all__ = [
     "Ranks",
     "Sample",
     "SpatialImage",
+    "SplitError",
+    "Splits",
     "StageError",
     "VolumeError",
     "export",

@@ -11,6 +11,7 @@ CacheError
 ├── MissingLibraryError (ImportError)     a library that a conversion needs is not there
 ├── ExportError (OSError)               a folder that volumes cannot be exported to
 ├── LabelError (ValueError)             labels that do not match the frames
+├── SplitError (ValueError)             frames that cannot be divided as asked
 ├── StageError (OSError)                shards cannot be copied to the node's own storage
 ├── NotServedError (LookupError)        a path that LightlyTrain opens stands for no frame here
 ├── ConvertError (RuntimeError)         a single new file could not be converted
@@ -71,6 +72,10 @@ class ExportError(CacheError, OSError):
 
 class LabelError(CacheError, ValueError):
     """Labels that do not match the frames."""
+
+
+class SplitError(CacheError, ValueError):
+    """Frames that cannot be divided as asked."""
 
 
 class StageError(CacheError, OSError):

@@ -17,7 +17,7 @@ import typer
 
 from dicom2cache import __version__, pipeline
 from dicom2cache.arrow import tally
-from dicom2cache.cli import exporting, interrupts, report, under_way, words
+from dicom2cache.cli import dividing, exporting, interrupts, report, under_way, words
 from dicom2cache.cli.bars import progress
 from dicom2cache.cli.flags import (
     Backend,
@@ -340,6 +340,7 @@ def merge(
     report.print_cache(caches[-1], pipeline.info(caches[-1]))
 
 
+app.command()(dividing.split)
 app.command()(exporting.export)
 
 
