@@ -6,42 +6,30 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dicom2cache.errors import CacheError, FrameError, Unfinished, at_disk
-from dicom2cache.planning import tasks
 from dicom2cache.privacy import keys
 from dicom2cache.privacy.mapping import check_mapping
 from dicom2cache.privacy.own_words import own_words_only
 from dicom2cache.privacy.veil import KEY, Veil, check_key, veil_of
 from dicom2cache.recipes.recipe import Recipe
-from dicom2cache.recipes.where import check_kept
-from dicom2cache.running import commit as committing
-from dicom2cache.running import compare as comparing
-from dicom2cache.running import damage, execute, holders, pool, shares, versions
+from dicom2cache.running import holders, pool
 from dicom2cache.running import target as target_folder
 from dicom2cache.running.await_job import await_job, wait
-from dicom2cache.running.building import plan_build
-from dicom2cache.running.job import (
-    Job,
-    is_open,
-    is_same,
-    planned_identity,
-    update_of,
-)
-from dicom2cache.running.lost import first_failed
-from dicom2cache.running.merge import whole as merging
-from dicom2cache.running.originals import originals_of
+from dicom2cache.running.job import Job, is_open, is_same, planned_identity, update_of
 from dicom2cache.running.progress import Progress, Silent
 from dicom2cache.running.remains import tidy
-from dicom2cache.running.repair import whole as repairing
-from dicom2cache.running.standing import Watched
 from dicom2cache.running.target import cache_of
-from dicom2cache.running.update import Request, Updated, plan_update
-from dicom2cache.running.verify import whole as checks
-from dicom2cache.running.verify.deep import verify_deep
-from dicom2cache.running.verify.findings import Finding
 from dicom2cache.store import root
+
+# What only some commands do is imported there: a command is to be at work at once.
+if TYPE_CHECKING:
+    from dicom2cache.running.compare import Difference
+    from dicom2cache.running.repair.whole import Repaired
+    from dicom2cache.running.standing import Watched
+    from dicom2cache.running.update import Updated
+    from dicom2cache.running.verify.findings import Finding
 
 Sources = Sequence[str | os.PathLike[str]]
 _LOOKS = 5
@@ -88,6 +76,8 @@ def build(
         raise CacheError(f"{cache}: committed already; a mapping is made by the run that commits")
     if job is not None:
         if on_error == "raise":
+            from dicom2cache.running.lost import first_failed
+
             said = first_failed(job)
             if said is not None:
                 with own_words_only(deidentify is not None, cache):
@@ -121,6 +111,9 @@ def plan(
     No pixel is read, save of files that share a SOP Instance UID. Raises as `build`, CacheError too
     if the cache is complete but damaged.
     """
+    from dicom2cache.recipes.where import check_kept
+    from dicom2cache.running.building import plan_build
+
     recipe, progress = recipe or Recipe(), progress or Silent()
     target, workers = cache_of(cache), jobs or pool.cpu_count()
     sources = [sources] if isinstance(sources, str | os.PathLike) else sources
@@ -163,6 +156,8 @@ def convert(
     Unfinished if the machine could not end it, SourceAway if it cannot see a source folder,
     FrameError if `on_error` is "raise", CacheError if it is committed and damaged.
     """
+    from dicom2cache.running import damage, execute, shares, versions
+
     progress = progress or Silent()
     share = shares.share_of(part)
     if on_error not in ("skip", "raise"):
@@ -172,8 +167,7 @@ def convert(
         if is_open(target):
             job = await_job(target)
             versions.check(target, job.facts, job.recipe.codec)
-            shares.hold(job, share)
-            mine = tasks.part(job.tasks, share.index, share.of)
+            mine = shares.hold(job, share)
             holders.tell(target)
             with holders.holding(job.state, "convert"), own_words_only(KEY in job.facts, target):
                 return execute.convert_part(
@@ -196,6 +190,9 @@ def commit(
     Unfinished while a shard is missing, CacheError for another key, or if it is committed and
     damaged.
     """
+    from dicom2cache.running import commit as committing
+    from dicom2cache.running import damage
+
     target = cache_of(cache)
     check_mapping(mapping, deidentify, target)
     if not is_open(target):
@@ -240,6 +237,8 @@ def standing(cache: str | os.PathLike[str]) -> Watched | None:
         wait(target)
     if not is_open(target):
         return None
+    from dicom2cache.running.standing import Watched
+
     if planned_identity(target) is None:
         info(target)  # says what it is
     return Watched(await_job(target))
@@ -274,6 +273,10 @@ def findings(
     deidentify: str | os.PathLike[str] | None = None,
 ) -> list[Finding]:
     """What `verify` finds, a record each. Raises as `verify`."""
+    from dicom2cache.running.originals import originals_of
+    from dicom2cache.running.verify import deep as again
+    from dicom2cache.running.verify import whole as checks
+
     target = cache_of(cache)
     try:
         found = list(checks.verify(target, quick))
@@ -282,7 +285,7 @@ def findings(
     if deep is not None and not found:
         attributes, veil = info(target), veil_of(deidentify)
         originals = originals_of(target, attributes, sources, veil)
-        found += verify_deep(target, attributes, deep, originals)
+        found += again.verify_deep(target, attributes, deep, originals)
     return found
 
 
@@ -291,12 +294,14 @@ def compare(
     new: str | os.PathLike[str],
     *,
     deidentify: str | os.PathLike[str] | None = None,
-) -> Iterator[comparing.Difference]:
+) -> Iterator[Difference]:
     """Frames whose unit, stack or pixels differ in two caches of the same sources, by path.
 
     `deidentify`: the key file, where one of them is de-identified. Raises as `info`, and CacheError
     where paths cannot be matched.
     """
+    from dicom2cache.running import compare as comparing
+
     one, other = info(old), info(new)
     veil = veil_of(deidentify)
     return comparing.compare((cache_of(old), one), (cache_of(new), other), veil)
@@ -323,6 +328,8 @@ def update(
     update that was interrupted is ended first. The rest is as for `build`. Raises CacheError if the
     cache cannot be added to, SourceError, Unfinished, FrameError.
     """
+    from dicom2cache.running.update import Request, Updated, plan_update
+
     target, workers, progress = cache_of(cache), jobs or pool.cpu_count(), progress or Silent()
     if isinstance(sources, str | os.PathLike):
         sources = [sources]
@@ -358,7 +365,7 @@ def repair(
     jobs: int | None = None,
     backend: str = "loky",
     progress: Progress | None = None,
-) -> repairing.Repaired:
+) -> Repaired:
     """Mend a committed cache: from its second copies, and damaged shards from the sources.
 
     `sources` are the folders of the sources in the order in which `info` has them, if they lie
@@ -366,6 +373,8 @@ def repair(
     mended stays as it is, and is in what is returned. Raises CacheError where root or tables are
     lost with their copies, Unfinished, OSError.
     """
+    from dicom2cache.running.repair import whole as repairing
+
     veil = veil_of(deidentify)
     workers, told = jobs or pool.cpu_count(), progress or Silent()
     return repairing.repair(cache_of(cache), sources, veil, workers, backend, told)
@@ -379,6 +388,8 @@ def merge(
 
     Shards get second names; `copy`: are copied; `move`: `caches` are removed. Raises CacheError.
     """
+    from dicom2cache.running.merge import whole as merging
+
     merging.merge(list(map(cache_of, caches)), cache_of(cache), copy, move)
     return counts(cache)
 

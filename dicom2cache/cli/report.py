@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -17,13 +17,15 @@ from dicom2cache.cli.assembled import COLUMNS, assembled
 from dicom2cache.cli.words import one_line
 from dicom2cache.privacy.terms import keeper
 from dicom2cache.privacy.veil import Veil, each
-from dicom2cache.running.compare import Difference
-from dicom2cache.running.errata import Concerned
-from dicom2cache.running.job import Job
-from dicom2cache.running.repair.whole import Repaired
-from dicom2cache.running.update import Updated
 from dicom2cache.store.committed import as_in_format, read_table
 from dicom2cache.store.layout import SEEN, TIMES
+
+if TYPE_CHECKING:
+    from dicom2cache.running.compare import Difference
+    from dicom2cache.running.errata import Concerned
+    from dicom2cache.running.job import Job
+    from dicom2cache.running.repair.whole import Repaired
+    from dicom2cache.running.update import Updated
 
 _SHOWN, _RUNS = 20, 6  # most lines, and most runs of frames in one
 _FILES, _AT_ONCE = 5, 1024  # most files of an erratum; most rows as objects

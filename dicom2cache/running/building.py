@@ -10,13 +10,14 @@ from dicom2cache.errors import CacheError, SourceError
 from dicom2cache.privacy import keys
 from dicom2cache.privacy.veil import Veil
 from dicom2cache.recipes.recipe import Recipe
-from dicom2cache.running import damage, holders, inventory
+from dicom2cache.running import damage, holders
 from dicom2cache.running import target as target_folder
 from dicom2cache.running.await_job import await_job
 from dicom2cache.running.faults import FaultLog
 from dicom2cache.running.identity import facts_of, identity_of
 from dicom2cache.running.job import Job, is_same, planned_identity, save_plan
 from dicom2cache.running.known import seen_of
+from dicom2cache.running.listing import listed
 from dicom2cache.running.lost import nothing
 from dicom2cache.running.progress import Progress
 from dicom2cache.running.survey import Survey
@@ -39,7 +40,7 @@ def plan_build(
     progress: Progress,
 ) -> Job | None:
     """The plan on disk; None if the cache is complete already. Raises as `pipeline.plan`."""
-    roots, candidates, unlisted = inventory.listed(sources, target, progress)
+    roots, candidates, unlisted = listed(sources, target, progress)
     if not candidates:
         raise SourceError(nothing(sources, unlisted))
     facts = facts_of(key, veil, recipe)

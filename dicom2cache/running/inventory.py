@@ -32,17 +32,8 @@ from dicom2cache.running import pool
 from dicom2cache.running.each_frame import Failure, Worker
 from dicom2cache.running.engines import ELSEWHERE
 from dicom2cache.running.pool import parallel
-from dicom2cache.running.progress import Progress, Work, phase
+from dicom2cache.running.progress import Work
 from dicom2cache.schema import FILES, REJECTS
-from dicom2cache.sources.find import scan
-
-
-def listed(
-    sources: Sequence[str | os.PathLike[str]], cache: Path, progress: Progress
-) -> tuple[list[str], list[Candidate], pa.Table]:
-    """As `scan`, with progress."""
-    with phase(progress, "listing", Work(), "entries"):
-        return scan(sources, cache, lambda count: progress.advance(Work(count)))
 
 
 def pixel_digest(

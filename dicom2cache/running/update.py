@@ -7,30 +7,30 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dicom2cache.arrow import ints, with_column
 from dicom2cache.errors import CacheError, SourceError, Unfinished
-from dicom2cache.planning.continuing import COLUMNS, continuing
 from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.privacy.veil import Veil, check_key
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import Candidate, Plan
 from dicom2cache.running import damage, target, versions
-from dicom2cache.running.faults import FaultLog
 from dicom2cache.running.identity import facts_of, identity_of
-from dicom2cache.running.inventory import listed
 from dicom2cache.running.job import Job, load_job, save_plan, update_of
 from dicom2cache.running.known import Looked, look, seen_of, state_of
+from dicom2cache.running.listing import listed
 from dicom2cache.running.lost import nothing
 from dicom2cache.running.progress import Progress
-from dicom2cache.running.survey import Survey
 from dicom2cache.schema import FRAMES
 from dicom2cache.store import root, seen
 from dicom2cache.store.committed import read_table, spec_of
+
+if TYPE_CHECKING:
+    from dicom2cache.running.survey import Survey
 
 REPEATED = "sop-uid-repeated"
 
@@ -121,6 +121,11 @@ def plan_update(asked: Request) -> tuple[Job | None, Looked | None] | None:
         raise SourceError(nothing(asked.sources, found[2]))
     if not looked.new and not looked.unlisted.num_rows:
         return None, looked
+    # Not needed until something is new.
+    from dicom2cache.planning.continuing import continuing
+    from dicom2cache.running.faults import FaultLog
+    from dicom2cache.running.survey import Survey
+
     patients = PatientKey(asked.key, veil is not None)
     by = Survey(
         looked.roots, patients, recipe, asked.workers, asked.backend, asked.progress,
@@ -205,6 +210,8 @@ class _Stored:
 
         Under a veil what is not comparable is left out.
         """
+        from dicom2cache.planning.continuing import COLUMNS
+
         plain = plan.files["series_uid"].unique().drop_null().cast(pa.string())
         named = self._uids(pa.chunked_array([plain]))
         mine = pc.is_in(self._table(["series_uid"])["series_uid"], value_set=named)
