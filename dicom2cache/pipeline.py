@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dicom2cache.errors import CacheError, FrameError, Unfinished, at_disk
-from dicom2cache.privacy import keys
 from dicom2cache.privacy.mapping import check_mapping
 from dicom2cache.privacy.own_words import own_words_only
-from dicom2cache.privacy.veil import KEY, Veil, check_key, veil_of
+from dicom2cache.privacy.veil import KEY, check_key, keys_of, veil_of
 from dicom2cache.recipes.recipe import Recipe
-from dicom2cache.running import holders, pool
+from dicom2cache.running import holders
 from dicom2cache.running import target as target_folder
 from dicom2cache.running.await_job import await_job, wait
 from dicom2cache.running.job import Job, is_open, is_same, planned_identity, update_of
+from dicom2cache.running.processors import cpu_count
 from dicom2cache.running.progress import Progress, Silent
 from dicom2cache.running.remains import tidy
 from dicom2cache.running.target import cache_of
@@ -63,15 +63,15 @@ def build(
     Raises SourceError if there is nothing to convert, CacheError if `cache` holds something else,
     RecipeError, Unfinished if the machine could not end it, FrameError if `on_error` is "raise".
     """
+    from dicom2cache.running.building import Wanted, plan_build
+
     progress = progress or Silent()
-    workers = jobs or pool.cpu_count()
     check_mapping(mapping, deidentify, cache_of(cache))
-    fresh = overwrite or planned_identity(cache_of(cache)) is None
-    with pool.workers_starting(workers, backend) if fresh else nullcontext():
-        job = plan(
-            sources, cache, recipe, jobs=workers, backend=backend, overwrite=overwrite, force=force,
-            patient_key=patient_key, deidentify=deidentify, progress=progress,
-        )  # fmt: skip
+    wanted = Wanted(
+        sources, cache_of(cache), recipe or Recipe(), jobs, backend, overwrite, force, patient_key,
+        deidentify, progress, is_built=True,
+    )  # fmt: skip
+    job = plan_build(wanted)
     if job is None and mapping is not None:
         raise CacheError(f"{cache}: committed already; a mapping is made by the run that commits")
     if job is not None:
@@ -82,7 +82,7 @@ def build(
             if said is not None:
                 with own_words_only(deidentify is not None, cache):
                     raise FrameError(said)
-        convert(cache, jobs=workers, backend=backend, on_error=on_error, progress=progress)
+        convert(cache, jobs=jobs, backend=backend, on_error=on_error, progress=progress)
         commit(cache, deidentify=deidentify, mapping=mapping)
         if not is_same(planned_identity(cache_of(cache)), job.identity):
             raise CacheError(
@@ -111,31 +111,13 @@ def plan(
     No pixel is read, save of files that share a SOP Instance UID. Raises as `build`, CacheError too
     if the cache is complete but damaged.
     """
-    from dicom2cache.recipes.where import check_kept
-    from dicom2cache.running.building import plan_build
+    from dicom2cache.running.building import Wanted, plan_build
 
-    recipe, progress = recipe or Recipe(), progress or Silent()
-    target, workers = cache_of(cache), jobs or pool.cpu_count()
-    sources = [sources] if isinstance(sources, str | os.PathLike) else sources
-    target_folder.check(target)
-    veil, key = _keys(patient_key, deidentify)
-    if veil:
-        check_kept([recipe.where, *(rule.where for rule in recipe.rules)])
-    unseen = [s for s in sources if not os.path.exists(s)]  # names that the caller gave
-    with own_words_only(veil is not None, target, *unseen):
-        return plan_build(
-            sources, target, recipe, key, veil, workers, backend, overwrite, force, progress
-        )
-
-
-def _keys(
-    patient_key: str | os.PathLike[str] | None, deidentify: str | os.PathLike[str] | None
-) -> tuple[Veil | None, bytes]:
-    """(what a de-identified cache says, the key of patients)."""
-    if deidentify is not None and patient_key is not None:
-        raise ValueError("--deidentify hashes patients by its own key; leave --patient-key out")
-    veil = veil_of(deidentify)
-    return veil, veil.key if veil else keys.patient_key(Path(patient_key) if patient_key else None)
+    wanted = Wanted(
+        sources, cache_of(cache), recipe or Recipe(), jobs, backend, overwrite, force, patient_key,
+        deidentify, progress or Silent(),
+    )  # fmt: skip
+    return plan_build(wanted)
 
 
 @at_disk
@@ -171,7 +153,7 @@ def convert(
             holders.tell(target)
             with holders.holding(job.state, "convert"), own_words_only(KEY in job.facts, target):
                 return execute.convert_part(
-                    job, mine, jobs or pool.cpu_count(), backend, on_error, progress
+                    job, mine, jobs or cpu_count(), backend, on_error, progress
                 )
     damage.refuse(target)
     return counts(target)["frames_failed"]
@@ -330,11 +312,11 @@ def update(
     """
     from dicom2cache.running.update import Request, Updated, plan_update
 
-    target, workers, progress = cache_of(cache), jobs or pool.cpu_count(), progress or Silent()
+    target, progress = cache_of(cache), progress or Silent()
     if isinstance(sources, str | os.PathLike):
         sources = [sources]
-    veil, key = _keys(patient_key, deidentify)
-    asked = Request(target, sources, recipe, key, veil, workers, backend, force, progress)
+    veil, key = keys_of(patient_key, deidentify)
+    asked = Request(target, sources, recipe, key, veil, jobs, backend, force, progress)
     before = info(target)
     unseen = [s for s in sources if not os.path.exists(s)]
     for _ in range(_LOOKS):
@@ -344,7 +326,7 @@ def update(
             continue
         job, looked = found
         if job is not None:
-            convert(cache, jobs=workers, backend=backend, on_error=on_error, progress=progress)
+            convert(cache, jobs=jobs, backend=backend, on_error=on_error, progress=progress)
             commit(cache, deidentify=deidentify)
             if not is_same(planned_identity(target), job.identity):
                 continue
@@ -376,7 +358,7 @@ def repair(
     from dicom2cache.running.repair import whole as repairing
 
     veil = veil_of(deidentify)
-    workers, told = jobs or pool.cpu_count(), progress or Silent()
+    workers, told = jobs or cpu_count(), progress or Silent()
     return repairing.repair(cache_of(cache), sources, veil, workers, backend, told)
 
 

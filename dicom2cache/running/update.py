@@ -18,12 +18,13 @@ from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.privacy.veil import Veil, check_key
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import Candidate, Plan
-from dicom2cache.running import damage, target, versions
+from dicom2cache.running import damage, pool, target, versions
 from dicom2cache.running.identity import facts_of, identity_of
 from dicom2cache.running.job import Job, load_job, save_plan, update_of
 from dicom2cache.running.known import Looked, look, seen_of, state_of
 from dicom2cache.running.listing import listed
 from dicom2cache.running.lost import nothing
+from dicom2cache.running.processors import cpu_count
 from dicom2cache.running.progress import Progress
 from dicom2cache.schema import FRAMES
 from dicom2cache.store import root, seen
@@ -62,7 +63,7 @@ class Request:
     key: bytes
     """of patients, or of all under a veil"""
     veil: Veil | None
-    workers: int
+    jobs: int | None
     backend: str
     force: bool
     progress: Progress
@@ -121,26 +122,10 @@ def plan_update(asked: Request) -> tuple[Job | None, Looked | None] | None:
         raise SourceError(nothing(asked.sources, found[2]))
     if not looked.new and not looked.unlisted.num_rows:
         return None, looked
-    # Not needed until something is new.
-    from dicom2cache.planning.continuing import continuing
-    from dicom2cache.running.faults import FaultLog
-    from dicom2cache.running.survey import Survey
-
-    patients = PatientKey(asked.key, veil is not None)
-    by = Survey(
-        looked.roots, patients, recipe, asked.workers, asked.backend, asked.progress,
-        FaultLog(veil is not None),
-    )  # fmt: skip
-    stored = _Stored(cache, attributes, veil, looked)
-    before = [spec_of(about) for about in attributes["arrays"]]
-    planned, rejects = by.plan(
-        looked.new, looked.unlisted, lambda files: stored.without_copies(by, files), before
-    )
-    if planned is None:
-        idle = tuple(replace(s, first=s.first + s.shards, slots=0) for s in before)
-        files = by.headers([])[0].drop_columns([])
-        planned = Plan(idle, files, FRAMES.empty_table(), rejects, 0)
-    planned = continuing(planned, stored.series(planned), stored.stacks)
+    workers = asked.jobs or cpu_count()
+    some = pool.worth(workers, looked.new, recipe.shard_bytes)
+    with pool.workers_starting(some, asked.backend, pool.CONVERT):
+        planned = _planned(asked, attributes, recipe, looked, workers)
     if not asked.force:
         target.check_room(cache, planned, looked.roots, replaced=False)
     identity = identity_of(
@@ -155,6 +140,30 @@ def plan_update(asked: Request) -> tuple[Job | None, Looked | None] | None:
         return save_plan(job), looked
     except Unfinished:
         return None
+
+
+def _planned(
+    asked: Request, attributes: dict[str, Any], recipe: Recipe, looked: Looked, workers: int
+) -> Plan:
+    """The plan of what is new."""
+    from dicom2cache.planning.continuing import continuing
+    from dicom2cache.running.faults import FaultLog
+    from dicom2cache.running.survey import Survey
+
+    by = Survey(
+        looked.roots, PatientKey(asked.key, asked.veil is not None), recipe, workers,
+        asked.backend, asked.progress, FaultLog(asked.veil is not None),
+    )  # fmt: skip
+    stored = _Stored(asked.cache, attributes, asked.veil, looked)
+    before = [spec_of(about) for about in attributes["arrays"]]
+    planned, rejects = by.plan(
+        looked.new, looked.unlisted, lambda files: stored.without_copies(by, files), before
+    )
+    if planned is None:
+        idle = tuple(replace(s, first=s.first + s.shards, slots=0) for s in before)
+        files = by.headers([])[0].drop_columns([])
+        planned = Plan(idle, files, FRAMES.empty_table(), rejects, 0)
+    return continuing(planned, stored.series(planned), stored.stacks)
 
 
 def is_made_of(

@@ -482,3 +482,28 @@ def test_a_root_that_is_lost_meanwhile(source: Path, cache: Path) -> None:
     assert attributes(cache)["generation"] == 1
     assert [k for (k,) in _rows(cache, "row")] == [0, 1, 2, 4]
     assert [row["array"] for row in table(cache, "shards")] == [0, 0]
+
+
+def test_what_a_small_command_does_not_import(source: Path, cache: Path) -> None:
+    """Start-up is most of what a small update costs."""
+    code = (
+        "import sys; from dicom2cache import build, update; command, *paths = sys.argv[1:]\n"
+        "({'build': build, 'update': update}[command])(paths[:-1], paths[-1], jobs=1)\n"
+        "print(*sys.modules)"
+    )
+
+    def imported(*arguments: object) -> set[str]:
+        ran = subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)],
+            check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2],
+        )  # fmt: skip
+        return set(ran.stdout.split())
+
+    slow = {"pydicom", "zarr", "joblib", "torch"}
+    nothing_new = imported("update", source, cache)
+    assert not nothing_new & {*slow, "dicom2cache.planning.plan", "dicom2cache.frames.decode"}
+    _slice(source, 3)
+    slow.remove("pydicom")  # a header is read
+    assert not imported("update", source, cache) & slow
+    assert len(_rows(cache, "row")) == 4
+    assert not imported("build", source, cache.with_name("other")) & slow
