@@ -20,6 +20,7 @@ import zarr
 from dicom2cache import Recipe, build, convert, verify
 from dicom2cache.errors import CacheError, SourceError
 from dicom2cache.pipeline import standing, update
+from dicom2cache.running.remains import tidy
 from tests.support.caches import Ran, attributes, command, run_here, table, tree
 from tests.support.dicom_files import pattern, uid, write_dicom, write_series
 from trainer_adapter import CacheLoader, NewerWarning, open_cache
@@ -482,6 +483,25 @@ def test_a_root_that_is_lost_meanwhile(source: Path, cache: Path) -> None:
     assert attributes(cache)["generation"] == 1
     assert [k for (k,) in _rows(cache, "row")] == [0, 1, 2, 4]
     assert [row["array"] for row in table(cache, "shards")] == [0, 0]
+
+
+def test_whoever_comes_by_leaves_a_plan_that_is_being_made(
+    source: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any command tidies up what was left of plans; here one after each folder of a new plan."""
+    _slice(source, 3)
+    works, made = os.mkdir, list[str]()
+
+    def mkdir(path: Any, *rest: Any, **named: Any) -> None:
+        works(path, *rest, **named)
+        if Path(path).is_relative_to(cache / "build") and len(made) < 9:
+            made.append(str(path))
+            tidy(cache)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    assert update(source, cache, jobs=1, backend="threading").added["frames_stored"] == 1
+    assert len(made) == 9
+    assert not (cache / "build").exists()
 
 
 def test_what_a_small_command_does_not_import(source: Path, cache: Path) -> None:
