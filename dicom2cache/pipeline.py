@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dicom2cache.errors import CacheError, FrameError, Unfinished, at_disk
+from dicom2cache.errors import CacheError, FrameError, at_disk
 from dicom2cache.privacy.mapping import check_mapping
 from dicom2cache.privacy.own_words import own_words_only
-from dicom2cache.privacy.veil import KEY, check_key, keys_of, veil_of
+from dicom2cache.privacy.veil import KEY, check_key, veil_of
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.running import holders
 from dicom2cache.running import target as target_folder
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from dicom2cache.running.verify.findings import Finding
 
 Sources = Sequence[str | os.PathLike[str]]
-_LOOKS = 5
-"""times that an update looks for what is new, while others add files too"""
 
 
 @at_disk
@@ -104,13 +102,27 @@ def plan(
     force: bool = False,
     patient_key: str | os.PathLike[str] | None = None,
     deidentify: str | os.PathLike[str] | None = None,
+    update: bool = False,
     progress: Progress | None = None,
 ) -> Job | None:
     """Read all headers and write the plan into `cache`; None if the cache is complete already.
 
-    No pixel is read, save of files that share a SOP Instance UID. Raises as `build`, CacheError too
-    if the cache is complete but damaged.
+    No pixel is read, save of files that share a SOP Instance UID. With `update` it is the plan of
+    what is new below `sources`, as `pipeline.update` adds it to a committed cache by its own
+    recipe. Raises as `build`, or as `update`, CacheError too if the cache is complete but damaged.
     """
+    if update:
+        from dicom2cache.running.update import plan_update, request
+
+        if overwrite:
+            raise ValueError("an update adds to a cache, and overwrite replaces it; give one only")
+        info(cache)  # says what it is if it is none
+        return plan_update(
+            request(
+                cache_of(cache), sources, recipe, jobs, backend, force, patient_key, deidentify,
+                progress, is_built=False,
+            )
+        )[0]  # fmt: skip
     from dicom2cache.running.building import Wanted, plan_build
 
     wanted = Wanted(
@@ -310,21 +322,16 @@ def update(
     update that was interrupted is ended first. The rest is as for `build`. Raises CacheError if the
     cache cannot be added to, SourceError, Unfinished, FrameError.
     """
-    from dicom2cache.running.update import Request, Updated, plan_update
+    from dicom2cache.running import update as updating
 
-    target, progress = cache_of(cache), progress or Silent()
-    if isinstance(sources, str | os.PathLike):
-        sources = [sources]
-    veil, key = keys_of(patient_key, deidentify)
-    asked = Request(target, sources, recipe, key, veil, jobs, backend, force, progress)
+    target = cache_of(cache)
+    asked = updating.request(
+        target, sources, recipe, jobs, backend, force, patient_key, deidentify, progress,
+        is_built=True,
+    )  # fmt: skip
     before = info(target)
-    unseen = [s for s in sources if not os.path.exists(s)]
-    for _ in range(_LOOKS):
-        with own_words_only(veil is not None, target, *unseen):
-            found = plan_update(asked)
-        if found is None:
-            continue
-        job, looked = found
+    for _ in range(updating.LOOKS):
+        job, looked = updating.plan_update(asked)
         if job is not None:
             convert(cache, jobs=jobs, backend=backend, on_error=on_error, progress=progress)
             commit(cache, deidentify=deidentify)
@@ -334,8 +341,8 @@ def update(
             after = counts(target)
             added = {k: n - before["counts"].get(k, 0) for k, n in after.items()}
             there = before["generation"] + 1
-            return Updated(after, added, looked.changed, looked.vanished, there)
-    raise Unfinished(f"{target}: other processes add files to it; run the same command again")
+            return updating.Updated(after, added, looked.changed, looked.vanished, there)
+    raise updating.busy(target)
 
 
 @at_disk

@@ -32,6 +32,7 @@ from dicom2cache.cli.flags import (
     PatientKey,
     Scheduler,
     Sources,
+    Update,
     plan_flags,
     recipe_options,
 )
@@ -102,7 +103,7 @@ def build(
 @recipe_options
 def plan(
     paths: Paths,
-    recipe: Recipe,
+    recipe: Recipe | None,
     jobs: Jobs = None,
     backend: Backend = "loky",
     scheduler: Scheduler = None,
@@ -110,6 +111,7 @@ def plan(
     force: Force = False,
     patient_key: PatientKey = None,
     deidentify: Deidentify = None,
+    update: Update = False,
 ) -> None:
     """Read all headers; print what would be stored and what not, before any pixel is read."""
     sources, cache = _split(paths)
@@ -117,7 +119,7 @@ def plan(
     with engine(backend, scheduler):
         job = pipeline.plan(
             sources, cache, recipe, jobs=jobs, backend=backend, overwrite=overwrite, force=force,
-            patient_key=patient_key, deidentify=deidentify, progress=progress(),
+            patient_key=patient_key, deidentify=deidentify, update=update, progress=progress(),
         )  # fmt: skip
     if job is None:
         report.print_cache(cache, pipeline.info(cache))
@@ -291,6 +293,7 @@ def slurm(
     force: Force = False,
     patient_key: PatientKey = None,
     deidentify: Deidentify = None,
+    update: Update = False,
 ) -> None:
     """Write a batch script for Slurm that converts SRC... to CACHE on many nodes."""
     sources, cache = _split(paths)

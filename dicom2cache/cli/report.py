@@ -60,7 +60,8 @@ def print_plan(job: Job, veil: Veil | None = None) -> None:
         f"{sum(s.shards for s in specs)} shards, {size(plan.wasted_bytes)} ({share:.1%}) of it "
         f"empty corners of shared slots{_before(job.recipe.codec)}"
     )
-    _print_arrays([(s.name, s.slots, s.slots * s.slot_bytes, s.shards, "", None) for s in specs])
+    own = [s for s in specs if s.slots or job.onto is None]  # of an update, those that it adds to
+    _print_arrays([(s.name, s.slots, s.slots * s.slot_bytes, s.shards, "", None) for s in own])
     frames = plan.frames.select([c for c in COLUMNS if c != "modality"])
     modality = plan.files["modality"].take(plan.frames["file"])
     modality = each(modality, keeper("modality")) if veil else modality
