@@ -485,6 +485,51 @@ def test_a_root_that_is_lost_meanwhile(source: Path, cache: Path) -> None:
     assert [row["array"] for row in table(cache, "shards")] == [0, 0]
 
 
+def test_an_update_that_nodes_share(source: Path, cache: Path, tmp_path: Path) -> None:
+    """Planned first, then converted in two parts at once, one of which was killed before."""
+    for number in (3, 4, 5, 6):
+        _slice(source, number)
+    alone = Path(shutil.copytree(cache, tmp_path / "alone"))
+    _updated(source, alone)
+    ran = run_here("plan", source, cache, "--update")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("4 frames of 4 files, 2.0 MiB in 2 shards")
+    assert len(open_cache(cache)) == 3
+    dies = (
+        "import os, sys; from dicom2cache import convert\n"
+        "os.link = lambda *a, **k: os.kill(os.getpid(), 9)\n"
+        "convert(sys.argv[1], part='0/2', backend='threading', jobs=1)"
+    )
+    killed = subprocess.run([sys.executable, "-c", dies, str(cache)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    parts = [
+        subprocess.Popen(
+            command("convert", cache, "--part", f"{k}/2", "--jobs", "1"),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for k in (0, 1)
+    ]  # fmt: skip
+    for part in parts:
+        said = part.communicate(timeout=300)
+        assert part.returncode == 0, said
+    assert len(open_cache(cache)) == 3
+    ran = run_here("commit", cache)
+    assert ran.returncode == 0, ran.stderr
+    assert tree(cache) == tree(alone)
+    ran = run_here("plan", source, cache, "--update")  # nothing is new
+    assert (ran.returncode, ran.stdout.split(", ")[0]) == (0, f"{cache}: 7 frames of 7 files")
+    assert not (cache / "build").exists()
+
+
+def test_a_plan_of_an_update_replaces_nothing(source: Path, cache: Path) -> None:
+    ran = run_here("plan", source, cache, "--update", "--overwrite")
+    assert ran.returncode == 2
+    assert "give one only" in ran.stderr
+    ran = run_here("plan", source, cache.with_name("none"), "--update")
+    assert ran.returncode == 2
+    assert "not a cache" in ran.stderr
+
+
 def test_whoever_comes_by_leaves_a_plan_that_is_being_made(
     source: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
