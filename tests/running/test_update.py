@@ -516,6 +516,8 @@ def test_an_update_that_nodes_share(source: Path, cache: Path, tmp_path: Path) -
     ran = run_here("commit", cache)
     assert ran.returncode == 0, ran.stderr
     assert tree(cache) == tree(alone)
+    inodes = sum(path.is_file() for path in cache.rglob("*"))
+    assert inodes == 4 + 4 + 2 + 2 * 6  # shards; 4 of the cache, 2 of an array, 6 of a generation
     ran = run_here("plan", source, cache, "--update")  # nothing is new
     assert (ran.returncode, ran.stdout.split(", ")[0]) == (0, f"{cache}: 7 frames of 7 files")
     assert not (cache / "build").exists()
