@@ -313,18 +313,21 @@ def update(
     force: bool = False,
     patient_key: str | os.PathLike[str] | None = None,
     deidentify: str | os.PathLike[str] | None = None,
+    mapping: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Updated:
     """Add what is new below `sources` to a committed cache: its next generation (FORMAT.md).
 
     No shard and no sample index that is there changes, and whoever has the cache open goes on. The
     recipe is the cache's; another one is refused, and so are other versions and another key. An
-    update that was interrupted is ended first. The rest is as for `build`. Raises CacheError if the
-    cache cannot be added to, SourceError, Unfinished, FrameError.
+    update that was interrupted is ended first. What hashes of the new files stand for is added to
+    the file `mapping`. The rest is as for `build`. Raises CacheError if the cache cannot be added
+    to, SourceError, Unfinished, FrameError.
     """
     from dicom2cache.running import update as updating
 
     target = cache_of(cache)
+    check_mapping(mapping, deidentify, target)
     asked = updating.request(
         target, sources, recipe, jobs, backend, force, patient_key, deidentify, progress,
         is_built=True,
@@ -334,7 +337,7 @@ def update(
         job, looked = updating.plan_update(asked)
         if job is not None:
             convert(cache, jobs=jobs, backend=backend, on_error=on_error, progress=progress)
-            commit(cache, deidentify=deidentify)
+            commit(cache, deidentify=deidentify, mapping=mapping)
             if not is_same(planned_identity(target), job.identity):
                 continue
         if looked is not None:

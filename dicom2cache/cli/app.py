@@ -179,6 +179,7 @@ def update(
     force: Force = False,
     patient_key: PatientKey = None,
     deidentify: Deidentify = None,
+    mapping: Mapping = None,
 ) -> None:
     """Add what is new below SRC... to CACHE, by its own recipe; nothing that is there changes.
 
@@ -190,7 +191,7 @@ def update(
     with engine(backend, scheduler):
         done = pipeline.update(
             sources, cache, recipe, jobs=jobs, backend=backend, on_error=on_error, force=force,
-            patient_key=patient_key, deidentify=deidentify, progress=progress(),
+            patient_key=patient_key, deidentify=deidentify, mapping=mapping, progress=progress(),
         )  # fmt: skip
     report.print_updated(cache, done, pipeline.info(cache))
     failed = done.added["files_failed"] or done.added["frames_failed"]
