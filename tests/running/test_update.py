@@ -523,6 +523,30 @@ def test_an_update_that_nodes_share(source: Path, cache: Path, tmp_path: Path) -
     assert not (cache / "build").exists()
 
 
+def test_no_more_arrays_than_the_recipe_says(tmp_path: Path) -> None:
+    """A size that is new goes into a slot that is there, or the update is refused."""
+    source, cache = tmp_path / "source", tmp_path / "cache"
+
+    def added(side: int) -> None:
+        write_dicom(source / f"{side}.dcm", pattern(str(side), (side, side)))
+
+    for side in (16, 20):
+        added(side)
+    ran = run_here("build", source, cache, "--max-arrays", "2", "--jobs", "1")
+    assert ran.returncode == 0, ran.stderr
+    added(18)
+    _updated(source, cache)
+    arrays = [(a["name"], a["frames"]) for a in attributes(cache)["arrays"]]
+    assert arrays == [("uint16_16x16", 1), ("uint16_20x20", 2)]
+    assert np.array_equal(open_cache(cache)[2], pattern("18", (18, 18)))
+    assert verify(cache) == []
+    before = tree(cache)
+    added(21)
+    ran = _updated(source, cache, status=2)
+    assert "max_arrays 2 is too few: the cache has 2 arrays" in ran.stderr
+    assert tree(cache) == before
+
+
 def test_a_plan_of_an_update_replaces_nothing(source: Path, cache: Path) -> None:
     ran = run_here("plan", source, cache, "--update", "--overwrite")
     assert ran.returncode == 2
