@@ -45,6 +45,7 @@ test-oracles: $(ORACLES)  ## values and volumes against SimpleITK, DCMTK, highdi
 	.venv-oracles/bin/python -m tests.oracles.volumes $(DIR) && exit $$values
 	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.faults)
 	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.tiles)
+	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.conversions)
 
 .PHONY: test-codestreams
 test-codestreams: $(ORACLES)  ## damaged codestreams: what we see of them, and djpeg, DCMTK, GDCM, OpenJPEG
@@ -132,6 +133,10 @@ $(PEERS): pyproject.toml constraints.txt benchmarks/read/peers/requirements.txt 
 bench-scale: $(READY)  ## 10,000 to 1,000,000 frames: plan on disk, a worker's start, commit, open; FILES=N real ones
 	$(BIN)/python -m benchmarks.scale $(if $(FILES),--files $(FILES))
 
+.PHONY: bench-parts
+bench-parts: $(READY)  ## two tasks of an array against one, JPEG 2000; FILES=N
+	$(BIN)/python -m benchmarks.parts $(if $(FILES),--files $(FILES))
+
 .PHONY: bench-growing
 bench-growing: $(READY)  ## an update that adds 1%, against its build; FILES=N
 	$(BIN)/python -m benchmarks.growing $(if $(FILES),--files $(FILES))
@@ -159,6 +164,10 @@ $(HEADERS): pyproject.toml benchmarks/read/peers/headers.txt
 .PHONY: bench-headers
 bench-headers: $(HEADERS)  ## the header scan against pydicom and dicomsdl
 	.venv-headers/bin/python -m benchmarks.headers
+
+.PHONY: bench-resample
+bench-resample: $(ORACLES)  ## resampling: scipy, which it is done by, against SimpleITK
+	.venv-oracles/bin/python -m benchmarks.resample
 
 .PHONY: bench-memory
 bench-memory: $(READY)  ## peak memory of a converting worker

@@ -9,9 +9,11 @@ from trainer_adapter.errors import (
     CacheError,
     DamagedError,
     ErrataWarning,
+    ExportError,
     FormatError,
     LabelError,
     MissingCodecError,
+    MissingLibraryError,
     MixedShapesError,
     NewerWarning,
     NotACacheError,
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from trainer_adapter.loading.new import load
     from trainer_adapter.loading.options import Labels, Order, Ranks
     from trainer_adapter.order.grouped import GroupedBatchSampler
+    from trainer_adapter.volumes.export import Exported, export
+    from trainer_adapter.volumes.image import SpatialImage
 
 __all__ = [
     "Batch",
@@ -39,12 +43,15 @@ __all__ = [
     "Crop",
     "DamagedError",
     "ErrataWarning",
+    "ExportError",
+    "Exported",
     "FormatError",
     "FrameDataset",
     "GroupedBatchSampler",
     "LabelError",
     "Labels",
     "MissingCodecError",
+    "MissingLibraryError",
     "MixedShapesError",
     "NewerWarning",
     "Normalize",
@@ -54,10 +61,12 @@ __all__ = [
     "RandomResizedCrop",
     "Ranks",
     "Sample",
+    "SpatialImage",
     "SplitError",
     "Splits",
     "StageError",
     "VolumeError",
+    "export",
     "load",
     "open_cache",
 ]
@@ -74,6 +83,9 @@ _LATE = {
     "RandomFlip": "device.augment",
     "RandomResizedCrop": "device.augment",
     "GroupedBatchSampler": "order.grouped",
+    "SpatialImage": "volumes.image",
+    "Exported": "volumes.export",
+    "export": "volumes.export",
 }
 
 
