@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,7 @@ from dicom2cache.planning.tasks import tasks
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import ArraySpec, Header, Plan, ShardTask
 from dicom2cache.running.attempts import attempt_name
+from dicom2cache.running.plan_digests import ROWS, Checked, read_digests, write_digests
 from dicom2cache.store import names, seen
 from dicom2cache.store.committed import whole_root
 from dicom2cache.store.durable import (
@@ -37,7 +39,7 @@ from dicom2cache.store.durable import (
     sync_folder,
     write_durably,
 )
-from dicom2cache.store.layout import ROOT, SPARE, spare_path
+from dicom2cache.store.layout import ROOT, SPARE, attributes_sha256, spare_path
 from dicom2cache.store.root import check_specs
 from dicom2cache.store.spare import times_of
 
@@ -62,11 +64,20 @@ class Job:
     """whether the first of several processes is known by hard links (store.durable.name_first)"""
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
     """tells this plan from any other that was ever made here, even of the same identity"""
+    written: Checked | None = field(default=None, compare=False)
+    """its tables on disk, where they come from there"""
 
     @property
     def tasks(self) -> list[ShardTask]:
-        """One task for each shard."""
+        """One task for each shard. Raises CacheError for a plan that is damaged."""
+        self.check("files", ["transfer_syntax"])
+        self.check("frames", ["file"])
         return tasks(self.plan)
+
+    def check(self, table: str, columns: Iterable[str] | None = None, rows: Any = None) -> None:
+        """Raises CacheError if `columns` (all) of a table, at `rows` (all), are not as planned."""
+        if self.written is not None:
+            self.written.check(table, columns, rows)
 
     @property
     def state(self) -> Path:
@@ -113,7 +124,7 @@ def save_plan(job: Job) -> Job:
             large_file(job.state / f"{name}.arrow") as file,
             pa.ipc.new_file(file, table.schema) as writer,
         ):
-            writer.write_table(table.unify_dictionaries(), max_chunksize=1 << 16)
+            writer.write_table(table.unify_dictionaries(), max_chunksize=ROWS)
     about = {
         "identity": job.identity,
         "nonce": job.nonce,
@@ -123,8 +134,10 @@ def save_plan(job: Job) -> Job:
         "wasted_bytes": plan.wasted_bytes,
         "facts": job.facts,
         "links": job.links,
+        "digests": write_digests(job.state, tables),
         **({"onto": job.onto} if job.onto is not None else {}),
     }
+    about["sha256"] = attributes_sha256(about)
     own = job.state / "plan.json"
     write_durably(own, json.dumps(about, indent=1).encode())
     if name_first(own, plan_path(job.cache), job.links):
@@ -155,7 +168,14 @@ def _when(path: Path) -> str:
 def headers_of(job: Job, rows: pa.Table) -> dict[int, Header]:
     """The headers (rows of FILES, by number) of the files that rows of the plan's frames are in."""
     needed = np.unique(rows["file"].to_numpy()).tolist()
+    job.check("files", rows=needed)
     return dict(zip(needed, rows_of(job.plan.files, needed).to_pylist(), strict=True))
+
+
+def frames_of(job: Job, rows: Any) -> pa.Table:
+    """Some rows of the plan's frames, numbers ascending. Raises CacheError if they are damaged."""
+    job.check("frames", rows=rows)
+    return rows_of(job.plan.frames, rows)
 
 
 def about_of(cache: Path) -> dict[str, Any]:
@@ -287,6 +307,8 @@ def load_job(cache: Path) -> Job:
 @lru_cache(maxsize=2)
 def _load(cache: Path, said: bytes) -> Job:
     about = json.loads(said)
+    if about.get("sha256") != attributes_sha256(about):
+        raise ValueError("its SHA-256 does not match")
     state = build_folder(cache) / about["nonce"]
     names.refuse_links(cache, state)
     for array in about["arrays"]:
@@ -319,6 +341,7 @@ def _load(cache: Path, said: bytes) -> Job:
         about.get("onto"),
         about.get("links", True) is not False,
         about["nonce"],
+        Checked(state, tables, read_digests(state, about["digests"])),
     )
 
 
