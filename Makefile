@@ -82,6 +82,18 @@ fuzz: $(FUZZ)  ## hostile headers, frames, recipes, caches under atheris; TARGET
 	.venv-fuzz/bin/python -W ignore -m tests.fuzz $(TARGETS) $(if $(RUNS),--runs $(RUNS)) \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
+JUDGES := .venv-judges/.ready
+
+$(JUDGES): pyproject.toml constraints.txt tests/peers/requirements.txt
+	$(PYTHON) -m venv .venv-judges
+	.venv-judges/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -e . -r tests/peers/requirements.txt
+	touch $@
+
+.PHONY: test-peers
+test-peers: $(JUDGES)  ## splits against scikit-learn
+	.venv-judges/bin/python -m pytest tests/peers --disable-warnings
+
 .PHONY: test-exfat
 test-exfat: $(READY)  ## two builds at once without hard links; as root, which mounts an exFAT
 	$(BIN)/python -m tests.running.exfat
@@ -162,6 +174,6 @@ bench-lightly: $(LIGHTLY)  ## LightlyTrain's own loading of DICOM against a cach
 
 .PHONY: clean
 clean:  ## remove what the targets made, all virtual environments too
-	rm -rf .venv .venv-oracles .venv-lightly .venv-peers .venv-headers .venv-engines .venv-fuzz demo \
-		build dist .pytest_cache \
+	rm -rf .venv .venv-oracles .venv-lightly .venv-peers .venv-headers .venv-engines .venv-fuzz \
+		.venv-judges demo build dist .pytest_cache \
 		.mypy_cache .ruff_cache .hypothesis *.egg-info

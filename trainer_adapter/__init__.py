@@ -15,10 +15,12 @@ from trainer_adapter.errors import (
     MixedShapesError,
     NewerWarning,
     NotACacheError,
+    SplitError,
     StageError,
     VolumeError,
 )
 from trainer_adapter.order.crop import Crop
+from trainer_adapter.reading.split.made import Splits
 
 if TYPE_CHECKING:
     from trainer_adapter.device.augment import RandomFlip, RandomResizedCrop
@@ -51,6 +53,8 @@ __all__ = [
     "RandomResizedCrop",
     "Ranks",
     "Sample",
+    "SplitError",
+    "Splits",
     "StageError",
     "VolumeError",
     "open_cache",

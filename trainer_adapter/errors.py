@@ -9,6 +9,7 @@ CacheError
 ├── VolumeError (ValueError)            a stack that is no volume: unknown, gaps, irregular
 ├── MissingCodecError (ImportError)      a compressed cache, and what decompresses it is not there
 ├── LabelError (ValueError)             labels that do not match the frames
+├── SplitError (ValueError)             frames that cannot be divided as asked
 ├── StageError (OSError)                shards cannot be copied to the node's own storage
 ├── NotServedError (LookupError)        a path that LightlyTrain opens stands for no frame here
 ├── ConvertError (RuntimeError)         a single new file could not be converted
@@ -57,6 +58,10 @@ class MissingCodecError(CacheError, ImportError):
 
 class LabelError(CacheError, ValueError):
     """Labels that do not match the frames."""
+
+
+class SplitError(CacheError, ValueError):
+    """Frames that cannot be divided as asked."""
 
 
 class StageError(CacheError, OSError):

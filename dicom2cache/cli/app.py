@@ -17,7 +17,7 @@ import typer
 
 from dicom2cache import __version__, pipeline
 from dicom2cache.arrow import tally
-from dicom2cache.cli import interrupts, report, under_way, words
+from dicom2cache.cli import dividing, interrupts, report, under_way, words
 from dicom2cache.cli.bars import progress
 from dicom2cache.cli.flags import (
     Backend,
@@ -338,6 +338,9 @@ def merge(
     """Make one cache of several: of sites or nodes, of one recipe. Nothing is decoded again."""
     pipeline.merge(caches[:-1], caches[-1], copy=copy, move=move)
     report.print_cache(caches[-1], pipeline.info(caches[-1]))
+
+
+app.command()(dividing.split)
 
 
 @app.callback(invoke_without_command=True)

@@ -63,7 +63,7 @@ def _prepare(verb: str) -> None:
         _run("plan", "scans", "cache")
     if verb == "commit":
         _run("convert", "cache", "--jobs", "1")
-    if verb in ("update", "verify", "repair", "info", "compare"):
+    if verb in ("update", "verify", "repair", "info", "compare", "split"):
         _run("build", "scans", "cache", "--jobs", "1")
     if verb == "compare":
         _run("build", "scans", "new", "--jobs", "1")
@@ -88,7 +88,8 @@ DOCS = {
 
 def test_the_docs_have_commands() -> None:
     assert {shlex.split(line)[1] for line in DOCS.values()} >= {
-        "build", "plan", "convert", "commit", "verify", "repair", "info", "compare", "merge"
+        "build", "plan", "convert", "commit", "verify", "repair", "info", "compare", "merge",
+        "split",
     }  # fmt: skip
 
 
