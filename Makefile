@@ -45,6 +45,7 @@ test-oracles: $(ORACLES)  ## values and volumes against SimpleITK, DCMTK, highdi
 	.venv-oracles/bin/python -m tests.oracles.volumes $(DIR) && exit $$values
 	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.faults)
 	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.tiles)
+	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.conversions)
 
 .PHONY: test-codestreams
 test-codestreams: $(ORACLES)  ## damaged codestreams: what we see of them, and djpeg, DCMTK, GDCM, OpenJPEG
@@ -159,6 +160,10 @@ $(HEADERS): pyproject.toml benchmarks/read/peers/headers.txt
 .PHONY: bench-headers
 bench-headers: $(HEADERS)  ## the header scan against pydicom and dicomsdl
 	.venv-headers/bin/python -m benchmarks.headers
+
+.PHONY: bench-resample
+bench-resample: $(ORACLES)  ## resampling: scipy, which it is done by, against SimpleITK
+	.venv-oracles/bin/python -m benchmarks.resample
 
 .PHONY: bench-memory
 bench-memory: $(READY)  ## peak memory of a converting worker

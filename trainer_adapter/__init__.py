@@ -9,9 +9,11 @@ from trainer_adapter.errors import (
     CacheError,
     DamagedError,
     ErrataWarning,
+    ExportError,
     FormatError,
     LabelError,
     MissingCodecError,
+    MissingLibraryError,
     MixedShapesError,
     NewerWarning,
     NotACacheError,
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from trainer_adapter.loading.loader import Batch, CacheLoader
     from trainer_adapter.loading.options import Labels, Order, Ranks
     from trainer_adapter.order.grouped import GroupedBatchSampler
+    from trainer_adapter.volumes.export import Exported, export
+    from trainer_adapter.volumes.image import SpatialImage
 
 __all__ = [
     "Batch",
@@ -38,12 +42,15 @@ __all__ = [
     "Crop",
     "DamagedError",
     "ErrataWarning",
+    "ExportError",
+    "Exported",
     "FormatError",
     "FrameDataset",
     "GroupedBatchSampler",
     "LabelError",
     "Labels",
     "MissingCodecError",
+    "MissingLibraryError",
     "MixedShapesError",
     "NewerWarning",
     "Normalize",
@@ -53,10 +60,12 @@ __all__ = [
     "RandomResizedCrop",
     "Ranks",
     "Sample",
+    "SpatialImage",
     "SplitError",
     "Splits",
     "StageError",
     "VolumeError",
+    "export",
     "open_cache",
 ]
 _LATE = {
@@ -71,6 +80,9 @@ _LATE = {
     "RandomFlip": "device.augment",
     "RandomResizedCrop": "device.augment",
     "GroupedBatchSampler": "order.grouped",
+    "SpatialImage": "volumes.image",
+    "Exported": "volumes.export",
+    "export": "volumes.export",
 }
 
 

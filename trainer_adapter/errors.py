@@ -8,6 +8,8 @@ CacheError
 ├── MixedShapesError (ValueError)       frames of several shapes where one is needed
 ├── VolumeError (ValueError)            a stack that is no volume: unknown, gaps, irregular
 ├── MissingCodecError (ImportError)      a compressed cache, and what decompresses it is not there
+├── MissingLibraryError (ImportError)     a library that a conversion needs is not there
+├── ExportError (OSError)               a folder that volumes cannot be exported to
 ├── LabelError (ValueError)             labels that do not match the frames
 ├── SplitError (ValueError)             frames that cannot be divided as asked
 ├── StageError (OSError)                shards cannot be copied to the node's own storage
@@ -54,6 +56,18 @@ class VolumeError(CacheError, ValueError):
 
 class MissingCodecError(CacheError, ImportError):
     """A compressed cache, and what decompresses it is not installed."""
+
+
+class MissingLibraryError(CacheError, ImportError):
+    """A library that volumes are converted or resampled by is not installed."""
+
+    def __init__(self, library: str, what: str, extra: str | None = "volumes") -> None:
+        remedy = f"'dicom2cache[{extra}]'" if extra else library
+        super().__init__(f"{what} need {library}, which is not there: pip install {remedy}")
+
+
+class ExportError(CacheError, OSError):
+    """A folder that volumes cannot be exported to."""
 
 
 class LabelError(CacheError, ValueError):

@@ -17,7 +17,7 @@ import typer
 
 from dicom2cache import __version__, pipeline
 from dicom2cache.arrow import tally
-from dicom2cache.cli import dividing, interrupts, report, under_way, words
+from dicom2cache.cli import dividing, exporting, interrupts, report, under_way, words
 from dicom2cache.cli.bars import progress
 from dicom2cache.cli.flags import (
     Backend,
@@ -341,6 +341,7 @@ def merge(
 
 
 app.command()(dividing.split)
+app.command()(exporting.export)
 
 
 @app.callback(invoke_without_command=True)
