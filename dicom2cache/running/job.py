@@ -27,12 +27,11 @@ from dicom2cache.planning.tasks import tasks
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import ArraySpec, Header, Plan, ShardTask
 from dicom2cache.running.attempts import attempt_name
-from dicom2cache.running.plan_digests import ROWS, Checked, read_digests, write_digests
+from dicom2cache.running.plan_tables import Checked, read_tables, write_tables
 from dicom2cache.store import names, seen
 from dicom2cache.store.committed import whole_root
 from dicom2cache.store.durable import (
     has_links,
-    large_file,
     make_folder,
     name_first,
     release,
@@ -122,12 +121,6 @@ def save_plan(job: Job) -> Job:
     plan = job.plan
     files = plan.files.drop_columns(["per_frame"])  # expanded in `frames`
     tables = {"files": files, "frames": plan.frames, "rejects": plan.rejects, "seen": job.seen}
-    for name, table in tables.items():
-        with (
-            large_file(job.state / f"{name}.arrow") as file,
-            pa.ipc.new_file(file, table.schema) as writer,
-        ):
-            writer.write_table(table.unify_dictionaries(), max_chunksize=ROWS)
     about = {
         "identity": job.identity,
         "nonce": job.nonce,
@@ -137,7 +130,7 @@ def save_plan(job: Job) -> Job:
         "wasted_bytes": plan.wasted_bytes,
         "facts": job.facts,
         "links": job.links,
-        "digests": write_digests(job.state, tables),
+        "digests": write_tables(job.state, tables),
         **({"onto": job.onto} if job.onto is not None else {}),
     }
     about["sha256"] = attributes_sha256(about)
@@ -333,12 +326,8 @@ def _load(cache: Path, said: bytes) -> Job:
     for array in about["arrays"]:
         if not names.is_array(array["name"]):
             names.checked(None, f"{plan_path(cache)}, array {array['name']!r}")
-    tables = {}
-    for name in ("files", "frames", "rejects", "seen"):
-        path = state / f"{name}.arrow"  # pyarrow drops the descriptor, and keeps the mapping
-        with names.open_plain(path), pa.memory_map(str(path)) as source:
-            tables[name] = pa.ipc.open_file(source.read_buffer()).read_all()
-            tables[name].validate()
+    written = read_tables(state, ("files", "frames", "rejects", "seen"), about["digests"])
+    tables = written.tables
     check_specs(about["arrays"])
     arrays = tuple(ArraySpec(**{**a, "slot": tuple(a["slot"])}) for a in about["arrays"])
     plan = Plan(arrays, tables["files"], tables["frames"], tables["rejects"], about["wasted_bytes"])
@@ -360,7 +349,7 @@ def _load(cache: Path, said: bytes) -> Job:
         about.get("onto"),
         about.get("links", True) is not False,
         about["nonce"],
-        Checked(state, tables, read_digests(state, about["digests"])),
+        written,
     )
 
 

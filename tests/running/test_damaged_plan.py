@@ -11,8 +11,7 @@ import pytest
 
 import dicom2cache
 from dicom2cache.errors import CacheError
-from dicom2cache.running import job as job_module
-from dicom2cache.running import receipts
+from dicom2cache.running import plan_tables, receipts
 from dicom2cache.running.convert import convert_task
 from dicom2cache.running.job import _load, load_job
 from tests.support.caches import run_here, tree
@@ -125,7 +124,7 @@ def test_a_worker_meets_a_number_that_is_another(planned: Path, table: str, colu
 
 def test_a_worker_checks_its_own_rows_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of other record batches may be damaged: the shard is whole, and commit meets it."""
-    monkeypatch.setattr(job_module, "ROWS", 1)
+    monkeypatch.setattr(plan_tables, "ROWS", 1)
     for name, shape in (("a", (8, 8)), ("b", (6, 4))):
         write_dicom(tmp_path / "in" / f"{name}.dcm", pattern(name, shape))
     cache = tmp_path / "cache"

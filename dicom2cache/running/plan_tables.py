@@ -1,4 +1,4 @@
-"""CRC-32 of a plan's tables, by column and rows: a bit that flips in build/ is met, not believed.
+"""A plan's tables on disk, with CRC-32s by column and rows: a bit that flips is not believed.
 
 A worker reads the rows of its shard of a plan that may have a million: it checks these, where they
 lie, and no others. A million frames have 1.25 GiB of tables.
@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from dicom2cache.errors import CacheError
 from dicom2cache.store import names
-from dicom2cache.store.durable import write_durably
+from dicom2cache.store.durable import large_file, write_durably
 
 ROWS = 1 << 16
 """of a record batch, at most: what is checked at once"""
@@ -30,20 +30,34 @@ Digests = Mapping[str, Mapping[str, list[int]]]
 _FILE = "digests.json"
 
 
-def write_digests(folder: Path, tables: Iterable[str]) -> str:
-    """Write those of the plan's tables, durably; SHA-256 of the file, hex."""
+def write_tables(folder: Path, tables: Mapping[str, pa.Table]) -> str:
+    """Write the plan's tables and their digests, durably; SHA-256 of these, hex."""
+    for name, table in tables.items():
+        with (
+            large_file(folder / f"{name}.arrow") as file,
+            pa.ipc.new_file(file, table.schema) as writer,
+        ):
+            writer.write_table(table.unify_dictionaries(), max_chunksize=ROWS)
     data = json.dumps({name: digests_of(folder / f"{name}.arrow") for name in tables}).encode()
     write_durably(folder / _FILE, data)
     return hashlib.sha256(data).hexdigest()
 
 
-def read_digests(folder: Path, sha256: object) -> Digests:
-    """What `write_digests` wrote. Raises ValueError if it is not that, FileNotFoundError."""
+def read_tables(folder: Path, wanted: Iterable[str], sha256: object) -> Checked:
+    """The tables that `write_tables` wrote, mapped and not read; `sha256` is what it gave.
+
+    Raises ValueError, or what pyarrow raises, if they are not these, FileNotFoundError.
+    """
+    tables = {}
+    for name in wanted:
+        path = folder / f"{name}.arrow"  # pyarrow drops the descriptor, and keeps the mapping
+        with names.open_plain(path), pa.memory_map(str(path)) as source:
+            tables[name] = pa.ipc.open_file(source.read_buffer()).read_all()
+            tables[name].validate()
     data = names.read_plain(folder / _FILE)
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ValueError(f"{_FILE} is not as it was written")
-    found: Digests = json.loads(data)
-    return found
+    return Checked(folder, tables, json.loads(data))
 
 
 def digests_of(path: Path) -> dict[str, list[int]]:
