@@ -34,6 +34,10 @@ from dicom2cache.running.merge import whole as merging
 from dicom2cache.running.originals import originals_of
 from dicom2cache.running.progress import Progress, Silent
 from dicom2cache.running.remains import tidy
+from dicom2cache.running.remove import purging
+from dicom2cache.running.remove.asked import asked_of
+from dicom2cache.running.remove.purging import Purged
+from dicom2cache.running.remove.removing import Removed, plan_removal
 from dicom2cache.running.repair import whole as repairing
 from dicom2cache.running.standing import Watched
 from dicom2cache.running.target import cache_of
@@ -347,6 +351,58 @@ def update(
             there = before["generation"] + 1
             return Updated(after, added, looked.changed, looked.vanished, there)
     raise Unfinished(f"{target}: other processes add files to it; run the same command again")
+
+
+@at_disk
+def remove(
+    cache: str | os.PathLike[str],
+    *,
+    patient_id: Sequence[str] = (),
+    study: Sequence[str] = (),
+    series: Sequence[str] = (),
+    where: str | None = None,
+    patient_key: str | os.PathLike[str] | None = None,
+    deidentify: str | os.PathLike[str] | None = None,
+    dry_run: bool = False,
+    force: bool = False,
+) -> Removed:
+    """Take frames out of a committed cache, by one of four: its next numbering (FORMAT.md).
+
+    `patient_id`, `study`, `series`: the originals, in any cache; `where`: an expression over the
+    columns of frames/. Updates leave out from then on what was removed. Sample indices are others
+    afterwards; whoever has the cache open goes on with the old ones, until `purge` deletes what no
+    table names any more. `dry_run`: only what would go. Raises CacheError, Unfinished while files
+    are added, OSError.
+    """
+    target = cache_of(cache)
+    asked = asked_of(patient_id, study, series, where)
+    veil, key = _keys(patient_key, deidentify)
+    info(target)
+    for _ in range(_LOOKS):
+        found = plan_removal(target, asked, key, veil, dry_run, force)
+        if found is None:
+            continue
+        job, what = found
+        if job is not None:
+            commit(cache, deidentify=deidentify)
+            if not is_same(planned_identity(target), job.identity):
+                continue
+        if what is not None:
+            return what
+    raise Unfinished(f"{target}: other processes change it; run the same command again")
+
+
+@at_disk
+def purge(
+    cache: str | os.PathLike[str], *, mapping: str | os.PathLike[str] | None = None
+) -> Purged:
+    """Delete what was removed from a committed cache, or superseded, and no table names any more.
+
+    `mapping`: a file that `mapping` of `build` wrote; what the cache has no more is taken out.
+    Raises CacheError, Unfinished while frames are added or removed, OSError.
+    """
+    info(cache)
+    return purging.purge(cache_of(cache), Path(mapping) if mapping else None)
 
 
 @at_disk

@@ -78,9 +78,15 @@ class Cache(Sequence[NDArray[Any]]):
     def newer(self) -> int:
         """How many frames were added since the cache was opened: `open_cache` has them, this not.
 
-        A cache that is open stays as it was, in all processes that it is handed to.
+        A cache that is open stays as it was, in all processes that it is handed to; so it does
+        where frames were removed, until `dicom2cache purge`.
         """
-        return self.core.root.newer()
+        return self.core.root.since()[0]
+
+    @property
+    def numbering(self) -> int:
+        """Which numbering its sample indices are of: `remove` and `update --restack` begin one."""
+        return self.core.root.numbering
 
     @property
     def arrays(self) -> tuple[Array, ...]:
@@ -337,7 +343,7 @@ class Cache(Sequence[NDArray[Any]]):
         spec = self.arrays[number]
         first, last = int(rows[0]), int(rows[-1])
         shard = first // spec.frames_per_shard
-        dense = last - first + 1 == len(rows) and last // spec.frames_per_shard == shard
+        dense = bool((np.diff(rows) == 1).all()) and last // spec.frames_per_shard == shard
         if dense and spec.codec == "none":
             start = first - shard * spec.frames_per_shard
             (_, height, width, *_), _ = whole.batch_shape(np.arange(len(samples)))

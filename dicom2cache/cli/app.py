@@ -196,6 +196,51 @@ def update(
 
 
 @app.command()
+def remove(
+    cache: CachePath,
+    patient_id: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Patient ID (0010,0020), as in the files."),
+    ] = None,
+    study: Annotated[
+        list[str] | None, typer.Option(metavar="UID", help="Study Instance UID, as in the files.")
+    ] = None,
+    series: Annotated[
+        list[str] | None, typer.Option(metavar="UID", help="Series Instance UID, as in the files.")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(metavar="EXPRESSION", help="Over the columns of frames/.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    patient_key: PatientKey = None,
+    deidentify: Deidentify = None,
+    force: Force = False,
+) -> None:
+    """Take frames out of CACHE: those of patients, studies or series (each may be repeated), or by
+    an expression. They stay out of later updates, and on the disk until `purge`.
+    """
+    done = pipeline.remove(
+        cache, patient_id=patient_id or (), study=study or (), series=series or (), where=where,
+        patient_key=patient_key, deidentify=deidentify, dry_run=dry_run, force=force,
+    )  # fmt: skip
+    report.print_removed(cache, done, dry_run)
+
+
+@app.command()
+def purge(
+    cache: CachePath,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Take out of this mapping what CACHE has no more."),
+    ] = None,
+) -> None:
+    """Delete what was removed from CACHE, for good: whoever has it open as it was before must open
+    it again.
+    """
+    report.print_purged(cache, pipeline.purge(cache, mapping=mapping))
+
+
+@app.command()
 def verify(
     cache: CachePath,
     quick: Annotated[

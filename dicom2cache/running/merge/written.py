@@ -26,7 +26,7 @@ from dicom2cache.running.merge.copies import Copies, find
 from dicom2cache.running.merge.numbers import Numbers, joined
 from dicom2cache.running.merge.parts import Part, identity_of
 from dicom2cache.running.tables import Totals, in_order
-from dicom2cache.schema import REJECTS
+from dicom2cache.schema import REJECTS, WHOSE
 from dicom2cache.store import seen, spare
 from dicom2cache.store.committed import read_entry, read_table
 from dicom2cache.store.durable import sync_folder, write_durably
@@ -185,7 +185,8 @@ class Whole:
 
     def _of_array(self, k: int, array: int) -> NDArray[np.int64]:
         if (k, array) != self._known[0]:
-            self._known = (k, array), np.flatnonzero(self.array[k] == array)
+            mine = np.flatnonzero(self.array[k] == array)
+            self._known = (k, array), mine[np.argsort(self.row[k][mine], kind="stable")]
         return self._known[1]
 
     _known: tuple[tuple[int, int], NDArray[np.int64]] = ((-1, -1), np.empty(0, np.int64))
@@ -205,6 +206,7 @@ class Whole:
             rows[root] = pa.array(new)
         for name in ("path", "same_path", "same_frame"):
             rows[name] = copies[name]
+        rows |= self._whose()
         rows["outcome"], rows["stage"] = (
             pa.array([text] * copies.num_rows, pa.string()) for text in ("duplicate", "plan")
         )
@@ -226,6 +228,16 @@ class Whole:
         rows["reason"] = reason
         found = pa.table(rows, REJECTS)
         return found.append_column("part", copies["part"]).append_column("in_part", copies["row"])
+
+    def _whose(self) -> dict[str, Any]:
+        """Whose the files are that are stored already."""
+        part, row = (ints(self.copies.files[name], 0) for name in ("part", "row"))
+        found: list[pa.Table] = []
+        for k, p in enumerate(self.parts if len(part) else ()):
+            mine = pa.array(row[part == k])  # they follow one another by part
+            found.append(read_table(p.cache, p.attributes, "frames", list(WHOSE)).take(mine))
+        whole = pa.concat_tables(found) if found else REJECTS.empty_table()
+        return {name: whole[name].cast(pa.string()) for name in WHOSE}
 
     def _failures(self, k: int, entry: dict[str, Any], start: int, stop: int) -> None:
         """One generation of failures/, with what of it is stored already."""
