@@ -10,10 +10,9 @@ from typing import Any
 
 from dicom2cache.errors import CacheError, FrameError, Unfinished, at_disk
 from dicom2cache.planning import tasks
-from dicom2cache.privacy import keys
 from dicom2cache.privacy.mapping import check_mapping
 from dicom2cache.privacy.own_words import own_words_only
-from dicom2cache.privacy.veil import KEY, Veil, check_key, veil_of
+from dicom2cache.privacy.veil import KEY, check_key, keys_of, veil_of
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.recipes.where import check_kept
 from dicom2cache.running import commit as committing
@@ -34,10 +33,6 @@ from dicom2cache.running.merge import whole as merging
 from dicom2cache.running.originals import originals_of
 from dicom2cache.running.progress import Progress, Silent
 from dicom2cache.running.remains import tidy
-from dicom2cache.running.remove import purging
-from dicom2cache.running.remove.asked import asked_of
-from dicom2cache.running.remove.purging import Purged
-from dicom2cache.running.remove.removing import Removed, plan_removal
 from dicom2cache.running.repair import whole as repairing
 from dicom2cache.running.standing import Watched
 from dicom2cache.running.target import cache_of
@@ -129,7 +124,7 @@ def plan(
     target, workers = cache_of(cache), jobs or pool.cpu_count()
     sources = [sources] if isinstance(sources, str | os.PathLike) else sources
     target_folder.check(target)
-    veil, key = _keys(patient_key, deidentify)
+    veil, key = keys_of(patient_key, deidentify)
     if veil:
         check_kept([recipe.where, *(rule.where for rule in recipe.rules)])
     unseen = [s for s in sources if not os.path.exists(s)]  # names that the caller gave
@@ -137,16 +132,6 @@ def plan(
         return plan_build(
             sources, target, recipe, key, veil, workers, backend, overwrite, force, progress
         )
-
-
-def _keys(
-    patient_key: str | os.PathLike[str] | None, deidentify: str | os.PathLike[str] | None
-) -> tuple[Veil | None, bytes]:
-    """(what a de-identified cache says, the key of patients)."""
-    if deidentify is not None and patient_key is not None:
-        raise ValueError("--deidentify hashes patients by its own key; leave --patient-key out")
-    veil = veil_of(deidentify)
-    return veil, veil.key if veil else keys.patient_key(Path(patient_key) if patient_key else None)
 
 
 @at_disk
@@ -330,11 +315,13 @@ def update(
     target, workers, progress = cache_of(cache), jobs or pool.cpu_count(), progress or Silent()
     if isinstance(sources, str | os.PathLike):
         sources = [sources]
-    veil, key = _keys(patient_key, deidentify)
+    veil, key = keys_of(patient_key, deidentify)
     asked = Request(target, sources, recipe, key, veil, workers, backend, force, progress)
     before = info(target)
     unseen = [s for s in sources if not os.path.exists(s)]
     for _ in range(_LOOKS):
+        if info(target).get("numbering") != before.get("numbering"):
+            before = info(target)  # a removal that was cut short is ended
         with own_words_only(veil is not None, target, *unseen):
             found = plan_update(asked)
         if found is None:
@@ -348,61 +335,11 @@ def update(
         if looked is not None:
             after = counts(target)
             added = {k: n - before["counts"].get(k, 0) for k, n in after.items()}
-            there = before["generation"] + 1
-            return Updated(after, added, looked.changed, looked.vanished, there)
+            there = len(before["tables"]["frames"])
+            return Updated(
+                after, added, looked.changed, looked.vanished, looked.withheld, there
+            )  # fmt: skip
     raise Unfinished(f"{target}: other processes add files to it; run the same command again")
-
-
-@at_disk
-def remove(
-    cache: str | os.PathLike[str],
-    *,
-    patient_id: Sequence[str] = (),
-    study: Sequence[str] = (),
-    series: Sequence[str] = (),
-    where: str | None = None,
-    patient_key: str | os.PathLike[str] | None = None,
-    deidentify: str | os.PathLike[str] | None = None,
-    dry_run: bool = False,
-    force: bool = False,
-) -> Removed:
-    """Take frames out of a committed cache, by one of four: its next numbering (FORMAT.md).
-
-    `patient_id`, `study`, `series`: the originals, in any cache; `where`: an expression over the
-    columns of frames/. Updates leave out from then on what was removed. Sample indices are others
-    afterwards; whoever has the cache open goes on with the old ones, until `purge` deletes what no
-    table names any more. `dry_run`: only what would go. Raises CacheError, Unfinished while files
-    are added, OSError.
-    """
-    target = cache_of(cache)
-    asked = asked_of(patient_id, study, series, where)
-    veil, key = _keys(patient_key, deidentify)
-    info(target)
-    for _ in range(_LOOKS):
-        found = plan_removal(target, asked, key, veil, dry_run, force)
-        if found is None:
-            continue
-        job, what = found
-        if job is not None:
-            commit(cache, deidentify=deidentify)
-            if not is_same(planned_identity(target), job.identity):
-                continue
-        if what is not None:
-            return what
-    raise Unfinished(f"{target}: other processes change it; run the same command again")
-
-
-@at_disk
-def purge(
-    cache: str | os.PathLike[str], *, mapping: str | os.PathLike[str] | None = None
-) -> Purged:
-    """Delete what was removed from a committed cache, or superseded, and no table names any more.
-
-    `mapping`: a file that `mapping` of `build` wrote; what the cache has no more is taken out.
-    Raises CacheError, Unfinished while frames are added or removed, OSError.
-    """
-    info(cache)
-    return purging.purge(cache_of(cache), Path(mapping) if mapping else None)
 
 
 @at_disk
@@ -429,13 +366,23 @@ def repair(
 
 @at_disk
 def merge(
-    caches: Sources, cache: str | os.PathLike[str], *, copy: bool = False, move: bool = False
+    caches: Sources,
+    cache: str | os.PathLike[str],
+    *,
+    copy: bool = False,
+    move: bool = False,
+    patient_key: str | os.PathLike[str] | None = None,
+    deidentify: str | os.PathLike[str] | None = None,
 ) -> dict[str, int]:
     """Make one cache of several of one recipe and the same versions; its counts.
 
-    Shards get second names; `copy`: are copied; `move`: `caches` are removed. Raises CacheError.
+    Shards get second names; `copy`: are copied; `move`: `caches` are removed. Their key is needed
+    only where frames were removed from one. Raises CacheError.
     """
-    merging.merge(list(map(cache_of, caches)), cache_of(cache), copy, move)
+    merging.merge(
+        list(map(cache_of, caches)), cache_of(cache), copy, move,
+        lambda: keys_of(patient_key, deidentify)[1],
+    )  # fmt: skip
     return counts(cache)
 
 

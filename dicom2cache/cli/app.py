@@ -17,7 +17,7 @@ import typer
 
 from dicom2cache import __version__, pipeline
 from dicom2cache.arrow import tally
-from dicom2cache.cli import interrupts, report, under_way, words
+from dicom2cache.cli import changing, interrupts, report, under_way, words
 from dicom2cache.cli.bars import progress
 from dicom2cache.cli.flags import (
     Backend,
@@ -195,49 +195,9 @@ def update(
     raise typer.Exit(1 if failed or done.changed else 0)
 
 
-@app.command()
-def remove(
-    cache: CachePath,
-    patient_id: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ID", help="Patient ID (0010,0020), as in the files."),
-    ] = None,
-    study: Annotated[
-        list[str] | None, typer.Option(metavar="UID", help="Study Instance UID, as in the files.")
-    ] = None,
-    series: Annotated[
-        list[str] | None, typer.Option(metavar="UID", help="Series Instance UID, as in the files.")
-    ] = None,
-    where: Annotated[
-        str | None, typer.Option(metavar="EXPRESSION", help="Over the columns of frames/.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
-    patient_key: PatientKey = None,
-    deidentify: Deidentify = None,
-    force: Force = False,
-) -> None:
-    """Take frames out of CACHE: those of patients, studies or series (each may be repeated), or by
-    an expression. They stay out of later updates, and on the disk until `purge`.
-    """
-    done = pipeline.remove(
-        cache, patient_id=patient_id or (), study=study or (), series=series or (), where=where,
-        patient_key=patient_key, deidentify=deidentify, dry_run=dry_run, force=force,
-    )  # fmt: skip
-    report.print_removed(cache, done, dry_run)
-
-
-@app.command()
-def purge(
-    cache: CachePath,
-    mapping: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Take out of this mapping what CACHE has no more."),
-    ] = None,
-) -> None:
-    """Delete what was removed from CACHE, for good: whoever has it open as it was before must open
-    it again.
-    """
-    report.print_purged(cache, pipeline.purge(cache, mapping=mapping))
+app.command()(changing.remove)
+app.command()(changing.purge)
+app.command()(changing.merge)
 
 
 @app.command()
@@ -365,24 +325,6 @@ def compare(
         raise typer.Exit(1)
     same = f"{old} and {new}: every frame has the same unit, stack and pixels"
     print(words.one_line(same))
-
-
-@app.command()
-def merge(
-    caches: Annotated[
-        list[Path],
-        typer.Argument(metavar="PART... CACHE", help="Caches, then the folder of the new one."),
-    ],
-    copy: Annotated[
-        bool, typer.Option("--copy", help="Copy shards, as between file systems.")
-    ] = False,
-    move: Annotated[
-        bool, typer.Option("--move", help="Remove the parts once the new cache is there.")
-    ] = False,
-) -> None:
-    """Make one cache of several: of sites or nodes, of one recipe. Nothing is decoded again."""
-    pipeline.merge(caches[:-1], caches[-1], copy=copy, move=move)
-    report.print_cache(caches[-1], pipeline.info(caches[-1]))
 
 
 @app.callback(invoke_without_command=True)

@@ -76,6 +76,9 @@ def print_updated(cache: Path, done: Updated, about: dict[str, Any]) -> None:
             print(f"{one_line(name)}: {what}; the cache keeps it as it was", file=sys.stderr)
         if len(names) > _SHOWN:
             print(f"and {len(names) - _SHOWN} more: {what}", file=sys.stderr)
+    if done.withheld:
+        what = "1 file was" if done.withheld == 1 else f"{done.withheld} files were"
+        print(f"{what} removed from the cache before, and left out", file=sys.stderr)
     if not added["files"]:
         print(f"{one_line(str(cache))}: nothing new; {done.counts['frames_stored']} frames")
         return

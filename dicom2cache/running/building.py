@@ -54,7 +54,7 @@ def plan_build(
         found = roots, candidates, unlisted
         if is_same(known, identity):
             pass
-        elif is_made_of(target, sources, found, recipe, facts, veil):
+        elif is_made_of(target, sources, found, recipe, facts, key, veil):
             identity = known  # of a cache that grew, it is that of what came last
         else:
             raise CacheError(

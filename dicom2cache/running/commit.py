@@ -56,9 +56,9 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
         make_folder(job.cache / folder)
     unfinished = scratch(job)
     added = len(job.plan.arrays) - len(known)
-    kept = Kept(job, before) if before is not None and job.gone is not None else None
+    anew = Kept(job, before) if before is not None and job.gone is not None else None
     totals = [
-        *(Totals() if kept else Totals.of(about) for about in known),
+        *(Totals() if anew else Totals.of(about) for about in known),
         *(Totals() for _ in range(added)),
     ]
     shards: list[dict[str, Any]] = []
@@ -67,9 +67,9 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
     stored_of_file = np.zeros(job.plan.files.num_rows, np.int64)
     files = prepared(job.plan.files, job.recipe)
     entries = {}
-    schema = kept.schema if kept else FRAMES_TABLE
+    schema = anew.schema if anew else FRAMES_TABLE
     with ParquetFile(job.cache / "frames" / name_of, schema, unfinished) as out:
-        for table in kept.frames() if kept else ():
+        for table in anew.frames() if anew else ():
             out.write(table)
             _add(totals, table, job.plan.arrays)
         for rows, results in _batches(job, shards, codecs):
@@ -77,7 +77,7 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
             kept = rows.filter(ok)
             table = frame_rows(files, kept, results.filter(ok), job.plan.arrays)
             table = veil.frames(table) if veil else table
-            out.write(conformed(table, schema) if kept else table)
+            out.write(conformed(table, schema) if anew else table)
             _add(totals, table, job.plan.arrays)
             failures.append(frame_failures(files, rows, results))
             np.add.at(stored_of_file, ints(kept["file"], 0), 1)
@@ -85,9 +85,9 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
     failed = in_order(pa.concat_tables(failures))
     failed = in_order(veil.failures(failed)) if veil else failed
     new_failed = failed
-    if kept:
-        shards = sorted([*kept.shards(unfinished), *shards], key=lambda r: (r["array"], r["shard"]))
-        failed = in_order(pa.concat_tables([kept.failures(), failed], promote_options="permissive"))
+    if anew:
+        shards = sorted([*anew.shards(unfinished), *shards], key=lambda r: (r["array"], r["shard"]))
+        failed = in_order(pa.concat_tables([anew.failures(), failed], promote_options="permissive"))
     for name, table in (
         ("failures", failed),
         ("shards", pa.Table.from_pylist(shards, SHARDS_TABLE)),
@@ -95,14 +95,14 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
         with ParquetFile(job.cache / name / name_of, table.schema, unfinished) as out:
             out.write(table)
         entries[name] = [out.entry(job.cache)]
-    if kept:
-        entries[KIND] = [kept.removed(name_of, unfinished)]
+    if anew:
+        entries[KIND] = [anew.removed(name_of, unfinished)]
     arrays, metadata = [], {}
     for number, (plan_spec, codec, total) in enumerate(
         zip(job.plan.arrays, codecs, totals, strict=True)
     ):
         spec = replace(
-            plan_spec, codec=codec or "none", slots=_length(plan_spec, known, number, kept)
+            plan_spec, codec=codec or "none", slots=_length(plan_spec, known, number, anew)
         )
         data = metadata[spec.name] = _metadata(job, spec, known, number)
         arrays.append(
@@ -120,11 +120,12 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
         )
     old: dict[str, Any] = before or {"tables": {}, "sources": [], "counts": {}}
     first = max((s["root"] for s in old["sources"]), default=-1) + 1
-    roots = list(job.roots)[first:]
-    here = enumerate(veil.sources(roots) if veil else roots, first)
+    roots = {k: path for k, path in enumerate(job.roots) if k >= first and path}
+    shown = veil.sources(list(roots.values())) if veil else list(roots.values())
+    here = zip(roots, shown, strict=True)
     counts = _counts(job, stored_of_file, new_failed)
     tables = {**old["tables"]}
-    tables |= {k: e if kept else [*tables.get(k, ()), *e] for k, e in entries.items()}
+    tables |= {k: e if anew else [*tables.get(k, ()), *e] for k, e in entries.items()}
     attributes = {
         **{k: v for k, v in old.items() if k != "sha256"},  # what a later version adds stays
         "format": FORMAT_VERSION,
@@ -138,10 +139,10 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
         **job.facts,
     }
     seen_files = _seen(job, before)
-    if kept:
-        attributes |= kept.attributes(attributes)
-        seen_files = kept.seen(attributes, seen_files)
-        kept.keep_root(unfinished)
+    if anew:
+        attributes |= anew.attributes(attributes)
+        seen_files = anew.seen(attributes, seen_files)
+        anew.keep_root(unfinished)
     if veil and veil.seen is not None and mapping:
         write_mapping(mapping, veil.seen)
     data = root_metadata(attributes, metadata)
@@ -163,9 +164,9 @@ def _before(job: Job) -> dict[str, Any] | None:
     return found
 
 
-def _length(spec: ArraySpec, known: list[dict[str, Any]], number: int, kept: Kept | None) -> int:
+def _length(spec: ArraySpec, known: list[dict[str, Any]], number: int, anew: Kept | None) -> int:
     """The array's length: an array that does not grow keeps its own."""
-    if kept and number < len(known) and (slots := kept.places.slots(number)):
+    if anew and number < len(known) and (slots := anew.places.slots(number)):
         return slots
     if number < len(known) and not spec.slots:
         return int(known[number]["slots"])

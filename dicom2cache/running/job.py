@@ -51,6 +51,7 @@ class Job:
     identity: str
     """digest of recipe, sources and versions, a colon, and that of the sources' times"""
     roots: tuple[str, ...]
+    """source folders by number; empty where the cache has none of that number"""
     recipe: Recipe
     plan: Plan
     facts: dict[str, Any]

@@ -31,6 +31,8 @@ class Survey:
     backend: str
     progress: Progress
     log: FaultLog
+    kept: Callable[[pa.Table], pa.Table] = lambda rows: rows
+    """of rows of FILES or REJECTS as headers say them, those that may be in the cache"""
 
     def headers(self, candidates: Sequence[Candidate]) -> tuple[pa.Table, pa.Table]:
         """(FILES that are stored if they are no copies, REJECTS of the others)."""
@@ -38,6 +40,7 @@ class Survey:
             self.roots, candidates, self.key, self.recipe.limits, self.workers, self.backend,
             self.progress.advance, self.log.tell,
         )  # fmt: skip
+        files, rejects = self.kept(files), self.kept(rejects)
         selected, odd, faults = apart(files, lambda some: select.select_files(some, self.recipe))
         self.log.tell(faults)
         kept, excluded = selected or (files.slice(0, 0), REJECTS.empty_table())

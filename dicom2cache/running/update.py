@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from dicom2cache.running.faults import FaultLog
 from dicom2cache.running.identity import facts_of, identity_of
 from dicom2cache.running.inventory import listed
 from dicom2cache.running.job import Job, load_job, save_plan, update_of
-from dicom2cache.running.known import Looked, look, seen_of, state_of
+from dicom2cache.running.known import Looked, look, seen_of, state_of, still_new
 from dicom2cache.running.lost import nothing
 from dicom2cache.running.progress import Progress
 from dicom2cache.running.survey import Survey
@@ -47,6 +48,8 @@ class Updated:
     """files that the cache has as they were before, since they changed"""
     vanished: tuple[str, ...]
     """files that are gone; the cache keeps what it has of them"""
+    withheld: int
+    """files that were removed from the cache, and stay out"""
     generations: int
     """that were there before"""
 
@@ -119,12 +122,14 @@ def plan_update(asked: Request) -> tuple[Job | None, Looked | None] | None:
     looked = look(cache, attributes, asked.sources, found, veil)
     if not looked.candidates:
         raise SourceError(nothing(asked.sources, found[2]))
+    looked, withheld = still_new(looked, cache, attributes, asked.key, veil)
     if not looked.new and not looked.unlisted.num_rows:
         return None, looked
     patients = PatientKey(asked.key, veil is not None)
+    plain = replace(veil, seen=None) if veil else None
     by = Survey(
         looked.roots, patients, recipe, asked.workers, asked.backend, asked.progress,
-        FaultLog(veil is not None),
+        FaultLog(veil is not None), partial(withheld.without, veil=plain),
     )  # fmt: skip
     stored = _Stored(cache, attributes, veil, looked)
     before = [spec_of(about) for about in attributes["arrays"]]
@@ -135,15 +140,22 @@ def plan_update(asked: Request) -> tuple[Job | None, Looked | None] | None:
         idle = tuple(replace(s, first=s.first + s.shards, slots=0) for s in before)
         files = by.headers([])[0].drop_columns([])
         planned = Plan(idle, files, FRAMES.empty_table(), rejects, 0)
+    new = [c for c in looked.new if (c.root, c.path) not in withheld.files]
+    looked = replace(looked, withheld=looked.withheld + len(looked.new) - len(new), new=tuple(new))
+    if not new and not looked.unlisted.num_rows:
+        return None, looked
     planned = continuing(planned, stored.series(planned), stored.stacks)
     if not asked.force:
         target.check_room(cache, planned, looked.roots, replaced=False)
+    used = {c.root for c in new} | set(looked.unlisted["root"].to_pylist())
+    known = {s["root"] for s in attributes["sources"]}
+    roots = tuple(f if k in used | known else "" for k, f in enumerate(looked.roots))
     identity = identity_of(
-        looked.roots, looked.new, looked.unlisted, recipe, facts, veil
+        roots, looked.new, looked.unlisted, recipe, facts, veil
     ).partition(":")[0]  # fmt: skip
     chained = f"{attributes['identity']} {identity}"
     job = Job(
-        cache, hashlib.sha256(chained.encode()).hexdigest(), looked.roots, recipe, planned,
+        cache, hashlib.sha256(chained.encode()).hexdigest(), roots, recipe, planned,
         {name: attributes[name] for name in facts}, seen_of(looked.new, veil), attributes["sha256"],
     )  # fmt: skip
     try:
@@ -158,6 +170,7 @@ def is_made_of(
     found: tuple[Sequence[str], Sequence[Candidate], pa.Table],
     recipe: Recipe,
     facts: dict[str, Any],
+    key: bytes,
     veil: Veil | None,
 ) -> bool:
     """Whether a cache that was added to has all that `scan` found, and nothing else."""
@@ -170,6 +183,7 @@ def is_made_of(
     if any(attributes.get(name) != value for name, value in facts.items()):
         return False
     looked = look(cache, attributes, sources, found, veil)
+    looked, _ = still_new(looked, cache, attributes, key, veil)
     other = looked.new or looked.unlisted.num_rows or looked.changed or looked.vanished
     return looked.everywhere and not other
 

@@ -45,8 +45,8 @@ def other_built(path: Path) -> DamagedError:
 def numbered_anew(path: Path, was: int, now: int) -> DamagedError:
     """What is to be raised where files of an earlier numbering are gone."""
     return DamagedError(
-        f"{path / _ROOT}: numbering {now}, and it was opened in numbering {was}: frames were removed "
-        "from it or restacked, and what was left of the old ones purged; open it again (sample "
+        f"{path / _ROOT}: is of numbering {now}, and the cache was opened in numbering {was}: "
+        "frames were removed from it or restacked, and the old ones purged; open it again (sample "
         "indices are others)"
     )
 

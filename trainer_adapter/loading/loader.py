@@ -166,8 +166,8 @@ class CacheLoader:
         if was != numbering:
             raise ValueError(
                 f"the state is of numbering {was} of the cache, and this is numbering {numbering}: "
-                "frames were removed or restacked between, so that sample indices are others; begin "
-                "anew, without the state"
+                "frames were removed or restacked between, so that sample indices are others; "
+                "begin anew, without the state"
             )
         other = {k: (state.get(k), v) for k, v in self._order.items() if state.get(k) != v}
         if other:
@@ -205,13 +205,13 @@ class CacheLoader:
         if now != was:
             what = (
                 f"has numbering {now} by now, and this loader numbering {was}: frames were removed "
-                "from it or restacked; the loader goes on as it was, until `dicom2cache purge`. Open "
-                f"the cache again; sample indices and states of numbering {was} do not hold there"
+                "from it or restacked; the loader goes on as it was, until `dicom2cache purge`. "
+                f"Open the cache again; indices and states of numbering {was} do not hold there"
             )
         elif added:
             what = (
-                f"{added} frames were added since it was opened (numbering {was}); this loader goes "
-                "on without them, `open_cache` has them"
+                f"{added} frames were added since it was opened (numbering {was}); this loader "
+                "goes on without them, `open_cache` has them"
             )
         else:
             return

@@ -24,9 +24,10 @@ from dicom2cache.running.entries import ParquetFile, entry_of
 from dicom2cache.running.merge import files
 from dicom2cache.running.merge.copies import Copies, find
 from dicom2cache.running.merge.numbers import Numbers, joined
-from dicom2cache.running.merge.parts import Part, identity_of
+from dicom2cache.running.merge.parts import Part, identity_of, removed_of
+from dicom2cache.running.remove.withheld import KIND
 from dicom2cache.running.tables import Totals, in_order
-from dicom2cache.schema import REJECTS, WHOSE
+from dicom2cache.schema import REJECTS, REMOVED, WHOSE
 from dicom2cache.store import seen, spare
 from dicom2cache.store.committed import read_entry, read_table
 from dicom2cache.store.durable import sync_folder, write_durably
@@ -71,11 +72,18 @@ class Whole:
         self.totals = [Totals() for _ in self.numbers.arrays]
         self.tables: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
         self.failed = self._failed()
+        self.removed = removed_of(parts)
 
     def write(self) -> None:
         """All of it, durably, the root last."""
-        for folder in ("build", *KINDS, *(spec.name for spec in self.numbers.arrays)):
+        more = [KIND] if self.removed.num_rows else []
+        for folder in ("build", *KINDS, *more, *(spec.name for spec in self.numbers.arrays)):
             (self.new / folder).mkdir()
+        for kind in more:
+            self.tables[kind] = []
+            with self._table(kind, REMOVED) as out:
+                out.write(self.removed)
+            self.tables[kind].append(out.entry(self.new))
         for k, part in enumerate(self.parts):
             start = 0
             for generation, entry in enumerate(part.attributes["tables"]["frames"]):
@@ -283,7 +291,7 @@ class Whole:
         return pa.concat_tables(found)
 
     def _attributes(self, metadata: dict[str, bytes]) -> dict[str, Any]:
-        first = {k: v for k, v in self.parts[0].attributes.items() if k != "sha256"}
+        first = {k: v for k, v in self.parts[0].attributes.items() if k not in ("sha256", "origin")}
         arrays = [
             {
                 "name": spec.name,

@@ -119,9 +119,7 @@ def find(
         files.combine_chunks() if isinstance(files, pa.ChunkedArray) else files,
         _file_of(failures.filter(pa.array(gone))),
     ]), withheld)  # fmt: skip
-    nobody = (
-        ~gone & mask_of(failures["patient"].is_null()) & mask_of(failures["study_uid"].is_null())
-    )
+    nobody = ~gone & _of_nobody(failures)
     nobody &= mask_of(pc.not_equal(failures["outcome"], "not-dicom"))
     nobody &= ~mask_of(pc.is_in(_file_of(failures), value_set=left))
     return Found(frames, gone, len(files), missing, int(nobody.sum()))
@@ -171,8 +169,8 @@ def _file_of(table: pa.Table, root: str = "root", path: str = "path") -> Any:
 
 def _beside(failures: pa.Table, gone: Any, left: Any, plain: bool) -> NDArray[np.bool_]:
     """(m,) rows of failures/ that go with files: their own, copies of them, and, in folders that
-    nothing stored is left in, those of which nobody knows whose they are: if it is another one's,
-    the next update looks at it again."""
+    nothing stored is left in, those of which nobody knows whose they are: the folder's name may say
+    it. None of them could be stored; one that changes is looked at again."""
     own = _file_of(failures)
     out = mask_of(pc.is_in(own, value_set=gone))
     copy = _file_of(failures, "same_root", "same_path")
@@ -181,9 +179,14 @@ def _beside(failures: pa.Table, gone: Any, left: Any, plain: bool) -> NDArray[np
         return out
     folders = {os.path.dirname(file) for file in gone.to_pylist()}
     folders -= {os.path.dirname(file) for file in left.to_pylist()}
-    nobody = failures["patient"].is_null(), failures["study_uid"].is_null()
     beside = np.array([os.path.dirname(file or "") in folders for file in own.to_pylist()], bool)
-    return np.asarray(out | (beside & mask_of(nobody[0]) & mask_of(nobody[1])))
+    return np.asarray(out | (beside & _of_nobody(failures)))
+
+
+def _of_nobody(failures: pa.Table) -> Mask:
+    """(m,) rows that do not say whose they are."""
+    said = pc.or_(failures["patient"].is_valid(), failures["study_uid"].is_valid())
+    return ~mask_of(said)
 
 
 def _withhold_files(

@@ -42,10 +42,11 @@ def purge(cache: Path, mapping: Path | None) -> Purged:
     names.refuse_links(cache)
     attributes = root.attributes(cache)
     remains.tidy(cache)
-    if update_of(cache) is not None or any(map(remains.is_planning, build_folder(cache).glob("*"))):
+    planning = any(map(remains.is_planning, build_folder(cache).glob("*")))
+    if planning or update_of(cache) is not None:
         raise Unfinished(
-            f"{cache}: frames are being added to it or removed; end that first, by the same command "
-            f"or `dicom2cache commit {cache}`"
+            f"{cache}: frames are being added to it or removed; end that first, by the same "
+            f"command or `dicom2cache commit {cache}`"
         )
     count = size = 0
     for folder, inside in groupby(unnamed_files(cache, attributes), os.path.dirname):

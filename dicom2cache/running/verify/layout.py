@@ -17,7 +17,14 @@ from dicom2cache.running.verify.findings import Finding, of_error, of_mode
 from dicom2cache.running.verify.tables import Said
 from dicom2cache.store import names
 from dicom2cache.store.committed import spec_of
-from dicom2cache.store.layout import ROOT, SPARE, numbering_path, shard_path, spare_paths
+from dicom2cache.store.layout import (
+    NUMBERINGS,
+    ROOT,
+    SPARE,
+    numbering_path,
+    shard_path,
+    spare_paths,
+)
 from dicom2cache.store.root import KINDS
 
 _REPAIR = "build/repair"
@@ -35,7 +42,8 @@ def _is_repaired(cache: Path) -> bool:
 def extra(cache: Path, attributes: dict[str, Any], said: Said | None) -> Iterator[Finding]:
     """Files and folders, empty ones too, that are none of this cache's.
 
-    What earlier numberings had is, until it is purged. Without `said`, which names the shards, whatever is named like one is taken for one.
+    What earlier numberings had is, until it is purged. Without `said`, which names the shards,
+    whatever is named like one is taken for one.
     """
     files = {ROOT}
     files |= spare_paths(attributes) if "identity" in attributes else {"build/plan.json"}  # older
@@ -49,6 +57,7 @@ def extra(cache: Path, attributes: dict[str, Any], said: Said | None) -> Iterato
         files |= {f"{kind}/{newer}" for kind in (*KINDS, KIND)}
         files |= {numbering_path(attributes.get("numbering", 0))}
     folders = {os.path.dirname(f) for f in files} - {""}
+    folders |= {NUMBERINGS} if attributes.get("numbering") else set()
     folders |= {"build", _REPAIR} if _is_repaired(cache) else set()
     planned = update_of(cache) is not None or any(map(is_planning, cache.glob("build/*")))
     unnamed = said is None or growing
