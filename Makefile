@@ -17,7 +17,7 @@ demo: $(READY)  ## convert real sample files, show them, train from them
 	$(BIN)/python -m docs.demo
 
 .PHONY: check
-check: $(READY)  ## ruff, mypy and the floors of the house
+check: $(READY)  ## ruff, mypy, the floors of the house, links of its pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -99,9 +99,6 @@ $(ENGINES): pyproject.toml constraints.txt tests/engines/requirements.txt
 	touch $@
 
 .PHONY: test-engines
-test-exfat: $(READY)  ## two builds on a file system without hard links; as root, which mounts it
-	$(BIN)/python -m tests.running.exfat
-
 test-engines: $(ENGINES)  ## builds on Dask: a scheduler and workers of their own, one killed, one late
 	.venv-engines/bin/python -m pytest tests/engines --disable-warnings
 

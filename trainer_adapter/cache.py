@@ -17,23 +17,16 @@ from pyarrow import dataset as arrow_dataset
 from trainer_adapter.errors import MixedShapesError, VolumeError
 from trainer_adapter.format.root import Array
 from trainer_adapter.order.batches import shape_groups
-from trainer_adapter.reading.errata import tilt_of, warn_of
+from trainer_adapter.reading.errata import warn_of
 from trainer_adapter.reading.opened import Core, open_core
 from trainer_adapter.reading.spots import Corners, Reading
+from trainer_adapter.volumes.series import Series4D, parts_of, told_of
+from trainer_adapter.volumes.stacks import Stacks, stacks_of
+from trainer_adapter.volumes.table import table_of
 
 Shape = tuple[int, ...]
 _LARGE = 1 << 28
 """bytes of a batch, from which on its shards are seen to be there before memory is asked for"""
-_PLACE = ("position", "orientation", "spacing_y", "spacing_x")
-_UNEVEN = "its positions are uneven or repeated"
-_NO_VOLUME = {
-    "uneven": "its steps are uneven, or its slices do not lie on one line (flag uneven)",
-    "gap": "slices are missing between others (flag gap)",
-    "one-place": "all its frames lie at one place, so they are no volume (flag one-place)",
-    "order-unknown": "nothing in the files says their order, or which of repeated places belong "
-    "together (flag order-unknown)",
-}
-"""why the frames of a stack with a flag are no volume"""
 
 
 def open_cache(path: str | os.PathLike[str], *, check: str = "never") -> Cache:
@@ -61,6 +54,10 @@ class Cache(Sequence[NDArray[Any]]):
 
     def __init__(self, core: Core, indices: NDArray[np.int64] | None) -> None:
         self.core, self._indices = core, indices
+        self._stacks: Stacks | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Cache, (self.core, self._indices)
 
     def __repr__(self) -> str:
         return f"<Cache {self.path}: {len(self)} frames>"
@@ -148,25 +145,8 @@ class Cache(Sequence[NDArray[Any]]):
 
         Raises KeyError, with the legal names.
         """
-        columns = self.core.columns
-        if name not in columns:
-            columns[name] = self.core.root.read("frames", [name])[name]
-        return columns[name] if self._indices is None else columns[name].take(self._indices)
-
-    def _said(self, name: str, frame: int = 0) -> Any:
-        """A column's value for a frame; None too where the cache has no such column."""
-        try:
-            return self.column(name)[frame].as_py()
-        except KeyError:  # made before the column came
-            return None
-
-    def _tilt(self) -> float | None:
-        """Degrees between the direction of a stack and the normal of its slices; None: none."""
-        try:
-            tilt: float | None = self.column("tilt")[0].as_py()
-        except KeyError:  # of caches of before: by what else they say
-            tilt = tilt_of(*([self._said(c, k) for c in _PLACE] for k in (0, len(self) - 1)))
-        return tilt
+        column = self.core.column(name)
+        return column if self._indices is None else column.take(self._indices)
 
     @property
     def frames(self) -> pa.Table:
@@ -293,61 +273,74 @@ class Cache(Sequence[NDArray[Any]]):
         (reading or self.core.mapped).crops(out, spots, corners)
         return out
 
+    def _known(self) -> Stacks:
+        if self._stacks is None:
+            self._stacks = stacks_of(self.core, self._indices)
+        return self._stacks
+
+    def stacks(self) -> pa.Table:
+        """A row for each stack of the selection: what it is, and whether it is a volume.
+
+        `shape` (d, H, W[, C]), `spacing` mm in this order, `affine` 16 numbers as of
+        `Cache.affine`, both null where it is no volume at even steps; `holes`: frames in between
+        failed, or are not selected. The rest is that of frames/ (docs/stacks.md).
+        """
+        return table_of(self._known())
+
+    def affine(self, stack: int) -> NDArray[np.float64]:
+        """(4, 4): takes (column, row, slice, 1) of a volume to mm in the patient, LPS.
+
+        Where slices shift in their plane, so does it. Raises VolumeError for what is no volume, and
+        where the files do not say where it lies. PS3.3 C.7.6.2.1.1.
+        """
+        stacks = self._known()
+        k = stacks.find(stack)
+        stacks.hold(k, gaps=False, sheared=True)
+        affine: NDArray[np.float64] = stacks.affine[k].copy()
+        if np.isnan(affine).any():
+            raise VolumeError(f"stack {stack}: its files do not say where in the patient it lies")
+        return affine
+
     def volume(self, stack: int, *, gaps: bool = False, sheared: bool = False) -> NDArray[Any]:
-        """The frames of a stack in order, (d, H, W[, C]).
+        """The selected frames of a stack in order, (d, H, W[, C]).
 
-        A view where they lie, uncompressed, in one shard; else a copy.
+        A view where they lie one behind the other, uncompressed, in one shard; else a copy.
 
-        Raises VolumeError for an unknown stack; unless `gaps`, for one with a failed frame, or
+        Raises VolumeError for a stack that is not selected; unless `gaps`, for one with a failed
+        frame, or one left out between others, or
         whose frames are not one behind the other at even steps (its `stack_flags` say why); and
         unless `sheared`, for one whose slices shift in their plane, as with a tilted gantry:
         voxels of one row, column and slice index are then not at right angles.
         """
-        stacks = self.core.columns.get("stack")
-        if stacks is None:
-            self.column("stack")
-            stacks = self.core.columns["stack"]
-        samples = np.flatnonzero(pc.equal(stacks, int(stack)).to_numpy())
-        if not len(samples):
-            raise VolumeError(f"{self.path}: no stack {stack}; the column `stack` has the numbers")
-        whole = Cache(self.core, samples)
-        if not gaps:
-            place = whole.column("stack_index").to_numpy()
-            if (place != np.arange(len(place))).any():
-                early = np.arange(min(len(place) + 5, place[-1]))  # the last may be any number
-                missing = early[~np.isin(early, place)][:5].tolist()
-                raise VolumeError(
-                    f"stack {stack}: frames {missing} of it are not stored (failures/ says why); "
-                    "give gaps=True for the rest"
-                )
-            if whole._said("matrix_row") is not None:
-                raise VolumeError(
-                    f"stack {stack}: its frames are tiles of a whole slide (columns matrix_row and "
-                    "matrix_column), so they are no volume; give gaps=True to have the frames in "
-                    "order all the same"
-                )
-            flags = whole._said("stack_flags") or []
-            if whole._said("stack_regular") is False or "order-unknown" in flags:
-                why = [_NO_VOLUME[flag] for flag in flags if flag in _NO_VOLUME]
-                raise VolumeError(
-                    f"stack {stack}: {'; '.join(why) or _UNEVEN}; give gaps=True to have the "
-                    "frames in order all the same"
-                )
-        tilt = None if sheared else whole._tilt()
-        if tilt is not None:
-            raise VolumeError(
-                f"stack {stack}: its slices shift in their plane, {abs(tilt):.1f} degrees off "
-                "their normal, so that the array is sheared; give sheared=True to have it so"
-            )
-        number, rows = int(self.core.places.array[samples[0]]), self.core.places.row[samples]
-        spec = self.arrays[number]
-        first, last = int(rows[0]), int(rows[-1])
-        shard = first // spec.frames_per_shard
-        dense = bool((np.diff(rows) == 1).all()) and last // spec.frames_per_shard == shard
-        if dense and spec.codec == "none":
-            start = first - shard * spec.frames_per_shard
-            (_, height, width, *_), _ = whole.batch_shape(np.arange(len(samples)))
-            slots = self.core.store.stretch(number, shard, start, start + len(rows))
-            view: NDArray[Any] = slots[:, :height, :width]
-            return view
-        return whole.gather(np.arange(len(samples)))
+        stacks = self._known()
+        k = stacks.find(stack)
+        stacks.hold(k, gaps, sheared)
+        view = stacks.view(k, int(stacks.count[k]))
+        return self._copied(stacks.frames(k)) if view is None else view
+
+    def series4d(self, group: int, *, sheared: bool = False) -> Series4D:
+        """The volumes that one acquisition was split into (`stack_of`), as one array over them.
+
+        Raises VolumeError as `volume`, and if they differ in shape, dtype or place.
+        """
+        stacks = self._known()
+        parts = parts_of(stacks, group, sheared)
+        rows = self.core.places.row[stacks.first[parts]]
+        count = int(stacks.count[parts[0]])
+        image = None
+        if stacks.adjacent[parts].all() and (np.diff(rows) == count).all():
+            image = stacks.view(int(parts[0]), count * len(parts))
+        if image is None:
+            image = self._copied(np.concatenate([stacks.frames(k) for k in parts.tolist()]))
+        shaped = image.reshape(len(parts), count, *image.shape[1:])
+        return Series4D(shaped, stacks.affine[parts[0]], told_of(stacks, parts))
+
+    def _of_stack(self, stack: int, gaps: bool, sheared: bool) -> Cache:
+        """The selected frames of a stack in order. Raises VolumeError as `volume`."""
+        stacks = self._known()
+        k = stacks.find(stack)
+        stacks.hold(k, gaps, sheared)
+        return Cache(self.core, stacks.frames(k))
+
+    def _copied(self, samples: NDArray[np.int64]) -> NDArray[Any]:
+        return Cache(self.core, samples).gather(np.arange(len(samples)))

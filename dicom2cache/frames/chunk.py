@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
 from dicom2cache.frames.decode import Source, Stored
-from dicom2cache.frames.limits import line_of
+from dicom2cache.frames.ranges import line_of
 from dicom2cache.frames.slices import values_of
 from dicom2cache.frames.treat import Values, padding_of
 from dicom2cache.pixels.intensity import DoesNotFit

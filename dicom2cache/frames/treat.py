@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
 from dicom2cache.frames.decode import Source, Stored
-from dicom2cache.frames.limits import check_sign, clamped, line_of, stored_range
+from dicom2cache.frames.ranges import check_sign, clamped, line_of, stored_range
 from dicom2cache.pixels import resize
 from dicom2cache.pixels.colour import rgb_to_grey
 from dicom2cache.pixels.intensity import (

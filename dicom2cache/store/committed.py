@@ -35,12 +35,12 @@ def whole_root(cache: Path, spare: bool = False) -> dict[str, Any] | None:
     path = cache / (spare_path(ROOT) if spare else ROOT)
     try:
         with on_path(path):
-            return attributes_of(read_plain(path))
+            return signed_attributes(read_plain(path))
     except (FileNotFoundError, NotADirectoryError, CacheError):
         return None
 
 
-def attributes_of(root: bytes) -> dict[str, Any] | None:
+def signed_attributes(root: bytes) -> dict[str, Any] | None:
     """The attributes in the bytes of a root; None unless they are as their SHA-256 says."""
     try:
         found = json.loads(root)["attributes"]["dicom2cache"]

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.running.test_kill import _fault
 from tests.support.caches import built, command, run_cli, tree
 from tests.support.dicom_files import write_series
+from tests.support.faults import with_fault
 
 _FLAGS = ("--shard-mib", "1")
 
@@ -63,7 +63,7 @@ def _worker(scheduler: Path, nanny: bool = True) -> AbstractContextManager[subpr
     """A worker of one thread; converting a shard takes it half a second."""
     return _process(
         "dask_worker", "--scheduler-file", str(scheduler), "--nthreads", "1", "--no-dashboard",
-        "--nanny" if nanny else "--no-nanny", **_fault("slow-publish"),
+        "--nanny" if nanny else "--no-nanny", **with_fault("slow-publish"),
     )  # fmt: skip
 
 

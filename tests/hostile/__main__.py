@@ -58,7 +58,7 @@ def _bombs(names: list[str], work: Path) -> bool:
             continue
         folder = work / bomb.name
         folder.mkdir()
-        problems, came = bombs.problems(bomb, folder, jobs=2)
+        problems, came = bombs.problems((bomb,), folder, jobs=2)
         wrong |= bool(problems)
         print(
             f"{bomb.name}: status {came.status}, {came.seconds:.0f} s, {came.peak >> 20} MiB, "

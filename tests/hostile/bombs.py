@@ -46,14 +46,18 @@ class Bomb:
         return self.make.__name__.removeprefix("_")
 
 
-def problems(bomb: Bomb, work: Path, jobs: int = 1) -> tuple[list[str], runs.Came]:
-    """(what is wrong with a build of the bomb beside healthy files, what it came to)."""
+def problems(some: tuple[Bomb, ...], work: Path, jobs: int = 1) -> tuple[list[str], runs.Came]:
+    """(what is wrong with a build of the bombs beside healthy files, what it came to).
+
+    By the flags of all of them; each lies in a folder of its name.
+    """
     source, folder, cache = work / "healthy", work / "mutants", work / "cache"
     runs.neighbours(source)
-    folder.mkdir()
-    bomb.make(folder)
-    names = {path.name for path in folder.iterdir()}
-    flags = [*bomb.flags, "--jobs", str(jobs)]
+    for bomb in some:
+        (folder / bomb.name).mkdir(parents=True)
+        bomb.make(folder / bomb.name)
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    flags = [*(flag for bomb in some for flag in bomb.flags), "--jobs", str(jobs)]
     quiet = runs.run([source, work / "quiet", *flags], 1800)
     came = runs.run([source, folder, cache, *flags], 1800)
     runs.check(came, cache, names, runs.healthy(work / "quiet", 0))
@@ -68,13 +72,15 @@ def problems(bomb: Bomb, work: Path, jobs: int = 1) -> tuple[list[str], runs.Cam
     root = next(row["root"] for row in table(cache, "failures") + table(cache, "frames")
                 if row["path"] in names)  # fmt: skip
     reasons = {r["path"]: r["reason"] for r in table(cache, "failures") if r["root"] == root}
-    if bomb.reason:
-        found += [f"{name}: stored" for name in sorted(names - reasons.keys())]
-        found += [
-            f"{name}: {why}"
-            for name, why in sorted(reasons.items())
-            if not re.search(bomb.reason, why)
-        ]
+    for bomb in some:
+        if bomb.reason:
+            own = {name for name in names if name.startswith(f"{bomb.name}/")}
+            found += [f"{name}: stored" for name in sorted(own - reasons.keys())]
+            found += [
+                f"{name}: {reasons[name]}"
+                for name in sorted(own & reasons.keys())
+                if not re.search(bomb.reason, reasons[name])
+            ]
     return found, came
 
 

@@ -1,8 +1,12 @@
-"""The house: each module imports only from lower floors, no circle, no room too large."""
+"""The house: each module imports only from lower floors, no circle, no room too large.
+
+And its pages lead to each other, and name what is there.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,10 +33,11 @@ FLOORS = {
         "errors": 0, "order": 0, "batch": 0,
         "device": 1, "format": 1,
         "reading": 2,
-        "cache": 3,
-        "stage": 4,
-        "loading": 5, "lightly": 5,
-        "__init__": 6,
+        "volumes": 3,
+        "cache": 4,
+        "stage": 5,
+        "loading": 6, "lightly": 6,
+        "__init__": 7,
     },
 }  # fmt: skip
 APART = [{"headers", "planning"}, {"headers", "store"}, {"planning", "store"}]
@@ -180,3 +185,61 @@ def test_imports_at_run_time(statement: str, unwanted: set[str]) -> None:
     code = f"import sys; {statement}; print(*sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert not set(out.stdout.split()) & unwanted
+
+
+PAGES = [HERE / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES += [HERE / "dicom2cache" / "FORMAT.md", *sorted((HERE / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("package", ["dicom2cache", "trainer_adapter"])
+def test_every_module_has_its_place_in_the_house(package: str) -> None:
+    page = (HERE / "docs" / "house.md").read_text()
+    section = page.split(f"## {package}/\n")[1].split("\n## ")[0]
+    said = set()
+    for line in re.findall(r"^\| \d \| (.*)$", section, re.MULTILINE):
+        place, what = line.split(" | ")
+        inside = re.findall(r"`(\w+\.py)`", what)
+        said |= (
+            {place.strip("`")} if place.endswith(".py`") else {place.strip("`") + f for f in inside}
+        )
+    there = {str(f.relative_to(HERE / package)) for f in (HERE / package).rglob("*.py")}
+    assert said == {f for f in there if not f.endswith("__init__.py")} - {"cli/__main__.py"}
+
+
+def test_every_make_target_exists() -> None:
+    makefile = (HERE / "Makefile").read_text()
+    pages = "".join(page.read_text() for page in PAGES)
+    for target in set(re.findall(r"`make ([a-z-]+)", pages)) - {"help"}:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def _anchors(page: Path) -> set[str]:
+    """What GitHub calls the headings of a page."""
+    heads = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if link.startswith("http"):
+            continue
+        path, _, anchor = link.partition("#")
+        there = page.parent / path if path else page
+        assert there.exists(), link
+        assert not anchor or anchor in _anchors(there), link
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    pages = {f"docs/{page.name}" for page in (HERE / "docs").glob("*.md")}
+    assert len(pages) > 8
+    assert pages <= set(re.findall(r"\]\(([^)#]+)", (HERE / "README.md").read_text()))
+
+
+def test_files_that_are_named_exist() -> None:
+    """What CONTRIBUTING.md sends a newcomer to is there."""
+    page = (HERE / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"`((?:dicom2cache|trainer_adapter|tests|docs)/[\w/.]+)`", page)
+    assert len(named) > 8
+    for path in named:
+        assert (HERE / path).exists(), path

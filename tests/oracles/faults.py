@@ -73,6 +73,13 @@ def moved(by: float, k: int) -> Callable[[Any], Any]:
     return move
 
 
+def tipped(affine: Any) -> Any:
+    """Slices follow each other a tenth of a millimetre further."""
+    step = np.zeros((4, 4))
+    step[2, 2] = 0.1
+    return affine + step
+
+
 def off_by_one(pixels: Any) -> Any:
     """One pixel is a grey level brighter."""
     pixels = pixels.copy()
@@ -105,6 +112,8 @@ FAULTS: list[tuple[str, Callable[[Series], None], Damage]] = [
     ("the last slice moved", one.ct, change(places=moved(0.1, -1))),
     ("a tilted stack moved", one.tilted, change(places=moved(0.3, -1))),
     ("the first of an uneven stack moved", one.gap, change(places=moved(0.1, 0))),
+    ("a longer step in the affine", one.ct, change(affine=tipped)),
+    ("rows for columns in the affine", one.ct, change(affine=lambda a: a[:, [1, 0, 2, 3]])),
     ("no places", one.ct, change(places=lambda _: None)),
     ("spacings exchanged", one.ct, change(along_row=lambda v: v * 8 / 7)),
     ("turned by a degree", one.ct, change(along_row=lambda v: v + np.array([0, 0.0175, 0]))),

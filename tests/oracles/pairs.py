@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,15 @@ def slices(volume: Volume) -> list[tuple[float, ...]]:
 
 def geometry(ours: Volume, theirs: Volume, back: bool) -> Iterator[str]:
     """In what the two disagree about where the slices lie; `back`: theirs begins at our end."""
+    yield from _geometry(ours, theirs, back)
+    if ours.affine is not None:
+        places = [(ours.affine @ [0, 0, k, 1])[:3] for k in range(len(ours.pixels))]
+        along = {"along_row": ours.affine[:3, 0], "along_column": ours.affine[:3, 1]}
+        placed = replace(ours, places=np.array(places), **along)
+        yield from (f"by the affine {what}" for what in _geometry(placed, theirs, back))
+
+
+def _geometry(ours: Volume, theirs: Volume, back: bool) -> Iterator[str]:
     if theirs.places is None:
         return
     assert theirs.along_row is not None

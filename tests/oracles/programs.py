@@ -48,6 +48,8 @@ class Volume:
     frames: list[Frame] = field(default_factory=list)
     regular: bool | None = None
     flags: frozenset[str] = frozenset()
+    affine: NDArray[np.float64] | None = None
+    """(4, 4): from (column, row, slice, 1) to LPS; ours, of what is regular and has a place"""
 
     @cached_property
     def marks(self) -> NDArray[np.float64]:
@@ -202,16 +204,21 @@ class Ours:
             turn, pitch = self.columns["orientation"][first], self.columns["spacing_x"][first]
             known = turn is not None and pitch is not None
             gradient = self._said("gradient", first)
+            regular = self.columns["stack_regular"][first]
+            pixels = np.stack([np.asarray(self.cache[k]) for k in rows])
+            if regular:
+                assert np.array_equal(pixels, self.cache.volume(stack, sheared=True))
             found.append(Volume(
                 "dicom2cache", f"stack {stack}",
-                np.stack([np.asarray(self.cache[k]) for k in rows]),
+                pixels,
                 np.array(places) if all(places) else None,
                 np.array(turn[:3]) * pitch if known else None,
                 np.array(turn[3:]) * self.columns["spacing_y"][first] if known else None,
                 _text(self._said("stack_of", first)), self._said("part", first) or 0,
                 self.columns["b_value"][first],
                 None if gradient is None else np.array(gradient),
-                [self.frame(k) for k in rows], self.columns["stack_regular"][first],
+                [self.frame(k) for k in rows], regular,
                 frozenset(self._said("stack_flags", first) or ()),
+                self.cache.affine(stack) if regular and known and all(places) else None,
             ))  # fmt: skip
         return found

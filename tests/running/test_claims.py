@@ -18,9 +18,9 @@ from dicom2cache.running import claims, execute
 from dicom2cache.running.job import Job
 from dicom2cache.running.shares import Share, share_of
 from tests.running.claimed import begin_all_and_die, claim_elsewhere
-from tests.running.test_kill import _fault
 from tests.support.caches import run_cli, run_here, tree
 from tests.support.dicom_files import pattern, write_dicom
+from tests.support.faults import with_fault
 
 _CONVERT = """
 import logging, sys
@@ -58,7 +58,7 @@ def _planned(source: Path, cache: Path) -> Job:
 def _converting(cache: Path, jobs: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", _CONVERT, str(cache), str(jobs)], start_new_session=True,
-        env={**os.environ, **_fault("slow-publish")}, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, **with_fault("slow-publish")}, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 

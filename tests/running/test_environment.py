@@ -26,7 +26,7 @@ from dicom2cache.running.job import Job, scratch
 from dicom2cache.store.durable import write_first
 from tests.support.caches import attributes, by_path, failures, run_cli, run_here, table, tree
 from tests.support.dicom_files import write_dicom, write_series
-from tests.whole.test_bad_input import _without_override
+from tests.support.faults import without_override
 
 
 def _planned(source: Path, cache: Path, **recipe: Any) -> Job:
@@ -65,7 +65,7 @@ def test_a_node_without_the_sources_fails_no_frame(
     assert run_here("plan", source, cache, "--shard-mib", "1").returncode == 0
     lose(source)
     try:
-        ran = run_cli("convert", cache, "--part", "0/2", preexec_fn=_without_override)
+        ran = run_cli("convert", cache, "--part", "0/2", preexec_fn=without_override)
     finally:
         _back(source)
     assert ran.returncode == 2

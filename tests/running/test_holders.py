@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from dicom2cache.running import holders
-from tests.running.test_races import _FLAGS, _slow_run, _wait_for
 from tests.support.caches import run_cli, run_here, tree
+from tests.support.faults import slow_run, wait_for
+
+_FLAGS = ("--shard-mib", "1")
 
 
 def _named(process: subprocess.Popen[str]) -> re.Pattern[str]:
@@ -26,13 +28,13 @@ def _named(process: subprocess.Popen[str]) -> re.Pattern[str]:
 def test_a_second_process_is_told_who_works_there(tmp_path: Path, ct_series: Path) -> None:
     cache = tmp_path / "cache"
     assert run_here("plan", ct_series, cache, *_FLAGS).returncode == 0
-    with _slow_run("convert", cache, "--jobs", "1") as first:
-        _wait_for(cache, "build/*/receipts/*", first)
+    with slow_run("convert", cache, "--jobs", "1") as first:
+        wait_for(cache, "build/*/receipts/*", first)
         os.killpg(first.pid, signal.SIGSTOP)  # it is not through before the others are
         other = run_cli("build", ct_series, cache, "--shard-mib", "2", "--jobs", "1")
         assert other.returncode == 2
         assert _named(first).search(other.stderr), other.stderr
-        with _slow_run("convert", cache, "--jobs", "1") as both:
+        with slow_run("convert", cache, "--jobs", "1") as both:
             assert both.stderr is not None
             said = both.stderr.readline()
             assert _named(first).search(said), said
@@ -47,8 +49,8 @@ def test_a_second_process_is_told_who_works_there(tmp_path: Path, ct_series: Pat
 def test_overwrite_says_whose_plan_it_takes(tmp_path: Path, ct_series: Path) -> None:
     cache = tmp_path / "cache"
     assert run_here("plan", ct_series, cache, *_FLAGS).returncode == 0
-    with _slow_run("convert", cache, "--jobs", "1") as first:
-        _wait_for(cache, "build/*/receipts/*", first)
+    with slow_run("convert", cache, "--jobs", "1") as first:
+        wait_for(cache, "build/*/receipts/*", first)
         os.killpg(first.pid, signal.SIGSTOP)
         again = ("--shard-mib", "2", "--jobs", "1", "--overwrite")
         new = run_cli("build", ct_series, cache, *again)
@@ -64,8 +66,8 @@ def test_overwrite_says_whose_plan_it_takes(tmp_path: Path, ct_series: Path) -> 
 def test_a_process_that_was_killed_holds_nothing(tmp_path: Path, ct_series: Path) -> None:
     cache = tmp_path / "cache"
     assert run_here("plan", ct_series, cache, *_FLAGS).returncode == 0
-    with _slow_run("convert", cache, "--jobs", "1") as first:
-        _wait_for(cache, "build/*/receipts/*", first)
+    with slow_run("convert", cache, "--jobs", "1") as first:
+        wait_for(cache, "build/*/receipts/*", first)
         assert [held.by.pid for held in holders.others(cache)] == [first.pid]
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()

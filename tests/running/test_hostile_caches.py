@@ -6,11 +6,9 @@ import hashlib
 import os
 import random
 import shutil
-import signal
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ import pytest
 from dicom2cache import verify
 from tests.running import hostile_roots
 from tests.support.caches import Ran, run_here
+from tests.support.faults import at_most
 from tests.support.signed import rewrite, sign
 
 
@@ -34,20 +33,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
 @pytest.fixture
 def cache(made: tuple[Path, Path, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(made[0], tmp_path / "cache"))
-
-
-@contextmanager
-def at_most(seconds: int) -> Iterator[None]:
-    def stop(*_: object) -> None:
-        raise TimeoutError(f"hangs for {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def every_command(cache: Path, made: tuple[Path, Path, Path]) -> list[Ran]:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from dicom2cache.running.claims import holder_of, me
-from tests.running.test_hostile_caches import at_most
 from tests.support.caches import run_here
 from tests.support.dicom_files import pattern, write_dicom
+from tests.support.faults import at_most
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import resource
@@ -14,20 +13,12 @@ import sys
 import time
 from pathlib import Path
 
-import imagecodecs
 import numpy as np
 import pytest
 
 from tests.support.caches import Ran, attributes, by_path, command, failures, run_cli, table, tree
-from tests.support.dicom_files import pattern, uid, write_dicom, write_series
-
-_HOOKS = Path(__file__).parents[1] / "support" / "hooks"
-_JPEG_2000 = "1.2.840.10008.1.2.4.90"
-
-
-def _fault(*words: object) -> dict[str, str]:
-    """Environment in which tests/support/hooks/sitecustomize.py makes that fault."""
-    return {"PYTHONPATH": str(_HOOKS), "FAULT": " ".join(map(str, words))}
+from tests.support.dicom_files import uid, write_series
+from tests.support.faults import wavelets, with_fault
 
 
 def test_killed_once_the_first_receipt_is_there(
@@ -36,7 +27,7 @@ def test_killed_once_the_first_receipt_is_there(
     cache = tmp_path / "cache"
     again = ("build", ct_series, cache, "--shard-mib", "1", "--jobs", "2")
     process = subprocess.Popen(
-        command(*again), env={**os.environ, **_fault("slow-publish")}, start_new_session=True,
+        command(*again), env={**os.environ, **with_fault("slow-publish")}, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
@@ -106,26 +97,6 @@ def test_killed_before_every_durable_step(tmp_path: Path, codec: str) -> None:
     assert [half.returncode for half in halves] == [0, 0]
 
 
-def _wavelets(folder: Path) -> tuple[dict[str, np.ndarray], str]:
-    """Six JPEG 2000 files, three shards of two at 1 MiB; ({name: pixels}, digest of the fourth)."""
-    pixels = {}
-    for k in range(6):
-        name = f"j{k}.dcm"
-        pixels[name] = pattern(name, (512, 512))
-        pixels[name][:, 8:] = k  # mostly flat, to encode fast
-        stream = imagecodecs.jpeg2k_encode(
-            pixels[name], level=0, reversible=True, codecformat="J2K"
-        )
-        stream += bytes(len(stream) % 2)  # a fragment has even length
-        write_dicom(
-            folder / name, pixels[name], syntax=_JPEG_2000, encoded=[stream], InstanceNumber=k,
-            BitsStored=12, HighBit=11,
-        )  # fmt: skip
-        if k == 3:
-            digest = hashlib.sha256(stream).hexdigest()
-    return pixels, digest
-
-
 def _check_one_lost(cache: Path, ran: Ran, pixels: dict[str, np.ndarray]) -> None:
     assert ran.returncode == 1, ran.stderr
     assert failures(cache) == {
@@ -139,8 +110,8 @@ def _check_one_lost(cache: Path, ran: Ran, pixels: dict[str, np.ndarray]) -> Non
 
 @pytest.mark.parametrize("codec", ["none", "auto"])
 def test_decoder_that_aborts_costs_one_frame(tmp_path: Path, codec: str) -> None:
-    pixels, digest = _wavelets(tmp_path / "source")  # the fourth is what `auto` tries
-    fault = _fault("abort-decoder", digest)
+    pixels, digest = wavelets(tmp_path / "source")  # the fourth is what `auto` tries
+    fault = with_fault("abort-decoder", digest)
     cache, flags = tmp_path / "cache", ("--shard-mib", "1", "--codec", codec)
     ran = run_cli("build", tmp_path / "source", cache, *flags, "--jobs", "2", env=fault)
     _check_one_lost(cache, ran, pixels)
@@ -162,11 +133,11 @@ def test_decoder_that_aborts_costs_one_frame(tmp_path: Path, codec: str) -> None
 
 def test_decoder_that_aborts_where_copies_are_compared(tmp_path: Path) -> None:
     source = tmp_path / "source"
-    _, digest = _wavelets(source)
+    _, digest = wavelets(source)
     for name in ("j2.dcm", "j3.dcm"):  # two files under one UID: planning decodes both
         (source / f"copy-{name}").write_bytes((source / name).read_bytes())
     cache = tmp_path / "cache"
-    fault = _fault("abort-decoder", digest)
+    fault = with_fault("abort-decoder", digest)
     ran = run_cli("build", source, cache, "--shard-mib", "1", "--jobs", "2", env=fault)
     assert ran.returncode == 1, ran.stderr
     outcomes = {key: outcome for key, (outcome, _) in failures(cache).items()}
@@ -178,7 +149,7 @@ def test_decoder_that_aborts_where_copies_are_compared(tmp_path: Path) -> None:
 def test_workers_that_die_at_start_end_the_run(tmp_path: Path, ct_series: Path) -> None:
     cache = tmp_path / "cache"
     again = ("build", ct_series, cache, "--shard-mib", "1", "--jobs", "2")
-    ran = run_cli(*again, env=_fault("abort-workers"))
+    ran = run_cli(*again, env=with_fault("abort-workers"))
     assert ran.returncode == 2
     assert "shards could not be written" in ran.stderr
     assert not (cache / "zarr.json").exists()
@@ -240,7 +211,7 @@ def test_errors_of_the_disk(
     # The machine's fault, and no file's: nothing is recorded as failed, a later run succeeds.
     cache = tmp_path / "cache"
     again = ("build", ct_series, cache, "--shard-mib", "1", "--jobs", "1")
-    ran = run_cli(*again, env=_fault("errno", function, number))
+    ran = run_cli(*again, env=with_fault("errno", function, number))
     assert ran.returncode == 2
     remedy = {errno.ENOSPC: "free some space there", errno.EDQUOT: "a quota is used up"}[number]
     for said in (str(cache), os.strerror(number), remedy, "run the same command again"):
@@ -255,7 +226,7 @@ def test_error_that_passes_is_tried_again(
     tmp_path: Path, ct_series: Path, ct_series_cache: Path
 ) -> None:
     cache, marker = tmp_path / "cache", tmp_path / "failed-once"
-    fault = _fault("errno", "pread", errno.EIO, marker)
+    fault = with_fault("errno", "pread", errno.EIO, marker)
     ran = run_cli("build", ct_series, cache, "--shard-mib", "1", "--jobs", "1", env=fault)
     assert marker.exists()
     assert ran.returncode == 0
@@ -268,7 +239,7 @@ def test_two_runs_at_once(tmp_path: Path, ct_series: Path, ct_series_cache: Path
     both = [
         subprocess.Popen(
             command("convert", cache, "--jobs", "1"),
-            env={**os.environ, **_fault("slow-publish")},
+            env={**os.environ, **with_fault("slow-publish")},
         )
         for _ in range(2)
     ]

@@ -18,10 +18,9 @@ from dicom2cache.running import choices
 from dicom2cache.store.shards import in_slot
 from tests.support.caches import attributes, by_path, failures, run_cli, run_here, table
 from tests.support.dicom_files import uid, write_dicom
+from tests.support.faults import with_fault
 from tests.support.hooks.sitecustomize import BEGINS
 from tests.support.plans import files, header
-
-HOOKS = Path(__file__).parents[1] / "support" / "hooks"
 
 _HEADER = "dicom2cache.headers.read:row_of dicom2cache.headers.by_pydicom:describe"
 
@@ -66,7 +65,7 @@ def test_a_fault_at_one_file_costs_that_file_only(
     cache = tmp_path / "cache"
     ran = run_cli(
         "build", tmp_path / "source", cache, "--jobs", "1", *flags,
-        env={"PYTHONPATH": str(HOOKS), "FAULT": f"raise {places}"},
+        env=with_fault(f"raise {places}"),
     )  # fmt: skip
     assert ran.returncode == 1, ran.stderr
     stored = {path for path, _ in by_path(cache)}
@@ -95,7 +94,7 @@ def test_a_fault_in_a_worker_process_is_told_too(tmp_path: Path) -> None:
     fault = "raise dicom2cache.frames.decode:Source._read"
     ran = run_cli(
         "build", tmp_path / "source", cache, "--jobs", "2", "--backend", "threading",
-        env={"PYTHONPATH": str(HOOKS), "FAULT": fault},
+        env=with_fault(fault),
     )  # fmt: skip
     assert ran.returncode == 1
     ((_, (_, reason)),) = failures(cache).items()
@@ -111,7 +110,7 @@ def test_a_fault_at_a_copy_costs_that_copy_only(tmp_path: Path) -> None:
     fault = "raise dicom2cache.frames.decode:Source._read"
     ran = run_cli(
         "build", tmp_path / "source", cache, "--jobs", "1",
-        env={"PYTHONPATH": str(HOOKS), "FAULT": fault},
+        env=with_fault(fault),
     )  # fmt: skip
     assert ran.returncode == 1
     assert {path for path, _ in by_path(cache)} == {"good0.dcm", "good1.dcm"}
@@ -126,7 +125,7 @@ def test_a_fault_where_copies_are_told_apart(tmp_path: Path) -> None:
     fault = "raise dicom2cache.planning.select:drop_duplicates"
     ran = run_cli(
         "build", tmp_path / "source", cache, "--jobs", "1",
-        env={"PYTHONPATH": str(HOOKS), "FAULT": fault},
+        env=with_fault(fault),
     )  # fmt: skip
     assert ran.returncode == 1, ran.stderr
     assert {path for path, _ in by_path(cache)} == {"good0.dcm", "good1.dcm"}

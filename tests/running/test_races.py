@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -10,8 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +18,9 @@ from dicom2cache import Recipe, build, pipeline
 from dicom2cache.running import execute, job, receipts, target
 from dicom2cache.running.job import load_job
 from tests.running.claimed import begin_all_and_die
-from tests.running.test_kill import _fault, _wavelets
 from tests.support.caches import by_path, command, failures, run_cli, run_here, table, tree
 from tests.support.dicom_files import pattern, write_dicom
+from tests.support.faults import slow_run, wait_for, wavelets, with_fault
 
 _FLAGS = ("--shard-mib", "1")
 
@@ -40,31 +37,6 @@ def _check_squares(cache: Path, what: str, count: int) -> None:
         assert np.array_equal(found[f"s{k:02}.dcm"], pattern(f"{what}{k}", (512, 512))), k
 
 
-def _wait_for(cache: Path, glob: str, process: subprocess.Popen[str]) -> None:
-    while not list(cache.glob(glob)):
-        assert process.poll() is None, "the run ended too early"
-        time.sleep(0.01)
-
-
-@contextlib.contextmanager
-def _slow_run(*arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """A run that waits half a second after each shard, in a session of its own.
-
-    What runs in the background of a shell ignores SIGINT, and its children inherit that.
-    """
-    process = subprocess.Popen(
-        command(*arguments), env={**os.environ, **_fault("slow-publish")}, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-
-
 _SCRIPT = """
 import sys
 from dicom2cache import Recipe, build
@@ -78,10 +50,10 @@ print(counts["frames_stored"], counts["files_failed"], counts["files_duplicate"]
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_script_without_a_guard(tmp_path: Path, jobs: str) -> None:
     """The README's: a process that decodes in isolation does not run the script once more."""
-    _, digest = _wavelets(tmp_path / "source")
+    _, digest = wavelets(tmp_path / "source")
     shutil.copy(tmp_path / "source" / "j2.dcm", tmp_path / "source" / "copy.dcm")
     (tmp_path / "script.py").write_text(_SCRIPT)
-    fault = _fault("abort-decoder", digest)
+    fault = with_fault("abort-decoder", digest)
     fault["PYTHONPATH"] += os.pathsep + str(Path(__file__).parents[2])
     env = {**os.environ, **fault}
     script = [sys.executable, "script.py", jobs]
@@ -94,10 +66,10 @@ def test_script_without_a_guard(tmp_path: Path, jobs: str) -> None:
 
 def test_no_process_to_decode_in(tmp_path: Path) -> None:
     """That is the machine's fault, and no file's."""
-    _wavelets(tmp_path / "source")
+    wavelets(tmp_path / "source")
     shutil.copy(tmp_path / "source" / "j2.dcm", tmp_path / "source" / "copy.dcm")
     again = ("build", tmp_path / "source", tmp_path / "cache", *_FLAGS, "--jobs", "1")
-    ran = run_cli(*again, env=_fault("abort-isolated"))
+    ran = run_cli(*again, env=with_fault("abort-isolated"))
     assert ran.returncode == 2
     assert "the decoding process could not be started: SIGABRT" in ran.stderr
     assert not (tmp_path / "cache" / "zarr.json").exists()
@@ -109,8 +81,8 @@ def test_plan_is_replaced_while_another_run_converts(tmp_path: Path) -> None:
     _squares(tmp_path / "old", "old", 12)
     _squares(tmp_path / "new", "new", 12)
     assert run_here("plan", tmp_path / "old", cache, *_FLAGS).returncode == 0
-    with _slow_run("convert", cache, "--jobs", "2") as old:
-        _wait_for(cache, "build/*/receipts/*", old)
+    with slow_run("convert", cache, "--jobs", "2") as old:
+        wait_for(cache, "build/*/receipts/*", old)
         new = ("build", tmp_path / "new", cache, *_FLAGS, "--jobs", "1", "--overwrite")
         assert run_here(*new).returncode == 0
         _, said = old.communicate(timeout=60)
@@ -146,7 +118,7 @@ def test_old_shard_that_cannot_be_removed(tmp_path: Path) -> None:
     old = ("build", tmp_path / "old", cache, *_FLAGS, "--jobs", "1")
     assert run_here(*old).returncode == 0
     new = ("build", tmp_path / "new", cache, *_FLAGS, "--jobs", "1", "--overwrite")
-    ran = run_cli(*new, env=_fault("keep", "c.1.0.0"))
+    ran = run_cli(*new, env=with_fault("keep", "c.1.0.0"))
     assert ran.returncode == 2
     assert f"{cache}/uint16_512x512/c.1.0.0: cannot be removed" in ran.stderr
     assert not (cache / "zarr.json").exists()
@@ -184,8 +156,8 @@ def test_receipt_of_another_plan_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_workers_end_with_their_run(tmp_path: Path, ct_series: Path, number: int) -> None:
     cache = tmp_path / "cache"
-    with _slow_run("build", ct_series, cache, *_FLAGS, "--jobs", "2") as run:
-        _wait_for(cache, "build/*/receipts/*", run)
+    with slow_run("build", ct_series, cache, *_FLAGS, "--jobs", "2") as run:
+        wait_for(cache, "build/*/receipts/*", run)
         run.send_signal(number)
         # Its end is the end of all processes that can write to its stderr.
         _, said = run.communicate(timeout=30)
@@ -200,8 +172,8 @@ def test_workers_end_with_their_run(tmp_path: Path, ct_series: Path, number: int
 def test_interrupt_from_the_keyboard(tmp_path: Path, ct_series: Path) -> None:
     """Ctrl-C reaches the workers too."""
     cache = tmp_path / "cache"
-    with _slow_run("build", ct_series, cache, *_FLAGS, "--jobs", "2") as run:
-        _wait_for(cache, "build/*/receipts/*", run)
+    with slow_run("build", ct_series, cache, *_FLAGS, "--jobs", "2") as run:
+        wait_for(cache, "build/*/receipts/*", run)
         os.killpg(run.pid, signal.SIGINT)
         _, said = run.communicate(timeout=30)
     assert run.returncode == 130
@@ -230,7 +202,7 @@ def test_another_run_commits_before_the_receipt_is_read(
 def test_tasks_of_a_run_that_was_killed_go_side_by_side(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pixels, _ = _wavelets(tmp_path / "source")
+    pixels, _ = wavelets(tmp_path / "source")
     cache = tmp_path / "cache"
     job = pipeline.plan(tmp_path / "source", cache, Recipe(shard_mib=1), jobs=1)
     assert job is not None

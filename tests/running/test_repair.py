@@ -20,9 +20,9 @@ from dicom2cache.running.repair.shards import Mended, mend
 from dicom2cache.store.layout import attributes_sha256
 from tests.conftest import IMAGE_EXAMPLES, OTHER_EXAMPLES
 from tests.support.caches import Ran, attributes, built, run_cli, run_here, stored, table, tree
+from tests.support.faults import wavelets, with_fault
 from trainer_adapter import open_cache
 
-HOOKS = {"PYTHONPATH": str(Path(__file__).parents[1] / "support" / "hooks")}
 ARRAY = "int16_512x512"  # of ct_series: 12 frames in 6 shards of 2
 
 
@@ -438,7 +438,7 @@ def test_a_full_disk_is_named_and_leaves_all_as_it_was(cache: Path, tmp_path: Pa
             cache,
             "--jobs",
             "1",
-            env={**HOOKS, "FAULT": f"errno {function} 28"},
+            env=with_fault("errno", function, 28),
         )
         assert ran.returncode == 2, ran.stdout + ran.stderr
         assert str(cache) in ran.stderr
@@ -468,17 +468,15 @@ def test_killed_at_each_step_it_is_run_again(tmp_path: Path, ct_series_cache: Pa
 
 
 def test_what_a_worker_dies_of_costs_its_own_frame(tmp_path: Path, config_home: Path) -> None:
-    from tests.running.test_kill import _fault, _wavelets
-
     (tmp_path / "source").mkdir()
-    _, digest = _wavelets(tmp_path / "source")
+    _, digest = wavelets(tmp_path / "source")
     flags = ("--shard-mib", "1", "--jobs", "1")
     cache = built(tmp_path / "source", tmp_path / "cache", *flags)
     before = tree(cache)
     for path in cache.glob("*/c.*"):
         flip(path, 7)
         flip(path, 524288 + 7)
-    ran = run_cli("repair", cache, "--jobs", "2", env=_fault("abort-decoder", digest))
+    ran = run_cli("repair", cache, "--jobs", "2", env=with_fault("abort-decoder", digest))
     assert ran.returncode == 1, ran.stderr
     assert "j3.dcm, frame 0: " in ran.stderr
     assert "Traceback" not in ran.stderr

@@ -19,8 +19,8 @@ from dicom2cache.frames.isolate import Allowance, Child
 from dicom2cache.running import pool
 from tests.support.caches import attributes, by_path, run_cli, run_here, table
 from tests.support.dicom_files import pattern, uid, write_dicom
+from tests.support.faults import with_fault
 
-HOOKS = Path(__file__).parents[1] / "support" / "hooks"
 _AMPLE = Allowance(60, 1 << 30, "frame_seconds")
 
 
@@ -93,7 +93,7 @@ def test_a_decoder_that_sleeps_costs_its_frame_only(tmp_path: Path, jobs: str, h
     start = time.monotonic()
     ran = run_cli(
         "build", source, cache, "--jobs", jobs, "--limits", "frame_seconds=2",
-        env={"PYTHONPATH": str(HOOKS), "FAULT": fault},
+        env=with_fault(fault),
     )  # fmt: skip
     assert ran.returncode == 1, ran.stderr
     assert time.monotonic() - start < 120
@@ -110,9 +110,7 @@ def test_a_decoder_that_sleeps_costs_its_frame_only(tmp_path: Path, jobs: str, h
 def test_a_decoder_that_eats_memory_costs_its_frame_only(tmp_path: Path, jobs: str) -> None:
     source, cache = tmp_path / "source", tmp_path / "cache"
     fault = f"eat {_wavelets(source)}"
-    ran = run_cli(
-        "build", source, cache, "--jobs", jobs, env={"PYTHONPATH": str(HOOKS), "FAULT": fault}
-    )
+    ran = run_cli("build", source, cache, "--jobs", jobs, env=with_fault(fault))
     assert ran.returncode == 1, ran.stderr
     assert {path for path, _ in by_path(cache)} == {"0.dcm", "2.dcm", "other.dcm"}
     (row,) = table(cache, "failures")
@@ -146,7 +144,7 @@ def test_a_header_that_takes_too_long_costs_its_file_only(
         write_dicom(source / f"{k}.dcm", pattern(str(k), (16, 16)))
     ran = run_cli(
         "build", source, cache, "--jobs", jobs, "--limits", "header_seconds=2",
-        env={"PYTHONPATH": str(HOOKS), "FAULT": f"sleep-header 3.dcm{here}"},
+        env=with_fault(f"sleep-header 3.dcm{here}"),
     )  # fmt: skip
     assert ran.returncode == 1, ran.stderr
     assert {path for path, _ in by_path(cache)} == {f"{k}.dcm" for k in (0, 1, 2, 4, 5)}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.running.test_kill import _fault
 from tests.slurm.cluster import install, running
+from tests.support.faults import with_fault
 
 
 @pytest.fixture(scope="session")
@@ -19,4 +19,4 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         pytest.fail("Slurm's daemons need root here; run `make test-slurm` as root")
     folder = Path(tmp_path_factory.mktemp("slurm"))
     with running(folder) as environment:
-        yield {**environment, **_fault("slow-publish")}
+        yield {**environment, **with_fault("slow-publish")}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import subprocess
@@ -25,6 +24,7 @@ from tests.support.caches import (
     tree,
 )
 from tests.support.dicom_files import pattern, real, uid, write_dicom, write_series
+from tests.support.faults import without_override
 
 _DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
 
@@ -388,15 +388,6 @@ def test_folders_whose_names_are_not_utf8(tmp_path: Path) -> None:
     assert not unreadable.exists()
 
 
-def _without_override() -> None:
-    """Give up root's right to read everything, so that a permission bites."""
-    if os.getuid() == 0:
-        libc = ctypes.CDLL(None, use_errno=True)
-        for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-            if libc.prctl(24, capability, 0, 0, 0):  # PR_CAPBSET_DROP
-                raise OSError(ctypes.get_errno(), "prctl")
-
-
 def test_no_permission(tmp_path: Path) -> None:
     source, cache = tmp_path / "source", tmp_path / "cache"
     write_dicom(source / "open.dcm", _SOUND)
@@ -405,7 +396,7 @@ def test_no_permission(tmp_path: Path) -> None:
     (source / "closed.dcm").chmod(0)
     (source / "locked").chmod(0)
     try:
-        ran = run_cli("build", source, cache, preexec_fn=_without_override)
+        ran = run_cli("build", source, cache, preexec_fn=without_override)
     finally:
         (source / "locked").chmod(0o700)
     assert ran.returncode == 1, ran.stderr
@@ -418,7 +409,7 @@ def test_no_permission(tmp_path: Path) -> None:
 
 def test_no_permission_to_write(tmp_path: Path, series: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0o500)
-    ran = run_cli("build", series, tmp_path / "closed" / "cache", preexec_fn=_without_override)
+    ran = run_cli("build", series, tmp_path / "closed" / "cache", preexec_fn=without_override)
     assert ran.returncode == 2
     assert "closed" in ran.stderr
     assert "Traceback" not in ran.stderr

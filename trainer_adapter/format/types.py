@@ -16,21 +16,33 @@ _WINDOW = [("center", pa.float64()), ("width", pa.float64()), ("function", pa.st
 _TYPES = {
     **dict.fromkeys(("array", "root", "part_of_frame", "same_root", "bits_stored"), pa.int16()),
     **dict.fromkeys(("height", "width", "source_height", "source_width", "frame"), pa.int32()),
-    **dict.fromkeys(("stack_index", "matrix_row", "shard", "frames", "slots"), pa.int32()),
-    **dict.fromkeys(("row", "stack", "bytes"), pa.int64()),
+    **dict.fromkeys(("stack_index", "matrix_row", "shard", "frames", "slots", "part"), pa.int32()),
+    **dict.fromkeys(("temporal_index", "acquisition"), pa.int32()),
+    **dict.fromkeys(("row", "stack", "stack_of", "bytes"), pa.int64()),
     **dict.fromkeys(("crc32c", "index_crc32c"), pa.uint32()),
     **dict.fromkeys(("scale_y", "scale_x", "offset_y", "offset_x"), pa.float64()),
     **dict.fromkeys(("slope", "intercept", "spacing_y", "spacing_x", "tilt"), pa.float64()),
     **dict.fromkeys(("padding_value", "padding_limit", "full_scale"), pa.float64()),
     **dict.fromkeys(("mean", "std", "p0_5", "p99_5"), pa.float64()),
+    **dict.fromkeys(("time", "trigger_time", "phase", "echo_time", "b_value"), pa.float64()),
+    **dict.fromkeys(("flip_angle", "inversion_time"), pa.float64()),
     **dict.fromkeys(("kind", "unit", "modality", "polarity", "patient", "path"), pa.string()),
     **dict.fromkeys(("same_path", "outcome", "stage", "reason"), pa.string()),
+    **dict.fromkeys(("study_uid", "series_uid", "asl_label"), pa.string()),
     "padding_fraction": pa.float32(),
     "stack_regular": pa.bool_(),
     "stack_flags": pa.list_(pa.string()),
     "position": pa.list_(pa.float64(), 3),
+    "gradient": pa.list_(pa.float64(), 3),
     "orientation": pa.list_(pa.float64(), 6),
 }
+
+
+def type_of(name: str) -> pa.DataType:
+    """The type of a column that this package computes with."""
+    return _TYPES[name]
+
+
 NEVER_NULL = {
     "frames": (
         "array", "row", "height", "width", "kind", "root", "path", "frame", "stack", "stack_index",

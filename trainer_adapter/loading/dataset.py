@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,25 +39,53 @@ class FrameDataset(Dataset[Sample]):
     def __init__(
         self,
         cache: Cache,
-        label: str | None = None,
+        label: str | Sequence[str] | None = None,
         *,
         labels: Any = None,
-        on: str | None = None,
+        on: str | Sequence[str] | Mapping[str, str] | None = None,
+        classes: Any = None,
         transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
         kind: str | None = "image",
         missing: str = "error",
         key: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Frames of `kind` (None: all) with `label`, a column of frames/ or, with `labels`, of that
-        table, joined on the column `on`; `transform` is applied to each image. `key`: the key file
-        of a de-identified cache, where `on` is a column of hashes and the table has none.
+        """Frames of `kind` (None: all) with `label`; what it, `labels`, `on`, `missing`, `classes`
+        and `key` may be is said of Labels. `transform` is applied to each image.
 
-        Raises LabelError if frames have no label, unless `missing` is "drop".
+        Raises LabelError if frames have no label, unless `missing` is "drop" and some have one, or
+        for a value that is none of `classes`; ValueError if no frame is of the kind.
         """
-        found = labelled(cache, Labels(label, labels, on, missing, kind, key))
-        self._labels, self.classes = found.values, found.classes
+        found = labelled(cache, Labels(label, labels, on, missing, classes, kind, key))
+        self._found, self._labels, self.classes = found, found.values, found.classes
         self.cache, self.transform = found.cache, transform
         self._pool = BufferPool()
+
+    @property
+    def labels(self) -> NDArray[Any] | None:
+        """(n,) labels in the order of the samples, (n, k) of several; None without a label."""
+        return self._labels
+
+    @property
+    def known(self) -> NDArray[np.bool_] | None:
+        """(n, k) of several labels: False where one is not known; None for one label or none."""
+        return self._found.known
+
+    @property
+    def class_counts(self) -> dict[Any, Any]:
+        """{class: samples}; of several labels {label: {class: samples}}. Raises ValueError."""
+        return dict(self._found.counts)
+
+    @property
+    def class_numbers(self) -> dict[Any, Any]:
+        """{value: number} of all that is a class; of several labels {label: these}."""
+        return dict(self._found.numbers)
+
+    def weights(self, how: str = "balanced") -> NDArray[np.float64]:
+        """(n,) float64 for a sampler: "balanced", each class as often as any other.
+
+        Raises ValueError for another word, and for what is not one label of classes.
+        """
+        return self._found.weights(how)
 
     def __len__(self) -> int:
         return len(self.cache)

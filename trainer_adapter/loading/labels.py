@@ -1,10 +1,9 @@
-"""Labels: from a column of the cache, or from a table of the user's, joined on a column."""
+"""Labels: from a column of the cache, or from a table of the user's, joined on what both have."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,21 +13,31 @@ from numpy.typing import NDArray
 
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import LabelError
-from trainer_adapter.format.root import read_twins
+from trainer_adapter.format.keywords import KEYWORDS, nearest
+from trainer_adapter.loading.classes import (
+    Encoded,
+    balanced,
+    check_kind,
+    counts_of,
+    encode,
+    numbers_of,
+)
+from trainer_adapter.loading.join import (
+    Joined,
+    Key,
+    KeyFile,
+    On,
+    first_rows,
+    join,
+    keys_of,
+    said_of,
+)
 from trainer_adapter.loading.options import Labels
-from trainer_adapter.reading.hashed import DOMAINS, hashes, is_deidentified
+from trainer_adapter.loading.tables import plain, read_table, says
 
+_KINDS = ("image", "dose", "map", "mask")
 
-@dataclass(frozen=True)
-class Encoded:
-    """Labels of n frames, as numbers."""
-
-    values: NDArray[Any]
-    """(n,) int64 class numbers, or numbers as they were"""
-    classes: list[str] | None
-    """names of the classes, sorted; None for numbers"""
-    known: NDArray[np.bool_]
-    """(n,) False where there is no label"""
+__all__ = ["Encoded", "Labelled", "from_column", "from_table", "labelled"]
 
 
 @dataclass(frozen=True)
@@ -39,14 +48,48 @@ class Labelled:
     kept: NDArray[np.int64]
     """(n,) positions of the frames in the cache that was given"""
     values: NDArray[Any] | None
-    """(n,) int64 class numbers, or numbers; None without a label"""
-    classes: list[str]
+    """(n,) int64 class numbers, or float32; (n, k) of k labels; None without a label"""
+    classes: Any
+    """what the numbers stand for, in their order; [] for float32; of several {label: these}"""
+    known: NDArray[np.bool_] | None = None
+    """(n, k) of several labels: False where one is not known"""
+    numbers: Any = field(default_factory=dict)
+    """{value: number} of all that is a class; of several labels {label: these}"""
+
+    @property
+    def counts(self) -> dict[Any, Any]:
+        """{class: frames}; of several labels {label: {class: frames}}. Raises ValueError."""
+        if self.values is None:
+            raise ValueError("class_counts: no label was asked for")
+        if self.known is None:
+            return counts_of(_classes(self.values), self.classes)
+        columns = zip(self.classes, self.values.T, self.known.T, strict=True)
+        return {
+            name: counts_of(_classes(values[known].astype(np.int64)), self.classes[name])
+            for name, values, known in columns
+            if self.classes[name]
+        }
+
+    def weights(self, how: str = "balanced") -> NDArray[np.float64]:
+        """(n,) float64, the weight of each frame. Raises ValueError for what has no one class."""
+        if how != "balanced":
+            raise ValueError(f"weights {how!r}; legal: balanced")
+        if self.values is None or self.known is not None:
+            raise ValueError('weights "balanced" are by one label of classes')
+        return balanced(_classes(self.values))
+
+
+def _classes(values: NDArray[Any]) -> NDArray[Any]:
+    if values.dtype.kind == "f":
+        raise ValueError("the label is of numbers, not of classes")
+    return values
 
 
 def labelled(cache: Cache, wanted: Labels) -> Labelled:
     """The frames that are wanted, with their labels.
 
-    Raises LabelError if frames have no label, unless `missing` is "drop".
+    Raises LabelError if frames have no label, unless `missing` is "drop", and if none has one;
+    ValueError if none is of the kind.
     """
     label, labels, on, missing = wanted.label, wanted.labels, wanted.on, wanted.missing
     if (labels is None) != (on is None) or (labels is not None and label is None):
@@ -56,182 +99,162 @@ def labelled(cache: Cache, wanted: Labels) -> Labelled:
     kept = np.arange(len(cache))
     if wanted.kind is not None:
         kept = np.flatnonzero(pc.equal(cache.column("kind"), wanted.kind).to_numpy())
+        if not len(kept) and (wanted.kind == "image" or wanted.kind not in _KINDS):
+            _hold_kind(cache, wanted.kind)
         cache = cache if len(kept) == len(cache) else cache.select(kept)
     if label is None:
         return Labelled(cache, kept, None, [])
-    found = (
-        from_column(cache, label)
-        if labels is None
-        else from_table(cache, labels, str(on), label, wanted.key)
-    )
-    if not found.known.all():
-        lost = np.flatnonzero(~found.known)
-        if missing == "error":
-            key = on or "path"
-            example = cache.column(key)[int(lost[0])]
-            raise LabelError(
-                f"{len(lost)} of {len(cache)} frames have no label {label!r}, such as "
-                f'{key} {example}; give missing="drop" to leave them out'
-            )
-        cache = cache.select(found.known)
-    return Labelled(cache, kept[found.known], found.values[found.known], found.classes or [])
+    several = not isinstance(label, str)
+    names = [label] if isinstance(label, str) else list(label)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"label {label!r}; legal: a column, or several that differ")
+    told = _classes_of(names, wanted.classes)
+    if labels is None:
+        found = [from_column(cache, name, told[name]) for name in names]
+        source = None
+    else:
+        assert on is not None
+        source = _Source(cache, labels, on, names, wanted.key)
+        found = [source.column(name, told[name]) for name in names]
+    known = np.stack([e.known for e in found], 1)
+    some = known.any(1)
+    if len(cache) and not some.all() and (missing == "error" or not some.any()):
+        raise _lost(cache, label, np.flatnonzero(~some), source)
+    if not some.all():
+        cache = cache.select(some)
+    classes = {n: e.classes or [] for n, e in zip(names, found, strict=True)}
+    numbers = {
+        n: {} if e.classes is None else numbers_of(told[n] if told[n] is not None else e.classes)
+        for n, e in zip(names, found, strict=True)
+    }
+    values = _matrix(found)[some]
+    if several:
+        return Labelled(cache, kept[some], values, classes, known[some], numbers)
+    return Labelled(cache, kept[some], values[:, 0], classes[names[0]], None, numbers[names[0]])
 
 
-def from_column(cache: Cache, name: str) -> Encoded:
-    """Labels out of a column of frames/."""
-    return _encode(cache.column(name), name)
+def _hold_kind(cache: Cache, kind: str) -> None:
+    """Raises ValueError for a selection of other kinds, where nobody asked for this one by name."""
+    there = pc.unique(cache.column("kind")).to_pylist()
+    if there:
+        raise ValueError(
+            f"none of {len(cache)} frames is of kind {kind!r}, they are {', '.join(there)}; give "
+            f"kind={there[0]!r}, or kind=None for all"
+        )
+
+
+def _matrix(found: Sequence[Encoded]) -> NDArray[Any]:
+    """(n, k): int64 where all are class numbers, else float32, NaN where nothing is known."""
+    if all(e.classes is not None for e in found):
+        return np.stack([e.values for e in found], 1)
+    columns = [np.where(e.known, e.values, np.nan).astype(np.float32) for e in found]
+    return np.stack(columns, 1)
+
+
+def _classes_of(names: list[str], classes: Any) -> dict[str, Any]:
+    """What `classes` says of each label."""
+    for own in ("class_numbers", "classes"):
+        if hasattr(classes, own):
+            classes = getattr(classes, own)
+            break
+    if isinstance(classes, Mapping) and any(
+        not isinstance(v, int | np.integer) or v is False for v in classes.values()
+    ):
+        if unknown := [n for n in classes if n not in names]:
+            raise ValueError(f"classes of {unknown[0]!r}; the labels are {', '.join(names)}")
+        return {name: classes.get(name) for name in names}
+    return dict.fromkeys(names, classes)
+
+
+def _lost(cache: Cache, label: Any, lost: NDArray[np.int64], source: _Source | None) -> LabelError:
+    if source is None:
+        example = f"path {cache.column('path')[int(lost[0])].as_py()}"
+    else:
+        example = source.said(int(lost[0]))
+    told = f"{len(lost)} of {len(cache)} frames have no label {label!r}, such as {example}"
+    if source is not None:
+        told += f"; keys of the labels are such as {source.theirs()}"
+    if len(lost) < len(cache):
+        return LabelError(f'{told}; give missing="drop" to leave them out')
+    return LabelError(f"{told}; no frame is left to train on")
+
+
+def from_column(cache: Cache, name: str, classes: Any = None) -> Encoded:
+    """Labels out of a column of frames/, by its name or by DICOM's."""
+    return encode(cache.column(KEYWORDS.get(name, name)), name, classes)
 
 
 def from_table(
-    cache: Cache, table: Any, on: str, name: str, key_file: str | os.PathLike[str] | None = None
+    cache: Cache, table: Any, on: On, name: str, key_file: KeyFile = None, classes: Any = None
 ) -> Encoded:
-    """Column `name` of `table`, joined to the frames on `on`, a column of both.
+    """Column `name` of `table`, joined to the frames on `on`: what is a column of both, a DICOM
+    keyword, several of them, or {column of the table: one of these}.
 
-    `table` is a pyarrow Table, a pandas DataFrame, a dictionary of lists, or a path to a .csv or
-    .parquet file; `key_file` that of a de-identified cache, by which the keys are hashed. Raises
-    LabelError if a column is missing, a key stands there twice, or hashes are joined to what is
-    none; ValueError for another key file.
+    `table` is a table of pyarrow, pandas or Polars, a dictionary, or a path to a .csv, .tsv or
+    .parquet file; `key_file` has the key of PatientID and AccessionNumber, and in a de-identified
+    cache that of UIDs and paths. Raises LabelError if a column is missing, a key stands there
+    twice, a path is of two sources, or hashes are joined to what is none; ValueError for another
+    key file.
     """
-    found, attributes = _table(table), cache.attributes
-    hashed = hashes(cache.path, attributes, key_file)
-    for column in (on, name):
-        if column not in found.column_names:
-            raise LabelError(f"the labels have no column {column!r}: {found.column_names}")
-    keys = cache.column(on)
-    key = found[on]
-    if isinstance(key, pa.ChunkedArray):
-        key = key.combine_chunks()
-    try:
-        key = key.cast(keys.type)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
-        raise LabelError(f"column {on!r} of the labels is {key.type}, of frames {keys.type}") from e
-    if on in DOMAINS and hashed:
-        key = hashed.column(DOMAINS[on], key)
-    elif (
-        on in DOMAINS
-        and is_deidentified(attributes)
-        and not pc.any(pc.is_in(keys, value_set=key), min_count=0).as_py()
-    ):
-        raise LabelError(
-            f"{cache.path}: de-identified: its column {on!r} has hashes, and no key of the labels "
-            "is one of them; give key=KEYFILE, and they are hashed"
+    return _Source(cache, table, on, [name], key_file).column(name, classes)
+
+
+class _Source:
+    """A table that is joined to the frames of a cache, once for all its labels."""
+
+    def __init__(
+        self, cache: Cache, table: Any, on: On, names: list[str], key_file: KeyFile
+    ) -> None:
+        self._cache, self._keys = cache, keys_of(on)
+        theirs = [key.theirs for key in self._keys]
+        single = len(theirs) == len(names) == 1
+        self._table = read_table(
+            table,
+            {*theirs, "root"} - set(names),
+            *((theirs[0], names[0]) if single else (None,) * 2),
         )
-    counts = pc.value_counts(key.drop_null())
-    twice = pc.filter(counts.field("values"), pc.greater(counts.field("counts"), 1))
-    if len(twice):
-        raise LabelError(f"{len(twice)} keys stand twice in the labels, such as {twice[0]}")
-    values = found[name]
-    if isinstance(values, pa.ChunkedArray):
-        values = values.combine_chunks()
-    if pa.types.is_null(values.type):  # of a table without rows, or without a label
-        values = values.cast(pa.string())
-    _check_kind(_plain_type(values.type), name)
-    place = pc.index_in(keys, value_set=key, skip_nulls=True)
-    if on == "path":
-        labelled = pc.if_else(pc.is_valid(values.take(place)), place, None)
-        place = pc.coalesce(labelled, _by_twin(cache, keys, key, values))
-    return _encode(values.take(place), name)
+        for name in names:
+            if name not in self._table.column_names:
+                raise LabelError(
+                    f"the labels have no column {name!r}; {nearest(name, self._table.column_names)}"
+                )
+        self._joined: Joined = join(cache, self._table, self._keys, key_file)
 
+    def column(self, name: str, classes: Any) -> Encoded:
+        """One of its columns, for each frame."""
+        values = plain(self._table[name])
+        check_kind(values.type, name)
+        if pa.types.is_null(values.type):
+            values = values.cast(pa.string())
+        known = says(values).to_numpy(zero_copy_only=False)
+        place = first_rows(self._joined, known)
+        self._hold_alike(values, known)
+        taken = values.take(pa.array(place, mask=place < 0))
+        return encode(taken, name, classes)
 
-def _by_twin(cache: Cache, keys: Any, key: Any, values: Any) -> Any:
-    """The place in the labels of a path that is the same file as that of the frame, but is not
-    stored; for each frame, null where there is none.
+    def _hold_alike(self, values: Any, known: NDArray[np.bool_]) -> None:
+        """Raises LabelError if two names of one file have different labels."""
+        rows = np.flatnonzero(known & (self._joined.rows >= 0))
+        order = rows[np.argsort(self._joined.rows[rows], kind="stable")]
+        file = self._joined.rows[order]
+        label = values.dictionary_encode().indices.fill_null(-1).to_numpy()[order]
+        differ = np.flatnonzero((file[1:] == file[:-1]) & (label[1:] != label[:-1]))
+        if len(differ):
+            one, other = (int(order[differ[0] + k]) for k in (0, 1))
+            names = [said_of(self._table, self._keys, k) for k in (one, other)]
+            raise LabelError(
+                f"{names[0]} and {names[1]} are the same file twice, but the labels say "
+                f"{values[one].as_py()} and {values[other].as_py()}; give them one"
+            )
 
-    Raises LabelError if two paths of one file have different labels.
-    """
-    twins = read_twins(cache.core.root).select(["path", "same_path"])
-    own, stored = (twins[c].cast(key.type).combine_chunks() for c in ("path", "same_path"))
-    place = pc.index_in(own, value_set=key, skip_nulls=True)
-    # A path of that name that is stored itself has its own label, and one without has none to say.
-    known = pc.and_not(pc.is_valid(values.take(place)), pc.is_in(own, value_set=_plain(keys)))
-    own, stored, place = (column.filter(known) for column in (own, stored, place))
-    direct = pc.index_in(stored, value_set=key, skip_nulls=True)
-    first = pc.index_in(stored, value_set=stored)  # the first twin of the same file
-    told = values.take(direct)
-    other = pc.if_else(pc.is_valid(told), told, values.take(place.take(first)))
-    differ = np.flatnonzero(pc.not_equal(values.take(place), other).fill_null(False))
-    if len(differ):
-        k = int(differ[0])
-        raise LabelError(
-            f"{own[k]} and {stored[k]} are the same file twice, but the labels say "
-            f"{values[place[k].as_py()]} and {other[k]}; give them one"
-        )
-    return place.take(pc.index_in(keys, value_set=stored, skip_nulls=True))
+    def said(self, frame: int) -> str:
+        """The key of a frame, for errors."""
+        return ", ".join(f"{k.ours} {self._value(k, frame)}" for k in self._keys)
 
+    def _value(self, key: Key, frame: int) -> Any:
+        return self._cache.column(key.ours)[frame].as_py()
 
-def _plain(column: Any) -> Any:
-    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-
-
-def _table(table: Any) -> pa.Table:
-    if isinstance(table, str | Path):
-        return _of_file(Path(table))
-    if isinstance(table, pa.Table):
-        return table
-    if isinstance(table, dict):
-        return pa.table(table)
-    if hasattr(table, "columns") and hasattr(table, "iloc"):
-        return pa.Table.from_pandas(table)
-    raise LabelError(f"labels of type {type(table).__name__}; legal: table, dictionary or path")
-
-
-def _of_file(path: Path) -> pa.Table:
-    if path.suffix not in (".csv", ".parquet"):
-        raise LabelError(f"{path}: labels are read from .csv and .parquet files")
-    try:
-        if path.suffix == ".csv":
-            from pyarrow import csv
-
-            found = csv.read_csv(path)
-        else:
-            from pyarrow import parquet
-
-            found = parquet.read_table(path)
-        found.validate(full=True)  # text that is no UTF-8 too
-        names = found.column_names
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as e:
-        if isinstance(e, OSError) and e.errno is not None:  # it cannot be read, whatever is in it
-            raise
-        raise LabelError(
-            f"{path}: no table that can be read: {e}; legal: CSV of UTF-8 with a line of names, or "
-            "Parquet"
-        ) from e
-    if len(set(names)) < len(names):
-        raise LabelError(f"{path}: two columns of one name: {', '.join(names)}; rename one")
-    return found
-
-
-def _encode(column: Any, name: str) -> Encoded:
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    known = column.is_valid().to_numpy(zero_copy_only=False)
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        column, kind = column.dictionary_decode(), kind.value_type
-    if pa.types.is_boolean(kind):
-        column, kind = column.cast(pa.int64()), pa.int64()
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        values = column.fill_null(0).to_numpy(zero_copy_only=False)
-        return Encoded(values, None, known)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        classes = sorted(pc.unique(column.drop_null()).to_pylist())
-        number = pc.index_in(column, value_set=pa.array(classes, kind))
-        values = number.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
-        return Encoded(values, classes, known)
-    raise _no_label(kind, name)
-
-
-def _plain_type(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _check_kind(kind: pa.DataType, name: str) -> None:
-    t = pa.types
-    kinds = (t.is_boolean, t.is_integer, t.is_floating, t.is_string, t.is_large_string)
-    if not any(is_kind(kind) for is_kind in kinds):
-        raise _no_label(kind, name)
-
-
-def _no_label(kind: pa.DataType, name: str) -> LabelError:
-    return LabelError(f"column {name!r} is {kind}; labels are text, numbers or true and false")
+    def theirs(self) -> str:
+        """Some keys of the table, for errors."""
+        shown = [said_of(self._table, self._keys, k) for k in range(min(3, self._table.num_rows))]
+        return "; ".join(shown) or "none, since the table has no rows"

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Unpack
 import google_crc32c
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from trainer_adapter.batch.columns import Column
 from trainer_adapter.batch.pool import BufferPool
@@ -96,13 +97,16 @@ class CacheLoader:
                 raise ValueError(f"{name} {given}; legal: from {least}, or None")
         found = labelled(cache, labelling)
         self.cache, self.classes, self._labels = found.cache, found.classes, found.values
+        self._found = found
         self.batch_size, self.crop = batch_size, _crop_of(crop, seed)
         self._boxes = None
         if self.crop is not None and self.crop.boxes is not None:
             if len(self.crop.boxes) != len(cache):
                 raise ValueError(f"{len(self.crop.boxes)} boxes for {len(cache)} frames")
             self._boxes = np.asarray(self.crop.boxes)[found.kept]
-        if weights is not None:
+        if isinstance(weights, str):
+            weights = found.weights(weights)
+        elif weights is not None:
             if np.shape(weights) != (len(cache),):
                 raise ValueError(f"weights of shape {np.shape(weights)} for {len(cache)} frames")
             weights = np.asarray(weights, np.float64)[found.kept]
@@ -142,6 +146,26 @@ class CacheLoader:
     def __len__(self) -> int:
         """Batches of an epoch, for this rank."""
         return len(self._batches)
+
+    @property
+    def labels(self) -> NDArray[Any] | None:
+        """(n,) labels in the order of `cache`, (n, k) of several; None without a label."""
+        return self._labels
+
+    @property
+    def known(self) -> NDArray[np.bool_] | None:
+        """(n, k) of several labels: False where one is not known; None for one label or none."""
+        return self._found.known
+
+    @property
+    def class_counts(self) -> dict[Any, Any]:
+        """{class: frames}; of several labels {label: {class: frames}}. Raises ValueError."""
+        return dict(self._found.counts)
+
+    @property
+    def class_numbers(self) -> dict[Any, Any]:
+        """{value: number} of all that is a class; of several labels {label: these}."""
+        return dict(self._found.numbers)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next `iter()` begins, or goes on with after a resume."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
@@ -16,7 +17,8 @@ class Order:
     window: int = 64
     """shards"""
     weights: Any = None
-    """(n,) for each frame of the cache: frames are drawn by weight, with replacement"""
+    """(n,) for each frame of the cache: frames are drawn by weight, with replacement; "balanced":
+    each class as often as any other"""
     samples: int | None = None
     """of them are an epoch, where weights draw; None: as many as there are frames"""
     seed: int = 0
@@ -31,18 +33,23 @@ class Order:
 class Labels:
     """Which frames, and their labels."""
 
-    label: str | None = None
-    """a column of frames/, or of the table `labels`; None: no labels"""
+    label: str | Sequence[str] | None = None
+    """a column of frames/, or of the table `labels`; several: (b, k) labels; None: no labels"""
     labels: Any = None
-    """a table: pyarrow Table, pandas DataFrame, dictionary of lists, path to .csv or .parquet"""
-    on: str | None = None
-    """the column of both that the table is joined on"""
+    """a table: pyarrow, pandas, Polars, dictionary of lists, path to .csv, .tsv or .parquet"""
+    on: str | Sequence[str] | Mapping[str, str] | None = None
+    """what it is joined on: a column of both, a DICOM keyword, {column of the table: one of these},
+    or several of them"""
     missing: str = "error"
     """what to do with frames without a label: "error" or "drop\""""
+    classes: Any = None
+    """which number each value has: a list of values in their order, {value: number}, another
+    dataset or loader; False: numbers that are no classes; None: by the frames that are there"""
     kind: str | None = "image"
     """frames of this kind; None: all"""
     key: str | os.PathLike[str] | None = None
-    """of a de-identified cache the key file, where `on` is a column of hashes, not of the table"""
+    """the key file: of patients and accession numbers (None: the user's own), or of a de-identified
+    cache, where names of the table are to be hashed"""
 
 
 @dataclass(frozen=True)
@@ -67,10 +74,11 @@ class Keywords(TypedDict, total=False):
     seed: int
     drop_last: bool
     bucket: str
-    label: str | None
+    label: str | Sequence[str] | None
     labels: Any
-    on: str | None
+    on: str | Sequence[str] | Mapping[str, str] | None
     missing: str
+    classes: Any
     kind: str | None
     key: str | os.PathLike[str] | None
     rank: int | None

@@ -17,7 +17,6 @@ from trainer_adapter.errors import ErrataWarning
 from trainer_adapter.format.root import Root
 
 _SHOWN = 4
-_TILT = 0.5
 _warned: set[tuple[Path, str]] = set()
 
 
@@ -47,22 +46,6 @@ def warn_of(root: Root) -> None:
             ErrataWarning,
             stacklevel=3,
         )
-
-
-def tilt_of(first: list[Any], last: list[Any]) -> float | None:
-    """Degrees off the normal at which a stack goes, by its first and its last frame.
-
-    Each is (position, orientation, spacing_y, spacing_x) of frames/. None where its slices do not
-    shift in their plane, or by no more than 0.5 degrees or half a pixel, and where it is not known.
-    """
-    if any(value is None for value in (*first, last[0])):
-        return None
-    step = np.subtract(last[0], first[0])
-    normal = np.cross(first[1][:3], first[1][3:])
-    along = float(step @ normal)
-    aside = float(np.linalg.norm(step - along * normal))
-    angle = float(np.degrees(np.arctan2(aside, abs(along))))
-    return angle if aside > min(first[2:]) / 2 and angle > _TILT else None
 
 
 def _errata() -> list[dict[str, Any]]:

@@ -27,10 +27,13 @@ class Hashes:
     """The hashes under a key."""
 
     key: bytes
+    domains: bool = True
+    """as a de-identified cache has them: what it is that is hashed stands before it"""
 
     def of(self, domain: str, text: str) -> str:
-        """What a de-identified cache has for a text."""
-        return hmac.digest(self.key, f"{domain}:{text}".encode(), "sha256").hex()[:32]
+        """What the cache has for a text."""
+        said = f"{domain}:{text}" if self.domains else text
+        return hmac.digest(self.key, said.encode(errors="surrogateescape"), "sha256").hex()[:32]
 
     def column(self, domain: str, texts: Any) -> Any:
         """A column of texts, each hashed; null stays null."""
@@ -56,14 +59,50 @@ def hashes(
         return None
     if not is_deidentified(attributes):
         raise ValueError(f"{cache}: not de-identified: paths and UIDs are plain; leave key out")
-    with open(key, "rb") as file:
-        if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-            raise ValueError(f"{key}: others have access to this key; run `chmod 600 {key}`")
-        found = file.read()
-    said = hashlib.sha256(b"dicom2cache deidentify key" + found).hexdigest()[:16]
-    if said != attributes[_KEY]:
+    return Hashes(_key_of(cache, attributes, _KEY, "deidentify", Path(key).expanduser()))
+
+
+def patient_hashes(
+    cache: Path, attributes: dict[str, Any], key: str | os.PathLike[str] | None
+) -> Hashes:
+    """The hashes of patients and accession numbers: by the key file, else by this user's own key.
+
+    Raises ValueError if no key is there, or one that is not the cache's or that others have access
+    to; OSError if it cannot be read.
+    """
+    if is_deidentified(attributes):
+        found = hashes(cache, attributes, key)
+        if found is None:
+            raise ValueError(
+                f"{cache}: de-identified: patients are hashes; give key=KEYFILE, the one that it "
+                f"was made with (fingerprint {attributes[_KEY]})"
+            )
+        return found
+    path = own_key() if key is None else Path(key).expanduser()
+    if not path.exists():
         raise ValueError(
-            f"{key}: not the key of {cache}: its fingerprint is {said}, and {attributes[_KEY]} is "
-            "that of the cache's"
+            f"{path}: no key there, and {cache} has patients as hashes by the one of fingerprint "
+            f"{attributes.get('patient_key')}; give key=FILE, a copy of it: `dicom2cache key "
+            "export FILE` writes one, where the cache was made"
         )
-    return Hashes(found)
+    return Hashes(_key_of(cache, attributes, "patient_key", "patient", path), domains=False)
+
+
+def own_key() -> Path:
+    """Where this user's key for patients is (docs/privacy.md)."""
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return home / "dicom2cache" / "patient.key"
+
+
+def _key_of(cache: Path, attributes: dict[str, Any], member: str, kind: str, path: Path) -> bytes:
+    with open(path, "rb") as file:
+        if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+            raise ValueError(f"{path}: others have access to this key; run `chmod 600 {path}`")
+        found = file.read(1 << 20)
+    said = hashlib.sha256(f"dicom2cache {kind} key".encode() + found).hexdigest()[:16]
+    if said != attributes.get(member, said):
+        raise ValueError(
+            f"{path}: not the key of {cache}: its fingerprint is {said}, and {attributes[member]} "
+            "is that of the cache's; give key=FILE"
+        )
+    return found

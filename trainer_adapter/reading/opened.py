@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainer_adapter.format.places import Places, read_places
 from trainer_adapter.format.root import Root, known_root, read_root
+from trainer_adapter.format.types import type_of
 from trainer_adapter.reading.mapped import Mapped
 from trainer_adapter.reading.shards import ShardStore
 from trainer_adapter.reading.spots import Spots
@@ -24,6 +26,22 @@ class Core:
         self.mapped = Mapped(self.store)
         self.per_shard = np.array([a.frames_per_shard for a in root.arrays], np.int64)
         self.columns: dict[str, Any] = {}
+        self.stacks: Any = None
+        """those of all frames, once somebody asked (volumes/stacks.py)"""
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column of frames/, read at first use. Raises KeyError, with the legal names."""
+        if name not in self.columns:
+            self.columns[name] = self.root.read("frames", [name])[name]
+        return self.columns[name]
+
+    def said(self, name: str, samples: NDArray[np.int64]) -> pa.Array:
+        """Values of a column for these frames; null where the cache has no such column."""
+        try:
+            column = self.column(name)
+        except KeyError:  # made before the column came
+            return pa.nulls(len(samples), type_of(name))
+        return pa.chunked_array(column.take(pa.array(samples))).combine_chunks()
 
     def spots(self, samples: NDArray[np.int64]) -> Spots:
         """Where frames lie, by sample index in the whole cache."""

@@ -110,11 +110,17 @@ class ShardStore:
         found: NDArray[Any] | Packed | None = self._maps.get((array, shard))
         return self._mapped((array, shard)) if found is None else found
 
-    def stretch(self, array: int, shard: int, start: int, stop: int) -> NDArray[Any]:
-        """Slots `start` to `stop` - 1 of an uncompressed shard, checked as their frames are."""
-        for slot in range(start, start + 1 if self.checks.how == "never" else stop):
+    def stretch(self, array: int, first: int, count: int) -> NDArray[Any] | None:
+        """Rows `first` to `first + count - 1` of an uncompressed array, checked as frames are.
+
+        None where they lie in several shards.
+        """
+        shard, start = divmod(first, self.root.arrays[array].frames_per_shard)
+        if start + count > self.root.arrays[array].frames_per_shard:
+            return None
+        for slot in range(start, start + 1 if self.checks.how == "never" else start + count):
             slots = self.slots(array, shard, slot)
-        return slots[start:stop]
+        return slots[start : start + count]
 
     def _touched(self, array: int, shard: int, slot: int) -> Any:
         key = (array, shard)

@@ -22,7 +22,7 @@ from dicom2cache.running.progress import Progress, Work, phase
 from dicom2cache.running.repair.shards import Mended, mend
 from dicom2cache.running.repair.state import opened
 from dicom2cache.store import names, root, seen, spare
-from dicom2cache.store.committed import as_in_format, attributes_of, spec_of, whole_root
+from dicom2cache.store.committed import as_in_format, signed_attributes, spec_of, whole_root
 from dicom2cache.store.durable import sync_folder, write_durably
 from dicom2cache.store.layout import (
     ROOT,
@@ -174,7 +174,7 @@ def _root(cache: Path, attributes: dict[str, Any], scratch: Path) -> list[str]:
     )
     own, copy = cache / ROOT, cache / spare_path(ROOT)
     said = [path.read_bytes() if path.is_file() else b"" for path in (own, copy)]
-    signed = [data for data in said if attributes_of(data) == attributes]
+    signed = [data for data in said if signed_attributes(data) == attributes]
     if said[0] == said[1] or ("identity" not in attributes and _is_like(said[0], written)):
         right = said[0]
     else:  # what is beside our attributes has no digest, but follows from them

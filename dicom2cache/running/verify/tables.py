@@ -18,7 +18,7 @@ from dicom2cache.records import ArraySpec
 from dicom2cache.running.job import is_growing
 from dicom2cache.running.verify.findings import Finding, Kind, SourceFrame, in_place_of, of_error
 from dicom2cache.store import seen
-from dicom2cache.store.committed import as_in_format, attributes_of, read_table
+from dicom2cache.store.committed import as_in_format, read_table, signed_attributes
 from dicom2cache.store.digests import table_digests
 from dicom2cache.store.layout import ROOT, SEEN, TIMES, shortened, spare_path
 from dicom2cache.store.root import KINDS
@@ -74,7 +74,7 @@ def _is_later(path: Path, entry: Mapping[str, Any], attributes: dict[str, Any]) 
     except OSError:
         return False
     if entry["path"] == ROOT:
-        found = attributes_of(data)
+        found = signed_attributes(data)
         return found is not None and found["generation"] == attributes["generation"] + 1
     slots = {a["metadata"]["path"]: a["slots"] for a in attributes["arrays"]}.get(entry["path"])
     if slots is None:

@@ -1,0 +1,1 @@
+"""Stacks as volumes: which frames are one, and where its voxels lie."""
