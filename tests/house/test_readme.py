@@ -63,7 +63,7 @@ def _prepare(verb: str) -> None:
         _run("plan", "scans", "cache")
     if verb == "commit":
         _run("convert", "cache", "--jobs", "1")
-    if verb in ("update", "verify", "repair", "info", "compare"):
+    if verb in ("update", "verify", "repair", "info", "compare", "remove", "purge"):
         _run("build", "scans", "cache", "--jobs", "1")
     if verb == "compare":
         _run("build", "scans", "new", "--jobs", "1")

@@ -17,7 +17,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from trainer_adapter.errors import CacheError, DamagedError, FormatError, NotACacheError
 from trainer_adapter.format.files import NAME, REMEDY, below, opened, read_into
@@ -203,23 +202,6 @@ class Root:
         tables = self.attributes["tables"]
         text = json.dumps([tables["frames"], tables["shards"]], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def read_twins(root: Root) -> pa.Table:
-    """Files that are not stored since others are the same: root, path, same_root, same_path.
-
-    Empty for caches that do not say which others.
-    """
-    columns = ["root", "path", "same_root", "same_path"]
-    try:
-        table = root.read("failures", [*columns, "outcome"])
-    except KeyError:
-        table = root.read("failures", ["root", "path"]).slice(0, 0)
-        for name, other in (("same_root", "root"), ("same_path", "path")):
-            table = table.append_column(name, table[other])
-        return table
-    held = pc.and_(pc.equal(table["outcome"], "duplicate"), pc.is_valid(table["same_path"]))
-    return table.filter(held).select(columns)
 
 
 def known_root(path: Path, generations: int, digest: str, numbering: int) -> Root:
