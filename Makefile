@@ -45,6 +45,7 @@ test-oracles: $(ORACLES)  ## values and volumes against SimpleITK, DCMTK, highdi
 	.venv-oracles/bin/python -m tests.oracles.volumes $(DIR) && exit $$values
 	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.faults)
 	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.tiles)
+	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.conversions)
 
 .PHONY: test-codestreams
 test-codestreams: $(ORACLES)  ## damaged codestreams: what we see of them, and djpeg, DCMTK, GDCM, OpenJPEG
@@ -81,6 +82,18 @@ $(FUZZ): pyproject.toml constraints.txt tests/fuzz/requirements.txt
 fuzz: $(FUZZ)  ## hostile headers, frames, recipes, caches under atheris; TARGETS=, RUNS=, SECONDS=, SEED=
 	.venv-fuzz/bin/python -W ignore -m tests.fuzz $(TARGETS) $(if $(RUNS),--runs $(RUNS)) \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
+JUDGES := .venv-judges/.ready
+
+$(JUDGES): pyproject.toml constraints.txt tests/peers/requirements.txt
+	$(PYTHON) -m venv .venv-judges
+	.venv-judges/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -e . -r tests/peers/requirements.txt
+	touch $@
+
+.PHONY: test-peers
+test-peers: $(JUDGES)  ## splits against scikit-learn
+	.venv-judges/bin/python -m pytest tests/peers --disable-warnings
 
 .PHONY: test-exfat
 test-exfat: $(READY)  ## two builds at once without hard links; as root, which mounts an exFAT
@@ -148,6 +161,10 @@ $(HEADERS): pyproject.toml benchmarks/read/peers/headers.txt
 bench-headers: $(HEADERS)  ## the header scan against pydicom and dicomsdl
 	.venv-headers/bin/python -m benchmarks.headers
 
+.PHONY: bench-resample
+bench-resample: $(ORACLES)  ## resampling: scipy, which it is done by, against SimpleITK
+	.venv-oracles/bin/python -m benchmarks.resample
+
 .PHONY: bench-memory
 bench-memory: $(READY)  ## peak memory of a converting worker
 	$(BIN)/python -m benchmarks.memory
@@ -162,6 +179,6 @@ bench-lightly: $(LIGHTLY)  ## LightlyTrain's own loading of DICOM against a cach
 
 .PHONY: clean
 clean:  ## remove what the targets made, all virtual environments too
-	rm -rf .venv .venv-oracles .venv-lightly .venv-peers .venv-headers .venv-engines .venv-fuzz demo \
-		build dist .pytest_cache \
+	rm -rf .venv .venv-oracles .venv-lightly .venv-peers .venv-headers .venv-engines .venv-fuzz \
+		.venv-judges demo build dist .pytest_cache \
 		.mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -9,16 +9,20 @@ from trainer_adapter.errors import (
     CacheError,
     DamagedError,
     ErrataWarning,
+    ExportError,
     FormatError,
     LabelError,
     MissingCodecError,
+    MissingLibraryError,
     MixedShapesError,
     NewerWarning,
     NotACacheError,
+    SplitError,
     StageError,
     VolumeError,
 )
 from trainer_adapter.order.crop import Crop
+from trainer_adapter.reading.split.made import Splits
 
 if TYPE_CHECKING:
     from trainer_adapter.device.augment import RandomFlip, RandomResizedCrop
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
     from trainer_adapter.loading.loader import Batch, CacheLoader
     from trainer_adapter.loading.options import Labels, Order, Ranks
     from trainer_adapter.order.grouped import GroupedBatchSampler
+    from trainer_adapter.volumes.export import Exported, export
+    from trainer_adapter.volumes.image import SpatialImage
 
 __all__ = [
     "Batch",
@@ -36,12 +42,15 @@ __all__ = [
     "Crop",
     "DamagedError",
     "ErrataWarning",
+    "ExportError",
+    "Exported",
     "FormatError",
     "FrameDataset",
     "GroupedBatchSampler",
     "LabelError",
     "Labels",
     "MissingCodecError",
+    "MissingLibraryError",
     "MixedShapesError",
     "NewerWarning",
     "Normalize",
@@ -51,8 +60,12 @@ __all__ = [
     "RandomResizedCrop",
     "Ranks",
     "Sample",
+    "SpatialImage",
+    "SplitError",
+    "Splits",
     "StageError",
     "VolumeError",
+    "export",
     "open_cache",
 ]
 _LATE = {
@@ -67,6 +80,9 @@ _LATE = {
     "RandomFlip": "device.augment",
     "RandomResizedCrop": "device.augment",
     "GroupedBatchSampler": "order.grouped",
+    "SpatialImage": "volumes.image",
+    "Exported": "volumes.export",
+    "export": "volumes.export",
 }
 
 

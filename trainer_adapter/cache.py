@@ -19,7 +19,9 @@ from trainer_adapter.format.root import Array
 from trainer_adapter.order.batches import shape_groups
 from trainer_adapter.reading.errata import warn_of
 from trainer_adapter.reading.opened import Core, open_core
+from trainer_adapter.reading.split.whole import Divisible
 from trainer_adapter.reading.spots import Corners, Reading
+from trainer_adapter.volumes.methods import Conversions
 from trainer_adapter.volumes.series import Series4D, parts_of, told_of
 from trainer_adapter.volumes.stacks import Stacks, stacks_of
 from trainer_adapter.volumes.table import table_of
@@ -45,7 +47,7 @@ def open_cache(path: str | os.PathLike[str], *, check: str = "never") -> Cache:
     return Cache(core, None)
 
 
-class Cache(Sequence[NDArray[Any]]):
+class Cache(Divisible, Conversions, Sequence[NDArray[Any]]):
     """Frames of a cache, or a selection of them, in order of sample index.
 
     `len(cache)`, `cache[i]`; pickles as its path and the selection, and maps shards when they are

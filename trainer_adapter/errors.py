@@ -8,7 +8,10 @@ CacheError
 ├── MixedShapesError (ValueError)       frames of several shapes where one is needed
 ├── VolumeError (ValueError)            a stack that is no volume: unknown, gaps, irregular
 ├── MissingCodecError (ImportError)      a compressed cache, and what decompresses it is not there
+├── MissingLibraryError (ImportError)     a library that a conversion needs is not there
+├── ExportError (OSError)               a folder that volumes cannot be exported to
 ├── LabelError (ValueError)             labels that do not match the frames
+├── SplitError (ValueError)             frames that cannot be divided as asked
 ├── StageError (OSError)                shards cannot be copied to the node's own storage
 ├── NotServedError (LookupError)        a path that LightlyTrain opens stands for no frame here
 ├── ConvertError (RuntimeError)         a single new file could not be converted
@@ -55,8 +58,24 @@ class MissingCodecError(CacheError, ImportError):
     """A compressed cache, and what decompresses it is not installed."""
 
 
+class MissingLibraryError(CacheError, ImportError):
+    """A library that volumes are converted or resampled by is not installed."""
+
+    def __init__(self, library: str, what: str, extra: str | None = "volumes") -> None:
+        remedy = f"'dicom2cache[{extra}]'" if extra else library
+        super().__init__(f"{what} need {library}, which is not there: pip install {remedy}")
+
+
+class ExportError(CacheError, OSError):
+    """A folder that volumes cannot be exported to."""
+
+
 class LabelError(CacheError, ValueError):
     """Labels that do not match the frames."""
+
+
+class SplitError(CacheError, ValueError):
+    """Frames that cannot be divided as asked."""
 
 
 class StageError(CacheError, OSError):

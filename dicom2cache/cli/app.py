@@ -17,7 +17,15 @@ import typer
 
 from dicom2cache import __version__, pipeline
 from dicom2cache.arrow import tally
-from dicom2cache.cli import changing, interrupts, report, under_way, words
+from dicom2cache.cli import (
+    changing,
+    dividing,
+    exporting,
+    interrupts,
+    report,
+    under_way,
+    words,
+)
 from dicom2cache.cli.bars import progress
 from dicom2cache.cli.flags import (
     Backend,
@@ -325,6 +333,10 @@ def compare(
         raise typer.Exit(1)
     same = f"{old} and {new}: every frame has the same unit, stack and pixels"
     print(words.one_line(same))
+
+
+app.command()(dividing.split)
+app.command()(exporting.export)
 
 
 @app.callback(invoke_without_command=True)

@@ -18,7 +18,7 @@ from dicom2cache.privacy.mapping import write_mapping
 from dicom2cache.privacy.veil import Veil
 from dicom2cache.records import ArraySpec, ShardTask
 from dicom2cache.running import claims, receipts
-from dicom2cache.running.entries import ROW_GROUP, ParquetFile, entry_of
+from dicom2cache.running.entries import ROW_GROUP, ParquetFile, array_entry
 from dicom2cache.running.job import Job, scratch
 from dicom2cache.running.receipts import Receipt
 from dicom2cache.running.remains import tidy
@@ -105,19 +105,7 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
             plan_spec, codec=codec or "none", slots=_length(plan_spec, known, number, anew)
         )
         data = metadata[spec.name] = _metadata(job, spec, known, number)
-        arrays.append(
-            {
-                "name": spec.name,
-                "dtype": spec.dtype,
-                "slot": list(spec.slot),
-                "slots": spec.slots,
-                "frames": total.frames,
-                "frames_per_shard": spec.frames_per_shard,
-                "codec": spec.codec,
-                "statistics": total.summary(),
-                "metadata": entry_of(f"{spec.name}/{ROOT}", data),
-            }
-        )
+        arrays.append(array_entry(spec, total, data))
     old: dict[str, Any] = before or {"tables": {}, "sources": [], "counts": {}}
     first = max((s["root"] for s in old["sources"]), default=-1) + 1
     roots = {k: path for k, path in enumerate(job.roots) if k >= first and path}

@@ -12,8 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dicom2cache.errors import on_path
+from dicom2cache.records import ArraySpec
+from dicom2cache.running.tables import Totals
 from dicom2cache.store.digests import table_digests
 from dicom2cache.store.durable import sync_folder
+from dicom2cache.store.layout import ROOT
 
 ROW_GROUP = 100_000
 
@@ -21,6 +24,21 @@ ROW_GROUP = 100_000
 def entry_of(path: str, data: bytes) -> dict[str, Any]:
     """The file entry of a file with these bytes (FORMAT.md)."""
     return {"path": path, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def array_entry(spec: ArraySpec, total: Totals, metadata: bytes) -> dict[str, Any]:
+    """What the root says of an array (FORMAT.md, `arrays`), `metadata` being its zarr.json."""
+    return {
+        "name": spec.name,
+        "dtype": spec.dtype,
+        "slot": list(spec.slot),
+        "slots": spec.slots,
+        "frames": total.frames,
+        "frames_per_shard": spec.frames_per_shard,
+        "codec": spec.codec,
+        "statistics": total.summary(),
+        "metadata": entry_of(f"{spec.name}/{ROOT}", metadata),
+    }
 
 
 class ParquetFile:

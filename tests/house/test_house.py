@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+import trainer_adapter
+
 HERE = Path(__file__).parents[2]
 
 # From the ground up: folders, and modules that stand beside them. A folder imports from floors
@@ -144,6 +146,15 @@ def test_the_packages_share_no_code(package: str, module: str) -> None:
         "dicom2cache": {"trainer_adapter", "torch"},  # a conversion node has no torch
         "trainer_adapter": {"dicom2cache", "zarr", "pydicom"},  # the format is the interface
     }
+    if package == "dicom2cache" and module.startswith("cli."):  # commands of who trains
+        tops -= {"trainer_adapter"}
+        tree = ast.parse(_path(package, module).read_text())
+        doors = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+        for door in (d for d in doors if str(d.module).startswith("trainer_adapter")):
+            public = {alias.name for alias in door.names} <= set(trainer_adapter.__all__)
+            assert door.module == "trainer_adapter", "a name that is not public"
+            assert public, "a name that is not public"
+            assert door not in tree.body, "imported before it is called for"
     assert not tops & banned[package]
 
 

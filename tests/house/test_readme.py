@@ -42,6 +42,10 @@ def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 BodyPartExamined="CHEST" if k else "",  # as often, not all of them say it
                 ImageType=["ORIGINAL", "PRIMARY"],
                 SliceThickness=5,
+                ImagePositionPatient=[0, 0, 5 * k],
+                ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+                PixelSpacing=[0.8, 0.8],
+                FrameOfReferenceUID=uid("space"),
             )
     (tmp_path / "my.toml").write_text(RULES)
     return tmp_path
@@ -63,7 +67,17 @@ def _prepare(verb: str) -> None:
         _run("plan", "scans", "cache")
     if verb == "commit":
         _run("convert", "cache", "--jobs", "1")
-    if verb in ("update", "verify", "repair", "info", "compare", "remove", "purge"):
+    if verb in (
+        "update",
+        "verify",
+        "repair",
+        "info",
+        "compare",
+        "split",
+        "export",
+        "remove",
+        "purge",
+    ):
         _run("build", "scans", "cache", "--jobs", "1")
     if verb == "compare":
         _run("build", "scans", "new", "--jobs", "1")
@@ -88,7 +102,8 @@ DOCS = {
 
 def test_the_docs_have_commands() -> None:
     assert {shlex.split(line)[1] for line in DOCS.values()} >= {
-        "build", "plan", "convert", "commit", "verify", "repair", "info", "compare", "merge"
+        "build", "plan", "convert", "commit", "verify", "repair", "info", "compare", "merge",
+        "split",
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ libraries.versions()  # imports every codec
 _STEPS = ("mkdir", "fsync", "link", "replace", "rename", "unlink")
 
 
-def die_at(step: int, told: int) -> None:
+def _die_at(step: int, told: int) -> None:
     """Kill this process before its call number `step` of _STEPS, after telling the call's name."""
     calls = 0
 
@@ -52,21 +53,22 @@ def die_at(step: int, told: int) -> None:
         setattr(os, name, patched(name, getattr(os, name)))
 
 
-def _in_child(source: Path, cache: Path, codec: str, step: int | None) -> tuple[str, int]:
-    """(name of the call it died at, exit status) of a build in a child."""
+def in_child(call: Callable[[], bool], step: int | None) -> tuple[str, int]:
+    """(name of the call that a child died at, its exit status: 0 if `call` is true, 1 if not).
+
+    What is called must stay in this process (`backend="threading"`). `step` None: it lives.
+    """
     heard, told = os.pipe()
     child = os.fork()
     if not child:
         if step is not None:
-            die_at(step, told)
+            _die_at(step, told)
         try:
-            # all of it in this process
-            recipe = Recipe(shard_mib=1, codec=codec)
-            build(source, cache, recipe, jobs=1, backend="threading")
+            status = 0 if call() else 1
         except BaseException as e:
             print(repr(e), file=sys.stderr, flush=True)
-            os._exit(2)
-        os._exit(0)
+            status = 2
+        os._exit(status)
     os.close(told)
     name = os.read(heard, 100).decode()
     os.close(heard)
@@ -77,10 +79,15 @@ def main(source: Path, folder: Path, first: int, stride: int, codec: str) -> Non
     """Every `stride`-th step from `first` on, until a build comes through."""
     for step in range(first, 1000, stride):
         cache = folder / str(step)
-        name, killed = _in_child(source, cache, codec, step)
+        recipe = Recipe(shard_mib=1, codec=codec)
+
+        def run(cache: Path = cache, recipe: Recipe = recipe) -> bool:
+            return bool(build(source, cache, recipe, jobs=1, backend="threading"))
+
+        name, killed = in_child(run, step)
         if not name:
             break
-        _, status = _in_child(source, cache, codec, None)
+        _, status = in_child(run, None)
         found = tree(cache) if status == 0 else {}
         print(json.dumps([step, name, killed, status, found]), flush=True)
         shutil.rmtree(cache)

@@ -10,34 +10,13 @@ else lies beside it].
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 from dicom2cache import CacheError, Unfinished, merge, verify
 from tests.support.caches import tree
-from tests.support.kill_at_each_step import die_at
-
-
-def _in_child(parts: list[Path], cache: Path, how: dict[str, Any], step: int | None) -> Any:
-    """(name of the call it died at, exit status) of a merge in a child."""
-    heard, told = os.pipe()
-    child = os.fork()
-    if not child:
-        if step is not None:
-            die_at(step, told)
-        try:
-            merge(parts, cache, **how)
-        except BaseException as e:
-            print(repr(e), file=sys.stderr, flush=True)
-            os._exit(2)
-        os._exit(0)
-    os.close(told)
-    name = os.read(heard, 100).decode()
-    os.close(heard)
-    return name, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+from tests.support.kill_at_each_step import in_child
 
 
 def _whole(cache: Path) -> bool:
@@ -54,12 +33,16 @@ def main(folder: Path, first: int, stride: int, how: str, parts: list[Path]) -> 
         here = folder / str(step)
         here.mkdir()
         own = [Path(shutil.copytree(part, here / part.name)) for part in parts]
-        name, killed = _in_child(own, here / "new", flags, step)
+
+        def run(own: list[Path] = own, here: Path = here) -> bool:
+            return bool(merge(own, here / "new", **flags))
+
+        name, killed = in_child(run, step)
         if not name:
             break
         assert killed == -9, killed
         whole = [path.name for path in (*own, here / "new") if _whole(path)]
-        _, status = _in_child(own, here / "new", flags, None)
+        _, status = in_child(run, None)
         found = tree(here / "new") if (here / "new").exists() else {}
         beside = sorted(path.name for path in here.iterdir())
         print(json.dumps([step, name, whole, status, found, beside]), flush=True)

@@ -19,38 +19,23 @@ from pathlib import Path
 from dicom2cache import verify
 from dicom2cache.pipeline import update
 from tests.support.caches import attributes, tree
-from tests.support.kill_at_each_step import die_at
-
-
-def _in_child(source: Path, cache: Path, step: int | None) -> tuple[str, int]:
-    """(name of the call it died at, exit status) of an update in a child."""
-    heard, told = os.pipe()
-    child = os.fork()
-    if not child:
-        if step is not None:
-            die_at(step, told)
-        try:
-            update(source, cache, jobs=1, backend="threading")
-        except BaseException as e:
-            print(repr(e), file=sys.stderr, flush=True)
-            os._exit(2)
-        os._exit(0)
-    os.close(told)
-    name = os.read(heard, 100).decode()
-    os.close(heard)
-    return name, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+from tests.support.kill_at_each_step import in_child
 
 
 def main(source: Path, cache: Path, folder: Path, first: int, stride: int) -> None:
     """Every `stride`-th step from `first` on, until an update comes through."""
     for step in range(first, 1000, stride):
         copy = Path(shutil.copytree(cache, folder / str(step)))
-        name, killed = _in_child(source, copy, step)
+
+        def run(copy: Path = copy) -> bool:
+            return bool(update(source, copy, jobs=1, backend="threading"))
+
+        name, killed = in_child(run, step)
         if not name:
             break
         problems = verify(copy)
         frames = attributes(copy)["counts"]["frames_stored"]
-        _, status = _in_child(source, copy, None)
+        _, status = in_child(run, None)
         found = tree(copy) if status == 0 else {}
         print(json.dumps([step, name, killed, problems, frames, status, found]), flush=True)
         shutil.rmtree(copy)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from dicom2cache.arrow import ints
 from dicom2cache.errors import CacheError, on_path
 from dicom2cache.privacy.veil import KEY
-from dicom2cache.running.entries import ParquetFile, entry_of
+from dicom2cache.running.entries import ParquetFile, array_entry
 from dicom2cache.running.merge import files
 from dicom2cache.running.merge.copies import Copies, find
 from dicom2cache.running.merge.numbers import Numbers, joined
@@ -293,17 +293,7 @@ class Whole:
     def _attributes(self, metadata: dict[str, bytes]) -> dict[str, Any]:
         first = {k: v for k, v in self.parts[0].attributes.items() if k not in ("sha256", "origin")}
         arrays = [
-            {
-                "name": spec.name,
-                "dtype": spec.dtype,
-                "slot": list(spec.slot),
-                "slots": spec.slots,
-                "frames": total.frames,
-                "frames_per_shard": spec.frames_per_shard,
-                "codec": spec.codec,
-                "statistics": total.summary(),
-                "metadata": entry_of(f"{spec.name}/{ROOT}", metadata[spec.name]),
-            }
+            array_entry(spec, total, metadata[spec.name])
             for spec, total in zip(self.numbers.arrays, self.totals, strict=True)
         ]
         paths = [s["path"] for part in self.parts for s in part.attributes["sources"]]

@@ -1,0 +1,319 @@
+"""Exported files: names, sidecars, what a second run does, what fails, what is never said."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+from tests.oracles.series import Series, diffusion, one_volume, several
+from tests.pixels.cases import item
+from tests.support.caches import built, command, run_here
+from tests.support.dicom_files import CT_IMAGE, uid, write_dicom
+from trainer_adapter import export, open_cache
+
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+AXIAL = [1, 0, 0, 0, 1, 0]
+
+
+def series(tmp_path: Path, *kinds: Any) -> Path:
+    """A cache of these kinds of series."""
+    for kind in kinds:
+        folder = tmp_path / "in" / kind.__name__
+        folder.mkdir(parents=True)
+        kind(Series(folder))
+    return built(tmp_path / "in", tmp_path / "cache")
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {
+        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*")) if p.is_file()
+    }  # fmt: skip
+
+
+def patient(cache: Path) -> str:
+    return str(open_cache(cache).column("patient")[0].as_py()[:16])
+
+
+def test_a_volume_its_sidecar_and_the_table(tmp_path: Path) -> None:
+    cache = series(tmp_path, one_volume.ct)
+    made = export(open_cache(cache), tmp_path / "out")
+    sub = f"sub-{patient(cache)}"
+    name = f"{sub}/{sub}_stack-000000_ct"
+    assert set(tree(tmp_path / "out")) == {
+        ".lock", "export.tsv", f"{name}.json", f"{name}.nii.gz"
+    }  # fmt: skip
+    assert [(r.stack, r.outcome, r.file) for r in made.rows] == [(0, "made", f"{name}.nii.gz")]
+    table = (tmp_path / "out" / "export.tsv").read_text()
+    assert table == f"stack\toutcome\tfile\treason\n0\tmade\t{name}.nii.gz\t\n"
+    said = json.loads((tmp_path / "out" / f"{name}.json").read_text())
+    assert len(said.pop("Digest")) == 64
+    assert said == {
+        "Modality": "CT", "Manufacturer": "GE MEDICAL SYSTEMS", "SliceThickness": 3.0,
+        "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"], "AcquisitionNumber": 1, "Units": "HU",
+        "Kind": "image", "Shape": [11, 24, 20], "DataType": "int16", "Spacing": [3.0, 0.8, 0.7],
+        "AffineLPS": [[0.7, 0, 0, -30], [0, 0.8, 0, -30], [0, 0, 3, -30], [0, 0, 0, 1]],
+        "Stacks": [0], "ConversionSoftware": "dicom2cache",
+    }  # fmt: skip
+    image = nibabel.load(tmp_path / "out" / f"{name}.nii.gz")
+    np.testing.assert_array_equal(image.dataobj, open_cache(cache).volume(0).T)
+
+
+def test_directions_in_the_axes_of_the_image(tmp_path: Path) -> None:
+    """FSL's x runs against the columns where the axes are right-handed."""
+    cache = series(tmp_path, diffusion.diffusion)
+    (row, *_) = export(open_cache(cache), tmp_path / "out").rows
+    path = tmp_path / "out" / row.file
+    assert nibabel.load(path).shape == (20, 24, 5, 4)
+    stem = str(path).removesuffix(".nii.gz")
+    assert Path(f"{stem}.bval").read_text() == "0 1000 1000 1000\n"
+    assert Path(f"{stem}.bvec").read_text() == "0 -1 0 -0.6\n0 0 1 0\n0 0 0 0.8\n"
+    said = json.loads(Path(f"{stem}.json").read_text())
+    assert (said["Stacks"], said["DiffusionBValue"]) == ([0, 1, 2, 3], [0, 1000, 1000, 1000])
+    assert (said["EchoTime"], said["RepetitionTime"]) == (0.03, 2.0)  # s
+
+
+def test_times_are_one_file_echoes_are_not(tmp_path: Path) -> None:
+    cache = open_cache(series(tmp_path, several.dynamic_pet, several.dual_echo))
+    files = sorted({row.file for row in export(cache, tmp_path / "out").rows})
+    shapes = {Path(f).name[-9:-7]: nibabel.load(tmp_path / "out" / f).shape for f in files}
+    assert len(files) == 3
+    assert len(shapes["pt"]) == 4
+    assert len(shapes["mr"]) == 3
+    (pet,) = (f for f in files if f.endswith("pt.nii.gz"))
+    said = json.loads((tmp_path / "out" / pet.replace(".nii.gz", ".json")).read_text())
+    times = [min(cache.select(stack=n).column("time").to_pylist()) / 1000 for n in said["Stacks"]]
+    assert said["FrameTimesStart"] == [t - times[0] for t in times]
+    assert times[1] > times[0]
+    assert said["Units"] == "Bq/mL"
+
+
+def test_a_second_run_makes_what_is_missing(tmp_path: Path) -> None:
+    cache = open_cache(series(tmp_path, one_volume.ct, one_volume.sagittal, one_volume.beds))
+    out = tmp_path / "out"
+    first = export(cache, out)
+    assert first.count("made") == 3
+    before = tree(out)
+    files = [out / row.file for row in first.rows]
+    times = [f.stat().st_mtime_ns for f in files]
+    files[0].unlink()
+    sidecar = files[1].with_name(files[1].name.replace(".nii.gz", ".json"))
+    sidecar.write_text("{")  # whose file it is, nobody knows any more
+    (files[2].parent / f".{files[2].name}.0a0b0c0d.part").write_bytes(b"of a killed run")
+    again = export(cache, out)
+    assert [row.outcome for row in again.rows] == ["made", "made", "there"]
+    assert files[2].stat().st_mtime_ns == times[2]
+    assert tree(out).keys() == before.keys()
+    same = {name: digest for name, digest in tree(out).items() if name != "export.tsv"}
+    assert same.items() <= before.items()
+    other = export(cache, out, spacing=(2, 2, 2))
+    assert other.count("made") == 3  # by other options they are other files
+    assert nibabel.load(files[1]).header.get_zooms() == (2, 2, 2)
+
+
+def test_the_same_bytes_by_one_thread_or_four(tmp_path: Path) -> None:
+    cache = open_cache(series(tmp_path, one_volume.ct, diffusion.diffusion, several.dual_echo))
+    for jobs in (1, 4):
+        export(cache, tmp_path / f"out{jobs}", jobs=jobs)
+    assert tree(tmp_path / "out1") == tree(tmp_path / "out4")
+
+
+def test_a_killed_run_leaves_whole_files_and_is_gone_on_with(tmp_path: Path) -> None:
+    for n in range(4):
+        rng = np.random.default_rng(n)
+        for k in range(6):
+            write_dicom(
+                tmp_path / "in" / f"{n}" / f"{k}.dcm", rng.integers(0, 4096, (512, 512), np.uint16),
+                SOPClassUID=CT_IMAGE, Modality="CT", SeriesInstanceUID=uid(f"s{n}"),
+                SOPInstanceUID=uid(f"{n} {k}"), ImagePositionPatient=[0, 0, k],
+                ImageOrientationPatient=AXIAL, PixelSpacing=[1, 1],
+            )  # fmt: skip
+    cache = built(tmp_path / "in", tmp_path / "cache")
+    out = tmp_path / "out"
+    done = subprocess.Popen(command("export", cache, out, "--to", "nifti", "--jobs", "1"))
+    end = time.monotonic() + 60
+    while not list(out.rglob("*.nii.gz")) and done.poll() is None:
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    os.kill(done.pid, signal.SIGKILL)
+    done.wait()
+    there = [p for p in out.rglob("*.nii.gz") if not p.name.startswith(".")]
+    assert 0 < len(there) < 4
+    assert not (out / "export.tsv").exists()
+    for path in there:
+        gzip.decompress(path.read_bytes())
+    again = export(open_cache(cache), out)
+    assert (again.count("there"), again.count("made")) == (len(there), 4 - len(there))
+    export(open_cache(cache), tmp_path / "other")
+    found, other = tree(out), tree(tmp_path / "other")
+    assert found.pop("export.tsv") != other.pop("export.tsv")
+    assert found == other
+
+
+def test_what_fails_costs_itself_only(tmp_path: Path) -> None:
+    cache = series(tmp_path, one_volume.ct, one_volume.tilted, one_volume.uneven)
+    write_dicom(tmp_path / "more" / "single.dcm", np.ones((4, 4), np.uint8))
+    cache = built(tmp_path / "in", tmp_path / "more", tmp_path / "both")
+    ran = run_here("export", cache, tmp_path / "out", "--to", "npy")
+    assert ran.returncode == 1
+    assert "1 stacks in 1 files; 1 are no volumes; 2 failed; export.tsv has each" in ran.stdout
+    assert "12.0 degrees off their normal" in ran.stderr
+    table = (tmp_path / "out" / "export.tsv").read_text().splitlines()
+    assert sorted(line.split("\t")[1] for line in table[1:]) == [
+        "failed", "failed", "made", "no-volume"
+    ]  # fmt: skip
+    ran = run_here("export", cache, tmp_path / "out", "--to", "npy", "--upright", "--gaps")
+    assert ran.returncode == 0, ran.stderr
+    assert "3 stacks in 3 files, 1 of an earlier run; 1 are no volumes;" in ran.stdout
+    shapes = sorted(np.load(p, mmap_mode="r").shape for p in (tmp_path / "out").rglob("*.npy"))
+    assert shapes == [(8, 28, 20), (11, 24, 20), (12, 24, 20)]
+
+
+def test_a_damaged_volume_fails_by_name(tmp_path: Path) -> None:
+    cache = series(tmp_path, one_volume.ct, one_volume.sagittal)
+    shard = next(p for p in (cache / "int16_24x20").glob("c.*"))
+    data = bytearray(shard.read_bytes())
+    row = open_cache(cache).select(stack=0).column("row")[5].as_py()
+    data[row * 960 + 100] ^= 1
+    shard.write_bytes(data)
+    ran = run_here("export", cache, tmp_path / "out", "--to", "nifti", "--jobs", "1")
+    assert ran.returncode == 1
+    assert shard.name in ran.stderr
+    assert "1 stacks in 1 files; 1 failed" in ran.stdout
+
+
+def test_commands_that_cannot_be(tmp_path: Path) -> None:
+    cache = series(tmp_path, one_volume.ct)
+    for flags, said in (
+        (["--to", "mha"], "legal: nifti, nnunet, npy"),
+        (["--to", "nifti", "--spacing", "1,x"], "--spacing 1,x; legal: one length in mm"),
+        (["--to", "nifti", "--spacing", "0"], "legal: three lengths in mm"),
+        (["--to", "nifti", "--where", 'modality == "PT"'], "no frame where"),
+        (["--to", "nifti", "--where", 'modalty == "PT"'], "modalty"),
+    ):
+        ran = run_here("export", cache, tmp_path / "out", *flags)
+        assert ran.returncode == 2, ran.stdout
+        assert said in ran.stderr
+        assert "Traceback" not in ran.stderr
+    ran = run_here("export", cache, cache, "--to", "nifti")
+    assert ran.returncode == 2
+    assert "a cache lies here" in ran.stderr
+
+
+def test_spacing_of_the_command(tmp_path: Path) -> None:
+    cache = series(tmp_path, one_volume.ct)
+    assert (
+        run_here("export", cache, tmp_path / "out", "--to", "nifti", "--spacing", "2").returncode
+        == 0
+    )
+    (path,) = (tmp_path / "out").rglob("*.nii.gz")
+    assert nibabel.load(path).header.get_zooms() == (2, 2, 2)
+
+
+@pytest.mark.parametrize("deidentified", [False, True])
+def test_nothing_of_a_patient_is_written(tmp_path: Path, deidentified: bool) -> None:
+    folder = tmp_path / "QXPATHQX"
+    for k in range(3):
+        write_dicom(
+            folder / f"QXFILEQX{k}.dcm", np.full((8, 8), k, np.uint16), SOPClassUID=CT_IMAGE,
+            Modality="CT", ImagePositionPatient=[0, 0, k], ImageOrientationPatient=AXIAL,
+            PixelSpacing=[1, 1], PatientID="QXIDQX", PatientName="QXNAME^QX",
+            AccessionNumber="QXACCQX", StudyDate="19990102", SeriesDescription="QXDESCQX",
+            StudyInstanceUID="1.2.826.0.1.77777.1", SeriesInstanceUID="1.2.826.0.1.77777.2",
+            SOPInstanceUID=f"1.2.826.0.1.77777.3.{k}", FrameOfReferenceUID="1.2.826.0.1.77777.4",
+        )  # fmt: skip
+    (tmp_path / "key").touch(0o600)
+    (tmp_path / "key").write_bytes(bytes(range(32)))
+    flags = ["--deidentify", str(tmp_path / "key")] if deidentified else []
+    cache = open_cache(built(*flags, folder, tmp_path / "cache"))
+    for to in ("nifti", "npy", "nnunet"):
+        assert export(cache, tmp_path / "out" / to, to).count("made") == 1
+    for path in (tmp_path / "out").rglob("*"):
+        shown = str(path.relative_to(tmp_path)).encode()
+        if path.is_file():
+            data = path.read_bytes()
+            shown += gzip.decompress(data) if path.suffix == ".gz" else data
+        for word in (b"QX", b"77777", b"1999"):
+            assert word not in shown, path
+
+
+def drawn_on_ct(folder: Path) -> None:
+    """A CT of 4 slices, a segmentation of its slices 1 and 3, two segments; another CT alone."""
+    for name in ("a", "b"):
+        for k in range(4):
+            write_dicom(
+                folder / f"{name}{k}.dcm", np.full((8, 8), k, np.uint16), SOPClassUID=CT_IMAGE,
+                Modality="CT", SeriesInstanceUID=uid(name), SOPInstanceUID=uid(f"{name}{k}"),
+                ImagePositionPatient=[0, 0, 2 * k], ImageOrientationPatient=AXIAL,
+                PixelSpacing=[1, 1], FrameOfReferenceUID=uid(f"space {name}"), SliceThickness=2,
+            )  # fmt: skip
+    pixels = np.zeros((3, 8, 8), np.uint8)
+    pixels[0, 2:4] = pixels[1, 2:4] = 1
+    pixels[2, 5, 5] = 1
+    groups = [
+        item(
+            PlanePositionSequence=[item(ImagePositionPatient=[0, 0, 2 * k])],
+            SegmentIdentificationSequence=[item(ReferencedSegmentNumber=n)],
+            DerivationImageSequence=[item(SourceImageSequence=[item(
+                ReferencedSOPClassUID=CT_IMAGE, ReferencedSOPInstanceUID=uid(f"a{k}"))])],
+        ) for n, k in ((1, 1), (1, 3), (2, 1))
+    ]  # fmt: skip
+    write_dicom(
+        folder / "seg.dcm", pixels, SOPClassUID=SEGMENTATION, Modality="SEG",
+        SeriesInstanceUID=uid("seg"), FrameOfReferenceUID=uid("space a"),
+        BitsAllocated=1, BitsStored=1, HighBit=0, SegmentationType="BINARY",
+        PixelData=np.packbits(pixels.ravel(), bitorder="little").tobytes(),
+        SegmentSequence=[item(SegmentNumber=1, SegmentLabel="liver"),
+                         item(SegmentNumber=2, SegmentLabel="cyst")],
+        SharedFunctionalGroupsSequence=[item(
+            PlaneOrientationSequence=[item(ImageOrientationPatient=AXIAL)],
+            PixelMeasuresSequence=[item(PixelSpacing=[1, 1], SliceThickness=2)])],
+        PerFrameFunctionalGroupsSequence=groups,
+    )  # fmt: skip
+
+
+def test_a_data_set_of_nnunet(tmp_path: Path) -> None:
+    drawn_on_ct(tmp_path / "in")
+    cache = open_cache(built(tmp_path / "in", tmp_path / "cache"))
+    made = export(cache, tmp_path / "out", "nnunet")
+    assert {row.outcome for row in made.rows} == {"made"}, made.rows
+    out = tmp_path / "out"
+    assert json.loads((out / "dataset.json").read_text()) == {
+        "channel_names": {"0": "CT"}, "labels": {"background": 0, "cyst": 1, "liver": 2},
+        "numTraining": 1, "file_ending": ".nii.gz",
+    }  # fmt: skip
+    (labels,) = (out / "labelsTr").iterdir()
+    (image,) = (out / "imagesTr").iterdir()
+    assert image.name == labels.name.replace(".nii.gz", "_0000.nii.gz")
+    assert len(list((out / "imagesTs").iterdir())) == 1
+    drawn, place = nibabel.load(labels), nibabel.load(image)
+    np.testing.assert_array_equal(drawn.affine, place.affine)
+    values = np.asarray(drawn.dataobj).T
+    assert values.dtype == np.uint8
+    expected = np.zeros((4, 8, 8))
+    expected[[1, 3], 2:4] = 2
+    expected[1, 5, 5] = 1
+    np.testing.assert_array_equal(values, expected)
+
+
+def test_masks_lie_on_their_own_grid(tmp_path: Path) -> None:
+    """Slices that a segmentation leaves out are empty: 1 to 3 of the liver, one of the cyst."""
+    drawn_on_ct(tmp_path / "in")
+    cache = open_cache(built(tmp_path / "in", tmp_path / "cache"))
+    masks = cache.select(kind="mask")
+    found = {row["stack"]: masks.image(row["stack"]) for row in masks.stacks().to_pylist()}
+    liver, cyst = sorted(found.values(), key=lambda i: -len(i.voxels))
+    assert (liver.voxels != 0).sum((1, 2)).tolist() == [16, 0, 16]
+    assert (cyst.voxels.shape, cyst.spacing) == ((1, 8, 8), (2, 1, 1))
+    assert liver.affine[:3, 3].tolist() == [0, 0, 2]

@@ -1,0 +1,104 @@
+"""What a cache makes of its stacks: volumes in space, other tools' types, files."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer_adapter.reading.opened import Core
+from trainer_adapter.volumes import placed
+from trainer_adapter.volumes.image import SpatialImage
+from trainer_adapter.volumes.stacks import Stacks
+
+
+class Conversions(ABC):
+    """Methods of Cache: one stack, by its number, in one call."""
+
+    core: Core
+
+    @abstractmethod
+    def _known(self) -> Stacks: ...
+
+    def by_stack(self) -> Stacks:
+        """The frames of the selection, stack by stack."""
+        return self._known()
+
+    @abstractmethod
+    def volume(self, stack: int, *, gaps: bool = False, sheared: bool = False) -> NDArray[Any]:
+        """The frames of a stack in order, (d, H, W[, C])."""
+
+    def image(self, stack: int, *, gaps: bool = False, sheared: bool = False) -> SpatialImage:
+        """A stack with its place in space: a view where `volume` gives one.
+
+        Of a mask, slices that its file leaves out are empty. Raises VolumeError for what is not
+        even, unless `gaps` (then it is made so, linearly), and for what is tilted, unless `sheared`
+        (then its axes are not at right angles); `resample` makes both upright.
+        """
+        stacks = self._known()
+        k = stacks.find(stack)
+        placed.hold(stacks, k, gaps, sheared)  # before anything is read
+        voxels = self.volume(stack, gaps=True, sheared=True)
+        return placed.placed(stacks, k, voxels, gaps=gaps, sheared=sheared)
+
+    def resample(
+        self,
+        stack: int,
+        spacing: Sequence[float] | None = None,
+        *,
+        like: int | SpatialImage | None = None,
+        gaps: bool = False,
+        across_spaces: bool = False,
+        interpolation: str | None = None,
+        fill: float | None = None,
+    ) -> SpatialImage:
+        """A stack upright with `spacing` (z, y, x) in mm, or on the grid of `like`.
+
+        Without either, upright as its slices lie: a tilted one is shifted in its plane only. `like`
+        is another stack, or what `image` gave, of another cache too. Masks take the nearest value,
+        others lie between. Outside is the file's padding, -1024 HU, or 0, unless `fill`. Raises as
+        `image`, but for tilt, and as SpatialImage.resample.
+        """
+        stacks = self._known()
+        k = stacks.find(stack)
+        placed.hold(stacks, k, gaps, True)
+        voxels = self.volume(stack, gaps=True, sheared=True)
+        if like is None:
+            return placed.evenly(stacks, k, voxels, spacing, interpolation, fill)
+        mine = placed.placed(stacks, k, voxels, gaps=gaps, sheared=True)
+        return mine.resample(
+            spacing, like=like if isinstance(like, SpatialImage) else self._grid(like),
+            across_spaces=across_spaces, interpolation=interpolation, fill=fill,
+        )  # fmt: skip
+
+    def _grid(self, stack: int) -> SpatialImage:
+        """Where a stack lies, without its voxels."""
+        stacks = self._known()
+        k = stacks.find(stack)
+        placed.hold(stacks, k, False, False)
+        if not placed.even(stacks, k):  # a mask that leaves slices out
+            return self.image(stack)
+        places, first = self.core.places, stacks.first[k]
+        shape = int(stacks.count[k]), int(places.height[first]), int(places.width[first])
+        nothing = np.broadcast_to(np.zeros((), np.uint8), shape)
+        return placed.image_of(stacks, k, nothing, stacks.affine[k])
+
+    def to_nifti(self, stack: int, path: str | os.PathLike[str] | None = None) -> Any:
+        """A stack as a nibabel.Nifti1Image, written to `path` if given: SpatialImage.to_nifti."""
+        return self.image(stack).to_nifti(path)
+
+    def to_sitk(self, stack: int) -> Any:
+        """A stack as a SimpleITK.Image: SpatialImage.to_sitk."""
+        return self.image(stack).to_sitk()
+
+    def to_metatensor(self, stack: int) -> Any:
+        """A stack as a monai.data.MetaTensor, in RAS: SpatialImage.to_metatensor."""
+        return self.image(stack).to_metatensor()
+
+    def to_torchio(self, stack: int) -> Any:
+        """A stack as a torchio.ScalarImage or LabelMap: SpatialImage.to_torchio."""
+        return self.image(stack).to_torchio()
