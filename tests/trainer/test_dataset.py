@@ -63,9 +63,11 @@ def test_every_sample_in_a_stock_loader(
     batches = list(loader)  # all held at once: each must have its own memory
     assert [len(b.index) for b in batches] == [4, 4, 2]
     seen = {}
-    for image, label, index in batches:
-        assert image.shape[1:] == (32, 48)
-        for pixels, c, i in zip(image, label.tolist(), index.tolist(), strict=True):
+    for batch in batches:
+        channels = () if transform is None else (1,)  # a transform has (C, H, W)
+        assert batch.image.shape[1:] == (*channels, 32, 48)
+        images = batch.image.reshape(-1, 32, 48)
+        for pixels, c, i in zip(images, batch.label.tolist(), batch.index.tolist(), strict=True):
             seen[i] = dataset.classes[c]
             factor = 1 if transform is None else 2
             np.testing.assert_array_equal(pixels.numpy(), expected(i) * factor)

@@ -96,7 +96,7 @@ def test_labels_by_the_path_of_a_copy(
         return
     dataset = FrameDataset(cache, label="label", labels=rows, on="path")
     place = cache.column("path").to_pylist().index("a.dcm")
-    assert dataset.classes[dataset[place][1]] == found
+    assert dataset.classes[dataset[place].label] == found
 
 
 def _series(folder: Path, **elements: Any) -> None:

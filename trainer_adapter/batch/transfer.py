@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
-B = TypeVar("B", bound=NamedTuple)  # a batch: a tuple of tensors, dictionaries and numbers
+from trainer_adapter.batch.fields import Fields
+
+B = TypeVar("B", bound=Fields)
 
 
 class Transfer:
@@ -52,9 +54,9 @@ class Transfer:
                 return {k: moved(v) for k, v in value.items()}
             return value
 
-        return type(batch)(*map(moved, batch))
+        return type(batch)({name: moved(value) for name, value in batch.items()})
 
 
 def _tensors(batch: Any) -> list[torch.Tensor]:
-    flat = [v for field in batch for v in (field.values() if isinstance(field, dict) else [field])]
-    return [v for v in flat if isinstance(v, torch.Tensor)]
+    parts = (f.values() if isinstance(f, dict) else [f] for f in batch.values())
+    return [v for values in parts for v in values if isinstance(v, torch.Tensor)]

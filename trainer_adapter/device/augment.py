@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
+from trainer_adapter.batch.fields import Fields
+from trainer_adapter.batch.units import MASKS
 from trainer_adapter.order.permutations import Stream
 
 _BOX, _FLIP = int(Stream.BOX), int(Stream.FLIP)  # plain numbers for a compiled graph
@@ -41,21 +44,61 @@ def uniform(index: torch.Tensor, seed: int, epoch: int, stream: int) -> torch.Te
     return bits.to(torch.float32) * 2.0**-24
 
 
-def _images(x: torch.Tensor, index: torch.Tensor) -> None:
-    if x.ndim != 4 or not x.is_floating_point() or index.shape != x.shape[:1]:
+_ALL = 4
+"""channels of masks and colour; an axis of more is no axis of channels"""
+
+
+class _OfSamples(nn.Module):
+    """What does something else to each sample in each epoch: to images, or to those of a batch."""
+
+    nearest = False
+
+    def forward(self, x: Any, index: torch.Tensor | None = None, epoch: int | None = None) -> Any:
+        """Images (b, C, H, W) of the samples `index`, (b,) int64, in an epoch.
+
+        Of a batch, as CacheLoader gives it or Normalize makes it, both are known; it comes back
+        with other images, so that modules may stand in nn.Sequential. Masks in a batch may be whole
+        numbers. Raises ValueError for images of another shape or dtype.
+        """
+        if not isinstance(x, Fields):
+            if index is None or epoch is None:
+                raise ValueError("images alone: give index and epoch too, or the batch itself")
+            _hold_images(x, index, self.nearest)
+            return self.images(x, index, epoch, self.nearest)
+        epoch = x.get("epoch") if epoch is None else epoch
+        if epoch is None:
+            raise ValueError("a batch of FrameDataset has no epoch; give epoch=...")
+        mask = bool(x.get("units")) and MASKS.issuperset(x["units"])
+        image = x["image"]
+        if mask and image.ndim == 3:
+            image = image[:, None]
+        _hold_images(image, x["index"], mask or self.nearest)
+        return x.replaced(image=self.images(image, x["index"], epoch, mask or self.nearest))
+
+    def images(
+        self, x: torch.Tensor, index: torch.Tensor, epoch: int, nearest: bool
+    ) -> torch.Tensor:
+        """What becomes of images, (b, C, H, W); `nearest`: their values are not to be mixed."""
+        raise NotImplementedError
+
+
+def _hold_images(x: torch.Tensor, index: torch.Tensor, whole: bool) -> None:
+    legal = x.is_floating_point() or (whole and x.ndim == 4 and x.shape[1] <= _ALL)
+    if x.ndim != 4 or not legal or index.shape != x.shape[:1]:
         raise ValueError(
             f"images {tuple(x.shape)} {x.dtype} with indices {tuple(index.shape)}; legal: "
             "(b, C, H, W) floats, as Normalize makes them, with (b,) indices"
         )
 
 
-class RandomResizedCrop(nn.Module):
+class RandomResizedCrop(_OfSamples):
     """A random part of each image, resampled to `size`; (b, C, H, W) to (b, C, h, w).
 
     The part has a share of the area within `scale` and a proportion within `ratio`, both as in
     Inception (Szegedy et al., Going deeper with convolutions, 2015); a side that would exceed the
     image is as long as the image. Antialiased bilinear, as Pillow's and torchvision's, by two
-    matrix products for the whole batch.
+    matrix products for the whole batch. Masks, as a batch says by its units, and all with
+    `nearest`, have each pixel from the one that its centre lies in.
     """
 
     def __init__(
@@ -64,6 +107,7 @@ class RandomResizedCrop(nn.Module):
         *,
         scale: tuple[float, float] = (0.2, 1.0),
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        nearest: bool = False,
         seed: int = 0,
     ) -> None:
         """Raises ValueError for a size, scale or ratio that is not legal."""
@@ -76,6 +120,7 @@ class RandomResizedCrop(nn.Module):
                 f"scale {scale}, ratio {ratio}; legal: 0 < low <= high, and no scale above 1"
             )
         self.scale, self.ratio, self.seed = scale, ratio, int(seed)
+        self.nearest = bool(nearest)
 
     def boxes(self, index: torch.Tensor, epoch: int, height: int, width: int) -> torch.Tensor:
         """(b, 4) float32: top, left, height, width of each part, in pixels."""
@@ -87,13 +132,26 @@ class RandomResizedCrop(nn.Module):
         w = torch.sqrt(area * shape).clamp(1, width)
         return torch.stack([drawn[2] * (height - h), drawn[3] * (width - w), h, w], -1)
 
-    def forward(self, x: torch.Tensor, index: torch.Tensor, epoch: int) -> torch.Tensor:
-        """Parts of images of the samples `index`, (b,) int64, in an epoch."""
-        _images(x, index)
+    def images(
+        self, x: torch.Tensor, index: torch.Tensor, epoch: int, nearest: bool
+    ) -> torch.Tensor:
+        """Parts of images, (b, C, h, w)."""
         top, left, height, width = self.boxes(index, epoch, x.shape[2], x.shape[3]).unbind(-1)
+        if nearest:
+            y = _places(top, height, self.size[0], x.shape[2])
+            across = _places(left, width, self.size[1], x.shape[3])
+            rows = torch.take_along_dim(x, y[:, None, :, None], 2)
+            return torch.take_along_dim(rows, across[:, None, None, :], 3)
         down = _weights(top, height, self.size[0], x.shape[2]).to(x.dtype)
         across = _weights(left, width, self.size[1], x.shape[3]).to(x.dtype)
         return down[:, None] @ x @ across[:, None].mT
+
+
+def _places(start: torch.Tensor, length: torch.Tensor, out: int, size: int) -> torch.Tensor:
+    """(b, out) the pixel that the centre of each resampled one lies in."""
+    steps = torch.arange(out, device=start.device) + 0.5
+    centres = start[:, None] + steps * (length / out)[:, None]
+    return centres.floor().to(torch.int64).clamp(0, size - 1)
 
 
 def _weights(start: torch.Tensor, length: torch.Tensor, out: int, size: int) -> torch.Tensor:
@@ -106,7 +164,7 @@ def _weights(start: torch.Tensor, length: torch.Tensor, out: int, size: int) -> 
     return weights / weights.sum(-1, keepdim=True)
 
 
-class RandomFlip(nn.Module):
+class RandomFlip(_OfSamples):
     """Images turned left to right, or upside down, each with its probability; any (b, C, H, W).
 
     Laterality is lost by a horizontal flip: left out where the side matters.
@@ -119,9 +177,10 @@ class RandomFlip(nn.Module):
             raise ValueError(f"probabilities {horizontal}, {vertical}; legal: from 0 to 1")
         self.horizontal, self.vertical, self.seed = horizontal, vertical, int(seed)
 
-    def forward(self, x: torch.Tensor, index: torch.Tensor, epoch: int) -> torch.Tensor:
-        """Images of the samples `index`, (b,) int64, in an epoch."""
-        _images(x, index)
+    def images(
+        self, x: torch.Tensor, index: torch.Tensor, epoch: int, nearest: bool
+    ) -> torch.Tensor:
+        """Images turned over, (b, C, H, W)."""
         for probability, axis, stream in (
             (self.horizontal, -1, _FLIP),
             (self.vertical, -2, _FLIP + 1),

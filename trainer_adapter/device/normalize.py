@@ -9,7 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
-Window = tuple[float, float]
+from trainer_adapter.batch.fields import Fields
+from trainer_adapter.device.presets import PRESETS
+
+Window = tuple[float, float] | str
 
 
 _TABLED = {torch.uint8, torch.int16, torch.uint16}
@@ -31,6 +34,21 @@ def _rounded(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return torch.where((single.double() != values) & even, step, single).to(dtype)
 
 
+def _windows(said: Window | Sequence[Window] | None) -> list[list[float]]:
+    """[(center, width), ...] of one window or several, each by numbers or by its name."""
+    if said is None:
+        return []
+    named = [said] if isinstance(said, str) else said
+    unknown = [w for w in named if isinstance(w, str) and w not in PRESETS]
+    if unknown:
+        raise ValueError(
+            f"window {unknown[0]!r}; legal: (center, width), {', '.join(PRESETS)}, or several"
+        )
+    pairs = [PRESETS[w] if isinstance(w, str) else w for w in named]
+    found: list[list[float]] = np.asarray(pairs, np.float64).reshape(-1, 2).tolist()
+    return found
+
+
 class Normalize(nn.Module):
     """(b, H, W) or (b, H, W, C) of any stored dtype to (b, C, H, W) floats.
 
@@ -50,14 +68,15 @@ class Normalize(nn.Module):
         invert: bool = False,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """`mean` and `std` are those after the window, one for all channels or one each; `invert`
-        turns windowed values over (1 - y) before them.
+        """`window`: (center, width), a name of PRESETS such as "lung", or several of these; `mean`
+        and `std` are those after the window, one for all channels or one each; `invert` turns
+        windowed values over (1 - y) before them.
 
         Raises ValueError for a width or std that is not above 0, `invert` without a window, or
         numbers of windows, means and stds that do not go together.
         """
         super().__init__()
-        windows = [] if window is None else np.asarray(window, np.float64).reshape(-1, 2).tolist()
+        windows = _windows(window)
         if not all(np.isfinite(center) and 0 < width < np.inf for center, width in windows):
             raise ValueError(f"window {window}; legal: (center, width) with a width above 0")
         if invert and not windows:
@@ -97,8 +116,28 @@ class Normalize(nn.Module):
                 y = 1 - y
         return (y - constants(self._means)) / constants(self._stds)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(b, H, W[, C]) to (b, C, H, W); several windows need (b, H, W)."""
+    def forward(self, x: Any) -> Any:
+        """(b, H, W[, C]) to (b, C, H, W), of a tensor or of a batch, which comes back with these
+        images; several windows need (b, H, W).
+
+        Raises ValueError for a window on values that went through one already.
+        """
+        if isinstance(x, Fields):
+            self._hold(x.get("units") or ())
+            return x.replaced(image=self._images(x["image"]))
+        if not torch.compiler.is_compiling():
+            self._hold(getattr(x, "stored_units", ()))
+        return self._images(x)
+
+    def _hold(self, units: Sequence[str | None]) -> None:
+        if self._windows and "window" in units:
+            raise ValueError(
+                "these values went through the window of the cache's recipe already, and a second "
+                "one would cut off what the first left; leave window out, as Normalize.of(cache) "
+                "does, or build the cache without windows"
+            )
+
+    def _images(self, x: torch.Tensor) -> torch.Tensor:
         if x.ndim not in (3, 4):
             raise ValueError(f"a batch has shape (b, H, W) or (b, H, W, C), not {tuple(x.shape)}")
         if len(self._windows) > 1 and x.ndim == 4 and x.shape[3] > 1:
@@ -131,13 +170,24 @@ class Normalize(nn.Module):
 
     @classmethod
     def from_cache(cls, cache: Any, **options: Any) -> Normalize:
-        """Without a window: mean and std of all values of the cache's frames, padding left out.
+        """The same as `of`, by its older name."""
+        return cls.of(cache, **options)
 
-        Raises ValueError for a cache without frames, or of several units.
+    @classmethod
+    def of(cls, cache: Any, **options: Any) -> Normalize:
+        """For the frames of a cache: by mean and std of all their values, padding left out; with
+        `window` by that alone.
+
+        Raises ValueError for a cache without frames, or of several units; with a window, for frames
+        that went through one already.
         """
         import pyarrow.compute as pc
 
         units = pc.unique(cache.column("unit")).to_pylist()
+        if options.get("window") is not None:
+            made = cls(**options)
+            made._hold(units)
+            return made
         if len(units) != 1:
             raise ValueError(f"frames of several units {units}; select one, or give mean and std")
         pixels = pc.multiply(cache.column("height").cast("float64"), cache.column("width"))

@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data._utils.collate import collate as default_collate_of
 from torch.utils.data._utils.collate import default_collate_fn_map
 
+from trainer_adapter.batch.columns import Column
+from trainer_adapter.batch.dtypes import held_by
+from trainer_adapter.batch.fields import Fields
 from trainer_adapter.batch.pool import BufferPool
+from trainer_adapter.batch.units import Units
 from trainer_adapter.cache import Cache
+from trainer_adapter.errors import MixedShapesError
 from trainer_adapter.loading.labels import labelled
 from trainer_adapter.loading.options import Labels
 
 
-class Sample(NamedTuple):
-    """A frame, or after collation a batch of them."""
+class Sample(Fields):
+    """A frame, or after collation a batch of them: a Mapping, whose keys are attributes too."""
 
-    image: torch.Tensor
-    """(H, W[, C]) in the stored dtype, or (b, H, W[, C])"""
+    image: Any
+    """(H, W[, C]) in the stored dtype, or (b, H, W[, C]); or what the transform makes of it"""
     label: Any
-    """the label; None if none was asked for"""
+    """the label, (k,) of several; None if none was asked for"""
+    known: Any
+    """(k,) of several labels: False where one is not known; None for one or none"""
     index: Any
     """sample index in the whole cache"""
+    columns: dict[str, Any]
+    """the columns that were asked for; null is NaN or None"""
+    units: tuple[str | None, ...]
+    """unit of the values, of a batch each once; None for colour"""
 
 
 class FrameDataset(Dataset[Sample]):
@@ -44,20 +56,40 @@ class FrameDataset(Dataset[Sample]):
         labels: Any = None,
         on: str | Sequence[str] | Mapping[str, str] | None = None,
         classes: Any = None,
-        transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        transform: Callable[[Any], Any] | None = None,
+        layout: str = "CHW",
+        dtype: torch.dtype | None = None,
+        columns: Sequence[str] = (),
         kind: str | None = "image",
         missing: str = "error",
         key: str | os.PathLike[str] | None = None,
     ) -> None:
         """Frames of `kind` (None: all) with `label`; what it, `labels`, `on`, `missing`, `classes`
-        and `key` may be is said of Labels. `transform` is applied to each image.
+        and `key` may be is said of Labels. columns: of frames/, for each sample.
+
+        transform: what is made of each image, a tensor (C, H, W); with layout "HWC" an array of
+        NumPy (H, W, C), as albumentations wants it. What it returns is collated as torch does:
+        tuples of views, dictionaries. Without one, images are (H, W[, C]) as stored. dtype: of
+        images, one that holds all values of the stored one, such as torch.int32 for uint16, with
+        which torch can do little; None: as stored.
 
         Raises LabelError if frames have no label, unless `missing` is "drop" and some have one, or
-        for a value that is none of `classes`; ValueError if no frame is of the kind.
+        for a value that is none of `classes`; ValueError if no frame is of the kind, or for what is
+        not legal.
         """
+        if layout not in ("CHW", "HWC"):
+            raise ValueError(f"layout {layout!r}; legal: CHW, HWC")
+        if isinstance(columns, str):
+            raise ValueError(f"columns {columns!r}; legal: a list of names")
         found = labelled(cache, Labels(label, labels, on, missing, classes, kind, key))
         self._found, self._labels, self.classes = found, found.values, found.classes
-        self.cache, self.transform = found.cache, transform
+        self.cache, self.transform, self.layout = found.cache, transform, layout
+        self.dtype = dtype
+        if dtype is not None:
+            for number in np.unique(self.cache.core.places.array[self.cache.indices]).tolist():
+                held_by(dtype, self.cache.arrays[number].dtype)
+        self._columns = {name: Column(self.cache.column(name)) for name in columns}
+        self._units = Units(self.cache.column("unit"))
         self._pool = BufferPool()
 
     @property
@@ -96,33 +128,77 @@ class FrameDataset(Dataset[Sample]):
 
     def __getitem__(self, i: int) -> Sample:
         """Sample `i`; its image is a copy, so it may be written to."""
-        image = torch.from_numpy(np.array(self.cache[i]))
-        if self.transform is not None:
-            image = self.transform(image)
-        return Sample(image, self._label(i), int(self.cache.samples(np.array([i]))[0]))
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"sample {i} of {len(self)}")
+        i = int(i) % len(self)
+        frame = np.array(self.cache[i])
+        image = self._transformed(self._wide(torch.from_numpy(frame)))
+        return self._samples([image], np.array([i]))[0]
 
-    def _label(self, i: int) -> Any:
-        return None if self._labels is None else self._labels[i].item()
+    def _samples(self, images: Iterable[Any], rows: NDArray[np.int64]) -> list[Sample]:
+        batch = self._batch(None, rows)
+        label, known = batch.label, batch.known
+        if known is None:
+            known = [None] * len(rows)
+            label = known if label is None else label.tolist()
+        return [
+            Sample(
+                image=image,
+                label=label[k],
+                known=known[k],
+                index=index,
+                columns={name: column[k] for name, column in batch.columns.items()},
+                units=units,
+            )
+            for k, (image, index, units) in enumerate(
+                zip(images, batch.index.tolist(), self._units.each(rows), strict=True)
+            )
+        ]
+
+    def _batch(self, image: Any, rows: NDArray[np.int64]) -> Sample:
+        labels, known = self._labels, self._found.known
+        return Sample(
+            image=image,
+            label=None if labels is None else torch.from_numpy(labels[rows]),
+            known=None if known is None else torch.from_numpy(known[rows]),
+            index=torch.from_numpy(self.cache.samples(rows)),
+            columns={name: column.take(rows) for name, column in self._columns.items()},
+            units=self._units.of(rows),
+        )
+
+    def _transformed(self, image: torch.Tensor) -> Any:
+        if self.transform is None:
+            return image
+        if self.layout == "HWC":
+            pixels = image.numpy()
+            return self.transform(pixels if pixels.ndim == 3 else pixels[:, :, None])
+        return self.transform(
+            image[None] if image.ndim == 2 else image.permute(2, 0, 1).contiguous()
+        )
+
+    def _wide(self, image: torch.Tensor) -> torch.Tensor:
+        return image if self.dtype is None else image.to(self.dtype)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
-        """Samples of one shape, gathered in one pass: what a DataLoader calls for a batch.
+        """Samples, gathered in one pass: what a DataLoader calls for a batch.
 
-        Raises MixedShapesError if they differ, saying how to group.
+        Raises MixedShapesError if their sizes differ and no transform makes them one, saying how to
+        group.
         """
         wanted = np.asarray(indices, np.int64)
-        shape, dtype = self.cache.batch_shape(wanted)
+        try:
+            shape, dtype = self.cache.batch_shape(wanted)
+        except MixedShapesError:
+            if self.transform is None:
+                raise
+            return [self[i] for i in wanted.tolist()]
         batch, buffer = self._buffer(shape, dtype)
         self.cache.gather(wanted, out=buffer)
         del buffer
-        samples = self.cache.samples(wanted)
+        batch = self._wide(batch)
         if self.transform is not None:
-            images = [self.transform(image) for image in batch]
-            return [
-                Sample(image, self._label(i), s)
-                for image, i, s in zip(images, wanted.tolist(), samples.tolist(), strict=True)
-            ]
-        labels = None if self._labels is None else torch.from_numpy(self._labels[wanted])
-        return _Gathered(Sample(batch, labels, torch.from_numpy(samples)))
+            return self._samples(map(self._transformed, batch), wanted)
+        return _Gathered(self._batch(batch, wanted), self._samples(batch, wanted))
 
     def _buffer(self, shape: tuple[int, ...], dtype: Any) -> tuple[torch.Tensor, NDArray[Any]]:
         if get_worker_info() is None:
@@ -138,14 +214,9 @@ class FrameDataset(Dataset[Sample]):
 class _Gathered(list[Sample]):
     """Samples that are rows of one batch: the batch needs no second copy to be collated."""
 
-    def __init__(self, batch: Sample) -> None:
+    def __init__(self, batch: Sample, samples: Sequence[Sample]) -> None:
+        super().__init__(samples)
         self.batch = batch
-        images, labels, index = batch
-        given = [None] * len(index) if labels is None else labels.tolist()
-        super().__init__(
-            Sample(image, label, i)
-            for image, label, i in zip(images, given, index.tolist(), strict=True)
-        )
         self._given = tuple(map(id, self))
 
     def untouched(self) -> bool:
@@ -157,9 +228,24 @@ def collate(batch: Sequence[Sample], *, collate_fn_map: Any = None) -> Sample:
     """One Sample of (b, ...) tensors out of samples; what default_collate does with them."""
     if isinstance(batch, _Gathered) and batch.untouched():
         return batch.batch
-    images, labels, index = zip(*batch, strict=True)
-    known = None if labels[0] is None else torch.tensor(labels)
-    return Sample(torch.stack(images), known, torch.tensor(index))
+    first = batch[0]
+    labels: Any = None
+    if first.label is not None:
+        labels = [sample.label for sample in batch]
+        labels = torch.tensor(labels) if first.known is None else torch.stack(labels)
+    images = [sample.image for sample in batch]
+    return Sample(
+        image=default_collate_of(images, collate_fn_map=collate_fn_map or default_collate_fn_map),
+        label=labels,
+        known=None if first.known is None else torch.stack([s.known for s in batch]),
+        index=torch.tensor([sample.index for sample in batch]),
+        columns={name: _column([s.columns[name] for s in batch]) for name in first.columns},
+        units=tuple(dict.fromkeys(unit for sample in batch for unit in sample.units)),
+    )
+
+
+def _column(values: list[Any]) -> Any:
+    return torch.stack(values) if isinstance(values[0], torch.Tensor) else values
 
 
 # torch's documented way to teach default_collate a type.

@@ -91,13 +91,14 @@ def batches_of(
         raise ValueError(f"samples {samples}; legal: from 1, how many are drawn by weights")
     places, frames = cache.core.places, cache.indices
     array, height, width = (c[frames] for c in (places.array, places.height, places.width))
-    if crop is not None:
+    if crop is not None and crop.fill is not None:
         for number in np.unique(array).tolist():
             dtype = cache.arrays[number].dtype
             with np.errstate(invalid="ignore"):
                 held = np.float64(crop.fill).astype(dtype)
             if held != crop.fill and not np.isnan(held):
                 raise ValueError(f"crop with fill {crop.fill}; legal: what {dtype} can hold")
+    if crop is not None:
         kinds = {(a.dtype.str, a.slot[2:]): k for k, a in enumerate(cache.arrays)}
         of = np.array([kinds[a.dtype.str, a.slot[2:]] for a in cache.arrays], np.int64)
         kind: NDArray[Any] = of[array]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from operator import index
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Unpack
 
 import google_crc32c
 import numpy as np
@@ -17,8 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from trainer_adapter.batch.columns import Column
+from trainer_adapter.batch.dtypes import held_by
+from trainer_adapter.batch.fields import Fields
 from trainer_adapter.batch.pool import BufferPool
 from trainer_adapter.batch.transfer import Transfer
+from trainer_adapter.batch.units import Units
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import NewerWarning
 from trainer_adapter.loading.epoch import Share, batches_of
@@ -34,17 +37,21 @@ from trainer_adapter.stage import staged
 _PREFETCH_BYTES = 1 << 30
 
 
-class Batch(NamedTuple):
-    """Frames of one shape."""
+class Batch(Fields):
+    """Frames of one shape: a Mapping, whose keys are attributes too."""
 
     image: torch.Tensor
-    """(b, H, W[, C]) in the stored dtype"""
+    """(b, H, W[, C]) in the stored dtype, or the one that was asked for"""
     label: torch.Tensor | None
-    """(b,) labels; None if none was asked for"""
-    index: Any
-    """(b,) int64 tensor: sample indices in the whole cache"""
+    """(b,) labels, (b, k) of several; None if none was asked for"""
+    known: torch.Tensor | None
+    """(b, k) of several labels: False where one is not known; None for one or none"""
+    index: torch.Tensor
+    """(b,) int64: sample indices in the whole cache"""
     columns: dict[str, Any]
     """the columns that were asked for: (b,) tensors, lists of strings; null is NaN or None"""
+    units: tuple[str | None, ...]
+    """units of the values, each once; None for colour"""
     epoch: int
     """what the order and the crops were drawn for"""
 
@@ -68,6 +75,7 @@ class CacheLoader:
         crop: Crop | int | tuple[int, int] | None = None,
         columns: Sequence[str] = (),
         device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
         threads: int | None = None,
         prefetch: int | None = None,
         read: str = "auto",
@@ -78,7 +86,9 @@ class CacheLoader:
 
         order, labelling, ranking: an Order, Labels and Ranks; or their fields as keywords, such as
         shuffle=True, seed=1, label="body_part". crop: (h, w) at random, or a Crop; boxes are for
-        each frame of `cache`. columns: of frames/, for each batch. device: where batches go.
+        each frame of `cache`. columns: of frames/, for each batch. device: where batches go. dtype:
+        of images, one that holds all values of the stored one, such as torch.int32 for uint16, with
+        which torch can do little; None: as stored.
         threads: 0 reads in the loop itself. prefetch: batches ahead, by default one less than
         threads, or twice as many if an epoch is larger than memory. read: auto, map, advise, pread.
         stage: a folder on local storage, to which shards are copied first.
@@ -97,7 +107,10 @@ class CacheLoader:
                 raise ValueError(f"{name} {given}; legal: from {least}, or None")
         found = labelled(cache, labelling)
         self.cache, self.classes, self._labels = found.cache, found.classes, found.values
-        self._found = found
+        self._found, self._units, self._dtype = found, Units(found.cache.column("unit")), dtype
+        if dtype is not None:
+            for number in np.unique(found.cache.core.places.array[found.cache.indices]).tolist():
+                held_by(dtype, found.cache.arrays[number].dtype)
         self.batch_size, self.crop = batch_size, _crop_of(crop, seed)
         self._boxes = None
         if self.crop is not None and self.crop.boxes is not None:
@@ -275,20 +288,35 @@ class CacheLoader:
         if self.crop is None and self._shapes.whole:
             self._reading.whole(out, spots)
         else:
-            self._reading.crops(out, spots, self._corners(epoch, indices, samples, spots))
+            self._reading.crops(out, spots, self._corners(epoch, indices, samples, spots, dtype))
         del out
-        label = None if self._labels is None else torch.from_numpy(self._labels[indices])
-        columns = {name: c.take(indices) for name, c in self._columns.items()}
-        batch = Batch(image, label, torch.from_numpy(samples), columns, epoch)
+        if self._dtype is not None and image.dtype != self._dtype:
+            wide, _ = self._pool.lease(tuple(image.shape), held_by(self._dtype, dtype))
+            image = wide.copy_(image)
+            del wide, _
+        known = self._found.known
+        batch = Batch(
+            image=image,
+            label=None if self._labels is None else torch.from_numpy(self._labels[indices]),
+            known=None if known is None else torch.from_numpy(known[indices]),
+            index=torch.from_numpy(samples),
+            columns={name: c.take(indices) for name, c in self._columns.items()},
+            units=self._units.of(indices),
+            epoch=epoch,
+        )
         del image
         return self._transfer.sent(batch)
 
-    def _corners(self, epoch: int, indices: Ints, samples: Ints, spots: Spots) -> Corners:
+    def _corners(
+        self, epoch: int, indices: Ints, samples: Ints, spots: Spots, dtype: np.dtype[Any]
+    ) -> Corners:
+        fill = None if self.crop is None else self.crop.fill
+        nothing = self._units.nothing(indices, dtype) if fill is None else fill
         if self.crop is None:
-            return Corners(np.zeros_like(indices), np.zeros_like(indices))
+            return Corners(np.zeros_like(indices), np.zeros_like(indices), nothing)
         boxes = None if self._boxes is None else self._boxes[indices]
         heights, widths = spots.height.astype(np.int64), spots.width.astype(np.int64)
-        return Corners(*self.crop.places(epoch, samples, heights, widths, boxes), self.crop.fill)
+        return Corners(*self.crop.places(epoch, samples, heights, widths, boxes), nothing)
 
 
 def _cores() -> int:

@@ -25,8 +25,8 @@ class Crop:
     boxes: NDArray[Any] | None = None
     """(n, 2) top and left for each frame of the cache that is read, for `given`; may be below 0"""
     seed: int = 0
-    fill: float = 0.0
-    """value of what lies outside of a frame"""
+    fill: float | None = None
+    """value of what lies outside of a frame; None: -1000 where the unit is HU (air), else 0"""
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:

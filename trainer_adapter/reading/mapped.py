@@ -40,11 +40,13 @@ class Mapped:
 
     def crops(self, out: NDArray[Any], spots: Spots, corners: Corners) -> None:
         """Crops of frames into `out`, (b, h, w[, C]); uncompressed, only their rows are touched."""
-        for target, array, shard, slot, height, width, top, left in rows_of(out, spots, corners):
+        for target, array, shard, slot, height, width, top, left, fill in rows_of(
+            out, spots, corners
+        ):
             y, to_y, rows = part_of(height, top, out.shape[1])
             x, to_x, columns = part_of(width, left, out.shape[2])
             if (rows, columns) != out.shape[1:3]:
-                target[...] = corners.fill
+                target[...] = fill
                 target = target[to_y : to_y + rows, to_x : to_x + columns]
             if target.size:
                 spec = self._store.root.arrays[array]

@@ -113,12 +113,14 @@ class Pread:
 
     def crops(self, out: NDArray[Any], spots: Spots, corners: Corners) -> None:
         """Crops of frames into `out`, (b, h, w[, C]); uncompressed, only their rows are read."""
-        for target, array, shard, slot, height, width, top, left in rows_of(out, spots, corners):
+        for target, array, shard, slot, height, width, top, left, fill in rows_of(
+            out, spots, corners
+        ):
             spec = self._store.root.arrays[array]
             y, to_y, rows = part_of(height, top, out.shape[1])
             x, to_x, columns = part_of(width, left, out.shape[2])
             if (rows, columns) != out.shape[1:3]:
-                target[...] = corners.fill
+                target[...] = fill
                 target = target[to_y : to_y + rows, to_x : to_x + columns]
             if not target.size:
                 continue

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from trainer_adapter.order.permutations import Ints
@@ -34,8 +35,8 @@ class Corners:
 
     top: Ints
     left: Ints
-    fill: float = 0.0
-    """value of what lies outside"""
+    fill: float | NDArray[Any] = 0.0
+    """value of what lies outside, one or (b,)"""
 
 
 class Reading(Protocol):
@@ -49,6 +50,7 @@ class Reading(Protocol):
 
 
 def rows_of(out: NDArray[Any], spots: Spots, corners: Corners) -> Iterator[Any]:
-    """(target, array, shard, slot, height, width, top, left) of each frame, plain numbers."""
+    """(target, array, shard, slot, height, width, top, left, fill) of each frame."""
     columns = (spots.array, spots.shard, spots.slot, spots.height, spots.width)
-    return zip(out, *(c.tolist() for c in (*columns, corners.top, corners.left)), strict=True)
+    fill = np.broadcast_to(corners.fill, len(out)).tolist()
+    return zip(out, *(c.tolist() for c in (*columns, corners.top, corners.left)), fill, strict=True)
