@@ -67,16 +67,16 @@ def removed_of(parts: Sequence[Part]) -> pa.Table:
     return whole.group_by(REMOVED.names).aggregate([]).sort_by(order)
 
 
-def check_removed(parts: Sequence[Part], key: bytes | None) -> None:
-    """Raises CacheError if a part has what was removed from another, or the key that tells is
-    another one, or missing."""
+def check_removed(parts: Sequence[Part], key: bytes) -> None:
+    """Raises CacheError if a part has what was removed from another, or if the key that tells
+    is another one."""
     removed = removed_of(parts)
     if not removed.num_rows:
         return
     said = parts[0].attributes
     veiled = KEY in said
-    own = None if key is None else fingerprint(key, "deidentify" if veiled else "patient")
-    if key is None or own != said[KEY if veiled else "patient_key"]:
+    own = fingerprint(key, "deidentify" if veiled else "patient")
+    if own != said[KEY if veiled else "patient_key"]:
         flag = "--deidentify" if veiled else "--patient-key"
         raise CacheError(
             f"{parts[0].cache}: from one of the parts frames were removed, and only by their key "

@@ -10,12 +10,13 @@ from __future__ import annotations
 import glob
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from dicom2cache.arrow import ints
 from dicom2cache.errors import CacheError
+from dicom2cache.privacy.veil import keys_of
 from dicom2cache.running import damage
 from dicom2cache.running.attempts import abandoned, attempt_name
 from dicom2cache.running.merge import files
@@ -33,13 +34,14 @@ def merge(
     target: Path,
     copy: bool = False,
     move: bool = False,
-    key: Callable[[], bytes | None] = lambda: None,
+    patient_key: str | os.PathLike[str] | None = None,
+    deidentify: str | os.PathLike[str] | None = None,
 ) -> None:
     """Make `target` of the caches; if it was made of the same ones, nothing.
 
     Nothing is decoded: pixels are those of the parts, byte for byte. `copy`: shards are copied, and
-    not the same files; `move`: the caches are removed afterwards. `key` is asked for where frames
-    were removed from one. Raises CacheError if they cannot
+    not the same files; `move`: the caches are removed afterwards. The key files are
+    read where frames were removed from one. Raises CacheError if they cannot
     be one, or for a target that exists; OSError. Then `target` is not there.
     """
     if copy and move:
@@ -52,7 +54,7 @@ def merge(
         )
     parts = parts_of(caches, target)
     if any(KIND in part.attributes["tables"] for part in parts):
-        check_removed(parts, key())
+        check_removed(parts, keys_of(patient_key, deidentify)[1])
     if os.path.lexists(target) and not _is_empty(target):
         if not _is_there(parts, target):
             raise CacheError(f"{target}: exists; give another path, or remove it first")

@@ -80,13 +80,3 @@ def _hashes(cache: Path, attributes: dict[str, Any]) -> Iterator[str]:
         for column in table.columns:
             if str(column.type) == "string":
                 yield from pc.drop_null(column.unique()).to_pylist()
-
-
-def waiting(cache: Path, attributes: dict[str, Any]) -> tuple[int, int]:
-    """(files, bytes) that a purge would delete."""
-    found = unnamed_files(cache, attributes)
-    size = 0
-    for name in found:
-        with suppress(OSError):
-            size += os.lstat(cache / name).st_size
-    return len(found), size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +69,13 @@ def _numbered(
         said = pattern.fullmatch(name)
         if said is not None:
             yield f"{folder}/{name}", int(said[group])
+
+
+def waiting(cache: Path, attributes: dict[str, Any]) -> tuple[int, int]:
+    """(files, bytes) that a purge would delete."""
+    found = unnamed_files(cache, attributes)
+    size = 0
+    for name in found:
+        with suppress(OSError):
+            size += os.lstat(cache / name).st_size
+    return len(found), size
