@@ -26,7 +26,8 @@ from dicom2cache.frames.treat import FRAME_COLUMNS, modality, padding_of
 from dicom2cache.recipes.recipe import Treatment
 from dicom2cache.records import COMPRESSED, ArraySpec, FrameRow, Header
 from dicom2cache.running.each_frame import Failure, Worker
-from dicom2cache.running.job import Job, frames_of, headers_of, scratch
+from dicom2cache.running.job import Job, scratch
+from dicom2cache.running.plan_rows import frames_of, headers_of
 from dicom2cache.store import names
 from dicom2cache.store.compression import pack
 from dicom2cache.store.durable import write_first

@@ -27,7 +27,8 @@ from dicom2cache.records import ShardTask
 from dicom2cache.running import choices, claims, holders, receipts
 from dicom2cache.running.await_job import await_job
 from dicom2cache.running.each_frame import Failure, Worker
-from dicom2cache.running.job import Job, frames_of, headers_of, is_planned
+from dicom2cache.running.job import Job, is_planned
+from dicom2cache.running.plan_rows import frames_of, headers_of
 from dicom2cache.schema import RESULTS
 from dicom2cache.store.shards import ShardWriter
 

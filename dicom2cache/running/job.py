@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dicom2cache.arrow import rows_of
 from dicom2cache.errors import CacheError, Unfinished
 from dicom2cache.planning.tasks import tasks
 from dicom2cache.recipes.recipe import Recipe
-from dicom2cache.records import ArraySpec, Header, Plan, ShardTask
+from dicom2cache.records import ArraySpec, Plan, ShardTask
 from dicom2cache.running.attempts import attempt_name
 from dicom2cache.running.plan_tables import Checked, read_tables, write_tables
+from dicom2cache.schema import REMOVED
 from dicom2cache.store import names, seen
 from dicom2cache.store.committed import whole_root
 from dicom2cache.store.durable import (
@@ -51,6 +51,7 @@ class Job:
     identity: str
     """digest of recipe, sources and versions, a colon, and that of the sources' times"""
     roots: tuple[str, ...]
+    """source folders by number; empty where the cache has none of that number"""
     recipe: Recipe
     plan: Plan
     facts: dict[str, Any]
@@ -59,6 +60,10 @@ class Job:
     """what the source files were like (store.seen)"""
     onto: str | None = None
     """of an update, the `sha256` of the root that it adds to"""
+    gone: pa.Table | None = None
+    """of an update that begins a new numbering, GONE: what of the cache is not in it"""
+    removed: pa.Table = field(default_factory=REMOVED.empty_table)
+    """and REMOVED: what stays out from then on"""
     links: bool = True
     """whether the first of several processes is known by hard links (store.durable.name_first)"""
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -121,6 +126,7 @@ def save_plan(job: Job) -> Job:
     plan = job.plan
     files = plan.files.drop_columns(["per_frame"])  # expanded in `frames`
     tables = {"files": files, "frames": plan.frames, "rejects": plan.rejects, "seen": job.seen}
+    tables |= {} if job.gone is None else {"gone": job.gone, "removed": job.removed}
     about = {
         "identity": job.identity,
         "nonce": job.nonce,
@@ -132,6 +138,7 @@ def save_plan(job: Job) -> Job:
         "links": job.links,
         "digests": write_tables(job.state, tables),
         **({"onto": job.onto} if job.onto is not None else {}),
+        **({"numbered": True} if job.gone is not None else {}),
     }
     about["sha256"] = attributes_sha256(about)
     own = job.state / "plan.json"
@@ -175,19 +182,6 @@ def _begin_marked(job: Job, mark: Path) -> None:
 def _when(path: Path) -> str:
     """When a file was written, UTC."""
     return str(np.datetime64(path.stat().st_mtime_ns // 10**9, "s")).replace("T", " ") + "+00:00"
-
-
-def headers_of(job: Job, rows: pa.Table) -> dict[int, Header]:
-    """The headers (rows of FILES, by number) of the files that rows of the plan's frames are in."""
-    needed = np.unique(rows["file"].to_numpy()).tolist()
-    job.check("files", rows=needed)
-    return dict(zip(needed, rows_of(job.plan.files, needed).to_pylist(), strict=True))
-
-
-def frames_of(job: Job, rows: Any) -> pa.Table:
-    """Some rows of the plan's frames, numbers ascending. Raises CacheError if they are damaged."""
-    job.check("frames", rows=rows)
-    return rows_of(job.plan.frames, rows)
 
 
 def about_of(cache: Path) -> dict[str, Any]:
@@ -326,7 +320,9 @@ def _load(cache: Path, said: bytes) -> Job:
     for array in about["arrays"]:
         if not names.is_array(array["name"]):
             names.checked(None, f"{plan_path(cache)}, array {array['name']!r}")
-    written = read_tables(state, ("files", "frames", "rejects", "seen"), about["digests"])
+    anew = ("gone", "removed") if about.get("numbered") is True else ()
+    wanted = ("files", "frames", "rejects", "seen", *anew)
+    written = read_tables(state, wanted, about["digests"])
     tables = written.tables
     check_specs(about["arrays"])
     arrays = tuple(ArraySpec(**{**a, "slot": tuple(a["slot"])}) for a in about["arrays"])
@@ -347,6 +343,8 @@ def _load(cache: Path, said: bytes) -> Job:
         facts,
         tables["seen"],
         about.get("onto"),
+        tables.get("gone"),
+        tables.get("removed", REMOVED.empty_table()),
         about.get("links", True) is not False,
         about["nonce"],
         written,
