@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.signed import rewrite, sign
+from tests.support.signed import adopt, rewrite, sign
 from trainer_adapter import CacheLoader, DamagedError, open_cache
 from trainer_adapter.lightly import names
 from trainer_adapter.lightly.paths import Names
@@ -165,3 +165,19 @@ def test_a_table_without_what_reading_hangs_on(cache: Path, kind: str, column: s
     rewrite(cache, kind, lambda table: table.drop_columns([column]))
     with pytest.raises(DamagedError, match=rf"{kind}: has no column {column}; "):
         open_cache(cache)[0]
+
+
+def test_lists_of_text_in_several_row_groups(cache: Path) -> None:
+    """As of a cache of more than 100,000 frames: Arrow reads text in lists a group at a time."""
+    path = cache / "frames" / "0.parquet"
+    table = pq.read_table(path)
+    flags = [["one"], None, ["two", "one"], ["three"]] * 3
+    table = table.set_column(
+        table.column_names.index("stack_flags"), table.schema.field("stack_flags"), [flags]
+    )
+    pq.write_table(table, path, row_group_size=5)
+    adopt(cache, "frames")
+    opened = open_cache(cache)
+    assert opened.column("stack_flags").to_pylist() == flags
+    assert opened.frames.drop_columns("stack_flags") == table.drop_columns("stack_flags")
+    assert opened.volume(0).shape == (12, 512, 512)
