@@ -59,7 +59,7 @@ READS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     ),
     "batches with columns": ("age", lambda c: CacheLoader(open_cache(c), columns=["age"])),
     "labels from a column": (
-        "sex", lambda c: CacheLoader(open_cache(c), label="sex", missing="drop"),
+        "modality", lambda c: CacheLoader(open_cache(c), label="modality"),
     ),
     "labels from a table": ("patient", _labels),
     "volume": ("stack", lambda c: open_cache(c).volume(0)),
