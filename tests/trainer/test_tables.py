@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from tests.support.dicom_files import uid
 from tests.support.signed import adopt, rewrite, sign
 from trainer_adapter import CacheLoader, DamagedError, open_cache
 from trainer_adapter.lightly import names
@@ -42,8 +43,8 @@ def flip(path: Path, place: int, bit: int = 1) -> None:
 
 
 def _labels(path: Path) -> Any:
-    labels = {"patient": ["nobody"], "y": [1]}
-    return from_table(open_cache(path), labels, "patient", "y")
+    labels = {"series_uid": [uid("series")], "y": [1]}
+    return from_table(open_cache(path), labels, "series_uid", "y")
 
 
 READS: dict[str, tuple[str, Callable[[Path], Any]]] = {
@@ -61,7 +62,7 @@ READS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "labels from a column": (
         "modality", lambda c: CacheLoader(open_cache(c), label="modality"),
     ),
-    "labels from a table": ("patient", _labels),
+    "labels from a table": ("series_uid", _labels),
     "volume": ("stack", lambda c: open_cache(c).volume(0)),
     "volume, order": ("stack_index", lambda c: open_cache(c).volume(0)),
     "names": ("path", names),
