@@ -133,6 +133,10 @@ $(PEERS): pyproject.toml constraints.txt benchmarks/read/peers/requirements.txt 
 bench-scale: $(READY)  ## 10,000 to 1,000,000 frames: plan on disk, a worker's start, commit, open; FILES=N real ones
 	$(BIN)/python -m benchmarks.scale $(if $(FILES),--files $(FILES))
 
+.PHONY: bench-parts
+bench-parts: $(READY)  ## two tasks of an array against one, JPEG 2000; FILES=N
+	$(BIN)/python -m benchmarks.parts $(if $(FILES),--files $(FILES))
+
 .PHONY: bench-growing
 bench-growing: $(READY)  ## an update that adds 1%, against its build; FILES=N
 	$(BIN)/python -m benchmarks.growing $(if $(FILES),--files $(FILES))

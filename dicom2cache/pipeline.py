@@ -4,48 +4,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dicom2cache.errors import CacheError, FrameError, Unfinished, at_disk
-from dicom2cache.planning import tasks
-from dicom2cache.privacy import keys
+from dicom2cache.errors import CacheError, FrameError, at_disk
 from dicom2cache.privacy.mapping import check_mapping
 from dicom2cache.privacy.own_words import own_words_only
-from dicom2cache.privacy.veil import KEY, Veil, check_key, veil_of
+from dicom2cache.privacy.veil import KEY, check_key, veil_of
 from dicom2cache.recipes.recipe import Recipe
-from dicom2cache.recipes.where import check_kept
-from dicom2cache.running import commit as committing
-from dicom2cache.running import compare as comparing
-from dicom2cache.running import damage, execute, holders, pool, shares, versions
+from dicom2cache.running import holders
 from dicom2cache.running import target as target_folder
 from dicom2cache.running.await_job import await_job, wait
-from dicom2cache.running.building import plan_build
-from dicom2cache.running.job import (
-    Job,
-    is_open,
-    is_same,
-    planned_identity,
-    update_of,
-)
-from dicom2cache.running.lost import first_failed
-from dicom2cache.running.merge import whole as merging
-from dicom2cache.running.originals import originals_of
+from dicom2cache.running.job import Job, is_open, is_same, planned_identity, update_of
+from dicom2cache.running.processors import cpu_count
 from dicom2cache.running.progress import Progress, Silent
 from dicom2cache.running.remains import tidy
-from dicom2cache.running.repair import whole as repairing
-from dicom2cache.running.standing import Watched
 from dicom2cache.running.target import cache_of
-from dicom2cache.running.update import Request, Updated, plan_update
-from dicom2cache.running.verify import whole as checks
-from dicom2cache.running.verify.deep import verify_deep
-from dicom2cache.running.verify.findings import Finding
 from dicom2cache.store import root
 
+# What only some commands do is imported there: a command is to be at work at once.
+if TYPE_CHECKING:
+    from dicom2cache.running.compare import Difference
+    from dicom2cache.running.repair.whole import Repaired
+    from dicom2cache.running.standing import Watched
+    from dicom2cache.running.update import Updated
+    from dicom2cache.running.verify.findings import Finding
+
 Sources = Sequence[str | os.PathLike[str]]
-_LOOKS = 5
-"""times that an update looks for what is new, while others add files too"""
 
 
 @at_disk
@@ -75,24 +61,26 @@ def build(
     Raises SourceError if there is nothing to convert, CacheError if `cache` holds something else,
     RecipeError, Unfinished if the machine could not end it, FrameError if `on_error` is "raise".
     """
+    from dicom2cache.running.building import Wanted, plan_build
+
     progress = progress or Silent()
-    workers = jobs or pool.cpu_count()
     check_mapping(mapping, deidentify, cache_of(cache))
-    fresh = overwrite or planned_identity(cache_of(cache)) is None
-    with pool.workers_starting(workers, backend) if fresh else nullcontext():
-        job = plan(
-            sources, cache, recipe, jobs=workers, backend=backend, overwrite=overwrite, force=force,
-            patient_key=patient_key, deidentify=deidentify, progress=progress,
-        )  # fmt: skip
+    wanted = Wanted(
+        sources, cache_of(cache), recipe or Recipe(), jobs, backend, overwrite, force, patient_key,
+        deidentify, progress, is_built=True,
+    )  # fmt: skip
+    job = plan_build(wanted)
     if job is None and mapping is not None:
         raise CacheError(f"{cache}: committed already; a mapping is made by the run that commits")
     if job is not None:
         if on_error == "raise":
+            from dicom2cache.running.lost import first_failed
+
             said = first_failed(job)
             if said is not None:
                 with own_words_only(deidentify is not None, cache):
                     raise FrameError(said)
-        convert(cache, jobs=workers, backend=backend, on_error=on_error, progress=progress)
+        convert(cache, jobs=jobs, backend=backend, on_error=on_error, progress=progress)
         commit(cache, deidentify=deidentify, mapping=mapping)
         if not is_same(planned_identity(cache_of(cache)), job.identity):
             raise CacheError(
@@ -114,35 +102,34 @@ def plan(
     force: bool = False,
     patient_key: str | os.PathLike[str] | None = None,
     deidentify: str | os.PathLike[str] | None = None,
+    update: bool = False,
     progress: Progress | None = None,
 ) -> Job | None:
     """Read all headers and write the plan into `cache`; None if the cache is complete already.
 
-    No pixel is read, save of files that share a SOP Instance UID. Raises as `build`, CacheError too
-    if the cache is complete but damaged.
+    No pixel is read, save of files that share a SOP Instance UID. With `update` it is the plan of
+    what is new below `sources`, as `pipeline.update` adds it to a committed cache by its own
+    recipe. Raises as `build`, or as `update`, CacheError too if the cache is complete but damaged.
     """
-    recipe, progress = recipe or Recipe(), progress or Silent()
-    target, workers = cache_of(cache), jobs or pool.cpu_count()
-    sources = [sources] if isinstance(sources, str | os.PathLike) else sources
-    target_folder.check(target)
-    veil, key = _keys(patient_key, deidentify)
-    if veil:
-        check_kept([recipe.where, *(rule.where for rule in recipe.rules)])
-    unseen = [s for s in sources if not os.path.exists(s)]  # names that the caller gave
-    with own_words_only(veil is not None, target, *unseen):
-        return plan_build(
-            sources, target, recipe, key, veil, workers, backend, overwrite, force, progress
-        )
+    if update:
+        from dicom2cache.running.update import plan_update, request
 
+        if overwrite:
+            raise ValueError("an update adds to a cache, and overwrite replaces it; give one only")
+        info(cache)  # says what it is if it is none
+        return plan_update(
+            request(
+                cache_of(cache), sources, recipe, jobs, backend, force, patient_key, deidentify,
+                progress, is_built=False,
+            )
+        )[0]  # fmt: skip
+    from dicom2cache.running.building import Wanted, plan_build
 
-def _keys(
-    patient_key: str | os.PathLike[str] | None, deidentify: str | os.PathLike[str] | None
-) -> tuple[Veil | None, bytes]:
-    """(what a de-identified cache says, the key of patients)."""
-    if deidentify is not None and patient_key is not None:
-        raise ValueError("--deidentify hashes patients by its own key; leave --patient-key out")
-    veil = veil_of(deidentify)
-    return veil, veil.key if veil else keys.patient_key(Path(patient_key) if patient_key else None)
+    wanted = Wanted(
+        sources, cache_of(cache), recipe or Recipe(), jobs, backend, overwrite, force, patient_key,
+        deidentify, progress or Silent(),
+    )  # fmt: skip
+    return plan_build(wanted)
 
 
 @at_disk
@@ -163,6 +150,8 @@ def convert(
     Unfinished if the machine could not end it, SourceAway if it cannot see a source folder,
     FrameError if `on_error` is "raise", CacheError if it is committed and damaged.
     """
+    from dicom2cache.running import damage, execute, shares, versions
+
     progress = progress or Silent()
     share = shares.share_of(part)
     if on_error not in ("skip", "raise"):
@@ -172,12 +161,11 @@ def convert(
         if is_open(target):
             job = await_job(target)
             versions.check(target, job.facts, job.recipe.codec)
-            shares.hold(job, share)
-            mine = tasks.part(job.tasks, share.index, share.of)
+            mine = shares.hold(job, share)
             holders.tell(target)
             with holders.holding(job.state, "convert"), own_words_only(KEY in job.facts, target):
                 return execute.convert_part(
-                    job, mine, jobs or pool.cpu_count(), backend, on_error, progress
+                    job, mine, jobs or cpu_count(), backend, on_error, progress
                 )
     damage.refuse(target)
     return counts(target)["frames_failed"]
@@ -196,6 +184,9 @@ def commit(
     Unfinished while a shard is missing, CacheError for another key, or if it is committed and
     damaged.
     """
+    from dicom2cache.running import commit as committing
+    from dicom2cache.running import damage
+
     target = cache_of(cache)
     check_mapping(mapping, deidentify, target)
     if not is_open(target):
@@ -240,6 +231,8 @@ def standing(cache: str | os.PathLike[str]) -> Watched | None:
         wait(target)
     if not is_open(target):
         return None
+    from dicom2cache.running.standing import Watched
+
     if planned_identity(target) is None:
         info(target)  # says what it is
     return Watched(await_job(target))
@@ -274,6 +267,10 @@ def findings(
     deidentify: str | os.PathLike[str] | None = None,
 ) -> list[Finding]:
     """What `verify` finds, a record each. Raises as `verify`."""
+    from dicom2cache.running.originals import originals_of
+    from dicom2cache.running.verify import deep as again
+    from dicom2cache.running.verify import whole as checks
+
     target = cache_of(cache)
     try:
         found = list(checks.verify(target, quick))
@@ -282,7 +279,7 @@ def findings(
     if deep is not None and not found:
         attributes, veil = info(target), veil_of(deidentify)
         originals = originals_of(target, attributes, sources, veil)
-        found += verify_deep(target, attributes, deep, originals)
+        found += again.verify_deep(target, attributes, deep, originals)
     return found
 
 
@@ -291,12 +288,14 @@ def compare(
     new: str | os.PathLike[str],
     *,
     deidentify: str | os.PathLike[str] | None = None,
-) -> Iterator[comparing.Difference]:
+) -> Iterator[Difference]:
     """Frames whose unit, stack or pixels differ in two caches of the same sources, by path.
 
     `deidentify`: the key file, where one of them is de-identified. Raises as `info`, and CacheError
     where paths cannot be matched.
     """
+    from dicom2cache.running import compare as comparing
+
     one, other = info(old), info(new)
     veil = veil_of(deidentify)
     return comparing.compare((cache_of(old), one), (cache_of(new), other), veil)
@@ -314,39 +313,39 @@ def update(
     force: bool = False,
     patient_key: str | os.PathLike[str] | None = None,
     deidentify: str | os.PathLike[str] | None = None,
+    mapping: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Updated:
     """Add what is new below `sources` to a committed cache: its next generation (FORMAT.md).
 
     No shard and no sample index that is there changes, and whoever has the cache open goes on. The
     recipe is the cache's; another one is refused, and so are other versions and another key. An
-    update that was interrupted is ended first. The rest is as for `build`. Raises CacheError if the
-    cache cannot be added to, SourceError, Unfinished, FrameError.
+    update that was interrupted is ended first. What hashes of the new files stand for is added to
+    the file `mapping`. The rest is as for `build`. Raises CacheError if the cache cannot be added
+    to, SourceError, Unfinished, FrameError.
     """
-    target, workers, progress = cache_of(cache), jobs or pool.cpu_count(), progress or Silent()
-    if isinstance(sources, str | os.PathLike):
-        sources = [sources]
-    veil, key = _keys(patient_key, deidentify)
-    asked = Request(target, sources, recipe, key, veil, workers, backend, force, progress)
+    from dicom2cache.running import update as updating
+
+    target = cache_of(cache)
+    check_mapping(mapping, deidentify, target)
+    asked = updating.request(
+        target, sources, recipe, jobs, backend, force, patient_key, deidentify, progress,
+        is_built=True,
+    )  # fmt: skip
     before = info(target)
-    unseen = [s for s in sources if not os.path.exists(s)]
-    for _ in range(_LOOKS):
-        with own_words_only(veil is not None, target, *unseen):
-            found = plan_update(asked)
-        if found is None:
-            continue
-        job, looked = found
+    for _ in range(updating.LOOKS):
+        job, looked = updating.plan_update(asked)
         if job is not None:
-            convert(cache, jobs=workers, backend=backend, on_error=on_error, progress=progress)
-            commit(cache, deidentify=deidentify)
+            convert(cache, jobs=jobs, backend=backend, on_error=on_error, progress=progress)
+            commit(cache, deidentify=deidentify, mapping=mapping)
             if not is_same(planned_identity(target), job.identity):
                 continue
         if looked is not None:
             after = counts(target)
             added = {k: n - before["counts"].get(k, 0) for k, n in after.items()}
             there = before["generation"] + 1
-            return Updated(after, added, looked.changed, looked.vanished, there)
-    raise Unfinished(f"{target}: other processes add files to it; run the same command again")
+            return updating.Updated(after, added, looked.changed, looked.vanished, there)
+    raise updating.busy(target)
 
 
 @at_disk
@@ -358,7 +357,7 @@ def repair(
     jobs: int | None = None,
     backend: str = "loky",
     progress: Progress | None = None,
-) -> repairing.Repaired:
+) -> Repaired:
     """Mend a committed cache: from its second copies, and damaged shards from the sources.
 
     `sources` are the folders of the sources in the order in which `info` has them, if they lie
@@ -366,8 +365,10 @@ def repair(
     mended stays as it is, and is in what is returned. Raises CacheError where root or tables are
     lost with their copies, Unfinished, OSError.
     """
+    from dicom2cache.running.repair import whole as repairing
+
     veil = veil_of(deidentify)
-    workers, told = jobs or pool.cpu_count(), progress or Silent()
+    workers, told = jobs or cpu_count(), progress or Silent()
     return repairing.repair(cache_of(cache), sources, veil, workers, backend, told)
 
 
@@ -379,6 +380,8 @@ def merge(
 
     Shards get second names; `copy`: are copied; `move`: `caches` are removed. Raises CacheError.
     """
+    from dicom2cache.running.merge import whole as merging
+
     merging.merge(list(map(cache_of, caches)), cache_of(cache), copy, move)
     return counts(cache)
 

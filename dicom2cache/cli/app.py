@@ -32,6 +32,7 @@ from dicom2cache.cli.flags import (
     PatientKey,
     Scheduler,
     Sources,
+    Update,
     plan_flags,
     recipe_options,
 )
@@ -102,7 +103,7 @@ def build(
 @recipe_options
 def plan(
     paths: Paths,
-    recipe: Recipe,
+    recipe: Recipe | None,
     jobs: Jobs = None,
     backend: Backend = "loky",
     scheduler: Scheduler = None,
@@ -110,6 +111,7 @@ def plan(
     force: Force = False,
     patient_key: PatientKey = None,
     deidentify: Deidentify = None,
+    update: Update = False,
 ) -> None:
     """Read all headers; print what would be stored and what not, before any pixel is read."""
     sources, cache = _split(paths)
@@ -117,7 +119,7 @@ def plan(
     with engine(backend, scheduler):
         job = pipeline.plan(
             sources, cache, recipe, jobs=jobs, backend=backend, overwrite=overwrite, force=force,
-            patient_key=patient_key, deidentify=deidentify, progress=progress(),
+            patient_key=patient_key, deidentify=deidentify, update=update, progress=progress(),
         )  # fmt: skip
     if job is None:
         report.print_cache(cache, pipeline.info(cache))
@@ -177,6 +179,7 @@ def update(
     force: Force = False,
     patient_key: PatientKey = None,
     deidentify: Deidentify = None,
+    mapping: Mapping = None,
 ) -> None:
     """Add what is new below SRC... to CACHE, by its own recipe; nothing that is there changes.
 
@@ -188,7 +191,7 @@ def update(
     with engine(backend, scheduler):
         done = pipeline.update(
             sources, cache, recipe, jobs=jobs, backend=backend, on_error=on_error, force=force,
-            patient_key=patient_key, deidentify=deidentify, progress=progress(),
+            patient_key=patient_key, deidentify=deidentify, mapping=mapping, progress=progress(),
         )  # fmt: skip
     report.print_updated(cache, done, pipeline.info(cache))
     failed = done.added["files_failed"] or done.added["frames_failed"]
@@ -291,6 +294,7 @@ def slurm(
     force: Force = False,
     patient_key: PatientKey = None,
     deidentify: Deidentify = None,
+    update: Update = False,
 ) -> None:
     """Write a batch script for Slurm that converts SRC... to CACHE on many nodes."""
     sources, cache = _split(paths)

@@ -35,6 +35,9 @@ OnError = Annotated[
     str, typer.Option(help="skip: a bad file costs itself only; raise: stop at the first.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing cache.")]
+Update = Annotated[
+    bool, typer.Option("--update", help="Only what is new, as `update` adds it to CACHE.")
+]
 Force = Annotated[
     bool, typer.Option("--force", help="Go on though the disk has no room for all frames.")
 ]
@@ -101,7 +104,7 @@ def recipe_options(command: Callable[..., None]) -> Callable[..., None]:
 def plan_flags(context: typer.Context) -> list[str]:
     """The flags of `plan` among those that a command was given, for another folder."""
     known = {f.name for f in dataclasses.fields(Recipe)}
-    known |= {"recipe", "overwrite", "force", "patient_key"}
+    known |= {"recipe", "overwrite", "force", "patient_key", "update"}
     found: list[str] = []
     for parameter in context.command.params:
         name = parameter.name or ""

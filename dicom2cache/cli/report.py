@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -17,13 +17,15 @@ from dicom2cache.cli.assembled import COLUMNS, assembled
 from dicom2cache.cli.words import one_line
 from dicom2cache.privacy.terms import keeper
 from dicom2cache.privacy.veil import Veil, each
-from dicom2cache.running.compare import Difference
-from dicom2cache.running.errata import Concerned
-from dicom2cache.running.job import Job
-from dicom2cache.running.repair.whole import Repaired
-from dicom2cache.running.update import Updated
 from dicom2cache.store.committed import as_in_format, read_table
 from dicom2cache.store.layout import SEEN, TIMES
+
+if TYPE_CHECKING:
+    from dicom2cache.running.compare import Difference
+    from dicom2cache.running.errata import Concerned
+    from dicom2cache.running.job import Job
+    from dicom2cache.running.repair.whole import Repaired
+    from dicom2cache.running.update import Updated
 
 _SHOWN, _RUNS = 20, 6  # most lines, and most runs of frames in one
 _FILES, _AT_ONCE = 5, 1024  # most files of an erratum; most rows as objects
@@ -58,7 +60,8 @@ def print_plan(job: Job, veil: Veil | None = None) -> None:
         f"{sum(s.shards for s in specs)} shards, {size(plan.wasted_bytes)} ({share:.1%}) of it "
         f"empty corners of shared slots{_before(job.recipe.codec)}"
     )
-    _print_arrays([(s.name, s.slots, s.slots * s.slot_bytes, s.shards, "", None) for s in specs])
+    own = [s for s in specs if s.slots or job.onto is None]  # of an update, those that it adds to
+    _print_arrays([(s.name, s.slots, s.slots * s.slot_bytes, s.shards, "", None) for s in own])
     frames = plan.frames.select([c for c in COLUMNS if c != "modality"])
     modality = plan.files["modality"].take(plan.frames["file"])
     modality = each(modality, keeper("modality")) if veil else modality

@@ -6,13 +6,16 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dicom2cache import pipeline
 from dicom2cache.cli.bars import clock
 from dicom2cache.cli.words import one_line
 from dicom2cache.errors import Unfinished
-from dicom2cache.running.standing import Standing
 from dicom2cache.store.durable import NO_LINKS
+
+if TYPE_CHECKING:
+    from dicom2cache.running.standing import Standing
 
 _EVERY = 5.0  # seconds
 _SHOWN = 8  # most shards of a host

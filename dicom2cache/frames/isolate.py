@@ -80,8 +80,7 @@ def serve(descriptor: int) -> None:
             found = function(*arguments)
         except Exception as e:
             _allow_all()  # what took the memory may still hold it
-            e.add_note("in a child process:\n" + "".join(traceback.format_tb(e.__traceback__)))
-            error = _sent(e)
+            error = sent(e, "in a child process")
         pipe.send((found, error))
 
 
@@ -103,8 +102,12 @@ def _allow_all() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
 
-def _sent(error: Exception) -> Exception:
-    """The error if it survives the way to the parent, else one that says the same."""
+def sent(error: Exception, where: str) -> Exception:
+    """The error if it survives the way to the parent, else one that says the same.
+
+    Where it was raised is noted.
+    """
+    error.add_note(f"{where}:\n" + "".join(traceback.format_tb(error.__traceback__)))
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
@@ -112,6 +115,28 @@ def _sent(error: Exception) -> Exception:
         other.__notes__ = error.__notes__
         return other
     return error
+
+
+def started(code: str) -> tuple[subprocess.Popen[bytes], Connection]:
+    """A Python process that runs `code`, and our end of a socket.
+
+    The code has the descriptor of its end in sys.argv, and after it sys.path as JSON. Ctrl-C leaves
+    it alone. Raises OSError.
+    """
+    pipe, theirs = Pipe()
+    with theirs:
+        arguments = [str(theirs.fileno()), json.dumps(sys.path)]
+        try:
+            with without_interrupts():
+                process = subprocess.Popen(
+                    [sys.executable, "-c", code, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                )
+        except BaseException:
+            pipe.close()
+            raise
+    return process, pipe
 
 
 class Child:
@@ -129,19 +154,10 @@ class Child:
         self._end(at_once=kind is not None)  # it may be busy with what nobody waits for
 
     def _start(self) -> Connection:
-        pipe, theirs = Pipe()
-        with theirs:
-            arguments = [str(theirs.fileno()), json.dumps(sys.path)]
-            try:
-                with without_interrupts():
-                    process = subprocess.Popen(
-                        [sys.executable, "-c", _CHILD, *arguments],
-                        stdin=subprocess.DEVNULL,
-                        pass_fds=[theirs.fileno()],
-                    )
-            except OSError as e:
-                pipe.close()
-                raise _not_started(str(e)) from e
+        try:
+            process, pipe = started(_CHILD)
+        except OSError as e:
+            raise _not_started(str(e)) from e
         try:
             pipe.recv()
         except (EOFError, ConnectionResetError):

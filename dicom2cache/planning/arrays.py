@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dicom2cache.arrow import combine
 from dicom2cache.records import ArraySpec, codec_of
 
-FRAMES_PER_SHARD_MAX = 4096  # bounds the index of a shard (16 bytes for each) for tiny frames
+FRAMES_PER_SHARD_MAX = 16384  # bounds the index of a shard (16 bytes for each): frames under 8 KiB
 
 # Smallest that holds the values; int16 before uint16, for which torch has few operations.
 _WHOLE = (("uint8", 0, 255), ("int16", -32768, 32767), ("uint16", 0, 65535),

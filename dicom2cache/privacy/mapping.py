@@ -48,3 +48,15 @@ def write_mapping(path: Path, seen: dict[tuple[str, str], str]) -> None:
         if isinstance(e, OSError):
             e.filename = os.fspath(path)
         raise
+
+
+def read_mapping(path: Path) -> dict[tuple[str, str], str]:
+    """What `write_mapping` wrote. Raises CacheError for a file that is no mapping."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = csv.reader(file)
+            if tuple(next(rows, ())) != _HEAD:
+                raise ValueError
+            return {(of, hashed): original for of, hashed, original in rows}
+    except (ValueError, csv.Error):
+        raise CacheError(f"{path}: no mapping; give the file that --mapping wrote") from None

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dicom2cache.errors import CacheError
-from dicom2cache.privacy import terms
+from dicom2cache.privacy import keys, terms
 from dicom2cache.privacy.keys import fingerprint, keyed_hash, read_key
 from dicom2cache.privacy.own_words import own_words
 from dicom2cache.schema import STORED, Column
@@ -98,6 +98,19 @@ def veil_of(path: str | os.PathLike[str] | None, mapped: bool = False) -> Veil |
 def veil_of(path: str | os.PathLike[str] | None, mapped: bool = False) -> Veil | None:
     """The veil of a key file; None without one. Raises as `read_key`."""
     return None if path is None else Veil(read_key(path), {} if mapped else None)
+
+
+def keys_of(
+    patient_key: str | os.PathLike[str] | None, deidentify: str | os.PathLike[str] | None
+) -> tuple[Veil | None, bytes]:
+    """(what a de-identified cache says, the key of patients), by their files.
+
+    Raises ValueError where both are named, and as `read_key`.
+    """
+    if deidentify is not None and patient_key is not None:
+        raise ValueError("--deidentify hashes patients by its own key; leave --patient-key out")
+    veil = veil_of(deidentify)
+    return veil, veil.key if veil else keys.patient_key(Path(patient_key) if patient_key else None)
 
 
 def check_key(veil: Veil | None, attributes: dict[str, Any], where: Path, remedy: str) -> None:

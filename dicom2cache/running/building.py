@@ -4,42 +4,66 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from dicom2cache.errors import CacheError, SourceError
 from dicom2cache.privacy import keys
-from dicom2cache.privacy.veil import Veil
+from dicom2cache.privacy.own_words import own_words_only
+from dicom2cache.privacy.veil import Veil, keys_of
 from dicom2cache.recipes.recipe import Recipe
-from dicom2cache.running import damage, holders, inventory
+from dicom2cache.recipes.where import check_kept
+from dicom2cache.running import holders, pool
 from dicom2cache.running import target as target_folder
 from dicom2cache.running.await_job import await_job
-from dicom2cache.running.faults import FaultLog
 from dicom2cache.running.identity import facts_of, identity_of
 from dicom2cache.running.job import Job, is_same, planned_identity, save_plan
 from dicom2cache.running.known import seen_of
+from dicom2cache.running.listing import listed
 from dicom2cache.running.lost import nothing
+from dicom2cache.running.processors import cpu_count
 from dicom2cache.running.progress import Progress
-from dicom2cache.running.survey import Survey
-from dicom2cache.running.update import is_made_of
 from dicom2cache.store.layout import ROOT, SPARE
 
 Sources = Sequence[str | os.PathLike[str]]
 
 
-def plan_build(
-    sources: Sources,
-    target: Path,
-    recipe: Recipe,
-    key: bytes,
-    veil: Veil | None,
-    workers: int,
-    backend: str,
-    overwrite: bool,
-    force: bool,
-    progress: Progress,
-) -> Job | None:
+@dataclass(frozen=True)
+class Wanted:
+    """The arguments of `pipeline.build` and `plan`."""
+
+    sources: Sources | str | os.PathLike[str]
+    cache: Path
+    recipe: Recipe
+    jobs: int | None
+    backend: str
+    overwrite: bool
+    force: bool
+    patient_key: str | os.PathLike[str] | None
+    deidentify: str | os.PathLike[str] | None
+    progress: Progress
+    is_built: bool = False
+    """whether frames are converted as soon as there is a plan"""
+
+
+def plan_build(wanted: Wanted) -> Job | None:
     """The plan on disk; None if the cache is complete already. Raises as `pipeline.plan`."""
-    roots, candidates, unlisted = inventory.listed(sources, target, progress)
+    target_folder.check(wanted.cache)
+    veil, key = keys_of(wanted.patient_key, wanted.deidentify)
+    if veil:
+        recipe = wanted.recipe
+        check_kept([recipe.where, *(rule.where for rule in recipe.rules)])
+    sources = wanted.sources
+    sources = [sources] if isinstance(sources, str | os.PathLike) else sources
+    unseen = [s for s in sources if not os.path.exists(s)]  # names that the caller gave
+    with own_words_only(veil is not None, wanted.cache, *unseen):
+        return _planned(wanted, sources, veil, key)
+
+
+def _planned(wanted: Wanted, sources: Sources, veil: Veil | None, key: bytes) -> Job | None:
+    target, recipe, overwrite = wanted.cache, wanted.recipe, wanted.overwrite
+    progress, workers = wanted.progress, wanted.jobs or cpu_count()
+    roots, candidates, unlisted = listed(sources, target, progress)
     if not candidates:
         raise SourceError(nothing(sources, unlisted))
     facts = facts_of(key, veil, recipe)
@@ -51,6 +75,9 @@ def plan_build(
             f"{SPARE}/ too; give --overwrite to make it again, or another path"
         )
     if known is not None and not overwrite:
+        from dicom2cache.running import damage
+        from dicom2cache.running.update import is_made_of
+
         found = roots, candidates, unlisted
         if is_same(known, identity):
             pass
@@ -68,11 +95,19 @@ def plan_build(
         damage.refuse(target)
         return None
     patients = keys.PatientKey(key, veil is not None)
-    by = Survey(roots, patients, recipe, workers, backend, progress, FaultLog(veil is not None))
-    planned, every = by.plan(candidates, unlisted, by.without_copies)
+    some = pool.worth(workers, candidates, recipe.shard_bytes) if wanted.is_built else 0
+    with pool.workers_starting(
+        some, wanted.backend, pool.CONVERT
+    ):  # and what plans is imported meanwhile
+        from dicom2cache.running.faults import FaultLog
+        from dicom2cache.running.survey import Survey
+
+        log = FaultLog(veil is not None)
+        by = Survey(roots, patients, recipe, workers, wanted.backend, progress, log)
+        planned, every = by.plan(candidates, unlisted, by.without_copies)
     if planned is None:
         raise SourceError(nothing(sources, every))
-    if not force:
+    if not wanted.force:
         target_folder.check_room(target, planned, roots)
     if overwrite:
         holders.tell(target, "--overwrite takes the plan from %s, which ends then")

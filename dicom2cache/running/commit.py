@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from dicom2cache.arrow import ints, tally
 from dicom2cache.errors import Unfinished
-from dicom2cache.privacy.mapping import write_mapping
+from dicom2cache.privacy.mapping import read_mapping, write_mapping
 from dicom2cache.privacy.veil import Veil
 from dicom2cache.records import ArraySpec, ShardTask
 from dicom2cache.running import claims, receipts
@@ -106,7 +106,8 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
         **job.facts,
     }
     if veil and veil.seen is not None and mapping:
-        write_mapping(mapping, veil.seen)
+        known = read_mapping(mapping) if before and mapping.exists() else {}
+        write_mapping(mapping, known | veil.seen)
     data = root_metadata(attributes, metadata)
     seen_files, times = _seen(job, before), job.identity.partition(":")[2]
     there = [e for tables in old["tables"].values() for e in tables]

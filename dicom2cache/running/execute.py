@@ -18,7 +18,7 @@ from dicom2cache.running.convert import Done, convert_task
 from dicom2cache.running.engines import ELSEWHERE
 from dicom2cache.running.faults import FaultLog
 from dicom2cache.running.job import Job, is_planned
-from dicom2cache.running.pool import parallel
+from dicom2cache.running.pool import call, enough, parallel
 from dicom2cache.running.progress import Progress, Work, phase
 from dicom2cache.sources import mounts
 
@@ -143,19 +143,18 @@ class _Calls:
         # What those left behind find out about their stack or array in isolation serves others.
         order = sorted(todo, key=lambda t: (t not in self.left, -t.cost))
         try:
-            for done in parallel(self.jobs, self.backend, map(self._of, order), ordered=False):
+            jobs = enough(self.jobs, todo) if self.backend == "loky" else self.jobs
+            for done in parallel(jobs, self.backend, map(self._of, order), ordered=False):
                 _take(done, on_error, seen, failed)
         except BrokenProcessPool:
             return False
         return True
 
     def _of(self, task: ShardTask) -> Any:
-        from joblib import delayed
-
         convert = convert_elsewhere if self.backend in ELSEWHERE else convert_task
         job, over = self.watch.job, self.left.get(task)
-        return delayed(convert)(
-            str(job.cache), job.nonce, task, over is not None, self.watch.run, over
+        return call(
+            convert, str(job.cache), job.nonce, task, over is not None, self.watch.run, over
         )
 
 

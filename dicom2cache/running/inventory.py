@@ -31,18 +31,9 @@ from dicom2cache.records import Candidate, FrameRow, Header
 from dicom2cache.running import pool
 from dicom2cache.running.each_frame import Failure, Worker
 from dicom2cache.running.engines import ELSEWHERE
-from dicom2cache.running.pool import parallel
-from dicom2cache.running.progress import Progress, Work, phase
+from dicom2cache.running.pool import call, parallel
+from dicom2cache.running.progress import Work
 from dicom2cache.schema import FILES, REJECTS
-from dicom2cache.sources.find import scan
-
-
-def listed(
-    sources: Sequence[str | os.PathLike[str]], cache: Path, progress: Progress
-) -> tuple[list[str], list[Candidate], pa.Table]:
-    """As `scan`, with progress."""
-    with phase(progress, "listing", Work(), "entries"):
-        return scan(sources, cache, lambda count: progress.advance(Work(count)))
 
 
 def pixel_digest(
@@ -97,8 +88,6 @@ def read_all_headers(
     """
     from concurrent.futures.process import BrokenProcessPool
 
-    from joblib import delayed
-
     there = backend in ELSEWHERE  # another machine does not see the marks
     rest = iter(sorted(candidates, key=_on_disk))
     chunks = dict(enumerate(iter(lambda: list(islice(rest, _HEADERS_AT_ONCE)), [])))
@@ -111,7 +100,7 @@ def read_all_headers(
 
         while chunks:
             calls = [
-                delayed(_read)(roots, chunk, patient_key, limits, mark(k), k in suspects)
+                call(_read, roots, chunk, patient_key, limits, mark(k), k in suspects)
                 for k, chunk in chunks.items()
             ]
             try:
@@ -275,10 +264,8 @@ def _digests(
 ) -> list[tuple[str, tuple[Fault, ...]]]:
     from concurrent.futures.process import BrokenProcessPool
 
-    from joblib import delayed
-
     if jobs > 1 and (len(rows) >= 2 * jobs or backend != "loky"):
-        calls = (delayed(pixel_digest)(roots, header, limits) for header in _objects(files, rows))
+        calls = (call(pixel_digest, roots, header, limits) for header in _objects(files, rows))
         try:
             return list(parallel(jobs, backend, calls, ordered=True))
         except BrokenProcessPool:

@@ -78,6 +78,9 @@ REPAIR = "run `dicom2cache repair {}`"
 """what to do about damage"""
 PLANNING = "plan"
 """of an update, what a process makes while its plan is not named"""
+MAKING = "making"
+"""and before that: a folder without a mark is dropped"""
+_TRIES = 100
 NONCE = re.compile(r"[0-9a-f]{16}")
 _STATE = ("attempts", "receipts", "claims", "choices")
 """folders of a plan's state, beside its tables"""
@@ -99,12 +102,12 @@ def save_plan(job: Job) -> Job:
     CacheError if that planned something else, Unfinished if it has committed already, or has
     planned an update as this one is.
     """
+    mark = scratch(job) / attempt_name(PLANNING)
+    if job.onto is not None:  # the cache is committed, and whoever comes by tidies it up
+        _begin_marked(job, mark)
     for folder in _STATE:
         make_folder(job.state / folder)
     job = replace(job, links=has_links(scratch(job), job.state / "receipts"))
-    if job.onto is not None:  # the cache is committed, and whoever comes by tidies it up
-        mark = scratch(job) / attempt_name(PLANNING)
-        mark.touch()
     plan = job.plan
     files = plan.files.drop_columns(["per_frame"])  # expanded in `frames`
     tables = {"files": files, "frames": plan.frames, "rejects": plan.rejects, "seen": job.seen}
@@ -145,6 +148,22 @@ def save_plan(job: Job) -> Job:
             f"{_when(plan_path(job.cache))}; give another path"
         )
     return load_job(job.cache)
+
+
+def _begin_marked(job: Job, mark: Path) -> None:
+    """Make the folder of a plan so that it is there with its mark, or not at all."""
+    making = build_folder(job.cache) / attempt_name(MAKING)
+    for left in reversed(range(_TRIES)):
+        try:
+            make_folder(making / scratch(job).name)
+            (making / scratch(job).name / mark.name).touch()
+        except FileNotFoundError:  # build/ was empty until then, and whoever came by removed it
+            if not left:
+                raise
+        else:
+            break
+    os.rename(making, job.state)
+    sync_folder(job.state.parent)
 
 
 def _when(path: Path) -> str:

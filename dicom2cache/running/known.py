@@ -6,10 +6,12 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dicom2cache.privacy.veil import Veil
 from dicom2cache.records import Candidate
@@ -73,69 +75,91 @@ def look(
     """What `scan` found of the sources, by what a committed cache knows."""
     veil = replace(veil, seen=None) if veil else None
     folders, candidates, unlisted = scanned
-    known, states = _known(cache, attributes)
+    known = _Known.of(cache, attributes)
     numbers = _Numbers(attributes, veil)
-    placed = [
-        replace(c, root=root, path=path)
-        for c in candidates
-        for root, path in [numbers.place(folders[c.root], c.path)]
-    ]
-    placed.sort(key=lambda c: (c.root, c.path))
+    placed = sorted(
+        (numbers.placed(folders[c.root], c) for c in candidates), key=lambda c: (c.root, c.path)
+    )
     names = [veil.hashed("path", c.path) if veil else c.path for c in placed]
-    keys = [(c.root, name) for c, name in zip(placed, names, strict=True)]
-    odd = unlisted.to_pylist()
-    for row in odd:
-        row["root"], row["path"] = numbers.place(folders[row["root"]], row["path"])
-    odd_keys = [(r["root"], veil.hashed("path", r["path"]) if veil else r["path"]) for r in odd]
-    here = set(keys) | set(odd_keys)
+    keys = _keys(pa.array([c.root for c in placed], pa.int16()), pa.array(names, pa.string()))
+    odd = [
+        {**row, "root": root, "path": path}
+        for row in unlisted.to_pylist()
+        for root, path in [numbers.place(folders[row["root"]], row["path"])]
+    ]
+    odd_names = [veil.hashed("path", row["path"]) if veil else row["path"] for row in odd]
+    odd_keys = _keys(
+        pa.array([row["root"] for row in odd], pa.int16()), pa.array(odd_names, pa.string())
+    )
+    rows = pc.index_in(keys, value_set=known.seen)
+    before = known.states.take(rows).to_pylist()  # None: not known
     changed = [
         os.path.join(numbers.roots[c.root], c.path)
-        for c, key in zip(placed, keys, strict=True)
-        if key in states and states[key] not in (None, state_of(c, veil))
+        for c, state in zip(placed, before, strict=True)
+        if state is not None and state != state_of(c, veil)
     ]
+    here = pa.concat_arrays([keys, odd_keys])
+    lost = known.tracked.filter(pc.invert(pc.is_in(known.tracked, value_set=here)))
     covers = [os.path.abspath(s) for s in sources]
-    covered = {root: numbers.covered(root, covers) for root in {root for root, _ in states}}
-    gone = sorted(
-        key for key in states
-        if key not in here and (covered[key[0]] or numbers.is_in(key, covers))
-    )  # fmt: skip
+    gone = [key for key in _pairs(lost) if numbers.is_looked_at(key, covers)]
+    is_new, odd_is_new = (
+        pc.invert(pc.is_in(some, value_set=known.every)).to_pylist() for some in (keys, odd_keys)
+    )
     return Looked(
         roots=tuple(numbers.roots),
         candidates=tuple(placed),
-        new=tuple(c for c, key in zip(placed, keys, strict=True) if key not in known),
-        unlisted=pa.Table.from_pylist(
-            [row for row, key in zip(odd, odd_keys, strict=True) if key not in known],
-            unlisted.schema,
-        ),
+        new=tuple(compress(placed, is_new)),
+        unlisted=pa.Table.from_pylist(list(compress(odd, odd_is_new)), unlisted.schema),
         changed=tuple(changed),
-        vanished=tuple(numbers.name(key) for key in gone),
-        everywhere=not (states.keys() - here - set(gone)),
+        vanished=tuple(map(numbers.name, gone)),
+        everywhere=len(gone) == len(lost),
     )
 
 
-def _known(cache: Path, attributes: dict[str, Any]) -> tuple[set[Key], dict[Key, bytes | None]]:
-    """(all files that frames/ or failures/ name, {file: its state when it was seen}).
-
-    Where that is not known, the state is None, and only what is stored is there.
-    """
-    tables = {
-        kind: read_table(cache, attributes, kind, ["root", "path"])
-        .group_by(["root", "path"])
-        .aggregate([])
-        for kind in ("frames", "failures")
-    }
-    stored, failed = (_keys(tables[kind]) for kind in ("frames", "failures"))
-    table = seen.read(cache)
-    known = set(stored) | set(failed)
-    states: dict[Key, bytes | None] = dict.fromkeys(stored)
-    if table is not None:
-        said = zip(_keys(table), table["state"].to_pylist(), strict=True)
-        states |= {key: state for key, state in said if key in known}
-    return known, states
+def _keys(root: Any, path: Any) -> pa.Array:
+    """(n,) text for each (root, path): `root/path`."""
+    text = pa.large_string()  # of 10^7 files, more than 2 GiB
+    joined = pc.binary_join_element_wise(root.cast(text), path.cast(text), pa.scalar("/", text))
+    return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
 
 
-def _keys(table: pa.Table) -> list[Key]:
-    return list(zip(table["root"].to_pylist(), table["path"].to_pylist(), strict=True))
+def _pairs(keys: pa.Array) -> list[Key]:
+    """(root, path) of `_keys`, sorted."""
+    parts = (key.partition("/") for key in keys.to_pylist())
+    return sorted((int(root), path) for root, _, path in parts)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The files that a cache knows, as `_keys`."""
+
+    every: pa.Array
+    """all that frames/ or failures/ name"""
+    seen: pa.Array
+    """those of which is known what they were like"""
+    states: pa.Array
+    """and that: (n,) 16 bytes each"""
+    tracked: pa.Array
+    """those that are missed when they are gone: what is stored, and what was seen"""
+
+    @classmethod
+    def of(cls, cache: Path, attributes: dict[str, Any]) -> _Known:
+        stored, failed = (
+            _keys(table["root"], table["path"]).unique()
+            for kind in ("frames", "failures")
+            for table in [read_table(cache, attributes, kind, ["root", "path"])]
+        )
+        every = pa.concat_arrays([stored, failed])
+        table = seen.read(cache)
+        if table is None:
+            table = seen.TABLE.empty_table()
+        keys, states = _keys(table["root"], table["path"]), table["state"].combine_chunks()
+        here = pc.is_in(keys, value_set=every)
+        keys, states = keys.filter(here), states.filter(here)
+        return cls(every, keys, states, pa.concat_arrays([stored, keys]).unique())
+
+
+_UNASKED = object()
 
 
 class _Numbers:
@@ -146,24 +170,34 @@ class _Numbers:
         self.roots = [said.get(k, "") for k in range(max(said, default=-1) + 1)]
         self._veil = veil
         self._of = {path: root for root, path in said.items()}
-        self._folders: dict[str, tuple[int, str] | None] = {}
+        self._folders: dict[tuple[str, str], Any] = {}
+        self._looked_at: dict[int, list[str] | None] = {}  # None: all of a folder
 
     def place(self, folder: str, path: str) -> Key:
         """(number, path below that folder) of a file by the folder that it was found in.
 
         The folder of the cache that is the nearest one above it; else `folder`, which is new then.
         """
-        parent = os.path.dirname(os.path.join(folder, path))
-        if parent not in self._folders:
-            self._folders[parent] = self._nearest(parent)
-        found = self._folders[parent]
+        parent, _, name = path.rpartition("/")
+        found = self._folders.get((folder, parent), _UNASKED)
+        if found is _UNASKED:
+            found = self._folders[folder, parent] = self._nearest(
+                os.path.join(folder, parent) if parent else folder
+            )
         if found is None:
             root = self._of[self._named(folder)] = len(self.roots)
             self.roots.append(folder)
             self._folders.clear()
             return root, path
         root, below = found
-        return root, f"{below}{os.path.basename(path)}"
+        return root, f"{below}{name}"
+
+    def placed(self, folder: str, candidate: Candidate) -> Candidate:
+        """The candidate as the cache would name it."""
+        root, path = self.place(folder, candidate.path)
+        if (root, path) == (candidate.root, candidate.path):
+            return candidate
+        return replace(candidate, root=root, path=path)
 
     def _nearest(self, folder: str) -> tuple[int, str] | None:
         """(number of the nearest folder that has one, path from there, with / behind)."""
@@ -181,15 +215,18 @@ class _Numbers:
     def _named(self, folder: str) -> str:
         return self._veil.hashed("source", folder) if self._veil else folder
 
-    def covered(self, root: int, sources: Sequence[str]) -> bool:
-        """Whether all below the folder of this number was looked at."""
-        own = self.roots[root].rstrip(os.sep) + os.sep
-        return any(os.path.isdir(s) and own.startswith(s.rstrip(os.sep) + os.sep) for s in sources)
-
-    def is_in(self, key: Key, sources: Sequence[str]) -> bool:
+    def is_looked_at(self, key: Key, sources: Sequence[str]) -> bool:
         """Whether a file lies below one of the sources, or is one."""
-        own = self.name(key)
-        return any(own == s or own.startswith(s.rstrip(os.sep) + os.sep) for s in sources)
+        root = key[0]
+        if root not in self._looked_at:
+            own = self.roots[root].rstrip(os.sep) + os.sep
+            below = {s: s.rstrip(os.sep) + os.sep for s in sources}
+            if any(own.startswith(b) and os.path.isdir(s) for s, b in below.items()):
+                self._looked_at[root] = None
+            else:
+                self._looked_at[root] = [b for b in below.values() if b.startswith(own)]
+        inside = self._looked_at[root]
+        return inside is None or any(f"{self.name(key)}{os.sep}".startswith(b) for b in inside)
 
     def name(self, key: Key) -> str:
         """Path of a file, for a report."""

@@ -5,6 +5,8 @@ A worker whose parent was killed would go on with the calls that are queued, and
 
 from __future__ import annotations
 
+import atexit
+import importlib
 import os
 import resource
 import signal
@@ -17,6 +19,8 @@ from multiprocessing import current_process
 from typing import Any
 
 from dicom2cache.frames.isolate import allow, without_interrupts
+from dicom2cache.records import Candidate, ShardTask
+from dicom2cache.running.alone import Alone
 from dicom2cache.running.engines import ELSEWHERE, engine
 
 _at_work = threading.Lock()
@@ -76,7 +80,6 @@ def _overdue(*_: object) -> None:
 
 
 _LOOKS = 1.0  # seconds between looks at the parent
-_IDLE = 300  # seconds that a worker waits for more, as joblib's do
 
 
 def while_parent_lives(
@@ -114,27 +117,52 @@ def _end_without(parent: int) -> None:
 
 BACKENDS = ("loky", "threading", *ELSEWHERE)
 
+CONVERT = "dicom2cache.running.convert"
+"""what workers import that convert"""
 STARTING = 0.5  # seconds that worker processes take to start and to import what they need
 _starting: list[Iterator[Any]] = []
+_begun = 0  # workers of joblib's that `workers_starting` has started
 
 
 @contextmanager
-def workers_starting(jobs: int, backend: str) -> Iterator[None]:
-    """Have the worker processes start, and import what they need, while the block runs."""
-    from joblib import Parallel, delayed, parallel_config
-
+def workers_starting(jobs: int, backend: str, module: str) -> Iterator[None]:
+    """Have worker processes start, and import the module, while the block runs; 0: none."""
+    global _begun
     if backend == "loky" and jobs > 1:
-        call = delayed(while_parent_lives)(os.getpid(), _ready, (), {})
+        from joblib import Parallel, parallel_config
+
+        _begun = jobs
+        own = call(while_parent_lives, os.getpid(), _ready, (module,), {})
         with _starting_processes(), parallel_config(backend=backend, n_jobs=jobs, **_watched()):
             ready = Parallel(return_as="generator_unordered", batch_size=1)
-            _starting.append(ready(call for _ in range(jobs)))
-    elif backend == "loky" and not current_process().daemon:
-        begun = _submitted(_ready, (), {})
-        _starting.append(call.result() for call in (begun,))
+            _starting.append(ready(own for _ in range(jobs)))
+    elif backend == "loky" and jobs and not current_process().daemon:
+        begun = _asked(_ready, (module,), {})
+        _starting.append(worker.result() for worker in (begun,))
     try:
         yield
     finally:
         _await_workers()
+
+
+_SHRUNK = 4
+"""bytes of a frame for one of its file, where nothing but the file's size is known"""
+_WORTH = 128 << 20
+"""cost of tasks, as ShardTask has it, for which a worker more is worth its start"""
+
+
+def worth(jobs: int, candidates: Sequence[Candidate], shard_bytes: int) -> int:
+    """How many workers it takes, at most `jobs`, for about as many shards as files will be."""
+    if jobs == 1:
+        return 1
+    size = sum(c.size for c in candidates)
+    return int(min(jobs, 1 + _SHRUNK * size // shard_bytes))
+
+
+def enough(jobs: int, tasks: Sequence[ShardTask]) -> int:
+    """How many workers these tasks take, at most `jobs`; those that have been started are there."""
+    wanted = min(jobs, len(tasks), 1 + int(sum(task.cost for task in tasks)) // _WORTH)
+    return max(1, wanted, min(jobs, _begun))
 
 
 def _watched() -> dict[str, Any]:
@@ -158,8 +186,9 @@ def _starting_processes() -> Iterator[None]:
         yield
 
 
-def _ready() -> None:
+def _ready(module: str) -> None:
     """What a worker does first: all that it needs is imported by then."""
+    importlib.import_module(module)
 
 
 def _await_workers() -> None:
@@ -172,18 +201,26 @@ def _await_workers() -> None:
             return  # the next call finds the same, and says it
 
 
-def parallel(jobs: int, backend: str, calls: Iterator[Any], ordered: bool) -> Iterator[Any]:
-    """Results of joblib-delayed calls, in order or as they come; by one worker if jobs is 1."""
-    from concurrent.futures.process import BrokenProcessPool
+Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
-    from joblib import Parallel, delayed, parallel_config
+
+def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Call:
+    """A call to be made, as joblib's `delayed` makes it, without its import."""
+    return function, args, kwargs
+
+
+def parallel(jobs: int, backend: str, calls: Iterator[Any], ordered: bool) -> Iterator[Any]:
+    """Results of calls (`call`), in order or as they come; by one worker if jobs is 1."""
+    from concurrent.futures.process import BrokenProcessPool
 
     _await_workers()
     if jobs == 1 and backend == "loky":
         yield from _one_by_one(calls)
         return
+    from joblib import Parallel, parallel_config
+
     if backend == "loky":
-        calls = (delayed(while_parent_lives)(os.getpid(), *call) for call in calls)
+        calls = (call(while_parent_lives, os.getpid(), *one) for one in calls)
     there = backend in ELSEWHERE
     # A cluster may grow: whoever comes late finds calls that wait for somebody.
     waiting = "all" if there else "2 * n_jobs"
@@ -210,42 +247,37 @@ def _one_by_one(calls: Iterator[Any]) -> Iterator[Any]:
         return
     for function, args, kwargs in calls:
         try:
-            found = _submitted(function, args, kwargs).result()
+            found = _asked(function, args, kwargs).result()
         except (BrokenProcessPool, KeyboardInterrupt):
             _forget()
             raise
         yield found
 
 
-def _submitted(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """A call under way in the one worker process, which this starts if it is not there."""
+def _asked(function: Callable[..., Any], args: Any, kwargs: Any) -> Alone:
+    """The one worker process, which this starts if it is not there, with a call under way."""
     from concurrent.futures.process import BrokenProcessPool
 
-    with _starting_processes():
-        try:
-            executor = _executor(os.getpid())
-            return executor.submit(while_parent_lives, os.getpid(), function, args, kwargs)
-        except BrokenProcessPool:  # it has died while it was idle
-            _forget()
-            executor = _executor(os.getpid())
-            return executor.submit(while_parent_lives, os.getpid(), function, args, kwargs)
+    parent = os.getpid()
+    whole = (parent, function, args, kwargs)
+    try:
+        worker = _worker(parent)
+        worker.ask(while_parent_lives, whole, {})
+    except BrokenProcessPool:  # it has died while it was idle
+        _forget()
+        worker = _worker(parent)
+        worker.ask(while_parent_lives, whole, {})
+    return worker
 
 
 def _forget() -> None:
-    _executor(os.getpid()).shutdown(kill_workers=True)
-    _executor.cache_clear()
+    _worker(os.getpid()).end(at_once=True)
+    _worker.cache_clear()
 
 
 @cache
-def _executor(_: int) -> Any:
+def _worker(_: int) -> Alone:
     """One worker process for this process, by its number; it stays for what comes next."""
-    from joblib.externals.loky import ProcessPoolExecutor
-
-    return ProcessPoolExecutor(max_workers=1, timeout=_IDLE)
-
-
-def cpu_count() -> int:
-    """Processors that this process may use (a Slurm job has fewer than the machine)."""
-    import joblib
-
-    return int(joblib.cpu_count())
+    worker = Alone()
+    atexit.register(worker.end)
+    return worker

@@ -13,6 +13,7 @@ from typing import Any
 from dicom2cache.running.attempts import abandoned
 from dicom2cache.running.job import (
     GONE,
+    MAKING,
     NONCE,
     PLANNING,
     about_of,
@@ -56,6 +57,9 @@ def _drop(inside: Iterable[Path], due: Callable[[Path], bool] = lambda _: False)
         if path.is_dir():
             if path.name == _REPAIR:
                 _drop_abandoned(path)
+            elif path.name.startswith(f"{MAKING}."):
+                if abandoned(path.name):
+                    shutil.rmtree(path, ignore_errors=True)
             elif NONCE.fullmatch(path.name) or path.name.startswith(GONE):
                 discard(path)
         elif path.name.startswith(".plan.json."):  # of a writer that died

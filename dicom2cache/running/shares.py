@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dicom2cache.errors import CacheError
+from dicom2cache.planning.tasks import part
+from dicom2cache.records import ShardTask
 from dicom2cache.running.choices import chosen_before, damaged
 from dicom2cache.running.job import Job, scratch
 from dicom2cache.store.durable import write_first
@@ -49,13 +51,13 @@ def share_of(said: str | tuple[int, int], environment: Mapping[str, str] = os.en
     return Share(int(index), int(of), array)
 
 
-def hold(job: Job, share: Share) -> None:
-    """Record into how many parts the plan is shared out, if this part is the first.
+def hold(job: Job, share: Share) -> list[ShardTask]:
+    """The tasks of a share; recorded is into how many the plan is shared out, if it is the first.
 
     Raises CacheError for a task of an array that shares it out otherwise: shards would be left.
     """
     if share == WHOLE:
-        return
+        return job.tasks
     path = job.state / "choices" / "shares.json"
     write_first(path, json.dumps({"of": share.of}).encode(), scratch(job), job.links)
     of = chosen_before(path).get("of")
@@ -66,3 +68,4 @@ def hold(job: Job, share: Share) -> None:
             f"{job.cache}: the first part here was one of {of}, this one is of {share.of}; give "
             f"--part slurm/{of}, or no --part, which takes whatever is not done"
         )
+    return part(job.tasks, share.index, share.of)

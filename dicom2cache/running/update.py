@@ -7,30 +7,32 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dicom2cache.arrow import ints, with_column
 from dicom2cache.errors import CacheError, SourceError, Unfinished
-from dicom2cache.planning.continuing import COLUMNS, continuing
 from dicom2cache.privacy.keys import PatientKey
-from dicom2cache.privacy.veil import Veil, check_key
+from dicom2cache.privacy.own_words import own_words_only
+from dicom2cache.privacy.veil import Veil, check_key, keys_of
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import Candidate, Plan
-from dicom2cache.running import damage, target, versions
-from dicom2cache.running.faults import FaultLog
+from dicom2cache.running import damage, pool, target, versions
 from dicom2cache.running.identity import facts_of, identity_of
-from dicom2cache.running.inventory import listed
 from dicom2cache.running.job import Job, load_job, save_plan, update_of
 from dicom2cache.running.known import Looked, look, seen_of, state_of
+from dicom2cache.running.listing import listed
 from dicom2cache.running.lost import nothing
-from dicom2cache.running.progress import Progress
-from dicom2cache.running.survey import Survey
+from dicom2cache.running.processors import cpu_count
+from dicom2cache.running.progress import Progress, Silent
 from dicom2cache.schema import FRAMES
 from dicom2cache.store import root, seen
 from dicom2cache.store.committed import read_table, spec_of
+
+if TYPE_CHECKING:
+    from dicom2cache.running.survey import Survey
 
 REPEATED = "sop-uid-repeated"
 
@@ -62,10 +64,31 @@ class Request:
     key: bytes
     """of patients, or of all under a veil"""
     veil: Veil | None
-    workers: int
+    jobs: int | None
     backend: str
     force: bool
     progress: Progress
+    is_built: bool = True
+    """whether frames are converted as soon as there is a plan"""
+
+
+def request(
+    cache: Path,
+    sources: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
+    recipe: Recipe | None,
+    jobs: int | None,
+    backend: str,
+    force: bool,
+    patient_key: str | os.PathLike[str] | None,
+    deidentify: str | os.PathLike[str] | None,
+    progress: Progress | None,
+    is_built: bool,
+) -> Request:
+    """What the arguments of `pipeline.update`, or of `plan`, ask for; its keys are read."""
+    some = [sources] if isinstance(sources, str | os.PathLike) else sources
+    veil, key = keys_of(patient_key, deidentify)
+    told = progress or Silent()
+    return Request(cache, some, recipe, key, veil, jobs, backend, force, told, is_built)
 
 
 def held(cache: Path, asked: Recipe | None, attributes: dict[str, Any]) -> Recipe:
@@ -95,12 +118,32 @@ def held(cache: Path, asked: Recipe | None, attributes: dict[str, Any]) -> Recip
     return recipe
 
 
-def plan_update(asked: Request) -> tuple[Job | None, Looked | None] | None:
+LOOKS = 5
+"""times that an update looks for what is new, while others add files too"""
+
+
+def busy(cache: Path) -> Unfinished:
+    """What is raised after so many."""
+    return Unfinished(f"{cache}: other processes add files to it; run the same command again")
+
+
+def plan_update(asked: Request) -> tuple[Job | None, Looked | None]:
     """(the plan on disk, what lies below the sources); no plan: nothing is new.
 
-    A plan that is under way already comes first, by itself: nothing was looked at then. None if
-    another process has begun meanwhile. Raises CacheError if the cache cannot be added to.
+    A plan that is under way already comes first, by itself: nothing was looked at then. Raises
+    CacheError if the cache cannot be added to, Unfinished if others add to it again and again.
     """
+    unseen = [s for s in asked.sources if not os.path.exists(s)]  # names that the caller gave
+    for _ in range(LOOKS):
+        with own_words_only(asked.veil is not None, asked.cache, *unseen):
+            found = _plan_update(asked)
+        if found is not None:
+            return found
+    raise busy(asked.cache)
+
+
+def _plan_update(asked: Request) -> tuple[Job | None, Looked | None] | None:
+    """As `plan_update`; None if another process has begun meanwhile."""
     cache, veil = asked.cache, asked.veil
     attributes = root.attributes(cache)
     recipe = held(cache, asked.recipe, attributes)
@@ -121,21 +164,10 @@ def plan_update(asked: Request) -> tuple[Job | None, Looked | None] | None:
         raise SourceError(nothing(asked.sources, found[2]))
     if not looked.new and not looked.unlisted.num_rows:
         return None, looked
-    patients = PatientKey(asked.key, veil is not None)
-    by = Survey(
-        looked.roots, patients, recipe, asked.workers, asked.backend, asked.progress,
-        FaultLog(veil is not None),
-    )  # fmt: skip
-    stored = _Stored(cache, attributes, veil, looked)
-    before = [spec_of(about) for about in attributes["arrays"]]
-    planned, rejects = by.plan(
-        looked.new, looked.unlisted, lambda files: stored.without_copies(by, files), before
-    )
-    if planned is None:
-        idle = tuple(replace(s, first=s.first + s.shards, slots=0) for s in before)
-        files = by.headers([])[0].drop_columns([])
-        planned = Plan(idle, files, FRAMES.empty_table(), rejects, 0)
-    planned = continuing(planned, stored.series(planned), stored.stacks)
+    workers = asked.jobs or cpu_count()
+    some = pool.worth(workers, looked.new, recipe.shard_bytes) if asked.is_built else 0
+    with pool.workers_starting(some, asked.backend, pool.CONVERT):
+        planned = _planned(asked, attributes, recipe, looked, workers)
     if not asked.force:
         target.check_room(cache, planned, looked.roots, replaced=False)
     identity = identity_of(
@@ -150,6 +182,30 @@ def plan_update(asked: Request) -> tuple[Job | None, Looked | None] | None:
         return save_plan(job), looked
     except Unfinished:
         return None
+
+
+def _planned(
+    asked: Request, attributes: dict[str, Any], recipe: Recipe, looked: Looked, workers: int
+) -> Plan:
+    """The plan of what is new."""
+    from dicom2cache.planning.continuing import continuing
+    from dicom2cache.running.faults import FaultLog
+    from dicom2cache.running.survey import Survey
+
+    by = Survey(
+        looked.roots, PatientKey(asked.key, asked.veil is not None), recipe, workers,
+        asked.backend, asked.progress, FaultLog(asked.veil is not None),
+    )  # fmt: skip
+    stored = _Stored(asked.cache, attributes, asked.veil, looked)
+    before = [spec_of(about) for about in attributes["arrays"]]
+    planned, rejects = by.plan(
+        looked.new, looked.unlisted, lambda files: stored.without_copies(by, files), before
+    )
+    if planned is None:
+        idle = tuple(replace(s, first=s.first + s.shards, slots=0) for s in before)
+        files = by.headers([])[0].drop_columns([])
+        planned = Plan(idle, files, FRAMES.empty_table(), rejects, 0)
+    return continuing(planned, stored.series(planned), stored.stacks)
 
 
 def is_made_of(
@@ -205,6 +261,8 @@ class _Stored:
 
         Under a veil what is not comparable is left out.
         """
+        from dicom2cache.planning.continuing import COLUMNS
+
         plain = plan.files["series_uid"].unique().drop_null().cast(pa.string())
         named = self._uids(pa.chunked_array([plain]))
         mine = pc.is_in(self._table(["series_uid"])["series_uid"], value_set=named)

@@ -18,13 +18,12 @@ def software(codec: str) -> dict[str, str]:
     """Versions of the packages that make a cache of this codec."""
     import numpy
     import pyarrow
-    import pydicom
 
     return {
         "dicom2cache": __version__,
         "numpy": numpy.__version__,
         "pyarrow": pyarrow.__version__,
-        "pydicom": pydicom.__version__,
+        "pydicom": version("pydicom"),
         **({} if codec == "none" else {"numcodecs": version("numcodecs")}),
     }
 

@@ -33,6 +33,10 @@ def test_what_slurm_is_asked_for(tmp_path: Path) -> None:
     } <= set(asked)  # fmt: skip
     assert "--array=0-63%3" in said
     assert "--part slurm/64" in said
+    assert " --update" not in said
+    again = _script(tmp_path, tmp_path / "cache", "--time", "1:00:00", "--update")
+    (plan,) = re.findall(r"^    srun .* plan (.*)$", again, re.MULTILINE)
+    assert "--update" in shlex.split(plan)
 
 
 def test_names_and_flags_are_quoted(tmp_path: Path) -> None:

@@ -292,6 +292,23 @@ def test_a_size_that_fills_a_shard_keeps_its_shape() -> None:
 
 
 @pytest.mark.parametrize(
+    ("height", "width", "bits"),
+    [
+        (512, 512, 12), (64, 64, 12), (128, 128, 8), (1024, 1024, 12), (2500, 3000, 12),
+        (3518, 4280, 12),  # 28.7 MiB: four in a shard
+    ],
+)  # fmt: skip
+def test_few_files_hold_many_pixels(height: int, width: int, bits: int) -> None:
+    """A file for 100 MiB, and one more: inodes are counted on clusters."""
+    size = height * width * (1 if bits == 8 else 2)
+    n = (1 << 30) // size
+    row = header("a", frames=n, height=height, width=width, bits_stored=bits, high_bit=bits - 1)
+    every = tasks(plan_of([row]))
+    assert sum(task.stop - task.start for task in every) == n
+    assert len(every) <= n * size / (100 << 20) + 1
+
+
+@pytest.mark.parametrize(
     ("rows", "max_arrays", "needed"),
     [
         ([header("a"), header("b", bits_stored=8, series_uid="2")], 1, 2),  # two types

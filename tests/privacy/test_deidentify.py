@@ -163,6 +163,23 @@ def test_plan_convert_commit_with_a_mapping_are_the_same(
     assert rows["uid", uid("series")] == hashed("uid", uid("series"))
 
 
+def test_a_mapping_grows_with_the_cache(source: Path, key: Path, tmp_path: Path) -> None:
+    cache, mapping, more = tmp_path / "cache", tmp_path / "mapping.csv", tmp_path / "more"
+    last = ("--jobs", "1", "--deidentify", key, "--mapping", mapping)
+    assert run_here("build", source / "P1", cache, *last).returncode == 0
+    shutil.copytree(source / "P2", more / "P2")
+    assert run_here("update", more, cache, *last).returncode == 0
+    rows = list(csv.DictReader(mapping.read_text().splitlines()))
+    assert mapping.stat().st_mode & 0o777 == 0o600
+    originals = [r["original"] for r in rows if r["of"] in ("path", "source")]
+    wanted = ["0.dcm", "1.dcm", "P2/0.dcm", "P2/1.dcm", str(more), str(source / "P1")]
+    assert sorted(originals) == sorted(wanted)
+    assert all(r["hash"] == hashed(r["of"], r["original"]) for r in rows)
+    whole = mapping.read_bytes()
+    assert run_here("update", more, cache, *last).returncode == 0  # nothing is new
+    assert mapping.read_bytes() == whole
+
+
 def test_another_key_is_refused(source: Path, key: Path, tmp_path: Path) -> None:
     cache, other = tmp_path / "cache", tmp_path / "other"
     other.touch(0o600)

@@ -207,7 +207,7 @@ def test_chunks_of_noise(cache: Path, made: tuple[Path, Path, Path]) -> None:
             for _ in range(3):
                 data[chance.randrange(64)] = chance.randrange(256)
         else:  # an index that points anywhere, with a checksum that fits
-            start = len(data) - 4 - 16 * 4096
+            start = len(data) - 4 - 16 * 16384
             place = start + 8 * chance.randrange(4)
             value = chance.choice([0, 1, 2**31, 2**62, 2**63, 2**64 - 2, len(data)])
             data[place : place + 8] = np.array(value, "<u8").tobytes()

@@ -291,6 +291,16 @@ def test_arrays_that_cannot_join(tmp_path: Path) -> None:
     }
     cache = trainer_adapter.open_cache(tmp_path / "new", check="always")
     assert cache[4].tobytes() == empty_hu
+    # What comes later goes on in the first of them, behind its last shard.
+    grown = Path(shutil.copytree(tmp_path / "new", tmp_path / "grown"))
+    ran = run_here("update", slices(tmp_path / "later", "D", [0]), grown, "--jobs", "1")
+    assert ran.returncode == 0, ran.stderr
+    assert verify(grown) == []
+    sizes = [(x["name"], x["frames"]) for x in attributes(grown)["arrays"]]
+    assert sizes == [("int16_512x512", 3), ("int16_512x512.2", 3)]
+    assert pixels(grown) == {
+        **pixels(tmp_path / "new"), (2, "series/0.dcm", 0): held("D", 0),
+    }  # fmt: skip
     # And once more: the third cache's array joins the second's, whose name has a number.
     c = built(
         slices(tmp_path / "third", "C", [0], PixelData=flat),

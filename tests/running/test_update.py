@@ -20,6 +20,7 @@ import zarr
 from dicom2cache import Recipe, build, convert, verify
 from dicom2cache.errors import CacheError, SourceError
 from dicom2cache.pipeline import standing, update
+from dicom2cache.running.remains import tidy
 from tests.support.caches import Ran, attributes, command, run_here, table, tree
 from tests.support.dicom_files import pattern, uid, write_dicom, write_series
 from trainer_adapter import CacheLoader, NewerWarning, open_cache
@@ -482,3 +483,118 @@ def test_a_root_that_is_lost_meanwhile(source: Path, cache: Path) -> None:
     assert attributes(cache)["generation"] == 1
     assert [k for (k,) in _rows(cache, "row")] == [0, 1, 2, 4]
     assert [row["array"] for row in table(cache, "shards")] == [0, 0]
+
+
+def test_an_update_that_nodes_share(source: Path, cache: Path, tmp_path: Path) -> None:
+    """Planned first, then converted in two parts at once, one of which was killed before."""
+    for number in (3, 4, 5, 6):
+        _slice(source, number)
+    alone = Path(shutil.copytree(cache, tmp_path / "alone"))
+    _updated(source, alone)
+    ran = run_here("plan", source, cache, "--update")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("4 frames of 4 files, 2.0 MiB in 2 shards")
+    assert len(open_cache(cache)) == 3
+    dies = (
+        "import os, sys; from dicom2cache import convert\n"
+        "os.link = lambda *a, **k: os.kill(os.getpid(), 9)\n"
+        "convert(sys.argv[1], part='0/2', backend='threading', jobs=1)"
+    )
+    killed = subprocess.run([sys.executable, "-c", dies, str(cache)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    parts = [
+        subprocess.Popen(
+            command("convert", cache, "--part", f"{k}/2", "--jobs", "1"),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for k in (0, 1)
+    ]  # fmt: skip
+    for part in parts:
+        said = part.communicate(timeout=300)
+        assert part.returncode == 0, said
+    assert len(open_cache(cache)) == 3
+    ran = run_here("commit", cache)
+    assert ran.returncode == 0, ran.stderr
+    assert tree(cache) == tree(alone)
+    inodes = sum(path.is_file() for path in cache.rglob("*"))
+    assert inodes == 4 + 4 + 2 + 2 * 6  # shards; 4 of the cache, 2 of an array, 6 of a generation
+    ran = run_here("plan", source, cache, "--update")  # nothing is new
+    assert (ran.returncode, ran.stdout.split(", ")[0]) == (0, f"{cache}: 7 frames of 7 files")
+    assert not (cache / "build").exists()
+
+
+def test_no_more_arrays_than_the_recipe_says(tmp_path: Path) -> None:
+    """A size that is new goes into a slot that is there, or the update is refused."""
+    source, cache = tmp_path / "source", tmp_path / "cache"
+
+    def added(side: int) -> None:
+        write_dicom(source / f"{side}.dcm", pattern(str(side), (side, side)))
+
+    for side in (16, 20):
+        added(side)
+    ran = run_here("build", source, cache, "--max-arrays", "2", "--jobs", "1")
+    assert ran.returncode == 0, ran.stderr
+    added(18)
+    _updated(source, cache)
+    arrays = [(a["name"], a["frames"]) for a in attributes(cache)["arrays"]]
+    assert arrays == [("uint16_16x16", 1), ("uint16_20x20", 2)]
+    assert np.array_equal(open_cache(cache)[2], pattern("18", (18, 18)))
+    assert verify(cache) == []
+    before = tree(cache)
+    added(21)
+    ran = _updated(source, cache, status=2)
+    assert "max_arrays 2 is too few: the cache has 2 arrays" in ran.stderr
+    assert tree(cache) == before
+
+
+def test_a_plan_of_an_update_replaces_nothing(source: Path, cache: Path) -> None:
+    ran = run_here("plan", source, cache, "--update", "--overwrite")
+    assert ran.returncode == 2
+    assert "give one only" in ran.stderr
+    ran = run_here("plan", source, cache.with_name("none"), "--update")
+    assert ran.returncode == 2
+    assert "not a cache" in ran.stderr
+
+
+def test_whoever_comes_by_leaves_a_plan_that_is_being_made(
+    source: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any command tidies up what was left of plans; here one after each folder of a new plan."""
+    _slice(source, 3)
+    works, made = os.mkdir, list[str]()
+
+    def mkdir(path: Any, *rest: Any, **named: Any) -> None:
+        works(path, *rest, **named)
+        if Path(path).is_relative_to(cache / "build") and len(made) < 9:
+            made.append(str(path))
+            tidy(cache)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    assert update(source, cache, jobs=1, backend="threading").added["frames_stored"] == 1
+    assert len(made) == 9
+    assert not (cache / "build").exists()
+
+
+def test_what_a_small_command_does_not_import(source: Path, cache: Path) -> None:
+    """Start-up is most of what a small update costs."""
+    code = (
+        "import sys; from dicom2cache import build, update; command, *paths = sys.argv[1:]\n"
+        "({'build': build, 'update': update}[command])(paths[:-1], paths[-1], jobs=1)\n"
+        "print(*sys.modules)"
+    )
+
+    def imported(*arguments: object) -> set[str]:
+        ran = subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)],
+            check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2],
+        )  # fmt: skip
+        return set(ran.stdout.split())
+
+    slow = {"pydicom", "zarr", "joblib", "torch"}
+    nothing_new = imported("update", source, cache)
+    assert not nothing_new & {*slow, "dicom2cache.planning.plan", "dicom2cache.frames.decode"}
+    _slice(source, 3)
+    slow.remove("pydicom")  # a header is read
+    assert not imported("update", source, cache) & slow
+    assert len(_rows(cache, "row")) == 4
+    assert not imported("build", source, cache.with_name("other")) & slow

@@ -11,7 +11,6 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from functools import cached_property, partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +105,10 @@ class Names:
         if self._hashes and isinstance(root, Mapping):
             known = set(cache.core.root.sources.values())
             source = partial(self._hashes.of, "source")
-            root = {k if k in known else source(os.path.abspath(k)): v for k, v in root.items()}
+            root = {
+                k if isinstance(k, int) or k in known else source(os.path.abspath(k)): v
+                for k, v in root.items()
+            }
         self._folders = folders(cache.core.root.sources, root)
         table = pa.table({c: cache.column(c) for c in ("path", "root", "frame")})
         frame = pc.shift_left(table["frame"].cast(pa.int64()), _SHIFT)
@@ -168,11 +170,19 @@ class Names:
         A file that is not stored since it is a copy of another stands for that one.
         """
         candidates = list(self._candidates(path))
-        found: Iterator[range] = chain(
-            (self._frames_of(*place) for place in candidates),
-            (self._frames_of(*twin) for twin in map(self._twin_of, candidates) if twin),
-        )
-        return next(filter(None, found), range(0))
+        stored = {place: frames for place in candidates if (frames := self._frames_of(*place))}
+        for number, below in list(stored)[1:]:
+            first, name = next(iter(stored))
+            if number != first and below == name:
+                raise NotServedError(
+                    f"{path}: may be of source {first} or {number} of {self._called}, which have "
+                    "different files of that name, and were at the same path when it was merged; "
+                    "give root={NUMBER: FOLDER} with a folder of its own for each"
+                )
+        if stored:
+            return next(iter(stored.values()))
+        twins = (self._frames_of(*twin) for twin in map(self._twin_of, candidates) if twin)
+        return next(filter(None, twins), range(0))
 
     def _frames_of(self, number: int, below: str) -> range:
         start = bisect_left(self._path, below, key=lambda p: p.as_py())

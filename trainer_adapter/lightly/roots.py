@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-Roots = str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None
+Roots = str | os.PathLike[str] | Mapping[str | int, str | os.PathLike[str]] | None
 _MARKER = ".source"
 """in a tree of stubs: the source folder that its frames are from, as the cache records it"""
 
@@ -37,14 +37,14 @@ def folders(sources: dict[int, str], root: Roots) -> list[tuple[int, str]]:
     """(number of a source, folder with a separator at its end), all spellings.
 
     `root`: where the source folder is now, or its stubs; for several sources a mapping from where
-    each was to where it is, or one folder of stubs. Raises ValueError for a folder that is not the
-    cache's, and for stubs of another source.
+    each was, or its number, to where it is, or one folder of stubs. Sources of caches that were
+    merged may have been at the same path. Raises ValueError for a folder that is not the cache's,
+    and for stubs of another source.
     """
-    recorded = {path: number for number, path in sources.items()}
-    moved = _moved(recorded, root)
+    moved = _moved(sources, root)
     found = []
-    for path, number in recorded.items():
-        for spelling in (path, moved.get(path, path)):
+    for number, path in sources.items():
+        for spelling in (path, moved.get(number, path)):
             for folder in (os.path.abspath(spelling), os.path.realpath(spelling)):
                 place = (number, folder.rstrip(os.sep) + os.sep)
                 if place not in found:
@@ -52,22 +52,29 @@ def folders(sources: dict[int, str], root: Roots) -> list[tuple[int, str]]:
     return found
 
 
-def _moved(recorded: dict[str, int], root: Roots) -> dict[str, Any]:
-    known = ", ".join(recorded)
+def _moved(sources: dict[int, str], root: Roots) -> dict[int, Any]:
+    """{number of a source: where it is now}."""
+    recorded = set(sources.values())
+    known = ", ".join(f"{number}: {path}" for number, path in sources.items())
     if isinstance(root, Mapping):
-        moved: dict[str, Any] = {os.fspath(k): v for k, v in root.items()}
-        for path, place in moved.items():
-            said = _marked(place)
+        moved: dict[int, Any] = {}
+        for key, place in root.items():
+            path, said = (
+                sources.get(key) if isinstance(key, int) else os.fspath(key),
+                _marked(place),
+            )
             if path not in recorded:
-                raise ValueError(f"root names {path}; the cache's folders: {known}")
+                raise ValueError(f"root names {key}; the cache's folders: {known}")
             # Stubs of a folder that was moved since are still its own, if one says so.
             if said != path and said in recorded:
                 raise ValueError(f"root gives {place} for {path}, but its stubs are of {said}")
+            same = [n for n, p in sources.items() if key in (n, p)]
+            moved |= {n: place for n in same if isinstance(key, int) or n not in root}
         return moved
     if root is None:
         return {}
-    several = len(recorded) > 1
-    places = {n: stub_folder(root, n, several) for n in recorded.values()}
+    several = len(sources) > 1
+    places = {n: stub_folder(root, n, several) for n in sources}
     marked = {n: _marked(place) for n, place in places.items()}
     for n, said in marked.items():
         if said is not None and said not in recorded:
@@ -76,11 +83,16 @@ def _moved(recorded: dict[str, int], root: Roots) -> dict[str, Any]:
                 "of this cache, or, if that folder was only moved, give root as a mapping"
             )
     if not several:
-        return dict.fromkeys(recorded, root)
-    moved = {said: places[n] for n, said in marked.items() if said is not None}
+        return dict.fromkeys(sources, root)
+    # Stubs lie below the number of their source, or of what that was in another cache.
+    moved = {}
+    for n, said in marked.items():
+        if said is not None:
+            same = [k for k, path in sources.items() if path == said]
+            moved[n if n in same else same[0]] = places[n]
     if not moved:
         raise ValueError(
-            f"the cache was made from {len(recorded)} folders, {known}; give root as a mapping "
-            f"from each to where it is now: {root} is no folder of its stubs"
+            f"the cache was made from {len(sources)} folders, {known}; give root as a mapping "
+            f"from each, or its number, to where it is now: {root} is no folder of its stubs"
         )
     return moved

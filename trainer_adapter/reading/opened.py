@@ -16,6 +16,9 @@ from trainer_adapter.reading.mapped import Mapped
 from trainer_adapter.reading.shards import ShardStore
 from trainer_adapter.reading.spots import Spots
 
+_JOINED = 1 << 31
+"""bytes that the offsets of texts reach"""
+
 
 class Core:
     """Metadata, places, maps and columns; pickles as its path and what was built there."""
@@ -32,7 +35,10 @@ class Core:
     def column(self, name: str) -> pa.ChunkedArray:
         """One column of frames/, read at first use. Raises KeyError, with the legal names."""
         if name not in self.columns:
-            self.columns[name] = self.root.read("frames", [name])[name]
+            column = self.root.read("frames", [name])[name]
+            if column.num_chunks > 1 and column.nbytes < _JOINED:  # else each take() joins them
+                column = pa.chunked_array([column.combine_chunks()])
+            self.columns[name] = column
         return self.columns[name]
 
     def said(self, name: str, samples: NDArray[np.int64]) -> pa.Array:

@@ -17,7 +17,7 @@ from dicom2cache.privacy.veil import KEY, Veil
 from dicom2cache.running import job, remains
 from dicom2cache.running.attempts import attempt_name
 from dicom2cache.running.originals import Originals, originals_of
-from dicom2cache.running.pool import parallel
+from dicom2cache.running.pool import call, parallel
 from dicom2cache.running.progress import Progress, Work, phase
 from dicom2cache.running.repair.shards import Mended, mend
 from dicom2cache.running.repair.state import opened
@@ -252,11 +252,9 @@ def _round(
     """Mend these shards; those that are not done since a worker process died."""
     from concurrent.futures.process import BrokenProcessPool
 
-    from joblib import delayed
-
     left = dict.fromkeys(todo)
     sha256 = attributes["sha256"]
-    calls = (delayed(_keyed)(str(cache), sha256, *key, originals, isolated) for key in todo)
+    calls = (call(_keyed, str(cache), sha256, *key, originals, isolated) for key in todo)
     try:
         for key, mended in parallel(jobs, backend, calls, ordered=False):
             del left[key]

@@ -9,17 +9,18 @@ from typing import Any
 
 from dicom2cache.errors import CacheError
 from dicom2cache.running.remains import tidy
-from dicom2cache.running.verify import layout, metadata, others, shards, tables
+from dicom2cache.running.verify import layout, metadata, shards, tables
 from dicom2cache.running.verify.findings import Finding
 from dicom2cache.store import root
 from dicom2cache.store.committed import as_in_format, spec_of
 from dicom2cache.store.layout import ROOT
 
 
-def verify(cache: Path, quick: bool = False) -> Iterator[Finding]:
+def verify(cache: Path, quick: bool = False, others: bool = True) -> Iterator[Finding]:
     """What is wrong with the cache; nothing if it is whole.
 
-    `quick` checks metadata, tables, sizes and indexes; else every byte. What is behind a finding
+    `quick` checks metadata, tables, sizes and indexes; else every byte. `others`: whether it is
+    opened by zarr-python too. What is behind a finding
     that says what the rest should be (the root, a table) is not looked at. Raises CacheError for
     another format, and for what is no cache and does not look like one; FileNotFoundError if there
     is no root.
@@ -36,14 +37,15 @@ def verify(cache: Path, quick: bool = False) -> Iterator[Finding]:
         return
     try:
         with as_in_format(cache):
-            yield from _verify(cache, data, document, attributes, quick)
+            yield from _verify(cache, data, document, attributes, quick, others)
     except CacheError as e:  # what contradicts itself in a way that no check names
         yield Finding(cache, ROOT, "contents", str(e))
 
 
 def _verify(
-    cache: Path, data: bytes, document: dict[str, Any], attributes: dict[str, Any], quick: bool
-) -> Iterator[Finding]:
+    cache: Path, data: bytes, document: dict[str, Any], attributes: dict[str, Any], quick: bool,
+    others: bool,
+) -> Iterator[Finding]:  # fmt: skip
     if not root.is_signed(attributes):
         yield Finding(cache, ROOT, "root", "its SHA-256 does not match")
         return
@@ -76,5 +78,7 @@ def _verify(
         for found in shards.of_array(cache, number, spec, said, quick):
             broken = True
             yield found
-    if not broken:
-        yield from others.differing(cache, specs, said)
+    if others and not broken:
+        from dicom2cache.running.verify.others import differing
+
+        yield from differing(cache, specs, said)

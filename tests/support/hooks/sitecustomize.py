@@ -82,7 +82,8 @@ def _sleep_header(name, here=""):
 
 
 def _abort_workers(at_once=""):
-    if any("popen_loky" in argument for argument in sys.orig_argv):
+    workers = "popen_loky", "dicom2cache.running.alone"
+    if any(worker in argument for argument in sys.orig_argv for worker in workers):
         os.abort()
     if at_once:
         from dicom2cache.running import pool
