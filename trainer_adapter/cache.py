@@ -300,7 +300,7 @@ class Cache(Divisible, Conversions, Sequence[NDArray[Any]]):
     def volume(self, stack: int, *, gaps: bool = False, sheared: bool = False) -> NDArray[Any]:
         """The selected frames of a stack in order, (d, H, W[, C]).
 
-        A view where they lie one behind the other, uncompressed, in one shard; else a copy.
+        A read-only view where they lie one behind the other (docs/loader.md), else a copy.
 
         Raises VolumeError for a stack that is not selected; unless `gaps`, for one with a failed
         frame, or one left out between others, or
