@@ -175,7 +175,7 @@ class Names:
             first, name = next(iter(stored))
             if number != first and below == name:
                 raise NotServedError(
-                    f"{path}: may be of source {first} or {number} of {self._called}, which have "
+                    f"{path}: may be of source {first} or {number} of {self.called}, which have "
                     "different files of that name, and were at the same path when it was merged; "
                     "give root={NUMBER: FOLDER} with a folder of its own for each"
                 )
