@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -17,7 +16,7 @@ import typer
 
 from dicom2cache import __version__, pipeline
 from dicom2cache.arrow import tally
-from dicom2cache.cli import dividing, exporting, interrupts, report, under_way, words
+from dicom2cache.cli import dividing, exporting, interrupts, keys, report, under_way, words
 from dicom2cache.cli.bars import progress
 from dicom2cache.cli.flags import (
     Backend,
@@ -346,6 +345,7 @@ def merge(
 
 app.command()(dividing.split)
 app.command()(exporting.export)
+app.add_typer(keys.app, name="key")
 
 
 @app.callback(invoke_without_command=True)
@@ -359,7 +359,7 @@ def _main(
 
 def main() -> None:
     """Run the command line; errors that are foreseen print a sentence, not a traceback."""
-    warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's; what matters is a flag or a failure
+    words.plain_warnings()
     with interrupts.raised():
         code = _guarded(lambda: app(standalone_mode=False))
     if code == interrupts.INTERRUPTED:
