@@ -94,9 +94,15 @@ class Cache(Divisible, Conversions, Sequence[NDArray[Any]]):
     def newer(self) -> int:
         """How many frames were added since the cache was opened: `open_cache` has them, this not.
 
-        A cache that is open stays as it was, in all processes that it is handed to.
+        A cache that is open stays as it was, in all processes that it is handed to; so it does
+        where frames were removed, until `dicom2cache purge`.
         """
-        return self.core.root.newer()
+        return self.core.root.since()[0]
+
+    @property
+    def numbering(self) -> int:
+        """Which numbering its sample indices are of: `remove` and `update --restack` begin one."""
+        return self.core.root.numbering
 
     @property
     def arrays(self) -> tuple[Array, ...]:

@@ -75,7 +75,18 @@ def _prepare(verb: str) -> None:
         _run("plan", "scans", "cache")
     if verb == "commit":
         _run("convert", "cache", "--jobs", "1")
-    if verb in ("update", "verify", "repair", "info", "compare", "split", "export", "key"):
+    if verb in (
+        "update",
+        "verify",
+        "repair",
+        "info",
+        "compare",
+        "split",
+        "export",
+        "remove",
+        "purge",
+        "key",
+    ):
         _run("build", "scans", "cache", "--jobs", "1")
     if verb == "compare":
         _run("build", "scans", "new", "--jobs", "1")

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -245,7 +245,8 @@ class ShardStore:
     def check_current(self) -> None:
         """Raises DamagedError if another cache was built at this path since it was opened.
 
-        Its shards may have the same sizes and indexes, and hold other frames.
+        Its shards may have the same sizes and indexes, and hold other frames. Of a later numbering
+        all shards that are still there are what they were.
         """
         file = self.root.path / "zarr.json"
         try:
@@ -254,8 +255,8 @@ class ShardStore:
             raise DamagedError(f"{file}: gone since the cache was opened; open it again") from None
         stamp = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
         if stamp != self._stamp:
-            # A later generation adds tables behind those that are known.
-            if read_root(self.root.path).first(self.root.generations).digest != self.root.digest:
+            now = read_root(self.root.path)
+            if not self.root.is_still(now) and not self.root.goes_on(now):
                 raise other_built(self.root.path)
             self._stamp = stamp
 
@@ -301,7 +302,12 @@ class ShardStore:
         Raises DamagedError for another size, and for what is no plain file.
         """
         path, facts = self.place(array, shard)
-        with opened(self.root.path, self.root.arrays[array].shard_name(shard)) as file:
+        with ExitStack() as stack:
+            try:
+                name = self.root.arrays[array].shard_name(shard)
+                file = stack.enter_context(opened(self.root.path, name))
+            except DamagedError as e:
+                raise self.root.why_gone() or e from e
             status = os.fstat(file)
             if status.st_size != facts.bytes:
                 raise _wrong_size(path, status.st_size, facts)
