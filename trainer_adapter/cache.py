@@ -190,7 +190,7 @@ class Cache(Divisible, Conversions, Sequence[NDArray[Any]]):
         """
         chosen = self.indices
         if isinstance(rows, str):
-            chosen = chosen[holding(rows, self.column, self.core.root.names("frames"))]
+            chosen = chosen[holding(rows, self.column, self.core.names())]
         elif isinstance(rows, pc.Expression):
             found = arrow_dataset.dataset(self.frames).to_table(columns={"holds": rows})["holds"]
             chosen = chosen[found.fill_null(False).to_numpy()]

@@ -25,13 +25,13 @@ KEYWORDS = {
 def nearest(name: str, legal: Iterable[str]) -> str:
     """The legal names that are most like one that is not, for an error; else all of them."""
     names = list(dict.fromkeys(legal))
-    return alike(name, names) or f"legal: {', '.join(names)}"
+    return alike(name, names).rstrip() or f"legal: {', '.join(names)}"
 
 
 def alike(name: str, legal: Iterable[str]) -> str:
-    """The question whether a name that is most like this one is meant; empty if none is."""
+    """The question whether a name that is most like this one is meant, and a blank; or nothing."""
     lower = {n.lower(): n for n in reversed(list(legal))}
     if name in KEYWORDS and KEYWORDS[name] in lower:
-        return f"did you mean {KEYWORDS[name]}?"
+        return f"did you mean {KEYWORDS[name]}? "
     close = get_close_matches(name.lower(), lower, n=3, cutoff=0.6)
-    return f"did you mean {' or '.join(lower[c] for c in close)}?" if close else ""
+    return f"did you mean {' or '.join(lower[c] for c in close)}? " if close else ""

@@ -98,10 +98,9 @@ class Root:
             if columns is None or name in columns:
                 raise DamagedError(f"{self.path / kind}: has no column {name}; {REMEDY}")
         if unknown:
-            hint = alike(unknown[0], known)
             raise KeyError(
-                f"{self.path / kind} has no column {', '.join(unknown)}; {hint}{' ' * bool(hint)}"
-                f"it has {', '.join(known)}"
+                f"{self.path / kind} has no column {', '.join(unknown)}; "
+                f"{alike(unknown[0], known)}it has {', '.join(known)}"
             )
         try:
             parts = [table.read() for table in tables]
@@ -110,10 +109,6 @@ class Root:
         except pa.ArrowException as e:
             raise DamagedError(f"{self.path / kind}: its tables do not fit: {e}; {REMEDY}") from e
         return fitting(whole, kind, self.path / kind)
-
-    def names(self, kind: str) -> list[str]:
-        """The columns of the tables of one kind."""
-        return list(dict.fromkeys(name for t in self._tables(kind, []) for name in t.names))
 
     def batches(self, kind: str, columns: list[str]) -> Iterator[pa.Table]:
         """The same, a row group at a time; a column that a generation lacks is left out there."""
