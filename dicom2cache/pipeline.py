@@ -334,6 +334,8 @@ def update(
     )  # fmt: skip
     before = info(target)
     for _ in range(updating.LOOKS):
+        if info(target).get("numbering") != before.get("numbering"):
+            before = info(target)  # a removal that was cut short is ended
         job, looked = updating.plan_update(asked)
         if job is not None:
             convert(cache, jobs=jobs, backend=backend, on_error=on_error, progress=progress)
@@ -341,10 +343,7 @@ def update(
             if not is_same(planned_identity(target), job.identity):
                 continue
         if looked is not None:
-            after = counts(target)
-            added = {k: n - before["counts"].get(k, 0) for k, n in after.items()}
-            there = before["generation"] + 1
-            return updating.Updated(after, added, looked.changed, looked.vanished, there)
+            return updating.updated(before, counts(target), looked)
     raise updating.busy(target)
 
 
@@ -374,15 +373,23 @@ def repair(
 
 @at_disk
 def merge(
-    caches: Sources, cache: str | os.PathLike[str], *, copy: bool = False, move: bool = False
+    caches: Sources,
+    cache: str | os.PathLike[str],
+    *,
+    copy: bool = False,
+    move: bool = False,
+    patient_key: str | os.PathLike[str] | None = None,
+    deidentify: str | os.PathLike[str] | None = None,
 ) -> dict[str, int]:
     """Make one cache of several of one recipe and the same versions; its counts.
 
-    Shards get second names; `copy`: are copied; `move`: `caches` are removed. Raises CacheError.
+    Shards get second names; `copy`: are copied; `move`: `caches` are removed. Their key is needed
+    only where frames were removed from one. Raises CacheError.
     """
     from dicom2cache.running.merge import whole as merging
 
-    merging.merge(list(map(cache_of, caches)), cache_of(cache), copy, move)
+    parts = list(map(cache_of, caches))
+    merging.merge(parts, cache_of(cache), copy, move, patient_key, deidentify)
     return counts(cache)
 
 

@@ -17,7 +17,15 @@ import typer
 
 from dicom2cache import __version__, pipeline
 from dicom2cache.arrow import tally
-from dicom2cache.cli import dividing, exporting, interrupts, report, under_way, words
+from dicom2cache.cli import (
+    changing,
+    dividing,
+    exporting,
+    interrupts,
+    report,
+    under_way,
+    words,
+)
 from dicom2cache.cli.bars import progress
 from dicom2cache.cli.flags import (
     Backend,
@@ -198,6 +206,11 @@ def update(
     raise typer.Exit(1 if failed or done.changed else 0)
 
 
+app.command()(changing.remove)
+app.command()(changing.purge)
+app.command()(changing.merge)
+
+
 @app.command()
 def verify(
     cache: CachePath,
@@ -324,24 +337,6 @@ def compare(
         raise typer.Exit(1)
     same = f"{old} and {new}: every frame has the same unit, stack and pixels"
     print(words.one_line(same))
-
-
-@app.command()
-def merge(
-    caches: Annotated[
-        list[Path],
-        typer.Argument(metavar="PART... CACHE", help="Caches, then the folder of the new one."),
-    ],
-    copy: Annotated[
-        bool, typer.Option("--copy", help="Copy shards, as between file systems.")
-    ] = False,
-    move: Annotated[
-        bool, typer.Option("--move", help="Remove the parts once the new cache is there.")
-    ] = False,
-) -> None:
-    """Make one cache of several: of sites or nodes, of one recipe. Nothing is decoded again."""
-    pipeline.merge(caches[:-1], caches[-1], copy=copy, move=move)
-    report.print_cache(caches[-1], pipeline.info(caches[-1]))
 
 
 app.command()(dividing.split)

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from dicom2cache.privacy.veil import Veil
 from dicom2cache.records import Candidate
+from dicom2cache.running.remove.withheld import Withheld
 from dicom2cache.store import seen
 from dicom2cache.store.committed import read_table
 
@@ -41,6 +42,8 @@ class Looked:
     """of a de-identified cache the hashes"""
     everywhere: bool
     """whether all that the cache knows was looked at"""
+    withheld: int = 0
+    """new files that were removed from the cache, and stay out"""
 
 
 def state_of(candidate: Candidate, veil: Veil | None) -> bytes:
@@ -63,6 +66,18 @@ def seen_of(candidates: Iterable[Candidate], veil: Veil | None) -> pa.Table:
         },
         seen.TABLE,
     )
+
+
+def still_new(
+    looked: Looked, cache: Path, attributes: dict[str, Any], key: bytes, veil: Veil | None
+) -> tuple[Looked, Withheld]:
+    """The same without files that were removed from the cache and are as they were then."""
+    veil = replace(veil, seen=None) if veil else None
+    withheld = Withheld.of(cache, attributes, key)
+    states = [state_of(c, veil) for c in looked.new] if withheld else []
+    fresh = withheld.unknown(looked.new[: len(states)], looked.roots, states, veil)
+    new = tuple(c for c, ok in zip(looked.new, fresh, strict=True) if ok) if states else looked.new
+    return replace(looked, new=new, withheld=len(looked.new) - len(new)), withheld
 
 
 def look(

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainer_adapter.format.places import Places, read_places
-from trainer_adapter.format.root import Root, other_built, read_root
+from trainer_adapter.format.root import Root, known_root, read_root
 from trainer_adapter.format.types import type_of
 from trainer_adapter.reading.mapped import Mapped
 from trainer_adapter.reading.shards import ShardStore
@@ -68,8 +68,9 @@ class Core:
             self.store.mapped(array, shard)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        known = self.root.generations, self.root.digest, self.store.checks.how
-        return _again, (self.root.path, *known)
+        root = self.root
+        known = root.generations, root.digest, self.store.checks.how, root.numbering
+        return _again, (root.path, *known)
 
 
 def open_core(path: Path, check: str) -> Core:
@@ -78,9 +79,7 @@ def open_core(path: Path, check: str) -> Core:
     return Core(root, read_places(root), check)
 
 
-def _again(path: Path, generations: int, digest: str, check: str) -> Core:
-    """The same frames, whatever was added since. Raises DamagedError if the cache is another."""
-    root = read_root(path).first(generations)
-    if root.digest != digest:
-        raise other_built(path)
+def _again(path: Path, generations: int, digest: str, check: str, numbering: int = 0) -> Core:
+    """The same frames, whatever was added since, or removed. Raises as `known_root`."""
+    root = known_root(path, generations, digest, numbering)
     return Core(root, read_places(root), check)
