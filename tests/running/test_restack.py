@@ -113,7 +113,7 @@ def test_as_a_build_of_all(source: Path, tmp_path: Path, flags: tuple[str, ...])
     shutil.rmtree(fresh)
     assert run_here("build", source, fresh, *_FLAGS, *flags).returncode == 0
     assert _stacks(cache) == _stacks(fresh)
-    assert (attributes(cache)["numbering"], attributes(cache)["generation"]) == (2, 4)
+    assert (attributes(cache)["numbering"], attributes(cache)["generation"]) == (2, 5)
     assert verify(cache) == []
 
 
