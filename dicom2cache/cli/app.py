@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -22,6 +21,7 @@ from dicom2cache.cli import (
     dividing,
     exporting,
     interrupts,
+    keys,
     report,
     under_way,
     words,
@@ -345,6 +345,7 @@ def compare(
 
 app.command()(dividing.split)
 app.command()(exporting.export)
+app.add_typer(keys.app, name="key")
 
 
 @app.callback(invoke_without_command=True)
@@ -358,7 +359,7 @@ def _main(
 
 def main() -> None:
     """Run the command line; errors that are foreseen print a sentence, not a traceback."""
-    warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's; what matters is a flag or a failure
+    words.plain_warnings()
     with interrupts.raised():
         code = _guarded(lambda: app(standalone_mode=False))
     if code == interrupts.INTERRUPTED:

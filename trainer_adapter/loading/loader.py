@@ -160,6 +160,12 @@ class CacheLoader:
         """Batches of an epoch, for this rank."""
         return len(self._batches)
 
+    def __repr__(self) -> str:
+        return self._found.said(f"CacheLoader: {len(self)} batches of {self.batch_size}")
+
+    def _repr_html_(self) -> str:
+        return self._found.page(type(self).__name__)
+
     @property
     def labels(self) -> NDArray[Any] | None:
         """(n,) labels in the order of `cache`, (n, k) of several; None without a label."""

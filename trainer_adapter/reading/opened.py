@@ -41,6 +41,13 @@ class Core:
             self.columns[name] = column
         return self.columns[name]
 
+    def names(self) -> list[str]:
+        """The columns of frames/."""
+        entries = self.root.attributes["tables"]["frames"]
+        if all("columns" in entry for entry in entries):
+            return list(dict.fromkeys(name for entry in entries for name in entry["columns"]))
+        return list(self.root.read("frames").column_names)  # of older caches
+
     def said(self, name: str, samples: NDArray[np.int64]) -> pa.Array:
         """Values of a column for these frames; null where the cache has no such column."""
         try:
