@@ -98,7 +98,7 @@ $(JUDGES): pyproject.toml constraints.txt tests/peers/requirements.txt
 	touch $@
 
 .PHONY: test-peers
-test-peers: $(JUDGES)  ## splits against scikit-learn
+test-peers: $(JUDGES)  ## splits and volumes against scikit-learn, MONAI, torchio; xarray, napari
 	.venv-judges/bin/python -m pytest tests/peers --disable-warnings
 
 .PHONY: test-exfat
@@ -174,6 +174,10 @@ bench-headers: $(HEADERS)  ## the header scan against pydicom and dicomsdl
 .PHONY: bench-resample
 bench-resample: $(ORACLES)  ## resampling: scipy, which it is done by, against SimpleITK
 	.venv-oracles/bin/python -m benchmarks.resample
+
+.PHONY: bench-volumes
+bench-volumes: $(READY)  ## volume(), gather and stacks(); QUICK=1 for a short run
+	$(BIN)/python -m benchmarks.volumes $(if $(QUICK),--quick)
 
 .PHONY: bench-memory
 bench-memory: $(READY)  ## peak memory of a converting worker
