@@ -188,6 +188,9 @@ def update(
     patient_key: PatientKey = None,
     deidentify: Deidentify = None,
     mapping: Mapping = None,
+    restack: Annotated[
+        bool, typer.Option("--restack", help="Then make whole stacks of series that came in parts.")
+    ] = False,
 ) -> None:
     """Add what is new below SRC... to CACHE, by its own recipe; nothing that is there changes.
 
@@ -199,9 +202,10 @@ def update(
     with engine(backend, scheduler):
         done = pipeline.update(
             sources, cache, recipe, jobs=jobs, backend=backend, on_error=on_error, force=force,
-            patient_key=patient_key, deidentify=deidentify, mapping=mapping, progress=progress(),
+            patient_key=patient_key, deidentify=deidentify, mapping=mapping, restack=restack,
+            progress=progress(),
         )  # fmt: skip
-    report.print_updated(cache, done, pipeline.info(cache))
+    report.print_updated(cache, done)
     failed = done.added["files_failed"] or done.added["frames_failed"]
     raise typer.Exit(1 if failed or done.changed else 0)
 
