@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainer_adapter.batch.fields import Fields
+from trainer_adapter.batch.fields import Fields, units_of
 from trainer_adapter.device.presets import PRESETS
 
 Window = tuple[float, float] | str
@@ -128,9 +128,13 @@ class Normalize(nn.Module):
         if isinstance(x, Fields):
             self._hold(x.get("units") or ())
             return x.replaced(image=self._images(x["image"]))
-        if not torch.compiler.is_compiling():
-            self._hold(getattr(x, "stored_units", ()))
-        return self._images(x)
+        if torch.compiler.is_compiling():
+            return self._images(x)
+        self._hold(units := units_of(x))
+        found = self._images(x)
+        if units:
+            found.stored_units = units  # type: ignore[attr-defined]
+        return found
 
     def _hold(self, units: Sequence[str | None]) -> None:
         if self._windows and "window" in units:
