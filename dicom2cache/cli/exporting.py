@@ -23,7 +23,9 @@ SHOWN = 10
 def export(
     cache: CachePath,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of the files.")],
-    to: Annotated[str, typer.Option(help="nifti, nnunet (raw data set of nnU-Net v2) or npy.")],
+    to: Annotated[
+        str, typer.Option(help="nifti, nnunet (raw data set of nnU-Net v2) or npy.")
+    ] = "nifti",
     spacing: Annotated[
         str | None, typer.Option(metavar="MM|Z,Y,X", help="Resample (as the slices lie).")
     ] = None,
@@ -107,7 +109,9 @@ def _report(out: Path, made: Any) -> bool:
     print(f"{said}; export.tsv has each")
     failed = [row for row in made.rows if row.outcome == "failed"]
     for row in failed[:SHOWN]:
-        print(words.one_line(f"stack {row.stack}: {row.reason}"), file=sys.stderr)
+        named = row.reason.startswith("stack ")
+        said = row.reason if named else f"stack {row.stack}: {row.reason}"
+        print(words.one_line(said), file=sys.stderr)
     if len(failed) > SHOWN:
         print(f"and {len(failed) - SHOWN} more", file=sys.stderr)
     return bool(failed)

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from trainer_adapter.errors import CacheError, DamagedError, FormatError, NotACacheError
 from trainer_adapter.format.files import NAME, REMEDY, below, opened, read_into
+from trainer_adapter.format.keywords import alike
 from trainer_adapter.format.parquet import Table
 from trainer_adapter.format.types import NEVER_NULL, fitting
 
@@ -98,7 +99,8 @@ class Root:
                 raise DamagedError(f"{self.path / kind}: has no column {name}; {REMEDY}")
         if unknown:
             raise KeyError(
-                f"{self.path / kind} has no column {', '.join(unknown)}; it has {', '.join(known)}"
+                f"{self.path / kind} has no column {', '.join(unknown)}; "
+                f"{alike(unknown[0], known)}it has {', '.join(known)}"
             )
         try:
             parts = [table.read() for table in tables]

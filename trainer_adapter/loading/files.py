@@ -68,7 +68,7 @@ class Files:
         absolute = pc.or_(pc.starts_with(paths, "/"), pc.starts_with(paths, "~"))
         absolute = absolute.fill_null(False).to_numpy(zero_copy_only=False)
         if roots is not None:
-            below = self._below(paths)
+            below = self._below(_normal(paths))
             written = self._held(self._numbers(below, self._roots(roots)))
         else:
             written = self._unique(paths, absolute)
@@ -83,16 +83,12 @@ class Files:
         return np.where(np.isin(numbers, self._known), numbers, -1)
 
     def _below(self, paths: Any) -> Any:
-        """Paths as frames/ has them: ./a//b is a/b."""
-        odd = pc.match_substring_regex(paths, r"(^|/)\.\.?(/|$)|//").fill_null(False)
-        if pc.any(odd, min_count=0).as_py():
-            names = paths.to_pylist()
-            paths = pa.array([n and posixpath.normpath(n) for n in names], pa.string())
+        """Paths below a source, as frames/ has them."""
         return self._hashes.column("path", paths) if self._hashes else paths
 
     def _unique(self, paths: Any, absolute: Any) -> Codes:
         count = max(len(self._paths), 1)
-        place = pc.index_in(self._below(paths), value_set=self._paths, skip_nulls=True)
+        place = pc.index_in(self._below(_normal(paths)), value_set=self._paths, skip_nulls=True)
         place = np.where(absolute, -1, place.fill_null(-1).to_numpy())
         by_path = np.argsort(self._known % count, kind="stable")
         known, stored = self._known[by_path], self._stored[by_path]
@@ -110,7 +106,8 @@ class Files:
         told = ", ".join(f"{k} ({folders[k]})" for k in roots.tolist())
         return LabelError(
             f"{path} is a file of several source folders, {told}, and the labels do not say of "
-            "which; give absolute paths, or a column `root` with the number or the folder"
+            "which; give absolute paths, or a column `root` with the number or the folder (the "
+            "number, where merged caches were made from one folder)"
         )
 
     def _roots(self, roots: Any) -> Codes:
@@ -121,12 +118,18 @@ class Files:
             return numbers
         known = {str(number): number for number in folders}
         known |= {folder: number for number, folder in folders.items()}
+        several = [f for f in folders.values() if list(folders.values()).count(f) > 1]
         texts = pc.unique(roots)
         values = []
         for text in texts.to_pylist():
             folder = None if text is None else os.path.expanduser(text).rstrip("/") or "/"
             if folder not in known and self._hashes and folder is not None:
                 folder = self._hashes.of("source", folder)
+            if folder in several:
+                raise LabelError(
+                    f"column 'root' of the labels has {text}, which several sources of the cache "
+                    "have, that were merged; give their numbers"
+                )
             values.append(-1 if folder is None else known.get(folder, -1))
         if texts.drop_null().to_pylist() and max(values) < 0:
             told = ", ".join(f"{k}: {folder}" for k, folder in folders.items())
@@ -139,32 +142,49 @@ class Files:
         return found
 
     def _absolute(self, paths: Any) -> Codes:
-        folders = self._cache.core.root.sources
-        spelled: dict[str, list[int]] = {}
-        for number, folder in folders.items():
-            for name in {folder, folder if self._hashes else os.path.realpath(folder)}:
-                spelled.setdefault(name.rstrip("/") or "/", []).append(number)
-        known: dict[str, list[tuple[str, int]]] = {}  # folder above: sources, by where they begin
-
-        def above(folder: str) -> list[tuple[str, int]]:
-            if folder not in known:
-                names = [folder, self._hashes.of("source", folder)] if self._hashes else [folder]
-                own = [(folder, k) for name in names for k in spelled.get(name, [])]
-                up = posixpath.dirname(folder)
-                known[folder] = own + (above(up) if up != folder else [])
-            return known[folder]
-
-        rows, below, roots = [], [], []
-        for k, path in enumerate(paths.to_pylist()):
-            whole = posixpath.normpath(os.path.expanduser(path))
-            for folder, number in above(posixpath.dirname(whole)):
-                rows.append(k)
-                below.append(whole[len(folder) :].lstrip("/"))
-                roots.append(number)
-        numbers = self._held(
-            self._numbers(self._below(pa.array(below, pa.string())), np.array(roots, np.int64))
-        )
-        found = np.full(len(paths), -1, np.int64)
-        held = numbers >= 0
-        found[np.array(rows, np.int64)[held][::-1]] = numbers[held][::-1]  # the nearest folder
+        whole = _normal(paths)
+        found = np.full(len(whole), -1, np.int64)
+        for above, numbers in sorted(self._folders(whole).items(), key=lambda f: -len(f[0])):
+            prefix = above if above == "/" else f"{above}/"
+            held = pc.starts_with(whole, prefix).to_numpy(zero_copy_only=False) & (found < 0)
+            rows = np.flatnonzero(held)
+            below = self._below(pc.utf8_slice_codeunits(whole.take(pa.array(rows)), len(prefix)))
+            for number in numbers:
+                other = self._held(self._numbers(below, np.full(len(rows), number)))
+                both = np.flatnonzero((found[rows] >= 0) & (other >= 0))
+                for k in both[self._stored_of(found[rows[both]]) != self._stored_of(other[both])]:
+                    place = np.array([found[rows[k]], other[k]]) // max(len(self._paths), 1)
+                    raise self._ambiguous(paths[int(rows[k])].as_py(), place)
+                found[rows] = np.where(other >= 0, other, found[rows])
         return found
+
+    def _folders(self, whole: Any) -> dict[str, list[int]]:
+        """{folder: numbers of the sources that it is}, in all spellings, as they stand in paths."""
+        folders: dict[str, list[int]] = {}
+        for number, folder in self._cache.core.root.sources.items():
+            for name in {folder, folder if self._hashes else os.path.realpath(folder)}:
+                folders.setdefault(name.rstrip("/") or "/", []).append(number)
+        if self._hashes is None:
+            return folders
+        above = set(map(posixpath.dirname, whole.to_pylist()))
+        todo = list(above)
+        while todo:
+            up = posixpath.dirname(todo.pop())
+            if up not in above:
+                above.add(up)
+                todo.append(up)
+        hashed = {folder: self._hashes.of("source", folder) for folder in above}
+        return {f: folders[h] for f, h in hashed.items() if h in folders}
+
+    def _stored_of(self, numbers: Codes) -> Codes:
+        found: Codes = self._stored[np.searchsorted(self._known, numbers)]
+        return found
+
+
+def _normal(paths: Any) -> Any:
+    """Paths without what says nothing, ./a//b being a/b, and with the home folder for ~."""
+    odd = pc.match_substring_regex(paths, r"(^|/)\.\.?(/|$)|//|^~").fill_null(False)
+    if not pc.any(odd, min_count=0).as_py():
+        return paths
+    names = (n and posixpath.normpath(os.path.expanduser(n)) for n in paths.to_pylist())
+    return pa.array(list(names), pa.string())

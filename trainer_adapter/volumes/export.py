@@ -22,7 +22,7 @@ from trainer_adapter.volumes.files import PART, as_text, write_whole
 from trainer_adapter.volumes.items import Item, Options, item_of
 from trainer_adapter.volumes.methods import Conversions
 from trainer_adapter.volumes.pieces import Piece, pieces_of
-from trainer_adapter.volumes.placed import hold, is_mask
+from trainer_adapter.volumes.placed import has_place, hold, is_mask
 from trainer_adapter.volumes.resample import checked_spacing
 from trainer_adapter.volumes.stacks import Stacks
 
@@ -94,6 +94,9 @@ def export(
         rows += [Row(stack, "failed", "", why) for stack, why in spare]
     else:
         items, more = [item_of(cache, stacks, piece, options) for piece in held], {}
+    inside = stacks.core.root.path.resolve()
+    if inside == folder.resolve() or inside in folder.resolve().parents:
+        raise ExportError(f"{folder}: lies in the cache {inside}; export to another folder")
     with _mine(folder):
         rows += _made(folder, items, jobs, progress)
         rows.sort(key=lambda row: row.stack)
@@ -113,21 +116,23 @@ def _others(folder: Path, known: set[str]) -> tuple[str, ...]:
 def _refused(stacks: Stacks, piece: Piece, options: Options) -> Iterator[Row]:
     """Why none of the stacks of a piece can be written; nothing where they can."""
     for k in piece.parts:
+        alone = _no_volume(stacks, k)
         try:
-            hold(stacks, k, options.gaps, options.upright)
+            hold(stacks, k, options.gaps and not alone, options.upright)
         except VolumeError as e:
-            outcome = "no-volume" if _no_volume(stacks, k) else "failed"
             for j in piece.parts:
+                outcome = "no-volume" if alone or not has_place(stacks, k) else "failed"
                 yield Row(int(stacks.number[j]), outcome, "", str(e))
             return
 
 
 def _no_volume(stacks: Stacks, k: int) -> bool:
-    """Whether nobody would expect one: single images, cines, what has no place in space."""
+    """Whether nobody would expect one: single images, cines, tiles, what has no order."""
     single = int(stacks.count[k]) == 1 and not is_mask(stacks, k)
-    flags = stacks.flags[k].as_py() or ()
-    unknown = stacks.regular[k].as_py() is None
-    return bool(single or unknown or stacks.tiles[k] or "one-place" in flags)
+    flags = set(stacks.flags[k].as_py() or ())
+    if is_mask(stacks, k) and int(stacks.count[k]) == 1:
+        flags.discard("one-place")
+    return bool(single or stacks.tiles[k] or flags & {"one-place", "order-unknown"})
 
 
 def _made(
@@ -186,9 +191,9 @@ def _said(path: Path) -> str | None:
 @contextmanager
 def _mine(folder: Path) -> Iterator[None]:
     """The folder, for this process alone, without files that a killed one has begun."""
-    folder.mkdir(parents=True, exist_ok=True)
     if (folder / "zarr.json").exists():
         raise ExportError(f"{folder}: a cache lies here; export to another folder")
+    folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
