@@ -120,6 +120,23 @@ def test_a_second_run_makes_what_is_missing(tmp_path: Path) -> None:
     assert nibabel.load(paths[1]).header.get_zooms() == (2, 2, 2)
 
 
+def test_other_headers_are_another_file(tmp_path: Path) -> None:
+    """The same voxels, whose directions another version reads otherwise."""
+    cache = series(tmp_path, diffusion.diffusion)
+    (row, *_) = export(open_cache(cache), tmp_path / "out").rows
+
+    def turned(table: pa.Table) -> pa.Table:
+        rows = table.to_pylist()
+        for told in rows:
+            told["gradient"] = told["gradient"] and [-v for v in told["gradient"]]
+        return pa.Table.from_pylist(rows, table.schema)
+
+    rewrite(cache, "frames", turned)
+    assert export(open_cache(cache), tmp_path / "out").count("made") == 4
+    path = tmp_path / "out" / row.file.replace(".nii.gz", ".bvec")
+    assert path.read_text() == "0 1 0 0.6\n0 0 -1 0\n0 0 0 -0.8\n"
+
+
 def test_files_of_stacks_that_are_not_there_any_more_are_counted(tmp_path: Path) -> None:
     cache = series(tmp_path, one_volume.ct, one_volume.beds)
     paths = [row.file for row in export(open_cache(cache), tmp_path / "out").rows]
