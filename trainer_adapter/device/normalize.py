@@ -145,6 +145,9 @@ class Normalize(nn.Module):
             )
 
     def _images(self, x: torch.Tensor) -> torch.Tensor:
+        if x.ndim == 5 and x.shape[1] == 1:
+            frames = self._images(x.flatten(0, 2))
+            return frames.reshape(len(x), x.shape[2], *frames.shape[1:]).transpose(1, 2)
         if x.ndim not in (3, 4):
             raise ValueError(f"a batch has shape (b, H, W) or (b, H, W, C), not {tuple(x.shape)}")
         if x.ndim == 4 and x.shape[3] > max(4, x.shape[1]):  # more than an image has channels
