@@ -85,7 +85,7 @@ def _of_file(path: Path, texts: Collection[str]) -> pa.Table:
                 path,
                 # A type follows from all of a column, and not from what is in its first block.
                 csv.ReadOptions(block_size=_block(path)),
-                csv.ParseOptions(delimiter=separator, newlines_in_values=True),
+                csv.ParseOptions(delimiter=_separator(path, separator), newlines_in_values=True),
                 csv.ConvertOptions(
                     column_types=dict.fromkeys(texts, pa.string()),
                     null_values=list(_NOTHING),
@@ -106,6 +106,14 @@ def _of_file(path: Path, texts: Collection[str]) -> pa.Table:
             "the same with tabs (.tsv), or Parquet"
         ) from e
     return found
+
+
+def _separator(path: Path, usual: str) -> str:
+    """What stands between the names of the first line: a semicolon too, as some spreadsheets do."""
+    with pa.input_stream(path) as file:
+        line = file.read(1 << 16).split(b"\n")[0]
+    found = [s for s in (usual, ";", "\t") if s.encode() in line]
+    return found[0] if found else usual
 
 
 def _block(path: Path) -> int:
