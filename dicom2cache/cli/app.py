@@ -26,6 +26,7 @@ from dicom2cache.cli.flags import (
     Force,
     Jobs,
     Mapping,
+    Moved,
     OnError,
     Overwrite,
     Paths,
@@ -33,6 +34,7 @@ from dicom2cache.cli.flags import (
     Scheduler,
     Sources,
     Update,
+    places,
     plan_flags,
     recipe_options,
 )
@@ -112,6 +114,7 @@ def plan(
     patient_key: PatientKey = None,
     deidentify: Deidentify = None,
     update: Update = False,
+    moved: Moved = None,
 ) -> None:
     """Read all headers; print what would be stored and what not, before any pixel is read."""
     sources, cache = _split(paths)
@@ -119,7 +122,8 @@ def plan(
     with engine(backend, scheduler):
         job = pipeline.plan(
             sources, cache, recipe, jobs=jobs, backend=backend, overwrite=overwrite, force=force,
-            patient_key=patient_key, deidentify=deidentify, update=update, progress=progress(),
+            patient_key=patient_key, deidentify=deidentify, update=update,
+            moved=places(moved), progress=progress(),
         )  # fmt: skip
     if job is None:
         report.print_cache(cache, pipeline.info(cache))
@@ -180,6 +184,7 @@ def update(
     patient_key: PatientKey = None,
     deidentify: Deidentify = None,
     mapping: Mapping = None,
+    moved: Moved = None,
 ) -> None:
     """Add what is new below SRC... to CACHE, by its own recipe; nothing that is there changes.
 
@@ -191,7 +196,8 @@ def update(
     with engine(backend, scheduler):
         done = pipeline.update(
             sources, cache, recipe, jobs=jobs, backend=backend, on_error=on_error, force=force,
-            patient_key=patient_key, deidentify=deidentify, mapping=mapping, progress=progress(),
+            patient_key=patient_key, deidentify=deidentify, mapping=mapping,
+            moved=places(moved), progress=progress(),
         )  # fmt: skip
     report.print_updated(cache, done, pipeline.info(cache))
     failed = done.added["files_failed"] or done.added["frames_failed"]

@@ -92,6 +92,7 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
     old: dict[str, Any] = before or {"tables": {}, "sources": [], "counts": {}}
     roots = list(job.roots)[len(old["sources"]) :]
     here = enumerate(veil.sources(roots) if veil else roots, len(old["sources"]))
+    there = [{**s, "path": _moved(job, s, veil)} for s in old["sources"]]
     counts = _counts(job, stored_of_file, failed)
     attributes = {
         **{k: v for k, v in old.items() if k != "sha256"},  # what a later version adds stays
@@ -100,7 +101,7 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
         "identity": job.identity.partition(":")[0],
         "arrays": arrays,
         "tables": {kind: [*old["tables"].get(kind, ()), *entries[kind]] for kind in entries},
-        "sources": [*old["sources"], *({"root": k, "path": path} for k, path in here)],
+        "sources": [*there, *({"root": k, "path": path} for k, path in here)],
         "counts": {k: old["counts"].get(k, 0) + n for k, n in counts.items()},
         "recipe": job.recipe.to_dict(),
         **job.facts,
@@ -115,6 +116,15 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
     write_durably(job.cache / ROOT, data, unfinished)
     tidy(job.cache)
     return attributes
+
+
+def _moved(job: Job, source: dict[str, Any], veil: Veil | None) -> str:
+    """Where a source folder of the cache is by now, as its root is to say it."""
+    now: str = job.roots[source["root"]]
+    if veil is None or now == source["path"]:  # or it was not looked at
+        return now
+    (hashed,) = veil.sources([now])
+    return hashed
 
 
 def _before(job: Job) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dicom2cache.errors import CacheError
 from dicom2cache.privacy.veil import Veil
 from dicom2cache.records import Candidate
 from dicom2cache.store import seen
@@ -41,6 +42,18 @@ class Looked:
     """of a de-identified cache the hashes"""
     everywhere: bool
     """whether all that the cache knows was looked at"""
+    alike: tuple[Alike, ...] = ()
+    """new folders that look like those of the cache"""
+
+
+@dataclass(frozen=True)
+class Alike:
+    """A new folder with files that one of the cache's has, by path, size and modification time."""
+
+    folder: str
+    known: str
+    """the cache's, as its root has it"""
+    files: int
 
 
 def state_of(candidate: Candidate, veil: Veil | None) -> bytes:
@@ -71,12 +84,17 @@ def look(
     sources: Sequence[str | os.PathLike[str]],
     scanned: tuple[Sequence[str], Sequence[Candidate], pa.Table],
     veil: Veil | None,
+    moved: Mapping[str, str] | None = None,
 ) -> Looked:
-    """What `scan` found of the sources, by what a committed cache knows."""
+    """What `scan` found of the sources, by what a committed cache knows.
+
+    `moved`: where source folders of the cache are by now. Raises CacheError for one that is none.
+    """
     veil = replace(veil, seen=None) if veil else None
     folders, candidates, unlisted = scanned
     known = _Known.of(cache, attributes)
-    numbers = _Numbers(attributes, veil)
+    numbers = _Numbers(cache, attributes, veil, moved or {})
+    first = len(numbers.roots)
     placed = sorted(
         (numbers.placed(folders[c.root], c) for c in candidates), key=lambda c: (c.root, c.path)
     )
@@ -113,7 +131,24 @@ def look(
         changed=tuple(changed),
         vanished=tuple(map(numbers.name, gone)),
         everywhere=len(gone) == len(lost),
+        alike=tuple(_alike(known, numbers, attributes, first, list(compress(placed, is_new)))),
     )
+
+
+def _alike(
+    known: _Known, numbers: _Numbers, attributes: dict[str, Any], first: int, new: list[Candidate]
+) -> Iterator[Alike]:
+    """The folders from number `first` on, most of whose new files another folder has."""
+    for number in range(first, len(numbers.roots)):
+        own = [c for c in new if c.root == number]
+        states = pa.array([state_of(c, numbers.veil) for c in own], pa.binary(16))
+        names = pa.array([numbers.named(c.path, "path") for c in own], pa.string())
+        for source in attributes["sources"]:
+            keys = _keys(pa.array([source["root"]] * len(own), pa.int16()), names)
+            said = known.states.take(pc.index_in(keys, value_set=known.seen))
+            same = pc.sum(pc.equal(said, states)).as_py() or 0
+            if 2 * same > len(own):
+                yield Alike(numbers.roots[number], str(source["path"]), same)
 
 
 def _keys(root: Any, path: Any) -> pa.Array:
@@ -165,11 +200,23 @@ _UNASKED = object()
 class _Numbers:
     """The numbers of source folders: those of the cache, and new ones."""
 
-    def __init__(self, attributes: dict[str, Any], veil: Veil | None) -> None:
+    def __init__(
+        self, cache: Path, attributes: dict[str, Any], veil: Veil | None, moved: Mapping[str, str]
+    ) -> None:
         said = {int(s["root"]): str(s["path"]) for s in attributes["sources"]}
         self.roots = [said.get(k, "") for k in range(max(said, default=-1) + 1)]
-        self._veil = veil
+        self.veil = veil
         self._of = {path: root for root, path in said.items()}
+        for old, new in moved.items():
+            here, there = self.named(os.path.abspath(old)), self.named(os.path.abspath(new))
+            if here not in self._of or there in self._of:
+                what = "is one already" if here in self._of else "was none"
+                raise CacheError(
+                    f"{cache}: {new if here in self._of else old} {what} of its source folders: "
+                    f"{', '.join(said.values())}; give --moved OLD=NEW with one of them as OLD"
+                )
+            root = self._of[there] = self._of.pop(here)
+            self.roots[root] = os.path.abspath(new)
         self._folders: dict[tuple[str, str], Any] = {}
         self._looked_at: dict[int, list[str] | None] = {}  # None: all of a folder
 
@@ -185,7 +232,7 @@ class _Numbers:
                 os.path.join(folder, parent) if parent else folder
             )
         if found is None:
-            root = self._of[self._named(folder)] = len(self.roots)
+            root = self._of[self.named(folder)] = len(self.roots)
             self.roots.append(folder)
             self._folders.clear()
             return root, path
@@ -203,7 +250,7 @@ class _Numbers:
         """(number of the nearest folder that has one, path from there, with / behind)."""
         below = ""
         while True:
-            root = self._of.get(self._named(folder))
+            root = self._of.get(self.named(folder))
             if root is not None:
                 self.roots[root] = folder  # of a de-identified cache, whose hash was there
                 return root, below
@@ -212,8 +259,9 @@ class _Numbers:
                 return None
             below, folder = f"{os.path.basename(folder)}/{below}", above
 
-    def _named(self, folder: str) -> str:
-        return self._veil.hashed("source", folder) if self._veil else folder
+    def named(self, text: str, domain: str = "source") -> str:
+        """A folder, or a file below one, as the cache has it."""
+        return self.veil.hashed(domain, text) if self.veil else text
 
     def is_looked_at(self, key: Key, sources: Sequence[str]) -> bool:
         """Whether a file lies below one of the sources, or is one."""
