@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         verify,
     )
     from dicom2cache.recipes.recipe import Recipe
+    from dicom2cache.running.remove.whole import purge, remove
 
 __version__ = "0.2.0.dev0"
 __all__ = [
@@ -56,6 +57,8 @@ __all__ = [
     "info",
     "merge",
     "plan",
+    "purge",
+    "remove",
     "repair",
     "update",
     "verify",
@@ -66,6 +69,7 @@ _COMMANDS = (
 _LATE = {
     **dict.fromkeys(__all__, "errors"), "Recipe": "recipes.recipe",
     **dict.fromkeys(_COMMANDS, "pipeline"),
+    **dict.fromkeys(("purge", "remove"), "running.remove.whole"),
 }  # fmt: skip
 
 

@@ -119,12 +119,11 @@ def plan(
         if overwrite:
             raise ValueError("an update adds to a cache, and overwrite replaces it; give one only")
         info(cache)  # says what it is if it is none
-        return plan_update(
-            request(
-                cache_of(cache), sources, recipe, jobs, backend, force, patient_key, deidentify,
-                progress, False, moved,
-            )
-        )[0]  # fmt: skip
+        asked = request(
+            cache_of(cache), sources, recipe, jobs, backend, force, patient_key, deidentify,
+            progress, False, moved,
+        )  # fmt: skip
+        return plan_update(asked)[0]
     from dicom2cache.running.building import Wanted, plan_build
 
     wanted = Wanted(
@@ -324,9 +323,8 @@ def update(
     No shard and no sample index that is there changes, and whoever has the cache open goes on. The
     recipe is the cache's; another one is refused, and so are other versions and another key. An
     update that was interrupted is ended first. `moved`: {source folder of the cache: where it is by
-    now}, for files to be known there. What hashes of the new files stand for is added to
-    the file `mapping`. The rest is as for `build`. Raises CacheError if the cache cannot be added
-    to, SourceError, Unfinished, FrameError.
+    now}. What hashes of new files stand for is added to the file `mapping`. The rest is as for
+    `build`. Raises CacheError if the cache cannot be added to, SourceError, Unfinished, FrameError.
     """
     from dicom2cache.running import update as updating
 
@@ -338,6 +336,8 @@ def update(
     )  # fmt: skip
     before = info(target)
     for _ in range(updating.LOOKS):
+        if info(target).get("numbering") != before.get("numbering"):
+            before = info(target)  # a removal that was cut short is ended
         job, looked = updating.plan_update(asked)
         if job is not None:
             convert(cache, jobs=jobs, backend=backend, on_error=on_error, progress=progress)
@@ -345,10 +345,7 @@ def update(
             if not is_same(planned_identity(target), job.identity):
                 continue
         if looked is not None:
-            after = counts(target)
-            added = {k: n - before["counts"].get(k, 0) for k, n in after.items()}
-            there = before["generation"] + 1
-            return updating.Updated(after, added, looked.changed, looked.vanished, there)
+            return updating.updated(before, counts(target), looked)
     raise updating.busy(target)
 
 
@@ -378,15 +375,23 @@ def repair(
 
 @at_disk
 def merge(
-    caches: Sources, cache: str | os.PathLike[str], *, copy: bool = False, move: bool = False
+    caches: Sources,
+    cache: str | os.PathLike[str],
+    *,
+    copy: bool = False,
+    move: bool = False,
+    patient_key: str | os.PathLike[str] | None = None,
+    deidentify: str | os.PathLike[str] | None = None,
 ) -> dict[str, int]:
     """Make one cache of several of one recipe and the same versions; its counts.
 
-    Shards get second names; `copy`: are copied; `move`: `caches` are removed. Raises CacheError.
+    Shards get second names; `copy`: are copied; `move`: `caches` are removed. Their key is needed
+    only where frames were removed from one. Raises CacheError.
     """
     from dicom2cache.running.merge import whole as merging
 
-    merging.merge(list(map(cache_of, caches)), cache_of(cache), copy, move)
+    parts = list(map(cache_of, caches))
+    merging.merge(parts, cache_of(cache), copy, move, patient_key, deidentify)
     return counts(cache)
 
 

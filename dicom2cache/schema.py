@@ -407,9 +407,22 @@ REJECTS = pa.schema(
         ("same_root", INT16),
         ("same_path", TEXT),
         ("same_frame", INT32),
+        # whose it is, where the header could be read: what is removed from a cache goes by that
+        ("patient", TEXT),
+        ("study_uid", TEXT),
+        ("series_uid", TEXT),
     ]
 )
 """the rows of failures/"""
+
+REMOVED = pa.schema([("what", TEXT), ("hash", TEXT)])
+"""the rows of removed/: keyed hashes of what is not to come back"""
+
+GONE = pa.schema([("kind", TEXT), ("row", INT64)])
+"""of the plan of a new numbering, the rows of a kind of table that are not in it"""
+
+WHOSE = ("patient", "study_uid", "series_uid")
+"""columns of frames/ and failures/ that say whose a file is"""
 
 SHARDS_TABLE = pa.schema(
     [

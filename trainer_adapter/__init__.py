@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from trainer_adapter.device.normalize import Normalize
     from trainer_adapter.loading.dataset import FrameDataset, Sample
     from trainer_adapter.loading.loader import Batch, CacheLoader
+    from trainer_adapter.loading.new import load
     from trainer_adapter.loading.options import Labels, Order, Ranks
     from trainer_adapter.order.grouped import GroupedBatchSampler
     from trainer_adapter.volumes.export import Exported, export
@@ -66,6 +67,7 @@ __all__ = [
     "StageError",
     "VolumeError",
     "export",
+    "load",
     "open_cache",
 ]
 _LATE = {
@@ -74,6 +76,7 @@ _LATE = {
     "Labels": "loading.options",
     "FrameDataset": "loading.dataset",
     "Sample": "loading.dataset",
+    "load": "loading.new",
     "CacheLoader": "loading.loader",
     "Batch": "loading.loader",
     "Normalize": "device.normalize",

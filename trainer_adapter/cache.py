@@ -77,9 +77,15 @@ class Cache(Divisible, Conversions, Sequence[NDArray[Any]]):
     def newer(self) -> int:
         """How many frames were added since the cache was opened: `open_cache` has them, this not.
 
-        A cache that is open stays as it was, in all processes that it is handed to.
+        A cache that is open stays as it was, in all processes that it is handed to; so it does
+        where frames were removed, until `dicom2cache purge`.
         """
-        return self.core.root.newer()
+        return self.core.root.since()[0]
+
+    @property
+    def numbering(self) -> int:
+        """Which numbering its sample indices are of: `remove` and `update --restack` begin one."""
+        return self.core.root.numbering
 
     @property
     def arrays(self) -> tuple[Array, ...]:
@@ -300,7 +306,7 @@ class Cache(Divisible, Conversions, Sequence[NDArray[Any]]):
     def volume(self, stack: int, *, gaps: bool = False, sheared: bool = False) -> NDArray[Any]:
         """The selected frames of a stack in order, (d, H, W[, C]).
 
-        A view where they lie one behind the other, uncompressed, in one shard; else a copy.
+        A read-only view where they lie one behind the other (docs/loader.md), else a copy.
 
         Raises VolumeError for a stack that is not selected; unless `gaps`, for one with a failed
         frame, or one left out between others, or

@@ -17,7 +17,16 @@ import typer
 
 from dicom2cache import __version__, pipeline
 from dicom2cache.arrow import tally
-from dicom2cache.cli import dividing, exporting, interrupts, report, under_way, words
+from dicom2cache.cli import (
+    changing,
+    dividing,
+    exporting,
+    interrupts,
+    report,
+    sbatch,
+    under_way,
+    words,
+)
 from dicom2cache.cli.bars import progress
 from dicom2cache.cli.flags import (
     Backend,
@@ -34,11 +43,10 @@ from dicom2cache.cli.flags import (
     Scheduler,
     Sources,
     Update,
+    parts_of,
     places,
-    plan_flags,
     recipe_options,
 )
-from dicom2cache.cli.sbatch import Batch, script
 from dicom2cache.errors import Dicom2cacheError, disk_error
 from dicom2cache.privacy.veil import veil_of
 from dicom2cache.recipes.recipe import Recipe
@@ -54,12 +62,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def _split(paths: list[Path]) -> tuple[list[Path], Path]:
-    if len(paths) < 2:
-        raise Dicom2cacheError("give at least one source and then the cache's folder")
-    return paths[:-1], paths[-1]
 
 
 def _check(backend: str, on_error: str = "skip") -> None:
@@ -89,7 +91,7 @@ def build(
     mapping: Mapping = None,
 ) -> None:
     """Convert SRC... to CACHE: plan, convert and commit. Run again, it goes on where it stopped."""
-    sources, cache = _split(paths)
+    sources, cache = parts_of(paths)
     _check(backend, on_error)
     with engine(backend, scheduler):
         counts = pipeline.build(
@@ -117,7 +119,7 @@ def plan(
     moved: Moved = None,
 ) -> None:
     """Read all headers; print what would be stored and what not, before any pixel is read."""
-    sources, cache = _split(paths)
+    sources, cache = parts_of(paths)
     _check(backend)
     with engine(backend, scheduler):
         job = pipeline.plan(
@@ -191,7 +193,7 @@ def update(
     Says which files are gone, or changed since: the cache keeps them as they were. Exit status 1 if
     files of this update failed, or files have changed.
     """
-    sources, cache = _split(paths)
+    sources, cache = parts_of(paths)
     _check(backend, on_error)
     with engine(backend, scheduler):
         done = pipeline.update(
@@ -202,6 +204,11 @@ def update(
     report.print_updated(cache, done, pipeline.info(cache))
     failed = done.added["files_failed"] or done.added["frames_failed"]
     raise typer.Exit(1 if failed or done.changed else 0)
+
+
+app.command()(changing.remove)
+app.command()(changing.purge)
+app.command()(changing.merge)
 
 
 @app.command()
@@ -275,48 +282,7 @@ def info(
     under_way.follow(cache)
 
 
-@app.command()
-@recipe_options
-def slurm(
-    context: typer.Context,
-    paths: Paths,
-    time: Annotated[str, typer.Option(help="Most time of each job, such as 4:00:00.")],
-    recipe: Recipe,
-    nodes: Annotated[int, typer.Option(min=1, help="Nodes that convert at once.")] = 1,
-    array: Annotated[
-        int | None, typer.Option(min=1, help="Tasks that share the work (4 for each node).")
-    ] = None,
-    cpus: Annotated[int, typer.Option(min=1, help="Processors of a task.")] = 8,
-    account: Annotated[str | None, typer.Option(help="As sbatch has it.")] = None,
-    partition: Annotated[str | None, typer.Option(help="As sbatch has it.")] = None,
-    mem: Annotated[str | None, typer.Option(help="As sbatch has it, such as 32G.")] = None,
-    sbatch: Annotated[
-        list[str] | None, typer.Option(help="Another option, such as --qos=low (may be repeated).")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The script's file (printed).")
-    ] = None,
-    overwrite: Overwrite = False,
-    force: Force = False,
-    patient_key: PatientKey = None,
-    deidentify: Deidentify = None,
-    update: Update = False,
-) -> None:
-    """Write a batch script for Slurm that converts SRC... to CACHE on many nodes."""
-    sources, cache = _split(paths)
-    own = {"--account": account, "--partition": partition, "--mem": mem}
-    options = [f"{name}={value}" for name, value in own.items() if value is not None]
-    batch = Batch(nodes, time, array or 4 * nodes, cpus, [*options, *(sbatch or ())])
-    here = [sys.executable, "-m", "dicom2cache"]
-    key = ["--deidentify", str(deidentify.absolute())] if deidentify else []
-    said = script(
-        here, sources, cache, [*plan_flags(context), *key], key, batch,
-        str(output or "dicom2cache.sbatch"),
-    )  # fmt: skip
-    if output is None:
-        print(said, end="")
-    else:
-        output.write_text(said)
+app.command()(recipe_options(sbatch.slurm))
 
 
 @app.command()
@@ -330,24 +296,6 @@ def compare(
         raise typer.Exit(1)
     same = f"{old} and {new}: every frame has the same unit, stack and pixels"
     print(words.one_line(same))
-
-
-@app.command()
-def merge(
-    caches: Annotated[
-        list[Path],
-        typer.Argument(metavar="PART... CACHE", help="Caches, then the folder of the new one."),
-    ],
-    copy: Annotated[
-        bool, typer.Option("--copy", help="Copy shards, as between file systems.")
-    ] = False,
-    move: Annotated[
-        bool, typer.Option("--move", help="Remove the parts once the new cache is there.")
-    ] = False,
-) -> None:
-    """Make one cache of several: of sites or nodes, of one recipe. Nothing is decoded again."""
-    pipeline.merge(caches[:-1], caches[-1], copy=copy, move=move)
-    report.print_cache(caches[-1], pipeline.info(caches[-1]))
 
 
 app.command()(dividing.split)

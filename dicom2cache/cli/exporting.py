@@ -11,7 +11,7 @@ import typer
 
 from dicom2cache.cli import words
 from dicom2cache.cli.bars import progress
-from dicom2cache.cli.flags import CachePath, Jobs
+from dicom2cache.cli.flags import CachePath
 from dicom2cache.errors import Dicom2cacheError
 from dicom2cache.recipes.where import parse_where
 from dicom2cache.running.progress import Work
@@ -36,7 +36,9 @@ def export(
     where: Annotated[
         str | None, typer.Option(help="Only frames where this holds, by columns of frames/.")
     ] = None,
-    jobs: Jobs = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Threads (all processors).")
+    ] = None,
 ) -> None:
     """Write the stacks of CACHE as files for other tools; run again, it makes what is missing.
 
@@ -100,6 +102,8 @@ def _report(out: Path, made: Any) -> bool:
         said += f"; {counts['no-volume']} are no volumes"
     if counts["failed"]:
         said += f"; {counts['failed']} failed"
+    if made.others:
+        said += f"; {len(made.others)} files of other stacks lie there"
     print(f"{said}; export.tsv has each")
     failed = [row for row in made.rows if row.outcome == "failed"]
     for row in failed[:SHOWN]:

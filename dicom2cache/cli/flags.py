@@ -109,6 +109,13 @@ def recipe_options(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def parts_of(paths: list[Path]) -> tuple[list[Path], Path]:
+    """(sources, the cache's folder). Raises Dicom2cacheError for fewer than two paths."""
+    if len(paths) < 2:
+        raise Dicom2cacheError("give at least one source and then the cache's folder")
+    return paths[:-1], paths[-1]
+
+
 def places(moved: list[str] | None) -> dict[str, str]:
     """{OLD: NEW} of --moved. Raises Dicom2cacheError for what is no such pair."""
     found = {}

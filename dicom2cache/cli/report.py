@@ -17,6 +17,7 @@ from dicom2cache.cli.assembled import COLUMNS, assembled
 from dicom2cache.cli.words import one_line
 from dicom2cache.privacy.terms import keeper
 from dicom2cache.privacy.veil import Veil, each
+from dicom2cache.running.remove.unnamed import waiting
 from dicom2cache.store.committed import as_in_format, read_table
 from dicom2cache.store.layout import SEEN, TIMES
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from dicom2cache.running.compare import Difference
     from dicom2cache.running.errata import Concerned
     from dicom2cache.running.job import Job
+    from dicom2cache.running.remove.purging import Purged
+    from dicom2cache.running.remove.removing import Removed
     from dicom2cache.running.repair.whole import Repaired
     from dicom2cache.running.update import Updated
 
@@ -77,6 +80,9 @@ def print_updated(cache: Path, done: Updated, about: dict[str, Any]) -> None:
             print(f"{one_line(name)}: {what}; the cache keeps it as it was", file=sys.stderr)
         if len(names) > _SHOWN:
             print(f"and {len(names) - _SHOWN} more: {what}", file=sys.stderr)
+    if done.withheld:
+        what = "1 file was" if done.withheld == 1 else f"{done.withheld} files were"
+        print(f"{what} removed from the cache before, and left out", file=sys.stderr)
     if not added["files"]:
         print(f"{one_line(str(cache))}: nothing new; {done.counts['frames_stored']} frames")
         return
@@ -86,6 +92,42 @@ def print_updated(cache: Path, done: Updated, about: dict[str, Any]) -> None:
     )
     newest = {kind: entries[done.generations :] for kind, entries in about["tables"].items()}
     _print_rejects(read_table(cache, {**about, "tables": newest}, "failures"))
+
+
+def print_removed(cache: Path, done: Removed, dry_run: bool) -> None:
+    """What a removal took out, or would."""
+    path = one_line(str(cache))
+    for value in done.missing:
+        why = "was removed before" if value in done.before else "nothing in the cache is of it"
+        print(f"{one_line(value)}: {why}", file=sys.stderr)
+    if not (done.frames or done.unstored):
+        print(f"{path}: nothing to remove; {done.left} frames")
+        return
+    beside = f" and {done.unstored} rows of failures/" if done.unstored else ""
+    what = f"{done.frames} frames of {done.files} files{beside}"
+    copied = f"{size(done.copied)} of {done.shards} shards"
+    if dry_run:
+        print(f"{path}: {what} would be removed, {done.left} frames left; {copied} would be copied")
+    else:
+        print(f"{path}: {what} removed, {done.left} frames left; numbering {done.numbering} now")
+        print(f"they stay on the disk until `dicom2cache purge {path}`")
+    if done.unknown:
+        print(
+            f"{done.unknown} rows of failures/ stay: nobody knows whose they are; `update` looks "
+            "at a file once",
+            file=sys.stderr,
+        )
+
+
+def print_purged(cache: Path, done: Purged) -> None:
+    """What a purge deleted."""
+    path = one_line(str(cache))
+    if not done.files:
+        print(f"{path}: nothing to purge")
+    else:
+        print(f"{path}: {done.files} files deleted, {size(done.bytes)}")
+    if done.names:
+        print(f"{done.names} rows of the mapping taken out")
 
 
 def _before(codec: str) -> str:
@@ -109,6 +151,12 @@ def _print_cache(cache: Path, about: dict[str, Any]) -> None:
         f"{one_line(str(cache))}: {counts['frames_stored']} frames of {counts['files_stored']} "
         f"files, {size(total)} in {shards.num_rows} shards"
     )
+    files, waste = waiting(cache, about)
+    if files:
+        print(
+            f"numbering {about['numbering']}; {files} files of earlier ones, {size(waste)}, wait "
+            f"for `dicom2cache purge {one_line(str(cache))}`"
+        )
     if limited := counts.get("frames_limited"):
         print(f"{limited} failed for memory or time, which another machine may have")
     rows = []

@@ -18,6 +18,10 @@ from dicom2cache.sources import inflate
 from dicom2cache.sources.file import BoundedFile
 
 CLAIMS_DICOM = {".dcm", ".dicom", ".dic", ".ima"}
+WHOSE_FILE = "whose_file"
+"""attribute of an error: Patient ID, Study and Series Instance UID of a file whose header could be
+parsed and is refused"""
+_WHOSE = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
 Row = tuple[Header, str | None, str | None]
@@ -32,7 +36,11 @@ def by_pydicom(path: str, candidate: Candidate, most_header: int = inflate.MOST_
         sniff(file, candidate, claims)
         ds, stream = parse(file, claims, wanted_tags(), most_header)
         at = stream.tell()
-        row = describe(ds, stream.read(12), at, candidate, path)
+        try:
+            row = describe(ds, stream.read(12), at, candidate, path)
+        except Exception as e:
+            vars(e)[WHOSE_FILE] = [text(ds, keyword) for keyword in _WHOSE]
+            raise
         return row, text(ds, "PatientID"), text(ds, "AccessionNumber")
 
 

@@ -23,6 +23,7 @@ from dicom2cache.errors import (
     stage_of,
 )
 from dicom2cache.headers.by_pydicom import (
+    WHOSE_FILE,
     Row,
     by_pydicom,
     check_unchanged,
@@ -108,7 +109,7 @@ def read_headers(
                     mounts.raise_environment(e, roots[candidate.root], candidate.path)
                 failed.append((candidate.root, candidate.path, e))
     files = _table(rows, failed)
-    rejects = [_reject(*one) for one in failed]
+    rejects = [_reject(*one, patient_key) for one in failed]
     faults = [fault_of(e, os.path.join(roots[root], path)) for root, path, e in failed]
     known = tuple(fault for fault in faults if fault is not None)
     return Headers(files, pa.Table.from_pylist(rejects, REJECTS), known)
@@ -128,10 +129,14 @@ def _table(rows: list[Header], failed: list[tuple[int, str, Exception]]) -> pa.T
         return pa.concat_tables(kept)
 
 
-def _reject(root: int, path: str, error: Exception) -> dict[str, Any]:
+def _reject(root: int, path: str, error: Exception, key: PatientKey) -> dict[str, Any]:
     outcome, reason = _outcome(error)
-    stage = stage_of(error, "header")
-    return {"root": root, "path": path, "outcome": outcome, "stage": stage, "reason": reason}
+    patient, study, series = vars(error).get(WHOSE_FILE, (None, None, None))
+    return {
+        "root": root, "path": path, "outcome": outcome, "stage": stage_of(error, "header"),
+        "reason": reason, "patient": key.hashed("patient", patient), "study_uid": study,
+        "series_uid": series,
+    }  # fmt: skip
 
 
 def _patiently(

@@ -206,12 +206,28 @@ def array_name(dtype: str, slot: tuple[int, ...]) -> str:
     return f"{dtype}_{'x'.join(map(str, slot))}"
 
 
+_PAGES = 1 << 16, 1 << 12  # of most machines, and some have the larger ones
+
+
+def whole_pages(frames: int, slot_bytes: int) -> int:
+    """So many frames in a shard, or up to a quarter fewer, so that its data are whole pages.
+
+    Then a reader can map the shards of an array one behind the other.
+    """
+    for page in _PAGES:
+        least = page // math.gcd(page, slot_bytes)
+        kept = frames // least * least
+        if 4 * kept >= 3 * frames:
+            return kept
+    return frames
+
+
 def array_spec(
     dtype: str, slot: tuple[int, ...], slots: int, shard_bytes: int, codec: str = "none"
 ) -> ArraySpec:
     """The array of `slots` frames; a frame larger than a shard has a shard of its own."""
     size = _bytes(dtype, slot)
-    per_shard = min(FRAMES_PER_SHARD_MAX, max(1, shard_bytes // size))
+    per_shard = whole_pages(min(FRAMES_PER_SHARD_MAX, max(1, shard_bytes // size)), size)
     name = array_name(dtype, slot)
     return ArraySpec(name, dtype, slot, slots, per_shard, codec_of(codec, size))
 
@@ -221,16 +237,17 @@ def joined(
 ) -> tuple[list[ArraySpec], list[int]]:
     """(all arrays of a cache that grows, place among them of each that is wanted).
 
-    Frames go on in an array of the same dtype, slot, frames per shard and codec, `auto` being that
-    of the array, from the next whole shard on; else a second one gets the number 2 behind its name.
+    Frames go on in an array of the same dtype, slot, frames per shard (or as many as it would have
+    before these were whole pages) and codec, `auto` being that of the array, from the next whole
+    shard on; else a second one gets the number 2 behind its name.
     """
     specs = [replace(s, first=s.first + s.shards, slots=0) for s in before]
     place: list[int] = []
     for spec in wanted:
         for k, own in enumerate(specs[: len(before)]):
-            same = (own.dtype, own.slot, own.frames_per_shard) == (
-                spec.dtype, spec.slot, spec.frames_per_shard,
-            )  # fmt: skip
+            had = own.frames_per_shard
+            alike = spec.frames_per_shard in (had, whole_pages(had, own.slot_bytes))
+            same = alike and (own.dtype, own.slot) == (spec.dtype, spec.slot)
             if same and spec.codec in ("auto", own.codec):
                 specs[k] = replace(own, slots=spec.slots)
                 break

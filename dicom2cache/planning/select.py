@@ -18,7 +18,7 @@ from dicom2cache.planning import treatments
 from dicom2cache.planning.weigh import over_limits
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.recipes.where import parse_where
-from dicom2cache.schema import FILE_COLUMNS, REJECTS
+from dicom2cache.schema import FILE_COLUMNS, REJECTS, WHOSE
 from dicom2cache.syntaxes import refusal, supported
 
 
@@ -252,6 +252,23 @@ def rejected(columns: dict[str, Any]) -> pa.Table:
     count = len(next(iter(columns.values())))
     nulls = {field.name: pa.nulls(count, field.type) for field in REJECTS}
     return pa.table({**nulls, **columns}, REJECTS)
+
+
+def owned(rejects: pa.Table, files: pa.Table) -> pa.Table:
+    """REJECTS of some of the files, with whose they are."""
+    if not rejects.num_rows:
+        return rejects
+    place = pc.index_in(_place(rejects), value_set=_place(files))
+    for name in WHOSE:
+        number, field = rejects.schema.get_field_index(name), rejects.schema.field(name)
+        rejects = rejects.set_column(number, field, files[name].take(place).cast(field.type))
+    return rejects
+
+
+def _place(table: pa.Table) -> Any:
+    """One text for root and path."""
+    parts = (table[name].cast(pa.string()).combine_chunks() for name in ("root", "path"))
+    return pc.binary_join_element_wise(*parts, "/")
 
 
 def _replaced(column: pa.ChunkedArray, rows: NDArray[np.int64], values: list[Any]) -> pa.Array:

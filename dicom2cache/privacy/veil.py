@@ -26,7 +26,7 @@ KEY = "deidentify_key"
 """the member of the root metadata that says by which key a cache is de-identified"""
 _OLDEST = 90.0
 """years: who is older is one of few"""
-_FAILURES = {"path": "path", "same_path": "path"}
+_FAILURES = {"path": "path", "same_path": "path", "study_uid": "uid", "series_uid": "uid"}
 
 Map = Callable[[str], str | None]
 

@@ -81,7 +81,7 @@ def _planned(wanted: Wanted, sources: Sources, veil: Veil | None, key: bytes) ->
         found = roots, candidates, unlisted
         if is_same(known, identity):
             pass
-        elif is_made_of(target, sources, found, recipe, facts, veil):
+        elif is_made_of(target, sources, found, recipe, facts, key, veil):
             identity = known  # of a cache that grew, it is that of what came last
         else:
             raise CacheError(

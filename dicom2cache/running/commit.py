@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +22,9 @@ from dicom2cache.running.entries import ROW_GROUP, ParquetFile, array_entry
 from dicom2cache.running.job import Job, scratch
 from dicom2cache.running.receipts import Receipt
 from dicom2cache.running.remains import tidy
+from dicom2cache.running.remove.kept import conformed
+from dicom2cache.running.remove.numbering import Kept
+from dicom2cache.running.remove.withheld import KIND
 from dicom2cache.running.tables import Totals, frame_failures, frame_rows, in_order, prepared
 from dicom2cache.schema import FRAMES_TABLE, SHARDS_TABLE
 from dicom2cache.store import seen, spare
@@ -40,7 +43,8 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
     """Write tables, array metadata, the second copies and, last, the root; the root's attributes.
 
     An update adds a generation to a cache; what is there stays as it is, but for the root and the
-    lengths of arrays. `veil`: what a de-identified cache says; `mapping`: where what it has seen is
+    lengths of arrays. One that leaves out what is there begins a new numbering, whose tables have
+    all that counts. `veil`: what a de-identified cache says; `mapping`: where what it has seen is
     written. Raises Unfinished, naming a shard, while one is not converted, or if the cache is not
     the one any more that an update adds to.
     """
@@ -52,29 +56,38 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
         make_folder(job.cache / folder)
     unfinished = scratch(job)
     added = len(job.plan.arrays) - len(known)
-    totals = [*map(Totals.of, known), *(Totals() for _ in range(added))]
+    anew = Kept(job, before) if before is not None and job.gone is not None else None
+    totals = [
+        *(Totals() if anew else Totals.of(about) for about in known),
+        *(Totals() for _ in range(added)),
+    ]
     shards: list[dict[str, Any]] = []
     codecs: list[str | None] = [*(a["codec"] for a in known), *[None] * added]
     failures: list[pa.Table] = [job.plan.rejects]
     stored_of_file = np.zeros(job.plan.files.num_rows, np.int64)
     files = prepared(job.plan.files, job.recipe)
     entries = {}
-    with ParquetFile(job.cache / "frames" / name_of, FRAMES_TABLE, unfinished) as out:
+    schema = anew.schema if anew else FRAMES_TABLE
+    with ParquetFile(job.cache / "frames" / name_of, schema, unfinished) as out:
+        for table in anew.frames() if anew else ():
+            out.write(table)
+            _add(totals, table, job.plan.arrays)
         for rows, results in _batches(job, shards, codecs):
             ok = results["reason"].is_null()
             kept = rows.filter(ok)
             table = frame_rows(files, kept, results.filter(ok), job.plan.arrays)
             table = veil.frames(table) if veil else table
-            out.write(table)
-            # Arrays follow one another: parts of the table, and no copies of it for each.
-            numbers, starts = np.unique(ints(table["array"], 0), return_index=True)
-            for number, mine in zip(numbers.tolist(), _cut(table, starts), strict=True):
-                totals[number].add(mine, job.plan.arrays[number].slot[2:])
+            out.write(conformed(table, schema) if anew else table)
+            _add(totals, table, job.plan.arrays)
             failures.append(frame_failures(files, rows, results))
             np.add.at(stored_of_file, ints(kept["file"], 0), 1)
     entries["frames"] = [out.entry(job.cache)]
     failed = in_order(pa.concat_tables(failures))
     failed = in_order(veil.failures(failed)) if veil else failed
+    new_failed = failed
+    if anew:
+        shards = sorted([*anew.shards(unfinished), *shards], key=lambda r: (r["array"], r["shard"]))
+        failed = in_order(pa.concat_tables([anew.failures(), failed], promote_options="permissive"))
     for name, table in (
         ("failures", failed),
         ("shards", pa.Table.from_pylist(shards, SHARDS_TABLE)),
@@ -82,35 +95,48 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
         with ParquetFile(job.cache / name / name_of, table.schema, unfinished) as out:
             out.write(table)
         entries[name] = [out.entry(job.cache)]
+    if anew:
+        entries[KIND] = [anew.removed(name_of, unfinished)]
     arrays, metadata = [], {}
     for number, (plan_spec, codec, total) in enumerate(
         zip(job.plan.arrays, codecs, totals, strict=True)
     ):
-        spec = replace(plan_spec, codec=codec or "none", slots=_length(plan_spec, known, number))
+        spec = replace(
+            plan_spec, codec=codec or "none", slots=_length(plan_spec, known, number, anew)
+        )
         data = metadata[spec.name] = _metadata(job, spec, known, number)
         arrays.append(array_entry(spec, total, data))
     old: dict[str, Any] = before or {"tables": {}, "sources": [], "counts": {}}
-    roots = list(job.roots)[len(old["sources"]) :]
-    here = enumerate(veil.sources(roots) if veil else roots, len(old["sources"]))
+    first = max((s["root"] for s in old["sources"]), default=-1) + 1
+    roots = {k: path for k, path in enumerate(job.roots) if k >= first and path}
+    shown = veil.sources(list(roots.values())) if veil else list(roots.values())
     there = [{**s, "path": _moved(job, s, veil)} for s in old["sources"]]
-    counts = _counts(job, stored_of_file, failed)
+    here = zip(roots, shown, strict=True)
+    counts = _counts(job, stored_of_file, new_failed)
+    tables = {**old["tables"]}
+    tables |= {k: e if anew else [*tables.get(k, ()), *e] for k, e in entries.items()}
     attributes = {
         **{k: v for k, v in old.items() if k != "sha256"},  # what a later version adds stays
         "format": FORMAT_VERSION,
         "generation": generation,
         "identity": job.identity.partition(":")[0],
         "arrays": arrays,
-        "tables": {kind: [*old["tables"].get(kind, ()), *entries[kind]] for kind in entries},
+        "tables": tables,
         "sources": [*there, *({"root": k, "path": path} for k, path in here)],
         "counts": {k: old["counts"].get(k, 0) + n for k, n in counts.items()},
         "recipe": job.recipe.to_dict(),
         **job.facts,
     }
+    seen_files = _seen(job, before)
+    if anew:
+        attributes |= anew.attributes(attributes)
+        seen_files = anew.seen(attributes, seen_files)
+        anew.keep_root(unfinished)
     if veil and veil.seen is not None and mapping:
         known = read_mapping(mapping) if before and mapping.exists() else {}
         write_mapping(mapping, known | veil.seen)
     data = root_metadata(attributes, metadata)
-    seen_files, times = _seen(job, before), job.identity.partition(":")[2]
+    times = job.identity.partition(":")[2]
     there = [e for tables in old["tables"].values() for e in tables]
     spare.keep(job.cache, attributes, data, times, seen_files, unfinished, there)
     write_durably(job.cache / ROOT, data, unfinished)
@@ -137,11 +163,25 @@ def _before(job: Job) -> dict[str, Any] | None:
     return found
 
 
-def _length(spec: ArraySpec, known: list[dict[str, Any]], number: int) -> int:
+def _length(spec: ArraySpec, known: list[dict[str, Any]], number: int, anew: Kept | None) -> int:
     """The array's length: an array that does not grow keeps its own."""
+    if anew and number < len(known) and (slots := anew.places.slots(number)):
+        return slots
     if number < len(known) and not spec.slots:
         return int(known[number]["slots"])
     return spec.first_row + spec.slots
+
+
+def _add(totals: list[Totals], table: pa.Table, arrays: Sequence[ArraySpec]) -> None:
+    """Add rows of frames/ to the totals of their arrays."""
+    array = ints(table["array"], 0)
+    numbers, starts = np.unique(array, return_index=True)
+    if (np.diff(array) >= 0).all():  # arrays follow one another: parts of the table, no copies
+        parts = _cut(table, starts)
+    else:
+        parts = (table.filter(pa.array(array == number)) for number in numbers)
+    for number, mine in zip(numbers.tolist(), parts, strict=True):
+        totals[number].add(mine, arrays[number].slot[2:])
 
 
 def _metadata(job: Job, spec: ArraySpec, known: list[dict[str, Any]], number: int) -> bytes:

@@ -26,6 +26,7 @@ from dicom2cache.planning.tasks import tasks
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import ArraySpec, Header, Plan, ShardTask
 from dicom2cache.running.attempts import attempt_name
+from dicom2cache.schema import REMOVED
 from dicom2cache.store import names, seen
 from dicom2cache.store.committed import whole_root
 from dicom2cache.store.durable import (
@@ -50,6 +51,7 @@ class Job:
     identity: str
     """digest of recipe, sources and versions, a colon, and that of the sources' times"""
     roots: tuple[str, ...]
+    """source folders by number; empty where the cache has none of that number"""
     recipe: Recipe
     plan: Plan
     facts: dict[str, Any]
@@ -58,6 +60,10 @@ class Job:
     """what the source files were like (store.seen)"""
     onto: str | None = None
     """of an update, the `sha256` of the root that it adds to"""
+    gone: pa.Table | None = None
+    """of an update that begins a new numbering, GONE: what of the cache is not in it"""
+    removed: pa.Table = field(default_factory=REMOVED.empty_table)
+    """and REMOVED: what stays out from then on"""
     links: bool = True
     """whether the first of several processes is known by hard links (store.durable.name_first)"""
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -111,6 +117,7 @@ def save_plan(job: Job) -> Job:
     plan = job.plan
     files = plan.files.drop_columns(["per_frame"])  # expanded in `frames`
     tables = {"files": files, "frames": plan.frames, "rejects": plan.rejects, "seen": job.seen}
+    tables |= {} if job.gone is None else {"gone": job.gone, "removed": job.removed}
     for name, table in tables.items():
         with (
             large_file(job.state / f"{name}.arrow") as file,
@@ -127,6 +134,7 @@ def save_plan(job: Job) -> Job:
         "facts": job.facts,
         "links": job.links,
         **({"onto": job.onto} if job.onto is not None else {}),
+        **({"numbered": True} if job.gone is not None else {}),
     }
     own = job.state / "plan.json"
     write_durably(own, json.dumps(about, indent=1).encode())
@@ -312,7 +320,8 @@ def _load(cache: Path, said: bytes) -> Job:
         if not names.is_array(array["name"]):
             names.checked(None, f"{plan_path(cache)}, array {array['name']!r}")
     tables = {}
-    for name in ("files", "frames", "rejects", "seen"):
+    anew = ("gone", "removed") if about.get("numbered") is True else ()
+    for name in ("files", "frames", "rejects", "seen", *anew):
         path = state / f"{name}.arrow"  # pyarrow drops the descriptor, and keeps the mapping
         with names.open_plain(path), pa.memory_map(str(path)) as source:
             tables[name] = pa.ipc.open_file(source.read_buffer()).read_all()
@@ -336,6 +345,8 @@ def _load(cache: Path, said: bytes) -> Job:
         facts,
         tables["seen"],
         about.get("onto"),
+        tables.get("gone"),
+        tables.get("removed", REMOVED.empty_table()),
         about.get("links", True) is not False,
         about["nonce"],
     )

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from dicom2cache.errors import CacheError
 from dicom2cache.privacy.veil import Veil
 from dicom2cache.records import Candidate
+from dicom2cache.running.remove.withheld import Withheld
 from dicom2cache.store import seen
 from dicom2cache.store.committed import read_table
 
@@ -44,6 +45,8 @@ class Looked:
     """whether all that the cache knows was looked at"""
     alike: tuple[Alike, ...] = ()
     """new folders that look like those of the cache"""
+    withheld: int = 0
+    """new files that were removed from the cache, and stay out"""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,18 @@ def seen_of(candidates: Iterable[Candidate], veil: Veil | None) -> pa.Table:
         },
         seen.TABLE,
     )
+
+
+def still_new(
+    looked: Looked, cache: Path, attributes: dict[str, Any], key: bytes, veil: Veil | None
+) -> tuple[Looked, Withheld]:
+    """The same without files that were removed from the cache and are as they were then."""
+    veil = replace(veil, seen=None) if veil else None
+    withheld = Withheld.of(cache, attributes, key)
+    states = [state_of(c, veil) for c in looked.new] if withheld else []
+    fresh = withheld.unknown(looked.new[: len(states)], looked.roots, states, veil)
+    new = tuple(c for c, ok in zip(looked.new, fresh, strict=True) if ok) if states else looked.new
+    return replace(looked, new=new, withheld=len(looked.new) - len(new)), withheld
 
 
 def look(

@@ -10,6 +10,7 @@ import pyarrow as pa
 from dicom2cache.planning import select
 from dicom2cache.planning.apart import apart
 from dicom2cache.planning.plan import make_plan
+from dicom2cache.planning.select import owned
 from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import ArraySpec, Candidate, Plan
@@ -30,6 +31,8 @@ class Survey:
     backend: str
     progress: Progress
     log: FaultLog
+    kept: Callable[[pa.Table], pa.Table] = lambda rows: rows
+    """of rows of FILES or REJECTS as headers say them, those that may be in the cache"""
 
     def headers(self, candidates: Sequence[Candidate]) -> tuple[pa.Table, pa.Table]:
         """(FILES that are stored if they are no copies, REJECTS of the others)."""
@@ -37,10 +40,11 @@ class Survey:
             self.roots, candidates, self.key, self.recipe.limits, self.workers, self.backend,
             self.progress.advance, self.log.tell,
         )  # fmt: skip
+        files, rejects = self.kept(files), self.kept(rejects)
         selected, odd, faults = apart(files, lambda some: select.select_files(some, self.recipe))
         self.log.tell(faults)
-        files, excluded = selected or (files.slice(0, 0), REJECTS.empty_table())
-        return files, pa.concat_tables([rejects, odd, excluded])
+        kept, excluded = selected or (files.slice(0, 0), REJECTS.empty_table())
+        return kept, pa.concat_tables([rejects, *(owned(some, files) for some in (odd, excluded))])
 
     def without_copies(self, files: pa.Table) -> tuple[pa.Table, pa.Table]:
         """(files without repeated ones, REJECTS of those and of what fails)."""
@@ -63,13 +67,14 @@ class Survey:
         work = inventory.header_work(candidates)
         with phase(self.progress, "reading headers", work, "files"):
             files, rejects = self.headers(candidates)
+            read = files
             files, repeated = without_copies(files)
-        every = pa.concat_tables([unlisted, rejects, repeated])
+        every = pa.concat_tables([unlisted, rejects, owned(repeated, read)])
         if not files.num_rows:
             return None, every
         planned, odd, faults = apart(
             files, lambda some: make_plan(some, every, self.recipe, before)
         )
         self.log.tell(faults)
-        every = pa.concat_tables([every, odd])
+        every = pa.concat_tables([every, owned(odd, files)])
         return (None if planned is None else replace(planned, rejects=every)), every

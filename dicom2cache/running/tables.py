@@ -16,7 +16,7 @@ from dicom2cache.planning.select import rejected
 from dicom2cache.planning.treatments import holds
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import ArraySpec
-from dicom2cache.schema import FRAMES, FRAMES_TABLE
+from dicom2cache.schema import FRAMES, FRAMES_TABLE, WHOSE
 
 _UNMOVED = {"scale_y": 1.0, "scale_x": 1.0, "offset_y": 0.0, "offset_x": 0.0}
 _STATISTICS = ("min", "max", "mean", "std")
@@ -164,6 +164,7 @@ def frame_failures(files: pa.Table, frames: pa.Table, results: pa.Table) -> pa.T
             "outcome": pa.array(["failed"] * rows.num_rows, pa.string()),
             "stage": results["stage"].filter(bad),
             "reason": results["reason"].filter(bad),
+            **{name: own[name].cast(pa.string()) for name in WHOSE},
         }
     )
 

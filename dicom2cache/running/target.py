@@ -93,6 +93,16 @@ def check_room(target: Path, plan: Plan, roots: Sequence[str], replaced: bool = 
         )
 
 
+def check_bytes(target: Path, needed: int) -> None:
+    """Raises CacheError if the disk has no room for bytes that are copied within a cache."""
+    free = shutil.disk_usage(target).free
+    if needed > free:
+        raise CacheError(
+            f"{target}: {needed} bytes would be copied, and {free} are free there; free some, or "
+            "give --force"
+        )
+
+
 def _bytes_of_frames(plan: Plan) -> NDArray[np.float64]:
     """Plain bytes of each frame of the plan, without the rest of its slot."""
     pixel = [spec.slot_bytes // math.prod(spec.slot[:2]) for spec in plan.arrays]
@@ -122,7 +132,7 @@ def clear(target: Path, sources: Iterable[str] = ()) -> None:
             remains.mark_as_replaced(target)
         (target / ROOT).unlink(missing_ok=True)
         remains.forget(target)
-        for name in (*arrays, "frames", "failures", "shards"):
+        for name in (*arrays, "frames", "failures", "shards", "removed", "numberings"):
             _remove(target / name, names.is_file)
         _remove(target / SPARE, names.is_spare)
         remains.unmark(target)

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from dicom2cache.records import Candidate, Plan
 from dicom2cache.running import damage, pool, target, versions
 from dicom2cache.running.identity import facts_of, identity_of
 from dicom2cache.running.job import Job, load_job, save_plan, update_of
-from dicom2cache.running.known import Looked, look, seen_of, state_of
+from dicom2cache.running.known import Looked, look, seen_of, state_of, still_new
 from dicom2cache.running.listing import listed
 from dicom2cache.running.lost import nothing
 from dicom2cache.running.processors import cpu_count
@@ -33,6 +34,7 @@ from dicom2cache.store import root, seen
 from dicom2cache.store.committed import read_table, spec_of
 
 if TYPE_CHECKING:
+    from dicom2cache.running.remove.withheld import Withheld
     from dicom2cache.running.survey import Survey
 
 REPEATED = "sop-uid-repeated"
@@ -51,8 +53,17 @@ class Updated:
     """files that the cache has as they were before, since they changed"""
     vanished: tuple[str, ...]
     """files that are gone; the cache keeps what it has of them"""
+    withheld: int
+    """files that were removed from the cache, and stay out"""
     generations: int
     """that were there before"""
+
+
+def updated(before: dict[str, Any], counts: dict[str, int], looked: Looked) -> Updated:
+    """What it came to, `before` being the attributes of the root that it was added to."""
+    added = {name: n - before["counts"].get(name, 0) for name, n in counts.items()}
+    there = len(before["tables"]["frames"])
+    return Updated(counts, added, looked.changed, looked.vanished, looked.withheld, there)
 
 
 @dataclass(frozen=True)
@@ -168,21 +179,29 @@ def _plan_update(asked: Request) -> tuple[Job | None, Looked | None] | None:
     looked = look(cache, attributes, asked.sources, found, veil, asked.moved)
     if not looked.candidates:
         raise SourceError(nothing(asked.sources, found[2]))
+    looked, withheld = still_new(looked, cache, attributes, asked.key, veil)
     if not looked.new and not looked.unlisted.num_rows:
         return None, looked
     _tell_alike(cache, looked, veil)
     workers = asked.jobs or cpu_count()
     some = pool.worth(workers, looked.new, recipe.shard_bytes) if asked.is_built else 0
     with pool.workers_starting(some, asked.backend, pool.CONVERT):
-        planned = _planned(asked, attributes, recipe, looked, workers)
+        planned = _planned(asked, attributes, recipe, looked, workers, withheld)
+    new = tuple(c for c in looked.new if (c.root, c.path) not in withheld.files)
+    looked = replace(looked, withheld=looked.withheld + len(looked.new) - len(new), new=new)
+    if not new and not looked.unlisted.num_rows:
+        return None, looked
     if not asked.force:
         target.check_room(cache, planned, looked.roots, replaced=False)
+    used = {c.root for c in new} | set(looked.unlisted["root"].to_pylist())
+    used |= {s["root"] for s in attributes["sources"]}
+    roots = tuple(folder if k in used else "" for k, folder in enumerate(looked.roots))
     identity = identity_of(
-        looked.roots, looked.new, looked.unlisted, recipe, facts, veil
+        roots, looked.new, looked.unlisted, recipe, facts, veil
     ).partition(":")[0]  # fmt: skip
     chained = f"{attributes['identity']} {identity}"
     job = Job(
-        cache, hashlib.sha256(chained.encode()).hexdigest(), looked.roots, recipe, planned,
+        cache, hashlib.sha256(chained.encode()).hexdigest(), roots, recipe, planned,
         {name: attributes[name] for name in facts}, seen_of(looked.new, veil), attributes["sha256"],
     )  # fmt: skip
     try:
@@ -212,9 +231,14 @@ def _tell_alike(cache: Path, looked: Looked, veil: Veil | None) -> None:
 
 
 def _planned(
-    asked: Request, attributes: dict[str, Any], recipe: Recipe, looked: Looked, workers: int
+    asked: Request,
+    attributes: dict[str, Any],
+    recipe: Recipe,
+    looked: Looked,
+    workers: int,
+    withheld: Withheld,
 ) -> Plan:
-    """The plan of what is new."""
+    """The plan of what is new, and not withheld."""
     from dicom2cache.planning.continuing import continuing
     from dicom2cache.running.faults import FaultLog
     from dicom2cache.running.survey import Survey
@@ -222,6 +246,7 @@ def _planned(
     by = Survey(
         looked.roots, PatientKey(asked.key, asked.veil is not None), recipe, workers,
         asked.backend, asked.progress, FaultLog(asked.veil is not None),
+        partial(withheld.without, veil=asked.veil and replace(asked.veil, seen=None)),
     )  # fmt: skip
     stored = _Stored(asked.cache, attributes, asked.veil, looked)
     before = [spec_of(about) for about in attributes["arrays"]]
@@ -241,6 +266,7 @@ def is_made_of(
     found: tuple[Sequence[str], Sequence[Candidate], pa.Table],
     recipe: Recipe,
     facts: dict[str, Any],
+    key: bytes,
     veil: Veil | None,
 ) -> bool:
     """Whether a cache that was added to has all that `scan` found, and nothing else."""
@@ -253,6 +279,7 @@ def is_made_of(
     if any(attributes.get(name) != value for name, value in facts.items()):
         return False
     looked = look(cache, attributes, sources, found, veil)
+    looked, _ = still_new(looked, cache, attributes, key, veil)
     other = looked.new or looked.unlisted.num_rows or looked.changed or looked.vanished
     return looked.everywhere and not other
 

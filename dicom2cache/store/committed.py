@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 
 from dicom2cache.errors import CacheError, Dicom2cacheError, on_path
 from dicom2cache.records import ArraySpec
-from dicom2cache.schema import FRAMES_TABLE, REJECTS, SHARDS_TABLE
+from dicom2cache.schema import FRAMES_TABLE, REJECTS, REMOVED, SHARDS_TABLE
 from dicom2cache.store.layout import ROOT, attributes_sha256, spare_path
 from dicom2cache.store.names import checked, open_below, read_plain
 
-_SCHEMAS = {"frames": FRAMES_TABLE, "failures": REJECTS, "shards": SHARDS_TABLE}
+_SCHEMAS = {"frames": FRAMES_TABLE, "failures": REJECTS, "shards": SHARDS_TABLE, "removed": REMOVED}
 _ROWS_PER_BYTE = 256  # each column and row group of a real table has a header of its own
 _MOST_TEXT = 4096
 """bytes of a text on average: paths have no more"""

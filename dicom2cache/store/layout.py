@@ -40,6 +40,15 @@ SEEN = f"{SPARE}/seen.bin"
 """digests of size and modification time of each source: by them an update knows what has changed"""
 
 
+NUMBERINGS = "numberings"
+"""folder of the roots of earlier numberings"""
+
+
+def numbering_path(numbering: int) -> str:
+    """Where the root is kept that an earlier numbering ended with, until it is purged."""
+    return f"{NUMBERINGS}/{numbering}.json"
+
+
 def spare_paths(attributes: dict[str, Any]) -> set[str]:
     """All that is in .spare/ of a cache with these attributes of its root, by path."""
     entries = [e for tables in attributes["tables"].values() for e in tables]

@@ -155,13 +155,26 @@ def _check_all(root: _At) -> None:
     arrays = [_check_array(array) for array in root["arrays"].items()]
     if len(set(arrays)) < len(arrays):
         root["arrays"].wrong("each name once")
+    members = root.members()
+    anew = "numbering" in members and root["numbering"].integer(0) > 0
+    most = root["tables"]["frames"].items()
     for kind in KINDS:
         entries = root["tables"][kind].items()
-        if len(entries) != generations:
+        if not anew and len(entries) != generations:
             root["tables"][kind].wrong(f"one for each of {generations} generations")
+        if anew and not 1 <= len(entries) == len(most) <= generations:
+            root["tables"][kind].wrong("one for each generation of the numbering, from 1")
         for entry in entries:
             _check_entry(entry)
             entry["rows"].integer(0)
+    if "removed" in root["tables"].members():
+        entries = root["tables"]["removed"].items()
+        if len(entries) != 1:
+            root["tables"]["removed"].wrong("a list of one")
+        _check_entry(entries[0])
+        entries[0]["rows"].integer(0)
+    if "origin" in members:
+        root["origin"].text("64 hex digits", _SHA256.fullmatch)
     numbers = []
     for source in root["sources"].items():
         numbers.append(source["root"].integer(0, 1 << 15))

@@ -38,8 +38,9 @@ FLOORS = {
         "volumes": 3,
         "cache": 4,
         "stage": 5,
-        "loading": 6, "lightly": 6,
-        "__init__": 7,
+        "loading": 6,
+        "lightly": 7,
+        "__init__": 8,
     },
 }  # fmt: skip
 APART = [{"headers", "planning"}, {"headers", "store"}, {"planning", "store"}]

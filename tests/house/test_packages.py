@@ -29,7 +29,7 @@ def test_public_names() -> None:
     }
     commands = {
         "build", "plan", "convert", "commit", "verify", "repair", "info", "compare", "merge",
-        "update",
+        "update", "remove", "purge",
     }  # fmt: skip
     assert set(dicom2cache.__all__) == {"Recipe", "__version__"} | commands | exceptions
     for package in (dicom2cache, trainer_adapter):

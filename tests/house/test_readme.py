@@ -27,8 +27,15 @@ RECIPE = (HERE / "docs" / "recipe.md").read_text()
 def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, with what the README's commands name."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    key = (
+        tmp_path / "config" / "dicom2cache" / "patient.key"
+    )  # one key, so that splits are the same
+    key.parent.mkdir(parents=True)
+    key.touch(0o600)
+    key.write_bytes(bytes(32))
     for name in ("scans", "ct", "mr"):
-        for k in range(3):
+        for k in range(12 if name == "scans" else 3):
             write_dicom(
                 tmp_path / name / f"IM{k}",  # no suffix: files are known by their content
                 pattern(f"{name}{k}", (64, 64)),
@@ -39,6 +46,7 @@ def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 RescaleSlope=1,
                 RescaleIntercept=-1024,
                 SOPInstanceUID=uid(f"{name}{k}"),
+                PatientID=f"MRN-{814 + k:04}",
                 BodyPartExamined="CHEST" if k else "",  # as often, not all of them say it
                 ImageType=["ORIGINAL", "PRIMARY"],
                 SliceThickness=5,
@@ -67,7 +75,17 @@ def _prepare(verb: str) -> None:
         _run("plan", "scans", "cache")
     if verb == "commit":
         _run("convert", "cache", "--jobs", "1")
-    if verb in ("update", "verify", "repair", "info", "compare", "split", "export"):
+    if verb in (
+        "update",
+        "verify",
+        "repair",
+        "info",
+        "compare",
+        "split",
+        "export",
+        "remove",
+        "purge",
+    ):
         _run("build", "scans", "cache", "--jobs", "1")
     if verb == "compare":
         _run("build", "scans", "new", "--jobs", "1")

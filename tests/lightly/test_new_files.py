@@ -20,7 +20,7 @@ from tests.support.dicom_files import write_dicom
 from trainer_adapter import open_cache
 from trainer_adapter.errors import ConvertError, NotServedError
 from trainer_adapter.lightly import api
-from trainer_adapter.lightly.convert import toml
+from trainer_adapter.loading.convert import toml
 
 
 def test_missing_may_be_converted(scans: Path, cache: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ if anything differs, or fewer volumes than AGREED could be compared.
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -27,10 +28,17 @@ from dicom2cache import Recipe, build
 from tests.oracles.limits import dcm2niix_limit, read_headers, simpleitk_limit
 from tests.oracles.pairs import DEGREES, MM
 from tests.oracles.programs import Volume, by_dcm2niix, by_simpleitk
-from tests.oracles.series import KINDS, Series
+from tests.oracles.series import KINDS, Series, one_volume
+from tests.oracles.series.written import CT
 from trainer_adapter import Cache, SpatialImage, VolumeError, export, open_cache
 
-AGREED = {"dcm2niix": 170, "SimpleITK": 18, "resampled by SimpleITK": 516, "directions": 42}
+AGREED = {
+    "dcm2niix": 170,
+    "SimpleITK": 18,
+    "resampled by SimpleITK": 516,
+    "directions": 42,
+    "tilted": 2,
+}
 """volumes that must be compared with each, at least"""
 
 
@@ -196,6 +204,40 @@ def turn(image: SpatialImage) -> SpatialImage:
     return SpatialImage(np.zeros((19, 23, 29), np.int16), affine)
 
 
+def tilted(folder: Path, scratch: Path, counts: Counter[str]) -> Iterator[str]:
+    """A tilted CT whose values follow from the place in mm: made upright by us and by dcm2niix."""
+    s, plane = Series(folder), one_volume.tilted_axial(12)
+    y, x = np.indices((48, 40))
+    for k in range(10):
+        corner = np.array([-30, -30, -30 + 3.0 * k])
+        place = corner + x[..., None] * np.array(plane[:3]) + y[..., None] * np.array(plane[3:])
+        values = np.rint(place @ [3, -2, 5] + 1200).astype(np.uint16)
+        s.file(f"{k}.dcm", values, **CT, ImageOrientationPatient=plane, GantryDetectorTilt=12,
+               ImagePositionPatient=corner.tolist())  # fmt: skip
+    build(folder, scratch / "cache", Recipe(), jobs=1)
+    open_cache(scratch / "cache").resample(0).to_nifti(scratch / "ours.nii")
+    (scratch / "nii").mkdir()
+    program = Path(sys.executable).parent / "dcm2niix"
+    subprocess.run([program, "-z", "n", "-f", "a", "-o", scratch / "nii", folder],
+                   capture_output=True, check=True)  # fmt: skip
+    found = [canonical(path) for path in (scratch / "ours.nii", scratch / "nii" / "a_Tilt_1.nii")]
+    shapes, axes = [], []
+    for who, read in zip(("we", "dcm2niix"), found, strict=True):
+        assert read is not None
+        values, affine = read
+        at = np.einsum("ij,j...->i...", affine, np.stack([*np.indices(values.shape[:3]),
+                                                          np.ones(values.shape[:3])]))  # fmt: skip
+        off = values[..., 0] - (-3 * at[0] + 2 * at[1] + 5 * at[2] + 1200 - 1024)
+        inner = off[:, 8:-8]  # beyond, some slices have nothing
+        counts["tilted"] += 1
+        if np.percentile(np.abs(inner), 99) > 1.5:
+            yield f"upright, {who} are {np.percentile(np.abs(inner), 99):.1f} HU off"
+        shapes.append(values.shape)
+        axes.append(affine[:3, :3])
+    if shapes[0] != shapes[1] or np.abs(axes[0] - axes[1]).max() > MM:
+        yield f"upright, ours is {shapes[0]} {axes[0]}, dcm2niix's {shapes[1]} {axes[1]}"
+
+
 def judge(folder: Path, scratch: Path, counts: Counter[str]) -> Iterator[str]:
     """What differs for one series."""
     build(folder, scratch / "cache", Recipe(monochrome1="keep"), jobs=1)
@@ -236,6 +278,12 @@ def main() -> int:
             print(f"{kind.__name__}: {dict(counts - before)}")
             for what in differs:
                 print(f"    DIFFERS  {what}", flush=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary, "in")
+        folder.mkdir()
+        for what in tilted(folder, Path(temporary), counts):
+            bad += 1
+            print(f"    DIFFERS  tilted: {what}", flush=True)
     print(f"compared: {dict(counts)}; {bad} differences")
     few = [who for who, least in AGREED.items() if counts[who] < least and not given.kind]
     for who in few:

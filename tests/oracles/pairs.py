@@ -42,15 +42,19 @@ def slices(volume: Volume) -> list[tuple[float, ...]]:
 
 def geometry(ours: Volume, theirs: Volume, back: bool) -> Iterator[str]:
     """In what the two disagree about where the slices lie; `back`: theirs begins at our end."""
-    yield from _geometry(ours, theirs, back)
+    uneven = 0.0
+    if ours.places is not None and len(ours.places) > 1:
+        steps = np.linalg.norm(np.diff(ours.places, axis=0), axis=1)
+        uneven = float(np.abs(steps - np.median(steps)).max())
+    yield from _geometry(ours, theirs, back, uneven)
     if ours.affine is not None:
         places = [(ours.affine @ [0, 0, k, 1])[:3] for k in range(len(ours.pixels))]
         along = {"along_row": ours.affine[:3, 0], "along_column": ours.affine[:3, 1]}
         placed = replace(ours, places=np.array(places), **along)
-        yield from (f"by the affine {what}" for what in _geometry(placed, theirs, back))
+        yield from (f"by the affine {what}" for what in _geometry(placed, theirs, back, uneven))
 
 
-def _geometry(ours: Volume, theirs: Volume, back: bool) -> Iterator[str]:
+def _geometry(ours: Volume, theirs: Volume, back: bool, uneven: float) -> Iterator[str]:
     if theirs.places is None:
         return
     assert theirs.along_row is not None
@@ -78,8 +82,6 @@ def _geometry(ours: Volume, theirs: Volume, back: bool) -> Iterator[str]:
         else:
             ways = _without_shear(ours, theirs.program, anchor)
             expected = min(ways, key=lambda way: np.abs(way - places).max())
-    steps = np.linalg.norm(np.diff(expected, axis=0), axis=1)
-    uneven = np.abs(steps - np.median(steps)).max() if len(steps) else 0.0
     away = np.arange(len(expected))[:: -1 if back else 1]  # they count their one step from there
     off = np.abs(expected - places).max(1) - (MM + (2 * uneven + 1e-4) * away)
     if off.max() > 0:

@@ -11,7 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from tests.oracles.series import Series, one_volume, several
+from tests.oracles.series import Series, diffusion, one_volume, several
 from tests.support.caches import built
 from tests.support.dicom_files import CT_IMAGE, uid, write_dicom
 from trainer_adapter import (
@@ -168,6 +168,23 @@ def test_a_selection_is_converted_alone(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         part.image(first).affine[:3, 3], cache.affine(first) @ [0, 0, 2, 1] @ np.eye(4)[:, :3]
     )
+
+
+def test_volumes_over_time_are_one_image(tmp_path: Path) -> None:
+    cache = cache_of(tmp_path, several.fmri)
+    image = cache.series_to_nifti(0, tmp_path / "a.nii")
+    assert image.shape == (20, 24, *cache.volume(0).shape[:1], len(cache.stacks()))
+    assert image.header["pixdim"][4] == 2.0  # Repetition Time, s
+    read = nibabel.load(tmp_path / "a.nii")
+    np.testing.assert_array_equal(np.asarray(read.dataobj).T, cache.series4d(0).image)
+    assert not (tmp_path / "a.bval").exists()
+
+
+def test_directions_lie_beside_the_image(tmp_path: Path) -> None:
+    cache = cache_of(tmp_path, diffusion.diffusion)
+    cache.series_to_nifti(0, tmp_path / "a.nii.gz")
+    assert (tmp_path / "a.bval").read_text() == "0 1000 1000 1000\n"
+    assert (tmp_path / "a.bvec").read_text() == "0 -1 0 -0.6\n0 0 1 0\n0 0 0 0.8\n"
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,21 @@ def test_a_second_run_makes_what_is_missing(tmp_path: Path) -> None:
     assert nibabel.load(files[1]).header.get_zooms() == (2, 2, 2)
 
 
+def test_files_of_stacks_that_are_not_there_any_more_are_counted(tmp_path: Path) -> None:
+    cache = series(tmp_path, one_volume.ct, one_volume.beds)
+    files = [row.file for row in export(open_cache(cache), tmp_path / "out").rows]
+    ran = run_here(
+        "export", cache, tmp_path / "out", "--to", "nifti", "--where", 'modality == "CT"'
+    )  # fmt: skip
+    assert (ran.returncode, "1 of an earlier run; 1 files of other stacks" in ran.stdout) == (
+        0,
+        True,
+    )
+    (other,) = export(open_cache(cache).select(modality="CT"), tmp_path / "out").others
+    assert other in files
+    assert other.endswith("_pt.nii.gz")
+
+
 def test_the_same_bytes_by_one_thread_or_four(tmp_path: Path) -> None:
     cache = open_cache(series(tmp_path, one_volume.ct, diffusion.diffusion, several.dual_echo))
     for jobs in (1, 4):

@@ -7,7 +7,7 @@ import tomllib
 import pytest
 
 from dicom2cache import Recipe
-from trainer_adapter.lightly.convert import toml
+from trainer_adapter.loading.convert import toml
 
 
 @pytest.mark.parametrize(

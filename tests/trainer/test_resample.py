@@ -157,6 +157,13 @@ def test_what_is_no_grid(given: dict[str, Any], said: str) -> None:
         lies((0, 0, 3), (3, 4, 5)).resample(**given)
 
 
+@pytest.mark.parametrize("wrong", [0.0, np.nan, np.inf])
+def test_places_that_are_no_numbers(wrong: float) -> None:
+    affine = np.diag([wrong, 1.0, 1.0, 1.0])
+    with pytest.raises(VolumeError, match="is no number"):
+        SpatialImage(np.zeros((2, 2, 2), np.uint8), affine).resample((1, 1, 1))
+
+
 @pytest.mark.parametrize("dtype", ["float16", "uint16", "int32", "uint8", "float64"])
 def test_types_stay(dtype: str) -> None:
     image = lies((0, 0, 3), (4, 6, 5), dtype)

@@ -368,6 +368,15 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
     assert open_cache(cache).split(out).sides.tolist() == (
         open_cache(cache).split(folds=3, stratify="modality", seed=4).sides.tolist()
     )
+    rows = [f"{uid(f'{p} {s}')},{'odd' if k % 2 else 'even'}" for k, p in enumerate(PATIENTS)
+            for s in ("one", "two")]  # fmt: skip
+    (tmp_path / "labels.csv").write_text("\n".join(["StudyInstanceUID,finding", *rows]))
+    ran = run_here("split", cache, out, "--fractions", "0.5,0.5", "--stratify", "finding",
+                   "--labels", tmp_path / "labels.csv", "--on", "StudyInstanceUID")  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    header, train, val = (line.split() for line in ran.stdout.splitlines()[1:4])
+    assert header[-3:] == ["even", "odd", "unknown"]
+    assert (train[-3:-1], val[-3:-1]) == (["30", "30"], ["30", "31"])
     for wrong, why in (
         (("--by", "mdality"), "mdality"),
         (("--fractions", "0.8,x"), "fractions '0.8,x'; legal"),

@@ -23,7 +23,8 @@ class Places:
     width: NDArray[np.int32]
 
     order: NDArray[np.int64] | None
-    """(n,) sample indices by array and row; None where samples lie so, as of one generation"""
+    """(n,) sample indices by array and row; None where samples lie so, as of one generation that
+    nothing was removed from"""
     ends: NDArray[np.int64]
     """(arrays + 1,) where each array begins in that order, and the end"""
 
@@ -47,8 +48,8 @@ class Places:
 def read_places(root: Root) -> Places:
     """Array, row and size of every frame, checked against the arrays.
 
-    Raises DamagedError if a row is out of bounds, or within its array out of order, or a frame
-    exceeds its slot.
+    Raises DamagedError if a row is out of bounds, or within its array out of order or, of a later
+    numbering, there twice, or a frame exceeds its slot.
     """
     names = ["array", "row", "height", "width"]
     table = root.read("frames", names)
@@ -56,8 +57,11 @@ def read_places(root: Root) -> Places:
     array, row, height, width = (table[name].to_numpy() for name in names)
     if len(array) and not 0 <= array.min() <= array.max() < len(root.arrays):
         raise DamagedError(f"{where}: names an array that is not in zarr.json; {REMEDY}")
-    # A later generation begins with the first array again.
+    # A later generation begins with the first array again; what was moved lies behind the rest.
     order = None if (array[1:] >= array[:-1]).all() else np.argsort(array, kind="stable")
+    if root.numbering:
+        order = np.lexsort([row, array])
+        order = None if (order[1:] > order[:-1]).all() else order
     ends = np.cumsum([0, *np.bincount(array, minlength=len(root.arrays))])
     places = Places(array, row, height, width, order, ends)
     for number, spec in enumerate(root.arrays):

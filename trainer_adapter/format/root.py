@@ -13,11 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from trainer_adapter.errors import CacheError, DamagedError, FormatError, NotACacheError
 from trainer_adapter.format.files import NAME, REMEDY, below, opened, read_into
@@ -39,6 +38,15 @@ def other_built(path: Path) -> DamagedError:
     """What is to be raised where the cache at `path` is no longer the one that was opened."""
     return DamagedError(
         f"{path / _ROOT}: another cache was built here since this one was opened; open it again"
+    )
+
+
+def numbered_anew(path: Path, was: int, now: int) -> DamagedError:
+    """What is to be raised where files of an earlier numbering are gone."""
+    return DamagedError(
+        f"{path / _ROOT}: is of numbering {now}, and the cache was opened in numbering {was}: "
+        "frames were removed from it or restacked, and the old ones purged; open it again (sample "
+        "indices are others)"
     )
 
 
@@ -110,16 +118,41 @@ class Root:
         try:
             return [Table(self.path, entry, columns) for entry in self.attributes["tables"][kind]]
         except DamagedError as e:
-            if self.replaced():
-                raise other_built(self.path) from e
+            why = self.why_gone()
+            if why is not None:
+                raise why from e
             raise
 
-    def replaced(self) -> bool:
-        """Whether another cache was built here since this root was read."""
-        try:  # A later generation adds tables behind those that are known.
-            return read_root(self.path).first(self.generations).digest != self.digest
+    @property
+    def numbering(self) -> int:
+        """Which numbering of the cache its sample indices are of, from 0."""
+        return int(self.attributes.get("numbering", 0))
+
+    @cached_property
+    def origin(self) -> str:
+        """What all generations and numberings of a cache have in common."""
+        return str(self.attributes.get("origin") or self.first(1).digest)
+
+    def is_still(self, now: Root) -> bool:
+        """Whether `now` is this cache, with later generations or not."""
+        # A later generation adds tables behind those that are known.
+        return now.numbering == self.numbering and now.first(self.generations).digest == self.digest
+
+    def goes_on(self, now: Root) -> bool:
+        """Whether `now` is this cache in a later numbering."""
+        return now.numbering > self.numbering and now.origin == self.origin
+
+    def why_gone(self) -> DamagedError | None:
+        """Why files of this root may be gone: another cache, or a later numbering, is there."""
+        try:
+            now = read_root(self.path)
         except CacheError:
-            return False
+            return None
+        if self.is_still(now):
+            return None
+        if self.goes_on(now):
+            return numbered_anew(self.path, self.numbering, now.numbering)
+        return other_built(self.path)
 
     @cached_property
     def sources(self) -> dict[int, str]:
@@ -136,15 +169,19 @@ class Root:
                 )
         return folders
 
-    def newer(self) -> int:
-        """How many frames were added since this root was read; 0 if another cache was built."""
+    def since(self) -> tuple[int, int]:
+        """(frames that were added since this root was read, the numbering that the cache has now).
+
+        None were added, by these numbers, if it is another numbering or another cache.
+        """
         try:
             now = read_root(self.path)
         except (CacheError, OSError):  # who reads frames says so
-            return 0
-        if now.first(self.generations).digest != self.digest:
-            return 0
-        return sum(int(e["rows"]) for e in now.attributes["tables"]["frames"][self.generations :])
+            return 0, self.numbering
+        if not self.is_still(now):
+            return 0, now.numbering if self.goes_on(now) else self.numbering
+        added = now.attributes["tables"]["frames"][self.generations :]
+        return sum(int(e["rows"]) for e in added), self.numbering
 
     def first(self, generations: int) -> Root:
         """The cache as it was when it had so many generations: later ones only add to it."""
@@ -167,30 +204,33 @@ class Root:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_twins(root: Root) -> pa.Table:
-    """Files that are not stored since others are the same: root, path, same_root, same_path.
+def known_root(path: Path, generations: int, digest: str, numbering: int) -> Root:
+    """The root as it was when the cache had so many generations in that numbering.
 
-    Empty for caches that do not say which others.
+    Raises DamagedError if it is another cache, or what is left of that numbering was purged.
     """
-    columns = ["root", "path", "same_root", "same_path"]
-    try:
-        table = root.read("failures", [*columns, "outcome"])
-    except KeyError:
-        table = root.read("failures", ["root", "path"]).slice(0, 0)
-        for name, other in (("same_root", "root"), ("same_path", "path")):
-            table = table.append_column(name, table[other])
-        return table
-    held = pc.and_(pc.equal(table["outcome"], "duplicate"), pc.is_valid(table["same_path"]))
-    return table.filter(held).select(columns)
+    now = read_root(path)
+    if now.numbering > numbering:
+        try:
+            found = read_root(path, f"numberings/{numbering}.json").first(generations)
+        except CacheError:
+            raise numbered_anew(path, numbering, now.numbering) from None
+        return found if found.digest == digest else _other(path)
+    found = now.first(generations)
+    return found if found.digest == digest else _other(path)
 
 
-def read_root(path: Path) -> Root:
-    """The root metadata of the cache at `path`.
+def _other(path: Path) -> NoReturn:
+    raise other_built(path)
+
+
+def read_root(path: Path, name: str = _ROOT) -> Root:
+    """The root metadata of the cache at `path`; `name`: of the file that has them.
 
     Raises NotACacheError, FormatError, or DamagedError if it was edited.
     """
-    file = path / _ROOT
-    data = _bytes_of(path)
+    file = path / name
+    data = _bytes_of(path, name)
     try:
         about = json.loads(data)["attributes"]["dicom2cache"]
     # RecursionError: brackets within brackets.
@@ -213,9 +253,9 @@ def read_root(path: Path) -> Root:
     return Root(path, _Checked(file, about).arrays(), about)
 
 
-def _bytes_of(path: Path) -> bytes:
-    """The bytes of the root. Raises NotACacheError if there is none, DamagedError as `opened`."""
-    file = path / _ROOT
+def _bytes_of(path: Path, name: str) -> bytes:
+    """The bytes of a root. Raises NotACacheError if there is none, DamagedError as `opened`."""
+    file = path / name
     try:
         os.lstat(file)
     except (FileNotFoundError, NotADirectoryError):
@@ -227,7 +267,7 @@ def _bytes_of(path: Path) -> bytes:
         raise NotACacheError(f"{path}: no cache here; make one with `dicom2cache build`") from None
     except OSError as e:
         raise NotACacheError(f"{file}: cannot be seen: {e.strerror}") from e
-    with opened(path, _ROOT) as descriptor:
+    with opened(path, name) as descriptor:
         size = os.fstat(descriptor).st_size
         if size > _MOST_ROOT:
             raise DamagedError(f"{file}: {size} bytes, more than metadata can have; {REMEDY}")
@@ -272,6 +312,8 @@ class _Checked:
             self._path(source.get("path"), f"{where}.path")
         for name in ("software", "recipe"):
             self._object(about.get(name, {}), name)
+        self._number(about.get("numbering", 0), 0, 1 << 30, "numbering")
+        self._text(about.get("origin", ""), "origin")
         listed = self._list(about.get("arrays"), "arrays")
         arrays = tuple(self._array(a, f"arrays[{k}]") for k, a in enumerate(listed))
         if len({a.name for a in arrays}) < len(arrays):

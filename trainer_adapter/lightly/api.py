@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from trainer_adapter.cache import Cache, open_cache
-from trainer_adapter.lightly.convert import Paths
 from trainer_adapter.lightly.doors import Server, active, serving
 from trainer_adapter.lightly.images import Images, wants_rgb
 from trainer_adapter.lightly.look import look
@@ -16,6 +15,7 @@ from trainer_adapter.lightly.paths import frame_names, of_kind, stub_tree
 from trainer_adapter.lightly.pixels import Image
 from trainer_adapter.lightly.roots import Roots
 from trainer_adapter.lightly.transforms import transform_args
+from trainer_adapter.loading.convert import Paths
 
 __all__ = ["load", "mean_std", "names", "serve", "stubs", "transform_args"]
 

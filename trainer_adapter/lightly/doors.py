@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from trainer_adapter.errors import NotServedError, UnknownLightlyError
-from trainer_adapter.lightly.convert import Paths
 from trainer_adapter.lightly.counts import Counts, Served
 from trainer_adapter.lightly.images import Images, wants_rgb
 from trainer_adapter.lightly.pixels import Image
+from trainer_adapter.loading.convert import Paths
 
 MISSING = ("error", "pass", "convert")
 MODES = (None, "RGB", "UNCHANGED")

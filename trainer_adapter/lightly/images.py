@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import NotServedError
-from trainer_adapter.lightly.convert import Paths, converted
 from trainer_adapter.lightly.look import Look
 from trainer_adapter.lightly.paths import Names, of_kind, parse_name
 from trainer_adapter.lightly.pixels import RADIOGRAPHS, Facts, Image, image_of
 from trainer_adapter.lightly.roots import Roots
+from trainer_adapter.loading.convert import Paths, converted
 
 _TEXTS = ("kind", "unit", "modality", "polarity")
 _NUMBERS = ("padding_value", "padding_limit", "bits_stored", "full_scale")
@@ -119,9 +119,10 @@ class Images:
         try:
             return self.image(self.names[path], rgb), "cached"
         except NotServedError:
-            if not convert or not os.path.isfile(parse_name(os.fspath(path))[0]):
+            file, *_ = parse_name(os.fspath(path))
+            if not convert or not os.path.isfile(file):
                 raise
-        with converted(path, self.cache, beside) as made:
+        with converted(file, self.cache, beside) as made:
             new = Images(made, self.look, called="what it was converted to")
             return new.image(new.names[path], rgb), "converted"
 

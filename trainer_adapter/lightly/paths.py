@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import NotServedError
-from trainer_adapter.format.root import read_twins
+from trainer_adapter.format.twins import read_twins
 from trainer_adapter.lightly.roots import Roots, folders, mark, stub_folder
 from trainer_adapter.reading.hashed import hashes, is_deidentified
 

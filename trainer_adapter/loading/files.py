@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import LabelError
-from trainer_adapter.format.root import read_twins
+from trainer_adapter.format.twins import read_twins
 from trainer_adapter.loading.tables import plain
 from trainer_adapter.reading.hashed import Hashes
 

@@ -144,7 +144,8 @@ class CacheLoader:
         self._transfer = Transfer(device)
         self._pool = BufferPool((self._ahead + 2) * largest, pinned=self._transfer.pinned)
         self._order = {
-            "cache": str(found.cache.attributes["sha256"]), "frames": _digest(found.cache.indices),
+            "numbering": found.cache.numbering, "cache": str(found.cache.attributes["sha256"]),
+            "frames": _digest(found.cache.indices),
             "shuffle": shuffle, "window": window, "weights": _digest(weights), "seed": seed,
             "batch_size": batch_size, "batches": len(self._batches),
             "drop_last": order.drop_last, "bucket": order.bucket if self.crop is None else "crop",
@@ -195,8 +196,16 @@ class CacheLoader:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`, at once; the next `iter()` gives the batches that were left.
 
-        Raises ValueError if the state is that of another order.
+        Raises ValueError if the state is that of another order, or numbering of the cache.
         """
+        state = {"numbering": 0, **state}
+        was, numbering = state["numbering"], self._order["numbering"]
+        if was != numbering:
+            raise ValueError(
+                f"the state is of numbering {was} of the cache, and this is numbering {numbering}: "
+                "frames were removed or restacked between, so that sample indices are others; "
+                "begin anew, without the state"
+            )
         other = {k: (state.get(k), v) for k, v in self._order.items() if state.get(k) != v}
         if other:
             told = ", ".join(f"{k} {was!r}, here {now!r}" for k, (was, now) in other.items())
@@ -226,15 +235,25 @@ class CacheLoader:
         return self._epoch(epoch, start)
 
     def _tell_newer(self) -> None:
-        if self._told or not (added := self._opened.newer()):
+        if self._told:
+            return
+        was = self._opened.numbering
+        added, now = self._opened.core.root.since()
+        if now != was:
+            what = (
+                f"has numbering {now} by now, and this loader numbering {was}: frames were removed "
+                "from it or restacked; the loader goes on as it was, until `dicom2cache purge`. "
+                f"Open the cache again; indices and states of numbering {was} do not hold there"
+            )
+        elif added:
+            what = (
+                f"{added} frames were added since it was opened (numbering {was}); this loader "
+                "goes on without them, `open_cache` has them"
+            )
+        else:
             return
         self._told = True
-        warnings.warn(
-            f"{self._opened.path}: {added} frames were added since it was opened; this loader goes "
-            "on without them, `open_cache` has them",
-            NewerWarning,
-            stacklevel=3,
-        )
+        warnings.warn(f"{self._opened.path}: {what}", NewerWarning, stacklevel=3)
 
     def _epoch(self, epoch: int, start: int) -> Iterator[Batch]:
         if not self._threads:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,7 +33,7 @@ class Advised(Mapped):
         super().__init__(store)
         self._probe, self._libc = probe, ctypes.CDLL(None, use_errno=True)
         self._unseen = unseen
-        self._starts: dict[tuple[int, int], int] = {}
+        self._told: dict[tuple[int, int], weakref.ref[Any]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Advised, (self._store, self._probe, self._unseen)
@@ -54,13 +55,14 @@ class Advised(Mapped):
         found = self._store.mapped(array, shard)
         data = found.data if isinstance(found, Packed) else found
         start = int(data.__array_interface__["data"][0])
-        if not self._probe and self._starts.get((array, shard)) != start:
+        told = self._told.get((array, shard))
+        if not self._probe and (told is None or told() is not found):
             self._libc.madvise(
                 ctypes.c_void_p(start // _PAGE * _PAGE),
                 ctypes.c_size_t(data.nbytes + start % _PAGE),
                 mmap.MADV_RANDOM,
             )
-            self._starts[array, shard] = start
+            self._told[array, shard] = weakref.ref(found)
         return start
 
     def _advise(self, spots: Spots, first: Ints, count: Ints) -> None:

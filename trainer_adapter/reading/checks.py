@@ -53,6 +53,10 @@ class Checks:
         """Whether a shard that was opened is another file by now."""
         return self._seen[key].stamp != stamp
 
+    def stamp(self, key: Key) -> Stamp:
+        """That of a shard that is open."""
+        return self._seen[key].stamp
+
     def due(self, key: Key, slot: int) -> bool:
         """Whether the frame in a slot of a shard, which is open, is to be held to its CRC-32C."""
         if self.how == "always":

@@ -32,11 +32,17 @@ class Mapped:
         if spec.codec != "none":
             unpack_whole(out, spots, spec, self._chunk)
             return
+        shards, places = spots.shard.tolist(), spots.slot.tolist()
+        held = {s: slots(array, s, k) for s, k in zip(shards, places, strict=True)}
+        if out.shape[1:] == spec.slot and out.dtype == spec.dtype and out.flags.carray:
+            rows = self._store.rows(array, 0, spec.slots, list(held.values()))
+            if rows is not None:
+                at = spots.shard * spec.frames_per_shard + spots.slot
+                np.take(rows, at, axis=0, out=out, mode="clip")  # other modes copy into a buffer
+                return
         height, width = out.shape[1:3]
-        cut = (height, width) != spec.slot[:2]
-        for target, shard, slot in zip(out, spots.shard.tolist(), spots.slot.tolist(), strict=True):
-            frame = slots(array, shard, slot)[slot]
-            np.copyto(target, frame[:height, :width] if cut else frame)
+        for target, shard, slot in zip(out, shards, places, strict=True):
+            np.copyto(target, held[shard][slot, :height, :width])
 
     def crops(self, out: NDArray[Any], spots: Spots, corners: Corners) -> None:
         """Crops of frames into `out`, (b, h, w[, C]); uncompressed, only their rows are touched."""

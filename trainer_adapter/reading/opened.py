@@ -10,11 +10,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainer_adapter.format.places import Places, read_places
-from trainer_adapter.format.root import Root, other_built, read_root
+from trainer_adapter.format.root import Root, known_root, read_root
 from trainer_adapter.format.types import type_of
 from trainer_adapter.reading.mapped import Mapped
 from trainer_adapter.reading.shards import ShardStore
 from trainer_adapter.reading.spots import Spots
+
+_JOINED = 1 << 31
+"""bytes that the offsets of texts reach"""
 
 
 class Core:
@@ -32,7 +35,10 @@ class Core:
     def column(self, name: str) -> pa.ChunkedArray:
         """One column of frames/, read at first use. Raises KeyError, with the legal names."""
         if name not in self.columns:
-            self.columns[name] = self.root.read("frames", [name])[name]
+            column = self.root.read("frames", [name])[name]
+            if column.num_chunks > 1 and column.nbytes < _JOINED:  # else each take() joins them
+                column = pa.chunked_array([column.combine_chunks()])
+            self.columns[name] = column
         return self.columns[name]
 
     def said(self, name: str, samples: NDArray[np.int64]) -> pa.Array:
@@ -62,8 +68,9 @@ class Core:
             self.store.mapped(array, shard)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        known = self.root.generations, self.root.digest, self.store.checks.how
-        return _again, (self.root.path, *known)
+        root = self.root
+        known = root.generations, root.digest, self.store.checks.how, root.numbering
+        return _again, (root.path, *known)
 
 
 def open_core(path: Path, check: str) -> Core:
@@ -72,9 +79,7 @@ def open_core(path: Path, check: str) -> Core:
     return Core(root, read_places(root), check)
 
 
-def _again(path: Path, generations: int, digest: str, check: str) -> Core:
-    """The same frames, whatever was added since. Raises DamagedError if the cache is another."""
-    root = read_root(path).first(generations)
-    if root.digest != digest:
-        raise other_built(path)
+def _again(path: Path, generations: int, digest: str, check: str, numbering: int = 0) -> Core:
+    """The same frames, whatever was added since, or removed. Raises as `known_root`."""
+    root = known_root(path, generations, digest, numbering)
     return Core(root, read_places(root), check)

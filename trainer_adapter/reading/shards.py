@@ -6,9 +6,9 @@ import math
 import os
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,14 +19,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainer_adapter.errors import DamagedError
-from trainer_adapter.format.files import REMEDY, below, opened
+from trainer_adapter.format.files import REMEDY, below, opened, read_into
 from trainer_adapter.format.places import Places, read_places
 from trainer_adapter.format.root import Array, Root, other_built, read_root
 from trainer_adapter.reading.checks import Checks, Key, Stamp
 from trainer_adapter.reading.chunks import MOST_OVERHEAD, Chunk, scratch_slot
 from trainer_adapter.reading.mounts import is_remote
+from trainer_adapter.reading.ranges import Range, Released, reserve
 
-# A process may have 65,530 maps (vm.max_map_count) and has others too.
+# A process may have 65,530 maps (vm.max_map_count) and has others too; what lies between two shards
+# that are mapped in their range counts as one.
 _MOST_MAPS = 16384
 _LOOK = 1.0
 """seconds between two looks at the size of a mapped file on a network"""
@@ -69,7 +71,8 @@ def span_of(path: Path, index: NDArray[np.int64], slot: int) -> tuple[int, int]:
 class ShardStore:
     """Maps shards when they are first touched; safe in threads and after fork.
 
-    A map holds no file descriptor: pyarrow closes it, and the mapping lives while a view does.
+    Where it can be, a shard of an uncompressed array is mapped in its place in one range of
+    addresses (ranges.py). A map holds no file descriptor, and lives while a view of it does.
     Pickles as its root: another process maps for itself. At first touch a shard's size, index and
     the first frame that is asked for are checked, and as many more as `check` says (checks.py).
     """
@@ -81,6 +84,9 @@ class ShardStore:
         self._maps: OrderedDict[Key, Any] = OrderedDict()
         self._new: dict[Key, Any] = {}
         """maps of which no frame was checked yet"""
+        self._ranges: dict[int, Range | None] = {}
+        """{array: its addresses, if it has one range of them}"""
+        self._released: Released = deque()
         self._facts: dict[Key, Facts] | None = None
         self._stamp: tuple[int, ...] | None = None
         # Beyond the end of a file that shrank, a map ends the process (SIGBUS). On a local disk
@@ -113,14 +119,31 @@ class ShardStore:
     def stretch(self, array: int, first: int, count: int) -> NDArray[Any] | None:
         """Rows `first` to `first + count - 1` of an uncompressed array, checked as frames are.
 
-        None where they lie in several shards.
+        Each is to hold a frame. None where they do not lie one behind the other in memory.
         """
-        shard, start = divmod(first, self.root.arrays[array].frames_per_shard)
-        if start + count > self.root.arrays[array].frames_per_shard:
+        size = self.root.arrays[array].frames_per_shard
+        end, held, row = first + count, [], first
+        while row < end:
+            shard, slot = divmod(row, size)
+            held.append(self.slots(array, shard, slot))
+            row = (shard + 1) * size if self.checks.how == "never" else row + 1
+        start = first % size
+        if start + count <= size:
+            return held[0][start : start + count]
+        return self.rows(array, first, count, held)
+
+    def rows(
+        self, array: int, first: int, count: int, held: Sequence[NDArray[Any]]
+    ) -> NDArray[Any] | None:
+        """Rows of an array whose shards lie in their places, (count, H, W[, C]) read-only.
+
+        `held` has the slots of the shards that are to be read, as `slots` gave them: they stay for
+        as long as the rows do, and others must not be touched. None where one is elsewhere.
+        """
+        place = self._ranges.get(array)
+        if place is None or not all(map(place.has, held)):
             return None
-        for slot in range(start, start + 1 if self.checks.how == "never" else start + count):
-            slots = self.slots(array, shard, slot)
-        return slots[start : start + count]
+        return place.rows(first, count, held)
 
     def _touched(self, array: int, shard: int, slot: int) -> Any:
         key = (array, shard)
@@ -143,6 +166,7 @@ class ShardStore:
                 self._maps[key] = self._new.pop(key, found)
                 while len(self._maps) > _MOST_MAPS:
                     self._maps.popitem(last=False)  # views that are out keep theirs
+                self._release()
         return found
 
     def _mapped(self, key: Key) -> Any:
@@ -221,7 +245,8 @@ class ShardStore:
     def check_current(self) -> None:
         """Raises DamagedError if another cache was built at this path since it was opened.
 
-        Its shards may have the same sizes and indexes, and hold other frames.
+        Its shards may have the same sizes and indexes, and hold other frames. Of a later numbering
+        all shards that are still there are what they were.
         """
         file = self.root.path / "zarr.json"
         try:
@@ -230,8 +255,8 @@ class ShardStore:
             raise DamagedError(f"{file}: gone since the cache was opened; open it again") from None
         stamp = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
         if stamp != self._stamp:
-            # A later generation adds tables behind those that are known.
-            if read_root(self.root.path).first(self.root.generations).digest != self.root.digest:
+            now = read_root(self.root.path)
+            if not self.root.is_still(now) and not self.root.goes_on(now):
                 raise other_built(self.root.path)
             self._stamp = stamp
 
@@ -239,7 +264,19 @@ class ShardStore:
         self.check_current()
         path, facts = self.place(array, shard)
         spec = self.root.arrays[array]
+        if array not in self._ranges:
+            self._ranges[array] = reserve(spec)
+        place = self._ranges[array]
+        self._release()
         with self.opened(array, shard) as file:
+            if place is not None:
+                tail = np.empty(min(facts.bytes, index_bytes(spec)), np.uint8)
+                read_into(file, tail.data, facts.bytes - len(tail), path)
+                self.checked(array, shard, facts.bytes, tail)
+                stamp = self.checks.stamp((array, shard))
+                slots = place.map(file, shard, facts.slots, stamp, self._released)
+                if slots is not None:
+                    return slots
             try:
                 # By its descriptor, since the name may be another file's by now.
                 with pa.memory_map(f"/dev/fd/{file}" if _BY_DESCRIPTOR else str(path)) as source:
@@ -252,6 +289,12 @@ class ShardStore:
         data = facts.slots * spec.slot_bytes
         return raw[:data].view(spec.dtype).reshape(facts.slots, *spec.slot)
 
+    def _release(self) -> None:
+        """Unmap what nobody holds any more."""
+        while self._released:
+            place, shard, which = self._released.popleft()
+            place.release(shard, which)
+
     @contextmanager
     def opened(self, array: int, shard: int) -> Iterator[int]:
         """A descriptor of a shard of the right size, while the context lasts.
@@ -259,7 +302,12 @@ class ShardStore:
         Raises DamagedError for another size, and for what is no plain file.
         """
         path, facts = self.place(array, shard)
-        with opened(self.root.path, self.root.arrays[array].shard_name(shard)) as file:
+        with ExitStack() as stack:
+            try:
+                name = self.root.arrays[array].shard_name(shard)
+                file = stack.enter_context(opened(self.root.path, name))
+            except DamagedError as e:
+                raise self.root.why_gone() or e from e
             status = os.fstat(file)
             if status.st_size != facts.bytes:
                 raise _wrong_size(path, status.st_size, facts)

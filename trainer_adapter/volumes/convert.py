@@ -26,7 +26,8 @@ def sheared(affine: Floats, slices: int) -> bool:
     """Whether the slices shift in their plane so far that a stack is called tilted."""
     first, steps = affine[:3, 3], max(slices - 1, 0)
     lengths = np.linalg.norm(affine[:3, :2], axis=0)
-    orientation = np.concatenate([affine[:3, 0] / lengths[0], affine[:3, 1] / lengths[1]])
+    with np.errstate(invalid="ignore", divide="ignore"):  # no numbers are no tilt
+        orientation = np.concatenate([affine[:3, 0] / lengths[0], affine[:3, 1] / lengths[1]])
     ends = first[None], (first + steps * affine[:3, 2])[None]
     return bool(np.isfinite(tilts(*ends, orientation[None], lengths[None, ::-1]))[0])
 

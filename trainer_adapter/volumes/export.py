@@ -47,6 +47,9 @@ class Exported:
     """What an export came to; the same is in export.tsv."""
 
     rows: tuple[Row, ...]
+    others: tuple[str, ...]
+    """volumes in the folder that are of none of these stacks: of an earlier run, whose cache or
+    selection had more"""
 
     def count(self, outcome: str) -> int:
         """Stacks with this outcome."""
@@ -97,7 +100,14 @@ def export(
         for name, text in more.items():
             write_whole(folder / name, as_text(text))
         write_whole(folder / _TABLE, as_text(_table(rows)))
-    return Exported(tuple(rows))
+        others = _others(folder, {row.file for row in rows} | {item.image for item in items})
+    return Exported(tuple(rows), others)
+
+
+def _others(folder: Path, known: set[str]) -> tuple[str, ...]:
+    there = (p.relative_to(folder).as_posix() for p in folder.glob("*/*") if p.suffix != ".json")
+    volumes = {name for name in there if name.endswith((".nii.gz", ".npy"))}
+    return tuple(sorted(volumes - known))
 
 
 def _refused(stacks: Stacks, piece: Piece, options: Options) -> Iterator[Row]:
@@ -127,7 +137,7 @@ def _made(
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[Row]:
     """The items, in threads: NumPy, scipy and zlib let each other work."""
-    pool = ThreadPoolExecutor(jobs or len(os.sched_getaffinity(0)))
+    pool = ThreadPoolExecutor(jobs or _processors())
     try:
         asked = {pool.submit(_one, folder, item): item for item in items}
         for done, future in enumerate(as_completed(asked), 1):
@@ -139,6 +149,12 @@ def _made(
                 progress(done, len(items))
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _one(folder: Path, item: Item) -> tuple[str, str]:

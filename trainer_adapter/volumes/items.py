@@ -53,6 +53,8 @@ class Item:
     stacks: tuple[int, ...]
     file: str
     """below the folder; written last"""
+    image: str
+    """below the folder; the same, but of a case of nnU-Net, which has its label map too"""
     sidecar: str
     digest: str
     make: Callable[[], Made]
@@ -119,4 +121,4 @@ def item_of(cache: Conversions, stacks: Stacks, piece: Piece, options: Options) 
         files = {piece.name + suffix: as_text(text) for suffix, text in texts.items()}
         return Made(about, {**files, file: as_nifti(image, file)})
 
-    return Item(numbers, file, piece.name + ".json", digest(stacks, parts, options), make)
+    return Item(numbers, file, file, piece.name + ".json", digest(stacks, parts, options), make)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer_adapter.reading.opened import Core
-from trainer_adapter.volumes import placed
+from trainer_adapter.volumes import convert, placed, sidecar
+from trainer_adapter.volumes.files import as_nifti, as_text, write_whole
 from trainer_adapter.volumes.image import SpatialImage
+from trainer_adapter.volumes.series import parts_of
 from trainer_adapter.volumes.stacks import Stacks
 
 
@@ -90,6 +93,24 @@ class Conversions(ABC):
     def to_nifti(self, stack: int, path: str | os.PathLike[str] | None = None) -> Any:
         """A stack as a nibabel.Nifti1Image, written to `path` if given: SpatialImage.to_nifti."""
         return self.image(stack).to_nifti(path)
+
+    def series_to_nifti(self, group: int, path: str | os.PathLike[str] | None = None) -> Any:
+        """The volumes of one acquisition (`stack_of`) as a 4-D nibabel.Nifti1Image, times in s.
+
+        With `path` it is written, and beside it .bval and .bvec of diffusion. Raises as `series4d`.
+        """
+        stacks = self.by_stack()
+        parts = parts_of(stacks, group, False).tolist()
+        images = [self.image(int(stacks.number[k])) for k in parts]
+        affine, step = images[0].affine, sidecar.time_step(stacks, parts)
+        made = convert.nifti([i.voxels for i in images], affine, images[0].name, step)
+        if path is not None:
+            stem = Path(path).name.removesuffix(".gz").removesuffix(".nii")
+            write = as_nifti(made, Path(path).name)
+            for suffix, text in sidecar.fsl(stacks, parts, affine).items():
+                write_whole(Path(path).with_name(stem + suffix), as_text(text))
+            write_whole(Path(path), write)
+        return made
 
     def to_sitk(self, stack: int) -> Any:
         """A stack as a SimpleITK.Image: SpatialImage.to_sitk."""

@@ -128,7 +128,7 @@ def _case(
         return Made(about, writes)
 
     return Item(
-        numbers, label_file if masks else image_file, f"sidecars/{case}.json",
+        numbers, label_file if masks else image_file, image_file, f"sidecars/{case}.json",
         digest(stacks, [k, *masks], options, labels), make,
     )  # fmt: skip
 

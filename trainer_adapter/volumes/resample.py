@@ -50,9 +50,10 @@ class Slices:
 def slices_of(voxels: NDArray[Any], affine: Floats) -> Slices:
     """The slices of a volume that lies evenly; `affine` as SpatialImage has it."""
     pitch = np.linalg.norm(affine[:3, :2], axis=0)
-    row, column = affine[:3, 0] / pitch[0], affine[:3, 1] / pitch[1]
-    places = affine[:3, 3] + np.arange(len(voxels))[:, None] * affine[:3, 2]
-    step = float(np.cross(row, column) @ affine[:3, 2])
+    with np.errstate(invalid="ignore", divide="ignore"):  # `upright` refuses what is no number
+        row, column = affine[:3, 0] / pitch[0], affine[:3, 1] / pitch[1]
+        places = affine[:3, 3] + np.arange(len(voxels))[:, None] * affine[:3, 2]
+        step = float(np.cross(row, column) @ affine[:3, 2])
     return Slices(voxels, places, row, column, (float(pitch[1]), float(pitch[0])), step)
 
 
@@ -78,6 +79,8 @@ def upright(
     axes = np.stack([normal, slices.along_column, slices.along_row])
     away = (slices.places - slices.places[0]) @ axes.T  # (d, 3): z, y, x of each in mm
     heights = away[:, 0]
+    if not (np.isfinite(away).all() and np.isfinite(pitch).all() and min(pitch[1:]) > 0):
+        raise VolumeError("where its slices lie, or how far its pixels are apart, is no number")
     if (np.diff(heights) <= 0).any() or slices.step <= 0:
         raise VolumeError("its slices do not lie one behind the other along their normal")
     size = np.array([1, *slices.voxels.shape[1:3]])

@@ -10,13 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from dicom2cache.errors import CacheError
+from dicom2cache.privacy.keys import fingerprint
 from dicom2cache.privacy.veil import KEY
 from dicom2cache.records import ArraySpec
 from dicom2cache.running import damage
+from dicom2cache.running.remove.withheld import KIND as REMOVED_KIND
+from dicom2cache.running.remove.withheld import OF_COLUMN, Withheld
 from dicom2cache.running.target import no_cache
+from dicom2cache.schema import REMOVED
 from dicom2cache.store import root
-from dicom2cache.store.committed import spec_of
+from dicom2cache.store.committed import read_table, spec_of
 from dicom2cache.store.layout import ROOT, shortened
 from dicom2cache.store.names import open_below
 
@@ -48,6 +54,44 @@ def parts_of(caches: Sequence[Path], target: Path) -> list[Part]:
     for part in parts[1:]:
         _check_alike(parts[0], part)
     return parts
+
+
+def removed_of(parts: Sequence[Part]) -> pa.Table:
+    """REMOVED of all parts."""
+    tables = [
+        read_table(part.cache, part.attributes, REMOVED_KIND)
+        for part in parts if part.attributes["tables"].get(REMOVED_KIND)
+    ]  # fmt: skip
+    whole = pa.concat_tables([REMOVED.empty_table(), *tables])
+    order = [(name, "ascending") for name in REMOVED.names]
+    return whole.group_by(REMOVED.names).aggregate([]).sort_by(order)
+
+
+def check_removed(parts: Sequence[Part], key: bytes) -> None:
+    """Raises CacheError if a part has what was removed from another, or if the key that tells
+    is another one."""
+    removed = removed_of(parts)
+    if not removed.num_rows:
+        return
+    said = parts[0].attributes
+    veiled = KEY in said
+    own = fingerprint(key, "deidentify" if veiled else "patient")
+    if own != said[KEY if veiled else "patient_key"]:
+        flag = "--deidentify" if veiled else "--patient-key"
+        raise CacheError(
+            f"{parts[0].cache}: from one of the parts frames were removed, and only by their key "
+            f"can be told that no other part has them; give it by {flag} FILE"
+        )
+    for part in parts:
+        for kind in ("frames", "failures"):
+            columns = ["root", "path", *OF_COLUMN.values()]
+            table = read_table(part.cache, part.attributes, kind, columns)
+            count = table.num_rows - Withheld(removed, key).without(table, None).num_rows
+            if count:
+                raise CacheError(
+                    f"{part.cache}: {count} rows of {kind}/ are of what was removed from another "
+                    f"part; remove it there, too (`dicom2cache remove {part.cache}`)"
+                )
 
 
 def identity_of(parts: Sequence[Part]) -> str:

@@ -16,22 +16,32 @@ from pathlib import Path
 
 from dicom2cache.arrow import ints
 from dicom2cache.errors import CacheError
+from dicom2cache.privacy.veil import keys_of
 from dicom2cache.running import damage
 from dicom2cache.running.attempts import abandoned, attempt_name
 from dicom2cache.running.merge import files
-from dicom2cache.running.merge.parts import Part, identity_of, parts_of
+from dicom2cache.running.merge.parts import Part, check_removed, identity_of, parts_of
 from dicom2cache.running.merge.written import Place, Whole
+from dicom2cache.running.remove.withheld import KIND
 from dicom2cache.running.target import clear
 from dicom2cache.store.committed import as_in_format, read_table, whole_root
 from dicom2cache.store.durable import make_folder, sync_folder
 from dicom2cache.store.layout import ROOT
 
 
-def merge(caches: Sequence[Path], target: Path, copy: bool = False, move: bool = False) -> None:
+def merge(
+    caches: Sequence[Path],
+    target: Path,
+    copy: bool = False,
+    move: bool = False,
+    patient_key: str | os.PathLike[str] | None = None,
+    deidentify: str | os.PathLike[str] | None = None,
+) -> None:
     """Make `target` of the caches; if it was made of the same ones, nothing.
 
     Nothing is decoded: pixels are those of the parts, byte for byte. `copy`: shards are copied, and
-    not the same files; `move`: the caches are removed afterwards. Raises CacheError if they cannot
+    not the same files; `move`: the caches are removed afterwards. The key files are
+    read where frames were removed from one. Raises CacheError if they cannot
     be one, or for a target that exists; OSError. Then `target` is not there.
     """
     if copy and move:
@@ -43,6 +53,8 @@ def merge(caches: Sequence[Path], target: Path, copy: bool = False, move: bool =
             "cut short here, nothing is lost; remove what is left of the parts yourself"
         )
     parts = parts_of(caches, target)
+    if any(KIND in part.attributes["tables"] for part in parts):
+        check_removed(parts, keys_of(patient_key, deidentify)[1])
     if os.path.lexists(target) and not _is_empty(target):
         if not _is_there(parts, target):
             raise CacheError(f"{target}: exists; give another path, or remove it first")

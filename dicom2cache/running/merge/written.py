@@ -24,9 +24,10 @@ from dicom2cache.running.entries import ParquetFile, array_entry
 from dicom2cache.running.merge import files
 from dicom2cache.running.merge.copies import Copies, find
 from dicom2cache.running.merge.numbers import Numbers, joined
-from dicom2cache.running.merge.parts import Part, identity_of
+from dicom2cache.running.merge.parts import Part, identity_of, removed_of
+from dicom2cache.running.remove.withheld import KIND
 from dicom2cache.running.tables import Totals, in_order
-from dicom2cache.schema import REJECTS
+from dicom2cache.schema import REJECTS, REMOVED, WHOSE
 from dicom2cache.store import seen, spare
 from dicom2cache.store.committed import read_entry, read_table
 from dicom2cache.store.durable import sync_folder, write_durably
@@ -71,11 +72,18 @@ class Whole:
         self.totals = [Totals() for _ in self.numbers.arrays]
         self.tables: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
         self.failed = self._failed()
+        self.removed = removed_of(parts)
 
     def write(self) -> None:
         """All of it, durably, the root last."""
-        for folder in ("build", *KINDS, *(spec.name for spec in self.numbers.arrays)):
+        more = [KIND] if self.removed.num_rows else []
+        for folder in ("build", *KINDS, *more, *(spec.name for spec in self.numbers.arrays)):
             (self.new / folder).mkdir()
+        for kind in more:
+            self.tables[kind] = []
+            with self._table(kind, REMOVED) as out:
+                out.write(self.removed)
+            self.tables[kind].append(out.entry(self.new))
         for k, part in enumerate(self.parts):
             start = 0
             for generation, entry in enumerate(part.attributes["tables"]["frames"]):
@@ -185,7 +193,8 @@ class Whole:
 
     def _of_array(self, k: int, array: int) -> NDArray[np.int64]:
         if (k, array) != self._known[0]:
-            self._known = (k, array), np.flatnonzero(self.array[k] == array)
+            mine = np.flatnonzero(self.array[k] == array)
+            self._known = (k, array), mine[np.argsort(self.row[k][mine], kind="stable")]
         return self._known[1]
 
     _known: tuple[tuple[int, int], NDArray[np.int64]] = ((-1, -1), np.empty(0, np.int64))
@@ -205,6 +214,7 @@ class Whole:
             rows[root] = pa.array(new)
         for name in ("path", "same_path", "same_frame"):
             rows[name] = copies[name]
+        rows |= self._whose()
         rows["outcome"], rows["stage"] = (
             pa.array([text] * copies.num_rows, pa.string()) for text in ("duplicate", "plan")
         )
@@ -226,6 +236,16 @@ class Whole:
         rows["reason"] = reason
         found = pa.table(rows, REJECTS)
         return found.append_column("part", copies["part"]).append_column("in_part", copies["row"])
+
+    def _whose(self) -> dict[str, Any]:
+        """Whose the files are that are stored already."""
+        part, row = (ints(self.copies.files[name], 0) for name in ("part", "row"))
+        found: list[pa.Table] = []
+        for k, p in enumerate(self.parts if len(part) else ()):
+            mine = pa.array(row[part == k])  # they follow one another by part
+            found.append(read_table(p.cache, p.attributes, "frames", list(WHOSE)).take(mine))
+        whole = pa.concat_tables(found) if found else REJECTS.empty_table()
+        return {name: whole[name].cast(pa.string()) for name in WHOSE}
 
     def _failures(self, k: int, entry: dict[str, Any], start: int, stop: int) -> None:
         """One generation of failures/, with what of it is stored already."""
@@ -271,7 +291,7 @@ class Whole:
         return pa.concat_tables(found)
 
     def _attributes(self, metadata: dict[str, bytes]) -> dict[str, Any]:
-        first = {k: v for k, v in self.parts[0].attributes.items() if k != "sha256"}
+        first = {k: v for k, v in self.parts[0].attributes.items() if k not in ("sha256", "origin")}
         arrays = [
             array_entry(spec, total, metadata[spec.name])
             for spec, total in zip(self.numbers.arrays, self.totals, strict=True)

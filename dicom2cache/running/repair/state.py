@@ -69,6 +69,7 @@ class Cache:
             & (row >= start)
             & (row < start + about["slots"])
         )
+        mine = mine[np.argsort(row[mine], kind="stable")]
         folder, _, name = shard_path(spec, shard).partition("/")
         path = below(self.path, folder, self.path / "shards") / name  # a link there is replaced
         return Told(

@@ -11,11 +11,20 @@ from typing import Any
 from dicom2cache.running.attempts import abandoned
 from dicom2cache.running.job import is_growing, update_of
 from dicom2cache.running.remains import is_planning
+from dicom2cache.running.remove.unnamed import unnamed_files
+from dicom2cache.running.remove.withheld import KIND
 from dicom2cache.running.verify.findings import Finding, of_error, of_mode
 from dicom2cache.running.verify.tables import Said
 from dicom2cache.store import names
 from dicom2cache.store.committed import spec_of
-from dicom2cache.store.layout import ROOT, SPARE, shard_path, spare_paths
+from dicom2cache.store.layout import (
+    NUMBERINGS,
+    ROOT,
+    SPARE,
+    numbering_path,
+    shard_path,
+    spare_paths,
+)
 from dicom2cache.store.root import KINDS
 
 _REPAIR = "build/repair"
@@ -33,17 +42,22 @@ def _is_repaired(cache: Path) -> bool:
 def extra(cache: Path, attributes: dict[str, Any], said: Said | None) -> Iterator[Finding]:
     """Files and folders, empty ones too, that are none of this cache's.
 
-    Without `said`, which names the shards, whatever is named like one is taken for one.
+    What earlier numberings had is, until it is purged. Without `said`, which names the shards,
+    whatever is named like one is taken for one.
     """
     files = {ROOT}
     files |= spare_paths(attributes) if "identity" in attributes else {"build/plan.json"}  # older
-    files |= {e["path"] for kind in KINDS for e in attributes["tables"][kind]}
+    files |= {e["path"] for entries in attributes["tables"].values() for e in entries}
+    files |= set(unnamed_files(cache, attributes))
     arrays = {a["name"] for a in attributes["arrays"]}
     files |= {f"{name}/{ROOT}" for name in arrays}
     growing = is_growing(cache, attributes)
     if growing:
-        files |= {f"{kind}/{attributes['generation'] + 1}.parquet" for kind in KINDS}
+        newer = f"{attributes['generation'] + 1}.parquet"
+        files |= {f"{kind}/{newer}" for kind in (*KINDS, KIND)}
+        files |= {numbering_path(attributes.get("numbering", 0))}
     folders = {os.path.dirname(f) for f in files} - {""}
+    folders |= {NUMBERINGS} if attributes.get("numbering") else set()
     folders |= {"build", _REPAIR} if _is_repaired(cache) else set()
     planned = update_of(cache) is not None or any(map(is_planning, cache.glob("build/*")))
     unnamed = said is None or growing

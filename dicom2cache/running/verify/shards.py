@@ -31,7 +31,8 @@ def of_array(
     cache: Path, number: int, spec: ArraySpec, said: Said, quick: bool
 ) -> Iterator[Finding]:
     """What is wrong with the shards of an array, in order."""
-    mine = np.flatnonzero(said.array == number)  # by row, a generation after the other
+    mine = np.flatnonzero(said.array == number)
+    mine = mine[np.argsort(said.row[mine], kind="stable")]  # what was moved lies behind the rest
     rows = said.row[mine]
     for k in np.flatnonzero(said.shards["array"] == number).tolist():
         about = {name: int(column[k]) for name, column in said.shards.items()}

@@ -158,18 +158,19 @@ def contradictions(
         if not np.isin(arrays, known).all():
             yield Finding(cache, table, "contents", f"names an array that is not in {ROOT}")
     for number, spec in enumerate(specs):
-        what = _misplaced(number, spec, attributes["arrays"][number]["frames"], said)
+        anew = bool(attributes.get("numbering"))
+        what = _misplaced(number, spec, attributes["arrays"][number]["frames"], said, anew)
         if what is not None:
             yield Finding(cache, spec.name, "contents", what, number)
 
 
-def _misplaced(number: int, spec: ArraySpec, frames: int, said: Said) -> str | None:
+def _misplaced(number: int, spec: ArraySpec, frames: int, said: Said, anew: bool) -> str | None:
     mine = np.flatnonzero(said.array == number)
     rows = said.row[mine]
     if len(rows) != frames:
         return f"frames/ has {len(rows)} frames of it, {ROOT} {frames}"
-    if (np.diff(rows) <= 0).any():
-        return "its rows in frames/ are not in order"
+    if (np.diff(np.sort(rows) if anew else rows) <= 0).any():
+        return f"its rows in frames/ are {'there twice' if anew else 'not in order'}"
     for side, name in enumerate(("height", "width")):
         sizes = getattr(said, name)[mine]
         if not ((sizes >= 1) & (sizes <= spec.slot[side])).all():

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_PASSES, _VISITS = 8, 1 << 18
+"""most times that groups are looked at to be moved, each, and all together"""
 _NAMES = {2: ("train", "val"), 3: ("train", "val", "test")}
 
 
@@ -73,18 +75,18 @@ def _unit(secret: bytes, message: str) -> float:
 
 
 def balanced(
-    counts: NDArray[np.float64], wanted: Cuts, keys: list[str], seed: int
+    counts: NDArray[np.float64], wanted: Cuts, keys: list[str], seed: int, folds: bool = True
 ) -> NDArray[np.int64]:
     """(g,) the side of each group, so that sides have equal shares of each class.
 
     `counts` is (g, c), frames of each class in each group. The groups with the most of one class
-    come first, each to the side where the shares of the classes differ least: for folds just as
-    scikit-learn's StratifiedGroupKFold does. Sides of several sizes take all frames for one class
-    more, and leave out what a single group has, which nothing can balance.
+    come first, each to the side where the shares of the classes differ least: for `folds` just as
+    scikit-learn's StratifiedGroupKFold does. Else all frames are one class more, what a single
+    group has is left out, which nothing can balance, and groups are moved while that helps.
     """
-    all_frames = counts.sum(axis=1)
-    if len(set(wanted.shares)) > 1:
-        counts = np.column_stack([counts[:, (counts > 0).sum(axis=0) > 1], all_frames])
+    frames = counts.sum(axis=1)
+    if not folds:
+        counts = np.column_stack([counts[:, (counts > 0).sum(axis=0) > 1], frames])
     total = counts.sum(axis=0)
     counts, total = counts[:, total > 0], total[total > 0]
     if seed:  # seed 0: in the order of keys
@@ -93,34 +95,59 @@ def balanced(
     else:
         ties = np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
     spread = counts.std(axis=1) if len(total) > 1 else counts.sum(axis=1)
-    order = ties[np.argsort(-spread[ties], kind="stable")]
-    sums, shares = all_frames.tolist(), (counts / total).tolist()
-    weights = [share * len(wanted.shares) for share in wanted.shares]
-    # Of each class, what each side has of it, over the share that it is to have; 1 is all of it.
-    filled = [[0.0] * len(weights) for _ in total]
-    spreads, frames = [0.0] * len(total), [0.0] * len(weights)
+    order = ties[np.argsort(-spread[ties], kind="stable")].tolist()
+    held = [[(c, share) for c, share in enumerate(of) if share] for of in (counts / total).tolist()]
+    filled = _Filled(wanted, len(total))
+    sizes = frames.tolist()
     side = np.zeros(len(counts), np.int64)
-    for g in order.tolist():
-        added = [(c, share) for c, share in enumerate(shares[g]) if share]
-        others = sum(spreads) - sum(spreads[c] for c, _ in added)
-        differ = [_spreads(filled[c], share, weights) for c, share in added]
-        means = [(sum(d) + others) / len(total) for d in zip(*differ, strict=True)]
+    for g in order:
+        means = filled.means(held[g])
         near = min(means) * (1 + 1e-5) + 1e-8
-        best = min((frames[k], k) for k in range(len(weights)) if means[k] <= near)[1]
-        for (c, share), spread in zip(added, differ, strict=True):
-            filled[c][best] += share / weights[best]
-            spreads[c] = spread[best]
-        frames[best] += sums[g] / weights[best]
+        best = min((filled.frames[k], k) for k, mean in enumerate(means) if mean <= near)[1]
+        filled.add(held[g], sizes[g], best)
         side[g] = best
+    for _ in range(0 if folds else min(_PASSES, _VISITS // len(counts))):
+        moved = False
+        for g in reversed(order):  # the least first
+            filled.add(held[g], sizes[g], int(side[g]), -1)
+            means = filled.means(held[g])
+            best = int(np.argmin(means))
+            if means[best] < means[side[g]] - 1e-9:
+                side[g], moved = best, True
+            filled.add(held[g], sizes[g], int(side[g]))
+        if not moved:
+            break
     return side
 
 
-def _spreads(of: list[float], share: float, weights: list[float]) -> list[float]:
-    """The standard deviation of a class over the sides, if its share is added to each of them."""
-    many = len(weights)
-    mean = (sum(map(mul, weights, of)) + share) / many
-    squares = sum(w * s * s for w, s in zip(weights, of, strict=True))
-    return [
-        math.sqrt(max((squares + share * (2 * s + share / w)) / many - mean * mean, 0.0))
-        for w, s in zip(weights, of, strict=True)
-    ]
+class _Filled:
+    """What the sides have of each class, over the share of it that they are to have."""
+
+    def __init__(self, wanted: Cuts, classes: int) -> None:
+        self._weights = [share * len(wanted.shares) for share in wanted.shares]
+        self._of = [[0.0] * len(wanted.shares) for _ in range(classes)]
+        self._spreads = [0.0] * classes
+        self.frames = [0.0] * len(wanted.shares)
+
+    def means(self, held: list[tuple[int, float]]) -> list[float]:
+        """For each side, the mean over classes of their spread if a group is added to it."""
+        others = sum(self._spreads) - sum(self._spreads[c] for c, _ in held)
+        spreads = [self._spread(c, share) for c, share in held]
+        return [(sum(of) + others) / len(self._of) for of in zip(*spreads, strict=True)]
+
+    def add(self, held: list[tuple[int, float]], frames: float, side: int, sign: int = 1) -> None:
+        """Add a group to a side, or, by -1, take it away."""
+        self.frames[side] += sign * frames / self._weights[side]
+        for c, share in held:
+            self._of[c][side] += sign * share / self._weights[side]
+            self._spreads[c] = self._spread(c, 0.0)[side]
+
+    def _spread(self, c: int, share: float) -> list[float]:
+        """The standard deviation of a class over the sides, if a share is added to each of them."""
+        of, weights, many = self._of[c], self._weights, len(self._weights)
+        mean = (sum(map(mul, weights, of)) + share) / many
+        squares = sum(w * s * s for w, s in zip(weights, of, strict=True))
+        return [
+            math.sqrt(max((squares + share * (2 * s + share / w)) / many - mean * mean, 0.0))
+            for w, s in zip(weights, of, strict=True)
+        ]

@@ -95,7 +95,7 @@ def split(
         _warn_of_gap(places)
     else:
         counts = balance.counts(of, len(here))
-        side = sides.balanced(counts, cuts, keys, int(seed))
+        side = sides.balanced(counts, cuts, keys, int(seed), folds is not None)
     _warn_of_empty(side, cuts, len(keys))
     if stratify is not None and not isinstance(stratify, str):
         stratify = "values that were given"

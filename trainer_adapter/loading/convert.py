@@ -22,7 +22,6 @@ from typing import Any
 
 from trainer_adapter.cache import Cache, open_cache
 from trainer_adapter.errors import ConvertError
-from trainer_adapter.lightly.paths import parse_name
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """one, or several"""
@@ -39,7 +38,7 @@ def converted(path: str | os.PathLike[str], like: Cache, beside: Paths = ()) -> 
     """
     if find_spec("dicom2cache") is None:
         raise ConvertError(f"{path}: not in {like.path}; to load new files, install dicom2cache")
-    file, *_ = parse_name(os.fspath(path))
+    file = os.fspath(path)
     more = [beside] if isinstance(beside, str | os.PathLike) else beside
     with tempfile.TemporaryDirectory(prefix="trainer_adapter-") as temporary:
         here = Path(temporary)

@@ -1,0 +1,1 @@
+"""Frames taken out of a cache: a new numbering, what stays out, and what is purged."""
