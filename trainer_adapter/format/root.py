@@ -189,6 +189,8 @@ class Root:
             return self
         tables = {kind: of[:generations] for kind, of in self.attributes["tables"].items()}
         about = {**self.attributes, "tables": tables}
+        if type(newest := about.get("generation")) is int:
+            about["generation"] = newest - self.generations + generations
         return replace(self, attributes={**about, "sha256": _sha256(about)})
 
     @property
