@@ -42,7 +42,7 @@ def open_cache(
     reads it, "always" each at every reading; where a frame is only read in part, all of it is read.
 
     `generation`: as it was before `dicom2cache update` added later ones, from 0; a training that is
-    resumed has the frames that it began with. Of its `attributes`, counts and statistics are of now.
+    resumed has the frames that it began with. Counts and statistics of its `attributes` are of now.
 
     Warns once, by ErrataWarning, if an earlier version made it and some frames may be wrong. Raises
     NotACacheError, FormatError or DamagedError, ValueError for another `check` or `generation`.
