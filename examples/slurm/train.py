@@ -49,11 +49,10 @@ def main() -> None:
     path = said.run / "state.pt"
     state = torch.load(path, map_location=device, weights_only=True) if path.exists() else None
     # The frames that it began with, whatever `dicom2cache update` has added since.
-    generation = state["loader"]["generation"] if state else None
+    cache = open_cache(said.cache, generation=state["loader"]["generation"] if state else None)
     loader = CacheLoader(
-        open_cache(said.cache, generation=generation), said.batch_size, shuffle=True, seed=0,
-        crop=said.crop, label=said.label, missing="drop", device=device if cuda else None,
-        stage=said.stage,
+        cache, said.batch_size, shuffle=True, seed=0, crop=said.crop, label=said.label,
+        missing="drop", device=device if cuda else None, stage=said.stage,
     )  # fmt: skip
     normalize = Normalize(mean=0.0, std=1000.0).to(device)
     model = network(len(loader.classes)).to(device)
