@@ -92,7 +92,7 @@ $(JUDGES): pyproject.toml constraints.txt tests/peers/requirements.txt
 	touch $@
 
 .PHONY: test-peers
-test-peers: $(JUDGES)  ## splits against scikit-learn
+test-peers: $(JUDGES)  ## splits and volumes against scikit-learn, MONAI, torchio; xarray, napari
 	.venv-judges/bin/python -m pytest tests/peers --disable-warnings
 
 .PHONY: test-exfat

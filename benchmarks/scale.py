@@ -32,7 +32,8 @@ from dicom2cache.planning.select import select_files
 from dicom2cache.records import ArraySpec, ShardTask
 from dicom2cache.running import commit as committing
 from dicom2cache.running import receipts, versions
-from dicom2cache.running.job import Job, headers_of, load_job, save_plan
+from dicom2cache.running.job import Job, load_job, save_plan
+from dicom2cache.running.plan_rows import frames_of, headers_of
 from dicom2cache.schema import REJECTS, RESULTS
 from dicom2cache.store.layout import shard_path
 from tests.support.dicom_files import pattern, uid, write_dicom
@@ -57,7 +58,7 @@ def worker(cache: Path) -> None:
     """What a worker does before the first frame of a shard is decoded."""
     job = load_job(cache)
     task = job.tasks[len(job.tasks) // 2]
-    rows = job.plan.frames.slice(task.start, task.stop - task.start)
+    rows = frames_of(job, range(task.start, task.stop))
     assert headers_of(job, rows)
 
 

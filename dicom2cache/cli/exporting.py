@@ -107,7 +107,9 @@ def _report(out: Path, made: Any) -> bool:
     print(f"{said}; export.tsv has each")
     failed = [row for row in made.rows if row.outcome == "failed"]
     for row in failed[:SHOWN]:
-        print(words.one_line(f"stack {row.stack}: {row.reason}"), file=sys.stderr)
+        named = row.reason.startswith("stack ")
+        said = row.reason if named else f"stack {row.stack}: {row.reason}"
+        print(words.one_line(said), file=sys.stderr)
     if len(failed) > SHOWN:
         print(f"and {len(failed) - SHOWN} more", file=sys.stderr)
     return bool(failed)

@@ -29,6 +29,8 @@ def work_of(job: Job, task: ShardTask) -> Work:
 
 def roots_of(job: Job, wanted: Iterable[ShardTask]) -> list[str]:
     """The source folders that these tasks read from."""
+    job.check("frames", ["file"])
+    job.check("files", ["root"])
     file, root = ints(job.plan.frames["file"], 0), ints(job.plan.files["root"], 0)
     numbers = {n for task in wanted for n in np.unique(root[file[task.start : task.stop]]).tolist()}
     return [job.roots[number] for number in sorted(numbers)]

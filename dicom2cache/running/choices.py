@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom2cache.arrow import rows_of
 from dicom2cache.errors import CacheError
 from dicom2cache.frames.chunk import Limits, chunk_of_frame
 from dicom2cache.frames.decode import Room, Source
@@ -27,7 +26,8 @@ from dicom2cache.frames.treat import FRAME_COLUMNS, modality, padding_of
 from dicom2cache.recipes.recipe import Treatment
 from dicom2cache.records import COMPRESSED, ArraySpec, FrameRow, Header
 from dicom2cache.running.each_frame import Failure, Worker
-from dicom2cache.running.job import Job, headers_of, scratch
+from dicom2cache.running.job import Job, scratch
+from dicom2cache.running.plan_rows import frames_of, headers_of
 from dicom2cache.store import names
 from dicom2cache.store.compression import pack
 from dicom2cache.store.durable import write_first
@@ -107,12 +107,13 @@ def _percentiles(
     job: Job, stack: int, percentiles: tuple[float, float], worker: Worker
 ) -> dict[str, Any]:
     """{ends: [low, high] or null, left_out: [[file, frame, reason], ...]} of a stack."""
-    column = job.plan.frames["stack"]  # in order, and mapped: it is not read as a whole
+    job.check("frames", ["stack"])
+    column = job.plan.frames["stack"]  # in order, and mapped
     start, stop = (
         bisect_left(range(len(column)), number, key=lambda k: column[k].as_py())
         for number in (stack, stack + 1)
     )
-    rows = job.plan.frames.slice(start, stop - start).select(FRAME_COLUMNS)
+    rows = frames_of(job, range(start, stop)).select(FRAME_COLUMNS)
     budget = min(_FRAME_GRID, max(1, _STACK_GRID // len(rows)))
     step = partial(_sample, treatments=job.recipe.treatments, budget=budget)
     samples, left_out = [], []
@@ -178,10 +179,11 @@ def chosen(plain: int, lz4: int, zstd: int) -> str:
 
 def _chosen_codec(job: Job, array: int, worker: Worker) -> dict[str, Any]:
     spec = job.plan.arrays[array]
+    job.check("frames", ["array"])
     start = int(np.searchsorted(job.plan.frames["array"].to_numpy(), array))
     count = min(_SAMPLE, -(-spec.slots // _OF))
     places = start + np.unique((np.arange(count) * 2 + 1) * spec.slots // (2 * count))
-    rows = rows_of(job.plan.frames.select(FRAME_COLUMNS), places)
+    rows = frames_of(job, places).select(FRAME_COLUMNS)
     headers = headers_of(job, rows)
     sizes = dict.fromkeys(("plain", *COMPRESSED), 0)
     with worker.frames(job.roots, headers) as frames:

@@ -49,6 +49,8 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
     the one any more that an update adds to.
     """
     before = _before(job)
+    if job.written is not None:
+        job.written.check_all()
     generation = 0 if before is None else before["generation"] + 1
     name_of = f"{generation}.parquet"
     known = before["arrays"] if before else []

@@ -27,7 +27,8 @@ from dicom2cache.records import ShardTask
 from dicom2cache.running import choices, claims, holders, receipts
 from dicom2cache.running.await_job import await_job
 from dicom2cache.running.each_frame import Failure, Worker
-from dicom2cache.running.job import Job, headers_of, is_planned
+from dicom2cache.running.job import Job, is_planned
+from dicom2cache.running.plan_rows import frames_of, headers_of
 from dicom2cache.schema import RESULTS
 from dicom2cache.store.shards import ShardWriter
 
@@ -132,7 +133,7 @@ def _first_failure(job: Job, task: ShardTask, results: pa.Table) -> str:
 def write_shard(job: Job, task: ShardTask, worker: Worker) -> bool:
     """Decode the task's frames into an attempt and publish it; False if another was first."""
     spec = choices.settled(job, task.array, worker)
-    rows = job.plan.frames.slice(task.start, task.stop - task.start).select(FRAME_COLUMNS)
+    rows = frames_of(job, range(task.start, task.stop)).select(FRAME_COLUMNS)
     headers = headers_of(job, rows)
     attempt = receipts.new_attempt(job, task)
     results: list[dict[str, Any]] = []

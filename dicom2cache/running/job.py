@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,25 +21,24 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dicom2cache.arrow import rows_of
 from dicom2cache.errors import CacheError, Unfinished
 from dicom2cache.planning.tasks import tasks
 from dicom2cache.recipes.recipe import Recipe
-from dicom2cache.records import ArraySpec, Header, Plan, ShardTask
+from dicom2cache.records import ArraySpec, Plan, ShardTask
 from dicom2cache.running.attempts import attempt_name
+from dicom2cache.running.plan_tables import Checked, read_tables, write_tables
 from dicom2cache.schema import REMOVED
 from dicom2cache.store import names, seen
 from dicom2cache.store.committed import whole_root
 from dicom2cache.store.durable import (
     has_links,
-    large_file,
     make_folder,
     name_first,
     release,
     sync_folder,
     write_durably,
 )
-from dicom2cache.store.layout import ROOT, SPARE, spare_path
+from dicom2cache.store.layout import ROOT, SPARE, attributes_sha256, spare_path
 from dicom2cache.store.root import check_specs
 from dicom2cache.store.spare import times_of
 
@@ -68,11 +68,20 @@ class Job:
     """whether the first of several processes is known by hard links (store.durable.name_first)"""
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
     """tells this plan from any other that was ever made here, even of the same identity"""
+    written: Checked | None = field(default=None, compare=False)
+    """its tables on disk, where they come from there"""
 
     @property
     def tasks(self) -> list[ShardTask]:
-        """One task for each shard."""
+        """One task for each shard. Raises CacheError for a plan that is damaged."""
+        self.check("files", ["transfer_syntax"])
+        self.check("frames", ["file"])
         return tasks(self.plan)
+
+    def check(self, table: str, columns: Iterable[str] | None = None, rows: Any = None) -> None:
+        """Raises CacheError if `columns` (all) of a table, at `rows` (all), are not as planned."""
+        if self.written is not None:
+            self.written.check(table, columns, rows)
 
     @property
     def state(self) -> Path:
@@ -118,12 +127,6 @@ def save_plan(job: Job) -> Job:
     files = plan.files.drop_columns(["per_frame"])  # expanded in `frames`
     tables = {"files": files, "frames": plan.frames, "rejects": plan.rejects, "seen": job.seen}
     tables |= {} if job.gone is None else {"gone": job.gone, "removed": job.removed}
-    for name, table in tables.items():
-        with (
-            large_file(job.state / f"{name}.arrow") as file,
-            pa.ipc.new_file(file, table.schema) as writer,
-        ):
-            writer.write_table(table.unify_dictionaries(), max_chunksize=1 << 16)
     about = {
         "identity": job.identity,
         "nonce": job.nonce,
@@ -133,9 +136,11 @@ def save_plan(job: Job) -> Job:
         "wasted_bytes": plan.wasted_bytes,
         "facts": job.facts,
         "links": job.links,
+        "digests": write_tables(job.state, tables),
         **({"onto": job.onto} if job.onto is not None else {}),
         **({"numbered": True} if job.gone is not None else {}),
     }
+    about["sha256"] = attributes_sha256(about)
     own = job.state / "plan.json"
     write_durably(own, json.dumps(about, indent=1).encode())
     if name_first(own, plan_path(job.cache), job.links):
@@ -177,12 +182,6 @@ def _begin_marked(job: Job, mark: Path) -> None:
 def _when(path: Path) -> str:
     """When a file was written, UTC."""
     return str(np.datetime64(path.stat().st_mtime_ns // 10**9, "s")).replace("T", " ") + "+00:00"
-
-
-def headers_of(job: Job, rows: pa.Table) -> dict[int, Header]:
-    """The headers (rows of FILES, by number) of the files that rows of the plan's frames are in."""
-    needed = np.unique(rows["file"].to_numpy()).tolist()
-    return dict(zip(needed, rows_of(job.plan.files, needed).to_pylist(), strict=True))
 
 
 def about_of(cache: Path) -> dict[str, Any]:
@@ -314,18 +313,17 @@ def load_job(cache: Path) -> Job:
 @lru_cache(maxsize=2)
 def _load(cache: Path, said: bytes) -> Job:
     about = json.loads(said)
+    if about.get("sha256") != attributes_sha256(about):
+        raise ValueError("its SHA-256 does not match")
     state = build_folder(cache) / about["nonce"]
     names.refuse_links(cache, state)
     for array in about["arrays"]:
         if not names.is_array(array["name"]):
             names.checked(None, f"{plan_path(cache)}, array {array['name']!r}")
-    tables = {}
     anew = ("gone", "removed") if about.get("numbered") is True else ()
-    for name in ("files", "frames", "rejects", "seen", *anew):
-        path = state / f"{name}.arrow"  # pyarrow drops the descriptor, and keeps the mapping
-        with names.open_plain(path), pa.memory_map(str(path)) as source:
-            tables[name] = pa.ipc.open_file(source.read_buffer()).read_all()
-            tables[name].validate()
+    wanted = ("files", "frames", "rejects", "seen", *anew)
+    written = read_tables(state, wanted, about["digests"])
+    tables = written.tables
     check_specs(about["arrays"])
     arrays = tuple(ArraySpec(**{**a, "slot": tuple(a["slot"])}) for a in about["arrays"])
     plan = Plan(arrays, tables["files"], tables["frames"], tables["rejects"], about["wasted_bytes"])
@@ -349,6 +347,7 @@ def _load(cache: Path, said: bytes) -> Job:
         tables.get("removed", REMOVED.empty_table()),
         about.get("links", True) is not False,
         about["nonce"],
+        written,
     )
 
 

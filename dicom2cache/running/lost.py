@@ -15,6 +15,7 @@ _SHOWN = 20  # most files in a message
 
 def first_failed(job: Job) -> str | None:
     """What failed first of a plan, with its reason; None: nothing."""
+    job.check("rejects")
     for row in rows_of_outcome(job.plan.rejects, "failed"):
         return f"{os.path.join(job.roots[row['root']], row['path'])}: {row['reason']}"
     return None

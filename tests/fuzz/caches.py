@@ -26,6 +26,7 @@ from dicom2cache.store.shards import crc32c
 from tests.fuzz.choices import Choices
 from tests.fuzz.headers import place
 from tests.support.dicom_files import CT_IMAGE, pattern, write_dicom
+from tests.support.plans import sign_plan
 from tests.support.signed import adopt, sign
 from trainer_adapter import CacheError, open_cache
 
@@ -312,6 +313,9 @@ def state_read(data: bytes) -> None:
             (small.path / name).write_text(json.dumps(document))
         else:
             (small.path / name).write_bytes(bytes_changed(c, small.files[name]))
+        if not c.one_in(4):
+            with suppress(Exception):  # no plan any more: then unsigned
+                sign_plan(small.path)
         with suppress(Dicom2cacheError):
             dicom2cache.info(small.path)
         with suppress(Dicom2cacheError):

@@ -21,6 +21,7 @@ from tests.running.claimed import begin_all_and_die
 from tests.support.caches import by_path, command, failures, run_cli, run_here, table, tree
 from tests.support.dicom_files import pattern, write_dicom
 from tests.support.faults import slow_run, wait_for, wavelets, with_fault
+from tests.support.plans import sign_plan
 
 _FLAGS = ("--shard-mib", "1")
 
@@ -226,12 +227,10 @@ def test_converter_of_other_versions(tmp_path: Path) -> None:
     _squares(tmp_path / "source", "a", 1)
     cache = tmp_path / "cache"
     assert run_here("plan", tmp_path / "source", cache).returncode == 0
-    path = cache / "build" / "plan.json"
-    about = json.loads(path.read_text())
+    about = json.loads((cache / "build" / "plan.json").read_text())
     here = about["facts"]["software"]["pydicom"], about["facts"]["codecs"]["openjpeg"]
-    about["facts"]["software"]["pydicom"] = "2.4.0"
-    about["facts"]["codecs"]["openjpeg"] = "2.4.9"
-    path.write_text(json.dumps(about))
+    sign_plan(cache, lambda about: about["facts"]["software"].update(pydicom="2.4.0"))
+    sign_plan(cache, lambda about: about["facts"]["codecs"].update(openjpeg="2.4.9"))
     ran = run_here("convert", cache)
     assert ran.returncode == 2
     assert f"openjpeg 2.4.9 planned, {here[1]} here; pydicom 2.4.0 planned, {here[0]}" in ran.stderr

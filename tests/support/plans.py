@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +13,7 @@ from dicom2cache.planning.plan import make_plan
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import Plan
 from dicom2cache.schema import FILES, REJECTS
+from dicom2cache.store.layout import attributes_sha256
 
 _ROW: dict[str, Any] = {
     "root": 0, "size": 1000, "mtime_ns": 0, "transfer_syntax": "1.2.840.10008.1.2.1",
@@ -68,3 +71,12 @@ def assembled(plan: Plan) -> list[tuple[str, list[str]]]:
         said = " ".join(row["stack_flags"] or [])
         flags.setdefault(row["stack"], f"{sign[row['stack_regular']]} {said}".strip())
     return [(flags[k], names) for k, (_, names) in enumerate(stacks_of(plan))]
+
+
+def sign_plan(cache: Path, change: Callable[[dict[str, Any]], Any] = lambda about: None) -> None:
+    """Change plan.json, and give it a digest that matches."""
+    path = cache / "build" / "plan.json"
+    about = json.loads(path.read_bytes())
+    change(about)
+    about["sha256"] = attributes_sha256(about)
+    path.write_text(json.dumps(about))

@@ -113,6 +113,29 @@ def torchio(voxels: NDArray[Any], affine: Floats, labels: bool) -> Any:
     return kind(tensor=_channels_first(voxels), affine=RAS @ affine)
 
 
+def xarray(voxels: NDArray[Any], affine: Floats, unit: str | None, name: str) -> Any:
+    """An xarray.DataArray (z, y, x[, channel]) of the voxels themselves, with mm along the axes.
+
+    A coordinate is the distance from the patient's origin along its axis, whose direction (LPS) is
+    its attribute: a voxel lies at the sum of coordinate times direction. Raises VolumeError for
+    axes that are not at right angles.
+    """
+    array = library("xarray", "labelled arrays", None).DataArray
+    steps = np.linalg.norm(affine[:3, :3], axis=0)
+    along = affine[:3, :3] / steps
+    if sheared(affine, len(voxels)):
+        raise VolumeError(f"{name}: its axes are not at right angles; resample makes it upright")
+    coordinates = {}
+    for axis, (dimension, length) in enumerate(zip("zyx", voxels.shape, strict=False)):
+        k = 2 - axis
+        mm = float(affine[:3, 3] @ along[:, k]) + np.arange(length) * steps[k]
+        told = {"units": "mm", "direction": along[:, k].tolist()}
+        coordinates[dimension] = (dimension, mm, told)
+    about = {} if unit is None else {"units": unit}
+    dimensions = ("z", "y", "x", "channel")[: voxels.ndim]
+    return array(voxels, coordinates, dimensions, attrs=about)
+
+
 def _channels_first(voxels: NDArray[Any]) -> Any:
     """(d, H, W[, C]) as a tensor (C, W, H, d), a copy; of a dtype that torch calculates with."""
     import torch

@@ -22,7 +22,7 @@ from trainer_adapter.volumes.files import PART, as_text, write_whole
 from trainer_adapter.volumes.items import Item, Options, item_of
 from trainer_adapter.volumes.methods import Conversions
 from trainer_adapter.volumes.pieces import Piece, pieces_of
-from trainer_adapter.volumes.placed import hold, is_mask
+from trainer_adapter.volumes.placed import has_place, hold, is_mask
 from trainer_adapter.volumes.resample import checked_spacing
 from trainer_adapter.volumes.stacks import Stacks
 
@@ -113,21 +113,23 @@ def _others(folder: Path, known: set[str]) -> tuple[str, ...]:
 def _refused(stacks: Stacks, piece: Piece, options: Options) -> Iterator[Row]:
     """Why none of the stacks of a piece can be written; nothing where they can."""
     for k in piece.parts:
+        alone = _no_volume(stacks, k)
         try:
-            hold(stacks, k, options.gaps, options.upright)
+            hold(stacks, k, options.gaps and not alone, options.upright)
         except VolumeError as e:
-            outcome = "no-volume" if _no_volume(stacks, k) else "failed"
             for j in piece.parts:
+                outcome = "no-volume" if alone or not has_place(stacks, k) else "failed"
                 yield Row(int(stacks.number[j]), outcome, "", str(e))
             return
 
 
 def _no_volume(stacks: Stacks, k: int) -> bool:
-    """Whether nobody would expect one: single images, cines, what has no place in space."""
+    """Whether nobody would expect one: single images, cines, tiles, what has no order."""
     single = int(stacks.count[k]) == 1 and not is_mask(stacks, k)
-    flags = stacks.flags[k].as_py() or ()
-    unknown = stacks.regular[k].as_py() is None
-    return bool(single or unknown or stacks.tiles[k] or "one-place" in flags)
+    flags = set(stacks.flags[k].as_py() or ())
+    if is_mask(stacks, k) and int(stacks.count[k]) == 1:
+        flags.discard("one-place")
+    return bool(single or stacks.tiles[k] or flags & {"one-place", "order-unknown"})
 
 
 def _made(

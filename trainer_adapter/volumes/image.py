@@ -123,6 +123,14 @@ class SpatialImage:
         """A SimpleITK.Image, a copy; LPS, mm. Raises MissingLibraryError without SimpleITK."""
         return convert.sitk(self.voxels, self.affine, self.name)
 
+    def to_xarray(self) -> Any:
+        """An xarray.DataArray (z, y, x[, channel]) with coordinates in mm; nothing is copied.
+
+        Along each axis from the patient's origin, with its direction (LPS). Raises VolumeError for
+        a sheared volume, MissingLibraryError without xarray.
+        """
+        return convert.xarray(self.voxels, self.affine, self.unit, self.name)
+
     def to_metatensor(self) -> Any:
         """A monai.data.MetaTensor (C, x, y, z), a copy; its affine in RAS, mm.
 

@@ -116,6 +116,19 @@ class Conversions(ABC):
         """A stack as a SimpleITK.Image: SpatialImage.to_sitk."""
         return self.image(stack).to_sitk()
 
+    def to_xarray(self, stack: int) -> Any:
+        """A stack as an xarray.DataArray, coordinates in mm: SpatialImage.to_xarray."""
+        return self.image(stack).to_xarray()
+
+    def zarr(self) -> Any:
+        """The whole cache as zarr-python has it, a read-only Group of an array for each size.
+
+        A frame is at `row` of array number `array` (frames/), in the upper left corner. Nothing is
+        held to its checksum. Raises MissingLibraryError without zarr.
+        """
+        library = convert.library("zarr", "Zarr groups", None)
+        return library.open_group(self.core.root.path, mode="r")
+
     def to_metatensor(self, stack: int) -> Any:
         """A stack as a monai.data.MetaTensor, in RAS: SpatialImage.to_metatensor."""
         return self.image(stack).to_metatensor()

@@ -41,15 +41,20 @@ def hold(stacks: Stacks, k: int, gaps: bool, sheared: bool) -> None:
         more = "" if "shift in their plane" in why else ", gaps=True"
         remedy = f"resample({stack}{more}) makes an upright, even volume of it"
         if stacks.tiles[k] or "at one place" in why or "their order" in why:
-            remedy = "it has no place in space; cache.volume(stack, gaps=True) has its frames"
+            remedy = f"it has no place in space; cache.volume({stack}, gaps=True) has its frames"
         raise VolumeError(f"{why}; {remedy}") from None
-    unknown = bool(np.isnan(stacks.affine[k]).any())
-    if unknown and stacks.regular[k].as_py() is not False and not (stacks.holes[k] or hollow):
+    if np.isnan(stacks.affine[k]).any() and not has_place(stacks, k):
         stack = int(stacks.number[k])
         raise VolumeError(
             f"stack {stack}: its files do not say where in the patient it lies; "
-            f"cache.volume({stack}) has its frames"
+            f"cache.volume({stack}, gaps=True) has its frames"
         )
+
+
+def has_place(stacks: Stacks, k: int) -> bool:
+    """Whether the first slice has a position, directions and a spacing."""
+    columns = ("position", "orientation", "spacing_y", "spacing_x")
+    return all(said(stacks.core, c, stacks.first[k : k + 1]) != [None] for c in columns)
 
 
 def fills(stacks: Stacks, k: int) -> bool:
