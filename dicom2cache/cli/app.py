@@ -201,8 +201,7 @@ def update(
             patient_key=patient_key, deidentify=deidentify, mapping=mapping,
             moved=places(moved), progress=progress(),
         )  # fmt: skip
-    report.print_updated(cache, done, pipeline.info(cache))
-    failed = done.added["files_failed"] or done.added["frames_failed"]
+    failed = report.print_updated(cache, done, pipeline.info(cache))
     raise typer.Exit(1 if failed or done.changed else 0)
 
 

@@ -18,7 +18,7 @@ from dicom2cache.cli.words import one_line
 from dicom2cache.privacy.terms import keeper
 from dicom2cache.privacy.veil import Veil, each
 from dicom2cache.running.remove.unnamed import waiting
-from dicom2cache.store.committed import as_in_format, read_table
+from dicom2cache.store.committed import as_in_format, read_table, void_failures
 from dicom2cache.store.layout import SEEN, TIMES
 
 if TYPE_CHECKING:
@@ -72,8 +72,11 @@ def print_plan(job: Job, veil: Veil | None = None) -> None:
     _print_rejects(veil.failures(plan.rejects) if veil else plan.rejects)
 
 
-def print_updated(cache: Path, done: Updated, about: dict[str, Any]) -> None:
-    """What an update added; files that have changed or are gone, and are not what is stored."""
+def print_updated(cache: Path, done: Updated, about: dict[str, Any]) -> bool:
+    """What an update added; files that have changed or are gone, and are not what is stored.
+
+    True if files of it failed.
+    """
     added = done.added
     for what, names in (("changed since it was stored", done.changed), ("gone", done.vanished)):
         for name in names[:_SHOWN]:
@@ -83,15 +86,17 @@ def print_updated(cache: Path, done: Updated, about: dict[str, Any]) -> None:
     if done.withheld:
         what = "1 file was" if done.withheld == 1 else f"{done.withheld} files were"
         print(f"{what} removed from the cache before, and left out", file=sys.stderr)
-    if not added["files"]:
+    newest = {kind: entries[done.generations :] for kind, entries in about["tables"].items()}
+    if not newest["frames"]:
         print(f"{one_line(str(cache))}: nothing new; {done.counts['frames_stored']} frames")
-        return
+        return False
     print(
         f"{one_line(str(cache))}: {added['frames_stored']} frames of {added['files_stored']} files "
         f"added; {done.counts['frames_stored']} frames now"
     )
-    newest = {kind: entries[done.generations :] for kind, entries in about["tables"].items()}
-    _print_rejects(read_table(cache, {**about, "tables": newest}, "failures"))
+    rejects = read_table(cache, {**about, "tables": newest}, "failures")
+    _print_rejects(rejects)
+    return bool(tally(rejects["outcome"])["failed"])
 
 
 def print_removed(cache: Path, done: Removed, dry_run: bool) -> None:
@@ -166,7 +171,8 @@ def _print_cache(cache: Path, about: dict[str, Any]) -> None:
         rows.append((a["name"], a["frames"], *shown))
     _print_arrays(rows)
     _print_stacks(read_table(cache, about, "frames", list(COLUMNS)))
-    _print_rejects(read_table(cache, about, "failures"))
+    void = void_failures(cache, about)
+    _print_rejects(read_table(cache, about, "failures").filter(pa.array(~void)))
 
 
 def print_repaired(cache: Path, done: Repaired, problems: list[str]) -> int:

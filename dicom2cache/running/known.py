@@ -18,7 +18,7 @@ from dicom2cache.privacy.veil import Veil
 from dicom2cache.records import Candidate
 from dicom2cache.running.remove.withheld import Withheld
 from dicom2cache.store import seen
-from dicom2cache.store.committed import read_table
+from dicom2cache.store.committed import file_keys, read_table
 
 Key = tuple[int, str]
 """(root, path), as frames/ and failures/ name a file"""
@@ -34,11 +34,11 @@ class Looked:
     candidates: tuple[Candidate, ...]
     """all files, by the cache's numbers of folders, in order of root and path"""
     new: tuple[Candidate, ...]
-    """those that the cache does not know"""
+    """those that the cache does not know, or of which it has no frame and that have changed"""
     unlisted: pa.Table
     """REJECTS of what is new and could not be listed"""
     changed: tuple[str, ...]
-    """paths of files that the cache knows, and whose size or modification time is another"""
+    """paths of files of which the cache has frames, and whose size or time is another by now"""
     vanished: tuple[str, ...]
     """of a de-identified cache the hashes"""
     everywhere: bool
@@ -114,22 +114,22 @@ def look(
         (numbers.placed(folders[c.root], c) for c in candidates), key=lambda c: (c.root, c.path)
     )
     names = [veil.hashed("path", c.path) if veil else c.path for c in placed]
-    keys = _keys(pa.array([c.root for c in placed], pa.int16()), pa.array(names, pa.string()))
+    keys = file_keys(pa.array([c.root for c in placed], pa.int16()), pa.array(names, pa.string()))
     odd = [
         {**row, "root": root, "path": path}
         for row in unlisted.to_pylist()
         for root, path in [numbers.place(folders[row["root"]], row["path"])]
     ]
     odd_names = [veil.hashed("path", row["path"]) if veil else row["path"] for row in odd]
-    odd_keys = _keys(
+    odd_keys = file_keys(
         pa.array([row["root"] for row in odd], pa.int16()), pa.array(odd_names, pa.string())
     )
     rows = pc.index_in(keys, value_set=known.seen)
     before = known.states.take(rows).to_pylist()  # None: not known
-    changed = [
-        os.path.join(numbers.roots[c.root], c.path)
+    is_stored = pc.is_in(keys, value_set=known.stored).to_pylist()
+    is_other = [
+        state is not None and state != state_of(c, veil)
         for c, state in zip(placed, before, strict=True)
-        if state is not None and state != state_of(c, veil)
     ]
     here = pa.concat_arrays([keys, odd_keys])
     lost = known.tracked.filter(pc.invert(pc.is_in(known.tracked, value_set=here)))
@@ -138,12 +138,19 @@ def look(
     is_new, odd_is_new = (
         pc.invert(pc.is_in(some, value_set=known.every)).to_pylist() for some in (keys, odd_keys)
     )
+    if len(known.seen):  # else nobody knows what has changed
+        for k, state in enumerate(before):  # what could not be listed was not seen either
+            is_new[k] |= not is_stored[k] and (is_other[k] or state is None)
     return Looked(
         roots=tuple(numbers.roots),
         candidates=tuple(placed),
         new=tuple(compress(placed, is_new)),
         unlisted=pa.Table.from_pylist(list(compress(odd, odd_is_new)), unlisted.schema),
-        changed=tuple(changed),
+        changed=tuple(
+            os.path.join(numbers.roots[c.root], c.path)
+            for c, other, stored in zip(placed, is_other, is_stored, strict=True)
+            if other and stored
+        ),
         vanished=tuple(map(numbers.name, gone)),
         everywhere=len(gone) == len(lost),
         alike=tuple(_alike(known, numbers, attributes, first, list(compress(placed, is_new)))),
@@ -159,32 +166,27 @@ def _alike(
         states = pa.array([state_of(c, numbers.veil) for c in own], pa.binary(16))
         names = pa.array([numbers.named(c.path, "path") for c in own], pa.string())
         for source in attributes["sources"]:
-            keys = _keys(pa.array([source["root"]] * len(own), pa.int16()), names)
+            keys = file_keys(pa.array([source["root"]] * len(own), pa.int16()), names)
             said = known.states.take(pc.index_in(keys, value_set=known.seen))
             same = pc.sum(pc.equal(said, states)).as_py() or 0
             if 2 * same > len(own):
                 yield Alike(numbers.roots[number], str(source["path"]), same)
 
 
-def _keys(root: Any, path: Any) -> pa.Array:
-    """(n,) text for each (root, path): `root/path`."""
-    text = pa.large_string()  # of 10^7 files, more than 2 GiB
-    joined = pc.binary_join_element_wise(root.cast(text), path.cast(text), pa.scalar("/", text))
-    return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
-
-
 def _pairs(keys: pa.Array) -> list[Key]:
-    """(root, path) of `_keys`, sorted."""
+    """(root, path) of `file_keys`, sorted."""
     parts = (key.partition("/") for key in keys.to_pylist())
     return sorted((int(root), path) for root, _, path in parts)
 
 
 @dataclass(frozen=True)
 class _Known:
-    """The files that a cache knows, as `_keys`."""
+    """The files that a cache knows, as `file_keys`."""
 
     every: pa.Array
     """all that frames/ or failures/ name"""
+    stored: pa.Array
+    """those that frames/ names"""
     seen: pa.Array
     """those of which is known what they were like"""
     states: pa.Array
@@ -195,7 +197,7 @@ class _Known:
     @classmethod
     def of(cls, cache: Path, attributes: dict[str, Any]) -> _Known:
         stored, failed = (
-            _keys(table["root"], table["path"]).unique()
+            file_keys(table["root"], table["path"]).unique()
             for kind in ("frames", "failures")
             for table in [read_table(cache, attributes, kind, ["root", "path"])]
         )
@@ -203,10 +205,10 @@ class _Known:
         table = seen.read(cache)
         if table is None:
             table = seen.TABLE.empty_table()
-        keys, states = _keys(table["root"], table["path"]), table["state"].combine_chunks()
+        keys, states = file_keys(table["root"], table["path"]), table["state"].combine_chunks()
         here = pc.is_in(keys, value_set=every)
         keys, states = keys.filter(here), states.filter(here)
-        return cls(every, keys, states, pa.concat_arrays([stored, keys]).unique())
+        return cls(every, stored, keys, states, pa.concat_arrays([stored, keys]).unique())
 
 
 _UNASKED = object()

@@ -548,6 +548,38 @@ def test_no_more_arrays_than_the_recipe_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("veiled", [False, True])
+def test_files_that_were_not_whole_yet(source: Path, tmp_path: Path, veiled: bool) -> None:
+    """A copy under way, a file that was none of DICOM, and one that stays bad."""
+    (tmp_path / "key").touch(0o600)
+    (tmp_path / "key").write_bytes(bytes(32))
+    key = ("--deidentify", tmp_path / "key") if veiled else ()
+    cache, whole = tmp_path / "cache", {k: _slice(source, k).read_bytes() for k in (3, 4)}
+    half, other, bad = source / "slice003.dcm", source / "other", source / "bad.dcm"
+    (source / "slice004.dcm").unlink()
+    half.write_bytes(whole[3][: len(whole[3]) // 2])
+    other.write_bytes(b"not yet")
+    bad.write_bytes(whole[3][:-100])
+    assert run_here("build", source, cache, *_FLAGS, *key).returncode == 1
+    counts = attributes(cache)["counts"]
+    assert (counts["files"], counts["files_failed"], counts["files_not_dicom"]) == (6, 2, 1)
+    assert "nothing new" in _updated(source, cache, *key).stdout  # as they were
+    half.write_bytes(whole[3])
+    other.write_bytes(whole[4])
+    bad.write_bytes(whole[3][:-200])
+    ran = _updated(source, cache, *key, status=1)
+    assert "2 frames of 2 files added; 5 frames now" in ran.stdout
+    assert "not stored: 1 failed" in ran.stdout
+    counts = attributes(cache)["counts"]
+    assert {name: n for name, n in counts.items() if n} == {
+        "files": 6, "files_stored": 5, "files_failed": 1, "frames_stored": 5,
+    }  # fmt: skip
+    assert verify(cache) == []
+    assert len(set(_rows(cache, "path"))) == 5
+    assert "nothing new" in _updated(source, cache, *key).stdout
+    assert "not stored: 1 failed\n" in run_here("info", cache).stdout
+
+
+@pytest.mark.parametrize("veiled", [False, True])
 def test_a_source_folder_that_moved(
     source: Path, cache: Path, tmp_path: Path, veiled: bool
 ) -> None:
