@@ -169,6 +169,10 @@ bench-headers: $(HEADERS)  ## the header scan against pydicom and dicomsdl
 bench-resample: $(ORACLES)  ## resampling: scipy, which it is done by, against SimpleITK
 	.venv-oracles/bin/python -m benchmarks.resample
 
+.PHONY: bench-volumes
+bench-volumes: $(READY)  ## volume(), gather and stacks(); QUICK=1 for a short run
+	$(BIN)/python -m benchmarks.volumes $(if $(QUICK),--quick)
+
 .PHONY: bench-memory
 bench-memory: $(READY)  ## peak memory of a converting worker
 	$(BIN)/python -m benchmarks.memory

@@ -26,9 +26,9 @@ from dicom2cache.store import root
 # What only some commands do is imported there: a command is to be at work at once.
 if TYPE_CHECKING:
     from dicom2cache.running.compare import Difference
+    from dicom2cache.running.growing import Updated
     from dicom2cache.running.repair.whole import Repaired
     from dicom2cache.running.standing import Watched
-    from dicom2cache.running.update import Updated
     from dicom2cache.running.verify.findings import Finding
 
 Sources = Sequence[str | os.PathLike[str]]
@@ -316,6 +316,7 @@ def update(
     deidentify: str | os.PathLike[str] | None = None,
     mapping: str | os.PathLike[str] | None = None,
     moved: Mapping[str, str | os.PathLike[str]] | None = None,
+    restack: bool = False,
     progress: Progress | None = None,
 ) -> Updated:
     """Add what is new below `sources` to a committed cache: its next generation (FORMAT.md).
@@ -323,30 +324,27 @@ def update(
     No shard and no sample index that is there changes, and whoever has the cache open goes on. The
     recipe is the cache's; another one is refused, and so are other versions and another key. An
     update that was interrupted is ended first. `moved`: {source folder of the cache: where it is by
-    now}. What hashes of new files stand for is added to the file `mapping`. The rest is as for
-    `build`. Raises CacheError if the cache cannot be added to, SourceError, Unfinished, FrameError.
+    now}. What hashes of new files stand for is added to the file `mapping`. With `restack` series
+    that came in parts become whole stacks, in a new numbering; their files are converted again. The
+    rest is as for `build`. Raises CacheError if the cache cannot be added to, SourceError,
+    Unfinished, FrameError.
     """
-    from dicom2cache.running import update as updating
+    from dicom2cache.running.growing import grow
+    from dicom2cache.running.update import request
 
     target = cache_of(cache)
     check_mapping(mapping, deidentify, target)
-    asked = updating.request(
+    asked = request(
         target, sources, recipe, jobs, backend, force, patient_key, deidentify, progress, True,
         moved,
     )  # fmt: skip
-    before = info(target)
-    for _ in range(updating.LOOKS):
-        if info(target).get("numbering") != before.get("numbering"):
-            before = info(target)  # a removal that was cut short is ended
-        job, looked = updating.plan_update(asked)
-        if job is not None:
-            convert(cache, jobs=jobs, backend=backend, on_error=on_error, progress=progress)
-            commit(cache, deidentify=deidentify, mapping=mapping)
-            if not is_same(planned_identity(target), job.identity):
-                continue
-        if looked is not None:
-            return updating.updated(before, counts(target), looked)
-    raise updating.busy(target)
+    info(target)  # says what it is if it is none
+
+    def finish() -> None:
+        convert(cache, jobs=jobs, backend=backend, on_error=on_error, progress=progress)
+        commit(cache, deidentify=deidentify, mapping=mapping)
+
+    return grow(asked, finish, restack)
 
 
 @at_disk

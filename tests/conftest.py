@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import settings
 from pydicom import examples
 
+from dicom2cache.privacy.keys import patient_key
 from tests.support.caches import built
 from tests.support.dicom_files import write_series
 
@@ -30,6 +32,8 @@ def config_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("config")
     before = os.environ.get("XDG_CONFIG_HOME")
     os.environ["XDG_CONFIG_HOME"] = str(home)
+    with warnings.catch_warnings(action="ignore"):  # said once, and not in some test or other
+        patient_key(None)
     yield home
     if before is None:
         del os.environ["XDG_CONFIG_HOME"]

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import pyarrow as pa
@@ -19,14 +19,27 @@ from trainer_adapter.format.root import Array
 from trainer_adapter.order.batches import shape_groups
 from trainer_adapter.reading.errata import warn_of
 from trainer_adapter.reading.opened import Core, open_core
+from trainer_adapter.reading.shown import page_of, shapes_of
 from trainer_adapter.reading.split.whole import Divisible
 from trainer_adapter.reading.spots import Corners, Reading
+from trainer_adapter.reading.where import holding
 from trainer_adapter.volumes.methods import Conversions
 from trainer_adapter.volumes.series import Series4D, parts_of, told_of
 from trainer_adapter.volumes.stacks import Stacks, stacks_of
 from trainer_adapter.volumes.table import table_of
 
 Shape = tuple[int, ...]
+
+
+class Source(NamedTuple):
+    """Where a frame is from."""
+
+    path: Path
+    """the file, where it was when the cache was built"""
+    frame: int
+    """its number in that, from 0"""
+
+
 _LARGE = 1 << 28
 """bytes of a batch, from which on its shards are seen to be there before memory is asked for"""
 
@@ -47,7 +60,7 @@ def open_cache(
     Warns once, by ErrataWarning, if an earlier version made it and some frames may be wrong. Raises
     NotACacheError, FormatError or DamagedError, ValueError for another `check` or `generation`.
     """
-    core = open_core(Path(path).absolute(), check, generation)
+    core = open_core(Path(path).expanduser().absolute(), check, generation)
     warn_of(core.root)
     return Cache(core, None)
 
@@ -62,12 +75,16 @@ class Cache(Divisible, Conversions, Sequence[NDArray[Any]]):
     def __init__(self, core: Core, indices: NDArray[np.int64] | None) -> None:
         self.core, self._indices = core, indices
         self._stacks: Stacks | None = None
+        self._frames: pa.Table | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Cache, (self.core, self._indices)
 
     def __repr__(self) -> str:
-        return f"<Cache {self.path}: {len(self)} frames>"
+        return f"<Cache {self.path}: {len(self)} frames{shapes_of(self.groups())}>"
+
+    def _repr_html_(self) -> str:
+        return page_of(self)
 
     @property
     def path(self) -> Path:
@@ -161,18 +178,25 @@ class Cache(Divisible, Conversions, Sequence[NDArray[Any]]):
         table = self.core.columns.get("")
         if table is None:
             table = self.core.columns[""] = self.core.root.read("frames")
-        return table if self._indices is None else table.take(self._indices)
+        if self._indices is None:
+            return table
+        if self._frames is None:
+            self._frames = table.take(self._indices)
+        return self._frames
 
     def select(self, rows: Any = None, /, **equals: Any) -> Cache:
         """A cache of fewer frames, sharing the maps.
 
-        `rows` is a boolean mask (n,), indices into this selection, or a pyarrow expression over the
-        columns of frames/; `equals` names columns with a value, a list of values, or None for null:
-        `select(kind="image", modality=["CT", "PT"])`. Raises KeyError for an unknown column,
-        IndexError for indices out of bounds, ValueError for a mask of another length.
+        `rows` is a boolean mask (n,), indices into this selection, a pyarrow expression over the
+        columns of frames/, or a text as `where` in a recipe: `select('thickness <= 2.5')`; `equals`
+        names columns with a value, a list of values, or None for null: `select(kind="image",
+        modality=["CT", "PT"])`. Raises KeyError for an unknown column, IndexError for indices out
+        of bounds, ValueError for a mask of another length and a text that is not legal.
         """
         chosen = self.indices
-        if isinstance(rows, pc.Expression):
+        if isinstance(rows, str):
+            chosen = chosen[holding(rows, self.column, self.core.names())]
+        elif isinstance(rows, pc.Expression):
             found = arrow_dataset.dataset(self.frames).to_table(columns={"holds": rows})["holds"]
             chosen = chosen[found.fill_null(False).to_numpy()]
         elif rows is not None:
@@ -191,6 +215,17 @@ class Cache(Divisible, Conversions, Sequence[NDArray[Any]]):
                 mask = pc.is_in(column, value_set=pa.array(list(values), column.type))
             holds &= mask.to_numpy()
         return Cache(self.core, chosen[holds])
+
+    def source(self, i: int) -> Source:
+        """Where frame `i` is from: (the path of its file, its number in that, from 0).
+
+        In a de-identified cache the path is a hash, below that of its folder.
+        """
+        sample = self._sample(i)
+        root, path, frame = (
+            self.core.column(name)[sample].as_py() for name in ("root", "path", "frame")
+        )
+        return Source(Path(self.core.root.sources[root]) / path, frame)
 
     def shape_of(self, i: int) -> Shape:
         """Shape of frame `i`, without touching its shard."""

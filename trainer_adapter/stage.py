@@ -35,7 +35,7 @@ def staged(cache: Cache, folder: str | os.PathLike[str]) -> Cache:
     permission, DamagedError if the source is damaged.
     """
     root = cache.core.root
-    target = Path(folder).absolute() / str(root.attributes["sha256"])[:32]
+    target = Path(folder).expanduser().absolute() / str(root.attributes["sha256"])[:32]
     needed = _needed(cache)
     ready = (target / "zarr.json").exists()
     todo = [key for key in needed if not (target / _name(cache, key)).exists()]

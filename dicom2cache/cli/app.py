@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -22,6 +21,7 @@ from dicom2cache.cli import (
     dividing,
     exporting,
     interrupts,
+    keys,
     report,
     sbatch,
     under_way,
@@ -187,6 +187,9 @@ def update(
     deidentify: Deidentify = None,
     mapping: Mapping = None,
     moved: Moved = None,
+    restack: Annotated[
+        bool, typer.Option("--restack", help="Then make whole stacks of series that came in parts.")
+    ] = False,
 ) -> None:
     """Add what is new below SRC... to CACHE, by its own recipe; nothing that is there changes.
 
@@ -199,9 +202,10 @@ def update(
         done = pipeline.update(
             sources, cache, recipe, jobs=jobs, backend=backend, on_error=on_error, force=force,
             patient_key=patient_key, deidentify=deidentify, mapping=mapping,
-            moved=places(moved), progress=progress(),
+            moved=places(moved), restack=restack, progress=progress(),
         )  # fmt: skip
-    failed = report.print_updated(cache, done, pipeline.info(cache))
+    report.print_updated(cache, done)
+    failed = tally(done.rejects["outcome"])["failed"]
     raise typer.Exit(1 if failed or done.changed else 0)
 
 
@@ -299,6 +303,7 @@ def compare(
 
 app.command()(dividing.split)
 app.command()(exporting.export)
+app.add_typer(keys.app, name="key")
 
 
 @app.callback(invoke_without_command=True)
@@ -312,7 +317,7 @@ def _main(
 
 def main() -> None:
     """Run the command line; errors that are foreseen print a sentence, not a traceback."""
-    warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's; what matters is a flag or a failure
+    words.plain_warnings()
     with interrupts.raised():
         code = _guarded(lambda: app(standalone_mode=False))
     if code == interrupts.INTERRUPTED:

@@ -23,7 +23,9 @@ SHOWN = 10
 def export(
     cache: CachePath,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of the files.")],
-    to: Annotated[str, typer.Option(help="nifti, nnunet (raw data set of nnU-Net v2) or npy.")],
+    to: Annotated[
+        str, typer.Option(help="nifti, nnunet (raw data set of nnU-Net v2) or npy.")
+    ] = "nifti",
     spacing: Annotated[
         str | None, typer.Option(metavar="MM|Z,Y,X", help="Resample (as the slices lie).")
     ] = None,

@@ -24,11 +24,11 @@ from dicom2cache.store.layout import SEEN, TIMES
 if TYPE_CHECKING:
     from dicom2cache.running.compare import Difference
     from dicom2cache.running.errata import Concerned
+    from dicom2cache.running.growing import Updated
     from dicom2cache.running.job import Job
     from dicom2cache.running.remove.purging import Purged
     from dicom2cache.running.remove.removing import Removed
     from dicom2cache.running.repair.whole import Repaired
-    from dicom2cache.running.update import Updated
 
 _SHOWN, _RUNS = 20, 6  # most lines, and most runs of frames in one
 _FILES, _AT_ONCE = 5, 1024  # most files of an erratum; most rows as objects
@@ -72,11 +72,9 @@ def print_plan(job: Job, veil: Veil | None = None) -> None:
     _print_rejects(veil.failures(plan.rejects) if veil else plan.rejects)
 
 
-def print_updated(cache: Path, done: Updated, about: dict[str, Any]) -> bool:
-    """What an update added; files that have changed or are gone, and are not what is stored.
-
-    True if files of it failed.
-    """
+def print_updated(cache: Path, done: Updated) -> None:
+    """What an update added; files that have changed or are gone, and are not what is stored."""
+    path = one_line(str(cache))
     added = done.added
     for what, names in (("changed since it was stored", done.changed), ("gone", done.vanished)):
         for name in names[:_SHOWN]:
@@ -86,17 +84,24 @@ def print_updated(cache: Path, done: Updated, about: dict[str, Any]) -> bool:
     if done.withheld:
         what = "1 file was" if done.withheld == 1 else f"{done.withheld} files were"
         print(f"{what} removed from the cache before, and left out", file=sys.stderr)
-    newest = {kind: entries[done.generations :] for kind, entries in about["tables"].items()}
-    if not newest["frames"]:
-        print(f"{one_line(str(cache))}: nothing new; {done.counts['frames_stored']} frames")
-        return False
-    print(
-        f"{one_line(str(cache))}: {added['frames_stored']} frames of {added['files_stored']} files "
-        f"added; {done.counts['frames_stored']} frames now"
-    )
-    rejects = read_table(cache, {**about, "tables": newest}, "failures")
-    _print_rejects(rejects)
-    return bool(tally(rejects["outcome"])["failed"])
+    for series, count in done.torn[:_SHOWN]:
+        why = f"{count} of its files are gone, have changed or are not below the sources"
+        print(f"series {one_line(series)}: stays in parts, since {why}", file=sys.stderr)
+    if len(done.torn) > _SHOWN:
+        print(f"and {len(done.torn) - _SHOWN} more series that stay in parts", file=sys.stderr)
+    if not (added["frames_stored"] or done.rejects.num_rows):
+        print(f"{path}: nothing new; {done.counts['frames_stored']} frames")
+    else:
+        print(
+            f"{path}: {added['frames_stored']} frames of {added['files_stored']} files added; "
+            f"{done.counts['frames_stored']} frames now"
+        )
+        _print_rejects(done.rejects)
+    if done.restacked:
+        print(
+            f"{path}: {done.restacked} frames in whole stacks again; what was there before stays "
+            f"on the disk until `dicom2cache purge {path}`"
+        )
 
 
 def print_removed(cache: Path, done: Removed, dry_run: bool) -> None:

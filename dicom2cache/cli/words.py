@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+import warnings
 
 
 def one_line(text: str) -> str:
@@ -28,3 +29,9 @@ _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 def _escape(code: int) -> str:
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def plain_warnings() -> None:
+    """Warnings as a line each; none of NumPy's: what matters of these is a flag or a failure."""
+    warnings.simplefilter("ignore", RuntimeWarning)
+    warnings.formatwarning = lambda message, *_, **__: f"{one_line(str(message))}\n"

@@ -6,10 +6,15 @@ import hashlib
 import hmac
 import os
 import stat
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 _LEAST = 16  # bytes
+
+
+class KeyMadeWarning(UserWarning):
+    """A key of the patient hashes was made, of which there is no other copy."""
 
 
 def keyed_hash(key: bytes, plain: str | None, domain: str = "") -> str | None:
@@ -70,11 +75,16 @@ def patient_key(path: Path | None) -> bytes:
     Raises as `read_key`.
     """
     if path is None:
-        home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-        path = home / "dicom2cache" / "patient.key"
+        path = own_key()
         if not path.exists():
             _make(path)
     return read_key(path)
+
+
+def own_key() -> Path:
+    """Where this user's key of the patient hashes is, or would be."""
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return home / "dicom2cache" / "patient.key"
 
 
 def _make(path: Path) -> None:
@@ -84,6 +94,13 @@ def _make(path: Path) -> None:
         f.write(os.urandom(32))
     try:
         os.link(fresh, path)  # no replace: of two processes, one makes the key
+        warnings.warn(
+            f"{path}: made, the key that patients and accession numbers are hashed with. Keep a "
+            "copy (`dicom2cache key export FILE`): if it is lost, no label by PatientID or "
+            "AccessionNumber can be joined to caches of before, and none can be updated",
+            KeyMadeWarning,
+            stacklevel=3,
+        )
     except FileExistsError:
         pass
     finally:

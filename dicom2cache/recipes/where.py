@@ -2,13 +2,15 @@
 
 `modality == "CT" and thickness <= 2.5` becomes a pyarrow expression. Legal are column names,
 literals, lists, comparisons, `in`, `not in`, `and`, `or`, `not`, and `is None`. A comparison with a
-missing value is not true, as in SQL.
+missing value is not true, as in SQL. docs/recipe.md says it to users; tests/planning/test_where.py
+holds this reader of it and trainer_adapter's to the same cases.
 """
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
 import pyarrow.compute as pc
@@ -138,8 +140,10 @@ class _Parser:
         if not isinstance(node, ast.Name):
             raise self.refuse(node, "expected a column")
         if node.id not in self.columns:
+            close = get_close_matches(node.id.lower(), sorted(self.columns), n=3)
+            hint = f"; did you mean {' or '.join(close)}?" if close else ""
             raise self.refuse(
-                node, f"no such column; the columns are {', '.join(sorted(self.columns))}"
+                node, f"no such column; the columns are {', '.join(sorted(self.columns))}{hint}"
             )
         return pc.field(node.id)
 

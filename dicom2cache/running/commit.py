@@ -97,7 +97,7 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
         with ParquetFile(job.cache / name / name_of, table.schema, unfinished) as out:
             out.write(table)
         entries[name] = [out.entry(job.cache)]
-    if anew:
+    if anew and job.removed.num_rows:
         entries[KIND] = [anew.removed(name_of, unfinished)]
     arrays, metadata = [], {}
     for number, (plan_spec, codec, total) in enumerate(

@@ -42,31 +42,6 @@ _log = logging.getLogger("dicom2cache")
 
 
 @dataclass(frozen=True)
-class Updated:
-    """What an update came to."""
-
-    counts: dict[str, int]
-    """of the whole cache"""
-    added: dict[str, int]
-    """the same of what was added"""
-    changed: tuple[str, ...]
-    """files that the cache has as they were before, since they changed"""
-    vanished: tuple[str, ...]
-    """files that are gone; the cache keeps what it has of them"""
-    withheld: int
-    """files that were removed from the cache, and stay out"""
-    generations: int
-    """that were there before"""
-
-
-def updated(before: dict[str, Any], counts: dict[str, int], looked: Looked) -> Updated:
-    """What it came to, `before` being the attributes of the root that it was added to."""
-    added = {name: n - before["counts"].get(name, 0) for name, n in counts.items()}
-    there = len(before["tables"]["frames"])
-    return Updated(counts, added, looked.changed, looked.vanished, looked.withheld, there)
-
-
-@dataclass(frozen=True)
 class Request:
     """What is asked for."""
 
@@ -162,17 +137,7 @@ def plan_update(asked: Request) -> tuple[Job | None, Looked | None]:
 def _plan_update(asked: Request) -> tuple[Job | None, Looked | None] | None:
     """As `plan_update`; None if another process has begun meanwhile."""
     cache, veil = asked.cache, asked.veil
-    attributes = root.attributes(cache)
-    recipe = held(cache, asked.recipe, attributes)
-    facts = facts_of(asked.key, veil, recipe)
-    check_key(veil, attributes, cache, "give its key: --deidentify KEYFILE")
-    said = attributes.get("patient_key")
-    if veil is None and said != facts["patient_key"]:
-        raise CacheError(
-            f"{cache}: patients are hashed by another key (its fingerprint is {said}, that of this "
-            f"one {facts['patient_key']}); give --patient-key FILE, the one it was made with"
-        )
-    damage.refuse(cache)
+    attributes, recipe, facts = checked(asked)
     if update_of(cache) is not None:
         return load_job(cache), None
     found = listed(asked.sources, cache, asked.progress)
@@ -230,6 +195,26 @@ def _tell_alike(cache: Path, looked: Looked, veil: Veil | None) -> None:
         )  # fmt: skip
 
 
+def checked(asked: Request) -> tuple[dict[str, Any], Recipe, dict[str, Any]]:
+    """(attributes of the root, recipe, facts) of a cache that is to be added to.
+
+    Raises CacheError if that cannot be, or if it is damaged.
+    """
+    cache, veil = asked.cache, asked.veil
+    attributes = root.attributes(cache)
+    recipe = held(cache, asked.recipe, attributes)
+    facts = facts_of(asked.key, veil, recipe)
+    check_key(veil, attributes, cache, "give its key: --deidentify KEYFILE")
+    said = attributes.get("patient_key")
+    if veil is None and said != facts["patient_key"]:
+        raise CacheError(
+            f"{cache}: patients are hashed by another key (its fingerprint is {said}, that of this "
+            f"one {facts['patient_key']}); give --patient-key FILE, the one it was made with"
+        )
+    damage.refuse(cache)
+    return attributes, recipe, facts
+
+
 def _planned(
     asked: Request,
     attributes: dict[str, Any],
@@ -248,7 +233,7 @@ def _planned(
         asked.backend, asked.progress, FaultLog(asked.veil is not None),
         partial(withheld.without, veil=asked.veil and replace(asked.veil, seen=None)),
     )  # fmt: skip
-    stored = _Stored(asked.cache, attributes, asked.veil, looked)
+    stored = Stored(asked.cache, attributes, asked.veil, looked)
     before = [spec_of(about) for about in attributes["arrays"]]
     planned, rejects = by.plan(
         looked.new, looked.unlisted, lambda files: stored.without_copies(by, files), before
@@ -284,7 +269,7 @@ def is_made_of(
     return looked.everywhere and not other
 
 
-class _Stored:
+class Stored:
     """What a cache has of the series and instances of new files."""
 
     def __init__(
@@ -302,7 +287,7 @@ class _Stored:
         """The number of the next stack."""
         return int(ints(self._table(["stack"])["stack"], -1).max(initial=-1)) + 1
 
-    def _uids(self, column: Any) -> Any:
+    def uids(self, column: Any) -> Any:
         """UIDs as the cache has them."""
         plain = column.combine_chunks().cast(pa.string())
         if self._veil is None:
@@ -318,7 +303,7 @@ class _Stored:
         from dicom2cache.planning.continuing import COLUMNS
 
         plain = plan.files["series_uid"].unique().drop_null().cast(pa.string())
-        named = self._uids(pa.chunked_array([plain]))
+        named = self.uids(pa.chunked_array([plain]))
         mine = pc.is_in(self._table(["series_uid"])["series_uid"], value_set=named)
         if not pc.any(mine).as_py():
             return self._table(COLUMNS).slice(0, 0) if plan.frames.num_rows else pa.table({})
@@ -336,7 +321,7 @@ class _Stored:
         Of those the headers are read again, and pixels if need be. What has the SOP Instance UID of
         one that cannot be read any more as it was stays, flagged.
         """
-        sops = self._uids(files["sop_uid"])
+        sops = self.uids(files["sop_uid"])
         frames = self._table(["root", "path", "sop_uid"])
         twice = frames.filter(pc.is_in(frames["sop_uid"], value_set=sops.drop_null().unique()))
         if not twice.num_rows:
@@ -345,7 +330,7 @@ class _Stored:
         known = by.headers(old)[0] if old else files.slice(0, 0)
         kept, rejects = by.without_copies(pa.concat_tables([known, files]))
         kept, rejects = (_without(table, old) for table in (kept, rejects))
-        repeated = pc.is_in(self._uids(kept["sop_uid"]), value_set=twice["sop_uid"].unique())
+        repeated = pc.is_in(self.uids(kept["sop_uid"]), value_set=twice["sop_uid"].unique())
         flags = [
             [*(said or []), REPEATED] if again and REPEATED not in (said or []) else said
             for said, again in zip(kept["flags"].to_pylist(), repeated.to_pylist(), strict=True)

@@ -85,6 +85,7 @@ def _prepare(verb: str) -> None:
         "export",
         "remove",
         "purge",
+        "key",
     ):
         _run("build", "scans", "cache", "--jobs", "1")
     if verb == "compare":

@@ -16,12 +16,14 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 import torch
+from lightly_train._data.image_classification_dataset import ImageClassificationDatasetArgs
 from PIL import Image
 
 from tests.lightly.example_types import COPIES, MULTI, SINGLE
 from tests.support.caches import built
 from tests.support.dicom_files import pattern, write_dicom
 from trainer_adapter import open_cache
+from trainer_adapter.errors import NotServedError
 from trainer_adapter.lightly import api
 
 TINY_DINO = {"output_dim": 64, "hidden_dim": 32, "bottleneck_dim": 16}
@@ -161,6 +163,73 @@ def test_classification_and_predicting_with_what_was_trained(
     raw = torch.from_numpy(open_cache(cache).select(path="ct/IM0.dcm")[0].astype(np.float32))
     other = model.predict(raw[None].repeat(3, 1, 1), topk=2)  # HU, as LightlyTrain's own loader
     assert not torch.equal(told["scores"], other["scores"])
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory: pytest.TempPathFactory, config_home: Path) -> Path:
+    """scans/ct has two files without a suffix, scans/mr two with one; and their cache."""
+    folder = tmp_path_factory.mktemp("half")
+    for name, suffix in (("ct", ""), ("mr", ".dcm")):
+        for k in range(2):
+            image = pattern(f"{name}{k}", (32, 32))
+            write_dicom(
+                folder / "scans" / name / f"{name}{k}{suffix}", image, Modality=name.upper()
+            )
+    built(folder / "scans", folder / "cache")
+    return folder
+
+
+def classes(table: Path, names: list[str]) -> dict[str, Any]:
+    """A CSV of files whose folders are their classes, as `data`."""
+    with open(table, "w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image_path", "label"])
+        rows.writerows([name, Path(name).parent.name] for name in names)
+        rows.writerow(["", ""])  # no row: LightlyTrain may leave it out
+    return {"train": table, "val": table, "classes": {0: "ct", 1: "mr"}}
+
+
+@pytest.mark.parametrize("lost", ["ct1", "ct1.gone.dcm"])
+def test_rows_that_would_be_left_out_are_refused(half: Path, tmp_path: Path, lost: str) -> None:
+    names = [str(half / "scans" / name) for name in ("mr/mr0.dcm", f"ct/{lost}", "mr/mr1.dcm")]
+    said = rf"a\.csv: the files of 1 of 3 rows .*{lost}; write stubs, lightly\.stubs\(cache"
+    with api.serve(half / "cache") as served, pytest.raises(NotServedError, match=said):
+        fine_tune(
+            "train_image_classification", tmp_path / "out", model="torchvision/resnet18",
+            data=classes(tmp_path / "a.csv", names),
+            transform_args={**small("image_classification"), "image_size": (32, 32)},
+        )  # fmt: skip
+    assert served.counts.cached == 0
+
+
+def test_stubs_of_files_without_a_suffix_are_all_trained_on(half: Path, tmp_path: Path) -> None:
+    stubs = api.stubs(half / "cache", tmp_path / "stubs")
+    names = sorted(str(path) for path in stubs.rglob("*.dcm"))
+    assert len(names) == 4
+    with api.serve(half / "cache", root=stubs) as served:
+        fine_tune(
+            "train_image_classification", tmp_path / "out", model="torchvision/resnet18",
+            data=classes(tmp_path / "a.csv", names),
+            transform_args={**small("image_classification"), "image_size": (32, 32)},
+        )  # fmt: skip
+    assert served.counts.cached >= 4
+
+
+def test_folders_of_which_files_would_be_left_out_are_refused(half: Path, tmp_path: Path) -> None:
+    (half / "scans" / "notes.txt").touch()  # no file of the cache: nobody misses it
+    said = r"ct/ct\d: is in .*has no suffix .*data=lightly\.names\(cache\), for fine-tuning"
+    with api.serve(half / "cache"):
+        with pytest.raises(NotServedError, match=said):
+            pretrain(tmp_path / "out", half / "scans", method="simclr")
+        args = ImageClassificationDatasetArgs(
+            dir_or_file=half / "scans", classes={0: "ct", 1: "mr"}, ignore_classes=None,
+            classification_task="multiclass",
+        )  # fmt: skip
+        with pytest.raises(NotServedError, match=said):
+            list(args.list_image_info())
+        args = args.model_copy(update={"classes": {1: "mr"}})
+        assert len(list(args.list_image_info())) == 2
+    assert len(list(args.list_image_info())) == 2
 
 
 @pytest.fixture(scope="module")

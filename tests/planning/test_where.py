@@ -1,4 +1,7 @@
-"""`where` expressions, against three-valued logic in plain Python."""
+"""`where` expressions, against three-valued logic in plain Python.
+
+Recipes and `Cache.select` have each a reader of them, of two packages: both are held to all this.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from pyarrow import dataset
 from dicom2cache.errors import RecipeError
 from dicom2cache.recipes.where import parse_where
 from dicom2cache.schema import FILE_COLUMNS
+from trainer_adapter.reading.where import parse_where as parse_text
 
 _COLUMNS = ("modality", "kvp", "instance", "burned_in")
 _SCHEMA = pa.schema(
@@ -30,6 +34,13 @@ _ROWS: list[dict[str, Any]] = [
     for instance in (None, 1, 2)
     for burned in (None, False, True)
 ]
+
+READERS: tuple[Callable[[str, tuple[str, ...]], Any], ...] = (
+    parse_where,
+    lambda text, columns: parse_text(text, columns)[0],
+)
+ERRORS = (RecipeError, (ValueError, KeyError))
+"""that the readers raise, and no others"""
 
 Row = dict[str, Any]
 Truth = Callable[[Row], bool | None]
@@ -121,13 +132,15 @@ _EXPRESSIONS: st.SearchStrategy[tuple[str, Truth]] = st.recursive(
 @given(_EXPRESSIONS)
 def test_same_rows_as_plain_python(expression: tuple[str, Truth]) -> None:
     text, truth = expression
-    assert _holds(parse_where(text, _COLUMNS)) == [truth(row) is True for row in _ROWS], text
+    for reader in READERS:
+        assert _holds(reader(text, _COLUMNS)) == [truth(row) is True for row in _ROWS], text
 
 
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("modaliti == 'CT'", "no such column; the columns are accession, acquisition, age"),
+        ("modaliti == 'CT'", "did you mean modality"),
+        ("xyz == 'CT'", "accession, acquisition, age"),
         ("__import__('os').system('true')", "legal are comparisons"),  # nothing is ever called
         ("modality == open('x')", "expected a value"),
         ("modality.upper() == 'CT'", "a comparison needs a column"),
@@ -153,9 +166,10 @@ def test_same_rows_as_plain_python(expression: tuple[str, Truth]) -> None:
     ],
 )
 def test_what_is_not_legal_is_named(text: str, named: str) -> None:
-    with pytest.raises(RecipeError) as caught:
-        parse_where(text, FILE_COLUMNS)
-    assert named in str(caught.value)
+    for reader, errors in zip(READERS, ERRORS, strict=True):
+        with pytest.raises(errors) as caught:
+            reader(text, FILE_COLUMNS)
+        assert named in str(caught.value)
 
 
 @settings(max_examples=300, deadline=None)
@@ -168,16 +182,18 @@ def test_what_is_not_legal_is_named(text: str, named: str) -> None:
     ).map(" ".join)
 )  # fmt: skip
 def test_any_text_gives_an_expression_or_a_recipe_error(text: str) -> None:
-    with suppress(RecipeError):  # and no other exception
-        assert isinstance(parse_where(text, _COLUMNS), pc.Expression)
+    for reader, errors in zip(READERS, ERRORS, strict=True):
+        with suppress(errors):  # and no other exception
+            assert isinstance(reader(text, _COLUMNS), pc.Expression)
 
 
 def test_a_long_expression_is_evaluated() -> None:
     """Arrow ends the process over one of 30,000 conditions; this many it bears."""
     rows = dataset.dataset(pa.Table.from_pylist(_ROWS, _SCHEMA))
     for text in (" or ".join(["kvp == 80.0"] * 500), "kvp in [" + "80.0, " * 100_000 + "]"):
-        found = rows.to_table(filter=parse_where(text, _COLUMNS))
-        assert found["kvp"].to_pylist() == [80.0] * sum(row["kvp"] == 80.0 for row in _ROWS)
+        for reader in READERS:
+            found = rows.to_table(filter=reader(text, _COLUMNS))
+            assert found["kvp"].to_pylist() == [80.0] * sum(row["kvp"] == 80.0 for row in _ROWS)
 
 
 def test_pixels_and_paths_of_the_plan_are_no_columns() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -14,12 +17,14 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from tests.oracles.series import Series, diffusion, one_volume, several
 from tests.pixels.cases import item
 from tests.support.caches import built, command, run_here
 from tests.support.dicom_files import CT_IMAGE, uid, write_dicom
+from tests.support.signed import rewrite
 from trainer_adapter import export, open_cache
 
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
@@ -221,9 +226,49 @@ def test_commands_that_cannot_be(tmp_path: Path) -> None:
         assert ran.returncode == 2, ran.stdout
         assert said in ran.stderr
         assert "Traceback" not in ran.stderr
-    ran = run_here("export", cache, cache, "--to", "nifti")
-    assert ran.returncode == 2
-    assert "a cache lies here" in ran.stderr
+    for out in (cache, cache / "more"):
+        ran = run_here("export", cache, out, "--to", "nifti")
+        assert ran.returncode == 2
+        assert "lies in the cache" in ran.stderr
+    other = shutil.copytree(cache, tmp_path / "other")
+    ran = run_here("export", cache, other, "--to", "nifti")
+    assert (ran.returncode, "a cache lies here" in ran.stderr) == (2, True)
+
+
+def test_two_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    cache = series(tmp_path, one_volume.ct)
+    (tmp_path / "out").mkdir()
+    with open(tmp_path / "out" / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ran = run_here("export", cache, tmp_path / "out", "--to", "npy")
+    assert (ran.returncode, "another process exports to it" in ran.stderr) == (2, True)
+
+
+def test_a_full_disk_ends_it_and_leaves_nothing_begun(tmp_path: Path) -> None:
+    cache = series(tmp_path, one_volume.ct, one_volume.beds)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))  # a volume has 9 kB
+    try:
+        ran = run_here("export", cache, tmp_path / "out", "--to", "nifti")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert ran.returncode == 2, ran.stdout
+    assert "Traceback" not in ran.stderr
+    assert {p.suffix for p in (tmp_path / "out").rglob("*") if p.is_file()} <= {".json", ""}
+    assert export(open_cache(cache), tmp_path / "out").count("made") == 2
+
+
+def test_numbers_that_are_none_are_not_told(tmp_path: Path) -> None:
+    """JSON has no NaN, and a cache may say anything."""
+    cache = series(tmp_path, one_volume.ct)
+    lies = {"thickness": float("nan"), "modality": "../../x", "patient": "../y"}
+    rewrite(cache, "frames", lambda table: pa.Table.from_pylist(
+        [row | lies for row in table.to_pylist()], table.schema))  # fmt: skip
+    (row,) = export(open_cache(cache), tmp_path / "out").rows
+    assert row.file == "sub-unknown/sub-unknown_stack-000000_ot.nii.gz"
+    text = (tmp_path / "out" / row.file.replace(".nii.gz", ".json")).read_text()
+    assert "NaN" not in text
+    assert "SliceThickness" not in json.loads(text)
 
 
 def test_spacing_of_the_command(tmp_path: Path) -> None:

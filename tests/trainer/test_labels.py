@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dicom2cache import merge
 from dicom2cache.schema import STORED
 from tests.support.caches import built
 from tests.support.dicom_files import pattern, uid, write_dicom
@@ -270,6 +271,34 @@ def test_a_copy_in_another_source_has_its_own_path(tmp_path: Path) -> None:
     }  # fmt: skip
     with pytest.raises(LabelError, match="I1 is a file of several source folders"):
         FrameDataset(cache, "y", labels={"path": ["I0", "I1", "I2"], "y": [7, 8, 9]}, on="path")
+
+
+def test_sources_of_merged_caches_that_were_at_one_path(tmp_path: Path) -> None:
+    """Both sites have a.dcm, below one and the same folder; only one has b.dcm."""
+    for site, names in (("one", "ab"), ("two", "a")):
+        for name in names:
+            write_dicom(tmp_path / "data" / f"{name}.dcm", pattern(site + name, (8, 8)),
+                        SOPInstanceUID=uid(site + name))  # fmt: skip
+        built(tmp_path / "data", tmp_path / site)
+        (tmp_path / "data").rename(tmp_path / f"data of {site}")
+    merge([tmp_path / "one", tmp_path / "two"], tmp_path / "both")
+    cache = open_cache(tmp_path / "both")
+    of = list(zip(cache.column("root").to_pylist(), cache.column("path").to_pylist(), strict=True))
+    data = tmp_path / "data"
+    for names in (["a.dcm"], [f"{data}/a.dcm"], [f"{data}/b.dcm", f"{data}/a.dcm"]):
+        labels = {"path": names, "y": list(range(len(names)))}
+        with pytest.raises(
+            LabelError, match=r"a\.dcm is a file of several source folders, 0 .*, 1 "
+        ):
+            FrameDataset(cache, "y", labels=labels, on="path", missing="drop")
+    labels = {"path": [f"{data}/b.dcm"], "y": [1]}
+    assert len(FrameDataset(cache, "y", labels=labels, on="path", missing="drop")) == 1
+    labels = {"root": [0, 0, 1], "path": ["a.dcm", "b.dcm", "a.dcm"], "y": [5, 6, 7]}
+    found = FrameDataset(cache, "y", labels=labels, on="path").labels.tolist()
+    assert dict(zip(of, found, strict=True)) == {(0, "a.dcm"): 5, (0, "b.dcm"): 6, (1, "a.dcm"): 7}
+    labels["root"] = [str(data)] * 3
+    with pytest.raises(LabelError, match=r"several sources of the cache have, .*their numbers"):
+        FrameDataset(cache, "y", labels=labels, on="path")
 
 
 @pytest.mark.parametrize("keyword", ["PatientID", "AccessionNumber", "StudyInstanceUID",

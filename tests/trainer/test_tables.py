@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.signed import rewrite, sign
+from tests.support.dicom_files import uid
+from tests.support.signed import adopt, rewrite, sign
 from trainer_adapter import CacheLoader, DamagedError, open_cache
 from trainer_adapter.lightly import names
 from trainer_adapter.lightly.paths import Names
@@ -42,8 +43,8 @@ def flip(path: Path, place: int, bit: int = 1) -> None:
 
 
 def _labels(path: Path) -> Any:
-    labels = {"patient": ["nobody"], "y": [1]}
-    return from_table(open_cache(path), labels, "patient", "y")
+    labels = {"series_uid": [uid("series")], "y": [1]}
+    return from_table(open_cache(path), labels, "series_uid", "y")
 
 
 READS: dict[str, tuple[str, Callable[[Path], Any]]] = {
@@ -59,9 +60,9 @@ READS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     ),
     "batches with columns": ("age", lambda c: CacheLoader(open_cache(c), columns=["age"])),
     "labels from a column": (
-        "sex", lambda c: CacheLoader(open_cache(c), label="sex", missing="drop"),
+        "modality", lambda c: CacheLoader(open_cache(c), label="modality"),
     ),
-    "labels from a table": ("patient", _labels),
+    "labels from a table": ("series_uid", _labels),
     "volume": ("stack", lambda c: open_cache(c).volume(0)),
     "volume, order": ("stack_index", lambda c: open_cache(c).volume(0)),
     "names": ("path", names),
@@ -165,3 +166,19 @@ def test_a_table_without_what_reading_hangs_on(cache: Path, kind: str, column: s
     rewrite(cache, kind, lambda table: table.drop_columns([column]))
     with pytest.raises(DamagedError, match=rf"{kind}: has no column {column}; "):
         open_cache(cache)[0]
+
+
+def test_lists_of_text_in_several_row_groups(cache: Path) -> None:
+    """As of a cache of more than 100,000 frames: Arrow reads text in lists a group at a time."""
+    path = cache / "frames" / "0.parquet"
+    table = pq.read_table(path)
+    flags = [["one"], None, ["two", "one"], ["three"]] * 3
+    table = table.set_column(
+        table.column_names.index("stack_flags"), table.schema.field("stack_flags"), [flags]
+    )
+    pq.write_table(table, path, row_group_size=5)
+    adopt(cache, "frames")
+    opened = open_cache(cache)
+    assert opened.column("stack_flags").to_pylist() == flags
+    assert opened.frames.drop_columns("stack_flags") == table.drop_columns("stack_flags")
+    assert opened.volume(0).shape == (12, 512, 512)

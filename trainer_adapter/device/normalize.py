@@ -52,6 +52,9 @@ def _windows(said: Window | Sequence[Window] | None) -> list[list[float]]:
 class Normalize(nn.Module):
     """(b, H, W) or (b, H, W, C) of any stored dtype to (b, C, H, W) floats.
 
+    Grey frames with their neighbours, (b, n, H, W) where W is more than 4 and n, come out as
+    (b, n, H, W), or with several windows as (b, n * windows, H, W), a frame after the other.
+
     y = (clip((x - low) / (high - low), 0, 1) - mean) / std, for each window (center, width) with
     low = center - width / 2, high = center + width / 2: several windows of grey become channels.
     Without a window, y = (x - mean) / std. For 8 and 16 bits the result is the float64 one, rounded
@@ -140,6 +143,8 @@ class Normalize(nn.Module):
     def _images(self, x: torch.Tensor) -> torch.Tensor:
         if x.ndim not in (3, 4):
             raise ValueError(f"a batch has shape (b, H, W) or (b, H, W, C), not {tuple(x.shape)}")
+        if x.ndim == 4 and x.shape[3] > max(4, x.shape[1]):  # more than an image has channels
+            return self._images(x.flatten(0, 1)).reshape(len(x), -1, *x.shape[2:])
         if len(self._windows) > 1 and x.ndim == 4 and x.shape[3] > 1:
             raise ValueError("several windows are for grey images")
         if x.dtype in _TABLED:

@@ -23,10 +23,15 @@ KEYWORDS = {
 
 
 def nearest(name: str, legal: Iterable[str]) -> str:
-    """The legal names that are most like one that is not, for an error; all of them if few."""
+    """The legal names that are most like one that is not, for an error; else all of them."""
     names = list(dict.fromkeys(legal))
-    lower = {n.lower(): n for n in reversed(names)}
+    return alike(name, names).rstrip() or f"legal: {', '.join(names)}"
+
+
+def alike(name: str, legal: Iterable[str]) -> str:
+    """The question whether a name that is most like this one is meant, and a blank; or nothing."""
+    lower = {n.lower(): n for n in reversed(list(legal))}
+    if name in KEYWORDS and KEYWORDS[name] in lower:
+        return f"did you mean {KEYWORDS[name]}? "
     close = get_close_matches(name.lower(), lower, n=3, cutoff=0.6)
-    if close:
-        return f"did you mean {' or '.join(lower[c] for c in close)}?"
-    return f"legal: {', '.join(names)}"
+    return f"did you mean {' or '.join(lower[c] for c in close)}? " if close else ""

@@ -112,6 +112,9 @@ class Table:
         ]
         # Text by dictionaries is as large as it was written: spelled out it may be any size.
         text = [c.path for _, c in self._leaves if c.physical_type == "BYTE_ARRAY"]
+        self._lists = any(
+            c.physical_type == "BYTE_ARRAY" and c.max_repetition_level for _, c in self._leaves
+        )
         self._reader = pq.ParquetFile(source, metadata=metadata, read_dictionary=text)
         self._most = _ALLOWED + _MOST_PLAIN * size
 
@@ -165,7 +168,13 @@ class Table:
         try:
             # Without Arrow's threads: a process that ends right after they began is aborted.
             which = range(len(self._groups)) if group is None else [group]
-            table = self._reader.read_row_groups(which, columns=self.wanted, use_threads=False)
+            # Arrow refuses dictionaries in lists of several groups.
+            apart = [[k] for k in which] if self._lists and len(which) > 1 else [which]
+            parts = [
+                self._reader.read_row_groups(part, columns=self.wanted, use_threads=False)
+                for part in apart
+            ]
+            table = pa.concat_tables(parts)
             table.validate(full=True)
             plain = table.nbytes + sum(_text_bytes(c) for column in table for c in column.chunks)
             if plain > self._most:

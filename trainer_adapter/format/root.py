@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from trainer_adapter.errors import CacheError, DamagedError, FormatError, NotACacheError
 from trainer_adapter.format.files import NAME, REMEDY, below, opened, read_into
+from trainer_adapter.format.keywords import alike
 from trainer_adapter.format.parquet import Table
 from trainer_adapter.format.types import NEVER_NULL, fitting
 
@@ -98,7 +99,8 @@ class Root:
                 raise DamagedError(f"{self.path / kind}: has no column {name}; {REMEDY}")
         if unknown:
             raise KeyError(
-                f"{self.path / kind} has no column {', '.join(unknown)}; it has {', '.join(known)}"
+                f"{self.path / kind} has no column {', '.join(unknown)}; "
+                f"{alike(unknown[0], known)}it has {', '.join(known)}"
             )
         try:
             parts = [table.read() for table in tables]
@@ -214,16 +216,13 @@ def known_root(path: Path, generations: int, digest: str, numbering: int) -> Roo
     now = read_root(path)
     if now.numbering > numbering:
         try:
-            found = read_root(path, f"numberings/{numbering}.json").first(generations)
+            now = read_root(path, f"numberings/{numbering}.json")
         except CacheError:
             raise numbered_anew(path, numbering, now.numbering) from None
-        return found if found.digest == digest else _other(path)
     found = now.first(generations)
-    return found if found.digest == digest else _other(path)
-
-
-def _other(path: Path) -> NoReturn:
-    raise other_built(path)
+    if found.digest != digest:
+        raise other_built(path)
+    return found
 
 
 def read_root(path: Path, name: str = _ROOT) -> Root:

@@ -19,6 +19,7 @@ from typing import Any
 from trainer_adapter.errors import NotServedError, UnknownLightlyError
 from trainer_adapter.lightly.counts import Counts, Served
 from trainer_adapter.lightly.images import Images, wants_rgb
+from trainer_adapter.lightly.listing import hold_folder, hold_rows
 from trainer_adapter.lightly.pixels import Image
 from trainer_adapter.loading.convert import Paths
 
@@ -27,11 +28,16 @@ MODES = (None, "RGB", "UNCHANGED")
 _DOORS = {
     "open_image_numpy": ["image_path", "mode"],
     "open_image_tensor": ["image_path"],
+    # Which files of a folder are images at all, and the suffixes that say so.
+    "list_image_filenames_from_dir": ["image_dir"],
+    "_supported_image_extensions": [],
     # Behind both: what still comes here has found a door that is not known.
     "_open_image_numpy__with_pydicom": ["image_src"],
 }
 """functions of lightly_train._data.file_helpers with their parameters; every task calls the first
 as an attribute of the module, every predict the second"""
+_ROWS = "_list_image_info_from_csv"
+"""of ImageClassificationDatasetArgs: the rows of a CSV that are trained on"""
 _BOXED = re.compile(r"detection|instance")
 """modules of lightly_train._data whose datasets have boxes or polygons"""
 _active: Server | None = None
@@ -133,6 +139,18 @@ class InWorker:
         return None if self.inner is None else self.inner(*given)
 
 
+def _rows_of(args: Any) -> Any:
+    """How LightlyTrain reads a CSV of classes. Raises UnknownLightlyError."""
+    known = {"dir_or_file", "csv_image_column", "csv_label_column"}
+    door = getattr(args, _ROWS, None)
+    if door is None or not known <= set(args.model_fields):
+        raise UnknownLightlyError(
+            f"lightly-train {version('lightly-train')}: {args.__name__} has no {_ROWS}, or none of "
+            f"{', '.join(sorted(known))}; install 0.18, or a newer trainer_adapter"
+        )
+    return door
+
+
 def check(module: Any) -> None:
     """Refuse a LightlyTrain whose doors are not those that are known, by name."""
     for name, known in _DOORS.items():
@@ -151,10 +169,12 @@ def install(server: Server, undo: ExitStack) -> None:
     global _active
     import torch
     import torch.multiprocessing
-    from lightly_train._data import file_helpers
+    from lightly_train._data import file_helpers, image_classification_dataset
     from torch.utils.data import DataLoader
 
     check(file_helpers)
+    args_of_rows = image_classification_dataset.ImageClassificationDatasetArgs
+    rows_door, folder_door = _rows_of(args_of_rows), file_helpers.list_image_filenames_from_dir
     numpy_door, tensor_door = file_helpers.open_image_numpy, file_helpers.open_image_tensor
     pydicom_door = file_helpers._open_image_numpy__with_pydicom
     iterator_of = getattr(DataLoader, "_get_iterator", None)
@@ -188,6 +208,16 @@ def install(server: Server, undo: ExitStack) -> None:
             )
         return pydicom_door(image_src)
 
+    def list_rows(self: Any) -> Any:
+        extensions = file_helpers._supported_image_extensions()
+        hold_rows(self, extensions, str(server.images.cache.path))
+        return rows_door(self)
+
+    def list_folder(image_dir: Any) -> Any:
+        extensions = file_helpers._supported_image_extensions()
+        hold_folder(image_dir, extensions, server.images.names)
+        return folder_door(image_dir)
+
     def get_iterator(self: Any) -> Any:
         if self is probe:
             probed.append(True)
@@ -210,6 +240,8 @@ def install(server: Server, undo: ExitStack) -> None:
         (file_helpers, "open_image_numpy", open_image_numpy),
         (file_helpers, "open_image_tensor", open_image_tensor),
         (file_helpers, "_open_image_numpy__with_pydicom", with_pydicom),
+        (file_helpers, "list_image_filenames_from_dir", list_folder),
+        (args_of_rows, _ROWS, list_rows),
         (DataLoader, "_get_iterator", get_iterator),
         (torch.multiprocessing, "start_processes", start),  # strategy ddp_spawn
     ):

@@ -98,10 +98,10 @@ class Names:
 
         Raises ValueError for a root or a key that is not this cache's.
         """
-        self.cache, self._called = cache, called or str(cache.path)
+        self.cache, self.called = cache, called or str(cache.path)
         self._hashes = hashes(cache.path, cache.attributes, key)
         if self._hashes and root is None:
-            raise ValueError(f"{self._called}: de-identified: give root, the source folder, too")
+            raise ValueError(f"{self.called}: de-identified: give root, the source folder, too")
         if self._hashes and isinstance(root, Mapping):
             known = set(cache.core.root.sources.values())
             source = partial(self._hashes.of, "source")
@@ -144,7 +144,7 @@ class Names:
                 for find, key in ((bisect_left, least), (bisect_right, most))
             )
             if start == stop:
-                raise NotServedError(f"{path}: {said} is not in {self._called}")
+                raise NotServedError(f"{path}: {said} is not in {self.called}")
             places = places[start:stop]
         if len(places) > 1:
             first, last = (self._place_at(places[k]) for k in (0, -1))
@@ -152,10 +152,14 @@ class Names:
             example = name_of(path, first >> _SHIFT, first % (1 << _SHIFT) if slices else None)
             what = "slices" if slices else "frames"
             raise NotServedError(
-                f"{path}: {len(places)} {what} of it are in {self._called}; name one, such as "
+                f"{path}: {len(places)} {what} of it are in {self.called}; name one, such as "
                 f"{example}, or train on trainer_adapter.lightly.names(cache)"
             )
         return int(self._order[places[0]])
+
+    def holds(self, path: str | os.PathLike[str]) -> bool:
+        """Whether frames of the file at `path` are here."""
+        return len(self._places(os.fspath(path))) > 0
 
     def _place_at(self, k: int) -> int:
         return int(self._frame[k].as_py())
@@ -171,7 +175,7 @@ class Names:
             first, name = next(iter(stored))
             if number != first and below == name:
                 raise NotServedError(
-                    f"{path}: may be of source {first} or {number} of {self._called}, which have "
+                    f"{path}: may be of source {first} or {number} of {self.called}, which have "
                     "different files of that name, and were at the same path when it was merged; "
                     "give root={NUMBER: FOLDER} with a folder of its own for each"
                 )
@@ -223,10 +227,10 @@ class Names:
     def _absent(self, path: str) -> str:
         """Why a path is not served, and what to do."""
         if not path:
-            return f"the path is empty, and names no frame of {self._called}"
+            return f"the path is empty, and names no frame of {self.called}"
         if "://" in path:
             return (
-                f"{path}: a URL, and {self._called} holds files; download it, or give "
+                f"{path}: a URL, and {self.called} holds files; download it, or give "
                 "missing='pass' to let LightlyTrain open it itself"
             )
         if os.path.isdir(path):
@@ -234,7 +238,7 @@ class Names:
         said = f"{path}:" if os.path.exists(path) else f"{path}: no such file, and"
         if self._hashes is None and is_deidentified(self.cache.attributes):
             return (
-                f"{said} not in {self._called}, which is de-identified and has hashes of paths; "
+                f"{said} not in {self.called}, which is de-identified and has hashes of paths; "
                 "give serve(cache, root=FOLDER, key=KEYFILE), or train on "
                 "trainer_adapter.lightly.names(cache)"
             )
@@ -242,7 +246,7 @@ class Names:
         if not places:
             known = ", ".join(self.cache.core.root.sources.values())
             return (
-                f"{said} not below a folder that {self._called} was made from ({known}); give "
+                f"{said} not below a folder that {self.called} was made from ({known}); give "
                 "serve(cache, root=...) where that folder is now"
             )
         table = self.cache.core.root.read("failures", ["root", "path", "outcome", "reason"])
@@ -250,11 +254,11 @@ class Names:
             held = pc.and_(pc.equal(table["path"], below), pc.equal(table["root"], number))
             for row in table.filter(held).slice(0, 1).to_pylist():
                 return (
-                    f"{said} not in {self._called}: {row['outcome']}: {row['reason']}; train "
+                    f"{said} not in {self.called}: {row['outcome']}: {row['reason']}; train "
                     "on trainer_adapter.lightly.names(cache), which has just what is stored"
                 )
         return (
-            f"{said} not in {self._called}; build the cache again with this file, select it, "
+            f"{said} not in {self.called}; build the cache again with this file, select it, "
             "or give missing='pass' to let LightlyTrain open it itself"
         )
 

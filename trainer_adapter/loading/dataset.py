@@ -92,6 +92,12 @@ class FrameDataset(Dataset[Sample]):
         self._units = Units(self.cache.column("unit"))
         self._pool = BufferPool()
 
+    def __repr__(self) -> str:
+        return self._found.said(type(self).__name__)
+
+    def _repr_html_(self) -> str:
+        return self._found.page(type(self).__name__)
+
     @property
     def labels(self) -> NDArray[Any] | None:
         """(n,) labels in the order of the samples, (n, k) of several; None without a label."""

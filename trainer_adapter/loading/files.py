@@ -110,7 +110,8 @@ class Files:
         told = ", ".join(f"{k} ({folders[k]})" for k in roots.tolist())
         return LabelError(
             f"{path} is a file of several source folders, {told}, and the labels do not say of "
-            "which; give absolute paths, or a column `root` with the number or the folder"
+            "which; give absolute paths, or a column `root` with the number or the folder (the "
+            "number, where merged caches were made from one folder)"
         )
 
     def _roots(self, roots: Any) -> Codes:
@@ -121,12 +122,18 @@ class Files:
             return numbers
         known = {str(number): number for number in folders}
         known |= {folder: number for number, folder in folders.items()}
+        several = [f for f in folders.values() if list(folders.values()).count(f) > 1]
         texts = pc.unique(roots)
         values = []
         for text in texts.to_pylist():
             folder = None if text is None else os.path.expanduser(text).rstrip("/") or "/"
             if folder not in known and self._hashes and folder is not None:
                 folder = self._hashes.of("source", folder)
+            if folder in several:
+                raise LabelError(
+                    f"column 'root' of the labels has {text}, which several sources of the cache "
+                    "have, that were merged; give their numbers"
+                )
             values.append(-1 if folder is None else known.get(folder, -1))
         if texts.drop_null().to_pylist() and max(values) < 0:
             told = ", ".join(f"{k}: {folder}" for k, folder in folders.items())
@@ -154,17 +161,27 @@ class Files:
                 known[folder] = own + (above(up) if up != folder else [])
             return known[folder]
 
-        rows, below, roots = [], [], []
+        rows, below, roots, nearest = [], [], [], []
         for k, path in enumerate(paths.to_pylist()):
             whole = posixpath.normpath(os.path.expanduser(path))
             for folder, number in above(posixpath.dirname(whole)):
                 rows.append(k)
                 below.append(whole[len(folder) :].lstrip("/"))
                 roots.append(number)
+                nearest.append(folder)
         numbers = self._held(
             self._numbers(self._below(pa.array(below, pa.string())), np.array(roots, np.int64))
         )
         found = np.full(len(paths), -1, np.int64)
-        held = numbers >= 0
-        found[np.array(rows, np.int64)[held][::-1]] = numbers[held][::-1]  # the nearest folder
+        above_it: dict[int, str] = {}
+        for k, number, folder in zip(rows, numbers.tolist(), nearest, strict=True):
+            if number < 0 or above_it.setdefault(k, folder) != folder:
+                continue
+            if found[k] >= 0 and self._stored_of(found[k]) != self._stored_of(number):
+                both = np.array([found[k], number]) // max(len(self._paths), 1)
+                raise self._ambiguous(paths[k].as_py(), both)
+            found[k] = number
         return found
+
+    def _stored_of(self, number: int) -> int:
+        return int(self._stored[np.searchsorted(self._known, number)])

@@ -34,7 +34,9 @@ from trainer_adapter.loading.join import (
 )
 from trainer_adapter.loading.options import Labels
 from trainer_adapter.loading.tables import plain, read_table, says
+from trainer_adapter.reading.shown import page_of
 
+_SHOWN = 8
 _KINDS = ("image", "dose", "map", "mask")
 
 __all__ = ["Encoded", "Labelled", "from_column", "from_table", "labelled"]
@@ -55,6 +57,31 @@ class Labelled:
     """(n, k) of several labels: False where one is not known"""
     numbers: Any = field(default_factory=dict)
     """{value: number} of all that is a class; of several labels {label: these}"""
+
+    def said(self, what: str) -> str:
+        """What it is, with how many frames and which classes, for a repr."""
+        told = f"<{what} of {self.cache!r}"
+        if self.values is None:
+            return f"{told}>"
+        if self.known is not None:
+            return f"{told}; labels {', '.join(map(str, self.classes))}>"
+        if not len(self.classes):
+            return f"{told}; a number for each>"
+        most = list(self.counts.items())[:_SHOWN]
+        more = f", and {len(self.classes) - _SHOWN} more" if len(self.classes) > _SHOWN else ""
+        return f"{told}; {', '.join(f'{n} of {name}' for name, n in most)}{more}>"
+
+    def page(self, what: str) -> str:
+        """HTML of the same, for a notebook."""
+        rows: list[dict[str, Any]] = []
+        if self.values is not None and self.known is not None:
+            counts = self.counts
+            rows = [
+                {"label": n, "class": c, "frames": k} for n in counts for c, k in counts[n].items()
+            ]
+        elif len(self.classes):
+            rows = [{"class": c, "frames": k} for c, k in self.counts.items()]
+        return page_of(self.cache, self.said(what), rows)
 
     @property
     def counts(self) -> dict[Any, Any]:

@@ -35,6 +35,7 @@ from trainer_adapter.reading.choose import fits_in_memory, reading_of
 from trainer_adapter.reading.opened import as_of, generation_of
 from trainer_adapter.reading.spots import Corners, Spots
 from trainer_adapter.stage import staged
+from trainer_adapter.volumes.around import Around, hold_grey
 
 _PREFETCH_BYTES = 1 << 30
 
@@ -43,7 +44,8 @@ class Batch(Fields):
     """Frames of one shape: a Mapping, whose keys are attributes too."""
 
     image: torch.Tensor
-    """(b, H, W[, C]) in the stored dtype, or the one that was asked for"""
+    """(b, H, W[, C]) in the stored dtype, or the one that was asked for; with `context`
+    (b, 2 * context + 1, H, W)"""
     label: torch.Tensor | None
     """(b,) labels, (b, k) of several; None if none was asked for"""
     known: torch.Tensor | None
@@ -75,6 +77,7 @@ class CacheLoader:
         labelling: Labels | None = None,
         ranking: Ranks | None = None,
         crop: Crop | int | tuple[int, int] | None = None,
+        context: int = 0,
         columns: Sequence[str] = (),
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
@@ -88,7 +91,9 @@ class CacheLoader:
 
         order, labelling, ranking: an Order, Labels and Ranks; or their fields as keywords, such as
         shuffle=True, seed=1, label="body_part". crop: (h, w) at random, or a Crop; boxes are for
-        each frame of `cache`. columns: of frames/, for each batch. device: where batches go. dtype:
+        each frame of `cache`. context: so many slices before and behind each grey frame, as
+        (b, 2 * context + 1, H, W), of its stack, selected or not; at an end the last one stands in.
+        columns: of frames/, for each batch. device: where batches go. dtype:
         of images, one that holds all values of the stored one, such as torch.int32 for uint16, with
         which torch can do little; None: as stored.
         threads: 0 reads in the loop itself. prefetch: batches ahead, by default one less than
@@ -107,6 +112,9 @@ class CacheLoader:
         for name, given, least in (("threads", threads, 0), ("prefetch", prefetch, 1)):
             if given is not None and given < least:
                 raise ValueError(f"{name} {given}; legal: from {least}, or None")
+        context = index(context)
+        if context < 0:
+            raise ValueError(f"context {context}; legal: from 0")
         found = labelled(cache, labelling)
         self.cache, self.classes, self._labels = found.cache, found.classes, found.values
         self._found, self._units, self._dtype = found, Units(found.cache.column("unit")), dtype
@@ -132,9 +140,13 @@ class CacheLoader:
             self.cache, bucket, Share(batch_size, rank, ranks, ranking.pad, order.drop_last), order
         )
         self._columns = {name: Column(self.cache.column(name)) for name in columns}
+        self._around = Around(self.cache.core, context) if context else None
+        if self._around is not None:
+            hold_grey(self.cache.core, self.cache.indices)
         if stage is not None:
-            self.cache = staged(self.cache, stage)
-        frame_bytes = [(self._shapes.bytes_of(members), len(members)) for members in groups]
+            self.cache = self._staged(stage)
+        each = 2 * context + 1
+        frame_bytes = [(self._shapes.bytes_of(members) * each, len(members)) for members in groups]
         total = sum(size * n for size, n in frame_bytes)
         self._reading = reading_of(self.cache.core.store, read, total)
         self._threads = min(4, _cores()) if threads is None else threads
@@ -152,7 +164,7 @@ class CacheLoader:
             "batch_size": batch_size, "batches": len(self._batches),
             "drop_last": order.drop_last, "bucket": order.bucket if self.crop is None else "crop",
             "crop": _said(self.crop), "samples": order.samples, "rank": rank, "ranks": ranks,
-            "pad": ranking.pad,
+            "pad": ranking.pad, **({"context": context} if context else {}),
         }  # fmt: skip
         self._next, self._now = (0, 0), (0, 0)
         self._begun = False
@@ -161,6 +173,12 @@ class CacheLoader:
     def __len__(self) -> int:
         """Batches of an epoch, for this rank."""
         return len(self._batches)
+
+    def __repr__(self) -> str:
+        return self._found.said(f"CacheLoader: {len(self)} batches of {self.batch_size}")
+
+    def _repr_html_(self) -> str:
+        return self._found.page(type(self).__name__)
 
     @property
     def labels(self) -> NDArray[Any] | None:
@@ -303,12 +321,21 @@ class CacheLoader:
     def _batch(self, epoch: int, indices: Ints) -> Batch:
         samples = self.cache.samples(indices)
         frame, dtype = self._shapes.frame(int(samples[0]))
-        image, out = self._pool.lease((len(indices), *frame), dtype)
         spots = self.cache.core.spots(samples)
-        if self.crop is None and self._shapes.whole:
+        corners = None
+        if self.crop is not None or not self._shapes.whole:
+            corners = self._corners(epoch, indices, samples, spots, dtype)
+        if self._around is None:
+            image, out = self._pool.lease((len(indices), *frame), dtype)
+        else:
+            around = self._around.of(samples)
+            image, out = self._pool.lease((*around.shape, *frame), dtype)
+            out, spots = out.reshape(-1, *frame), self.cache.core.spots(around.ravel())
+            corners = None if corners is None else corners.repeated(around.shape[1])
+        if corners is None:
             self._reading.whole(out, spots)
         else:
-            self._reading.crops(out, spots, self._corners(epoch, indices, samples, spots, dtype))
+            self._reading.crops(out, spots, corners)
         del out
         if self._dtype is not None and image.dtype != self._dtype:
             wide, _ = self._pool.lease(tuple(image.shape), held_by(self._dtype, dtype))
@@ -326,6 +353,12 @@ class CacheLoader:
         )
         del image
         return self._transfer.sent(batch)
+
+    def _staged(self, stage: str | os.PathLike[str]) -> Cache:
+        if self._around is None:
+            return staged(self.cache, stage)
+        near = np.unique(self._around.of(self.cache.indices))
+        return Cache(staged(Cache(self.cache.core, near), stage).core, self.cache.indices)
 
     def _corners(
         self, epoch: int, indices: Ints, samples: Ints, spots: Spots, dtype: np.dtype[Any]

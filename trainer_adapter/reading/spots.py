@@ -38,6 +38,11 @@ class Corners:
     fill: float | NDArray[Any] = 0.0
     """value of what lies outside, one or (b,)"""
 
+    def repeated(self, times: int) -> Corners:
+        """Each of them for so many frames."""
+        fill = self.fill if np.ndim(self.fill) == 0 else np.repeat(self.fill, times)
+        return Corners(np.repeat(self.top, times), np.repeat(self.left, times), fill)
+
 
 class Reading(Protocol):
     """One way to copy."""

@@ -94,6 +94,9 @@ def export(
         rows += [Row(stack, "failed", "", why) for stack, why in spare]
     else:
         items, more = [item_of(cache, stacks, piece, options) for piece in held], {}
+    inside = stacks.core.root.path.resolve()
+    if inside == folder.resolve() or inside in folder.resolve().parents:
+        raise ExportError(f"{folder}: lies in the cache {inside}; export to another folder")
     with _mine(folder):
         rows += _made(folder, items, jobs, progress)
         rows.sort(key=lambda row: row.stack)
@@ -188,9 +191,9 @@ def _said(path: Path) -> str | None:
 @contextmanager
 def _mine(folder: Path) -> Iterator[None]:
     """The folder, for this process alone, without files that a killed one has begun."""
-    folder.mkdir(parents=True, exist_ok=True)
     if (folder / "zarr.json").exists():
         raise ExportError(f"{folder}: a cache lies here; export to another folder")
+    folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

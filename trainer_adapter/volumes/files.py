@@ -51,4 +51,4 @@ def as_nifti(image: Any, name: str) -> Write:
 
 def as_text(text: str) -> Write:
     """What writes a text."""
-    return lambda file: file.write(text.encode())
+    return lambda file: file.write(text.encode(errors="backslashreplace"))  # names of folders

@@ -19,7 +19,7 @@ from trainer_adapter.volumes.files import as_nifti, write_whole
 INTERPOLATIONS = ("linear", "nearest")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SpatialImage:
     """Voxels on an even grid in the patient's space."""
 
@@ -37,6 +37,11 @@ class SpatialImage:
     """what lies outside"""
     name: str = "the volume"
     """for messages"""
+
+    def __repr__(self) -> str:
+        spacing = " x ".join(f"{v:.4g}" for v in self.spacing)
+        what = f"{self.voxels.shape} {self.voxels.dtype}"
+        return f"<SpatialImage {what} {self.unit or self.kind}, {spacing} mm: {self.name}>"
 
     @property
     def spacing(self) -> tuple[float, float, float]:

@@ -100,10 +100,15 @@ def _segments(stacks: Stacks, k: int) -> list[tuple[int, str]]:
     )
     listed = listed or []
     if unit == "labelmap":
-        return [(s["number"], s["label"] or s["type"] or f"segment {s['number']}") for s in listed
+        return [(s["number"], _name(s["label"], s["type"], s["number"])) for s in listed
                 if s["number"]]  # fmt: skip
-    kind = listed[0]["type"] if listed else None
-    return [(0, label or kind or f"segment {number}")]
+    return [(0, _name(label, listed[0]["type"] if listed else None, number))]
+
+
+def _name(label: str | None, kind: str | None, number: int | None) -> str:
+    """Of a segment in dataset.json, where "background" is the name of 0."""
+    name = label or kind or f"segment {number}"
+    return f"{name} (segment)" if name == "background" else name
 
 
 def _case(

@@ -6,6 +6,7 @@ these no UID, no path and no text that names a segment's maker.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def words(stacks: Stacks, parts: list[int]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for word, column, factor in _WORDS:
         (value,) = said(stacks.core, column, first)
-        if value is None:
+        if value is None or (isinstance(value, float) and not math.isfinite(value)):
             continue
         found[word] = value if factor is None else round(value * factor, 9)
     if "ImageType" in found:
@@ -75,7 +76,7 @@ def least(stacks: Stacks, parts: list[int], column: str) -> Floats:
     found = np.full(len(parts), np.nan)
     for n, k in enumerate(parts):
         values = [v for v in said(stacks.core, column, stacks.frames(k)) if v is not None]
-        if values:
+        if values and all(map(math.isfinite, values)):
             found[n] = min(values)
     return found
 

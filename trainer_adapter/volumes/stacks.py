@@ -17,6 +17,7 @@ from trainer_adapter.volumes.geometry import Floats, affines, tilts
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+_COLUMNS = ("stack", "stack_index", "stack_regular", "stack_flags", "matrix_row", "tilt")
 _UNEVEN = "its positions are uneven or repeated"
 _NO_VOLUME = {
     "uneven": "its steps are uneven, or its slices do not lie on one line (flag uneven)",
@@ -93,12 +94,18 @@ class Stacks:
         return tiles
 
     @cached_property
+    def unordered(self) -> Bools:
+        """(s,) whether nothing says in which order its frames are."""
+        unordered = np.zeros(len(self.first), bool)
+        unknown = _numpy(pc.equal(pc.list_flatten(self.flags), "order-unknown"))
+        unordered[pc.list_parent_indices(self.flags).to_numpy()[unknown]] = True
+        return unordered
+
+    @cached_property
     def odd(self) -> Bools:
         """(s,) whether its frames are not one behind the other at even steps."""
-        odd: Bools = _numpy(pc.equal(self.regular, False).fill_null(False)).copy()
-        unknown = _numpy(pc.equal(pc.list_flatten(self.flags), "order-unknown"))
-        odd[pc.list_parent_indices(self.flags).to_numpy()[unknown]] = True
-        return odd
+        irregular: Bools = _numpy(pc.equal(self.regular, False).fill_null(False))
+        return irregular | self.unordered
 
     @cached_property
     def tilt(self) -> Floats:
@@ -201,6 +208,7 @@ def stacks_of(core: Core, chosen: Ints | None) -> Stacks:
     if chosen is None and core.stacks is not None:
         known: Stacks = core.stacks
         return known
+    core.ahead(_COLUMNS)
     stack, place = (core.column(c).to_numpy().astype(np.int64) for c in ("stack", "stack_index"))
     samples = np.arange(len(stack)) if chosen is None else np.unique(chosen)
     stack, place = stack[samples], place[samples]

@@ -10,9 +10,15 @@ import pyarrow as pa
 from trainer_adapter.volumes.geometry import Floats, spacings
 from trainer_adapter.volumes.stacks import Stacks
 
+_COLUMNS = (
+    "patient", "study_uid", "series_uid", "modality", "kind", "unit", "stack_of", "part",
+    "position", "orientation", "spacing_y", "spacing_x",
+)  # fmt: skip
+
 
 def table_of(stacks: Stacks) -> pa.Table:
     """What Cache.stacks gives."""
+    stacks.core.ahead(_COLUMNS)
     core, first = stacks.core, stacks.first
     places, specs = core.places, core.root.arrays
     array = places.array[first].astype(np.int64)
