@@ -24,8 +24,14 @@ check: $(READY)  ## ruff, mypy, the floors of the house, links of its pages
 	$(BIN)/python -m pytest tests/house/test_house.py
 
 .PHONY: test
-test: $(READY)  ## all tests
-	$(BIN)/python -m pytest tests
+test: $(READY)  ## all tests, by PROCESSES=3
+	$(BIN)/python -m pytest tests --numprocesses $(or $(PROCESSES),3) --dist worksteal
+
+.PHONY: test-more
+test-more: $(READY)  ## tests that take a share of what they could, ten times as much: each step, more damage
+	TEST_TIMES=10 $(BIN)/python -m pytest --numprocesses $(or $(PROCESSES),3) --dist worksteal \
+		tests/running tests/headers tests/trainer/test_hostile.py tests/trainer/test_compressed.py \
+		tests/whole/test_legal_files.py
 
 .PHONY: test-crash
 test-crash: $(READY)  ## kills, disks that fail, power cuts (root), Ctrl-C; KIND=kills COUNT=9 SEED=2 for some

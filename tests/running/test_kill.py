@@ -19,6 +19,7 @@ import pytest
 from tests.support.caches import Ran, attributes, by_path, command, failures, run_cli, table, tree
 from tests.support.dicom_files import uid, write_series
 from tests.support.faults import wavelets, with_fault
+from tests.support.share import stride
 
 
 def test_killed_once_the_first_receipt_is_there(
@@ -60,8 +61,10 @@ def test_the_same_command_several_times_at_once(tmp_path: Path, ct_series: Path)
     assert tree(cache) == tree(tmp_path / "alone")
 
 
-@pytest.mark.parametrize("codec", ["none", "auto"])
-def test_killed_before_every_durable_step(tmp_path: Path, codec: str) -> None:
+@pytest.mark.parametrize(("codec", "every"), [("none", 3), ("auto", 7)])
+def test_killed_before_durable_steps(tmp_path: Path, codec: str, every: int) -> None:
+    """Before every third, or seventh; before each: `make test-more`."""
+    every = stride(every)
     source = tmp_path / "source"
     write_series(source, 2, size=700)  # 0.93 MiB a frame: two shards
     flags = ("--shard-mib", "1", "--jobs", "1", "--codec", codec)
@@ -72,28 +75,21 @@ def test_killed_before_every_durable_step(tmp_path: Path, codec: str) -> None:
     driver = ["-m", "tests.support.kill_at_each_step"]
     halves = [
         subprocess.Popen(
-            [sys.executable, *driver, source, tmp_path, str(first), "2", codec],
+            [sys.executable, *driver, source, tmp_path, str(first), str(2 * every), codec],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             cwd=Path(__file__).parents[2],
         )
-        for first in (0, 1)
+        for first in (0, every)
     ]  # fmt: skip
     said = [half.communicate(timeout=300) for half in halves]
     steps = [json.loads(line) for out, _ in said for line in out.splitlines()]
     for number, name, killed, status, found in steps:
-        where = f"killed before step {number}, {name}: {said[number % 2][1]}"
+        where = f"killed before step {number}, {name}: {said[number // every % 2][1]}"
         assert (killed, status) == (-signal.SIGKILL, 0), where
         assert found == expected, where
-    # Plan, two shards with their receipts, tables, metadata and root: all of these were met.
-    assert {name for _, name, *_ in steps} == {
-        "mkdir",
-        "fsync",
-        "link",
-        "replace",
-        "rename",
-        "unlink",
-    }
-    assert len(steps) > 40
+    # Plan, two shards with their receipts, tables, metadata and root.
+    assert {name for _, name, *_ in steps} >= {"fsync", "link"}
+    assert len(steps) > 40 // every
     assert [half.returncode for half in halves] == [0, 0]
 
 

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from dicom2cache import Recipe, pipeline
 from dicom2cache.running.job import load_job
 from tests.support.caches import command, run_cli, run_here, tree
 from tests.support.dicom_files import pattern, write_dicom
+from tests.support.share import stride
 
 _HOOKS = Path(__file__).parents[1] / "support" / "hooks"
 _RECIPE = ("--shard-mib", "1", "--intensity", "percentiles", "--codec", "auto")
@@ -102,7 +104,7 @@ def test_a_node_that_lacks_the_links_of_the_others(source: Path, tmp_path: Path)
     assert "Traceback" not in ran.stderr
 
 
-@pytest.mark.parametrize("first", range(3))
+@pytest.mark.parametrize("first", [0, 4, 8])
 def test_killed_at_any_step_without_links(
     source: Path, alone: dict[str, str], tmp_path: Path, first: int
 ) -> None:
@@ -113,14 +115,22 @@ def test_killed_at_any_step_without_links(
         shutil.copy(path, few)
     whole = tmp_path / "whole"
     pipeline.build(few, whole, Recipe(shard_mib=1, codec="auto"), jobs=1)
-    driver = ["-m", "tests.support.kill_at_each_step", few, tmp_path / "f", first, "9", "auto"]
+    driver = [
+        "-m",
+        "tests.support.kill_at_each_step",
+        few,
+        tmp_path / "f",
+        first,
+        str(stride(15)),
+        "auto",
+    ]
     (tmp_path / "f").mkdir()
     ran = subprocess.run(
         [sys.executable, *map(str, driver)], capture_output=True, text=True, timeout=200,
         env={**os.environ, **_fault(_EPERM)}, cwd=Path(__file__).parents[2], check=True,
     )  # fmt: skip
     steps = [json.loads(line) for line in ran.stdout.splitlines()]
-    assert len(steps) > 5
+    assert len(steps) > 2
     for number, name, killed, status, found in steps:
         assert (killed, status) == (-signal.SIGKILL, 0), (number, name, ran.stderr)
         assert found == tree(whole), (number, name)
@@ -162,6 +172,7 @@ def test_names_seen_late_by_nodes_whose_clocks_are_wrong(
         assert watched.returncode == 0, wrong
         left = json.loads(said)["seconds_left"]
         assert left is None or left >= 0
+        time.sleep(1)
     _ended(runs)
     _ended([_start(["commit", cache], *b)])
     assert tree(cache) == alone

@@ -23,6 +23,7 @@ from dicom2cache.pipeline import standing, update
 from dicom2cache.running.remains import tidy
 from tests.support.caches import Ran, attributes, command, run_here, table, tree
 from tests.support.dicom_files import pattern, uid, write_dicom, write_series
+from tests.support.share import stride
 from trainer_adapter import CacheLoader, NewerWarning, open_cache
 
 _FLAGS = ("--shard-mib", "1", "--jobs", "1")
@@ -406,7 +407,9 @@ def test_two_at_once(source: Path, cache: Path, tmp_path: Path) -> None:
     assert tree(cache) == tree(alone)
 
 
-def test_killed_before_every_second_durable_step(source: Path, cache: Path, tmp_path: Path) -> None:
+def test_killed_before_durable_steps(source: Path, cache: Path, tmp_path: Path) -> None:
+    """Before every fifth; before each: `make test-more`."""
+    every = stride(5)
     for number in (3, 4):
         _slice(source, number)
     write_dicom(source / "x.dcm", pattern("x", (40, 30)), SeriesInstanceUID=uid("x"))
@@ -417,24 +420,22 @@ def test_killed_before_every_second_durable_step(source: Path, cache: Path, tmp_
     driver = [sys.executable, "-m", "tests.support.kill_update", source, cache]
     halves = [
         subprocess.Popen(
-            [*driver, tmp_path, str(first), "4"],
+            [*driver, tmp_path, str(first), str(2 * every)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             cwd=Path(__file__).parents[2],
         )
-        for first in (0, 2)  # steps in pairs: most are a file and its folder
+        for first in (0, every)
     ]  # fmt: skip
     said = [half.communicate(timeout=300) for half in halves]
     steps = [json.loads(line) for out, _ in said for line in out.splitlines()]
     for number, name, killed, problems, frames, status, found in steps:
-        where = f"killed before step {number}, {name}: {said[number % 4 // 2][1]}"
+        where = f"killed before step {number}, {name}: {said[number // every % 2][1]}"
         assert (killed, status) == (-signal.SIGKILL, 0), where
         assert problems == [], where
         assert frames in (3, 6), where
         assert found == expected, where
-    assert {name for _, name, *_ in steps} == {
-        "fsync", "link", "replace", "rename", "unlink",
-    }  # fmt: skip
-    assert len(steps) > 20
+    assert {name for _, name, *_ in steps} >= {"fsync", "link"}
+    assert len(steps) > 40 // every
     assert [half.returncode for half in halves] == [0, 0]
     assert _published(cache) == before
 

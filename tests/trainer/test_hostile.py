@@ -19,11 +19,10 @@ import pytest
 
 from tests.support import hand_made
 from tests.support.hostile import MIB, tried
+from tests.support.share import TIMES
 from tests.support.signed import adopt, rewrite, sign, with_column
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS holds on Linux only")
-TIMES = int(os.environ.get("HOSTILE_TIMES", "1"))
-"""how many times as many mutants as in CI"""
 VALUES: list[Any] = [
     None, True, False, 0, 1, -1, 2**31, 2**40, 2**63, -(2**63), 10**30, 1.5, 1e308, math.nan,
     math.inf, "", "x", "../x", "/etc/passwd", "a" * 300, "zstd", "float16", "int16", [], [None],
@@ -85,13 +84,13 @@ def test_every_member_of_the_root(cache: Path, tmp_path: Path) -> None:
     for path in places_of(about):
         if path == ("sha256",) or path[:1] == ("counts",) or path[-2:-1] == ("columns",):
             continue
-        for change in rng.sample([_gone, _twice, *map(_to, VALUES)], min(2 * TIMES, 30)):
+        for change in rng.sample([_gone, _twice, *map(_to, VALUES)], min(TIMES, 30)):
             wrong = changed(about, path, change)
             sign(cache, lambda now, wrong=wrong: (now.clear(), now.update(wrong)))
             outcomes.append(tried(cache, tmp_path / "node", (path, change)))
             (cache / "zarr.json").write_bytes(first)
-    assert outcomes.count(True) > 50
-    assert outcomes.count(False) > 150
+    assert outcomes.count(True) > 25
+    assert outcomes.count(False) > 75
 
 
 @pytest.mark.parametrize(
@@ -123,7 +122,7 @@ def test_columns_of_other_types(cache: Path, tmp_path: Path, kind: str) -> None:
     path, rng = cache / kind / "0.parquet", random.Random(18)
     whole, table = path.read_bytes(), pq.read_table(path)
     for name in table.column_names:
-        for other in rng.sample([*_KINDS, None], 3):
+        for other in rng.sample([*_KINDS, None], min(TIMES, 7)):
             values = table[name].to_pylist()
             try:
                 changed_column = pa.array(values, other) if other else pa.nulls(len(values))
@@ -150,7 +149,7 @@ def test_numbers_that_lie(cache: Path, tmp_path: Path, kind: str) -> None:
     for name in table.column_names:
         if not pa.types.is_integer(table.schema.field(name).type):
             continue
-        for number in rng.sample(_NUMBERS, 5):
+        for number in rng.sample(_NUMBERS, min(3 * TIMES, 11)):
             values = table[name].to_pylist()
             values[rng.randrange(len(values))] = number
             with contextlib.suppress(pa.ArrowInvalid, OverflowError):
@@ -165,7 +164,7 @@ def test_tables_of_random_bytes(cache: Path, tmp_path: Path, kind: str) -> None:
     path, rng = cache / kind / "0.parquet", random.Random(20)
     whole = path.read_bytes()
     end = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
-    for k in range(40 * TIMES):
+    for k in range(20 * TIMES):
         data = bytearray(whole)
         if k % 10 == 0:
             data = data[: rng.randrange(len(data))]
@@ -237,7 +236,7 @@ def test_chunks_that_lie(tmp_path: Path, codec: str) -> None:
     hand_made.write(cache, codec)
     path = cache / "grey" / "c.0.0.0"
     whole = path.read_bytes()
-    for k in range(40 * TIMES):
+    for k in range(20 * TIMES):
         data = bytearray(whole)
         for _ in range(rng.randrange(1, 3)):
             data[rng.randrange(16 if k % 2 else len(data) - 68)] = rng.choice([0, 1, 127, 255])

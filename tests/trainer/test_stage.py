@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -196,16 +197,20 @@ def test_a_copy_is_not_mixed_with_a_later_build(cache: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-def test_another_user_reads_what_is_staged(cache: Path, tmp_path: Path) -> None:
-    CacheLoader(open_cache(cache), 4, stage=tmp_path / "node")
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.owner() == "root" and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o755)
+def test_another_user_reads_what_is_staged(cache: Path) -> None:
+    with tempfile.TemporaryDirectory() as open_to_all:  # pytest closes its own again
+        Path(open_to_all).chmod(0o755)
+        _read_by_another(Path(shutil.copytree(cache, Path(open_to_all, "cache"))))
+
+
+def _read_by_another(cache: Path) -> None:
+    node = cache.parent / "node"
+    CacheLoader(open_cache(cache), 4, stage=node)
     code = f"""
 import os
 from trainer_adapter import CacheLoader, open_cache
 def total():
-    (batch,) = CacheLoader(open_cache({str(cache)!r}), 12, stage={str(tmp_path / "node")!r})
+    (batch,) = CacheLoader(open_cache({str(cache)!r}), 12, stage={str(node)!r})
     return int(batch.image.sum())
 total()  # all modules are loaded: nobody may not read them everywhere
 os.seteuid(65534)

@@ -21,6 +21,7 @@ from pydicom.encaps import encapsulate, encapsulate_extended
 from dicom2cache import Recipe, build
 from tests.support.caches import stored
 from tests.support.dicom_files import write_dicom
+from tests.support.share import TIMES
 
 IMPLICIT, EXPLICIT, DEFLATED, BIG = (f"1.2.840.10008.1.2{e}" for e in ("", ".1", ".1.99", ".2"))
 LOOSE, RLE = "1.2.840.10008.1.2.1.98", "1.2.840.10008.1.2.5"
@@ -175,7 +176,7 @@ def legal_files(draw: st.DrawFn) -> Legal:
     )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=75 * TIMES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(legal=legal_files(), said=st.sampled_from(["absent", "right"]), table=st.integers(0, 2))
 def test_legal_files_become_what_they_mean(legal: Legal, said: str, table: int) -> None:
     elements: dict[str, Any] = {
