@@ -98,7 +98,7 @@ $(JUDGES): pyproject.toml constraints.txt tests/peers/requirements.txt
 	touch $@
 
 .PHONY: test-peers
-test-peers: $(JUDGES)  ## splits and volumes against scikit-learn, MONAI, torchio; xarray, napari
+test-peers: $(JUDGES)  ## splits, volumes and recipes with scikit-learn, MONAI, torchio, Lightning, transformers, napari
 	.venv-judges/bin/python -m pytest tests/peers --disable-warnings
 
 .PHONY: test-exfat

@@ -161,12 +161,10 @@ def _print_cache(cache: Path, about: dict[str, Any]) -> None:
         f"{one_line(str(cache))}: {counts['frames_stored']} frames of {counts['files_stored']} "
         f"files, {size(total)} in {shards.num_rows} shards"
     )
-    files, waste = waiting(cache, about)
-    if files:
-        print(
-            f"numbering {about['numbering']}; {files} files of earlier ones, {size(waste)}, wait "
-            f"for `dicom2cache purge {one_line(str(cache))}`"
-        )
+    if about.get("numbering"):
+        files, waste = waiting(cache, about)
+        wait = f"{files} files of earlier ones, {size(waste)}, wait for `dicom2cache purge {cache}`"
+        print(one_line(f"numbering {about['numbering']}{f'; {wait}' if files else ''}"))
     if limited := counts.get("frames_limited"):
         print(f"{limited} failed for memory or time, which another machine may have")
     rows = []

@@ -46,6 +46,9 @@ def follow(cache: Path, watch: bool = False, as_json: bool = False) -> bool:
 
 def words(cache: Path, now: Standing) -> list[str]:
     """Lines such as `converting: 3 of 8 shards, 300 of 900 frames, 2 failed, about 0:58 left`."""
+    if now.is_removal:
+        remedy = f"if nobody works on it any more, run `dicom2cache commit {cache}`"
+        return [one_line(f"{cache}: frames are being taken out; {remedy}")]
     parts = [
         f"{now.shards_done} of {now.shards} shards",
         f"{now.done.units} of {now.total.units} frames",

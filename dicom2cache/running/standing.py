@@ -30,6 +30,8 @@ class Standing:
     """seconds, at the rate so far; None while too little is done to tell"""
     is_update: bool = False
     """whether the cache is committed, and grows"""
+    is_removal: bool = False
+    """whether frames are only taken out of it"""
 
 
 @dataclass
@@ -59,8 +61,10 @@ class Watched:
                 holders.setdefault(host, []).append(name)
         left = _left(ended, {name: work[name].cost for name in ended}, total.cost - done.cost)
         done += under_way(job, open_work)
-        growing = job.onto is not None
-        return Standing(len(tasks), len(ended), total, done, holders, job.links, left, growing)
+        growing, removing = job.onto is not None, job.gone is not None and not tasks
+        return Standing(
+            len(tasks), len(ended), total, done, holders, job.links, left, growing, removing
+        )  # fmt: skip
 
     def _of(self, task: ShardTask) -> tuple[int, int] | None:
         if task.name not in self._failed:

@@ -1,6 +1,7 @@
 """Crash tests: `python -m tests.crash [KIND...] [--count N] [--seed S]`.
 
-KIND is kills, order, faults, power or interrupts; all without arguments: 200, 1, 300, 50 and 48.
+KIND is kills, order, faults, power, interrupts or removals; all without arguments: 200, 1, 300, 50,
+48 and 120.
 Prints a line for each that went wrong, and one for each kind; exit status 1 if there are any.
 Linux; power cuts need root, to mount.
 """
@@ -34,6 +35,7 @@ def _all(said: argparse.Namespace, folder: Path) -> int:
     from tests.crash.kills import kills
     from tests.crash.order import order
     from tests.crash.power import power
+    from tests.crash.removals import removals
     from tests.crash.world import World
 
     story = {
@@ -42,6 +44,7 @@ def _all(said: argparse.Namespace, folder: Path) -> int:
         "faults": (300, lambda world, count: faults(world, count, said.seed)),
         "power": (50, lambda world, count: power(world, count, said.seed, said.file_system)),
         "interrupts": (48, lambda world, count: interrupts(world, count, said.seed)),
+        "removals": (120, removals),
     }
     world = World(folder)
     bad = 0

@@ -475,6 +475,10 @@ def test_a_removal_that_was_cut_short_is_ended_by_others(cache: Path, source: Pa
     assert (cache / "build" / "plan.json").exists()
     assert len(open_cache(cache)) == 10
     assert verify(cache) == []
+    assert run_here("info", cache).stdout.splitlines()[-1] == (
+        f"{cache}: frames are being taken out; if nobody works on it any more, run `dicom2cache "
+        f"commit {cache}`"
+    )
     ran = run_here("purge", cache)
     assert (ran.returncode, len(open_cache(cache))) == (2, 10)
     assert "frames are being added to it or removed; end that first" in ran.stderr

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.caches import run_cli, tree
+from tests.support.caches import attributes, run_cli, tree
 
 _AGAIN = "run the same command again"
 
@@ -68,3 +69,29 @@ def test_a_disk_that_is_mounted_read_only(
     assert run_cli("verify", cache).returncode == 0
     assert run_cli("info", cache).returncode == 0
     assert run_cli("build", ct_series, cache, *flags).returncode == 0
+
+
+def test_a_removal_that_has_no_room(disk: Path, ct_series_cache: Path) -> None:
+    _mount(disk, "size=64m")
+    cache = Path(shutil.copytree(ct_series_cache, disk / "cache"))
+    before = tree(cache)
+    used = shutil.disk_usage(disk).used
+    subprocess.run(["mount", "-o", f"remount,size={used // 1024 + 128}k", disk], check=True)
+    command = ("remove", cache, "--where", "instance == 1")  # its neighbour is copied, 0.5 MiB
+    ran = run_cli(*command)
+    assert (ran.returncode, tree(cache)) == (2, before)
+    assert "524288 bytes would be copied, and " in ran.stderr
+    ran = run_cli(*command, "--force")
+    assert ran.returncode == 2
+    for said in (str(cache), "No space left on device", _AGAIN):
+        assert said in ran.stderr
+    assert "Traceback" not in ran.stderr
+    about = attributes(cache)
+    assert (about.get("numbering", 0), about["counts"]["frames_stored"]) == (0, 12)
+    assert run_cli("verify", cache).returncode == 0
+    subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+    ran = run_cli(*command)
+    assert ran.returncode == 0, ran.stderr
+    assert attributes(cache)["counts"]["frames_stored"] == 11
+    assert run_cli("purge", cache).returncode == 0
+    assert run_cli("verify", cache).returncode == 0

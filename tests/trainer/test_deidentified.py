@@ -67,6 +67,22 @@ def test_labels_by_what_is_hashed(folder: Path, on: str, keys: list[str]) -> Non
     assert len(FrameDataset(cache, "grade", labels=own, on=on)) == 3
 
 
+@pytest.mark.parametrize("on", ["path", "PatientID", "SOPInstanceUID"])
+def test_labels_by_whole_paths_and_keywords(folder: Path, on: str) -> None:
+    cache = open_cache(folder / "cache")
+    keys = {
+        "path": [f"{folder}/in/./{k}.dcm" for k in "abc"],
+        "PatientID": ["Pa", "Pb ", "Pc"],
+        "SOPInstanceUID": [uid(k) for k in "abc"],
+    }
+    labels = {on: keys[on], "grade": [1, 2, 3]}
+    with pytest.raises(ValueError, match=r"hashes.*; give key=KEYFILE"):
+        FrameDataset(cache, "grade", labels=labels, on=on)
+    data = FrameDataset(cache, "grade", labels=labels, on=on, key=folder / "key")
+    found = {data[k].image.numpy().tobytes(): data[k].label for k in range(3)}
+    assert found == {pattern(k, (8, 8)).tobytes(): n for n, k in enumerate("abc", 1)}
+
+
 def test_another_key_is_refused(folder: Path, tmp_path: Path) -> None:
     cache = open_cache(folder / "cache")
     labels = {"path": ["a.dcm"], "grade": [1]}

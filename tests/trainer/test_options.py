@@ -38,5 +38,8 @@ def test_what_is_said_twice_or_unknown_is_an_error(ct_series_cache: Path) -> Non
     cache = open_cache(ct_series_cache)
     with pytest.raises(TypeError, match="seed: said by the Order"):
         CacheLoader(cache, order=Order(), seed=1)
-    with pytest.raises(TypeError, match="unknown shufle; legal besides the loader's own: shuffle"):
+    with pytest.raises(
+        TypeError,
+        match=r"unknown shufle; legal besides the loader's own: shuffle.*; did you mean shuffle\?",
+    ):
         CacheLoader(cache, shufle=True)  # type: ignore[call-arg]

@@ -319,6 +319,8 @@ def test_masks_are_not_mixed(masks: Path) -> None:
         np.testing.assert_array_equal(part[0].numpy(), np.asarray(expected))
     floats = Normalize()(batch)
     assert torch.equal(crop(floats).image, found.image.float())
+    by_hand = crop(Normalize()(batch.image), batch.index, batch.epoch)
+    assert torch.equal(by_hand, found.image.float())
     alone = RandomResizedCrop((40, 30), scale=(0.1, 0.9), seed=5, nearest=True)
     assert torch.equal(alone(batch.image[:, None], batch.index, batch.epoch), found.image)
     turned = RandomFlip(1.0)(batch)

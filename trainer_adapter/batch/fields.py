@@ -7,6 +7,8 @@ from typing import Any, Self
 
 import torch
 
+from trainer_adapter.batch.units import MASKS
+
 
 class Fields(Mapping[str, Any]):
     """Named values, none of which can be replaced in place.
@@ -18,9 +20,11 @@ class Fields(Mapping[str, Any]):
         found = {**(values or {}), **named}
         object.__setattr__(self, "_values", found)
         image = found.get("image")
-        if "window" in (found.get("units") or ()) and isinstance(image, torch.Tensor):
-            # So that a second window is refused where only the image is handed on.
-            image.stored_units = found["units"]  # type: ignore[attr-defined]
+        units = found.get("units") or ()
+        kept = units and ("window" in units or MASKS.issuperset(units))
+        if kept and isinstance(image, torch.Tensor):
+            # Of what a second window, or mixing, would spoil, where only the image is handed on.
+            image.stored_units = units  # type: ignore[attr-defined]
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
@@ -51,6 +55,12 @@ class Fields(Mapping[str, Any]):
     def replaced(self, **named: Any) -> Self:
         """The same with other values."""
         return type(self)(self, **named)
+
+
+def units_of(image: torch.Tensor) -> tuple[str | None, ...]:
+    """The units of an image that was taken out of a batch, as far as it has them still."""
+    found: tuple[str | None, ...] = getattr(image, "stored_units", ())
+    return found
 
 
 def _shown(value: Any) -> str:

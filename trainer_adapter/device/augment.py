@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainer_adapter.batch.fields import Fields
+from trainer_adapter.batch.fields import Fields, units_of
 from trainer_adapter.batch.units import MASKS
 from trainer_adapter.order.permutations import Stream
 
@@ -63,12 +63,15 @@ class _OfSamples(nn.Module):
         if not isinstance(x, Fields):
             if index is None or epoch is None:
                 raise ValueError("images alone: give index and epoch too, or the batch itself")
-            _hold_images(x, index, self.nearest)
-            return self.images(x, index, epoch, self.nearest)
+            nearest = self.nearest
+            if not torch.compiler.is_compiling():
+                nearest = nearest or _is_mask(units_of(x))
+            _hold_images(x, index, nearest)
+            return self.images(x, index, epoch, nearest)
         epoch = x.get("epoch") if epoch is None else epoch
         if epoch is None:
             raise ValueError("a batch of FrameDataset has no epoch; give epoch=...")
-        mask = bool(x.get("units")) and MASKS.issuperset(x["units"])
+        mask = _is_mask(x.get("units") or ())
         image = x["image"]
         if mask and image.ndim == 3:
             image = image[:, None]
@@ -80,6 +83,10 @@ class _OfSamples(nn.Module):
     ) -> torch.Tensor:
         """What becomes of images, (b, C, H, W); `nearest`: their values are not to be mixed."""
         raise NotImplementedError
+
+
+def _is_mask(units: tuple[str | None, ...]) -> bool:
+    return bool(units) and MASKS.issuperset(units)
 
 
 def _hold_images(x: torch.Tensor, index: torch.Tensor, whole: bool) -> None:

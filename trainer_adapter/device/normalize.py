@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainer_adapter.batch.fields import Fields
+from trainer_adapter.batch.fields import Fields, units_of
 from trainer_adapter.device.presets import PRESETS
 
 Window = tuple[float, float] | str
@@ -128,9 +128,13 @@ class Normalize(nn.Module):
         if isinstance(x, Fields):
             self._hold(x.get("units") or ())
             return x.replaced(image=self._images(x["image"]))
-        if not torch.compiler.is_compiling():
-            self._hold(getattr(x, "stored_units", ()))
-        return self._images(x)
+        if torch.compiler.is_compiling():
+            return self._images(x)
+        self._hold(units := units_of(x))
+        found = self._images(x)
+        if units:
+            found.stored_units = units  # type: ignore[attr-defined]
+        return found
 
     def _hold(self, units: Sequence[str | None]) -> None:
         if self._windows and "window" in units:
@@ -141,6 +145,9 @@ class Normalize(nn.Module):
             )
 
     def _images(self, x: torch.Tensor) -> torch.Tensor:
+        if x.ndim == 5 and x.shape[1] == 1:
+            frames = self._images(x.flatten(0, 2))
+            return frames.reshape(len(x), x.shape[2], *frames.shape[1:]).transpose(1, 2)
         if x.ndim not in (3, 4):
             raise ValueError(f"a batch has shape (b, H, W) or (b, H, W, C), not {tuple(x.shape)}")
         if x.ndim == 4 and x.shape[3] > max(4, x.shape[1]):  # more than an image has channels

@@ -68,7 +68,7 @@ class Files:
         absolute = pc.or_(pc.starts_with(paths, "/"), pc.starts_with(paths, "~"))
         absolute = absolute.fill_null(False).to_numpy(zero_copy_only=False)
         if roots is not None:
-            below = self._below(paths)
+            below = self._below(_normal(paths))
             written = self._held(self._numbers(below, self._roots(roots)))
         else:
             written = self._unique(paths, absolute)
@@ -83,16 +83,12 @@ class Files:
         return np.where(np.isin(numbers, self._known), numbers, -1)
 
     def _below(self, paths: Any) -> Any:
-        """Paths as frames/ has them: ./a//b is a/b."""
-        odd = pc.match_substring_regex(paths, r"(^|/)\.\.?(/|$)|//").fill_null(False)
-        if pc.any(odd, min_count=0).as_py():
-            names = paths.to_pylist()
-            paths = pa.array([n and posixpath.normpath(n) for n in names], pa.string())
+        """Paths below a source, as frames/ has them."""
         return self._hashes.column("path", paths) if self._hashes else paths
 
     def _unique(self, paths: Any, absolute: Any) -> Codes:
         count = max(len(self._paths), 1)
-        place = pc.index_in(self._below(paths), value_set=self._paths, skip_nulls=True)
+        place = pc.index_in(self._below(_normal(paths)), value_set=self._paths, skip_nulls=True)
         place = np.where(absolute, -1, place.fill_null(-1).to_numpy())
         by_path = np.argsort(self._known % count, kind="stable")
         known, stored = self._known[by_path], self._stored[by_path]
@@ -146,42 +142,49 @@ class Files:
         return found
 
     def _absolute(self, paths: Any) -> Codes:
-        folders = self._cache.core.root.sources
-        spelled: dict[str, list[int]] = {}
-        for number, folder in folders.items():
-            for name in {folder, folder if self._hashes else os.path.realpath(folder)}:
-                spelled.setdefault(name.rstrip("/") or "/", []).append(number)
-        known: dict[str, list[tuple[str, int]]] = {}  # folder above: sources, by where they begin
-
-        def above(folder: str) -> list[tuple[str, int]]:
-            if folder not in known:
-                names = [folder, self._hashes.of("source", folder)] if self._hashes else [folder]
-                own = [(folder, k) for name in names for k in spelled.get(name, [])]
-                up = posixpath.dirname(folder)
-                known[folder] = own + (above(up) if up != folder else [])
-            return known[folder]
-
-        rows, below, roots, nearest = [], [], [], []
-        for k, path in enumerate(paths.to_pylist()):
-            whole = posixpath.normpath(os.path.expanduser(path))
-            for folder, number in above(posixpath.dirname(whole)):
-                rows.append(k)
-                below.append(whole[len(folder) :].lstrip("/"))
-                roots.append(number)
-                nearest.append(folder)
-        numbers = self._held(
-            self._numbers(self._below(pa.array(below, pa.string())), np.array(roots, np.int64))
-        )
-        found = np.full(len(paths), -1, np.int64)
-        above_it: dict[int, str] = {}
-        for k, number, folder in zip(rows, numbers.tolist(), nearest, strict=True):
-            if number < 0 or above_it.setdefault(k, folder) != folder:
-                continue
-            if found[k] >= 0 and self._stored_of(found[k]) != self._stored_of(number):
-                both = np.array([found[k], number]) // max(len(self._paths), 1)
-                raise self._ambiguous(paths[k].as_py(), both)
-            found[k] = number
+        whole = _normal(paths)
+        found = np.full(len(whole), -1, np.int64)
+        for above, numbers in sorted(self._folders(whole).items(), key=lambda f: -len(f[0])):
+            prefix = above if above == "/" else f"{above}/"
+            held = pc.starts_with(whole, prefix).to_numpy(zero_copy_only=False) & (found < 0)
+            rows = np.flatnonzero(held)
+            below = self._below(pc.utf8_slice_codeunits(whole.take(pa.array(rows)), len(prefix)))
+            for number in numbers:
+                other = self._held(self._numbers(below, np.full(len(rows), number)))
+                both = np.flatnonzero((found[rows] >= 0) & (other >= 0))
+                for k in both[self._stored_of(found[rows[both]]) != self._stored_of(other[both])]:
+                    place = np.array([found[rows[k]], other[k]]) // max(len(self._paths), 1)
+                    raise self._ambiguous(paths[int(rows[k])].as_py(), place)
+                found[rows] = np.where(other >= 0, other, found[rows])
         return found
 
-    def _stored_of(self, number: int) -> int:
-        return int(self._stored[np.searchsorted(self._known, number)])
+    def _folders(self, whole: Any) -> dict[str, list[int]]:
+        """{folder: numbers of the sources that it is}, in all spellings, as they stand in paths."""
+        folders: dict[str, list[int]] = {}
+        for number, folder in self._cache.core.root.sources.items():
+            for name in {folder, folder if self._hashes else os.path.realpath(folder)}:
+                folders.setdefault(name.rstrip("/") or "/", []).append(number)
+        if self._hashes is None:
+            return folders
+        above = set(map(posixpath.dirname, whole.to_pylist()))
+        todo = list(above)
+        while todo:
+            up = posixpath.dirname(todo.pop())
+            if up not in above:
+                above.add(up)
+                todo.append(up)
+        hashed = {folder: self._hashes.of("source", folder) for folder in above}
+        return {f: folders[h] for f, h in hashed.items() if h in folders}
+
+    def _stored_of(self, numbers: Codes) -> Codes:
+        found: Codes = self._stored[np.searchsorted(self._known, numbers)]
+        return found
+
+
+def _normal(paths: Any) -> Any:
+    """Paths without what says nothing, ./a//b being a/b, and with the home folder for ~."""
+    odd = pc.match_substring_regex(paths, r"(^|/)\.\.?(/|$)|//|^~").fill_null(False)
+    if not pc.any(odd, min_count=0).as_py():
+        return paths
+    names = (n and posixpath.normpath(os.path.expanduser(n)) for n in paths.to_pylist())
+    return pa.array(list(names), pa.string())

@@ -36,6 +36,7 @@ from trainer_adapter.reading.opened import as_of, generation_of
 from trainer_adapter.reading.spots import Corners, Spots
 from trainer_adapter.stage import staged
 from trainer_adapter.volumes.around import Around, hold_grey
+from trainer_adapter.volumes.patches import Patches
 
 _PREFETCH_BYTES = 1 << 30
 
@@ -45,7 +46,7 @@ class Batch(Fields):
 
     image: torch.Tensor
     """(b, H, W[, C]) in the stored dtype, or the one that was asked for; with `context`
-    (b, 2 * context + 1, H, W)"""
+    (b, 2 * context + 1, H, W), with `patch` (b, 1, d, h, w)"""
     label: torch.Tensor | None
     """(b,) labels, (b, k) of several; None if none was asked for"""
     known: torch.Tensor | None
@@ -78,6 +79,7 @@ class CacheLoader:
         ranking: Ranks | None = None,
         crop: Crop | int | tuple[int, int] | None = None,
         context: int = 0,
+        patch: tuple[int, int, int] | None = None,
         columns: Sequence[str] = (),
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
@@ -93,6 +95,7 @@ class CacheLoader:
         shuffle=True, seed=1, label="body_part". crop: (h, w) at random, or a Crop; boxes are for
         each frame of `cache`. context: so many slices before and behind each grey frame, as
         (b, 2 * context + 1, H, W), of its stack, selected or not; at an end the last one stands in.
+        patch: (d, h, w), instead of crop: a 3-D patch for each slice of a volume, at random.
         columns: of frames/, for each batch. device: where batches go. dtype:
         of images, one that holds all values of the stored one, such as torch.int32 for uint16, with
         which torch can do little; None: as stored.
@@ -112,9 +115,7 @@ class CacheLoader:
         for name, given, least in (("threads", threads, 0), ("prefetch", prefetch, 1)):
             if given is not None and given < least:
                 raise ValueError(f"{name} {given}; legal: from {least}, or None")
-        context = index(context)
-        if context < 0:
-            raise ValueError(f"context {context}; legal: from 0")
+        context, depth, crop = _depth_of(context, patch, crop)
         found = labelled(cache, labelling)
         self.cache, self.classes, self._labels = found.cache, found.classes, found.values
         self._found, self._units, self._dtype = found, Units(found.cache.column("unit")), dtype
@@ -140,12 +141,14 @@ class CacheLoader:
             self.cache, bucket, Share(batch_size, rank, ranks, ranking.pad, order.drop_last), order
         )
         self._columns = {name: Column(self.cache.column(name)) for name in columns}
-        self._around = Around(self.cache.core, context) if context else None
-        if self._around is not None:
-            hold_grey(self.cache.core, self.cache.indices)
+        self._around: Around | Patches | None = None
+        if context or depth:
+            core, chosen = self.cache.core, self.cache.indices
+            hold_grey(core, chosen, "context" if context else "patch")
+            self._around = Around(core, context) if context else Patches(core, chosen, depth)
         if stage is not None:
             self.cache = self._staged(stage)
-        each = 2 * context + 1
+        each = 1 if self._around is None else self._around.each
         frame_bytes = [(self._shapes.bytes_of(members) * each, len(members)) for members in groups]
         total = sum(size * n for size, n in frame_bytes)
         self._reading = reading_of(self.cache.core.store, read, total)
@@ -164,7 +167,8 @@ class CacheLoader:
             "batch_size": batch_size, "batches": len(self._batches),
             "drop_last": order.drop_last, "bucket": order.bucket if self.crop is None else "crop",
             "crop": _said(self.crop), "samples": order.samples, "rank": rank, "ranks": ranks,
-            "pad": ranking.pad, **({"context": context} if context else {}),
+            "pad": ranking.pad,
+            **({"context": context} if context else {"patch": depth} if depth else {}),
         }  # fmt: skip
         self._next, self._now = (0, 0), (0, 0)
         self._begun = False
@@ -325,13 +329,14 @@ class CacheLoader:
         corners = None
         if self.crop is not None or not self._shapes.whole:
             corners = self._corners(epoch, indices, samples, spots, dtype)
-        if self._around is None:
-            image, out = self._pool.lease((len(indices), *frame), dtype)
-        else:
-            around = self._around.of(samples)
-            image, out = self._pool.lease((*around.shape, *frame), dtype)
-            out, spots = out.reshape(-1, *frame), self.cache.core.spots(around.ravel())
-            corners = None if corners is None else corners.repeated(around.shape[1])
+        shape, told = (len(indices), *frame), dict[str, Any]()
+        if self._around is not None:
+            spots = self.cache.core.spots(self._around.of(samples).ravel())
+            shape = self._around.shape(len(indices), frame)
+            told = self._around.told(samples, corners)
+            corners = None if corners is None else self._around.corners(corners, samples)
+        image, out = self._pool.lease(shape, dtype)
+        out = out.reshape(-1, *frame)
         if corners is None:
             self._reading.whole(out, spots)
         else:
@@ -347,7 +352,8 @@ class CacheLoader:
             label=None if self._labels is None else torch.from_numpy(self._labels[indices]),
             known=None if known is None else torch.from_numpy(known[indices]),
             index=torch.from_numpy(samples),
-            columns={name: c.take(indices) for name, c in self._columns.items()},
+            columns={name: c.take(indices) for name, c in self._columns.items()}
+            | {name: torch.from_numpy(values) for name, values in told.items()},
             units=self._units.of(indices),
             epoch=epoch,
         )
@@ -389,6 +395,19 @@ def _said(crop: Crop | None) -> str | None:
     if crop is None:
         return None
     return f"{crop.height}x{crop.width} {crop.at} {crop.seed} {crop.fill} {_digest(crop.boxes)}"
+
+
+def _depth_of(context: int, patch: Any, crop: Any) -> tuple[int, int, Any]:
+    """(context, depth of patches or 0, crop). Raises ValueError."""
+    context = index(context)
+    if context < 0:
+        raise ValueError(f"context {context}; legal: from 0")
+    if patch is None:
+        return context, 0, crop
+    sides = tuple(map(index, patch))
+    if len(sides) != 3 or min(sides) < 1 or crop is not None or context:
+        raise ValueError(f"patch {patch}; legal: (d, h, w) from 1, without crop and context")
+    return 0, sides[0], sides[1:]
 
 
 def _crop_of(crop: Crop | int | tuple[int, int] | None, seed: int) -> Crop | None:

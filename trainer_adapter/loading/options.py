@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
+from trainer_adapter.format.keywords import alike
+
 
 @dataclass(frozen=True, eq=False)
 class Order:
@@ -100,5 +102,9 @@ def records(keywords: Keywords, given: tuple[Any, Any, Any]) -> tuple[Order, Lab
         made.append(kind(**own) if record is None else record)
     if left:
         legal = ", ".join(f.name for kind in (Order, Labels, Ranks) for f in fields(kind))
-        raise TypeError(f"unknown {', '.join(left)}; legal besides the loader's own: {legal}")
+        hint = alike(next(iter(left)), legal.split(", "))
+        raise TypeError(
+            f"unknown {', '.join(left)}; legal besides the loader's own: {legal}"
+            f"{'; ' * bool(hint)}{hint.rstrip()}"
+        )
     return made[0], made[1], made[2]

@@ -27,13 +27,13 @@ class Mapped:
         """Frames of one array and size into `out`, (b, H, W[, C])."""
         if not len(out):
             return
-        slots, array = self._store.slots, int(spots.array[0])
+        array = int(spots.array[0])
         spec = self._store.root.arrays[array]
         if spec.codec != "none":
             unpack_whole(out, spots, spec, self._chunk)
             return
         shards, places = spots.shard.tolist(), spots.slot.tolist()
-        held = {s: slots(array, s, k) for s, k in zip(shards, places, strict=True)}
+        held = self._store.held(array, shards, places)
         if out.shape[1:] == spec.slot and out.dtype == spec.dtype and out.flags.carray:
             rows = self._store.rows(array, 0, spec.slots, list(held.values()))
             if rows is not None:

@@ -106,6 +106,14 @@ class ShardStore:
         found: NDArray[Any] | None = self._maps.get((array, shard))
         return self._touched(array, shard, slot) if found is None or self._watchful else found
 
+    def held(self, array: int, shards: list[int], slots: list[int]) -> dict[int, NDArray[Any]]:
+        """{shard: its slots} for the frames in `slots` of `shards`, as `slots` gives them."""
+        if not self._watchful:
+            found: Any = {shard: self._maps.get((array, shard)) for shard in set(shards)}
+            if all(one is not None for one in found.values()):
+                return dict(found)
+        return {s: self.slots(array, s, k) for s, k in zip(shards, slots, strict=True)}
+
     def packed(self, array: int, shard: int, slot: int) -> Packed:
         """A compressed shard, for the frame in `slot`. Raises DamagedError as `slots` does."""
         found: Packed | None = self._maps.get((array, shard))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from trainer_adapter.reading.opened import Core
+from trainer_adapter.reading.spots import Corners
 from trainer_adapter.volumes.stacks import Ints, stacks_of
 
 
@@ -13,7 +16,8 @@ class Around:
 
     def __init__(self, core: Core, context: int) -> None:
         stacks = stacks_of(core, None)
-        self.context, self._samples, self._place = context, stacks.samples, stacks.place
+        self.context, self.each = context, 2 * context + 1
+        self._samples, self._place = stacks.samples, stacks.place
         # A number for all frames among which one may stand for another: those of a stack, or one.
         self._run = np.repeat(np.arange(len(stacks.number)), stacks.count)
         alone = np.repeat(stacks.unordered | stacks.tiles, stacks.count)
@@ -22,13 +26,13 @@ class Around:
         self._at[stacks.samples] = np.arange(len(stacks.samples))
 
     def of(self, samples: Ints) -> Ints:
-        """(b, 2 * context + 1) sample indices in the order of the stacks, the frames in the middle.
+        """(b, each) sample indices in the order of the stacks, the frames in the middle.
 
         Where a stack ends, or a frame of it failed, the last one before that stands for the rest.
         So does the frame itself where nothing says the order of its stack.
         """
         middle = self._at[samples]
-        found = np.empty((len(samples), 2 * self.context + 1), np.int64)
+        found = np.empty((len(samples), self.each), np.int64)
         found[:, self.context] = middle
         for way in (-1, 1):
             here = middle
@@ -40,10 +44,22 @@ class Around:
         neighbours: Ints = self._samples[found]
         return neighbours
 
+    def shape(self, count: int, frame: tuple[int, ...]) -> tuple[int, ...]:
+        """Of so many of them: (b, each, H, W)."""
+        return count, self.each, *frame
 
-def hold_grey(core: Core, samples: Ints) -> None:
+    def corners(self, corners: Corners, samples: Ints) -> Corners:
+        """Those of frames for their neighbours too."""
+        return corners.repeated(self.each)
+
+    def told(self, samples: Ints, corners: Corners | None) -> dict[str, Any]:
+        """Nothing is to be said of them."""
+        return {}
+
+
+def hold_grey(core: Core, samples: Ints, what: str) -> None:
     """Raises ValueError for frames that are not grey: their channels are where neighbours go."""
     for number in np.unique(core.places.array[samples]).tolist():
         spec = core.root.arrays[number]
         if len(spec.slot) > 2:
-            raise ValueError(f"context is for grey frames, and some are of {spec.name}")
+            raise ValueError(f"{what} is for grey frames, and some are of {spec.name}")
