@@ -11,7 +11,6 @@ from dataclasses import replace
 from operator import index
 from typing import Any, Unpack
 
-import google_crc32c
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,16 +22,16 @@ from trainer_adapter.batch.pool import BufferPool
 from trainer_adapter.batch.transfer import Transfer
 from trainer_adapter.batch.units import Units
 from trainer_adapter.cache import Cache
-from trainer_adapter.errors import CacheError, NewerWarning
-from trainer_adapter.format.root import read_root
+from trainer_adapter.errors import NewerWarning
 from trainer_adapter.loading.epoch import Share, batches_of
 from trainer_adapter.loading.labels import labelled
 from trainer_adapter.loading.options import Keywords, Labels, Order, Ranks, records
+from trainer_adapter.loading.states import digest_of, refuse_other, said_of
 from trainer_adapter.order.crop import Crop
 from trainer_adapter.order.permutations import Ints
 from trainer_adapter.order.ranks import distributed_rank
 from trainer_adapter.reading.choose import fits_in_memory, reading_of
-from trainer_adapter.reading.opened import as_of, generation_of
+from trainer_adapter.reading.opened import generation_of
 from trainer_adapter.reading.spots import Corners, Spots
 from trainer_adapter.stage import staged
 from trainer_adapter.volumes.around import Around, hold_grey
@@ -162,11 +161,11 @@ class CacheLoader:
         self._pool = BufferPool((self._ahead + 2) * largest, pinned=self._transfer.pinned)
         self._order = {
             "numbering": found.cache.numbering, "generation": generation_of(found.cache.core.root),
-            "cache": found.cache.core.root.digest, "frames": _digest(found.cache.indices),
-            "shuffle": shuffle, "window": window, "weights": _digest(weights), "seed": seed,
+            "cache": found.cache.core.root.digest, "frames": digest_of(found.cache.indices),
+            "shuffle": shuffle, "window": window, "weights": digest_of(weights), "seed": seed,
             "batch_size": batch_size, "batches": len(self._batches),
             "drop_last": order.drop_last, "bucket": order.bucket if self.crop is None else "crop",
-            "crop": _said(self.crop), "samples": order.samples, "rank": rank, "ranks": ranks,
+            "crop": said_of(self.crop), "samples": order.samples, "rank": rank, "ranks": ranks,
             "pad": ranking.pad,
             **({"context": context} if context else {"patch": depth} if depth else {}),
         }  # fmt: skip
@@ -222,37 +221,8 @@ class CacheLoader:
 
         Raises ValueError if the state is that of another order, or numbering of the cache.
         """
-        state = {"numbering": 0, "generation": self._order["generation"], **state}
-        if state.get("cache") == str(self._opened.attributes["sha256"]):  # as earlier versions say
-            state["cache"] = self._order["cache"]
-        was, numbering = state["numbering"], self._order["numbering"]
-        if was != numbering:
-            raise ValueError(
-                f"the state is of numbering {was} of the cache, and this is numbering {numbering}: "
-                "frames were removed or restacked between, so that sample indices are others; "
-                "begin anew, without the state"
-            )
-        if self._is_of_another_generation(state):
-            raise ValueError(
-                f"the state is of generation {state['generation']} of the cache, and this is "
-                f"generation {self._order['generation']}: frames were added between; open it by "
-                f"open_cache(path, generation={state['generation']}), or begin anew"
-            )
-        other = {k: (state.get(k), v) for k, v in self._order.items() if state.get(k) != v}
-        if other:
-            told = ", ".join(f"{k} {was!r}, here {now!r}" for k, (was, now) in other.items())
-            raise ValueError(f"the state is that of another order: {told}")
+        refuse_other(state, self._order, self._opened)
         self._next, self._begun = (int(state["epoch"]), int(state["batch"])), False
-
-    def _is_of_another_generation(self, state: Mapping[str, Any]) -> bool:
-        """Whether the cache was, or is by now, the one that the state is of."""
-        if state.get("cache") == self._order["cache"]:
-            return False
-        try:
-            then = as_of(read_root(self._opened.path), state["generation"])
-        except (CacheError, ValueError):
-            return False
-        return then.digest == state.get("cache")
 
     def patients_per_batch(self, batches: int = 64) -> float:
         """Mean number of different patients in a batch of the coming epoch, of up to `batches`.
@@ -383,18 +353,6 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _digest(values: Any) -> int | None:
-    """CRC-32C of an array's bytes, to tell one order of samples from another."""
-    return None if values is None else int(google_crc32c.value(np.ascontiguousarray(values)))
-
-
-def _said(crop: Crop | None) -> str | None:
-    """What the pixels of a crop depend on."""
-    if crop is None:
-        return None
-    return f"{crop.height}x{crop.width} {crop.at} {crop.seed} {crop.fill} {_digest(crop.boxes)}"
 
 
 def _depth_of(context: int, patch: Any, crop: Any) -> tuple[int, int, Any]:
