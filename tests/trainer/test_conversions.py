@@ -106,7 +106,7 @@ def test_the_remedy_is_named(tmp_path: Path) -> None:
     [
         (one_volume.uneven, r"flag uneven\); resample\(0, gaps=True\) makes"),
         (one_volume.gap, r"flag gap\); resample\(0, gaps=True\) makes"),
-        (one_volume.one_place, r"one place.*; it has no place in space; cache\.volume"),
+        (one_volume.one_place, r"one place.*; cache\.volume\(0, gaps=True\) has its frames"),
         (one_volume.instance_only, r"do not say where in the patient it lies; cache\.volume"),
     ],
 )

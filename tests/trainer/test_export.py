@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import gzip
-import hashlib
 import json
-import os
 import resource
 import shutil
 import signal
 import subprocess
-import time
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,9 @@ import pytest
 
 from tests.oracles.series import Series, diffusion, one_volume, several
 from tests.pixels.cases import item
-from tests.support.caches import built, command, run_here
+from tests.support.caches import built, run_here
 from tests.support.dicom_files import CT_IMAGE, uid, write_dicom
+from tests.support.kill_export import files
 from tests.support.signed import rewrite
 from trainer_adapter import export, open_cache
 
@@ -40,13 +40,6 @@ def series(tmp_path: Path, *kinds: Any) -> Path:
     return built(tmp_path / "in", tmp_path / "cache")
 
 
-def tree(folder: Path) -> dict[str, str]:
-    return {
-        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in sorted(folder.rglob("*")) if p.is_file()
-    }  # fmt: skip
-
-
 def patient(cache: Path) -> str:
     return str(open_cache(cache).column("patient")[0].as_py()[:16])
 
@@ -56,7 +49,7 @@ def test_a_volume_its_sidecar_and_the_table(tmp_path: Path) -> None:
     made = export(open_cache(cache), tmp_path / "out")
     sub = f"sub-{patient(cache)}"
     name = f"{sub}/{sub}_stack-000000_ct"
-    assert set(tree(tmp_path / "out")) == {
+    assert set(files(tmp_path / "out")) == {
         ".lock", "export.tsv", f"{name}.json", f"{name}.nii.gz"
     }  # fmt: skip
     assert [(r.stack, r.outcome, r.file) for r in made.rows] == [(0, "made", f"{name}.nii.gz")]
@@ -91,12 +84,12 @@ def test_directions_in_the_axes_of_the_image(tmp_path: Path) -> None:
 
 def test_times_are_one_file_echoes_are_not(tmp_path: Path) -> None:
     cache = open_cache(series(tmp_path, several.dynamic_pet, several.dual_echo))
-    files = sorted({row.file for row in export(cache, tmp_path / "out").rows})
-    shapes = {Path(f).name[-9:-7]: nibabel.load(tmp_path / "out" / f).shape for f in files}
-    assert len(files) == 3
+    paths = sorted({row.file for row in export(cache, tmp_path / "out").rows})
+    shapes = {Path(f).name[-9:-7]: nibabel.load(tmp_path / "out" / f).shape for f in paths}
+    assert len(paths) == 3
     assert len(shapes["pt"]) == 4
     assert len(shapes["mr"]) == 3
-    (pet,) = (f for f in files if f.endswith("pt.nii.gz"))
+    (pet,) = (f for f in paths if f.endswith("pt.nii.gz"))
     said = json.loads((tmp_path / "out" / pet.replace(".nii.gz", ".json")).read_text())
     times = [min(cache.select(stack=n).column("time").to_pylist()) / 1000 for n in said["Stacks"]]
     assert said["FrameTimesStart"] == [t - times[0] for t in times]
@@ -109,27 +102,44 @@ def test_a_second_run_makes_what_is_missing(tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = export(cache, out)
     assert first.count("made") == 3
-    before = tree(out)
-    files = [out / row.file for row in first.rows]
-    times = [f.stat().st_mtime_ns for f in files]
-    files[0].unlink()
-    sidecar = files[1].with_name(files[1].name.replace(".nii.gz", ".json"))
+    before = files(out)
+    paths = [out / row.file for row in first.rows]
+    times = [f.stat().st_mtime_ns for f in paths]
+    paths[0].unlink()
+    sidecar = paths[1].with_name(paths[1].name.replace(".nii.gz", ".json"))
     sidecar.write_text("{")  # whose file it is, nobody knows any more
-    (files[2].parent / f".{files[2].name}.0a0b0c0d.part").write_bytes(b"of a killed run")
+    (paths[2].parent / f".{paths[2].name}.0a0b0c0d.part").write_bytes(b"of a killed run")
     again = export(cache, out)
     assert [row.outcome for row in again.rows] == ["made", "made", "there"]
-    assert files[2].stat().st_mtime_ns == times[2]
-    assert tree(out).keys() == before.keys()
-    same = {name: digest for name, digest in tree(out).items() if name != "export.tsv"}
+    assert paths[2].stat().st_mtime_ns == times[2]
+    assert files(out).keys() == before.keys()
+    same = {name: digest for name, digest in files(out).items() if name != "export.tsv"}
     assert same.items() <= before.items()
     other = export(cache, out, spacing=(2, 2, 2))
     assert other.count("made") == 3  # by other options they are other files
-    assert nibabel.load(files[1]).header.get_zooms() == (2, 2, 2)
+    assert nibabel.load(paths[1]).header.get_zooms() == (2, 2, 2)
+
+
+def test_other_headers_are_another_file(tmp_path: Path) -> None:
+    """The same voxels, whose directions another version reads otherwise."""
+    cache = series(tmp_path, diffusion.diffusion)
+    (row, *_) = export(open_cache(cache), tmp_path / "out").rows
+
+    def turned(table: pa.Table) -> pa.Table:
+        rows = table.to_pylist()
+        for told in rows:
+            told["gradient"] = told["gradient"] and [-v for v in told["gradient"]]
+        return pa.Table.from_pylist(rows, table.schema)
+
+    rewrite(cache, "frames", turned)
+    assert export(open_cache(cache), tmp_path / "out").count("made") == 4
+    path = tmp_path / "out" / row.file.replace(".nii.gz", ".bvec")
+    assert path.read_text() == "0 1 0 0.6\n0 0 -1 0\n0 0 0 -0.8\n"
 
 
 def test_files_of_stacks_that_are_not_there_any_more_are_counted(tmp_path: Path) -> None:
     cache = series(tmp_path, one_volume.ct, one_volume.beds)
-    files = [row.file for row in export(open_cache(cache), tmp_path / "out").rows]
+    paths = [row.file for row in export(open_cache(cache), tmp_path / "out").rows]
     ran = run_here(
         "export", cache, tmp_path / "out", "--to", "nifti", "--where", 'modality == "CT"'
     )  # fmt: skip
@@ -138,7 +148,7 @@ def test_files_of_stacks_that_are_not_there_any_more_are_counted(tmp_path: Path)
         True,
     )
     (other,) = export(open_cache(cache).select(modality="CT"), tmp_path / "out").others
-    assert other in files
+    assert other in paths
     assert other.endswith("_pt.nii.gz")
 
 
@@ -146,39 +156,26 @@ def test_the_same_bytes_by_one_thread_or_four(tmp_path: Path) -> None:
     cache = open_cache(series(tmp_path, one_volume.ct, diffusion.diffusion, several.dual_echo))
     for jobs in (1, 4):
         export(cache, tmp_path / f"out{jobs}", jobs=jobs)
-    assert tree(tmp_path / "out1") == tree(tmp_path / "out4")
+    assert files(tmp_path / "out1") == files(tmp_path / "out4")
 
 
-def test_a_killed_run_leaves_whole_files_and_is_gone_on_with(tmp_path: Path) -> None:
-    for n in range(4):
-        rng = np.random.default_rng(n)
-        for k in range(6):
-            write_dicom(
-                tmp_path / "in" / f"{n}" / f"{k}.dcm", rng.integers(0, 4096, (512, 512), np.uint16),
-                SOPClassUID=CT_IMAGE, Modality="CT", SeriesInstanceUID=uid(f"s{n}"),
-                SOPInstanceUID=uid(f"{n} {k}"), ImagePositionPatient=[0, 0, k],
-                ImageOrientationPatient=AXIAL, PixelSpacing=[1, 1],
-            )  # fmt: skip
-    cache = built(tmp_path / "in", tmp_path / "cache")
-    out = tmp_path / "out"
-    done = subprocess.Popen(command("export", cache, out, "--to", "nifti", "--jobs", "1"))
-    end = time.monotonic() + 60
-    while not list(out.rglob("*.nii.gz")) and done.poll() is None:
-        assert time.monotonic() < end
-        time.sleep(0.005)
-    os.kill(done.pid, signal.SIGKILL)
-    done.wait()
-    there = [p for p in out.rglob("*.nii.gz") if not p.name.startswith(".")]
-    assert 0 < len(there) < 4
-    assert not (out / "export.tsv").exists()
-    for path in there:
-        gzip.decompress(path.read_bytes())
-    again = export(open_cache(cache), out)
-    assert (again.count("there"), again.count("made")) == (len(there), 4 - len(there))
-    export(open_cache(cache), tmp_path / "other")
-    found, other = tree(out), tree(tmp_path / "other")
-    assert found.pop("export.tsv") != other.pop("export.tsv")
-    assert found == other
+def test_a_run_that_is_killed_leaves_whole_files_and_is_gone_on_with(tmp_path: Path) -> None:
+    cache = series(tmp_path, diffusion.diffusion)
+    export(open_cache(cache), tmp_path / "out", jobs=1)
+    expected = files(tmp_path / "out")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.kill_export", cache, tmp_path / "runs"],
+        stdout=subprocess.PIPE, text=True, check=True, timeout=100,
+    )  # fmt: skip
+    steps = [json.loads(line) for line in done.stdout.splitlines()]
+    assert Counter(name for _, name, *_ in steps)["replace"] == 5  # four files, and the table
+    for step, name, killed, status, between, found in steps:
+        assert (killed, status) == (-signal.SIGKILL, 0), (step, name)
+        shown = {path: digest for path, digest in between.items() if not path.endswith(".part")}
+        assert shown.items() <= expected.items(), (step, name)
+        table = found.pop("export.tsv")
+        assert (table == expected["export.tsv"]) == (not any("nii" in p for p in shown))
+        assert found == {p: d for p, d in expected.items() if p != "export.tsv"}, (step, name)
 
 
 def test_what_fails_costs_itself_only(tmp_path: Path) -> None:

@@ -168,16 +168,27 @@ def _one(folder: Path, item: Item) -> tuple[str, str]:
         return "there", ""
     try:
         made = item.make()
-    except (CacheError, ValueError, MemoryError) as e:
-        return "failed", str(e) or "out of memory"
-    except Exception as e:  # nobody foresaw it, and it is not the others' fault
-        return "failed", f"{type(e).__name__}: {e}"
+        about = json.dumps(made.about | {"Digest": item.digest}, indent=1, allow_nan=False) + "\n"
+    except Exception as e:
+        return "failed", _why(e)
     (folder / item.file).unlink(missing_ok=True)  # its sidecar would be another file's
-    about = json.dumps(made.about | {"Digest": item.digest}, indent=1) + "\n"
-    for name, write in {item.sidecar: as_text(about), **made.files}.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / name, write)
+    try:
+        for name, write in {item.sidecar: as_text(about), **made.files}.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / name, write)
+    except OSError:
+        raise
+    except Exception as e:
+        return "failed", _why(e)
     return "made", ""
+
+
+def _why(error: Exception) -> str:
+    """The sentence of an error that is foreseen; another one costs its own stack only, too."""
+    if isinstance(error, MemoryError):
+        return "out of memory; use fewer jobs"
+    foreseen = isinstance(error, (CacheError, ValueError))
+    return str(error) if foreseen else f"{type(error).__name__}: {error}"
 
 
 def _said(path: Path) -> str | None:

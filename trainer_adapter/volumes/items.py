@@ -16,6 +16,7 @@ from trainer_adapter.volumes.image import SpatialImage
 from trainer_adapter.volumes.methods import Conversions
 from trainer_adapter.volumes.pieces import Piece
 from trainer_adapter.volumes.placed import is_mask
+from trainer_adapter.volumes.placed import said as told
 from trainer_adapter.volumes.stacks import Stacks
 
 _MADE_BY = 1
@@ -60,15 +61,21 @@ class Item:
     make: Callable[[], Made]
 
 
+_TOLD = (
+    "crc32c", "position", "orientation", "spacing_y", "spacing_x", "padding_value", "time",
+    "trigger_time", "phase", "b_value", "gradient",
+)  # fmt: skip
+"""columns of frames that a file is made of, besides those of which its sidecar tells"""
+
+
 def digest(stacks: Stacks, parts: Sequence[int], options: Options, more: Any = None) -> str:
     """SHA-256 of all that a file is made of: frames, where they lie, their headers, the options."""
-    said = [_MADE_BY, options.to, options.spacing, more]
+    said = [_MADE_BY, options.to, options.spacing, stacks.number[list(parts)].tolist(), more]
     said += [(sidecar.words(stacks, [k]), made_even(stacks, k, options)) for k in parts]
     found = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     for k in parts:
-        frames = stacks.frames(k)
-        for column in ("crc32c", "position", "orientation", "spacing_y", "spacing_x"):
-            found.update(repr(stacks.core.said(column, frames).to_pylist()).encode())
+        for column in _TOLD:
+            found.update(repr(told(stacks.core, column, stacks.frames(k))).encode())
     return found.hexdigest()
 
 

@@ -120,6 +120,9 @@ def _case(
     image_file = f"images{'Tr' if masks else 'Ts'}/{case}_0000{_END}"
     label_file = f"labelsTr/{case}{_END}"
 
+    drawn = [(_segments(stacks, j), said(stacks.core, "full_scale", stacks.first[j : j + 1]))
+             for j in masks]  # fmt: skip
+
     def make() -> Made:
         image = taken(cache, stacks, k, options)
         about = sidecar.words(stacks, [k]) | placed_words([image], numbers)
@@ -134,7 +137,7 @@ def _case(
 
     return Item(
         numbers, label_file if masks else image_file, image_file, f"sidecars/{case}.json",
-        digest(stacks, [k, *masks], options, labels), make,
+        digest(stacks, [k, *masks], options, [labels, drawn]), make,
     )  # fmt: skip
 
 

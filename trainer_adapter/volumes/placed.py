@@ -34,21 +34,17 @@ def is_mask(stacks: Stacks, k: int) -> bool:
 def hold(stacks: Stacks, k: int, gaps: bool, sheared: bool) -> None:
     """Raises VolumeError for what `placed` refuses, with the remedy."""
     hollow = is_mask(stacks, k) and not stacks.tiles[k]
-    try:
-        stacks.hold(k, gaps or (hollow and fills(stacks, k)), sheared)
-    except VolumeError as e:
-        why, stack = str(e).rpartition("; give ")[0], int(stacks.number[k])
-        more = "" if "shift in their plane" in why else ", gaps=True"
-        remedy = f"resample({stack}{more}) makes an upright, even volume of it"
-        if stacks.tiles[k] or "at one place" in why or "their order" in why:
-            remedy = f"it has no place in space; cache.volume({stack}, gaps=True) has its frames"
-        raise VolumeError(f"{why}; {remedy}") from None
+    stack = int(stacks.number[k])
+    refused = stacks.refusal(k, gaps or (hollow and fills(stacks, k)), sheared)
+    remedy = f"cache.volume({stack}, gaps=True) has its frames"
+    if refused is not None:
+        if refused.what != "nowhere":
+            more = "" if refused.what == "tilted" else ", gaps=True"
+            remedy = f"resample({stack}{more}) makes an upright, even volume of it"
+        raise VolumeError(f"stack {stack}: {refused.why}; {remedy}")
     if np.isnan(stacks.affine[k]).any() and not has_place(stacks, k):
-        stack = int(stacks.number[k])
-        raise VolumeError(
-            f"stack {stack}: its files do not say where in the patient it lies; "
-            f"cache.volume({stack}, gaps=True) has its frames"
-        )
+        why = "its files do not say where in the patient it lies"
+        raise VolumeError(f"stack {stack}: {why}; {remedy}")
 
 
 def has_place(stacks: Stacks, k: int) -> bool:

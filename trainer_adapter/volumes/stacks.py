@@ -28,6 +28,20 @@ _NO_VOLUME = {
 }
 """why the frames of a stack with a flag are no volume"""
 
+_IN_ORDER = "give gaps=True to have the frames in order all the same"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a stack is no volume."""
+
+    what: str
+    """`uneven`: slices are missing, or do not lie evenly; `tilted`; `nowhere`: they do not lie one
+    behind the other"""
+    why: str
+    remedy: str
+    """of Cache.volume"""
+
 
 @dataclass(frozen=True)
 class Stacks:
@@ -170,27 +184,34 @@ class Stacks:
 
     def hold(self, k: int, gaps: bool, sheared: bool) -> None:
         """Raises VolumeError for what is no volume; `gaps` and `sheared` as Cache.volume."""
-        stack = int(self.number[k])
+        if found := self.refusal(k, gaps, sheared):
+            raise VolumeError(f"stack {int(self.number[k])}: {found.why}; {found.remedy}")
+
+    def refusal(self, k: int, gaps: bool, sheared: bool) -> Refusal | None:
+        """Why a stack is no volume; None if it is one."""
         if not gaps and self.holes[k]:
-            raise VolumeError(f"stack {stack}: {self._missing(k)}; give gaps=True for the rest")
+            return Refusal("uneven", self._missing(k), "give gaps=True for the rest")
         if not gaps and self.tiles[k]:
-            raise VolumeError(
-                f"stack {stack}: its frames are tiles of a whole slide (columns matrix_row and "
-                "matrix_column), so they are no volume; give gaps=True to have the frames in "
-                "order all the same"
+            return Refusal(
+                "nowhere",
+                "its frames are tiles of a whole slide (columns matrix_row and matrix_column), so "
+                "they are no volume",
+                _IN_ORDER,
             )
         if not gaps and self.odd[k]:
-            why = [_NO_VOLUME[f] for f in self.flags[k].as_py() or [] if f in _NO_VOLUME]
-            raise VolumeError(
-                f"stack {stack}: {'; '.join(why) or _UNEVEN}; give gaps=True to have the "
-                "frames in order all the same"
-            )
+            flags = self.flags[k].as_py() or []
+            nowhere = "one-place" in flags or "order-unknown" in flags
+            why = [_NO_VOLUME[flag] for flag in flags if flag in _NO_VOLUME]
+            return Refusal("nowhere" if nowhere else "uneven", "; ".join(why) or _UNEVEN, _IN_ORDER)
         tilt = float(self.tilt[k])
         if not sheared and not np.isnan(tilt):
-            raise VolumeError(
-                f"stack {stack}: its slices shift in their plane, {abs(tilt):.1f} degrees off "
-                "their normal, so that the array is sheared; give sheared=True to have it so"
+            return Refusal(
+                "tilted",
+                f"its slices shift in their plane, {abs(tilt):.1f} degrees off their normal, so "
+                "that the array is sheared",
+                "give sheared=True to have it so",
             )
+        return None
 
     def _missing(self, k: int) -> str:
         low, place = int(self.low[k]), self.place[self.ends[k] : self.ends[k + 1]]
