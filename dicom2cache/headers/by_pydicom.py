@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from functools import cache
 from pathlib import PurePosixPath
 from typing import IO, Any
@@ -13,10 +14,12 @@ from dicom2cache.errors import FrameError, NotDicom
 from dicom2cache.headers.describe import describe, wanted_tags
 from dicom2cache.headers.elements import CHARSET
 from dicom2cache.headers.tags import name, text
+from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import Candidate, Header
 from dicom2cache.sources import inflate
-from dicom2cache.sources.file import BoundedFile
+from dicom2cache.sources.file import ITEMS, BoundedFile
 
+LIMITS = Limits()
 CLAIMS_DICOM = {".dcm", ".dicom", ".dic", ".ima"}
 WHOSE_FILE = "whose_file"
 """attribute of an error: Patient ID, Study and Series Instance UID of a file whose header could be
@@ -28,13 +31,15 @@ Row = tuple[Header, str | None, str | None]
 """(row without its hashes, patient ID, accession number)"""
 
 
-def by_pydicom(path: str, candidate: Candidate, most_header: int = inflate.MOST_HEADER) -> Row:
+def by_pydicom(path: str, candidate: Candidate, limits: Limits = LIMITS) -> Row:
     claims = PurePosixPath(candidate.path).suffix.lower() in CLAIMS_DICOM
     with BoundedFile(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         check_unchanged(file.fileno(), candidate)
         sniff(file, candidate, claims)
-        ds, stream = parse(file, claims, wanted_tags(), most_header)
+        file.item = items = _Items(limits)
+        ds, stream = parse(file, claims, wanted_tags(), limits.header_mib << 20, items)
+        items(sum(items_in(element.value) for element in ds.values()))
         at = stream.tell()
         try:
             row = describe(ds, stream.read(12), at, candidate, path)
@@ -42,6 +47,31 @@ def by_pydicom(path: str, candidate: Candidate, most_header: int = inflate.MOST_
             vars(e)[WHOSE_FILE] = [text(ds, keyword) for keyword in _WHOSE]
             raise
         return row, text(ds, "PatientID"), text(ds, "AccessionNumber")
+
+
+class _Items:
+    """Counts items that are met; raises FrameError where there are too many."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits, self._count = limits, 0
+
+    def __call__(self, more: int = 1) -> None:
+        self._count += more
+        check_items(self._count, self._limits)
+
+
+def check_items(count: int, limits: Limits) -> None:
+    """Raises FrameError for too many items in a header: each becomes an object of pydicom's."""
+    if count > limits.header_items:
+        raise FrameError(
+            f"its header has more than limits.header_items={limits.header_items} items of "
+            "sequences; if the file is right, give --limits header_items=NUMBER"
+        )
+
+
+def items_in(value: object) -> int:
+    """How many items a value has that is not parsed yet."""
+    return sum(map(value.count, ITEMS)) if isinstance(value, bytes) else 0
 
 
 def whole_header(path: str) -> Any:
@@ -111,7 +141,11 @@ def other_format(head: bytes) -> str | None:
 
 
 def parse(
-    file: IO[bytes], claims: bool, tags: list[int] | None, most_header: int = inflate.MOST_HEADER
+    file: IO[bytes],
+    claims: bool,
+    tags: list[int] | None,
+    most_header: int = inflate.MOST_HEADER,
+    item: Callable[[], object] | None = None,
 ) -> tuple[Any, IO[bytes]]:
     """(dataset of these tags, None: of all, without pixels; stream that stands at them)."""
     from pydicom import dcmread
@@ -121,12 +155,17 @@ def parse(
     check_body(head)
     try:
         if _syntax(file) == syntaxes.DEFLATED:  # dcmread would inflate all of it
-            ds, stream = inflate.parse(file, tags, most_header)
+            ds, stream = inflate.parse(file, tags, most_header, item)
         else:
             file.seek(0)
             ds = dcmread(file, stop_before_pixels=True, force=True, specific_tags=tags)
     except FrameError:
         raise
+    except RecursionError as e:
+        raise FrameError(
+            "the header cannot be read: it has sequences in each other, hundreds deep; the file is "
+            "damaged, copy it again"
+        ) from e
     except Exception as e:  # pydicom raises whatever the bytes provoke
         # Its EOFError is no OSError; a real OSError has an errno.
         if isinstance(e, MemoryError) or (isinstance(e, OSError) and e.errno is not None):

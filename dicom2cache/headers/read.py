@@ -23,10 +23,13 @@ from dicom2cache.errors import (
     stage_of,
 )
 from dicom2cache.headers.by_pydicom import (
+    LIMITS,
     WHOSE_FILE,
     Row,
     by_pydicom,
+    check_items,
     check_unchanged,
+    items_in,
     other_format,
     wanted,
     whole_header,
@@ -35,11 +38,11 @@ from dicom2cache.headers.mosaic import is_tiled, with_slices
 from dicom2cache.headers.scan import scan
 from dicom2cache.headers.series import row_of
 from dicom2cache.privacy.keys import PatientKey
+from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import Candidate, Header
 from dicom2cache.schema import FILES, REJECTS
 from dicom2cache.sources import mounts
 from dicom2cache.sources.file import opened
-from dicom2cache.sources.inflate import MOST_HEADER
 from dicom2cache.syntaxes import DEFLATED
 
 _TRIES, _PAUSE = 3, 0.25  # EIO may pass; seconds between
@@ -78,13 +81,13 @@ def read_headers(
     candidates: Iterable[Candidate],
     patient_key: PatientKey,
     elsewhere: Elsewhere | None = None,
-    most_header: int = MOST_HEADER,
+    limits: Limits = LIMITS,
 ) -> Headers:
     """Headers of the candidates, in their order.
 
     With `elsewhere`, a file that memory or time do not suffice for is tried there once more, and
-    costs itself only; what may take much memory is read there at once. `most_header` are the bytes
-    that a header may inflate to. Raises OSError or MemoryError, naming the file, for faults of the
+    costs itself only; what may take much memory is read there at once. `limits` are those of
+    one header. Raises OSError or MemoryError, naming the file, for faults of the
     environment, and SourceAway.
     """
     rows: list[Header] = []
@@ -95,9 +98,7 @@ def read_headers(
         for candidate in candidates:
             tries = 1 if unreadable else _TRIES
             try:
-                reading = partial(
-                    read_header, roots, candidate, patient_key, most_header=most_header
-                )
+                reading = partial(read_header, roots, candidate, patient_key, limits=limits)
                 path = os.path.join(roots[candidate.root], candidate.path)
                 rows.append(_patiently(reading, path, tries, elsewhere))
             except Exception as e:
@@ -190,7 +191,7 @@ def read_header(
     candidate: Candidate,
     patient_key: PatientKey,
     scanned: bool = True,
-    most_header: int = MOST_HEADER,
+    limits: Limits = LIMITS,
     heavy: bool = True,
 ) -> Header:
     """One file's header as a row of FILES.
@@ -199,10 +200,10 @@ def read_header(
     Raises NoPixels, NotDicom, FrameError or OSError; without `heavy` also _Heavy.
     """
     path = os.path.join(roots[candidate.root], candidate.path)
-    found = _by_scan(path, candidate) if scanned else None
+    found = _by_scan(path, candidate, limits) if scanned else None
     if found is None and not heavy and _is_heavy(path, candidate):
         raise _Heavy
-    row, patient, accession = found or by_pydicom(path, candidate, most_header)
+    row, patient, accession = found or by_pydicom(path, candidate, limits)
     if is_tiled(row):  # only then what is private is read
         row = with_slices(row, whole_header(path))
     row["patient"] = patient_key.hashed("patient", patient)
@@ -235,7 +236,7 @@ def _is_heavy(path: str, candidate: Candidate) -> bool:
     return candidate.size > _LIGHT and (head[128:132] == b"DICM" or other_format(head) is None)
 
 
-def _by_scan(path: str, candidate: Candidate) -> Row | None:
+def _by_scan(path: str, candidate: Candidate, limits: Limits) -> Row | None:
     """None if pydicom shall judge the file."""
     descriptor = opened(path)
     try:
@@ -245,6 +246,7 @@ def _by_scan(path: str, candidate: Candidate) -> Row | None:
         os.close(descriptor)
     if elements is None:
         return None
+    check_items(sum(items_in(value) for _, value in elements.found.values()), limits)
     try:
         return row_of(elements, candidate, path)
     except MemoryError:

@@ -28,6 +28,8 @@ class Limits:
     """MiB that a deflated dataset may inflate to"""
     header_mib: int = 256
     """MiB that may lie before the pixel data"""
+    header_items: int = 2_000_000
+    """items of all sequences of a header, those within items too"""
     frame_seconds: int = 120
     """for one frame, from its bytes to the chunk that is stored"""
     header_seconds: int = 60

@@ -153,7 +153,7 @@ def read_few(
             partial(_in_time, limits.header_seconds),
             isolated,
         )
-        return read_headers(roots, chunk, patient_key, elsewhere, limits.header_mib << 20)
+        return read_headers(roots, chunk, patient_key, elsewhere, limits)
 
 
 def _alone(

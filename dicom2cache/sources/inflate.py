@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Callable
 from typing import IO, Any
 
 from dicom2cache.errors import FrameError
+from dicom2cache.sources.file import HEAD, ITEM
 
 MOST_HEADER = 256 << 20
 """bytes that the elements before the pixel data may have, unless a recipe says otherwise"""
@@ -95,9 +97,9 @@ class Inflater:
 class _Header(io.RawIOBase):
     """The inflated dataset as a stream that can go back; kept as far as it was read."""
 
-    def __init__(self, file: IO[bytes], most: int) -> None:
+    def __init__(self, file: IO[bytes], most: int, item: Callable[[], object] | None) -> None:
         self._inflater, self._data, self._at = Inflater(file), bytearray(), 0
-        self._most = most
+        self._most, self._item = most, item
 
     def readable(self) -> bool:
         """True."""
@@ -133,6 +135,8 @@ class _Header(io.RawIOBase):
             self._data += more
         found = bytes(self._data[self._at : stop])
         self._at += len(found)
+        if self._item is not None and size == HEAD and found[:4] == ITEM:
+            self._item()
         return found
 
 
@@ -162,17 +166,21 @@ def file_meta(file: IO[bytes]) -> Any:
 
 
 def parse(
-    file: IO[bytes], tags: list[int] | None, most: int = MOST_HEADER
+    file: IO[bytes],
+    tags: list[int] | None,
+    most: int = MOST_HEADER,
+    item: Callable[[], object] | None = None,
 ) -> tuple[Any, IO[bytes]]:
     """(dataset up to its pixel data with the `tags`, stream that stands at the pixel data).
 
-    Raises FrameError if the stream is damaged, or its header inflates to more than `most` bytes.
+    `item` is told of each item that is met. Raises FrameError if the stream is damaged, or
+    its header inflates to more than `most` bytes.
     """
     from pydicom.dataset import FileDataset
     from pydicom.filereader import read_dataset
 
     meta = file_meta(file)  # dcmread and read_partial would inflate all of it
-    stream: Any = _Header(file, most)
+    stream: Any = _Header(file, most, item)
     found = read_dataset(
         stream, False, True, stop_when=lambda tag, vr, length: int(tag) >= 0x7FE00008,
         specific_tags=tags,

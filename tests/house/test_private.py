@@ -20,6 +20,7 @@ PYDICOM = {
 OTHERS = {
     ("", "_new_shared"),  # torch.UntypedStorage: how torch's own collate makes shared batches
     ("", "_open_image_numpy__with_pydicom"),  # LightlyTrain: looked at when a context begins
+    ("", "_supported_image_extensions"),  # LightlyTrain: which files of a folder it lists
 }
 DOCUMENTED = {"_exit", "_fields", "_getframe", "_replace"}
 """of os, sys and NamedTuple: public but for their looks"""

@@ -10,7 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+)
 
 from dicom2cache import Recipe
 from dicom2cache.errors import RecipeError
@@ -211,6 +217,40 @@ def test_a_header_that_inflates_for_ever(tmp_path: Path) -> None:
     assert (
         "inflate to more than 1 MiB; if the file is right, give --limits header_mib=" in ran.stderr
     )
+
+
+def _with_groups(path: Path, items: int, syntax: str) -> Path:
+    """One frame, and so many items of functional groups with a position in each."""
+    ds = Dataset()
+    ds.PlanePositionSequence = [Dataset()]
+    ds.PlanePositionSequence[0].ImagePositionPatient = [1, 2, 3]
+    groups = [ds] * items
+    return write_dicom(
+        path, np.zeros((4, 4), np.uint16), syntax=syntax, PerFrameFunctionalGroupsSequence=groups
+    )
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_a_header_of_many_items(tmp_path: Path, syntax: str) -> None:
+    """200 items with one in each, by the scan and by pydicom."""
+    path = _with_groups(tmp_path / "in" / "a.dcm", 200, syntax)
+    build = ("build", path, "--jobs", "1", "--limits")
+    assert run_here(*build, "header_items=400", tmp_path / "cache").returncode == 0
+    ran = run_here(*build, "header_items=399", tmp_path / "other")
+    assert ran.returncode == 2
+    assert "a.dcm: its header has more than limits.header_items=399 items" in ran.stderr
+    assert "give --limits header_items=NUMBER" in ran.stderr
+
+
+def test_sequences_in_each_other(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "in" / "a.dcm", np.zeros((4, 4), np.uint16))
+    data, undefined = path.read_bytes(), b"\xff\xff\xff\xff"
+    at = data.index(b"\x10\0\x20\0")
+    deep = b"\x08\0\x40\x11SQ\0\0" + undefined + b"\xfe\xff\x00\xe0" + undefined
+    path.write_bytes(data[:at] + deep * 2000 + data[at:])
+    ran = run_here("build", path, tmp_path / "cache", "--jobs", "1")
+    assert ran.returncode == 2
+    assert "it has sequences in each other, hundreds deep; the file is damaged" in ran.stderr
 
 
 def test_a_cache_that_the_disk_has_no_room_for(

@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dicom2cache import Recipe, build, pipeline
+from dicom2cache.frames.isolate import without_interrupts
 from dicom2cache.running import execute, job, receipts, target
 from dicom2cache.running.job import load_job
 from tests.running.claimed import begin_all_and_die
@@ -181,6 +183,25 @@ def test_interrupt_from_the_keyboard(tmp_path: Path, ct_series: Path) -> None:
     assert "interrupted; run the same command again to go on" in said
     assert run_cli("build", ct_series, cache, *_FLAGS, "--jobs", "1").returncode == 0
     assert len(table(cache, "frames")) == 12
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_until_processes_are_started(number: int) -> None:
+    """In the middle it left semaphores behind that nobody knew yet; other threads get it, too."""
+    seen = []
+    over = threading.Event()
+    other = threading.Thread(target=over.wait)
+    other.start()
+    before = signal.signal(number, lambda *_: seen.append("handled"))
+    try:
+        with without_interrupts():
+            os.kill(os.getpid(), number)
+            time.sleep(0.1)
+            seen.append("started")
+        assert seen == ["started", "handled"]
+    finally:
+        signal.signal(number, before)
+        over.set()
 
 
 def test_another_run_commits_before_the_receipt_is_read(

@@ -21,16 +21,22 @@ class Units:
         coded = column.combine_chunks().cast(pa.string()).dictionary_encode()
         self._names: list[str | None] = [*coded.dictionary.to_pylist(), None]
         none = len(self._names) - 1
-        self._codes = coded.indices.fill_null(none).to_numpy().astype(np.int32)
-        nothing = np.array([_AIR if name == "HU" else 0 for name in self._names])
-        self._nothing = nothing
+        self._codes: NDArray[np.int32] = coded.indices.fill_null(none).to_numpy().astype(np.int32)
+        self._nothing = np.array([_AIR if name == "HU" else 0 for name in self._names])
+        first = self._codes[:1].tolist()
+        same = bool(first) and bool((self._codes == first[0]).all())
+        self._only = (self._names[first[0]],) if same else None
 
     def of(self, rows: Any) -> tuple[str | None, ...]:
         """The units of these frames, each once; None for colour."""
+        if self._only is not None:
+            return self._only
         return tuple(self._names[k] for k in np.unique(self._codes[rows]).tolist())
 
     def each(self, rows: Any) -> list[tuple[str | None]]:
         """The unit of each of these frames."""
+        if self._only is not None:
+            return [self._only] * len(rows)
         return [(self._names[k],) for k in self._codes[rows].tolist()]
 
     def nothing(self, rows: NDArray[np.int64], dtype: np.dtype[Any]) -> NDArray[Any]:

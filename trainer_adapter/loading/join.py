@@ -27,7 +27,7 @@ from trainer_adapter.reading.hashed import (
 
 On = str | Iterable[str] | Mapping[str, str]
 KeyFile = str | os.PathLike[str] | None
-_PATIENT = ("PatientID", "AccessionNumber")
+PATIENT = ("PatientID", "AccessionNumber")
 """of what every cache has hashes"""
 
 
@@ -92,7 +92,7 @@ def join(cache: Cache, table: pa.Table, keys: list[Key], key_file: KeyFile = Non
                 f"{nearest(key.theirs, table.column_names)}"
             )
     named = None  # of paths, patients, UIDs in a de-identified cache
-    if is_deidentified(cache.attributes) or not any(key.said in _PATIENT for key in keys):
+    if is_deidentified(cache.attributes) or not any(key.said in PATIENT for key in keys):
         named = hashes(cache.path, cache.attributes, key_file)
     by_path = any(key.ours == "path" for key in keys)
     joined = None
@@ -126,7 +126,7 @@ def _by_value(
     cache: Cache, table: pa.Table, key: Key, named: Hashes | None, key_file: KeyFile
 ) -> Joined:
     ours, theirs = plain(cache.column(key.ours)), plain(table[key.theirs])
-    if key.said in _PATIENT:
+    if key.said in PATIENT:
         secret = named or patient_hashes(cache.path, cache.attributes, key_file)
         texts = pc.utf8_trim(_cast(theirs, pa.string(), key), characters=" \0")
         theirs = secret.column(DOMAINS[key.ours], texts)
@@ -139,7 +139,7 @@ def _by_value(
         pc.index_in(c, value_set=values, skip_nulls=True).fill_null(-1).to_numpy().astype(np.int64)
         for c in (ours, theirs)
     )
-    if key.said not in _PATIENT and not named and not (rows >= 0).any():
+    if key.said not in PATIENT and not named and not (rows >= 0).any():
         _hold_hashes(cache, key)
     return Joined(frames, rows, rows)
 
@@ -164,7 +164,7 @@ def _hold_hashes(cache: Cache, key: Key) -> None:
             f"{cache.path}: de-identified: its column {key.ours!r} has hashes, and no key of the "
             "labels is one of them; give key=KEYFILE, and they are hashed"
         )
-    keyword = next((k for k in _PATIENT if KEYWORDS[k] == key.said), None)
+    keyword = next((k for k in PATIENT if KEYWORDS[k] == key.said), None)
     if keyword is not None and key.said == key.ours:
         raise LabelError(
             f"{cache.path}: its column {key.ours!r} has hashes, and no key of the labels is one of "

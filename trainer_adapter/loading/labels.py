@@ -23,6 +23,7 @@ from trainer_adapter.loading.classes import (
     numbers_of,
 )
 from trainer_adapter.loading.join import (
+    PATIENT,
     Joined,
     Key,
     KeyFile,
@@ -278,8 +279,9 @@ class _Source:
         """The key of a frame, for errors."""
         return ", ".join(f"{k.ours} {self._value(k, frame)}" for k in self._keys)
 
-    def _value(self, key: Key, frame: int) -> Any:
-        return self._cache.column(key.ours)[frame].as_py()
+    def _value(self, key: Key, frame: int) -> str:
+        said = self._cache.column(key.ours)[frame].as_py()
+        return f"{said} (a hash of it)" if key.said in PATIENT else str(said)
 
     def theirs(self) -> str:
         """Some keys of the table, for errors."""

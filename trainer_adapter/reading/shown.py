@@ -31,7 +31,7 @@ def shapes_of(groups: Mapping[tuple[str, tuple[int, ...]], Any]) -> str:
         for count, name, shape in most[:_SHAPES]
     ]
     more = len(most) - len(told)
-    told += [f"{more} more shapes"] if more else []
+    told += [f"{more} more {'shape' if more == 1 else 'shapes'}"] if more else []
     return f": {', '.join(told)}" if told else ""
 
 
