@@ -313,6 +313,27 @@ def test_tables_that_contradict_each_other(
     assert by_verify is None or any(by_verify in problem for problem in found)
 
 
+def test_rows_of_a_later_numbering(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They lead back where a frame was moved; each is there once."""
+    _rewrite(cache, "frames/0", lambda rows: rows.reverse())
+    with pytest.raises(DamagedError, match="not in order"):
+        open_cache(cache)
+    about = hand_made.read_root(cache)
+    hand_made.write_root(cache, about | {"numbering": 1, "origin": "0" * 64})
+    monkeypatch.setitem(globals(), "FRAMES", [*FRAMES[6::-1], *FRAMES[7:]])
+    assert not verify(cache)
+    opened = open_cache(cache)
+    assert opened.numbering == 1
+    assert every_way(opened) == 15 * (1 + len(WAYS))
+    assert every_way(staged(opened, tmp_path / "node")) == 15 * (1 + len(WAYS))
+    _rewrite(cache, "frames/1", _set("row", 0, 5))
+    with pytest.raises(DamagedError, match="not in order"):
+        open_cache(cache)
+    assert any("there twice" in problem for problem in verify(cache, quick=True))
+
+
 def _reindex(cache: Path, shard: str, slot: int, entry: tuple[int, int]) -> None:
     """Another entry in the index of a shard, with a checksum and a row of shards/ that fit."""
     path, per_shard = cache / shard, 4
