@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from trainer_adapter.loading.options import Labels, Order, Ranks
     from trainer_adapter.order.grouped import GroupedBatchSampler
     from trainer_adapter.volumes.export import Exported, export
+    from trainer_adapter.volumes.grid import PatchGrid
     from trainer_adapter.volumes.image import SpatialImage
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "Normalize",
     "NotACacheError",
     "Order",
+    "PatchGrid",
     "RandomFlip",
     "RandomResizedCrop",
     "Ranks",
@@ -85,6 +87,7 @@ _LATE = {
     "GroupedBatchSampler": "order.grouped",
     "SpatialImage": "volumes.image",
     "Exported": "volumes.export",
+    "PatchGrid": "volumes.grid",
     "export": "volumes.export",
 }
 

@@ -174,7 +174,8 @@ class Table:
                 self._reader.read_row_groups(part, columns=self.wanted, use_threads=False)
                 for part in apart
             ]
-            table = pa.concat_tables(parts)
+            # Of no column a table has rows all the same, and several joined would have none.
+            table = parts[0] if len(parts) == 1 else pa.concat_tables(parts)
             table.validate(full=True)
             plain = table.nbytes + sum(_text_bytes(c) for column in table for c in column.chunks)
             if plain > self._most:
