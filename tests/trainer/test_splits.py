@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,6 +22,7 @@ from tests.support.dicom_files import pattern, uid, write_dicom
 from trainer_adapter import Cache, FrameDataset, SplitError, open_cache
 
 PATIENTS = [f"P{k:02}" for k in range(24)]
+ALIASES = [f"A{k}" for k in range(6)]
 SIZE = (8, 8)
 ZERO = np.zeros(SIZE, np.uint16)
 BARS = np.tile(np.arange(8, dtype=np.uint16) * 500, (8, 1))
@@ -68,6 +71,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(first, "Q01", "again", "a", pattern("P01 one a", SIZE))
     write(first, "Q05", "again", "a", pattern("P05 two a", SIZE))
     write(first, "Q05", "again", "b", pattern("P06 two a", SIZE))
+    for alias in ALIASES:  # one patient under six names: more than four, and nothing else
+        for name in ("a", "b"):
+            write(first, alias, "export", name, pattern(f"exported {name}", SIZE))
     for patient in ("P07", "P08"):  # equal, but of 36 pixels
         write(first, patient, "tiny", "a", np.arange(36, dtype=np.uint16).reshape(6, 6))
     for patient in [*PATIENTS[:4], *(f"N{k:02}" for k in range(24))]:
@@ -149,7 +155,12 @@ def test_equal_frames_keep_patients_together(folder: Path) -> None:
         one = {p: found[hashed(p)] for p in ("P01", "Q01", "P05", "Q05", "P06", "P07", "P08")}
         assert one["P01"] == one["Q01"]
         assert one["P05"] == one["Q05"] == one["P06"]
+        assert len({found[hashed(p)] for p in ALIASES}) == 1
     sides = cache.split(fractions=(0.5, 0.5))
+    first = min(
+        map(hashed, ALIASES),
+        key=lambda p: cache.select(patient=p).indices[0],
+    )
     pairs = {
         frozenset((r["value"], r["other_value"])): r["frames"] for r in sides.leaks.to_pylist()
     }
@@ -157,11 +168,12 @@ def test_equal_frames_keep_patients_together(folder: Path) -> None:
         frozenset((hashed("P01"), hashed("Q01"))): 1,
         frozenset((hashed("P05"), hashed("Q05"))): 1,
         frozenset((hashed("P06"), hashed("Q05"))): 1,
+        **{frozenset((first, hashed(p))): 2 for p in ALIASES if hashed(p) != first},
     }
     for row in sides.leaks.to_pylist():
         np.testing.assert_array_equal(cache[row["sample"]], cache[row["other_sample"]])
         assert cache.column("patient")[row["sample"]].as_py() == row["value"]
-    assert "3 pairs of them have equal frames, and are kept together" in repr(sides)
+    assert "8 pairs of them have equal frames, and are kept together" in repr(sides)
     assert "1 images are in many of them" in repr(sides)
 
 
@@ -217,7 +229,32 @@ def test_balanced_sides_have_their_share_of_each_class(folder: Path) -> None:
     assert fold["val"].indices.tolist() == folds["fold1"].indices.tolist()
     assert sorted([*fold.train.indices, *fold.val.indices]) == sorted(cache.indices)
     two = np.stack([np.arange(len(cache)) % 2, np.zeros(len(cache), np.int64)], axis=1)
+    assert cache.split(stratify=["modality", "kind"]).table.column_names[-3:] == [
+        "modality: CT", "modality: MR", "kind: image",
+    ]  # fmt: skip
     assert cache.split(stratify=two).table.column_names[-3:] == ["0: 0", "0: 1", "1: 0"]
+
+
+def test_classes_come_as_people_have_them(folder: Path, tmp_path: Path) -> None:
+    cache = open_cache(folder / "cache")
+    values = [None if k == "MR" else k for k in cache.column("modality").to_pylist()]
+    expected = cache.split(stratify=pa.array(values))
+    assert expected.table.column_names[-2:] == ["CT", "unknown"]
+    for given in (values, pd.Series(values), pl.Series(values), np.array(values)):
+        found = cache.split(stratify=given)
+        assert found.sides.tolist() == expected.sides.tolist()
+        assert found.table.column_names == expected.table.column_names
+    assert cache.split(label=[None] * len(cache)).table.column_names[-1] == "unknown"
+    mixed = np.array(["a", *[1.5] * (len(cache) - 1)], object)
+    with pytest.raises(ValueError, match="values of several kinds are no classes"):
+        cache.split(stratify=mixed)
+    expected.write(tmp_path / "sides.csv")
+    for table in (pd.read_csv(tmp_path / "sides.csv"), pl.read_csv(tmp_path / "sides.csv")):
+        assert cache.split(table).sides.tolist() == expected.sides.tolist()
+    expected.fold(1).write(tmp_path / "fold.parquet")
+    fold = cache.split(tmp_path / "fold.parquet")
+    assert fold.sides.tolist() == expected.fold(1).sides.tolist()
+    assert "balanced by values that were given, train, val>" in repr(fold)
 
 
 def test_by_what_the_user_says(folder: Path) -> None:
@@ -303,7 +340,6 @@ def test_hashes_under_another_key_are_refused(folder: Path, tmp_path: Path) -> N
     ran = run_here("build", folder / "in", hidden, "--deidentify", tmp_path / "key", "--jobs", "1")
     assert ran.returncode == 0
     cache = open_cache(hidden)
-    assert len(cache.split()["train"]) > 0
     table = {"study_uid": [uid("P00 one")], "side": ["test"]}
     with pytest.raises(SplitError, match="no row of the table of sides"):
         cache.split(table)
@@ -324,9 +360,10 @@ def test_hashes_under_another_key_are_refused(folder: Path, tmp_path: Path) -> N
         ({"seed": "a"}, "seed 'a'; legal: a whole number"),
         ({"stratify": "std"}, "are no classes; give bins"),
         ({"stratify": [1, 2]}, r"classes of shape \(2,\) for \d+ frames"),
-        ({"stratify": "windows"}, "'windows' is list"),
+        ({"stratify": "windows"}, "label 'windows' is list"),
         ({"by": {"P00": 1}}, "none of the 1 keys, such as 'P00', is in one of the columns patient"),
         ({"by": "mdality"}, "mdality"),
+        ({"by": ["a", "b"]}, "by of type list; legal: patient, study, series"),
     ],
 )
 def test_what_cannot_be(folder: Path, asked: dict[str, Any], why: str) -> None:
@@ -343,6 +380,8 @@ def test_what_was_divided_by_the_same_hashes_before(folder: Path) -> None:
     assert all(map(len, first.split(folds=2).values()))
     with pytest.raises(SplitError, match="no frames to split"):
         cache[:0].split()
+    with pytest.raises(ValueError, match="give by='study'"):
+        cache.split("study")
     with pytest.raises(KeyError, match="no side 'dev'; there are train, val, test"):
         cache.split()["dev"]
 
@@ -376,7 +415,7 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     header, train, val = (line.split() for line in ran.stdout.splitlines()[1:4])
     assert header[-3:] == ["even", "odd", "unknown"]
-    assert (train[-3:-1], val[-3:-1]) == (["30", "30"], ["30", "31"])
+    assert (train[-3:-1], val[-3:-1]) == (["30", "31"], ["30", "30"])
     for wrong, why in (
         (("--by", "mdality"), "mdality"),
         (("--fractions", "0.8,x"), "fractions '0.8,x'; legal"),

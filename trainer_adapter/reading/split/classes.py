@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainer_adapter.errors import SplitError
-from trainer_adapter.reading.split.columns import Frames, coded
+from trainer_adapter.reading.split.columns import Frames, coded, found
 
 _MOST = 1 << 26
 """counts of classes in groups"""
@@ -46,26 +46,14 @@ class Classes:
 def classes_of(frames: Frames, indices: NDArray[np.int64], said: Any) -> Classes:
     """Classes of frames of a whole cache: `said` is a column of frames/, or (n,) or (n, k) values.
 
-    Of (n, k) values each of the k labels has its classes. Raises ValueError for numbers that are no
-    classes, or values of another length; KeyError for an unknown column.
+    Several columns, or (n, k) values, are several labels, each with its classes. Raises ValueError
+    for numbers that are no classes, or values of another length; KeyError for an unknown column.
     """
-    if isinstance(said, str):
-        columns = [frames.column(said).take(pa.array(indices))]
-    else:
-        values = said if isinstance(said, pa.Array | pa.ChunkedArray) else np.asarray(said)
-        shape = (len(values),) if isinstance(values, pa.Array | pa.ChunkedArray) else values.shape
-        if len(shape) not in (1, 2) or shape[0] != len(indices):
-            raise ValueError(
-                f"classes of shape {shape} for {len(indices)} frames; legal: the name of a column "
-                "of frames/, (n,) or (n, k) values"
-            )
-        columns = [values] if len(shape) == 1 else list(values.T)
-        columns = [c if hasattr(c, "combine_chunks") or isinstance(c, pa.Array)
-                   else pa.array(c.tolist()) for c in columns]  # fmt: skip
     names: list[str] = []
     numbers = []
-    for k, column in enumerate(columns):
-        _hold_kind(column, said)
+    columns = _columns(frames, indices, said)
+    for name, column in columns.items():
+        _hold_kind(column, name)
         number, values = coded(column)
         if any(isinstance(v, float) and not v.is_integer() for v in values):
             raise ValueError(
@@ -73,14 +61,40 @@ def classes_of(frames: Frames, indices: NDArray[np.int64], said: Any) -> Classes
             )
         place = np.append(len(names) + np.arange(len(values)), len(names) + len(values))
         numbers.append(place[number])
-        before = f"{k}: " if len(columns) > 1 else ""
+        before = f"{name}: " if len(columns) > 1 else ""
         unknown = ["unknown"] if (number < 0).any() else []
         names += [f"{before}{v}" for v in (*values, *unknown)]
     return Classes(tuple(names), tuple(numbers))
 
 
-def _hold_kind(column: Any, said: Any) -> None:
+def _columns(frames: Frames, indices: NDArray[np.int64], said: Any) -> dict[str, Any]:
+    """{name, or number: the values of a label}."""
+    if isinstance(said, str):
+        return {said: frames.column(said).take(pa.array(indices))}
+    if isinstance(said, list | tuple) and len(said) != len(indices):
+        known = [found(frames, name) if isinstance(name, str) else None for name in said]
+        if said and all(column is not None for column in known):
+            return {n: c.take(pa.array(indices)) for n, c in zip(said, known, strict=True) if c}
+    is_arrow = isinstance(said, pa.Array | pa.ChunkedArray)
+    values = said if is_arrow else np.asarray(said)
+    shape = (len(values),) if is_arrow else values.shape
+    if len(shape) not in (1, 2) or shape[0] != len(indices):
+        raise ValueError(
+            f"classes of shape {shape} for {len(indices)} frames; legal: columns of frames/, by "
+            "name, (n,) or (n, k) values"
+        )
+    if is_arrow:
+        return {"0": values}
+    each = [values] if len(shape) == 1 else list(values.T)
+    try:  # NaN is null, as pandas has it
+        return {str(k): pa.array(c.tolist(), from_pandas=True) for k, c in enumerate(each)}
+    except pa.ArrowException as e:
+        raise ValueError(f"values of several kinds are no classes: {e}") from e
+
+
+def _hold_kind(column: Any, name: str) -> None:
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if pa.types.is_nested(kind):
-        name = repr(said) if isinstance(said, str) else "what is given"
-        raise ValueError(f"{name} is {kind}; classes are text, whole numbers, true and false")
+        raise ValueError(
+            f"label {name!r} is {kind}; classes are text, whole numbers, true and false"
+        )

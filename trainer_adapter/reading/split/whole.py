@@ -55,6 +55,13 @@ class Divisible:
         unless `missing` is "drop"; `key`: the key file of a de-identified cache, if the table is
         not of hashes. Raises ValueError, KeyError for a column, SplitError.
         """
+        if isinstance(stored, str) and (stored in NAMES or stored in CHAIN):
+            raise ValueError(f"split({stored!r}) reads a file of that name; give by={stored!r}")
+        if by is not None and not isinstance(by, str | Mapping):
+            raise ValueError(
+                f"by of type {type(by).__name__}; legal: patient, study, series, the name of a "
+                "column, or a dictionary of patients and their groups"
+            )
         made: Any = type(self)
         whole: C = made(self.core, None)  # so that a patient is on one side in all selections
         if stored is None:
