@@ -120,6 +120,23 @@ def test_a_second_run_makes_what_is_missing(tmp_path: Path) -> None:
     assert nibabel.load(paths[1]).header.get_zooms() == (2, 2, 2)
 
 
+def test_colour_over_time_has_a_file_each(tmp_path: Path) -> None:
+    """NIfTI has no fourth axis for RGB24."""
+    for t in range(2):
+        for k in range(3):
+            write_dicom(
+                tmp_path / "in" / f"{t}{k}.dcm", np.full((4, 5, 3), 10 * t + k, np.uint8),
+                SOPClassUID="1.2.840.10008.5.1.4.1.1.4", Modality="MR", PixelSpacing=[1, 1],
+                TemporalPositionIdentifier=t, ImagePositionPatient=[0, 0, k],
+                ImageOrientationPatient=AXIAL,
+            )  # fmt: skip
+    cache = open_cache(built(tmp_path / "in", tmp_path / "cache"))
+    assert set(cache.column("stack_of").to_pylist()) == {0}
+    made = export(cache, tmp_path / "out")
+    shapes = [nibabel.load(tmp_path / "out" / row.file).shape for row in made.rows]
+    assert shapes == [(5, 4, 3), (5, 4, 3)]
+
+
 def test_other_headers_are_another_file(tmp_path: Path) -> None:
     """The same voxels, whose directions another version reads otherwise."""
     cache = series(tmp_path, diffusion.diffusion)
@@ -362,6 +379,28 @@ def test_a_data_set_of_nnunet(tmp_path: Path) -> None:
     expected[[1, 3], 2:4] = 2
     expected[1, 5, 5] = 1
     np.testing.assert_array_equal(values, expected)
+
+
+def test_a_case_that_fails_is_no_training_case(tmp_path: Path) -> None:
+    drawn_on_ct(tmp_path / "in")
+    cache = built(tmp_path / "in", tmp_path / "cache")
+    export(open_cache(cache), tmp_path / "out", "nnunet")
+    mask = open_cache(cache).select(kind="mask")
+    place = mask.core.places
+    spec = mask.arrays[int(place.array[mask.indices[0]])]
+    shard = cache / spec.shard_name(0)
+    data = bytearray(shard.read_bytes())
+    data[int(place.row[mask.indices[-1]]) * 64 + 7] ^= 1
+    shard.write_bytes(data)
+    told = {"segment_label": "tumour"}  # so that the case is made again
+    rewrite(cache, "frames", lambda table: pa.Table.from_pylist(
+        [row | told for row in table.to_pylist()], table.schema))  # fmt: skip
+    made = export(open_cache(cache, check="first-touch"), tmp_path / "out", "nnunet")
+    assert sorted(row.outcome for row in made.rows) == ["failed", "failed", "failed", "made"]
+    out = tmp_path / "out"
+    assert json.loads((out / "dataset.json").read_text())["numTraining"] == 0
+    assert not list((out / "labelsTr").iterdir())
+    assert not list((out / "imagesTr").iterdir())
 
 
 def test_masks_lie_on_their_own_grid(tmp_path: Path) -> None:

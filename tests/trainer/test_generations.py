@@ -313,6 +313,27 @@ def test_tables_that_contradict_each_other(
     assert by_verify is None or any(by_verify in problem for problem in found)
 
 
+def test_rows_of_a_later_numbering(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They lead back where a frame was moved; each is there once."""
+    _rewrite(cache, "frames/0", lambda rows: rows.reverse())
+    with pytest.raises(DamagedError, match="not in order"):
+        open_cache(cache)
+    about = hand_made.read_root(cache)
+    hand_made.write_root(cache, about | {"numbering": 1, "origin": "0" * 64})
+    monkeypatch.setitem(globals(), "FRAMES", [*FRAMES[6::-1], *FRAMES[7:]])
+    assert not verify(cache)
+    opened = open_cache(cache)
+    assert opened.numbering == 1
+    assert every_way(opened) == 15 * (1 + len(WAYS))
+    assert every_way(staged(opened, tmp_path / "node")) == 15 * (1 + len(WAYS))
+    _rewrite(cache, "frames/1", _set("row", 0, 5))
+    with pytest.raises(DamagedError, match="not in order"):
+        open_cache(cache)
+    assert any("there twice" in problem for problem in verify(cache, quick=True))
+
+
 def _reindex(cache: Path, shard: str, slot: int, entry: tuple[int, int]) -> None:
     """Another entry in the index of a shard, with a checksum and a row of shards/ that fit."""
     path, per_shard = cache / shard, 4
@@ -431,3 +452,53 @@ def test_an_array_may_be_longer_than_its_root_says(
         assert every_way(open_cache(cache)) == 15 * (1 + len(WAYS))
     else:
         assert "grey/zarr.json: its SHA-256" in found[0]
+
+
+@pytest.mark.parametrize(("generation", "count"), [(0, 7), (1, 13), (2, 15)])
+def test_a_generation_that_is_asked_for(made: Path, generation: int, count: int) -> None:
+    cache = open_cache(made, generation=generation)
+    assert len(cache) == count
+    assert cache.attributes["generation"] == generation
+    assert cache.newer() == 15 - count
+    assert every_way(cache) == count * (1 + len(WAYS))
+    assert len(pickle.loads(pickle.dumps(cache))) == count
+
+
+@pytest.mark.parametrize("generation", [-1, 3, True, "0"])
+def test_a_generation_that_is_none(made: Path, generation: Any) -> None:
+    with pytest.raises(ValueError, match="legal: 0 to 2"):
+        open_cache(made, generation=generation)
+
+
+def _loader(cache: Cache) -> CacheLoader:
+    return CacheLoader(cache, batch_size=2, shuffle=True, seed=0, bucket="array")
+
+
+@pytest.mark.filterwarnings("ignore::trainer_adapter.NewerWarning")
+def test_a_run_goes_on_in_the_generation_that_it_began_with(made: Path) -> None:
+    """The state is of generation 1; by now the cache has generation 2."""
+    whole = [batch.index.tolist() for batch in _loader(open_cache(made, generation=1))]
+    loader = _loader(open_cache(made, generation=1))
+    batches = iter(loader)
+    for _ in range(2):
+        next(batches)
+    state = json.loads(json.dumps(loader.state_dict()))
+    newest = _loader(open_cache(made))
+    with pytest.raises(ValueError, match=r"open_cache\(path, generation=1\)"):
+        newest.load_state_dict(state)
+    again = _loader(open_cache(made, generation=state["generation"]))
+    again.load_state_dict(state)
+    assert [batch.index.tolist() for batch in again] == whole[2:]
+    # And back: of the newest, where an earlier one is open.
+    with pytest.raises(ValueError, match=r"open_cache\(path, generation=2\)"):
+        again.load_state_dict(newest.state_dict())
+
+
+def test_a_state_of_an_earlier_version(made: Path) -> None:
+    """It has the digest of the whole root, and no generation."""
+    loader = _loader(open_cache(made))
+    state = loader.state_dict()
+    del state["generation"]
+    loader.load_state_dict({**state, "cache": open_cache(made).attributes["sha256"]})
+    with pytest.raises(ValueError, match="another order: cache"):
+        loader.load_state_dict({**state, "cache": "0" * 64})

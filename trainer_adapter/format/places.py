@@ -59,9 +59,9 @@ def read_places(root: Root) -> Places:
         raise DamagedError(f"{where}: names an array that is not in zarr.json; {REMEDY}")
     # A later generation begins with the first array again; what was moved lies behind the rest.
     order = None if (array[1:] >= array[:-1]).all() else np.argsort(array, kind="stable")
-    if root.numbering:
-        order = np.lexsort([row, array])
-        order = None if (order[1:] > order[:-1]).all() else order
+    if root.numbering:  # nearly in order, which a stable sort makes use of
+        key = array.astype(np.int64) << 40 | row  # a row that does not fit is refused below
+        order = None if (key[1:] > key[:-1]).all() else np.argsort(key, kind="stable")
     ends = np.cumsum([0, *np.bincount(array, minlength=len(root.arrays))])
     places = Places(array, row, height, width, order, ends)
     for number, spec in enumerate(root.arrays):

@@ -90,20 +90,21 @@ def export(
         if not refused:
             held.append(piece)
     if to == "nnunet":
-        items, more, spare = nnunet.items_of(cache, stacks, held, options)
+        items, about, spare = nnunet.items_of(cache, stacks, held, options)
         rows += [Row(stack, "failed", "", why) for stack, why in spare]
     else:
-        items, more = [item_of(cache, stacks, piece, options) for piece in held], {}
+        items = [item_of(cache, stacks, piece, options) for piece in held]
     inside = stacks.core.root.path.resolve()
     if inside == folder.resolve() or inside in folder.resolve().parents:
         raise ExportError(f"{folder}: lies in the cache {inside}; export to another folder")
     with _mine(folder):
         rows += _made(folder, items, jobs, progress)
         rows.sort(key=lambda row: row.stack)
-        for name, text in more.items():
-            write_whole(folder / name, as_text(text))
+        files = {row.file for row in rows}
+        if to == "nnunet":
+            write_whole(folder / nnunet.TOLD, as_text(nnunet.told(about, files)))
         write_whole(folder / _TABLE, as_text(_table(rows)))
-        others = _others(folder, {row.file for row in rows} | {item.image for item in items})
+        others = _others(folder, files | {item.image for item in items})
     return Exported(tuple(rows), others)
 
 
@@ -166,12 +167,13 @@ def _one(folder: Path, item: Item) -> tuple[str, str]:
     """(outcome, reason) of one item. Raises OSError where the folder cannot be written to."""
     if (folder / item.file).exists() and _said(folder / item.sidecar) == item.digest:
         return "there", ""
+    for name in (item.file, item.image, item.sidecar):  # by other options, or of other frames
+        (folder / name).unlink(missing_ok=True)
     try:
         made = item.make()
         about = json.dumps(made.about | {"Digest": item.digest}, indent=1, allow_nan=False) + "\n"
     except Exception as e:
         return "failed", _why(e)
-    (folder / item.file).unlink(missing_ok=True)  # its sidecar would be another file's
     try:
         for name, write in {item.sidecar: as_text(about), **made.files}.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,7 @@ from trainer_adapter.volumes.pieces import Piece
 from trainer_adapter.volumes.placed import is_mask, said
 from trainer_adapter.volumes.stacks import Stacks
 
+TOLD = "dataset.json"
 _END = ".nii.gz"
 Spare = list[tuple[int, str]]
 """(stack, why it is not in the data set)"""
@@ -31,8 +32,8 @@ Spare = list[tuple[int, str]]
 
 def items_of(
     cache: Conversions, stacks: Stacks, pieces: Sequence[Piece], options: Options
-) -> tuple[list[Item], dict[str, str], Spare]:
-    """(cases, {file: its text} to be written last, stacks that are left out).
+) -> tuple[list[Item], dict[str, Any], Spare]:
+    """(cases, what `told` tells, stacks that are left out).
 
     Raises ValueError for images of several modalities: a data set of nnU-Net has one for each
     channel, and which belong together nobody says.
@@ -54,10 +55,15 @@ def items_of(
     about = {
         "channel_names": {"0": next(iter(modalities), None) or "OT"},
         "labels": {"background": 0, **labels},
-        "numTraining": sum(1 for k in images if drawn[k]),
         "file_ending": _END,
     }
-    return items, {"dataset.json": json.dumps(about, indent=1) + "\n"}, spare
+    return items, about, spare
+
+
+def told(about: dict[str, Any], files: set[str]) -> str:
+    """dataset.json, of the files that are there: nnU-Net counts the cases itself, too."""
+    cases = sum(name.startswith("labelsTr/") for name in files)
+    return json.dumps(about | {"numTraining": cases}, indent=1) + "\n"
 
 
 def _drawn_on(

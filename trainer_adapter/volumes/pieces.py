@@ -40,7 +40,7 @@ def pieces_of(stacks: Stacks) -> list[Piece]:
     order = said(stacks.core, "part", stacks.first)
     acquisitions: dict[Any, list[int]] = defaultdict(list)
     for k, owner in enumerate(owners):
-        alone = owner is None or columns["kind"][k] == "mask" or _unknown(stacks, k)
+        alone = owner is None or columns["kind"][k] == "mask" or _no_time(stacks, k)
         kind = (columns[c][k] for c in _KIND)
         like = ("alone", k) if alone else (owner, *kind, *_size(stacks, k))
         acquisitions[like].append(k)
@@ -55,8 +55,10 @@ def pieces_of(stacks: Stacks) -> list[Piece]:
     return sorted(found, key=lambda piece: piece.stack)
 
 
-def _unknown(stacks: Stacks, k: int) -> bool:
-    return bool(np.isnan(stacks.affine[k]).any())
+def _no_time(stacks: Stacks, k: int) -> bool:
+    """Whether a stack has no place, or is in colour, for which NIfTI has no fourth axis."""
+    array = stacks.core.root.arrays[int(stacks.core.places.array[stacks.first[k]])]
+    return bool(np.isnan(stacks.affine[k]).any() or array.slot[2:])
 
 
 def _size(stacks: Stacks, k: int) -> tuple[int, ...]:
