@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,13 +103,15 @@ def plan(
     patient_key: str | os.PathLike[str] | None = None,
     deidentify: str | os.PathLike[str] | None = None,
     update: bool = False,
+    moved: Mapping[str, str | os.PathLike[str]] | None = None,
     progress: Progress | None = None,
 ) -> Job | None:
     """Read all headers and write the plan into `cache`; None if the cache is complete already.
 
     No pixel is read, save of files that share a SOP Instance UID. With `update` it is the plan of
     what is new below `sources`, as `pipeline.update` adds it to a committed cache by its own
-    recipe. Raises as `build`, or as `update`, CacheError too if the cache is complete but damaged.
+    recipe, `moved` as there. Raises as `build`, or as `update`, CacheError too if the cache is
+    complete but damaged.
     """
     if update:
         from dicom2cache.running.update import plan_update, request
@@ -117,12 +119,11 @@ def plan(
         if overwrite:
             raise ValueError("an update adds to a cache, and overwrite replaces it; give one only")
         info(cache)  # says what it is if it is none
-        return plan_update(
-            request(
-                cache_of(cache), sources, recipe, jobs, backend, force, patient_key, deidentify,
-                progress, is_built=False,
-            )
-        )[0]  # fmt: skip
+        asked = request(
+            cache_of(cache), sources, recipe, jobs, backend, force, patient_key, deidentify,
+            progress, False, moved,
+        )  # fmt: skip
+        return plan_update(asked)[0]
     from dicom2cache.running.building import Wanted, plan_build
 
     wanted = Wanted(
@@ -314,6 +315,7 @@ def update(
     patient_key: str | os.PathLike[str] | None = None,
     deidentify: str | os.PathLike[str] | None = None,
     mapping: str | os.PathLike[str] | None = None,
+    moved: Mapping[str, str | os.PathLike[str]] | None = None,
     restack: bool = False,
     progress: Progress | None = None,
 ) -> Updated:
@@ -321,10 +323,11 @@ def update(
 
     No shard and no sample index that is there changes, and whoever has the cache open goes on. The
     recipe is the cache's; another one is refused, and so are other versions and another key. An
-    update that was interrupted is ended first. What hashes of the new files stand for is added to
-    the file `mapping`. With `restack` series that came in parts become whole stacks, in a new
-    numbering; their files are converted again. The rest is as for `build`. Raises CacheError if the
-    cache cannot be added to, SourceError, Unfinished, FrameError.
+    update that was interrupted is ended first. `moved`: {source folder of the cache: where it is by
+    now}. What hashes of new files stand for is added to the file `mapping`. With `restack` series
+    that came in parts become whole stacks, in a new numbering; their files are converted again. The
+    rest is as for `build`. Raises CacheError if the cache cannot be added to, SourceError,
+    Unfinished, FrameError.
     """
     from dicom2cache.running.growing import grow
     from dicom2cache.running.update import request
@@ -332,8 +335,8 @@ def update(
     target = cache_of(cache)
     check_mapping(mapping, deidentify, target)
     asked = request(
-        target, sources, recipe, jobs, backend, force, patient_key, deidentify, progress,
-        is_built=True,
+        target, sources, recipe, jobs, backend, force, patient_key, deidentify, progress, True,
+        moved,
     )  # fmt: skip
     info(target)  # says what it is if it is none
 

@@ -44,7 +44,9 @@ _LARGE = 1 << 28
 """bytes of a batch, from which on its shards are seen to be there before memory is asked for"""
 
 
-def open_cache(path: str | os.PathLike[str], *, check: str = "never") -> Cache:
+def open_cache(
+    path: str | os.PathLike[str], *, check: str = "never", generation: int | None = None
+) -> Cache:
     """The cache at `path`, all frames; only array, row and size of each are read.
 
     What is read of its tables is held to the SHA-256 in its root; of each shard, when it is first
@@ -52,10 +54,13 @@ def open_cache(path: str | os.PathLike[str], *, check: str = "never") -> Cache:
     which other frames are held to theirs: "never" any, "first-touch" each when a process first
     reads it, "always" each at every reading; where a frame is only read in part, all of it is read.
 
+    `generation`: as it was before `dicom2cache update` added later ones, from 0; a training that is
+    resumed has the frames that it began with. Counts and statistics of its `attributes` are of now.
+
     Warns once, by ErrataWarning, if an earlier version made it and some frames may be wrong. Raises
-    NotACacheError, FormatError or DamagedError, ValueError for another `check`.
+    NotACacheError, FormatError or DamagedError, ValueError for another `check` or `generation`.
     """
-    core = open_core(Path(path).expanduser().absolute(), check)
+    core = open_core(Path(path).expanduser().absolute(), check, generation)
     warn_of(core.root)
     return Cache(core, None)
 

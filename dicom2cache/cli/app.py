@@ -23,6 +23,7 @@ from dicom2cache.cli import (
     interrupts,
     keys,
     report,
+    sbatch,
     under_way,
     words,
 )
@@ -34,6 +35,7 @@ from dicom2cache.cli.flags import (
     Force,
     Jobs,
     Mapping,
+    Moved,
     OnError,
     Overwrite,
     Paths,
@@ -41,10 +43,10 @@ from dicom2cache.cli.flags import (
     Scheduler,
     Sources,
     Update,
-    plan_flags,
+    parts_of,
+    places,
     recipe_options,
 )
-from dicom2cache.cli.sbatch import Batch, script
 from dicom2cache.errors import Dicom2cacheError, disk_error
 from dicom2cache.privacy.veil import veil_of
 from dicom2cache.recipes.recipe import Recipe
@@ -60,12 +62,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def _split(paths: list[Path]) -> tuple[list[Path], Path]:
-    if len(paths) < 2:
-        raise Dicom2cacheError("give at least one source and then the cache's folder")
-    return paths[:-1], paths[-1]
 
 
 def _check(backend: str, on_error: str = "skip") -> None:
@@ -95,7 +91,7 @@ def build(
     mapping: Mapping = None,
 ) -> None:
     """Convert SRC... to CACHE: plan, convert and commit. Run again, it goes on where it stopped."""
-    sources, cache = _split(paths)
+    sources, cache = parts_of(paths)
     _check(backend, on_error)
     with engine(backend, scheduler):
         counts = pipeline.build(
@@ -120,14 +116,16 @@ def plan(
     patient_key: PatientKey = None,
     deidentify: Deidentify = None,
     update: Update = False,
+    moved: Moved = None,
 ) -> None:
     """Read all headers; print what would be stored and what not, before any pixel is read."""
-    sources, cache = _split(paths)
+    sources, cache = parts_of(paths)
     _check(backend)
     with engine(backend, scheduler):
         job = pipeline.plan(
             sources, cache, recipe, jobs=jobs, backend=backend, overwrite=overwrite, force=force,
-            patient_key=patient_key, deidentify=deidentify, update=update, progress=progress(),
+            patient_key=patient_key, deidentify=deidentify, update=update,
+            moved=places(moved), progress=progress(),
         )  # fmt: skip
     if job is None:
         report.print_cache(cache, pipeline.info(cache))
@@ -188,6 +186,7 @@ def update(
     patient_key: PatientKey = None,
     deidentify: Deidentify = None,
     mapping: Mapping = None,
+    moved: Moved = None,
     restack: Annotated[
         bool, typer.Option("--restack", help="Then make whole stacks of series that came in parts.")
     ] = False,
@@ -197,16 +196,16 @@ def update(
     Says which files are gone, or changed since: the cache keeps them as they were. Exit status 1 if
     files of this update failed, or files have changed.
     """
-    sources, cache = _split(paths)
+    sources, cache = parts_of(paths)
     _check(backend, on_error)
     with engine(backend, scheduler):
         done = pipeline.update(
             sources, cache, recipe, jobs=jobs, backend=backend, on_error=on_error, force=force,
-            patient_key=patient_key, deidentify=deidentify, mapping=mapping, restack=restack,
-            progress=progress(),
+            patient_key=patient_key, deidentify=deidentify, mapping=mapping,
+            moved=places(moved), restack=restack, progress=progress(),
         )  # fmt: skip
     report.print_updated(cache, done)
-    failed = done.added["files_failed"] or done.added["frames_failed"]
+    failed = tally(done.rejects["outcome"])["failed"]
     raise typer.Exit(1 if failed or done.changed else 0)
 
 
@@ -286,48 +285,7 @@ def info(
     under_way.follow(cache)
 
 
-@app.command()
-@recipe_options
-def slurm(
-    context: typer.Context,
-    paths: Paths,
-    time: Annotated[str, typer.Option(help="Most time of each job, such as 4:00:00.")],
-    recipe: Recipe,
-    nodes: Annotated[int, typer.Option(min=1, help="Nodes that convert at once.")] = 1,
-    array: Annotated[
-        int | None, typer.Option(min=1, help="Tasks that share the work (4 for each node).")
-    ] = None,
-    cpus: Annotated[int, typer.Option(min=1, help="Processors of a task.")] = 8,
-    account: Annotated[str | None, typer.Option(help="As sbatch has it.")] = None,
-    partition: Annotated[str | None, typer.Option(help="As sbatch has it.")] = None,
-    mem: Annotated[str | None, typer.Option(help="As sbatch has it, such as 32G.")] = None,
-    sbatch: Annotated[
-        list[str] | None, typer.Option(help="Another option, such as --qos=low (may be repeated).")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The script's file (printed).")
-    ] = None,
-    overwrite: Overwrite = False,
-    force: Force = False,
-    patient_key: PatientKey = None,
-    deidentify: Deidentify = None,
-    update: Update = False,
-) -> None:
-    """Write a batch script for Slurm that converts SRC... to CACHE on many nodes."""
-    sources, cache = _split(paths)
-    own = {"--account": account, "--partition": partition, "--mem": mem}
-    options = [f"{name}={value}" for name, value in own.items() if value is not None]
-    batch = Batch(nodes, time, array or 4 * nodes, cpus, [*options, *(sbatch or ())])
-    here = [sys.executable, "-m", "dicom2cache"]
-    key = ["--deidentify", str(deidentify.absolute())] if deidentify else []
-    said = script(
-        here, sources, cache, [*plan_flags(context), *key], key, batch,
-        str(output or "dicom2cache.sbatch"),
-    )  # fmt: skip
-    if output is None:
-        print(said, end="")
-    else:
-        output.write_text(said)
+app.command()(recipe_options(sbatch.slurm))
 
 
 @app.command()

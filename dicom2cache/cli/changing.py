@@ -10,7 +10,6 @@ import typer
 from dicom2cache import pipeline
 from dicom2cache.cli import report
 from dicom2cache.cli.flags import CachePath, Deidentify, Force, PatientKey
-from dicom2cache.running.remove import whole
 
 
 def remove(
@@ -36,6 +35,8 @@ def remove(
     """Take frames out of CACHE: those of patients, studies or series (each may be repeated), or by
     an expression. They stay out of later updates, and on the disk until `purge`.
     """
+    from dicom2cache.running.remove import whole
+
     done = whole.remove(
         cache, patient_id=patient_id or (), study=study or (), series=series or (), where=where,
         patient_key=patient_key, deidentify=deidentify, dry_run=dry_run, force=force,
@@ -53,6 +54,8 @@ def purge(
     """Delete what was removed from CACHE, for good: whoever has it open as it was before must open
     it again.
     """
+    from dicom2cache.running.remove import whole
+
     report.print_purged(cache, whole.purge(cache, mapping=mapping))
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
+from dicom2cache.errors import Dicom2cacheError
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.recipes.recipe import Recipe, named_recipes
 from dicom2cache.running import pool
@@ -37,6 +38,13 @@ OnError = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing cache.")]
 Update = Annotated[
     bool, typer.Option("--update", help="Only what is new, as `update` adds it to CACHE.")
+]
+Moved = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="OLD=NEW",
+        help="Where a source folder of CACHE is by now, of an update (may be repeated).",
+    ),
 ]
 Force = Annotated[
     bool, typer.Option("--force", help="Go on though the disk has no room for all frames.")
@@ -99,6 +107,26 @@ def recipe_options(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     return run
+
+
+def parts_of(paths: list[Path]) -> tuple[list[Path], Path]:
+    """(sources, the cache's folder). Raises Dicom2cacheError for fewer than two paths."""
+    if len(paths) < 2:
+        raise Dicom2cacheError("give at least one source and then the cache's folder")
+    return paths[:-1], paths[-1]
+
+
+def places(moved: list[str] | None) -> dict[str, str]:
+    """{OLD: NEW} of --moved. Raises Dicom2cacheError for what is no such pair."""
+    found = {}
+    for said in moved or ():
+        cuts = [
+            k for k, letter in enumerate(said) if letter == "=" and Path(said[k + 1 :]).is_dir()
+        ]
+        if not cuts:  # either of the names may have such a sign in it
+            raise Dicom2cacheError(f"--moved {said}; legal: OLD=NEW, and NEW a folder")
+        found[said[: cuts[0]]] = said[cuts[0] + 1 :]
+    return found
 
 
 def plan_flags(context: typer.Context) -> list[str]:

@@ -18,7 +18,7 @@ from dicom2cache.cli.words import one_line
 from dicom2cache.privacy.terms import keeper
 from dicom2cache.privacy.veil import Veil, each
 from dicom2cache.running.remove.unnamed import waiting
-from dicom2cache.store.committed import as_in_format, read_table
+from dicom2cache.store.committed import as_in_format, read_table, void_failures
 from dicom2cache.store.layout import SEEN, TIMES
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def print_updated(cache: Path, done: Updated) -> None:
         print(f"series {one_line(series)}: stays in parts, since {why}", file=sys.stderr)
     if len(done.torn) > _SHOWN:
         print(f"and {len(done.torn) - _SHOWN} more series that stay in parts", file=sys.stderr)
-    if not added["files"]:
+    if not (added["frames_stored"] or done.rejects.num_rows):
         print(f"{path}: nothing new; {done.counts['frames_stored']} frames")
     else:
         print(
@@ -174,7 +174,8 @@ def _print_cache(cache: Path, about: dict[str, Any]) -> None:
         rows.append((a["name"], a["frames"], *shown))
     _print_arrays(rows)
     _print_stacks(read_table(cache, about, "frames", list(COLUMNS)))
-    _print_rejects(read_table(cache, about, "failures"))
+    void = void_failures(cache, about)
+    _print_rejects(read_table(cache, about, "failures").filter(pa.array(~void)))
 
 
 def print_repaired(cache: Path, done: Repaired, problems: list[str]) -> int:

@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dicom2cache.cli.flags import (
+    Deidentify,
+    Force,
+    Overwrite,
+    Paths,
+    PatientKey,
+    Update,
+    parts_of,
+    plan_flags,
+)
+from dicom2cache.recipes.recipe import Recipe
 
 _SCRIPT = """\
 #!/bin/bash
@@ -105,3 +121,45 @@ def script(
         flags="".join(f" {shlex.quote(flag)}" for flag in flags),
         commit_flags="".join(f" {shlex.quote(flag)}" for flag in commit_flags),
     )
+
+
+def slurm(
+    context: typer.Context,
+    paths: Paths,
+    time: Annotated[str, typer.Option(help="Most time of each job, such as 4:00:00.")],
+    recipe: Recipe,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes that convert at once.")] = 1,
+    array: Annotated[
+        int | None, typer.Option(min=1, help="Tasks that share the work (4 for each node).")
+    ] = None,
+    cpus: Annotated[int, typer.Option(min=1, help="Processors of a task.")] = 8,
+    account: Annotated[str | None, typer.Option(help="As sbatch has it.")] = None,
+    partition: Annotated[str | None, typer.Option(help="As sbatch has it.")] = None,
+    mem: Annotated[str | None, typer.Option(help="As sbatch has it, such as 32G.")] = None,
+    sbatch: Annotated[
+        list[str] | None, typer.Option(help="Another option, such as --qos=low (may be repeated).")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The script's file (printed).")
+    ] = None,
+    overwrite: Overwrite = False,
+    force: Force = False,
+    patient_key: PatientKey = None,
+    deidentify: Deidentify = None,
+    update: Update = False,
+) -> None:
+    """Write a batch script for Slurm that converts SRC... to CACHE on many nodes."""
+    sources, cache = parts_of(paths)
+    own = {"--account": account, "--partition": partition, "--mem": mem}
+    options = [f"{name}={value}" for name, value in own.items() if value is not None]
+    batch = Batch(nodes, time, array or 4 * nodes, cpus, [*options, *(sbatch or ())])
+    here = [sys.executable, "-m", "dicom2cache"]
+    key = ["--deidentify", str(deidentify.absolute())] if deidentify else []
+    said = script(
+        here, sources, cache, [*plan_flags(context), *key], key, batch,
+        str(output or "dicom2cache.sbatch"),
+    )  # fmt: skip
+    if output is None:
+        print(said, end="")
+    else:
+        output.write_text(said)

@@ -32,6 +32,10 @@ def _escape(code: int) -> str:
 
 
 def plain_warnings() -> None:
-    """Warnings as a line each; none of NumPy's: what matters of these is a flag or a failure."""
+    """Warnings as a line each; none of NumPy's: what matters of these is a flag or a failure.
+
+    Nor of joblib's, which says of a run that is interrupted that results were not used.
+    """
     warnings.simplefilter("ignore", RuntimeWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"joblib\.")
     warnings.formatwarning = lambda message, *_, **__: f"{one_line(str(message))}\n"

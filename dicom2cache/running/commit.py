@@ -22,13 +22,13 @@ from dicom2cache.running.entries import ROW_GROUP, ParquetFile, array_entry
 from dicom2cache.running.job import Job, scratch
 from dicom2cache.running.receipts import Receipt
 from dicom2cache.running.remains import tidy
-from dicom2cache.running.remove.kept import conformed
+from dicom2cache.running.remove.kept import conformed, counts_of
 from dicom2cache.running.remove.numbering import Kept
 from dicom2cache.running.remove.withheld import KIND
 from dicom2cache.running.tables import Totals, frame_failures, frame_rows, in_order, prepared
 from dicom2cache.schema import FRAMES_TABLE, SHARDS_TABLE
 from dicom2cache.store import seen, spare
-from dicom2cache.store.committed import whole_root
+from dicom2cache.store.committed import read_table, void_failures, whole_root
 from dicom2cache.store.durable import make_folder, write_durably
 from dicom2cache.store.layout import (
     FORMAT_VERSION,
@@ -112,10 +112,14 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
     first = max((s["root"] for s in old["sources"]), default=-1) + 1
     roots = {k: path for k, path in enumerate(job.roots) if k >= first and path}
     shown = veil.sources(list(roots.values())) if veil else list(roots.values())
+    there = [{**s, "path": _moved(job, s, veil)} for s in old["sources"]]
     here = zip(roots, shown, strict=True)
     counts = _counts(job, stored_of_file, new_failed)
     tables = {**old["tables"]}
     tables |= {k: e if anew else [*tables.get(k, ()), *e] for k, e in entries.items()}
+    counts = {k: old["counts"].get(k, 0) + n for k, n in counts.items()}
+    if before and not anew:
+        counts = _without_void(job.cache, tables, counts)
     attributes = {
         **{k: v for k, v in old.items() if k != "sha256"},  # what a later version adds stays
         "format": FORMAT_VERSION,
@@ -123,8 +127,8 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
         "identity": job.identity.partition(":")[0],
         "arrays": arrays,
         "tables": tables,
-        "sources": [*old["sources"], *({"root": k, "path": path} for k, path in here)],
-        "counts": {k: old["counts"].get(k, 0) + n for k, n in counts.items()},
+        "sources": [*there, *({"root": k, "path": path} for k, path in here)],
+        "counts": counts,
         "recipe": job.recipe.to_dict(),
         **job.facts,
     }
@@ -143,6 +147,15 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
     write_durably(job.cache / ROOT, data, unfinished)
     tidy(job.cache)
     return attributes
+
+
+def _moved(job: Job, source: dict[str, Any], veil: Veil | None) -> str:
+    """Where a source folder of the cache is by now, as its root is to say it."""
+    now: str = job.roots[source["root"]]
+    if veil is None or now == source["path"]:  # or it was not looked at
+        return now
+    (hashed,) = veil.sources([now])
+    return hashed
 
 
 def _before(job: Job) -> dict[str, Any] | None:
@@ -254,6 +267,16 @@ def _shard_row(task: ShardTask, receipt: Receipt) -> dict[str, Any]:
         "frames": receipt.results["reason"].null_count,
         "slots": task.stop - task.start,
     }
+
+
+def _without_void(cache: Path, tables: dict[str, Any], counts: dict[str, int]) -> dict[str, int]:
+    """The counts of a cache that grew, each file once: as its last generation has it."""
+    void = void_failures(cache, {"tables": tables})
+    if not void.any():
+        return counts
+    frames = read_table(cache, {"tables": tables}, "frames", ["root", "path"])
+    failures = read_table(cache, {"tables": tables}, "failures").filter(pa.array(~void))
+    return counts | counts_of(frames, failures)
 
 
 def _counts(job: Job, stored_of_file: Any, failed: pa.Table) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
@@ -13,11 +13,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dicom2cache.errors import CacheError
 from dicom2cache.privacy.veil import Veil
 from dicom2cache.records import Candidate
 from dicom2cache.running.remove.withheld import Withheld
 from dicom2cache.store import seen
-from dicom2cache.store.committed import read_table
+from dicom2cache.store.committed import file_keys, read_table
 
 Key = tuple[int, str]
 """(root, path), as frames/ and failures/ name a file"""
@@ -33,17 +34,29 @@ class Looked:
     candidates: tuple[Candidate, ...]
     """all files, by the cache's numbers of folders, in order of root and path"""
     new: tuple[Candidate, ...]
-    """those that the cache does not know"""
+    """those that the cache does not know, or of which it has no frame and that have changed"""
     unlisted: pa.Table
     """REJECTS of what is new and could not be listed"""
     changed: tuple[str, ...]
-    """paths of files that the cache knows, and whose size or modification time is another"""
+    """paths of files of which the cache has frames, and whose size or time is another by now"""
     vanished: tuple[str, ...]
     """of a de-identified cache the hashes"""
     everywhere: bool
     """whether all that the cache knows was looked at"""
+    alike: tuple[Alike, ...] = ()
+    """new folders that look like those of the cache"""
     withheld: int = 0
     """new files that were removed from the cache, and stay out"""
+
+
+@dataclass(frozen=True)
+class Alike:
+    """A new folder with files that one of the cache's has, by path, size and modification time."""
+
+    folder: str
+    known: str
+    """the cache's, as its root has it"""
+    files: int
 
 
 def state_of(candidate: Candidate, veil: Veil | None) -> bytes:
@@ -86,32 +99,37 @@ def look(
     sources: Sequence[str | os.PathLike[str]],
     scanned: tuple[Sequence[str], Sequence[Candidate], pa.Table],
     veil: Veil | None,
+    moved: Mapping[str, str] | None = None,
 ) -> Looked:
-    """What `scan` found of the sources, by what a committed cache knows."""
+    """What `scan` found of the sources, by what a committed cache knows.
+
+    `moved`: where source folders of the cache are by now. Raises CacheError for one that is none.
+    """
     veil = replace(veil, seen=None) if veil else None
     folders, candidates, unlisted = scanned
     known = _Known.of(cache, attributes)
-    numbers = _Numbers(attributes, veil)
+    numbers = _Numbers(cache, attributes, veil, moved or {})
+    first = len(numbers.roots)
     placed = sorted(
         (numbers.placed(folders[c.root], c) for c in candidates), key=lambda c: (c.root, c.path)
     )
     names = [veil.hashed("path", c.path) if veil else c.path for c in placed]
-    keys = _keys(pa.array([c.root for c in placed], pa.int16()), pa.array(names, pa.string()))
+    keys = file_keys(pa.array([c.root for c in placed], pa.int16()), pa.array(names, pa.string()))
     odd = [
         {**row, "root": root, "path": path}
         for row in unlisted.to_pylist()
         for root, path in [numbers.place(folders[row["root"]], row["path"])]
     ]
     odd_names = [veil.hashed("path", row["path"]) if veil else row["path"] for row in odd]
-    odd_keys = _keys(
+    odd_keys = file_keys(
         pa.array([row["root"] for row in odd], pa.int16()), pa.array(odd_names, pa.string())
     )
     rows = pc.index_in(keys, value_set=known.seen)
     before = known.states.take(rows).to_pylist()  # None: not known
-    changed = [
-        os.path.join(numbers.roots[c.root], c.path)
+    is_stored = pc.is_in(keys, value_set=known.stored).to_pylist()
+    is_other = [
+        state is not None and state != state_of(c, veil)
         for c, state in zip(placed, before, strict=True)
-        if state is not None and state != state_of(c, veil)
     ]
     here = pa.concat_arrays([keys, odd_keys])
     lost = known.tracked.filter(pc.invert(pc.is_in(known.tracked, value_set=here)))
@@ -120,36 +138,55 @@ def look(
     is_new, odd_is_new = (
         pc.invert(pc.is_in(some, value_set=known.every)).to_pylist() for some in (keys, odd_keys)
     )
+    if len(known.seen):  # else nobody knows what has changed
+        for k, state in enumerate(before):  # what could not be listed was not seen either
+            is_new[k] |= not is_stored[k] and (is_other[k] or state is None)
     return Looked(
         roots=tuple(numbers.roots),
         candidates=tuple(placed),
         new=tuple(compress(placed, is_new)),
         unlisted=pa.Table.from_pylist(list(compress(odd, odd_is_new)), unlisted.schema),
-        changed=tuple(changed),
+        changed=tuple(
+            os.path.join(numbers.roots[c.root], c.path)
+            for c, other, stored in zip(placed, is_other, is_stored, strict=True)
+            if other and stored
+        ),
         vanished=tuple(map(numbers.name, gone)),
         everywhere=len(gone) == len(lost),
+        alike=tuple(_alike(known, numbers, attributes, first, list(compress(placed, is_new)))),
     )
 
 
-def _keys(root: Any, path: Any) -> pa.Array:
-    """(n,) text for each (root, path): `root/path`."""
-    text = pa.large_string()  # of 10^7 files, more than 2 GiB
-    joined = pc.binary_join_element_wise(root.cast(text), path.cast(text), pa.scalar("/", text))
-    return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
+def _alike(
+    known: _Known, numbers: _Numbers, attributes: dict[str, Any], first: int, new: list[Candidate]
+) -> Iterator[Alike]:
+    """The folders from number `first` on, most of whose new files another folder has."""
+    for number in range(first, len(numbers.roots)):
+        own = [c for c in new if c.root == number]
+        states = pa.array([state_of(c, numbers.veil) for c in own], pa.binary(16))
+        names = pa.array([numbers.named(c.path, "path") for c in own], pa.string())
+        for source in attributes["sources"]:
+            keys = file_keys(pa.array([source["root"]] * len(own), pa.int16()), names)
+            said = known.states.take(pc.index_in(keys, value_set=known.seen))
+            same = pc.sum(pc.equal(said, states)).as_py() or 0
+            if 2 * same > len(own):
+                yield Alike(numbers.roots[number], str(source["path"]), same)
 
 
 def _pairs(keys: pa.Array) -> list[Key]:
-    """(root, path) of `_keys`, sorted."""
+    """(root, path) of `file_keys`, sorted."""
     parts = (key.partition("/") for key in keys.to_pylist())
     return sorted((int(root), path) for root, _, path in parts)
 
 
 @dataclass(frozen=True)
 class _Known:
-    """The files that a cache knows, as `_keys`."""
+    """The files that a cache knows, as `file_keys`."""
 
     every: pa.Array
     """all that frames/ or failures/ name"""
+    stored: pa.Array
+    """those that frames/ names"""
     seen: pa.Array
     """those of which is known what they were like"""
     states: pa.Array
@@ -160,7 +197,7 @@ class _Known:
     @classmethod
     def of(cls, cache: Path, attributes: dict[str, Any]) -> _Known:
         stored, failed = (
-            _keys(table["root"], table["path"]).unique()
+            file_keys(table["root"], table["path"]).unique()
             for kind in ("frames", "failures")
             for table in [read_table(cache, attributes, kind, ["root", "path"])]
         )
@@ -168,10 +205,10 @@ class _Known:
         table = seen.read(cache)
         if table is None:
             table = seen.TABLE.empty_table()
-        keys, states = _keys(table["root"], table["path"]), table["state"].combine_chunks()
+        keys, states = file_keys(table["root"], table["path"]), table["state"].combine_chunks()
         here = pc.is_in(keys, value_set=every)
         keys, states = keys.filter(here), states.filter(here)
-        return cls(every, keys, states, pa.concat_arrays([stored, keys]).unique())
+        return cls(every, stored, keys, states, pa.concat_arrays([stored, keys]).unique())
 
 
 _UNASKED = object()
@@ -180,11 +217,23 @@ _UNASKED = object()
 class _Numbers:
     """The numbers of source folders: those of the cache, and new ones."""
 
-    def __init__(self, attributes: dict[str, Any], veil: Veil | None) -> None:
+    def __init__(
+        self, cache: Path, attributes: dict[str, Any], veil: Veil | None, moved: Mapping[str, str]
+    ) -> None:
         said = {int(s["root"]): str(s["path"]) for s in attributes["sources"]}
         self.roots = [said.get(k, "") for k in range(max(said, default=-1) + 1)]
-        self._veil = veil
+        self.veil = veil
         self._of = {path: root for root, path in said.items()}
+        for old, new in moved.items():
+            here, there = self.named(os.path.abspath(old)), self.named(os.path.abspath(new))
+            if here not in self._of or there in self._of:
+                what = "is one already" if here in self._of else "was none"
+                raise CacheError(
+                    f"{cache}: {new if here in self._of else old} {what} of its source folders: "
+                    f"{', '.join(said.values())}; give --moved OLD=NEW with one of them as OLD"
+                )
+            root = self._of[there] = self._of.pop(here)
+            self.roots[root] = os.path.abspath(new)
         self._folders: dict[tuple[str, str], Any] = {}
         self._looked_at: dict[int, list[str] | None] = {}  # None: all of a folder
 
@@ -200,7 +249,7 @@ class _Numbers:
                 os.path.join(folder, parent) if parent else folder
             )
         if found is None:
-            root = self._of[self._named(folder)] = len(self.roots)
+            root = self._of[self.named(folder)] = len(self.roots)
             self.roots.append(folder)
             self._folders.clear()
             return root, path
@@ -218,7 +267,7 @@ class _Numbers:
         """(number of the nearest folder that has one, path from there, with / behind)."""
         below = ""
         while True:
-            root = self._of.get(self._named(folder))
+            root = self._of.get(self.named(folder))
             if root is not None:
                 self.roots[root] = folder  # of a de-identified cache, whose hash was there
                 return root, below
@@ -227,8 +276,9 @@ class _Numbers:
                 return None
             below, folder = f"{os.path.basename(folder)}/{below}", above
 
-    def _named(self, folder: str) -> str:
-        return self._veil.hashed("source", folder) if self._veil else folder
+    def named(self, text: str, domain: str = "source") -> str:
+        """A folder, or a file below one, as the cache has it."""
+        return self.veil.hashed(domain, text) if self.veil else text
 
     def is_looked_at(self, key: Key, sources: Sequence[str]) -> bool:
         """Whether a file lies below one of the sources, or is one."""

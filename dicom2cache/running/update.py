@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from dicom2cache.running.survey import Survey
 
 REPEATED = "sop-uid-repeated"
+_log = logging.getLogger("dicom2cache")
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Request:
     progress: Progress
     is_built: bool = True
     """whether frames are converted as soon as there is a plan"""
+    moved: Mapping[str, str] = field(default_factory=dict)
+    """where source folders of the cache are by now"""
 
 
 def request(
@@ -69,12 +73,14 @@ def request(
     deidentify: str | os.PathLike[str] | None,
     progress: Progress | None,
     is_built: bool,
+    moved: Mapping[str, str | os.PathLike[str]] | None,
 ) -> Request:
     """What the arguments of `pipeline.update`, or of `plan`, ask for; its keys are read."""
     some = [sources] if isinstance(sources, str | os.PathLike) else sources
     veil, key = keys_of(patient_key, deidentify)
     told = progress or Silent()
-    return Request(cache, some, recipe, key, veil, jobs, backend, force, told, is_built)
+    places = {old: os.fspath(new) for old, new in (moved or {}).items()}
+    return Request(cache, some, recipe, key, veil, jobs, backend, force, told, is_built, places)
 
 
 def held(cache: Path, asked: Recipe | None, attributes: dict[str, Any]) -> Recipe:
@@ -135,12 +141,13 @@ def _plan_update(asked: Request) -> tuple[Job | None, Looked | None] | None:
     if update_of(cache) is not None:
         return load_job(cache), None
     found = listed(asked.sources, cache, asked.progress)
-    looked = look(cache, attributes, asked.sources, found, veil)
+    looked = look(cache, attributes, asked.sources, found, veil, asked.moved)
     if not looked.candidates:
         raise SourceError(nothing(asked.sources, found[2]))
     looked, withheld = still_new(looked, cache, attributes, asked.key, veil)
     if not looked.new and not looked.unlisted.num_rows:
         return None, looked
+    _tell_alike(cache, looked, veil)
     workers = asked.jobs or cpu_count()
     some = pool.worth(workers, looked.new, recipe.shard_bytes) if asked.is_built else 0
     with pool.workers_starting(some, asked.backend, pool.CONVERT):
@@ -166,6 +173,26 @@ def _plan_update(asked: Request) -> tuple[Job | None, Looked | None] | None:
         return save_plan(job), looked
     except Unfinished:
         return None
+
+
+def _tell_alike(cache: Path, looked: Looked, veil: Veil | None) -> None:
+    """Say which new folders look like those that the cache has: each file would be read again.
+
+    Raises CacheError if such a folder is there no more: then it has moved.
+    """
+    for alike in looked.alike:
+        files = f"{alike.files} files there are as those that the cache has"
+        if veil is None and not os.path.isdir(alike.known):
+            raise CacheError(
+                f"{alike.folder}: {files} from {alike.known}, which is not there any more; give "
+                f"--moved {alike.known}={alike.folder}"
+            )
+        known = "one of its folders" if veil else alike.known
+        _log.warning(
+            "%s: %s from %s, by path, size and time; each is read again, to be compared. If that "
+            "folder has moved, stop this and give --moved OLD=NEW",
+            cache if veil else alike.folder, files, known,
+        )  # fmt: skip
 
 
 def checked(asked: Request) -> tuple[dict[str, Any], Recipe, dict[str, Any]]:

@@ -105,6 +105,32 @@ def read_entry(
     return table
 
 
+def file_keys(root: Any, path: Any) -> pa.Array:
+    """(n,) text for each file, by its folder's number and its path below it: `root/path`."""
+    text = pa.large_string()  # of 10^7 files, more than 2 GiB
+    joined = pc.binary_join_element_wise(root.cast(text), path.cast(text), pa.scalar("/", text))
+    return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
+
+
+def void_failures(cache: Path, attributes: dict[str, Any]) -> Any:
+    """(n,) bool: rows of failures/ of files that a later generation names, and so looked at again.
+
+    Raises as `read_table`.
+    """
+    tables = attributes["tables"]
+    later = pa.array([], pa.large_string())
+    found = [np.zeros(entry["rows"], bool) for entry in tables["failures"]]
+    for k in reversed(range(len(found))):
+        failed, *frames = (
+            file_keys(table["root"], table["path"])
+            for kind in ("failures", "frames")[: 1 + bool(k)]  # nothing is before the first
+            for table in [read_entry(cache, tables[kind][k], kind, ["root", "path"])]
+        )
+        found[k] = np.asarray(pc.is_in(failed, value_set=later))
+        later = pa.concat_arrays([later, failed, *frames]).unique()
+    return np.concatenate(found)
+
+
 def _text_bytes(column: pa.ChunkedArray) -> int:
     """How long the texts of a dictionary column are together."""
     total = 0

@@ -46,9 +46,13 @@ def main() -> None:
     rank = distributed.get_rank()
     torch.manual_seed(0)
 
+    path = said.run / "state.pt"
+    state = torch.load(path, map_location=device, weights_only=True) if path.exists() else None
+    # The frames that it began with, whatever `dicom2cache update` has added since.
+    cache = open_cache(said.cache, generation=state["loader"]["generation"] if state else None)
     loader = CacheLoader(
-        open_cache(said.cache), said.batch_size, shuffle=True, seed=0, crop=said.crop,
-        label=said.label, missing="drop", device=device if cuda else None, stage=said.stage,
+        cache, said.batch_size, shuffle=True, seed=0, crop=said.crop, label=said.label,
+        missing="drop", device=device if cuda else None, stage=said.stage,
     )  # fmt: skip
     normalize = Normalize(mean=0.0, std=1000.0).to(device)
     model = network(len(loader.classes)).to(device)
@@ -58,10 +62,8 @@ def main() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 
     said.run.mkdir(parents=True, exist_ok=True)
-    path = said.run / "state.pt"
     epoch = 0
-    if path.exists():
-        state = torch.load(path, map_location=device, weights_only=True)
+    if state:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         loader.load_state_dict({**state["loader"], "rank": rank})  # all ranks are at one batch

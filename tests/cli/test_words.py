@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from dicom2cache.cli import report
+from dicom2cache.cli import report, words
 from dicom2cache.cli.words import lines, one_line
 from dicom2cache.running.compare import Difference
 from dicom2cache.running.errata import Concerned
@@ -58,3 +59,14 @@ def test_names_in_lists_of_frames_move_no_cursor(capsys: pytest.CaptureFixture[s
     said = capsys.readouterr().out
     assert said.count("a\\x0ab\\x1b[2J.dcm") == 3
     assert "\x1b" not in said
+
+
+def test_joblib_does_not_say_what_an_interrupt_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        words.plain_warnings()
+        unused = "2 tasks have been successfully executed  but not used."
+        warnings.warn_explicit(unused, UserWarning, "parallel.py", 1912, module="joblib.parallel")
+        warnings.warn_explicit("ours", UserWarning, "x.py", 1, module="dicom2cache.x")
+    assert [str(warning.message) for warning in seen] == ["ours"]

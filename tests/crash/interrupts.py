@@ -49,6 +49,7 @@ def _started(world: World, cache: Path, jobs: int) -> subprocess.Popen[str]:
 def _one(
     world: World, cache: Path, jobs: int, number: signal.Signals, after: float, again: bool
 ) -> list[str]:
+    before = set(os.listdir("/dev/shm"))  # of a process that had the same number, and was killed
     run = _started(world, cache, jobs)
     time.sleep(after)
     known = _session(run.pid)
@@ -71,9 +72,9 @@ def _one(
         wrong.append(f"processes are left: {left}")
         os.killpg(run.pid, signal.SIGKILL)
     pids = {run.pid, *known}
-    while (files := _shared(pids)) and time.monotonic() < ends:
+    while (files := _shared(pids) - before) and time.monotonic() < ends:
         time.sleep(0.05)
-    wrong += [f"left in /dev/shm: {files}"] if files else []
+    wrong += [f"left in /dev/shm: {sorted(files)}"] if files else []
     if again:
         status = world.do(*world.build(cache))
         found = world.wrong(cache)
@@ -92,8 +93,8 @@ def _session(leader: int) -> list[int]:
     return found
 
 
-def _shared(pids: set[int]) -> list[str]:
+def _shared(pids: set[int]) -> set[str]:
     """What joblib left in shared memory: its names have the process in them."""
     names = os.listdir("/dev/shm")
     parts = [f"{mark}{pid}{mark}" for pid in pids for mark in "-_"]
-    return [name for name in names if any(part in name for part in parts)]
+    return {name for name in names if any(part in name for part in parts)}

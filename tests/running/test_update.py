@@ -548,6 +548,79 @@ def test_no_more_arrays_than_the_recipe_says(tmp_path: Path) -> None:
     assert tree(cache) == before
 
 
+@pytest.mark.parametrize("veiled", [False, True])
+def test_files_that_were_not_whole_yet(source: Path, tmp_path: Path, veiled: bool) -> None:
+    """A copy under way, a file that was none of DICOM, and one that stays bad."""
+    (tmp_path / "key").touch(0o600)
+    (tmp_path / "key").write_bytes(bytes(32))
+    key = ("--deidentify", tmp_path / "key") if veiled else ()
+    cache, whole = tmp_path / "cache", {k: _slice(source, k).read_bytes() for k in (3, 4)}
+    half, other, bad = source / "slice003.dcm", source / "other", source / "bad.dcm"
+    (source / "slice004.dcm").unlink()
+    half.write_bytes(whole[3][: len(whole[3]) // 2])
+    other.write_bytes(b"not yet")
+    bad.write_bytes(whole[3][:-100])
+    assert run_here("build", source, cache, *_FLAGS, *key).returncode == 1
+    counts = attributes(cache)["counts"]
+    assert (counts["files"], counts["files_failed"], counts["files_not_dicom"]) == (6, 2, 1)
+    assert "nothing new" in _updated(source, cache, *key).stdout  # as they were
+    half.write_bytes(whole[3])
+    other.write_bytes(whole[4])
+    bad.write_bytes(whole[3][:-200])
+    ran = _updated(source, cache, *key, status=1)
+    assert "2 frames of 2 files added; 5 frames now" in ran.stdout
+    assert "not stored: 1 failed" in ran.stdout
+    counts = attributes(cache)["counts"]
+    assert {name: n for name, n in counts.items() if n} == {
+        "files": 6, "files_stored": 5, "files_failed": 1, "frames_stored": 5,
+    }  # fmt: skip
+    assert verify(cache) == []
+    assert len(set(_rows(cache, "path"))) == 5
+    assert "nothing new" in _updated(source, cache, *key).stdout
+    assert "not stored: 1 failed\n" in run_here("info", cache).stdout
+
+
+@pytest.mark.parametrize("veiled", [False, True])
+def test_a_source_folder_that_moved(
+    source: Path, cache: Path, tmp_path: Path, veiled: bool
+) -> None:
+    key: tuple[object, ...] = ()
+    if veiled:
+        (tmp_path / "key").touch(0o600)
+        (tmp_path / "key").write_bytes(bytes(32))
+        key = ("--deidentify", tmp_path / "key")
+        cache = tmp_path / "veiled"
+        assert run_here("build", source, cache, *_FLAGS, *key).returncode == 0
+    new = tmp_path / "else=where"
+    source.rename(new)
+    _slice(new, 3)
+    if not veiled:  # all would be decoded again, to find copies
+        before = tree(cache)
+        assert f"give --moved {source}={new}" in _updated(new, cache, status=2).stderr
+        assert tree(cache) == before
+    ran = _updated(new, cache, "--moved", f"{source}={new}", *key)
+    assert ran.stdout == f"{cache}: 1 frames of 1 files added; 4 frames now\n"
+    assert [s["root"] for s in attributes(cache)["sources"]] == [0]
+    if not veiled:
+        assert attributes(cache)["sources"][0]["path"] == str(new)
+    assert "nothing new" in _updated(new, cache, *key).stdout  # it is known by now
+    assert verify(cache) == []
+    ran = _updated(new, cache, "--moved", f"/nowhere={new}", *key, status=2)
+    assert "/nowhere was none of its source folders" in ran.stderr or veiled
+
+
+def test_a_folder_that_was_copied(
+    source: Path, cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(source, tmp_path / "copy")
+    _updated(tmp_path / "copy", cache)
+    assert "3 files there are as those that the cache has from" in caplog.text
+    assert "--moved OLD=NEW" in caplog.text
+    rows = pq.read_table(cache / "failures" / "1.parquet").to_pylist()
+    assert [row["outcome"] for row in rows] == ["duplicate"] * 3
+    assert open_cache(cache).newer() == 0
+
+
 def test_a_plan_of_an_update_replaces_nothing(source: Path, cache: Path) -> None:
     ran = run_here("plan", source, cache, "--update", "--overwrite")
     assert ran.returncode == 2

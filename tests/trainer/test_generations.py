@@ -452,3 +452,53 @@ def test_an_array_may_be_longer_than_its_root_says(
         assert every_way(open_cache(cache)) == 15 * (1 + len(WAYS))
     else:
         assert "grey/zarr.json: its SHA-256" in found[0]
+
+
+@pytest.mark.parametrize(("generation", "count"), [(0, 7), (1, 13), (2, 15)])
+def test_a_generation_that_is_asked_for(made: Path, generation: int, count: int) -> None:
+    cache = open_cache(made, generation=generation)
+    assert len(cache) == count
+    assert cache.attributes["generation"] == generation
+    assert cache.newer() == 15 - count
+    assert every_way(cache) == count * (1 + len(WAYS))
+    assert len(pickle.loads(pickle.dumps(cache))) == count
+
+
+@pytest.mark.parametrize("generation", [-1, 3, True, "0"])
+def test_a_generation_that_is_none(made: Path, generation: Any) -> None:
+    with pytest.raises(ValueError, match="legal: 0 to 2"):
+        open_cache(made, generation=generation)
+
+
+def _loader(cache: Cache) -> CacheLoader:
+    return CacheLoader(cache, batch_size=2, shuffle=True, seed=0, bucket="array")
+
+
+@pytest.mark.filterwarnings("ignore::trainer_adapter.NewerWarning")
+def test_a_run_goes_on_in_the_generation_that_it_began_with(made: Path) -> None:
+    """The state is of generation 1; by now the cache has generation 2."""
+    whole = [batch.index.tolist() for batch in _loader(open_cache(made, generation=1))]
+    loader = _loader(open_cache(made, generation=1))
+    batches = iter(loader)
+    for _ in range(2):
+        next(batches)
+    state = json.loads(json.dumps(loader.state_dict()))
+    newest = _loader(open_cache(made))
+    with pytest.raises(ValueError, match=r"open_cache\(path, generation=1\)"):
+        newest.load_state_dict(state)
+    again = _loader(open_cache(made, generation=state["generation"]))
+    again.load_state_dict(state)
+    assert [batch.index.tolist() for batch in again] == whole[2:]
+    # And back: of the newest, where an earlier one is open.
+    with pytest.raises(ValueError, match=r"open_cache\(path, generation=2\)"):
+        again.load_state_dict(newest.state_dict())
+
+
+def test_a_state_of_an_earlier_version(made: Path) -> None:
+    """It has the digest of the whole root, and no generation."""
+    loader = _loader(open_cache(made))
+    state = loader.state_dict()
+    del state["generation"]
+    loader.load_state_dict({**state, "cache": open_cache(made).attributes["sha256"]})
+    with pytest.raises(ValueError, match="another order: cache"):
+        loader.load_state_dict({**state, "cache": "0" * 64})

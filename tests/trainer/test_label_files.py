@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,6 +28,31 @@ def test_a_table_that_fits(tmp_path: Path, series: Cache) -> None:
     path.write_bytes(b"path,label\nslice000.dcm,b\nslice001.dcm,a\n")
     found = from_table(series, path, "path", "label")
     assert (found.classes, found.values.tolist()) == (["a", "b"], [1, 0])
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.CSV", b"\xef\xbb\xbfpath;label\r\nslice000.dcm;b\r\nslice001.dcm;a\r\n"),  # Excel's
+        ("a.tsv", b"path\tlabel\nslice000.dcm\tb\nslice001.dcm\ta\n"),
+        ("a.csv", b'label,path\n"b",slice000.dcm\n"a","slice001.dcm"\n'),
+        ("a.csv.gz", gzip.compress(b"path,label\nslice000.dcm,b\nslice001.dcm,a\n")),
+    ],
+)
+def test_tables_as_spreadsheets_write_them(
+    tmp_path: Path, series: Cache, name: str, data: bytes
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    found = from_table(series, tmp_path / name, "path", "label")
+    assert (found.classes, found.values.tolist()) == (["a", "b"], [1, 0])
+
+
+def test_a_type_is_that_of_all_rows(tmp_path: Path, series: Cache) -> None:
+    lines = [f"x{k},1" for k in range(200_000)]  # more than one block of Arrow's
+    rows = ["path,label", "slice000.dcm,2", *lines, "slice001.dcm,late"]
+    (tmp_path / "a.csv").write_text("\n".join(rows))
+    found = from_table(series, tmp_path / "a.csv", "path", "label")
+    assert (found.classes, found.values.tolist()) == (["2", "late"], [0, 1])
 
 
 @pytest.mark.parametrize(

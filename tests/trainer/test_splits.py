@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -231,6 +233,28 @@ def test_balanced_sides_have_their_share_of_each_class(folder: Path) -> None:
         "modality: CT", "modality: MR", "kind: image",
     ]  # fmt: skip
     assert cache.split(stratify=two).table.column_names[-3:] == ["0: 0", "0: 1", "1: 0"]
+
+
+def test_classes_come_as_people_have_them(folder: Path, tmp_path: Path) -> None:
+    cache = open_cache(folder / "cache")
+    values = [None if k == "MR" else k for k in cache.column("modality").to_pylist()]
+    expected = cache.split(stratify=pa.array(values))
+    assert expected.table.column_names[-2:] == ["CT", "unknown"]
+    for given in (values, pd.Series(values), pl.Series(values), np.array(values)):
+        found = cache.split(stratify=given)
+        assert found.sides.tolist() == expected.sides.tolist()
+        assert found.table.column_names == expected.table.column_names
+    assert cache.split(label=[None] * len(cache)).table.column_names[-1] == "unknown"
+    mixed = np.array(["a", *[1.5] * (len(cache) - 1)], object)
+    with pytest.raises(ValueError, match="values of several kinds are no classes"):
+        cache.split(stratify=mixed)
+    expected.write(tmp_path / "sides.csv")
+    for table in (pd.read_csv(tmp_path / "sides.csv"), pl.read_csv(tmp_path / "sides.csv")):
+        assert cache.split(table).sides.tolist() == expected.sides.tolist()
+    expected.fold(1).write(tmp_path / "fold.parquet")
+    fold = cache.split(tmp_path / "fold.parquet")
+    assert fold.sides.tolist() == expected.fold(1).sides.tolist()
+    assert "balanced by values that were given, train, val>" in repr(fold)
 
 
 def test_by_what_the_user_says(folder: Path) -> None:

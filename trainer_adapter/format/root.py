@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -191,6 +191,8 @@ class Root:
             return self
         tables = {kind: of[:generations] for kind, of in self.attributes["tables"].items()}
         about = {**self.attributes, "tables": tables}
+        if type(newest := about.get("generation")) is int:
+            about["generation"] = newest - self.generations + generations
         return replace(self, attributes={**about, "sha256": _sha256(about)})
 
     @property
@@ -214,16 +216,13 @@ def known_root(path: Path, generations: int, digest: str, numbering: int) -> Roo
     now = read_root(path)
     if now.numbering > numbering:
         try:
-            found = read_root(path, f"numberings/{numbering}.json").first(generations)
+            now = read_root(path, f"numberings/{numbering}.json")
         except CacheError:
             raise numbered_anew(path, numbering, now.numbering) from None
-        return found if found.digest == digest else _other(path)
     found = now.first(generations)
-    return found if found.digest == digest else _other(path)
-
-
-def _other(path: Path) -> NoReturn:
-    raise other_built(path)
+    if found.digest != digest:
+        raise other_built(path)
+    return found
 
 
 def read_root(path: Path, name: str = _ROOT) -> Root:

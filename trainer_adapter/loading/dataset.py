@@ -81,7 +81,7 @@ class FrameDataset(Dataset[Sample]):
             raise ValueError(f"layout {layout!r}; legal: CHW, HWC")
         if isinstance(columns, str):
             raise ValueError(f"columns {columns!r}; legal: a list of names")
-        found = labelled(cache, Labels(label, labels, on, missing, classes, kind, key))
+        found = labelled(cache, Labels(label, labels, on, missing, kind, key, classes))
         self._found, self._labels, self.classes = found, found.values, found.classes
         self.cache, self.transform, self.layout = found.cache, transform, layout
         self.dtype = dtype

@@ -11,7 +11,6 @@ from dataclasses import replace
 from operator import index
 from typing import Any, Unpack
 
-import google_crc32c
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -27,10 +26,12 @@ from trainer_adapter.errors import NewerWarning
 from trainer_adapter.loading.epoch import Share, batches_of
 from trainer_adapter.loading.labels import labelled
 from trainer_adapter.loading.options import Keywords, Labels, Order, Ranks, records
+from trainer_adapter.loading.states import digest_of, refuse_other, said_of
 from trainer_adapter.order.crop import Crop
 from trainer_adapter.order.permutations import Ints
 from trainer_adapter.order.ranks import distributed_rank
 from trainer_adapter.reading.choose import fits_in_memory, reading_of
+from trainer_adapter.reading.opened import generation_of
 from trainer_adapter.reading.spots import Corners, Spots
 from trainer_adapter.stage import staged
 from trainer_adapter.volumes.around import Around, hold_grey
@@ -159,12 +160,12 @@ class CacheLoader:
         self._transfer = Transfer(device)
         self._pool = BufferPool((self._ahead + 2) * largest, pinned=self._transfer.pinned)
         self._order = {
-            "numbering": found.cache.numbering, "cache": str(found.cache.attributes["sha256"]),
-            "frames": _digest(found.cache.indices),
-            "shuffle": shuffle, "window": window, "weights": _digest(weights), "seed": seed,
+            "numbering": found.cache.numbering, "generation": generation_of(found.cache.core.root),
+            "cache": found.cache.core.root.digest, "frames": digest_of(found.cache.indices),
+            "shuffle": shuffle, "window": window, "weights": digest_of(weights), "seed": seed,
             "batch_size": batch_size, "batches": len(self._batches),
             "drop_last": order.drop_last, "bucket": order.bucket if self.crop is None else "crop",
-            "crop": _said(self.crop), "samples": order.samples, "rank": rank, "ranks": ranks,
+            "crop": said_of(self.crop), "samples": order.samples, "rank": rank, "ranks": ranks,
             "pad": ranking.pad,
             **({"context": context} if context else {"patch": depth} if depth else {}),
         }  # fmt: skip
@@ -220,18 +221,7 @@ class CacheLoader:
 
         Raises ValueError if the state is that of another order, or numbering of the cache.
         """
-        state = {"numbering": 0, **state}
-        was, numbering = state["numbering"], self._order["numbering"]
-        if was != numbering:
-            raise ValueError(
-                f"the state is of numbering {was} of the cache, and this is numbering {numbering}: "
-                "frames were removed or restacked between, so that sample indices are others; "
-                "begin anew, without the state"
-            )
-        other = {k: (state.get(k), v) for k, v in self._order.items() if state.get(k) != v}
-        if other:
-            told = ", ".join(f"{k} {was!r}, here {now!r}" for k, (was, now) in other.items())
-            raise ValueError(f"the state is that of another order: {told}")
+        refuse_other(state, self._order, self._opened)
         self._next, self._begun = (int(state["epoch"]), int(state["batch"])), False
 
     def patients_per_batch(self, batches: int = 64) -> float:
@@ -363,18 +353,6 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _digest(values: Any) -> int | None:
-    """CRC-32C of an array's bytes, to tell one order of samples from another."""
-    return None if values is None else int(google_crc32c.value(np.ascontiguousarray(values)))
-
-
-def _said(crop: Crop | None) -> str | None:
-    """What the pixels of a crop depend on."""
-    if crop is None:
-        return None
-    return f"{crop.height}x{crop.width} {crop.at} {crop.seed} {crop.fill} {_digest(crop.boxes)}"
 
 
 def _depth_of(context: int, patch: Any, crop: Any) -> tuple[int, int, Any]:

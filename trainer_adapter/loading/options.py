@@ -44,14 +44,14 @@ class Labels:
     or several of them"""
     missing: str = "error"
     """what to do with frames without a label: "error" or "drop\""""
-    classes: Any = None
-    """which number each value has: a list of values in their order, {value: number}, another
-    dataset or loader; False: numbers that are no classes; None: by the frames that are there"""
     kind: str | None = "image"
     """frames of this kind; None: all"""
     key: str | os.PathLike[str] | None = None
     """the key file: of patients and accession numbers (None: the user's own), or of a de-identified
     cache, where names of the table are to be hashed"""
+    classes: Any = None
+    """which number each value has: a list of values in their order, {value: number}, another
+    dataset or loader; False: numbers that are no classes; None: by the frames that are there"""
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ _PARQUET = (".parquet", ".pq")
 _LEGAL = "a path to .csv, .tsv or .parquet, a table of pyarrow, pandas or Polars, or a dictionary"
 _NOTHING = (
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
-    "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
+    "<NA>", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null",
 )  # fmt: skip
-"""cells of a CSV that say nothing: those that pandas takes for missing"""
+"""cells of a CSV that say nothing: those that pandas takes for missing, but for None, which is what
+many call the class of those who have nothing"""
 
 
 def read_table(table: Any, texts: Collection[str], key: str | None, label: str | None) -> pa.Table:
@@ -83,8 +84,8 @@ def _of_file(path: Path, texts: Collection[str]) -> pa.Table:
             found = csv.read_csv(
                 path,
                 # A type follows from all of a column, and not from what is in its first block.
-                csv.ReadOptions(block_size=min(max(path.stat().st_size * 8, 1 << 20), 1 << 30)),
-                csv.ParseOptions(delimiter=separator, newlines_in_values=True),
+                csv.ReadOptions(block_size=_block(path)),
+                csv.ParseOptions(delimiter=_separator(path, separator), newlines_in_values=True),
                 csv.ConvertOptions(
                     column_types=dict.fromkeys(texts, pa.string()),
                     null_values=list(_NOTHING),
@@ -105,6 +106,20 @@ def _of_file(path: Path, texts: Collection[str]) -> pa.Table:
             "the same with tabs (.tsv), or Parquet"
         ) from e
     return found
+
+
+def _separator(path: Path, usual: str) -> str:
+    """What stands between the names of the first line: a semicolon too, as some spreadsheets do."""
+    with pa.input_stream(path) as file:
+        line = file.read(1 << 16).split(b"\n")[0]
+    found = [s for s in (usual, ";", "\t") if s.encode() in line]
+    return found[0] if found else usual
+
+
+def _block(path: Path) -> int:
+    """Bytes of a CSV that are read as one: all, or of a compressed one as many as may be."""
+    size = path.stat().st_size * (20 if path.suffix.lower() == ".gz" else 1)
+    return min(max(size, 1 << 16) + 1, 1 << 30)
 
 
 def plain(column: Any) -> Any:

@@ -93,10 +93,33 @@ class Core:
         return _again, (root.path, *known)
 
 
-def open_core(path: Path, check: str) -> Core:
-    """Read the metadata of the cache at `path`. Raises as read_root and, for `check`, Checks."""
+def open_core(path: Path, check: str, generation: int | None = None) -> Core:
+    """Read the metadata of the cache at `path`, as it was in a generation; None: the newest.
+
+    Raises as read_root and, for `check`, Checks; ValueError for a generation that it has not.
+    """
     root = read_root(path)
+    if generation is not None:
+        root = as_of(root, generation)
     return Core(root, read_places(root), check)
+
+
+def as_of(root: Root, generation: int) -> Root:
+    """The cache as it was when this was its newest generation. Raises ValueError if it was not."""
+    newest = generation_of(root)
+    oldest = newest + 1 - root.generations
+    if type(generation) is not int or not oldest <= generation <= newest:
+        since = f" (others are of numberings before {root.numbering})" if oldest else ""
+        raise ValueError(
+            f"generation {generation!r} of {root.path}; legal: {oldest} to {newest}{since}"
+        )
+    return root.first(generation + 1 - oldest)
+
+
+def generation_of(root: Root) -> int:
+    """The number of its newest generation."""
+    said = root.attributes.get("generation")
+    return said if type(said) is int else root.generations - 1
 
 
 def _again(path: Path, generations: int, digest: str, check: str, numbering: int = 0) -> Core:

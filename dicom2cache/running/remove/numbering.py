@@ -19,7 +19,7 @@ from dicom2cache.running.job import Job
 from dicom2cache.running.remove import kept
 from dicom2cache.running.remove.withheld import KIND
 from dicom2cache.schema import REMOVED
-from dicom2cache.store.committed import read_table
+from dicom2cache.store.committed import read_table, void_failures
 from dicom2cache.store.durable import make_folder, write_durably
 from dicom2cache.store.layout import ROOT, numbering_path
 
@@ -59,9 +59,10 @@ class Kept:
         return kept.kept_shards(self._job.cache, self._before, self.places, scratch)
 
     def failures(self) -> pa.Table:
-        """Rows of failures/."""
+        """Rows of failures/; void ones go."""
         table = read_table(self._job.cache, self._before, "failures")
-        return table.filter(pa.array(self._stays["failures"]))
+        void = void_failures(self._job.cache, self._before)
+        return table.filter(pa.array(self._stays["failures"] & ~void))
 
     def removed(self, name: str, scratch: Path) -> dict[str, Any]:
         """The file entry of removed/, which is written."""

@@ -86,7 +86,10 @@ def _columns(frames: Frames, indices: NDArray[np.int64], said: Any) -> dict[str,
     if is_arrow:
         return {"0": values}
     each = [values] if len(shape) == 1 else list(values.T)
-    return {str(k): pa.array(column.tolist()) for k, column in enumerate(each)}
+    try:  # NaN is null, as pandas has it
+        return {str(k): pa.array(c.tolist(), from_pandas=True) for k, c in enumerate(each)}
+    except pa.ArrowException as e:
+        raise ValueError(f"values of several kinds are no classes: {e}") from e
 
 
 def _hold_kind(column: Any, name: str) -> None:

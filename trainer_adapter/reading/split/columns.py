@@ -32,6 +32,8 @@ def coded(column: Any) -> tuple[NDArray[np.int64], list[Any]]:
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if pa.types.is_null(column.type):
+        column = column.cast(pa.string())
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), None, column)
     codes = column.dictionary_encode()

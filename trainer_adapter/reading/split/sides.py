@@ -24,9 +24,11 @@ class Cuts:
 
     names: tuple[str, ...]
     shares: tuple[float, ...]
+    """0: a table does not say"""
 
     def __str__(self) -> str:
-        return ", ".join(f"{n} {s:.4g}" for n, s in zip(self.names, self.shares, strict=True))
+        each = zip(self.names, self.shares, strict=True)
+        return ", ".join(f"{n} {s:.4g}" if s else n for n, s in each)
 
 
 def cuts(fractions: Any, folds: int | None) -> Cuts:

@@ -18,7 +18,7 @@ from trainer_adapter.reading.split.sides import Cuts
 
 SIDE = "side"
 _FACTS = ("by", "sides", "seed", "stratify", "key", "cache")
-_READ = "a .csv, .tsv or .parquet file, a pyarrow Table, a pandas DataFrame, or a dict of lists"
+_READ = "a .csv, .tsv or .parquet file, a table of pyarrow, pandas or Polars, or a dict of lists"
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,8 @@ def _table(given: Any, where: str) -> pa.Table:
         return given
     if isinstance(given, Mapping):
         return pa.table(dict(given))
+    if hasattr(given, "to_arrow"):
+        return given.to_arrow()
     if hasattr(given, "columns") and hasattr(given, "iloc"):
         return pa.Table.from_pandas(given, preserve_index=False)
     if not isinstance(given, str | os.PathLike):

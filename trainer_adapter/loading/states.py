@@ -1,0 +1,67 @@
+"""What a state of a loader says of its order, and whether it is that of another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import google_crc32c
+import numpy as np
+
+from trainer_adapter.cache import Cache
+from trainer_adapter.errors import CacheError
+from trainer_adapter.format.root import read_root
+from trainer_adapter.order.crop import Crop
+from trainer_adapter.reading.opened import as_of
+
+
+def digest_of(values: Any) -> int | None:
+    """CRC-32C of an array's bytes, to tell one order of samples from another."""
+    return None if values is None else int(google_crc32c.value(np.ascontiguousarray(values)))
+
+
+def said_of(crop: Crop | None) -> str | None:
+    """What the pixels of a crop depend on."""
+    if crop is None:
+        return None
+    return f"{crop.height}x{crop.width} {crop.at} {crop.seed} {crop.fill} {digest_of(crop.boxes)}"
+
+
+def refuse_other(state: Mapping[str, Any], order: Mapping[str, Any], cache: Cache) -> None:
+    """Raises ValueError if a state is not of this order of frames of the cache.
+
+    It names the numbering, or the generation by which the cache is to be opened.
+    """
+    state = {"numbering": 0, "generation": order["generation"], **state}
+    if state.get("cache") == str(cache.attributes["sha256"]):  # as earlier versions say
+        state["cache"] = order["cache"]
+    was, numbering = state["numbering"], order["numbering"]
+    if was != numbering:
+        raise ValueError(
+            f"the state is of numbering {was} of the cache, and this is numbering {numbering}: "
+            "frames were removed or restacked between, so that sample indices are others; "
+            "begin anew, without the state"
+        )
+    if _is_of_another_generation(state, order, cache):
+        raise ValueError(
+            f"the state is of generation {state['generation']} of the cache, and this is "
+            f"generation {order['generation']}: frames were added between; open it by "
+            f"open_cache(path, generation={state['generation']}), or begin anew"
+        )
+    other = {k: (state.get(k), v) for k, v in order.items() if state.get(k) != v}
+    if other:
+        told = ", ".join(f"{k} {was!r}, here {now!r}" for k, (was, now) in other.items())
+        raise ValueError(f"the state is that of another order: {told}")
+
+
+def _is_of_another_generation(
+    state: Mapping[str, Any], order: Mapping[str, Any], cache: Cache
+) -> bool:
+    """Whether the cache was, or is by now, the one that the state is of."""
+    if state.get("cache") == order["cache"]:
+        return False
+    try:
+        then = as_of(read_root(cache.path), state["generation"])
+    except (CacheError, ValueError):
+        return False
+    return then.digest == state.get("cache")
