@@ -108,7 +108,9 @@ def print_removed(cache: Path, done: Removed, dry_run: bool) -> None:
     """What a removal took out, or would."""
     path = one_line(str(cache))
     for value in done.missing:
-        why = "was removed before" if value in done.before else "nothing in the cache is of it"
+        why = "nothing in the cache is of it; files of it that come later are added"
+        if value in done.before:
+            why = "was removed before"
         print(f"{one_line(value)}: {why}", file=sys.stderr)
     if not (done.frames or done.unstored):
         print(f"{path}: nothing to remove; {done.left} frames")

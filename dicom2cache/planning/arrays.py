@@ -237,20 +237,22 @@ def joined(
 ) -> tuple[list[ArraySpec], list[int]]:
     """(all arrays of a cache that grows, place among them of each that is wanted).
 
-    Frames go on in an array of the same dtype, slot, frames per shard (or as many as it would have
-    before these were whole pages) and codec, `auto` being that of the array, from the next whole
-    shard on; else a second one gets the number 2 behind its name.
+    Frames go on in an array of the same dtype, slot and codec, `auto` being that of the array, from
+    the next whole shard on, with as many frames in a shard as it has (an earlier version may have
+    chosen another number); else a second one gets the number 2 behind its name.
     """
     specs = [replace(s, first=s.first + s.shards, slots=0) for s in before]
     place: list[int] = []
     for spec in wanted:
-        for k, own in enumerate(specs[: len(before)]):
-            had = own.frames_per_shard
-            alike = spec.frames_per_shard in (had, whole_pages(had, own.slot_bytes))
-            same = alike and (own.dtype, own.slot) == (spec.dtype, spec.slot)
-            if same and spec.codec in ("auto", own.codec):
-                specs[k] = replace(own, slots=spec.slots)
-                break
+        alike = [
+            (own.frames_per_shard != spec.frames_per_shard, k)
+            for k, own in enumerate(specs[: len(before)])
+            if (own.dtype, own.slot) == (spec.dtype, spec.slot)
+            and spec.codec in ("auto", own.codec)
+        ]
+        if alike:
+            _, k = min(alike)
+            specs[k] = replace(specs[k], slots=spec.slots)
         else:
             k, taken, again = len(specs), {s.name for s in specs}, 2
             name = spec.name

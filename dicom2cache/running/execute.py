@@ -17,7 +17,7 @@ from dicom2cache.running.await_job import await_job
 from dicom2cache.running.convert import Done, convert_task
 from dicom2cache.running.engines import ELSEWHERE
 from dicom2cache.running.faults import FaultLog
-from dicom2cache.running.job import Job, is_planned
+from dicom2cache.running.job import GIVE_UP, Job, is_planned
 from dicom2cache.running.pool import call, enough, parallel
 from dicom2cache.running.progress import Progress, Work, phase
 from dicom2cache.sources import mounts
@@ -40,7 +40,7 @@ def convert_part(
     """
     failed = {task.name: receipts.failed_frames(job, task) for task in mine}
     todo = [task for task in mine if failed[task.name] is None]
-    mounts.check(backlog.roots_of(job, todo))
+    mounts.check(backlog.roots_of(job, todo), f"; {GIVE_UP.format(job.cache)}" if job.onto else "")
     if on_error == "skip":  # else a failure of an earlier run, in its receipt, must stop this one
         mine = todo
     work = {task.name: backlog.work_of(job, task) for task in mine}

@@ -91,6 +91,8 @@ class Job:
 
 REPAIR = "run `dicom2cache repair {}`"
 """what to do about damage"""
+GIVE_UP = "or give up what was to be added: delete {}/build"
+"""what to do where an update cannot be ended; what it had converted is named by `verify`"""
 PLANNING = "plan"
 """of an update, what a process makes while its plan is not named"""
 MAKING = "making"

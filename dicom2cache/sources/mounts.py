@@ -9,14 +9,17 @@ from collections.abc import Iterable
 from dicom2cache.errors import SourceAway, is_environment
 
 
-def check(roots: Iterable[str]) -> None:
-    """Raises SourceAway for the first folder of the plan that cannot be seen here."""
+def check(roots: Iterable[str], otherwise: str = "") -> None:
+    """Raises SourceAway for the first folder of the plan that cannot be seen here.
+
+    `otherwise` says what to do if it is gone for good.
+    """
     for root in roots:
         why = _away(root)
         if why is not None:
             raise SourceAway(
                 f"{root}: {why} on {platform.node()}; the plan has files there. Mount it on that "
-                "machine and run the same command again"
+                f"machine and run the same command again{otherwise}"
             )
 
 

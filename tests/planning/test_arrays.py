@@ -39,7 +39,10 @@ def test_an_array_of_before_goes_on_with_its_own() -> None:
     assert wanted.frames_per_shard == 12
     (spec,), place = joined([before], [wanted])
     assert (spec.frames_per_shard, spec.first, spec.slots, place) == (13, 2, 5, [0])
-    other = ArraySpec("uint16_240x320", "uint16", (240, 320), 20, 7)
-    specs, place = joined([other], [wanted])
+    merged = ArraySpec("uint16_240x320.2", "uint16", (240, 320), 24, 12)
+    specs, place = joined([before, merged], [wanted])
+    assert ([s.slots for s in specs], place) == ([0, 5], [1])  # of two the one that is alike
+    packed = ArraySpec("uint16_240x320", "uint16", (240, 320), 20, 12, "zstd")
+    specs, place = joined([packed], [wanted])
     assert [s.name for s in specs] == ["uint16_240x320", "uint16_240x320.2"]
     assert place == [1]

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from dicom2cache import verify
+from dicom2cache import CacheError, verify
 from dicom2cache.privacy.keys import keyed_hash
+from dicom2cache.running.commit import commit
+from dicom2cache.running.job import load_job
 from tests.support.caches import Ran, attributes, command, run_here, tree
 from tests.support.dicom_files import pattern, uid, write_dicom
 from trainer_adapter import CacheLoader, DamagedError, NewerWarning, VolumeError, open_cache
@@ -319,7 +322,8 @@ def test_what_matches_nothing(cache: Path) -> None:
     ran = _removed(cache, "--patient-id", "Nobody", "--patient-id", "anna")
     assert ran.stdout == f"{cache}: nothing to remove; 10 frames\n"
     assert ran.stderr == (
-        "Nobody: nothing in the cache is of it\nanna: nothing in the cache is of it\n"
+        "Nobody: nothing in the cache is of it; files of it that come later are added\n"
+        "anna: nothing in the cache is of it; files of it that come later are added\n"
     )
     assert _removed(cache, "--where", "kvp > 200").stdout.endswith("nothing to remove; 10 frames\n")
     assert tree(cache) == before
@@ -486,6 +490,9 @@ def test_a_removal_that_was_cut_short_is_ended_by_others(cache: Path, source: Pa
     ran = run_here("purge", cache)
     assert (ran.returncode, len(open_cache(cache))) == (2, 10)
     assert "frames are being added to it or removed; end that first" in ran.stderr
+    edited = pa.table({"kind": ["frames"], "row": [10]})
+    with pytest.raises(CacheError, match=r"row 10 of frames/, which the cache has not \(10 rows\)"):
+        commit(replace(load_job(cache), gone=edited))
     ran = run_here("update", source, cache)
     assert ran.returncode == 0, ran.stderr
     assert attributes(cache)["numbering"] == 1
@@ -505,6 +512,28 @@ def test_while_files_are_added(cache: Path, source: Path) -> None:
     assert run_here("commit", cache).returncode == 0
     _removed(cache, "--patient-id", "Anna")
     assert len(_rows(cache)) == 8
+    assert verify(cache) == []
+
+
+def test_an_update_whose_sources_are_gone_is_given_up(cache: Path, tmp_path: Path) -> None:
+    """Else nothing could ever be removed again: a patient's consent would wait for a folder."""
+    late = tmp_path / "late"
+    _series(late / "dora", "d", "Dora", 1)
+    _series(late / "emil", "e", "Emil", 4)
+    assert run_here("plan", late, cache, "--update").returncode == 0
+    assert run_here("convert", cache, "--part", "0/2", "--jobs", "1").returncode == 0
+    shutil.rmtree(late)
+    words = f"or give up what was to be added: delete {cache}/build"
+    for ran in (run_here("convert", cache), _removed(cache, "--patient-id", "Anna", status=2)):
+        assert (ran.returncode, words in ran.stderr) == (2, True)
+    shutil.rmtree(cache / "build")
+    _removed(cache, "--patient-id", "Anna")
+    assert run_here("purge", cache).returncode == 0
+    assert len(_rows(cache)) == 7
+    _check_pixels(cache)
+    for found in verify(cache):
+        assert "none of the cache's" in found
+        Path(found.partition(": ")[0]).unlink()
     assert verify(cache) == []
 
 

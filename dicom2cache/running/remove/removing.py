@@ -16,7 +16,7 @@ from dicom2cache.privacy.veil import KEY, Veil, check_key
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import Plan
 from dicom2cache.running import damage
-from dicom2cache.running.job import Job, load_job, save_plan, update_of
+from dicom2cache.running.job import GIVE_UP, Job, load_job, save_plan, update_of
 from dicom2cache.running.remove.asked import Asked, Found, find, texts_of
 from dicom2cache.running.remove.kept import Places
 from dicom2cache.running.remove.withheld import Withheld
@@ -78,7 +78,7 @@ def plan_removal(
         if job.gone is None or job.tasks:
             raise Unfinished(
                 f"{cache}: files are being added to it; end that first, by `dicom2cache convert "
-                f"{cache}` and `dicom2cache commit {cache}`"
+                f"{cache}` and `dicom2cache commit {cache}`, {GIVE_UP.format(cache)}"
             )
         return job, None
     withheld = Withheld.of(cache, attributes, key)
