@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from dicom2cache.errors import FrameError, NoPixels, NotDicom
 from dicom2cache.headers.read import _by_scan, read_header
 from dicom2cache.privacy.keys import PatientKey
+from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import Candidate, Header
 from tests.fuzz.choices import Choices
 from tests.fuzz.datasets import (
@@ -70,7 +71,7 @@ def header_of(data: bytes) -> Header | str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         scanned = read(candidate, True)
-        if _by_scan(str(place().path), candidate) is None:
+        if _by_scan(str(place().path), candidate, Limits()) is None:
             return scanned  # by pydicom already
         parsed = read(candidate, False)
     if repr(scanned) != repr(parsed):  # a NaN is no NaN's equal, but has its text

@@ -65,7 +65,7 @@ def _row(path: Path, scanned: bool) -> str:
 
 def _is_scanned(path: Path) -> bool:
     """True if pydicom was not needed."""
-    return headers._by_scan(str(path), _candidate(path)) is not None
+    return headers._by_scan(str(path), _candidate(path), Limits()) is not None
 
 
 def _all_files() -> list[Path]:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from dicom2cache import verify
+from dicom2cache import CacheError, verify
 from dicom2cache.privacy.keys import keyed_hash
+from dicom2cache.running.commit import commit
+from dicom2cache.running.job import load_job
 from tests.support.caches import Ran, attributes, command, run_here, tree
 from tests.support.dicom_files import pattern, uid, write_dicom
 from trainer_adapter import CacheLoader, DamagedError, NewerWarning, VolumeError, open_cache
@@ -487,6 +490,9 @@ def test_a_removal_that_was_cut_short_is_ended_by_others(cache: Path, source: Pa
     ran = run_here("purge", cache)
     assert (ran.returncode, len(open_cache(cache))) == (2, 10)
     assert "frames are being added to it or removed; end that first" in ran.stderr
+    edited = pa.table({"kind": ["frames"], "row": [10]})
+    with pytest.raises(CacheError, match=r"row 10 of frames/, which the cache has not \(10 rows\)"):
+        commit(replace(load_job(cache), gone=edited))
     ran = run_here("update", source, cache)
     assert ran.returncode == 0, ran.stderr
     assert attributes(cache)["numbering"] == 1

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dicom2cache.arrow import ints
+from dicom2cache.errors import CacheError
 from dicom2cache.running.entries import ParquetFile
 from dicom2cache.running.job import Job
 from dicom2cache.running.remove import kept
@@ -108,7 +109,13 @@ class Kept:
 def _without(count: int, gone: pa.Table, kind: str) -> Any:
     """(count,) bool: the rows that stay."""
     stays = np.ones(count, bool)
-    stays[ints(gone.filter(pc.equal(gone["kind"], kind))["row"], 0)] = False
+    rows = ints(gone.filter(pc.equal(gone["kind"], kind))["row"], -1)
+    if len(rows) and not 0 <= rows.min() <= rows.max() < count:
+        raise CacheError(
+            f"the plan leaves out row {rows.max() if rows.min() >= 0 else rows.min()} of {kind}/, "
+            f"which the cache has not ({count} rows); it was edited, run the same command again"
+        )
+    stays[rows] = False
     return stays
 
 
