@@ -153,6 +153,9 @@ def slurm(
     own = {"--account": account, "--partition": partition, "--mem": mem}
     options = [f"{name}={value}" for name, value in own.items() if value is not None]
     batch = Batch(nodes, time, array or 4 * nodes, cpus, [*options, *(sbatch or ())])
+    for text in (time, *batch.options, str(cache.absolute()), str(output or "")):
+        if any(c < " " for c in text):  # in a comment of the script: what follows would be run
+            raise typer.BadParameter(f"{text!r}: a line end or the like cannot be in a script")
     here = [sys.executable, "-m", "dicom2cache"]
     key = ["--deidentify", str(deidentify.absolute())] if deidentify else []
     said = script(

@@ -57,6 +57,20 @@ def test_names_and_flags_are_quoted(tmp_path: Path) -> None:
     assert shlex.split(program) == [sys.executable, "-m", "dicom2cache"]
 
 
+def test_what_would_be_a_line_of_its_own_is_refused(tmp_path: Path) -> None:
+    """In a comment of the script the second line of a name would be run by the shell."""
+    cache, odd, script = tmp_path / "cache", tmp_path / "a\ntouch there", tmp_path / "script"
+    for given in (
+        (odd, "--time", "1:00:00", "-o", script),
+        (cache, "--time", "1:00:00\ntouch there", "-o", script),
+        (cache, "--time", "1:00:00", "--account", "lab\ntouch there", "-o", script),
+        (cache, "--time", "1:00:00", "-o", odd),
+    ):
+        ran = run_here("slurm", tmp_path, *given)
+        assert (ran.returncode, "touch there': a line end" in ran.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_recipe_file_is_named_from_the_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
