@@ -47,10 +47,10 @@ def grow(asked: Request, finish: Callable[[], None], restack: bool) -> Updated:
     cache = asked.cache
     before = root.attributes(cache)
     for _ in range(LOOKS):
+        job, looked = plan_update(asked)
         now = root.attributes(cache)
         if now.get("numbering") != before.get("numbering"):
-            before = now  # a removal that was cut short is ended
-        job, looked = plan_update(asked)
+            before = now  # of a removal meanwhile, or one that was cut short and is ended
         if job is not None:
             finish()
             if not is_same(planned_identity(cache), job.identity):

@@ -22,8 +22,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from dicom2cache import CacheError, verify
+from dicom2cache import CacheError, update, verify
 from dicom2cache.privacy.keys import keyed_hash
+from dicom2cache.running import growing
 from dicom2cache.running.commit import commit
 from dicom2cache.running.job import load_job
 from tests.support.caches import Ran, attributes, command, run_here, tree
@@ -535,6 +536,22 @@ def test_an_update_whose_sources_are_gone_is_given_up(cache: Path, tmp_path: Pat
         assert "none of the cache's" in found
         Path(found.partition(": ")[0]).unlink()
     assert verify(cache) == []
+
+
+def test_a_removal_while_an_update_looks_for_files(
+    cache: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it says it added was -2 frames."""
+    _series(source / "dora", "d", "Dora", 1)
+    plan = growing.plan_update
+
+    def late(asked: Any) -> Any:
+        _removed(cache, "--patient-id", "Anna")
+        return plan(asked)
+
+    monkeypatch.setattr(growing, "plan_update", late)
+    done = update(source, cache, jobs=1)
+    assert (done.added["frames_stored"], done.counts["frames_stored"]) == (1, 8)
 
 
 def test_repair_in_a_later_numbering(cache: Path, source: Path) -> None:
