@@ -377,9 +377,13 @@ def refused(a: Path, b: Path, new: Path, *flags: str) -> str:
 
 
 def test_another_recipe_is_refused(sites: tuple[Path, Path], tmp_path: Path) -> None:
-    c = built(slices(tmp_path / "c-src", "C", [0]), tmp_path / "c", *SHARD, "--codec", "lz4")
+    c = built(slices(tmp_path / "c-src", "C", [0]), tmp_path / "c", *SHARD, "--codec", "lz4",
+              "--limits", "frames=7")  # fmt: skip
     said = refused(sites[0], c, tmp_path / "new")
-    assert f"{c}: made by another recipe than {sites[0]}: codec lz4, not none" in said
+    assert (
+        f"{c}: made by another recipe than {sites[0]}: codec lz4, not none; limits.frames 7, not "
+        "1000000; build"
+    ) in said
     assert "build one of them again with the recipe of the other" in said
 
 

@@ -151,11 +151,21 @@ def _check_alike(one: Part, other: Part) -> None:
 
 
 def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    one, other = _flat(one), _flat(other)
     return [
         f"{name} {_short(other.get(name))}, not {_short(one.get(name))}"
         for name in sorted({*one, *other})
         if one.get(name) != other.get(name)
     ]
+
+
+def _flat(said: dict[str, Any]) -> dict[str, Any]:
+    """With the members of tables by their own names, such as limits.frames."""
+    out: dict[str, Any] = {}
+    for name, value in said.items():
+        inside = value if isinstance(value, dict) else {}
+        out |= {f"{name}.{key}": v for key, v in inside.items()} or {name: value}
+    return out
 
 
 def _short(value: Any) -> str:
