@@ -7,6 +7,7 @@ out: joblib's backend for it gives no result before all are there, and ends with
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from dicom2cache.errors import EngineError
+
+_log = logging.getLogger("dicom2cache")
 
 ELSEWHERE = ("dask",)
 """backends whose workers may be on other machines"""
@@ -33,6 +36,17 @@ def engine(backend: str, scheduler: str | os.PathLike[str] | None = None) -> Ite
         raise EngineError(f"a scheduler is for dask, not for {backend}; give --backend dask")
     else:
         yield
+
+
+def never_here(backend: Any) -> None:
+    """Have joblib's backend leave all calls to the cluster's workers, whoever comes.
+
+    joblib counts the workers once: it makes the calls in this process where there is one of one
+    thread, and gives up after 10 s where there is none yet.
+    """
+    if not backend.client.ncores():
+        _log.warning("no worker of Dask is there yet; waiting for one")
+    backend.effective_n_jobs = lambda n_jobs: max(2, sum(backend.client.ncores().values()))
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from typing import Any
 from dicom2cache.frames.isolate import allow, without_interrupts
 from dicom2cache.records import Candidate, ShardTask
 from dicom2cache.running.alone import Alone
-from dicom2cache.running.engines import ELSEWHERE, engine
+from dicom2cache.running.engines import ELSEWHERE, engine, never_here
 
 _at_work = threading.Lock()
 
@@ -226,7 +226,10 @@ def parallel(jobs: int, backend: str, calls: Iterator[Any], ordered: bool) -> It
     waiting = "all" if there else "2 * n_jobs"
     order = "generator" if ordered else "generator_unordered"
     own = _watched() if backend == "loky" else {}
-    with engine(backend), parallel_config(backend=backend, n_jobs=-1 if there else jobs, **own):
+    how = {"backend": backend, "n_jobs": -1 if there else jobs, **own}
+    with engine(backend), parallel_config(**how) as chosen:
+        if there:
+            never_here(chosen["backend"])
         made = Parallel(return_as=order, batch_size=1, pre_dispatch=waiting)
         with _starting_processes() if backend == "loky" else nullcontext():
             results = made(calls)

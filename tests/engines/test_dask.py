@@ -104,6 +104,25 @@ def test_one_worker_is_killed_and_one_comes_late(
     assert tree(cache) == local
 
 
+def test_no_worker_is_there_yet(
+    source: Path, local: dict[str, str], scheduler: Path, tmp_path: Path
+) -> None:
+    """The workers do all of it, be there none or one of one thread when the build begins."""
+    cache, seen = tmp_path / "cache", set()
+    build = command("build", source, cache, *_FLAGS, "--backend", "dask", "--scheduler", scheduler)
+    with subprocess.Popen(build, stderr=subprocess.PIPE, text=True) as run:
+        time.sleep(12)  # joblib gives up after 10
+        with _worker(scheduler, nanny=False) as first:
+            while run.poll() is None:
+                seen |= _holders(cache)
+                time.sleep(0.05)
+        _, said = run.communicate(timeout=60)
+    assert run.returncode == 0, said
+    assert "no worker of Dask is there yet; waiting for one" in said
+    assert seen == {first.pid}
+    assert tree(cache) == local
+
+
 def test_by_address_in_steps(
     source: Path, local: dict[str, str], scheduler: Path, tmp_path: Path
 ) -> None:
