@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -179,7 +180,8 @@ def test_no_name_comes_to_a_disk(tmp_path: Path, patient: str | None) -> None:
         written = [p for p in cache.rglob("*") if p.is_file()]
         assert any(p.name == "files.arrow" for p in written) == (step[0] != "commit")
         for path in written:
-            data = path.read_bytes()
+            # of digits only, a canary may be in a digest by chance
+            data = re.sub(rb"[0-9a-f]{32,}", b"", path.read_bytes())
             for canary in (
                 b"anary",
                 b"ANARY",
