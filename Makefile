@@ -2,14 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# Into the environment whose .ready is made.
+INSTALL = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
 $(READY): pyproject.toml constraints.txt dicom2cache/__init__.py
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	$(PYTHON) -m venv $(@D)
+	$(INSTALL) -c constraints.txt -e '.[train,dev]'
 	touch $@
 
 .PHONY: demo
@@ -40,9 +42,8 @@ test-crash: $(READY)  ## kills, disks that fail, power cuts (root), Ctrl-C; KIND
 ORACLES := .venv-oracles/.ready
 
 $(ORACLES): pyproject.toml constraints.txt tests/oracles/requirements.txt
-	$(PYTHON) -m venv .venv-oracles
-	.venv-oracles/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c constraints.txt -e . -r tests/oracles/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(INSTALL) -c constraints.txt -e . -r tests/oracles/requirements.txt
 	touch $@
 
 .PHONY: test-oracles
@@ -60,9 +61,8 @@ test-codestreams: $(ORACLES)  ## damaged codestreams: what we see of them, and d
 LIGHTLY := .venv-lightly/.ready
 
 $(LIGHTLY): pyproject.toml tests/lightly/requirements.txt
-	$(PYTHON) -m venv .venv-lightly
-	.venv-lightly/bin/python -m pip install --quiet --disable-pip-version-check \
-		-e . -r tests/lightly/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(INSTALL) -e . -r tests/lightly/requirements.txt
 	touch $@
 
 .PHONY: test-lightly
@@ -79,9 +79,8 @@ test-hostile: $(READY)  ## 10,000 mutants and bombs by name through builds, flip
 FUZZ := .venv-fuzz/.ready
 
 $(FUZZ): pyproject.toml constraints.txt tests/fuzz/requirements.txt
-	$(PYTHON) -m venv .venv-fuzz
-	.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c constraints.txt -e . -r tests/fuzz/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(INSTALL) -c constraints.txt -e . -r tests/fuzz/requirements.txt
 	touch $@
 
 .PHONY: fuzz
@@ -92,9 +91,8 @@ fuzz: $(FUZZ)  ## hostile headers, frames, recipes, caches under atheris; TARGET
 JUDGES := .venv-judges/.ready
 
 $(JUDGES): pyproject.toml constraints.txt tests/peers/requirements.txt
-	$(PYTHON) -m venv .venv-judges
-	.venv-judges/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c constraints.txt -e . -r tests/peers/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(INSTALL) -c constraints.txt -e . -r tests/peers/requirements.txt
 	touch $@
 
 .PHONY: test-peers
@@ -112,9 +110,8 @@ test-slurm: $(READY)  ## the batch script on a real Slurm of two nodes; as root,
 ENGINES := .venv-engines/.ready
 
 $(ENGINES): pyproject.toml constraints.txt tests/engines/requirements.txt
-	$(PYTHON) -m venv .venv-engines
-	.venv-engines/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c constraints.txt -e . -r tests/engines/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(INSTALL) -c constraints.txt -e . -r tests/engines/requirements.txt
 	touch $@
 
 .PHONY: test-engines
@@ -128,11 +125,9 @@ bench-plan: $(READY)  ## plan and open 1,000,000 frames: time and memory
 PEERS := .venv-peers/.ready
 
 $(PEERS): pyproject.toml constraints.txt benchmarks/read/peers/requirements.txt benchmarks/read/peers/alone.txt
-	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c constraints.txt -e '.[train]' -r benchmarks/read/peers/requirements.txt
-	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check \
-		--no-deps -r benchmarks/read/peers/alone.txt
+	$(PYTHON) -m venv $(@D)
+	$(INSTALL) -c constraints.txt -e '.[train]' -r benchmarks/read/peers/requirements.txt
+	$(INSTALL) --no-deps -r benchmarks/read/peers/alone.txt
 	touch $@
 
 .PHONY: bench-scale
@@ -162,9 +157,8 @@ bench-read-stock: $(READY)  ## FrameDataset and gather against one .npy map and 
 HEADERS := .venv-headers/.ready
 
 $(HEADERS): pyproject.toml benchmarks/read/peers/headers.txt
-	$(PYTHON) -m venv .venv-headers
-	.venv-headers/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c constraints.txt -e . -r benchmarks/read/peers/headers.txt
+	$(PYTHON) -m venv $(@D)
+	$(INSTALL) -c constraints.txt -e . -r benchmarks/read/peers/headers.txt
 	touch $@
 
 .PHONY: bench-headers

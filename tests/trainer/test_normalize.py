@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from dicom2cache.pixels import window
 from trainer_adapter import Normalize, open_cache
+from trainer_adapter.device import presets
 
 RNG = np.random.default_rng(0)
 
@@ -167,3 +169,8 @@ def test_windows_are_for_grey() -> None:
         Normalize()(torch.zeros(2, 2))
     with pytest.raises(ValueError, match="2 means or stds for images of 3 channels"):
         Normalize(mean=[1, 2])(torch.zeros(1, 2, 2, 3, dtype=torch.uint8))
+
+
+def test_windows_have_the_names_that_recipes_know() -> None:
+    assert presets.PRESETS == window.PRESETS
+    assert presets.PRESETS["lung"] == (-600, 1500)

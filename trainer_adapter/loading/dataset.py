@@ -14,14 +14,13 @@ from torch.utils.data._utils.collate import collate as default_collate_of
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from trainer_adapter.batch.columns import Column
-from trainer_adapter.batch.dtypes import held_by
 from trainer_adapter.batch.fields import Fields
 from trainer_adapter.batch.pool import BufferPool
 from trainer_adapter.batch.units import Units
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import MixedShapesError
-from trainer_adapter.loading.labels import labelled
-from trainer_adapter.loading.options import Labels
+from trainer_adapter.loading.labels import WithLabels, labelled
+from trainer_adapter.loading.options import Labels, hold_images
 
 
 class Sample(Fields):
@@ -41,7 +40,7 @@ class Sample(Fields):
     """unit of the values, of a batch each once; None for colour"""
 
 
-class FrameDataset(Dataset[Sample]):
+class FrameDataset(WithLabels, Dataset[Sample]):
     """Frames of a cache as samples with labels; images may be written to.
 
     Works in a stock DataLoader: a batch is gathered in one pass into one reused buffer, which
@@ -79,44 +78,17 @@ class FrameDataset(Dataset[Sample]):
         """
         if layout not in ("CHW", "HWC"):
             raise ValueError(f"layout {layout!r}; legal: CHW, HWC")
-        if isinstance(columns, str):
-            raise ValueError(f"columns {columns!r}; legal: a list of names")
         found = labelled(cache, Labels(label, labels, on, missing, kind, key, classes))
-        self._found, self._labels, self.classes = found, found.values, found.classes
+        hold_images(found.cache, columns, dtype)
+        self._found, self.classes = found, found.classes
         self.cache, self.transform, self.layout = found.cache, transform, layout
         self.dtype = dtype
-        if dtype is not None:
-            for number in np.unique(self.cache.core.places.array[self.cache.indices]).tolist():
-                held_by(dtype, self.cache.arrays[number].dtype)
         self._columns = {name: Column(self.cache.column(name)) for name in columns}
         self._units = Units(self.cache.column("unit"))
         self._pool = BufferPool()
 
     def __repr__(self) -> str:
         return self._found.said(type(self).__name__)
-
-    def _repr_html_(self) -> str:
-        return self._found.page(type(self).__name__)
-
-    @property
-    def labels(self) -> NDArray[Any] | None:
-        """(n,) labels in the order of the samples, (n, k) of several; None without a label."""
-        return self._labels
-
-    @property
-    def known(self) -> NDArray[np.bool_] | None:
-        """(n, k) of several labels: False where one is not known; None for one label or none."""
-        return self._found.known
-
-    @property
-    def class_counts(self) -> dict[Any, Any]:
-        """{class: samples}; of several labels {label: {class: samples}}. Raises ValueError."""
-        return dict(self._found.counts)
-
-    @property
-    def class_numbers(self) -> dict[Any, Any]:
-        """{value: number} of all that is a class; of several labels {label: these}."""
-        return dict(self._found.numbers)
 
     def weights(self, how: str = "balanced") -> NDArray[np.float64]:
         """(n,) float64 for a sampler: "balanced", each class as often as any other.
@@ -162,7 +134,7 @@ class FrameDataset(Dataset[Sample]):
         ]
 
     def _batch(self, image: Any, rows: NDArray[np.int64]) -> Sample:
-        labels, known = self._labels, self._found.known
+        labels, known = self._found.values, self._found.known
         return Sample(
             image=image,
             label=None if labels is None else torch.from_numpy(labels[rows]),

@@ -40,7 +40,7 @@ from trainer_adapter.reading.shown import page_of
 _SHOWN = 8
 _KINDS = ("image", "dose", "map", "mask")
 
-__all__ = ["Encoded", "Labelled", "from_column", "from_table", "labelled"]
+__all__ = ["Encoded", "Labelled", "WithLabels", "from_column", "from_table", "labelled"]
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,35 @@ class Labelled:
         if self.values is None or self.known is not None:
             raise ValueError('weights "balanced" are by one label of classes')
         return balanced(_classes(self.values))
+
+
+class WithLabels:
+    """What a dataset and a loader say of their labels; `_found` is what they train on."""
+
+    _found: Labelled
+
+    def _repr_html_(self) -> str:
+        return self._found.page(type(self).__name__)
+
+    @property
+    def labels(self) -> NDArray[Any] | None:
+        """(n,) labels in the order of `cache`, (n, k) of several; None without a label."""
+        return self._found.values
+
+    @property
+    def known(self) -> NDArray[np.bool_] | None:
+        """(n, k) of several labels: False where one is not known; None for one label or none."""
+        return self._found.known
+
+    @property
+    def class_counts(self) -> dict[Any, Any]:
+        """{class: frames}; of several labels {label: {class: frames}}. Raises ValueError."""
+        return dict(self._found.counts)
+
+    @property
+    def class_numbers(self) -> dict[Any, Any]:
+        """{value: number} of all that is a class; of several labels {label: these}."""
+        return dict(self._found.numbers)
 
 
 def _classes(values: NDArray[Any]) -> NDArray[Any]:

@@ -13,7 +13,6 @@ from typing import Any, Unpack
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from trainer_adapter.batch.columns import Column
 from trainer_adapter.batch.dtypes import held_by
@@ -24,8 +23,15 @@ from trainer_adapter.batch.units import Units
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import NewerWarning
 from trainer_adapter.loading.epoch import Share, batches_of
-from trainer_adapter.loading.labels import labelled
-from trainer_adapter.loading.options import Keywords, Labels, Order, Ranks, records
+from trainer_adapter.loading.labels import WithLabels, labelled
+from trainer_adapter.loading.options import (
+    Keywords,
+    Labels,
+    Order,
+    Ranks,
+    hold_images,
+    records,
+)
 from trainer_adapter.loading.states import digest_of, refuse_other, said_of
 from trainer_adapter.order.crop import Crop
 from trainer_adapter.order.permutations import Ints
@@ -60,7 +66,7 @@ class Batch(Fields):
     """what the order and the crops were drawn for"""
 
 
-class CacheLoader:
+class CacheLoader(WithLabels):
     """An iterable of batches over a cache, in this process: threads, and no workers.
 
     Each `iter()` begins the next epoch, or that of `set_epoch`, and warns once, by NewerWarning, if
@@ -109,18 +115,14 @@ class CacheLoader:
         shuffle, weights = order.shuffle, order.weights
         batch_size, window, seed = index(batch_size), index(order.window), index(order.seed)
         shuffle = shuffle if isinstance(shuffle, str) else bool(shuffle)
-        if isinstance(columns, str):
-            raise ValueError(f"columns {columns!r}; legal: a list of names")
         for name, given, least in (("threads", threads, 0), ("prefetch", prefetch, 1)):
             if given is not None and given < least:
                 raise ValueError(f"{name} {given}; legal: from {least}, or None")
         context, depth, crop = _depth_of(context, patch, crop)
         found = labelled(cache, labelling)
-        self.cache, self.classes, self._labels = found.cache, found.classes, found.values
+        hold_images(found.cache, columns, dtype)
+        self.cache, self.classes = found.cache, found.classes
         self._found, self._units, self._dtype = found, Units(found.cache.column("unit")), dtype
-        if dtype is not None:
-            for number in np.unique(found.cache.core.places.array[found.cache.indices]).tolist():
-                held_by(dtype, found.cache.arrays[number].dtype)
         self.batch_size, self.crop = batch_size, _crop_of(crop, seed)
         self._boxes = None
         if self.crop is not None and self.crop.boxes is not None:
@@ -179,29 +181,6 @@ class CacheLoader:
 
     def __repr__(self) -> str:
         return self._found.said(f"CacheLoader: {len(self)} batches of {self.batch_size}")
-
-    def _repr_html_(self) -> str:
-        return self._found.page(type(self).__name__)
-
-    @property
-    def labels(self) -> NDArray[Any] | None:
-        """(n,) labels in the order of `cache`, (n, k) of several; None without a label."""
-        return self._labels
-
-    @property
-    def known(self) -> NDArray[np.bool_] | None:
-        """(n, k) of several labels: False where one is not known; None for one label or none."""
-        return self._found.known
-
-    @property
-    def class_counts(self) -> dict[Any, Any]:
-        """{class: frames}; of several labels {label: {class: frames}}. Raises ValueError."""
-        return dict(self._found.counts)
-
-    @property
-    def class_numbers(self) -> dict[Any, Any]:
-        """{value: number} of all that is a class; of several labels {label: these}."""
-        return dict(self._found.numbers)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next `iter()` begins, or goes on with after a resume."""
@@ -319,7 +298,7 @@ class CacheLoader:
         known = self._found.known
         batch = Batch(
             image=image,
-            label=None if self._labels is None else torch.from_numpy(self._labels[indices]),
+            label=None if self.labels is None else torch.from_numpy(self.labels[indices]),
             known=None if known is None else torch.from_numpy(known[indices]),
             index=torch.from_numpy(samples),
             columns={name: c.take(indices) for name, c in self._columns.items()}

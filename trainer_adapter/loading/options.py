@@ -7,6 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
+import numpy as np
+import torch
+
+from trainer_adapter.batch.dtypes import held_by
+from trainer_adapter.cache import Cache
 from trainer_adapter.format.keywords import alike
 
 
@@ -86,6 +91,15 @@ class Keywords(TypedDict, total=False):
     rank: int | None
     ranks: int | None
     pad: bool
+
+
+def hold_images(cache: Cache, columns: Any, dtype: torch.dtype | None) -> None:
+    """Raises ValueError for columns that are one text, and a dtype too small for these frames."""
+    if isinstance(columns, str):
+        raise ValueError(f"columns {columns!r}; legal: a list of names")
+    if dtype is not None:
+        for number in np.unique(cache.core.places.array[cache.indices]).tolist():
+            held_by(dtype, cache.arrays[number].dtype)
 
 
 def records(keywords: Keywords, given: tuple[Any, Any, Any]) -> tuple[Order, Labels, Ranks]:
