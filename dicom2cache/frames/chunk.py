@@ -15,8 +15,8 @@ from dicom2cache.frames.ranges import line_of
 from dicom2cache.frames.slices import values_of
 from dicom2cache.frames.treat import Values, padding_of
 from dicom2cache.pixels.intensity import DoesNotFit
-from dicom2cache.pixels.statistics import statistics
-from dicom2cache.recipes.recipe import Treatment
+from dicom2cache.pixels.statistics import of_waveform, statistics
+from dicom2cache.recipes.recipe import WAVEFORM, Treatment
 from dicom2cache.records import ArraySpec, FrameRow, Header
 from dicom2cache.store.shards import Chunk, chunk_of
 
@@ -69,7 +69,7 @@ def chunk_of_frame(
         raise FrameError(f"{e}{padding or _remedy(chosen, spec.dtype)}") from e
     if limits is not None:
         limits.check()
-    result = _result(stored, made)
+    result = _result(stored, made, source.header["kind"])
     chunk = chunk_of(made.pixels, spec)
     result["crc32c"] = chunk.crc32c
     return chunk, result
@@ -108,8 +108,11 @@ def _padding_alone(stored: Stored, row: FrameRow, header: Header, dtype: str) ->
     )
 
 
-def _result(stored: Stored, made: Values) -> dict[str, Any]:
-    found = statistics(made.pixels, made.padding, made.ends)
+def _result(stored: Stored, made: Values, kind: str) -> dict[str, Any]:
+    if kind == WAVEFORM:
+        found = of_waveform(made.pixels)
+    else:
+        found = statistics(made.pixels, made.padding, made.ends)
     overflow = () if found.min is None or found.std is not None else ("statistics-overflow",)
     return {
         "codec": stored.codec,

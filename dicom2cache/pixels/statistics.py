@@ -62,6 +62,34 @@ def statistics(
     return Statistics(float(low), float(high), mean, std, points, fraction)
 
 
+_AT_ONCE = 1 << 20
+
+
+def of_waveform(values: NDArray[np.float32]) -> Statistics:
+    """Statistics of (channels, samples); NaN is padding. A block of samples at a time."""
+    step = max(1, _AT_ONCE // len(values))
+    blocks = [values[:, k : k + step] for k in range(0, values.shape[1], step)]
+    count, total, low, high = 0, 0.0, math.inf, -math.inf
+    for block in blocks:
+        own = block[np.isfinite(block)]
+        if own.size:
+            count += own.size
+            total += float(own.sum(dtype=np.float64))
+            low, high = min(low, float(own.min())), max(high, float(own.max()))
+    padding = sum(np.count_nonzero(np.isnan(block)) for block in blocks)
+    fraction = padding / values.size if padding else None
+    if not count:
+        return Statistics(None, None, None, None, (None,) * len(PERCENTILES), fraction)
+    mean, squares = total / count, 0.0
+    for block in blocks:
+        wide = block[np.isfinite(block)].astype(np.float64) - mean
+        squares += float(np.square(wide).sum())
+    grid = values[:, :: max(1, values.size // _GRID)]
+    grid = grid[np.isfinite(grid)]
+    points = _percentiles(grid, low, high) if grid.size else (None,) * len(PERCENTILES)
+    return Statistics(low, high, mean, math.sqrt(squares / count), points, fraction)
+
+
 def _percentiles(grid: NDArray[Any], low: float, high: float) -> tuple[float, ...]:
     """Values at PERCENTILES of `grid`, which lies in `low` to `high`; a tenth of np.percentile."""
     places = _nearest(grid.size)
