@@ -97,12 +97,13 @@ def _numbers(
 def _held(words: NDArray[Any], stored: int, signed: bool) -> NDArray[Any]:
     """The lowest bits of words, the highest of them the sign of what is signed."""
     kind, size = words.dtype, words.dtype.itemsize
-    low = words & kind.type((1 << stored) - 1)
+    low: NDArray[Any] = words & kind.type((1 << stored) - 1)
     if not signed:
         return low
     shift = kind.type(8 * size - stored)
-    left = (low << shift).view(f"i{size}")
-    return np.asarray(np.right_shift(left, np.array(int(shift), left.dtype)))
+    left: NDArray[Any] = (low << shift).view(f"i{size}")
+    held: NDArray[Any] = left >> left.dtype.type(shift)
+    return held
 
 
 @cache

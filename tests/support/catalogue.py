@@ -74,6 +74,7 @@ _EXCEPTIONS = {
     "unit": "what a standard lists, else `US`, unspecified",
     "image_type": "the values that a standard lists, the others empty",
     "windows": "numbers and function, without the explanation",
+    "channels": "numbers, the codes that PS3.16 lists, units that are listed, and labels of leads",
     "segments": "numbers, and the codes that PS3.16 lists, without labels and meanings",
     "age": "as it is, and 90 for all above",
 }
