@@ -45,7 +45,7 @@ def by_pydicom(path: str, candidate: Candidate, limits: Limits = LIMITS) -> Row:
         ds, stream = parse(file, claims, wanted_tags(), limits.header_mib << 20, items)
         items(sum(items_in(element.value) for element in ds.values()))
         try:
-            row = _described(ds, stream, file, items, candidate, path)
+            row = _described(ds, stream, file, limits, candidate, path)
         except Exception as e:
             vars(e)[WHOSE_FILE] = [text(ds, keyword) for keyword in _WHOSE]
             vars(e)[SOP_CLASS] = text(ds, "SOPClassUID")
@@ -53,11 +53,10 @@ def by_pydicom(path: str, candidate: Candidate, limits: Limits = LIMITS) -> Row:
         return row, text(ds, "PatientID"), text(ds, "AccessionNumber")
 
 
-<<<<<<< HEAD
 def _described(
-    ds: Any, stream: IO[bytes], file: BoundedFile, items: _Items, candidate: Candidate, path: str
+    ds: Any, stream: IO[bytes], file: BoundedFile, limits: Limits, candidate: Candidate, path: str
 ) -> Header:
-    at, limits = stream.tell(), items.limits
+    at, items = stream.tell(), cast(Callable[..., object], file.item)
     head = stream.read(12)
     if multiplex.begins(head, ds.original_encoding[1]):
         if str(ds.file_meta.get("TransferSyntaxUID")) == syntaxes.DEFLATED:
@@ -76,23 +75,23 @@ def _described(
         at = stream.tell()
         head = stream.read(12)
     return describe(ds, head, at, candidate, path)
-=======
+
+
 def counted(file: BoundedFile, limits: Limits) -> Callable[..., object]:
     """What counts items: those that a parser meets in `file` too."""
     file.item = items = _Items(limits)
     return items
->>>>>>> main
 
 
 class _Items:
     """Counts items that are met; raises FrameError where there are too many."""
 
     def __init__(self, limits: Limits) -> None:
-        self.limits, self._count = limits, 0
+        self._limits, self._count = limits, 0
 
     def __call__(self, more: int = 1) -> None:
         self._count += more
-        check_items(self._count, self.limits)
+        check_items(self._count, self._limits)
 
 
 def check_items(count: int, limits: Limits) -> None:
