@@ -87,7 +87,7 @@ def test_the_same_crop(cache: Cache, known: dict[int, Any], crop: Any, read: str
 def test_images_that_nobody_drew_on(cache: Cache) -> None:
     """Nobody drew on b; on c nobody looked for a cyst."""
     a, c = (set(of(cache, name).indices.tolist()) for name in "ac")
-    with pytest.raises(LabelError, match='3 of 9 images .* b0.dcm; give missing="drop" to leave'):
+    with pytest.raises(LabelError, match=r'3 of 9 images .* b0.dcm; give missing="drop" to leave'):
         CacheLoader(cache, target="mask")
 
     def taken(**how: Any) -> tuple[set[int], set[int]]:
