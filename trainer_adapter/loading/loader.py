@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,6 +43,7 @@ from trainer_adapter.order.ranks import distributed_rank
 from trainer_adapter.reading.choose import fits_in_memory, reading_of
 from trainer_adapter.reading.opened import generation_of
 from trainer_adapter.stage import staged
+from trainer_adapter.volumes.foreground import foreground_of
 
 _PREFETCH_BYTES = 1 << 30
 
@@ -88,6 +90,7 @@ class CacheLoader(WithLabels):
         crop: Crop | int | tuple[int, int] | None = None,
         context: int = 0,
         patch: tuple[int, int, int] | None = None,
+        foreground: Any = None,
         columns: Sequence[str] = (),
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
@@ -106,6 +109,8 @@ class CacheLoader(WithLabels):
         slices before and behind each grey frame, as (b, 2 * context + 1, H, W), of its stack,
         selected or not; at an end the last one stands in.
         patch: (d, h, w), instead of crop: a 3-D patch for each slice of a volume, at random.
+        foreground: what a third of the patches are around, all others around what is none: a number
+        (values above it), "mask", names of classes of masks, or a Foreground.
         columns: of frames/, for each batch. device: where batches go. dtype:
         of images, one that holds all values of the stored one, such as torch.int32 for uint16, with
         which torch can do little; None: as stored.
@@ -125,6 +130,9 @@ class CacheLoader(WithLabels):
             if given is not None and given < least:
                 raise ValueError(f"{name} {given}; legal: from {least}, or None")
         context, depth, crop = _depth_of(context, patch, crop)
+        wanted = foreground_of(foreground)
+        if wanted is not None and not depth:
+            raise ValueError("foreground is for patches; give patch=(d, h, w) too")
         found = labelled(cache, labelling).targeted(target)
         hold_images(found.cache, columns, dtype)
         self.cache, self.classes = found.cache, found.classes
@@ -160,6 +168,14 @@ class CacheLoader(WithLabels):
         total = sum(size * n for size, n in frame_bytes)
         self._reading = reading_of(self.cache.core.store, read, total)
         self._threads = min(4, _cores()) if threads is None else threads
+        self.foreground = ""
+        """how much foreground there is, and what finding it took"""
+        if wanted is not None and len(found.cache):
+            self.foreground = self._parts.draw_around(
+                wanted, groups, weights, self._reading, seed, self._threads
+            )
+            if not rank:
+                print(self.foreground, file=sys.stderr)
         largest = max((size for size, _ in frame_bytes), default=0) * batch_size
         largest *= 1 if found.masks is None else 2
         # Few buffers stay in the CPU's cache; what comes from a disk is asked for early.
@@ -176,7 +192,8 @@ class CacheLoader(WithLabels):
             "drop_last": order.drop_last, "bucket": order.bucket if self.crop is None else "crop",
             "crop": said_of(self.crop), "samples": order.samples, "rank": rank, "ranks": ranks,
             "pad": ranking.pad,
-            **({"context": context} if context else {"patch": depth} if depth else {}),
+            "context": context or None, "patch": depth or None,  # None, as in states of before
+            "foreground": str(wanted) if wanted else None,
         }  # fmt: skip
         self._next, self._now = (0, 0), (0, 0)
         self._begun = False
@@ -187,7 +204,8 @@ class CacheLoader(WithLabels):
         return len(self._batches)
 
     def __repr__(self) -> str:
-        return self._found.said(f"CacheLoader: {len(self)} batches of {self.batch_size}")
+        said = self._found.said(f"CacheLoader: {len(self)} batches of {self.batch_size}")
+        return f"{said[:-1]}; {self.foreground}>" if self.foreground else said
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next `iter()` begins, or goes on with after a resume."""
@@ -256,7 +274,7 @@ class CacheLoader(WithLabels):
     def _epoch(self, epoch: int, start: int) -> Iterator[Batch]:
         if not self._threads:
             for number in range(start, len(self)):
-                batch = [self._batch(epoch, self._batches.batch(epoch, number), None)]
+                batch = [self._batch(epoch, number, self._batches.batch(epoch, number), None)]
                 self._now = epoch, number + 1
                 yield self._transfer.received(batch.pop())
             return
@@ -269,7 +287,7 @@ class CacheLoader(WithLabels):
                 last = min(len(self), number + self._ahead + 1)
                 for k in range(number + len(coming), last):
                     indices = self._batches.batch(epoch, k)
-                    coming.append(threads.submit(self._batch, epoch, indices, helpers))
+                    coming.append(threads.submit(self._batch, epoch, k, indices, helpers))
                 if process != os.getpid():
                     raise RuntimeError("an iterator does not outlive a fork; begin a new one")
                 # No name for the batch itself: it would keep the lease while the loop works.
@@ -280,8 +298,8 @@ class CacheLoader(WithLabels):
             for pool in (threads, helpers):
                 pool.shutdown(wait=process == os.getpid(), cancel_futures=True)
 
-    def _batch(self, epoch: int, indices: Ints, helpers: Executor | None) -> Batch:
-        taken = self._parts.of(epoch, indices)
+    def _batch(self, epoch: int, number: int, indices: Ints, helpers: Executor | None) -> Batch:
+        taken = self._parts.of(epoch, number * self.batch_size, indices)
         indices = taken.indices
         image, out = self._pool.lease(taken.shape, taken.dtype)
         self._parts.read(out, taken, self._reading, helpers, self._threads - 1)
