@@ -154,6 +154,9 @@ def test_neighbours_and_patches(cache: Cache, known: dict[int, Any]) -> None:
                 assert mask[z, y, x] == (at if inside else 0)
                 seen += int(mask[z, y, x] > 0)
     assert seen > 20
+    for batch in CacheLoader(images, 3, patch=(1, 16, 12), threads=0, **how):
+        assert batch.mask.shape == (3, 1, *SHAPE)
+        hold(known, batch, batch.image[:, 0])
 
 
 def test_on_the_device(cache: Cache, known: dict[int, Any]) -> None:

@@ -328,16 +328,12 @@ class CacheLoader(WithLabels):
         if masks is None:
             return None
         samples, corners, part = taken.samples, taken.corners, taken.slice[:2]
-        shape: tuple[int, ...] = (len(samples), *part)
         if self._parts.context:  # neighbours are there to see by, not to be drawn on
             samples, corners = self.cache.samples(taken.indices), self._parts.middle(corners)
-            shape = (len(samples), *part)
-        elif len(samples) > len(taken.indices):
-            shape = (len(taken.indices), -1, *part)
         mask, out = self._pool.lease((len(samples), *part), masks.dtype)
         masks.fill(out, samples, self.cache.core, corners, self._reading)
         del out
-        return mask.reshape(shape)
+        return mask.reshape(taken.shape[0], *taken.shape[2:]) if len(taken.shape) > 4 else mask
 
 
 def _cores() -> int:
