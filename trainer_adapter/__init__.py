@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from trainer_adapter.loading.options import Labels, Order, Ranks
     from trainer_adapter.order.grouped import GroupedBatchSampler
     from trainer_adapter.volumes.export import Exported, export
+    from trainer_adapter.volumes.foreground import Foreground
     from trainer_adapter.volumes.grid import PatchGrid
     from trainer_adapter.volumes.image import SpatialImage
 
@@ -46,6 +47,7 @@ __all__ = [
     "ErrataWarning",
     "ExportError",
     "Exported",
+    "Foreground",
     "FormatError",
     "FrameDataset",
     "GroupedBatchSampler",
@@ -85,6 +87,7 @@ _LATE = {
     "RandomFlip": "device.augment",
     "RandomResizedCrop": "device.augment",
     "GroupedBatchSampler": "order.grouped",
+    "Foreground": "volumes.foreground",
     "SpatialImage": "volumes.image",
     "Exported": "volumes.export",
     "PatchGrid": "volumes.grid",
