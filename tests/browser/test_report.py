@@ -91,7 +91,7 @@ def test_the_contents_stay_and_lead_somewhere(browser: Browser, page: Path) -> N
     top = browser.value("document.querySelector('#datasheet h2').getBoundingClientRect().top")
     assert -1 < top < 900
     assert 0 <= browser.value("document.querySelector('nav').getBoundingClientRect().top") < 100
-    browser.value("getSelection().selectAllChildren(document.querySelector('.all-of-it'))")
+    browser.value("getSelection().selectAllChildren(document.querySelector('.sheet'))")
     assert str(browser.value("getSelection().toString()")).startswith("# Datasheet")
 
 

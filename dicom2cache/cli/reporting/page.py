@@ -41,7 +41,6 @@ def page_of(about: Contents) -> str:
         "head", element("meta", charset="utf-8"),
         element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
         element("meta", name="robots", content="noindex"),
         element("title", about.title), element("style", _style()),
     )  # fmt: skip
@@ -86,7 +85,7 @@ def _sections(about: Contents) -> Iterator[tuple[str, str, Html | None]]:
     yield "values", "Values and shapes", _spread(about)
     yield "stacks", "Stacks", _stacks(about)
     yield "flags", "Oddities", _flags(about)
-    yield "not-stored", "Not stored", _unstored(about)
+    yield "unstored", "Not stored", _unstored(about)
     yield "sources", "Sources", _sources(about)
     yield "split", "Split", _split(about)
     yield "made", "How it was made", _made(about)
@@ -346,7 +345,7 @@ def _datasheet(about: Contents) -> Html:
         "is in brackets. One click selects all of it."
     )
     sheet = element(
-        "pre", lines(datasheet(about)), class_="all-of-it", tabindex="0", aria_label="Datasheet"
+        "pre", lines(datasheet(about)), class_="sheet", tabindex="0", aria_label="Datasheet"
     )
     return joined([element("p", said, class_="note"), sheet])
 
