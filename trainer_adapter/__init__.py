@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from trainer_adapter.loading.dataset import FrameDataset, Sample
     from trainer_adapter.loading.loader import Batch, CacheLoader
     from trainer_adapter.loading.new import load
-    from trainer_adapter.loading.options import Labels, Order, Ranks
+    from trainer_adapter.loading.options import Labels, Order, Ranks, Target
     from trainer_adapter.order.grouped import GroupedBatchSampler
     from trainer_adapter.volumes.export import Exported, export
     from trainer_adapter.volumes.foreground import Foreground
@@ -69,6 +69,7 @@ __all__ = [
     "SplitError",
     "Splits",
     "StageError",
+    "Target",
     "VolumeError",
     "export",
     "load",
@@ -78,6 +79,7 @@ _LATE = {
     "Ranks": "loading.options",
     "Order": "loading.options",
     "Labels": "loading.options",
+    "Target": "loading.options",
     "FrameDataset": "loading.dataset",
     "Sample": "loading.dataset",
     "load": "loading.new",

@@ -64,6 +64,18 @@ class Parts:
         """of patches; None: at random"""
 
     @property
+    def context(self) -> int:
+        """Neighbours on either side."""
+        return self.around.context if isinstance(self.around, Around) else 0
+
+    def middle(self, corners: Corners | None) -> Corners | None:
+        """Of the frames, among those of their neighbours."""
+        if corners is None:
+            return None
+        own = slice(self.context, None, self.each)
+        return Corners(corners.top[own], corners.left[own])
+
+    @property
     def each(self) -> int:
         """Frames that are read for one of a batch."""
         return 1 if self.around is None else self.around.each
