@@ -50,7 +50,7 @@ def decoded(
             if group["padding"] is not None:
                 values[words == np.uint64(group["padding"] & (1 << 64) - 1)] = np.nan
             out[:, start : start + count] = values
-    codec = {"MB": "mu-law", "AB": "A-law"}.get(group["interpretation"], "native")
+    codec = "G.711" if group["interpretation"] in ("MB", "AB") else "native"
     return out, codec, (HIGH_BITS,) if outside else ()
 
 
