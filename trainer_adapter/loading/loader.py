@@ -6,7 +6,7 @@ import os
 import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from operator import index
 from typing import Any, Unpack
@@ -32,16 +32,14 @@ from trainer_adapter.loading.options import (
     hold_images,
     records,
 )
+from trainer_adapter.loading.parts import Parts
 from trainer_adapter.loading.states import digest_of, refuse_other, said_of
 from trainer_adapter.order.crop import Crop
 from trainer_adapter.order.permutations import Ints
 from trainer_adapter.order.ranks import distributed_rank
 from trainer_adapter.reading.choose import fits_in_memory, reading_of
 from trainer_adapter.reading.opened import generation_of
-from trainer_adapter.reading.spots import Corners, Spots
 from trainer_adapter.stage import staged
-from trainer_adapter.volumes.around import Around, hold_grey
-from trainer_adapter.volumes.patches import Patches
 
 _PREFETCH_BYTES = 1 << 30
 
@@ -124,11 +122,11 @@ class CacheLoader(WithLabels):
         self.cache, self.classes = found.cache, found.classes
         self._found, self._units, self._dtype = found, Units(found.cache.column("unit")), dtype
         self.batch_size, self.crop = batch_size, _crop_of(crop, seed)
-        self._boxes = None
+        boxes = None
         if self.crop is not None and self.crop.boxes is not None:
             if len(self.crop.boxes) != len(cache):
                 raise ValueError(f"{len(self.crop.boxes)} boxes for {len(cache)} frames")
-            self._boxes = np.asarray(self.crop.boxes)[found.kept]
+            boxes = np.asarray(self.crop.boxes)[found.kept]
         if isinstance(weights, str):
             weights = found.weights(weights)
         elif weights is not None:
@@ -138,19 +136,15 @@ class CacheLoader(WithLabels):
         rank, ranks = distributed_rank(ranking.rank, ranking.ranks)
         order = replace(order, shuffle=shuffle, window=window, weights=weights, seed=seed)
         bucket = order.bucket if self.crop is None else self.crop
-        self._shapes, groups, self._batches = batches_of(
+        shapes, groups, self._batches = batches_of(
             self.cache, bucket, Share(batch_size, rank, ranks, ranking.pad, order.drop_last), order
         )
         self._columns = {name: Column(self.cache.column(name)) for name in columns}
-        self._around: Around | Patches | None = None
-        if context or depth:
-            core, chosen = self.cache.core, self.cache.indices
-            hold_grey(core, chosen, "context" if context else "patch")
-            self._around = Around(core, context) if context else Patches(core, chosen, depth)
+        self._parts = Parts(shapes, self._units, boxes, context, depth)
         if stage is not None:
-            self.cache = self._staged(stage)
-        each = 1 if self._around is None else self._around.each
-        frame_bytes = [(self._shapes.bytes_of(members) * each, len(members)) for members in groups]
+            self.cache = Cache(staged(self._parts.near(), stage).core, self.cache.indices)
+        each = self._parts.each
+        frame_bytes = [(shapes.bytes_of(members) * each, len(members)) for members in groups]
         total = sum(size * n for size, n in frame_bytes)
         self._reading = reading_of(self.cache.core.store, read, total)
         self._threads = min(4, _cores()) if threads is None else threads
@@ -249,19 +243,20 @@ class CacheLoader(WithLabels):
     def _epoch(self, epoch: int, start: int) -> Iterator[Batch]:
         if not self._threads:
             for number in range(start, len(self)):
-                batch = [self._batch(epoch, self._batches.batch(epoch, number))]
+                batch = [self._batch(epoch, self._batches.batch(epoch, number), None)]
                 self._now = epoch, number + 1
                 yield self._transfer.received(batch.pop())
             return
         process = os.getpid()
         threads = ThreadPoolExecutor(self._threads, thread_name_prefix="CacheLoader")
+        helpers = ThreadPoolExecutor(max(1, self._threads - 1), thread_name_prefix="CacheLoader")
         coming: deque[Future[Batch]] = deque()
         try:
             for number in range(start, len(self)):
                 last = min(len(self), number + self._ahead + 1)
                 for k in range(number + len(coming), last):
                     indices = self._batches.batch(epoch, k)
-                    coming.append(threads.submit(self._batch, epoch, indices))
+                    coming.append(threads.submit(self._batch, epoch, indices, helpers))
                 if process != os.getpid():
                     raise RuntimeError("an iterator does not outlive a fork; begin a new one")
                 # No name for the batch itself: it would keep the lease while the loop works.
@@ -269,30 +264,17 @@ class CacheLoader(WithLabels):
                 self._now = epoch, number + 1  # not before it is there: it may fail
                 yield self._transfer.received(batch.pop())
         finally:
-            threads.shutdown(wait=process == os.getpid(), cancel_futures=True)
+            for pool in (threads, helpers):
+                pool.shutdown(wait=process == os.getpid(), cancel_futures=True)
 
-    def _batch(self, epoch: int, indices: Ints) -> Batch:
-        samples = self.cache.samples(indices)
-        frame, dtype = self._shapes.frame(int(samples[0]))
-        spots = self.cache.core.spots(samples)
-        corners = None
-        if self.crop is not None or not self._shapes.whole:
-            corners = self._corners(epoch, indices, samples, spots, dtype)
-        shape, told = (len(indices), *frame), dict[str, Any]()
-        if self._around is not None:
-            spots = self.cache.core.spots(self._around.of(samples).ravel())
-            shape = self._around.shape(len(indices), frame)
-            told = self._around.told(samples, corners)
-            corners = None if corners is None else self._around.corners(corners, samples)
-        image, out = self._pool.lease(shape, dtype)
-        out = out.reshape(-1, *frame)
-        if corners is None:
-            self._reading.whole(out, spots)
-        else:
-            self._reading.crops(out, spots, corners)
+    def _batch(self, epoch: int, indices: Ints, helpers: Executor | None) -> Batch:
+        taken = self._parts.of(epoch, indices)
+        indices = taken.indices
+        image, out = self._pool.lease(taken.shape, taken.dtype)
+        self._parts.read(out, taken, self._reading, helpers, self._threads - 1)
         del out
         if self._dtype is not None and image.dtype != self._dtype:
-            wide, _ = self._pool.lease(tuple(image.shape), held_by(self._dtype, dtype))
+            wide, _ = self._pool.lease(tuple(image.shape), held_by(self._dtype, taken.dtype))
             image = wide.copy_(image)
             del wide, _
         known = self._found.known
@@ -300,31 +282,14 @@ class CacheLoader(WithLabels):
             image=image,
             label=None if self.labels is None else torch.from_numpy(self.labels[indices]),
             known=None if known is None else torch.from_numpy(known[indices]),
-            index=torch.from_numpy(samples),
+            index=torch.from_numpy(self.cache.samples(indices)),
             columns={name: c.take(indices) for name, c in self._columns.items()}
-            | {name: torch.from_numpy(values) for name, values in told.items()},
+            | {name: torch.from_numpy(values) for name, values in taken.told.items()},
             units=self._units.of(indices),
             epoch=epoch,
         )
         del image
         return self._transfer.sent(batch)
-
-    def _staged(self, stage: str | os.PathLike[str]) -> Cache:
-        if self._around is None:
-            return staged(self.cache, stage)
-        near = np.unique(self._around.of(self.cache.indices))
-        return Cache(staged(Cache(self.cache.core, near), stage).core, self.cache.indices)
-
-    def _corners(
-        self, epoch: int, indices: Ints, samples: Ints, spots: Spots, dtype: np.dtype[Any]
-    ) -> Corners:
-        fill = None if self.crop is None else self.crop.fill
-        nothing = self._units.nothing(indices, dtype) if fill is None else fill
-        if self.crop is None:
-            return Corners(np.zeros_like(indices), np.zeros_like(indices), nothing)
-        boxes = None if self._boxes is None else self._boxes[indices]
-        heights, widths = spots.height.astype(np.int64), spots.width.astype(np.int64)
-        return Corners(*self.crop.places(epoch, samples, heights, widths, boxes), nothing)
 
 
 def _cores() -> int:
