@@ -29,7 +29,7 @@ class ServedMasks(NamedTuple):
     cached: int
     """from the cache"""
     empty: int
-    """those of `cached` whose images have no mask in it"""
+    """those of `cached` where no mask lies on any image of the stack"""
     passed: int
     """opened by LightlyTrain itself: files"""
 

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import MissingLibraryError, NotServedError
 from trainer_adapter.lightly.paths import Names
+from trainer_adapter.reading.masks.named import numbers_of
+from trainer_adapter.reading.masks.paint import Painter, painter_of
+from trainer_adapter.reading.masks.whole import dtype_of, unannotated
 
 BACKGROUND = "background"
 _IGNORED = 255
-"""what pixels of an image without a mask are, if they are to be ignored: in no class"""
 _PIECES = 1 << 16
 """an id of a piece is its class number + this times the number of the piece, from 1"""
 
@@ -29,8 +31,8 @@ class Masks:
     `classes`: names, numbered from 1 in that order, or name to number; None: the cache's own
     (`cache.mask_classes`). 0 is background. `things`: the classes of which each connected piece
     (in the frame, corners touch) is an instance of its own, in panoptic and instance segmentation
-    and in detection; None: all. `missing`: images without a mask are background ("zeros"), ignored
-    (255, "ignore"; panoptic: no segment), or an error ("error").
+    and in detection; None: all. `missing`: images in whose stacks there is no mask are background
+    ("zeros"), ignored ("ignore": 255, which is no class), or an error ("error").
     """
 
     classes: Sequence[str] | Mapping[str, int] | None = None
@@ -56,80 +58,87 @@ def masks_of(asked: Asked) -> Masks | None:
 
 
 class LabelMaps:
-    """Label maps of a cache's image frames; pickles as what it was made of."""
+    """Label maps of a cache's images; pickles as what it was made of, and without its tables."""
 
-    def __init__(self, cache: Cache, asked: Masks) -> None:
-        """Raises ValueError for classes or things that the cache does not have."""
+    def __init__(self, cache: Cache, asked: Masks, looked: dict[str, Any] | None = None) -> None:
+        """`looked`: what was read of the tables already, by the process that this one is of.
+
+        Raises ValueError for classes or things that the cache does not have.
+        """
         self.cache, self.asked = cache, asked
-        known = list(cache.mask_classes)
-        if not known:
+        if looked is not None:
+            vars(self).update(looked)
+            return
+        if not cache.mask_classes:
             raise ValueError(
-                f"{cache.path}: it has no masks of its images; build it with the folder of its "
-                "segmentations too, or leave masks= out, and LightlyTrain opens files"
+                f"{cache.path}: it has no masks; build it with the folder of the segmentations "
+                "too, or leave masks= out, and LightlyTrain opens files"
             )
-        unknown = [name for name in self.numbers if name not in known]
-        unknown += [name for name in asked.things or () if name not in self.numbers]
-        if unknown:
-            raise ValueError(
-                f"{cache.path}: no class {', '.join(map(repr, unknown))}; it has {', '.join(known)}"
-            )
-        bad = {name: k for name, k in self.numbers.items() if not 0 < k < _PIECES or k == _IGNORED}
-        if bad:
-            raise ValueError(f"class numbers {bad}; legal: 1 to {_PIECES - 1}, but {_IGNORED}")
+        for name in asked.things or ():
+            if name not in self.numbers:
+                raise ValueError(f"things {name!r}; legal: {', '.join(self.numbers)}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return LabelMaps, (self.cache, self.asked)
+        looked = {"numbers": self.numbers, "painter": self.painter}
+        return LabelMaps, (self.cache, self.asked, looked)
 
     @cached_property
     def numbers(self) -> dict[str, int]:
-        """{name of a class: its number in label maps}, in the order of numbers."""
-        asked = self.cache.mask_classes if self.asked.classes is None else self.asked.classes
-        if not isinstance(asked, Mapping):
-            asked = {name: k for k, name in enumerate(asked, 1)}
-        return dict(sorted(asked.items(), key=lambda entry: entry[1]))
+        """{name of a class: its number in label maps}, in the order of numbers; none is 0."""
+        numbers = numbers_of(self.cache.core, self.asked.classes)
+        return {name: k for name, k in sorted(numbers.items(), key=lambda entry: entry[1]) if k}
 
     @cached_property
-    def things(self) -> dict[str, int]:
+    def _dtype(self) -> np.dtype[Any]:
+        ignore = _IGNORED if self.asked.missing == "ignore" else None
+        return dtype_of(max(self.numbers.values()), ignore, self.numbers.values())
+
+    @cached_property
+    def things(self) -> list[int]:
         """Those of `numbers` whose pieces are instances."""
         things = self.asked.things
-        return {c: k for c, k in self.numbers.items() if things is None or c in things}
+        return [k for name, k in self.numbers.items() if things is None or name in things]
 
     @cached_property
-    def present(self) -> NDArray[np.bool_]:
-        """(n,) bool: which frames of the cache have a mask of any of the classes."""
-        found = np.zeros(len(self.cache), bool)
-        for name in self.numbers:
-            found |= self.cache.has_mask(name)
-        return found
+    def painter(self) -> Painter:
+        """What is drawn on which image, all of them."""
+        return painter_of(self.cache.core, self.cache.indices, self.numbers)
 
     def prepare(self) -> LabelMaps:
-        """Read the tables now: what is forked later shares them."""
-        self.present  # noqa: B018  (cached at first touch)
+        """Read the tables now: what is forked later shares them. Raises ValueError."""
+        self.painter, self._dtype  # noqa: B018  (cached at first touch)
         return self
 
+    def annotated(self, i: int) -> bool:
+        """Whether a mask of these classes lies on image `i`, or on another one of its stack."""
+        return bool(self.painter.known(self.cache.samples(np.array([i])))[0])
+
     def label_map(self, i: int) -> NDArray[Any]:
-        """(H, W) of class numbers, uint8 or uint16; 0 is background. Raises NotServedError."""
-        asked = self.asked
-        if asked.missing == "error" and not self.present[i]:
-            path, frame = (self.cache.column(c)[i].as_py() for c in ("path", "frame"))
-            raise NotServedError(
-                f"{path}, frame {frame}: {self.cache.path} has no mask of it; leave it out, "
-                "lightly.data(cache.select(has_mask=True), ...), or give missing='zeros'"
-            )
-        maps: NDArray[Any] = self.cache.labelmap(
-            [i], classes=self.numbers, missing=asked.missing, ignore=_IGNORED
-        )
-        return maps[0]
+        """(H, W) of class numbers of image `i`, uint8 or uint16; 0 is background.
+
+        Raises LabelError for an image without a mask, if these are not allowed.
+        """
+        core, sample = self.cache.core, self.cache.samples(np.array([i]))
+        known = self.painter.known(sample)[0]
+        if not known and self.asked.missing == "error":
+            raise unannotated(core, sample, np.zeros(1, np.int64), self.numbers)
+        height, width = (int(c[sample[0]]) for c in (core.places.height, core.places.width))
+        labels: NDArray[Any] = np.empty((1, height, width), self._dtype)
+        if known or self.asked.missing == "zeros":
+            self.painter.paint(labels, sample, core)
+        else:
+            labels[:] = _IGNORED
+        map_of_one: NDArray[Any] = labels[0]
+        return map_of_one
 
     def segments(self, i: int) -> NDArray[np.int64]:
         """(H, W) of ids: a class number, or of a piece of a thing number + 65536 k, k from 1."""
         labels = self.label_map(i)
         ids = labels.astype(np.int64)
-        for number in self.numbers.values():
-            if number in self.things.values():
-                pieces = _pieces(labels == number)
-                ids += _PIECES * pieces
-        ids[~np.isin(labels, list(self.numbers.values()))] = 0
+        if not self.annotated(i):
+            ids[:] = 0
+        for number in self.things:
+            ids += _PIECES * _pieces(labels == number)
         return ids
 
 

@@ -64,7 +64,7 @@ def _hold_stubs(folder: Path, files: list[str]) -> None:
 
 def _categories(maps: LabelMaps) -> list[dict[str, Any]]:
     return [
-        {"id": k, "name": name, "isthing": int(name in maps.things)}
+        {"id": k, "name": name, "isthing": int(k in maps.things)}
         for name, k in maps.numbers.items()
     ]
 
@@ -121,8 +121,6 @@ def _write(out: TextIO, maps: LabelMaps, files: list[str], rows: Iterator[dict[s
 
 def _found(maps: LabelMaps, i: int) -> Iterator[tuple[int, int, list[int], NDArray[np.bool_]]]:
     """(id, pixels, [x, y, width, height], mask) of each segment of image `i`."""
-    if not maps.present[i]:
-        return
     ids = maps.segments(i)
     for k in np.unique(ids).tolist():
         if k:
