@@ -111,7 +111,7 @@ def _args_of(module: Any) -> Any:
     name = _PAIRED[module.__name__.rpartition(".")[2]]
     args = getattr(module, name, None)
     fields = set(getattr(args, "model_fields", ()))
-    if not hasattr(args, _LIST) or not {"image_dir", "mask_dir_or_file"} <= fields:
+    if _LIST not in vars(args or object) or not {"image_dir", "mask_dir_or_file"} <= fields:
         raise _unknown(f"{name} has no {_LIST}, or none of image_dir, mask_dir_or_file")
     return args
 
