@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,10 @@ def drawn(k: int) -> NDArray[np.uint8]:
     return labels
 
 
-def write_discs(folder: Path, count: int, begin: int = 0, **segmentation: Any) -> list[Path]:
-    """CT slices of one series in `folder`/ct, and its segmentation in `folder`/seg.dcm."""
+def write_discs(
+    folder: Path, count: int, begin: int = 0, names: Sequence[str] = NAMES, **segmentation: Any
+) -> list[Path]:
+    """CT slices of one patient in `folder`/ct, and the segmentation in `folder`/seg.dcm."""
     random = np.random.default_rng(begin + 1000)
     files, labels = [], [drawn(begin + k) for k in range(count)]
     for k, picture in enumerate(labels):
@@ -41,10 +44,10 @@ def write_discs(folder: Path, count: int, begin: int = 0, **segmentation: Any) -
                 ImageType=["ORIGINAL", "PRIMARY", "AXIAL"], PixelSpacing=[1, 1],
                 StudyInstanceUID=uid(folder.name), SeriesInstanceUID=uid(f"{folder.name} ct"),
                 FrameOfReferenceUID=uid(f"{folder.name} frame"), RescaleIntercept=-1024,
-                RescaleSlope=1, ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+                RescaleSlope=1, PatientID=folder.name, ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
                 ImagePositionPatient=[0, 0, 3 * k], SliceThickness=3,
             )
         )  # fmt: skip
     masks = np.stack([[picture == label for picture in labels] for label in (1, 2)])
-    write_segmentation(folder / "seg.dcm", files, masks, NAMES, **segmentation)
+    write_segmentation(folder / "seg.dcm", files, masks, names, **segmentation)
     return files
