@@ -47,12 +47,13 @@ def _slices(folder: Path, names: list[str], **elements: Any) -> None:
         ("dicom2cache.planning.select:copies", "plan", ()),
         ("dicom2cache.planning.values:dtypes", "plan", ()),
         ("dicom2cache.planning.plan:place_frames", "plan", ()),
-        ("dicom2cache.frames.decode:Source._read", "decode", ()),
-        ("dicom2cache.frames.chunk:values_of", "decode", ()),
-        ("dicom2cache.frames.chunk:statistics", "decode", ()),
+        ("dicom2cache.frames.decode:Source._native", "decode", ()),
+        ("dicom2cache.frames.chunk:plain_frame", "decode", ()),
+        ("dicom2cache.frames.chunk:values_of", "decode", ("--dtype", "int32")),
+        ("dicom2cache.frames.chunk:statistics", "decode", ("--dtype", "int32")),
         ("dicom2cache.frames.chunk:chunk_of", "decode", ()),  # where a label map once ended a run
         ("dicom2cache.running.choices:modality", "decode", ("--intensity", "percentiles")),
-        ("dicom2cache.frames.chunk:values_of", "decode", ("--codec", "auto")),
+        ("dicom2cache.frames.chunk:plain_frame", "decode", ("--codec", "auto")),
         ("dicom2cache.store.shards:pack", "decode", ("--codec", "zstd")),
     ],
 )
