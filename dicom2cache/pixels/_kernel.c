@@ -628,7 +628,7 @@ static PyObject *grey(PyObject *Py_UNUSED(module), PyObject *args) {
     line.low = low, line.m = m, line.b = b;
     line.mask = ((uint32_t)1 << bits) - 1;
     line.sign = sign ? (uint32_t)1 << (bits - 1) : 0;
-    line.outside = bits == width ? 0 : ~(line.mask << low | declared) & all;
+    line.outside = ~(line.mask << low | declared) & all;
     Py_BEGIN_ALLOW_THREADS
     if (fits != Py_None) fit = RUN(all_fit, &frame, &line, first, last);
     if (fit) RUN(whole, &w);

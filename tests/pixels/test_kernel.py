@@ -125,6 +125,15 @@ def test_statistics_are_numpys_bit_by_bit(
 
 
 @needed
+@pytest.mark.parametrize("value", [255, 5792, 5793, 6500, 8191, 16384, 32767, -5793, -32768, 65535])
+def test_sums_of_whole_numbers_are_exact(value: int) -> None:
+    """Squares are added in 32 bits where they are small enough: at both sides of that."""
+    values = np.full((67, 64), value, np.uint16 if value > 32767 else np.int16)
+    for found in both(lambda: statistics(values, None)):
+        assert (found.min, found.max, found.mean, found.std) == (value, value, value, 0.0)
+
+
+@needed
 def test_the_compiled_loops_are_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the tests here would compare NumPy with itself."""
     calls: list[str] = []
