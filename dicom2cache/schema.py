@@ -163,6 +163,14 @@ STORED = (
     Column("referenced_sop_uid", TEXT, "frame", "the one image that a frame was derived from",
            privacy="hashed", domain="uid"),
     Column("referenced_frame", INT32, "frame", "and its frame, from 0"),
+    Column("image_sop_uid", TEXT, "plan",
+           "of a mask: `sop_uid` of the image of this cache that it lies on; null: none is found",
+           privacy="hashed", domain="uid"),
+    Column("image_frame", INT32, "plan", "and its `frame`"),
+    Column("image_part", INT16, "plan", "and its `part_of_frame`"),
+    Column("image_by", TEXT, "plan",
+           "how that was found: `reference`, by what the mask refers to; `geometry`, by where both "
+           "lie; `resampled`, so, and the grids differ", privacy="kept"),
     Column("contrast", BOOL, "file", "true if a contrast agent is named",
            dicom="ContrastBolusAgent"),
     Column("photometric", TEXT, "file", "that of the file, not of what is stored",
@@ -294,6 +302,10 @@ STORED = (
     Column("p50", FLOAT64, "result", "50th, likewise"),
     Column("p99", FLOAT64, "result", "99th, likewise"),
     Column("p99_5", FLOAT64, "result", "99.5th, likewise"),
+    Column("mask_counts", pa.list_(INT64), "result",
+           "of a mask, pixels of each entry of `segments` in the stored frame, in their order: of "
+           "`binary` those that are not 0, of `fractional` from half of full_scale on; what frames "
+           "of these show is one segment, listed or not"),
     Column("crc32c", UINT32, "result", "CRC-32C (RFC 3720) of all bytes of the slot, decompressed"),
     Column("flags", TEXTS, "file result",
            "oddities that were met and dealt with, see below; null if none", dicom="ICCProfile",
@@ -347,6 +359,8 @@ PLANNED = (
            where=False),
     Column("fractional_max", INT32, "file", "that of a fractional segmentation",
            dicom="MaximumFractionalValue"),
+    Column("referenced_series", TEXTS, "file", "of a mask, series that it refers to",
+           dicom="ReferencedSeriesSequence"),
     Column("mapped_low", FLOAT64, "frame plan",
            "least stored value of a parametric map that has a real world value; null: not said",
            where=False),
@@ -417,6 +431,33 @@ REJECTS = pa.schema(
 
 REMOVED = pa.schema([("what", TEXT), ("hash", TEXT)])
 """the rows of removed/: keyed hashes of what is not to come back"""
+
+CONTOURS_TABLE = pa.schema(
+    [
+        ("root", INT16),
+        ("path", TEXT),
+        ("structure", INT32),
+        ("name", TEXT),
+        ("type", TEXT),
+        ("algorithm", TEXT),
+        ("colour", pa.list_(INT16, 3)),
+        ("contour", INT32),  # null: a structure without contours
+        ("geometry", TEXT),
+        ("points", pa.list_(FLOAT64)),
+        ("referenced_sop_uid", TEXT),
+        ("referenced_frame", INT32),
+        ("slab_thickness", FLOAT64),
+        ("slab_offset", VECTOR3),
+        ("frame_of_reference_uid", TEXT),
+        ("referenced_series_uid", TEXT),
+        ("sop_uid", TEXT),
+        ("patient", TEXT),
+        ("study_uid", TEXT),
+        ("series_uid", TEXT),
+        ("flags", TEXTS),
+    ]
+)
+"""the rows of contours/"""
 
 GONE = pa.schema([("kind", TEXT), ("row", INT64)])
 """of the plan of a new numbering, the rows of a kind of table that are not in it"""

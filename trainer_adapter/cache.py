@@ -18,6 +18,7 @@ from trainer_adapter.errors import MixedShapesError, VolumeError
 from trainer_adapter.format.root import Array
 from trainer_adapter.order.batches import shape_groups
 from trainer_adapter.reading.errata import warn_of
+from trainer_adapter.reading.masks.whole import Masked
 from trainer_adapter.reading.opened import Core, open_core
 from trainer_adapter.reading.shown import page_of, shapes_of
 from trainer_adapter.reading.split.whole import Divisible
@@ -65,7 +66,7 @@ def open_cache(
     return Cache(core, None)
 
 
-class Cache(Divisible, Conversions, Sequence[NDArray[Any]]):
+class Cache(Divisible, Masked, Conversions, Sequence[NDArray[Any]]):
     """Frames of a cache, or a selection of them, in order of sample index.
 
     `len(cache)`, `cache[i]`; pickles as its path and the selection, and maps shards when they are
@@ -190,8 +191,9 @@ class Cache(Divisible, Conversions, Sequence[NDArray[Any]]):
         `rows` is a boolean mask (n,), indices into this selection, a pyarrow expression over the
         columns of frames/, or a text as `where` in a recipe: `select('thickness <= 2.5')`; `equals`
         names columns with a value, a list of values, or None for null: `select(kind="image",
-        modality=["CT", "PT"])`. Raises KeyError for an unknown column, IndexError for indices out
-        of bounds, ValueError for a mask of another length and a text that is not legal.
+        modality=["CT", "PT"])`; `has_mask`: True, False, or names of classes. Raises KeyError for
+        an unknown column, IndexError for indices out of bounds, ValueError for a mask of another
+        length, a class that no mask has, and a text that is not legal.
         """
         chosen = self.indices
         if isinstance(rows, str):
@@ -206,6 +208,10 @@ class Cache(Divisible, Conversions, Sequence[NDArray[Any]]):
             chosen = chosen[picked if picked.size else picked.astype(np.int64)]
         holds = np.ones(len(chosen), bool)
         narrowed = Cache(self.core, chosen)
+        if "has_mask" in equals:
+            drawn = equals.pop("has_mask")
+            some = isinstance(drawn, bool)
+            holds &= narrowed.has_mask() == drawn if some else narrowed.has_mask(drawn)
         for name, value in equals.items():
             column = narrowed.column(name)
             if value is None:

@@ -75,11 +75,27 @@ def chunk_of_frame(
         raise FrameError(f"{e}{padding or _remedy(chosen, spec.dtype)}") from e
     if limits is not None:
         limits.check()
+<<<<<<< HEAD
     found = statistics(made.pixels, made.padding, made.ends)
+=======
+    result = _result(stored, made)
+    if source.header["kind"] == "mask":
+        result["mask_counts"] = counts_of(made.pixels, source.header)
+>>>>>>> main
     chunk = chunk_of(made.pixels, spec)
     result = _result(stored.codec, found, (*stored.flags, *made.flags), chunk)
     result["window_low"], result["window_high"] = made.window_low, made.window_high
     return chunk, result
+
+
+def counts_of(pixels: NDArray[Any], header: Header) -> list[int]:
+    """Pixels of each segment that a frame of a mask shows, by its stored values."""
+    if header["unit"] == "labelmap":
+        numbers = [segment["number"] for segment in header["segments"] or ()]
+        found = np.bincount(pixels.reshape(-1))
+        return [int(found[n]) if n is not None and 0 <= n < len(found) else 0 for n in numbers]
+    least = (header["fractional_max"] or 255) / 2 if header["unit"] == "fractional" else 1
+    return [int((pixels >= least).sum())]
 
 
 def _remedy(chosen: str, dtype: str) -> str:

@@ -312,7 +312,7 @@ class Source:
         else:
             raise FrameError(
                 f"Photometric Interpretation (0028,0004) {photometric} is not supported here; "
-                "legal: RGB, YBR_FULL, YBR_FULL_422, and YBR_RCT or YBR_ICT in JPEG 2000"
+                "legal: RGB, YBR_FULL, YBR_FULL_422; in JPEG 2000 YBR_RCT, YBR_ICT; in JPEG XL XYB"
             )
         return Stored(pixels, codec, flags)
 

@@ -24,6 +24,8 @@ CLAIMS_DICOM = {".dcm", ".dicom", ".dic", ".ima"}
 WHOSE_FILE = "whose_file"
 """attribute of an error: Patient ID, Study and Series Instance UID of a file whose header could be
 parsed and is refused"""
+SOP_CLASS = "sop_class"
+"""and its SOP Class UID"""
 _WHOSE = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
@@ -37,7 +39,7 @@ def by_pydicom(path: str, candidate: Candidate, limits: Limits = LIMITS) -> Row:
         warnings.simplefilter("ignore")
         check_unchanged(file.fileno(), candidate)
         sniff(file, candidate, claims)
-        file.item = items = _Items(limits)
+        items = counted(file, limits)
         ds, stream = parse(file, claims, wanted_tags(), limits.header_mib << 20, items)
         items(sum(items_in(element.value) for element in ds.values()))
         at = stream.tell()
@@ -45,8 +47,15 @@ def by_pydicom(path: str, candidate: Candidate, limits: Limits = LIMITS) -> Row:
             row = describe(ds, stream.read(12), at, candidate, path)
         except Exception as e:
             vars(e)[WHOSE_FILE] = [text(ds, keyword) for keyword in _WHOSE]
+            vars(e)[SOP_CLASS] = text(ds, "SOPClassUID")
             raise
         return row, text(ds, "PatientID"), text(ds, "AccessionNumber")
+
+
+def counted(file: BoundedFile, limits: Limits) -> Callable[..., object]:
+    """What counts items: those that a parser meets in `file` too."""
+    file.item = items = _Items(limits)
+    return items
 
 
 class _Items:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,16 @@ from numpy.typing import NDArray
 
 from tests.support.caches import built
 from tests.support.dicom_files import CT_IMAGE, pattern, uid, write_dicom
-from trainer_adapter import Cache, CacheLoader, Normalize, VolumeError, open_cache
+from trainer_adapter import (
+    Cache,
+    CacheLoader,
+    DamagedError,
+    Normalize,
+    VolumeError,
+    open_cache,
+)
+from trainer_adapter.loading import parts
+from trainer_adapter.reading import mapped, shards
 
 
 def write(folder: Path, name: str, places: list[list[float]]) -> None:
@@ -146,3 +159,74 @@ def test_what_has_no_patches(cache: Cache, tmp_path: Path) -> None:
     gap = open_cache(built(tmp_path / "in", tmp_path / "cache"))
     with pytest.raises(VolumeError, match="flag gap"):
         CacheLoader(gap, 2, patch=(2, 8, 8))
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_patches_across_shards(
+    ct_series_cache: Path, apart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of six shards of two slices: where they lie in one range, a patch is one copy."""
+    if apart:
+        monkeypatch.setattr(shards, "reserve", lambda spec: None)
+    copies: list[tuple[int, ...]] = []
+    copy = mapped.copy_rows
+    monkeypatch.setattr(mapped, "copy_rows", lambda a, b: (copies.append(b.shape), copy(a, b)))
+    slices = [pattern(f"slice{k}", (512, 512)) for k in range(12)]
+    whole = np.stack(slices).astype(np.int16) - 1024
+    loader = CacheLoader(open_cache(ct_series_cache), 4, patch=(5, 24, 40), seed=1, threads=3)
+    for batch in loader:
+        for image, (z, y, x) in zip(batch.image, batch.columns["corner"].tolist(), strict=True):
+            np.testing.assert_array_equal(image[0], whole[z : z + 5, y : y + 24, x : x + 40])
+    assert copies == ([] if apart else [(5, 24, 40)] * 12)
+
+
+@pytest.mark.parametrize("check", ["never", "first-touch", "always"])
+@pytest.mark.parametrize("read", ["map", "pread"])
+def test_damage_that_a_patch_meets(
+    ct_series_cache: Path, tmp_path: Path, read: str, check: str
+) -> None:
+    """Without checks of all frames only the first of a shard that is asked for is held to its sum;
+    a patch that is elsewhere does not meet it."""
+    cache = Path(shutil.copytree(ct_series_cache, tmp_path / "cache"))
+    shard = cache / open_cache(cache).arrays[0].shard_name(3)
+    data = bytearray(shard.read_bytes())
+    data[512 * 512 * 2 + 99] ^= 1  # of slice 7, the second of its shard
+    shard.write_bytes(data)
+    opened = open_cache(cache, check=check)
+    loader = CacheLoader(opened, 1, patch=(3, 512, 512), read=read, threads=0)
+    met = []
+    for number in range(12):
+        loader.load_state_dict({**loader.state_dict(), "epoch": 0, "batch": number})
+        try:
+            next(iter(loader))
+        except DamagedError:
+            met.append(number)
+    # first slices are 0, 0, 1, 2, ... 9 (spread over ten)
+    assert met == ([] if check == "never" else [6, 7, 8, 9])
+
+
+def test_work_that_is_shared() -> None:
+    """Each number once; an error of any thread, and then nothing goes on."""
+    with ThreadPoolExecutor(2) as helpers:
+        done: list[tuple[int, int]] = []
+
+        def note(k: int) -> None:
+            time.sleep(0.002)
+            done.append((k, threading.get_ident()))
+
+        parts.shared(note, 30, helpers, 2)
+        assert sorted(k for k, _ in done) == list(range(30))
+        assert len({thread for _, thread in done}) == 3
+        done.clear()
+        here = threading.get_ident()
+
+        def fail(k: int) -> None:
+            note(k)
+            if threading.get_ident() != here:
+                raise OSError(f"of {k}")
+
+        with pytest.raises(OSError, match="of "):
+            parts.shared(fail, 30, helpers, 2)
+        count = len(done)
+        time.sleep(0.01)
+        assert len(done) == count

@@ -13,8 +13,14 @@ from trainer_adapter.errors import DamagedError
 from trainer_adapter.format.files import REMEDY
 
 _WINDOW = [("center", pa.float64()), ("width", pa.float64()), ("function", pa.string())]
+_SEGMENT = [("number", pa.int32()), ("label", pa.string()), ("type", pa.string())]
+_MEMBERS = {"windows": _WINDOW, "segments": _SEGMENT}
+"""members that lists of structs have; later versions may add some"""
 _TYPES = {
     **dict.fromkeys(("array", "root", "part_of_frame", "same_root", "bits_stored"), pa.int16()),
+    **dict.fromkeys(("image_frame", "referenced_frame", "segment"), pa.int32()),
+    **dict.fromkeys(("sop_uid", "frame_of_reference_uid", "image_sop_uid"), pa.string()),
+    **dict.fromkeys(("referenced_sop_uid", "segment_label"), pa.string()),
     **dict.fromkeys(("height", "width", "source_height", "source_width", "frame"), pa.int32()),
     **dict.fromkeys(("stack_index", "matrix_row", "shard", "frames", "slots", "part"), pa.int32()),
     **dict.fromkeys(("temporal_index", "acquisition"), pa.int32()),
@@ -29,6 +35,9 @@ _TYPES = {
     **dict.fromkeys(("kind", "unit", "modality", "polarity", "patient", "path"), pa.string()),
     **dict.fromkeys(("same_path", "outcome", "stage", "reason"), pa.string()),
     **dict.fromkeys(("study_uid", "series_uid", "asl_label"), pa.string()),
+    "image_part": pa.int16(),
+    "mask_counts": pa.list_(pa.int64()),
+    "segments": pa.list_(pa.struct(_SEGMENT)),
     "padding_fraction": pa.float32(),
     "stack_regular": pa.bool_(),
     "stack_flags": pa.list_(pa.string()),
@@ -60,8 +69,9 @@ def fitting(table: pa.Table, kind: str, where: Path) -> pa.Table:
         column, wanted = table[k], _TYPES.get(name)
         if name in NEVER_NULL[kind] and column.null_count:
             raise _damaged(where, f"column {name} must not be null")
-        if name == "windows":
-            _hold_windows(column.type, where)
+        if name in _MEMBERS:
+            _hold_members(column.type, name, where)
+            continue
         if wanted is None or column.type.equals(wanted):
             continue
         if not _alike(column.type, wanted):
@@ -87,11 +97,11 @@ def _alike(kind: pa.DataType, wanted: pa.DataType) -> bool:
     return False
 
 
-def _hold_windows(kind: pa.DataType, where: Path) -> None:
+def _hold_members(kind: pa.DataType, name: str, where: Path) -> None:
     inner = kind.value_type if pa.types.is_list(kind) else None
-    fields = {f.name: f.type for f in inner} if inner and pa.types.is_struct(inner) else {}
-    if any(fields.get(name) != wanted for name, wanted in _WINDOW):
-        raise _damaged(where, f"column windows is {kind}")
+    members = {f.name: f.type for f in inner} if inner and pa.types.is_struct(inner) else {}
+    if any(members.get(member) != wanted for member, wanted in _MEMBERS[name]):
+        raise _damaged(where, f"column {name} is {kind}")
 
 
 def _damaged(where: Path, what: str) -> DamagedError:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from operator import index
 from typing import Any, Unpack
@@ -29,19 +30,20 @@ from trainer_adapter.loading.options import (
     Labels,
     Order,
     Ranks,
+    Target,
     hold_images,
     records,
+    target_of,
 )
+from trainer_adapter.loading.parts import Parts, Taken
 from trainer_adapter.loading.states import digest_of, refuse_other, said_of
 from trainer_adapter.order.crop import Crop
 from trainer_adapter.order.permutations import Ints
 from trainer_adapter.order.ranks import distributed_rank
 from trainer_adapter.reading.choose import fits_in_memory, reading_of
 from trainer_adapter.reading.opened import generation_of
-from trainer_adapter.reading.spots import Corners, Spots
 from trainer_adapter.stage import staged
-from trainer_adapter.volumes.around import Around, hold_grey
-from trainer_adapter.volumes.patches import Patches
+from trainer_adapter.volumes.foreground import foreground_of
 
 _PREFETCH_BYTES = 1 << 30
 
@@ -56,6 +58,8 @@ class Batch(Fields):
     """(b,) labels, (b, k) of several; None if none was asked for"""
     known: torch.Tensor | None
     """(b, k) of several labels: False where one is not known; None for one or none"""
+    mask: torch.Tensor | None
+    """(b, H, W) uint8, or int32: class numbers; with `patch` (b, d, h, w); None without a target"""
     index: torch.Tensor
     """(b,) int64: sample indices in the whole cache"""
     columns: dict[str, Any]
@@ -82,9 +86,11 @@ class CacheLoader(WithLabels):
         order: Order | None = None,
         labelling: Labels | None = None,
         ranking: Ranks | None = None,
+        target: Target | str | None = None,
         crop: Crop | int | tuple[int, int] | None = None,
         context: int = 0,
         patch: tuple[int, int, int] | None = None,
+        foreground: Any = None,
         columns: Sequence[str] = (),
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
@@ -97,10 +103,14 @@ class CacheLoader(WithLabels):
         """How to go through the frames of `cache`.
 
         order, labelling, ranking: an Order, Labels and Ranks; or their fields as keywords, such as
-        shuffle=True, seed=1, label="body_part". crop: (h, w) at random, or a Crop; boxes are for
-        each frame of `cache`. context: so many slices before and behind each grey frame, as
-        (b, 2 * context + 1, H, W), of its stack, selected or not; at an end the last one stands in.
+        shuffle=True, seed=1, label="body_part". target: "mask", or a Target: masks beside images,
+        in the same crop; `classes` and `missing` are the target's where no label is asked for.
+        crop: (h, w) at random, or a Crop; boxes are for each frame of `cache`. context: so many
+        slices before and behind each grey frame, as (b, 2 * context + 1, H, W), of its stack,
+        selected or not; at an end the last one stands in.
         patch: (d, h, w), instead of crop: a 3-D patch for each slice of a volume, at random.
+        foreground: what a third of the patches are around, all others around what is none: a number
+        (values above it), "mask", names of classes of masks, or a Foreground.
         columns: of frames/, for each batch. device: where batches go. dtype:
         of images, one that holds all values of the stored one, such as torch.int32 for uint16, with
         which torch can do little; None: as stored.
@@ -112,6 +122,7 @@ class CacheLoader(WithLabels):
         for a keyword that is unknown.
         """
         order, labelling, ranking = records(keywords, (order, labelling, ranking))
+        target, labelling = target_of(target, labelling)
         shuffle, weights = order.shuffle, order.weights
         batch_size, window, seed = index(batch_size), index(order.window), index(order.seed)
         shuffle = shuffle if isinstance(shuffle, str) else bool(shuffle)
@@ -119,16 +130,19 @@ class CacheLoader(WithLabels):
             if given is not None and given < least:
                 raise ValueError(f"{name} {given}; legal: from {least}, or None")
         context, depth, crop = _depth_of(context, patch, crop)
-        found = labelled(cache, labelling)
+        wanted = foreground_of(foreground)
+        if wanted is not None and not depth:
+            raise ValueError("foreground is for patches; give patch=(d, h, w) too")
+        found = labelled(cache, labelling).targeted(target)
         hold_images(found.cache, columns, dtype)
         self.cache, self.classes = found.cache, found.classes
         self._found, self._units, self._dtype = found, Units(found.cache.column("unit")), dtype
         self.batch_size, self.crop = batch_size, _crop_of(crop, seed)
-        self._boxes = None
+        boxes = None
         if self.crop is not None and self.crop.boxes is not None:
             if len(self.crop.boxes) != len(cache):
                 raise ValueError(f"{len(self.crop.boxes)} boxes for {len(cache)} frames")
-            self._boxes = np.asarray(self.crop.boxes)[found.kept]
+            boxes = np.asarray(self.crop.boxes)[found.kept]
         if isinstance(weights, str):
             weights = found.weights(weights)
         elif weights is not None:
@@ -138,23 +152,32 @@ class CacheLoader(WithLabels):
         rank, ranks = distributed_rank(ranking.rank, ranking.ranks)
         order = replace(order, shuffle=shuffle, window=window, weights=weights, seed=seed)
         bucket = order.bucket if self.crop is None else self.crop
-        self._shapes, groups, self._batches = batches_of(
+        shapes, groups, self._batches = batches_of(
             self.cache, bucket, Share(batch_size, rank, ranks, ranking.pad, order.drop_last), order
         )
         self._columns = {name: Column(self.cache.column(name)) for name in columns}
-        self._around: Around | Patches | None = None
-        if context or depth:
-            core, chosen = self.cache.core, self.cache.indices
-            hold_grey(core, chosen, "context" if context else "patch")
-            self._around = Around(core, context) if context else Patches(core, chosen, depth)
+        self._parts = Parts(shapes, self._units, boxes, context, depth)
         if stage is not None:
-            self.cache = self._staged(stage)
-        each = 1 if self._around is None else self._around.each
-        frame_bytes = [(self._shapes.bytes_of(members) * each, len(members)) for members in groups]
+            near = self._parts.near()
+            if found.masks is not None:
+                needed = np.union1d(near.indices, found.masks.painter.needed)
+                near = Cache(near.core, needed)
+            self.cache = Cache(staged(near, stage).core, self.cache.indices)
+        each = self._parts.each
+        frame_bytes = [(shapes.bytes_of(members) * each, len(members)) for members in groups]
         total = sum(size * n for size, n in frame_bytes)
         self._reading = reading_of(self.cache.core.store, read, total)
         self._threads = min(4, _cores()) if threads is None else threads
+        self.foreground = ""
+        """how much foreground there is, and what finding it took"""
+        if wanted is not None and len(found.cache):
+            self.foreground = self._parts.draw_around(
+                wanted, groups, weights, self._reading, seed, self._threads
+            )
+            if not rank:
+                print(self.foreground, file=sys.stderr)
         largest = max((size for size, _ in frame_bytes), default=0) * batch_size
+        largest *= 1 if found.masks is None else 2
         # Few buffers stay in the CPU's cache; what comes from a disk is asked for early.
         usual = self._threads - 1 if fits_in_memory(total) else 2 * self._threads
         fitting = max(1, min(usual, _PREFETCH_BYTES // max(1, largest)))
@@ -169,7 +192,8 @@ class CacheLoader(WithLabels):
             "drop_last": order.drop_last, "bucket": order.bucket if self.crop is None else "crop",
             "crop": said_of(self.crop), "samples": order.samples, "rank": rank, "ranks": ranks,
             "pad": ranking.pad,
-            **({"context": context} if context else {"patch": depth} if depth else {}),
+            "context": context or None, "patch": depth or None,  # None, as in states of before
+            "foreground": str(wanted) if wanted else None,
         }  # fmt: skip
         self._next, self._now = (0, 0), (0, 0)
         self._begun = False
@@ -180,7 +204,8 @@ class CacheLoader(WithLabels):
         return len(self._batches)
 
     def __repr__(self) -> str:
-        return self._found.said(f"CacheLoader: {len(self)} batches of {self.batch_size}")
+        said = self._found.said(f"CacheLoader: {len(self)} batches of {self.batch_size}")
+        return f"{said[:-1]}; {self.foreground}>" if self.foreground else said
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next `iter()` begins, or goes on with after a resume."""
@@ -249,19 +274,20 @@ class CacheLoader(WithLabels):
     def _epoch(self, epoch: int, start: int) -> Iterator[Batch]:
         if not self._threads:
             for number in range(start, len(self)):
-                batch = [self._batch(epoch, self._batches.batch(epoch, number))]
+                batch = [self._batch(epoch, number, self._batches.batch(epoch, number), None)]
                 self._now = epoch, number + 1
                 yield self._transfer.received(batch.pop())
             return
         process = os.getpid()
         threads = ThreadPoolExecutor(self._threads, thread_name_prefix="CacheLoader")
+        helpers = ThreadPoolExecutor(max(1, self._threads - 1), thread_name_prefix="CacheLoader")
         coming: deque[Future[Batch]] = deque()
         try:
             for number in range(start, len(self)):
                 last = min(len(self), number + self._ahead + 1)
                 for k in range(number + len(coming), last):
                     indices = self._batches.batch(epoch, k)
-                    coming.append(threads.submit(self._batch, epoch, indices))
+                    coming.append(threads.submit(self._batch, epoch, k, indices, helpers))
                 if process != os.getpid():
                     raise RuntimeError("an iterator does not outlive a fork; begin a new one")
                 # No name for the batch itself: it would keep the lease while the loop works.
@@ -269,30 +295,17 @@ class CacheLoader(WithLabels):
                 self._now = epoch, number + 1  # not before it is there: it may fail
                 yield self._transfer.received(batch.pop())
         finally:
-            threads.shutdown(wait=process == os.getpid(), cancel_futures=True)
+            for pool in (threads, helpers):
+                pool.shutdown(wait=process == os.getpid(), cancel_futures=True)
 
-    def _batch(self, epoch: int, indices: Ints) -> Batch:
-        samples = self.cache.samples(indices)
-        frame, dtype = self._shapes.frame(int(samples[0]))
-        spots = self.cache.core.spots(samples)
-        corners = None
-        if self.crop is not None or not self._shapes.whole:
-            corners = self._corners(epoch, indices, samples, spots, dtype)
-        shape, told = (len(indices), *frame), dict[str, Any]()
-        if self._around is not None:
-            spots = self.cache.core.spots(self._around.of(samples).ravel())
-            shape = self._around.shape(len(indices), frame)
-            told = self._around.told(samples, corners)
-            corners = None if corners is None else self._around.corners(corners, samples)
-        image, out = self._pool.lease(shape, dtype)
-        out = out.reshape(-1, *frame)
-        if corners is None:
-            self._reading.whole(out, spots)
-        else:
-            self._reading.crops(out, spots, corners)
+    def _batch(self, epoch: int, number: int, indices: Ints, helpers: Executor | None) -> Batch:
+        taken = self._parts.of(epoch, number * self.batch_size, indices)
+        indices = taken.indices
+        image, out = self._pool.lease(taken.shape, taken.dtype)
+        self._parts.read(out, taken, self._reading, helpers, self._threads - 1)
         del out
         if self._dtype is not None and image.dtype != self._dtype:
-            wide, _ = self._pool.lease(tuple(image.shape), held_by(self._dtype, dtype))
+            wide, _ = self._pool.lease(tuple(image.shape), held_by(self._dtype, taken.dtype))
             image = wide.copy_(image)
             del wide, _
         known = self._found.known
@@ -300,31 +313,27 @@ class CacheLoader(WithLabels):
             image=image,
             label=None if self.labels is None else torch.from_numpy(self.labels[indices]),
             known=None if known is None else torch.from_numpy(known[indices]),
-            index=torch.from_numpy(samples),
+            mask=self._mask(taken),
+            index=torch.from_numpy(self.cache.samples(indices)),
             columns={name: c.take(indices) for name, c in self._columns.items()}
-            | {name: torch.from_numpy(values) for name, values in told.items()},
+            | {name: torch.from_numpy(values) for name, values in taken.told.items()},
             units=self._units.of(indices),
             epoch=epoch,
         )
         del image
         return self._transfer.sent(batch)
 
-    def _staged(self, stage: str | os.PathLike[str]) -> Cache:
-        if self._around is None:
-            return staged(self.cache, stage)
-        near = np.unique(self._around.of(self.cache.indices))
-        return Cache(staged(Cache(self.cache.core, near), stage).core, self.cache.indices)
-
-    def _corners(
-        self, epoch: int, indices: Ints, samples: Ints, spots: Spots, dtype: np.dtype[Any]
-    ) -> Corners:
-        fill = None if self.crop is None else self.crop.fill
-        nothing = self._units.nothing(indices, dtype) if fill is None else fill
-        if self.crop is None:
-            return Corners(np.zeros_like(indices), np.zeros_like(indices), nothing)
-        boxes = None if self._boxes is None else self._boxes[indices]
-        heights, widths = spots.height.astype(np.int64), spots.width.astype(np.int64)
-        return Corners(*self.crop.places(epoch, samples, heights, widths, boxes), nothing)
+    def _mask(self, taken: Taken) -> torch.Tensor | None:
+        masks = self._found.masks
+        if masks is None:
+            return None
+        samples, corners, part = taken.samples, taken.corners, taken.slice[:2]
+        if self._parts.context:  # neighbours are there to see by, not to be drawn on
+            samples, corners = self.cache.samples(taken.indices), self._parts.middle(corners)
+        mask, out = self._pool.lease((len(samples), *part), masks.dtype)
+        masks.fill(out, samples, self.cache.core, corners, self._reading)
+        del out
+        return mask.reshape(taken.shape[0], *taken.shape[2:]) if len(taken.shape) > 4 else mask
 
 
 def _cores() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -45,10 +45,18 @@ class Advised(Mapped):
 
     def crops(self, out: NDArray[Any], spots: Spots, corners: Corners) -> None:
         """Crops of frames into `out`, (b, h, w[, C]); only their rows are read."""
-        first = np.clip(corners.top, 0, spots.height)
-        last = np.clip(corners.top + out.shape[1], 0, spots.height)
-        self._advise(spots, first, last - first)
+        self._advise_rows(spots, corners, out.shape[1])
         super().crops(out, spots, corners)
+
+    def patches(self, out: NDArray[Any], spots: Spots, corners: Corners) -> Callable[[int], None]:
+        """How patch k of `out`, (b, d, h, w), is copied; the rows of all are asked for now."""
+        self._advise_rows(spots, corners, out.shape[2])
+        return super().patches(out, spots, corners)
+
+    def _advise_rows(self, spots: Spots, corners: Corners, rows: int) -> None:
+        first = np.clip(corners.top, 0, spots.height)
+        last = np.clip(corners.top + rows, 0, spots.height)
+        self._advise(spots, first, last - first)
 
     def _start(self, array: int, shard: int) -> int:
         """Address of the shard's map; no read-ahead from it, for what a batch needs is told."""

@@ -17,6 +17,7 @@ _KEY = "deidentify_key"
 DOMAINS = {
     "path": "path", "study_uid": "uid", "series_uid": "uid", "sop_uid": "uid",
     "frame_of_reference_uid": "uid", "referenced_sop_uid": "uid",
+    "image_sop_uid": "uid",
     "patient": "patient", "accession": "accession",
 }  # fmt: skip
 """columns of frames/ that are hashes there, with what stands before a text"""

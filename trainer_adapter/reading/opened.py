@@ -33,6 +33,10 @@ class Core:
         self.columns: dict[str, Any] = {}
         self.stacks: Any = None
         """those of all frames, once somebody asked (volumes/stacks.py)"""
+        self.drawn: Any = None
+        """which masks lie on which images, likewise (masks/joined.py)"""
+        self.segments: Any = None
+        """and what they show (masks/named.py)"""
 
     def column(self, name: str) -> pa.ChunkedArray:
         """One column of frames/, read at first use. Raises KeyError, with the legal names."""

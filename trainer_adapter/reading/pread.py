@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from trainer_adapter.format.files import read_into
 from trainer_adapter.reading.chunks import Chunk, Scratch, scratch_slot
 from trainer_adapter.reading.mapped import unpack_whole
 from trainer_adapter.reading.shards import ShardStore, index_bytes, span_of
-from trainer_adapter.reading.spots import Corners, Spots, part_of, rows_of
+from trainer_adapter.reading.spots import Corners, Spots, part_of, rows_of, slice_by_slice
 
 _OPEN_FILES = 64
 _CHUNK, _SLOT = Scratch(), Scratch()
@@ -110,6 +111,10 @@ class Pread:
             unpack_whole(out, spots, spec, self._chunk)
             return
         self.crops(out, spots, Corners(np.zeros_like(spots.height), np.zeros_like(spots.height)))
+
+    def patches(self, out: NDArray[Any], spots: Spots, corners: Corners) -> Callable[[int], None]:
+        """How patch k of `out`, (b, d, h, w), is read, for any thread to call."""
+        return slice_by_slice(self.crops, out, spots, corners)
 
     def crops(self, out: NDArray[Any], spots: Spots, corners: Corners) -> None:
         """Crops of frames into `out`, (b, h, w[, C]); uncompressed, only their rows are read."""

@@ -35,6 +35,30 @@ class Conversions(ABC):
     def volume(self, stack: int, *, gaps: bool = False, sheared: bool = False) -> NDArray[Any]:
         """The frames of a stack in order, (d, H, W[, C])."""
 
+    @abstractmethod
+    def _of_stack(self, stack: int, gaps: bool, sheared: bool) -> Any: ...
+
+    def labelvolume(
+        self,
+        stack: int,
+        classes: Any = None,
+        *,
+        missing: str = "zeros",
+        ignore: int = 255,
+        combine: str = "union",
+        gaps: bool = False,
+        sheared: bool = False,
+    ) -> NDArray[Any]:
+        """(d, H, W): the label maps of the images of a stack, in the order of `volume`.
+
+        `classes` to `combine` as of `labelmap`, which it raises as, and as `volume`.
+        """
+        images = self._of_stack(stack, gaps, sheared)
+        found: NDArray[Any] = images.labelmap(
+            np.arange(len(images)), classes, missing=missing, ignore=ignore, combine=combine
+        )
+        return found
+
     def image(self, stack: int, *, gaps: bool = False, sheared: bool = False) -> SpatialImage:
         """A stack with its place in space: a view where `volume` gives one.
 

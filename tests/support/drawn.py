@@ -1,0 +1,83 @@
+"""CT series, and segmentations drawn on them, written by pydicom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from tests.support.dicom_files import CT_IMAGE, uid, write_dicom
+
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+LABELMAP = "1.2.840.10008.5.1.4.1.1.66.7"
+AXIAL = [1, 0, 0, 0, 1, 0]
+
+
+def item(**elements: Any) -> Dataset:
+    """An item of a sequence."""
+    found = Dataset()
+    for keyword, value in elements.items():
+        setattr(found, keyword, value)
+    return found
+
+
+def write_ct(
+    folder: Path, name: str, count: int, shape: tuple[int, int] = (16, 12), **elements: Any
+) -> list[Path]:
+    """A CT `name` of slices 2 mm apart: pixel (y, x) of slice k is 1000 k + 20 y + x."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    return [
+        write_dicom(
+            folder / f"{name}{k}.dcm", (1000 * k + 20 * y + x).astype(np.uint16),
+            SOPClassUID=CT_IMAGE, Modality="CT", SeriesInstanceUID=uid(name),
+            ImagePositionPatient=[0, 0, 2 * k], ImageOrientationPatient=AXIAL, PixelSpacing=[1, 1],
+            FrameOfReferenceUID=uid(f"space {name}"), SliceThickness=2, InstanceNumber=k + 1,
+            **{"SOPInstanceUID": uid(f"{name}{k}")} | elements,
+        )
+        for k in range(count)
+    ]  # fmt: skip
+
+
+def write_seg(
+    path: Path,
+    planes: Sequence[tuple[int, str, float, NDArray[Any]]],
+    labels: dict[int, str],
+    kind: str = "BINARY",
+    spacing: float = 1,
+    **elements: Any,
+) -> Path:
+    """A segmentation of (segment, SOP Instance UID of the image, its z in mm, (H, W) pixels).
+
+    Of a LABELMAP the pixels are the numbers of `labels`, and each plane's own number is left out.
+    """
+    pixels = np.stack([p for *_, p in planes]).astype(np.uint8)
+    groups = []
+    for number, image, z, _ in planes:
+        group = item(
+            PlanePositionSequence=[item(ImagePositionPatient=[0, 0, z])],
+            DerivationImageSequence=[item(SourceImageSequence=[item(
+                ReferencedSOPClassUID=CT_IMAGE, ReferencedSOPInstanceUID=image)])],
+        )  # fmt: skip
+        if kind != "LABELMAP":
+            group.SegmentIdentificationSequence = [item(ReferencedSegmentNumber=number)]
+        groups.append(group)
+    told: dict[str, Any] = {"NumberOfFrames": len(pixels)}
+    if kind == "BINARY":
+        told |= {"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0,
+                 "PixelData": np.packbits(pixels.ravel(), bitorder="little").tobytes()}  # fmt: skip
+        told["PixelData"] += bytes(len(told["PixelData"]) % 2)
+    elif kind == "FRACTIONAL":
+        told |= {"MaximumFractionalValue": 200, "SegmentationFractionalType": "PROBABILITY"}
+    return write_dicom(
+        path, pixels, SOPClassUID=LABELMAP if kind == "LABELMAP" else SEGMENTATION, Modality="SEG",
+        SegmentationType=kind, SeriesInstanceUID=uid(f"series {path.name}"),
+        SegmentSequence=[item(SegmentNumber=n, SegmentLabel=label) for n, label in labels.items()],
+        SharedFunctionalGroupsSequence=[item(
+            PlaneOrientationSequence=[item(ImageOrientationPatient=AXIAL)],
+            PixelMeasuresSequence=[item(PixelSpacing=[spacing, spacing], SliceThickness=2)])],
+        PerFrameFunctionalGroupsSequence=groups, **told | elements,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Label maps of images, out of the rows of masks that lie on them."""

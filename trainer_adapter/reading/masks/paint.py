@@ -1,0 +1,190 @@
+"""Label maps of images, painted from the rows of masks that lie on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from trainer_adapter.reading.chunks import Scratch
+from trainer_adapter.reading.masks.joined import Ints, Joined, joined, spread
+from trainer_adapter.reading.masks.named import segments
+from trainer_adapter.reading.opened import Core
+from trainer_adapter.reading.spots import Corners, Reading, Spots
+
+Bools = NDArray[np.bool_]
+COMBINE = ("union", "first")
+_FEW = 3
+"""classes of a label map that are sought one by one; of more, each pixel is looked up"""
+_PIXELS = Scratch()
+
+
+@dataclass(frozen=True, eq=False)
+class Painter:
+    """What is painted on n images of a cache; arrays only, so that workers get it as it is."""
+
+    images: Ints
+    """(n,) sample indices, rising"""
+    annotated: Bools
+    """(n,) whether a mask of a wanted class lies on the image, or on another one of its stack"""
+    ends: Ints
+    """(n + 1,) where the pairs of each image begin in the next, and the end"""
+    mask: Ints
+    """(p,) sample index of the row of a mask"""
+    value: Ints
+    """(p,) class number of all that is drawn; 0: a label map"""
+    least: NDArray[np.float64]
+    """(p,) the value from which on a pixel is drawn on, of a fraction; NaN: any but 0"""
+    entries: Ints
+    """(p + 1,) where the entries of each label map begin in the next two, and the end"""
+    stored: Ints
+    """(e,) values of label maps"""
+    meant: Ints
+    """(e,) and their class numbers"""
+    straight: Bools
+    """(p,) whether the stored values of a label map are its class numbers"""
+    most: int
+    """the greatest class number"""
+
+    @property
+    def needed(self) -> Ints:
+        """Sample indices of all rows of masks that may be read, each once."""
+        return np.unique(self.mask)
+
+    def known(self, samples: Ints) -> Bools:
+        """(b,) which of these images are annotated."""
+        found: Bools = self.annotated[np.searchsorted(self.images, samples)]
+        return found
+
+    def paint(
+        self,
+        out: NDArray[Any],
+        samples: Ints,
+        core: Core,
+        corners: Corners | None = None,
+        reading: Reading | None = None,
+    ) -> None:
+        """The label maps of some of these images into `out`, (b, h, w) whole numbers.
+
+        `samples`: (b,) their sample indices; `corners`: of crops, those of the images. Nothing, and
+        what lies outside, is 0. Where several are drawn on a pixel, it has the greatest number.
+        """
+        reading = reading or core.mapped
+        rows = np.searchsorted(self.images, samples)
+        which, pairs = spread(self.ends[rows], self.ends[rows + 1])
+        spots = core.spots(self.mask[pairs])
+        blank = np.ones(len(out), bool)
+        blank[which] = False
+        out[blank] = 0
+        part = None if corners is None else Corners(corners.top[which], corners.left[which])
+        last = -1
+        for j, (k, pair) in enumerate(zip(which.tolist(), pairs.tolist(), strict=True)):
+            spot = Spots(*(c[j : j + 1] for c in vars(spots).values()))
+            at = None if part is None else Corners(part.top[j : j + 1], part.left[j : j + 1])
+            dtype, target = core.root.arrays[int(spot.array[0])].dtype, out[k]
+            over = k == last or dtype != out.dtype or not target.flags.c_contiguous
+            if over:
+                stored = _PIXELS.of(target.size * dtype.itemsize).view(dtype).reshape(target.shape)
+            else:
+                stored = target
+            if at is None:
+                reading.whole(stored[None], spot)
+            else:
+                reading.crops(stored[None], spot, at)
+            if over or not self.straight[pair]:
+                drawn = self._drawn(stored, pair, out.dtype)
+                if k == last:
+                    np.maximum(target, drawn, out=target)
+                else:
+                    target[...] = drawn
+            last = k
+
+    def _drawn(self, stored: NDArray[Any], pair: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Class numbers of the pixels of one row."""
+        value, least = int(self.value[pair]), float(self.least[pair])
+        if value:
+            inside: Bools = stored != 0 if np.isnan(least) else stored >= least
+            return inside.astype(dtype) if value == 1 else inside * dtype.type(value)
+        if self.straight[pair]:
+            return stored
+        mine = slice(int(self.entries[pair]), int(self.entries[pair + 1]))
+        values, meant = self.stored[mine], self.meant[mine]
+        if len(values) <= _FEW:
+            found = np.zeros(stored.shape, dtype)
+            for one, number in zip(values.tolist(), meant.tolist(), strict=True):
+                found += np.multiply((stored == one).view(np.uint8), number, dtype=dtype)
+            return found
+        table = np.zeros(int(values.max()) + 2, dtype)  # the last one: greater ones are of no class
+        table[values] = meant
+        return np.take(table, stored, mode="clip")
+
+
+def painter_of(
+    core: Core, samples: Ints, numbers: Mapping[str, int], combine: str = "union"
+) -> Painter:
+    """What is painted on images, by sample index: what `numbers` names, as its numbers.
+
+    `combine`: of several mask files on a stack all ("union") or the "first" that it has, by sample
+    index, so that readers are not mixed. Raises ValueError for another word.
+    """
+    if combine not in COMBINE:
+        raise ValueError(f"combine {combine!r}; legal: {', '.join(COMBINE)}")
+    images, pairs, named = np.unique(samples), joined(core), segments(core)
+    meant = np.array([numbers.get(name, 0) for name in named.names], np.int64)
+    wanted = np.zeros(len(pairs.masks), bool)
+    shows = meant[named.name] > 0
+    wanted[named.row[shows]] = True
+    place = np.searchsorted(pairs.masks, pairs.mask)
+    kept = wanted[place]
+    if combine == "first":
+        kept[kept] = _of_first_file(core, pairs.image[kept], pairs.mask[kept])
+    image, mask, place = pairs.image[kept], pairs.mask[kept], place[kept]
+    drawn = Joined(image, mask, pairs.masks)
+    annotated = np.isin(_stacks(core, images), _stacks(core, np.unique(image)))
+    which, at = drawn.of(images)
+    mask, place = mask[at], place[at]
+    unit = core.said("unit", mask)
+    is_map, is_fraction = (
+        pc.equal(unit, word).fill_null(False).to_numpy(zero_copy_only=False)
+        for word in ("labelmap", "fractional")
+    )
+    low, high = named.ends[place], named.ends[place + 1]
+    value = np.zeros(len(mask), np.int64)
+    value[~is_map] = meant[named.name[low[~is_map]]]
+    least = np.full(len(mask), np.nan)
+    full = core.said("full_scale", mask).to_numpy(zero_copy_only=False).astype(np.float64)
+    least[is_fraction] = full[is_fraction] / 2
+    high = np.where(is_map, high, low)
+    of, entry = spread(low, high)
+    stored, classes = named.number[entry], meant[named.name[entry]]
+    straight = is_map & (np.bincount(of, stored != classes, minlength=len(mask)) == 0)
+    counted = np.bincount(of, named.count[entry] < 0, minlength=len(mask)) == 0
+    straight &= counted  # else a file may have values that it does not list
+    return Painter(
+        images, annotated, np.searchsorted(which, np.arange(len(images) + 1)), mask, value, least,
+        np.append(np.cumsum(high - low) - (high - low), len(entry)), stored, classes, straight,
+        max(numbers.values(), default=0),
+    )  # fmt: skip
+
+
+def _stacks(core: Core, samples: Ints) -> Ints:
+    found: Ints = core.column("stack").take(samples).to_numpy().astype(np.int64)
+    return found
+
+
+def _of_first_file(core: Core, image: Ints, mask: Ints) -> Bools:
+    """Whether the mask of each pair is of the first file on the image's stack."""
+    path = core.said("path", mask).dictionary_encode().indices.to_numpy().astype(np.int64)
+    root = core.said("root", mask).to_numpy().astype(np.int64)
+    _, file = np.unique(np.stack([root, path]), axis=1, return_inverse=True)
+    begins = np.full(len(mask), np.iinfo(np.int64).max)
+    np.minimum.at(begins, file, mask)
+    _, stack = np.unique(_stacks(core, image), return_inverse=True)
+    first = np.full(len(mask), np.iinfo(np.int64).max)
+    np.minimum.at(first, stack, begins[file])
+    same: Bools = begins[file] == first[stack]
+    return same

@@ -1,0 +1,180 @@
+"""What a cache says of its masks: label maps of images, classes, counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer_adapter.errors import LabelError, MixedShapesError
+from trainer_adapter.reading.masks.joined import Ints, joined, spread
+from trainer_adapter.reading.masks.named import (
+    MOST,
+    hold_names,
+    mask_classes,
+    numbers_of,
+    segments,
+)
+from trainer_adapter.reading.masks.paint import Bools, painter_of
+from trainer_adapter.reading.opened import Core
+
+MISSING = ("zeros", "ignore", "error")
+
+
+class Masked:
+    """A cache some of whose images have masks."""
+
+    core: Core
+
+    @property
+    def indices(self) -> NDArray[np.int64]:
+        """(n,) sample indices of this selection."""
+        raise NotImplementedError
+
+    def samples(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Sample indices of frames of this selection."""
+        raise NotImplementedError
+
+    @property
+    def mask_classes(self) -> tuple[str, ...]:
+        """The classes of the cache's masks: the `rois` of its recipe, else all labels, sorted."""
+        return mask_classes(self.core)
+
+    def labelmap(
+        self,
+        indices: Any,
+        classes: Any = None,
+        out: NDArray[Any] | None = None,
+        *,
+        missing: str = "zeros",
+        ignore: int = 255,
+        combine: str = "union",
+    ) -> NDArray[Any]:
+        """(b, H, W) uint8, or uint16: class numbers of the pixels of images, 0 where nothing is.
+
+        `classes`: names, numbered from 1, or {name: number}; None: `mask_classes`. The masks are
+        those of the whole cache that lie on the images, selected or not. Where several are drawn
+        on a pixel, it has the greatest number; of a fraction, what is drawn by half or more.
+        `combine`: of several mask files on a stack all ("union"), or the "first". `missing`: what
+        an image is where no mask of these classes lies on any image of its stack: "zeros",
+        `ignore` in each pixel, or an "error". Raises MixedShapesError for images of several sizes,
+        LabelError, ValueError for what is not legal, IndexError.
+        """
+        if missing not in MISSING:
+            raise ValueError(f"missing {missing!r}; legal: {', '.join(MISSING)}")
+        samples = self.samples(np.asarray(indices, np.int64))
+        numbers = numbers_of(self.core, classes)
+        painter = painter_of(self.core, samples, numbers, combine)
+        dtype = dtype_of(painter.most, ignore if missing == "ignore" else None, numbers.values())
+        shape = self._one_size(samples)
+        if out is None:
+            out = np.empty(shape, dtype)
+        elif (
+            out.shape != shape or out.dtype.itemsize < dtype.itemsize or out.dtype.kind not in "ui"
+        ):
+            raise ValueError(f"out is {out.shape} {out.dtype}; these images need {shape} {dtype}")
+        lost = np.flatnonzero(~painter.known(samples))
+        if missing == "error" and len(lost):
+            raise unannotated(self.core, samples, lost, numbers)
+        painter.paint(out, samples, self.core)
+        if missing == "ignore":
+            out[lost] = ignore
+        return out
+
+    def has_mask(self, name: str | Sequence[str] | None = None) -> Bools:
+        """(n,) whether a pixel of a frame is drawn on: by any mask, or one of this name (or these).
+
+        Raises ValueError for a name that no mask has.
+        """
+        names = [name] if isinstance(name, str) else name
+        if names is not None:
+            hold_names(self.core, names)
+        counts = self.mask_counts(segments(self.core).names if names is None else names)
+        return np.asarray((counts > 0).any(axis=1))
+
+    def mask_counts(self, classes: Any = None) -> NDArray[np.int64]:
+        """(n, k) int64 pixels of each class on each frame, each mask by itself where they overlap.
+
+        `classes` as of `labelmap`; k counts their numbers from 1. Of caches from before such counts
+        came, pixels are counted when this is asked first.
+        """
+        numbers = numbers_of(self.core, classes)
+        return counts_of(self.core, self.indices, numbers)
+
+    def _one_size(self, samples: Ints) -> tuple[int, int, int]:
+        places = self.core.places
+        sizes = np.unique(np.stack([places.height[samples], places.width[samples]]), axis=1)
+        if sizes.shape[1] > 1:
+            raise MixedShapesError(
+                f"label maps of one batch have one size, these {len(samples)} images are of "
+                f"{', '.join(f'{h} x {w}' for h, w in sizes.T[:5].tolist())}"
+            )
+        height, width = sizes[:, 0].tolist() if sizes.size else (0, 0)
+        return len(samples), height, width
+
+
+def dtype_of(most: int, ignore: int | None, numbers: Any) -> np.dtype[Any]:
+    """uint8, or uint16 where a number needs it. Raises ValueError for `ignore` that is a class."""
+    if ignore is not None:
+        if type(ignore) is not int or not 0 < ignore < MOST or ignore in numbers:
+            raise ValueError(f"ignore {ignore!r}; legal: 1 to {MOST - 1}, and no class number")
+        most = max(most, ignore)
+    return np.dtype(np.uint8 if most < 256 else np.uint16)
+
+
+def unannotated(core: Core, samples: Ints, lost: Ints, numbers: Any) -> LabelError:
+    """Why images have no label map, and what to do."""
+    path = core.column("path")[int(samples[lost[0]])].as_py()
+    pairs = joined(core)
+    why = ""
+    if pairs.misfits:
+        why = (
+            f"; {pairs.misfits} masks are stored in another size than the image that they name: "
+            'build the cache with masks = "labelmap" and mask_grid = "image"'
+        )
+    elif not len(pairs.masks):
+        why = "; the cache has no masks at all"
+    elif alone := len(pairs.masks) - len(np.unique(pairs.mask)):
+        why = f"; {alone} of {len(pairs.masks)} masks of the cache lie on none of its images"
+    return LabelError(
+        f"{len(lost)} of {len(samples)} images have no mask of {', '.join(map(repr, numbers))} in "
+        f"their stacks, such as {path}{why}"
+    )
+
+
+def counts_of(core: Core, samples: Ints, numbers: Any) -> NDArray[np.int64]:
+    """(n, k) pixels of each class number from 1 on images."""
+    pairs, named = joined(core), segments(core)
+    meant = np.array([numbers.get(name, 0) for name in named.names], np.int64)
+    width = max(numbers.values(), default=0)
+    counts = np.zeros((len(samples), width), np.int64)
+    which, at = pairs.of(samples)
+    place = np.searchsorted(pairs.masks, pairs.mask[at])
+    of, entry = spread(named.ends[place], named.ends[place + 1])
+    number = meant[named.name[entry]]
+    of, entry, number = (c[number > 0] for c in (of, entry, number))
+    count = named.count[entry]
+    for row in np.unique(place[of[count < 0]]).tolist():
+        _measure(core, row)
+    np.add.at(counts, (which[of], number - 1), named.count[entry])
+    return counts
+
+
+def _measure(core: Core, place: int) -> None:
+    """Count the pixels of a row of a mask of before, into what is known of it."""
+    named = segments(core)
+    sample = joined(core).masks[place : place + 1]
+    spots = core.spots(sample)
+    array, shard, slot = (int(c[0]) for c in (spots.array, spots.shard, spots.slot))
+    frame = core.mapped.frame(array, shard, slot)[: spots.height[0], : spots.width[0]]
+    mine = slice(int(named.ends[place]), int(named.ends[place + 1]))
+    unit, full = (core.said(c, sample)[0].as_py() for c in ("unit", "full_scale"))
+    if unit == "labelmap":
+        values, counts = np.unique(frame, return_counts=True)
+        known = dict(zip(values.tolist(), counts.tolist(), strict=True))
+        named.count[mine] = [known.get(v, 0) for v in named.number[mine].tolist()]
+    else:
+        inside = frame >= full / 2 if unit == "fractional" and full else frame != 0
+        named.count[mine] = np.count_nonzero(inside)
