@@ -186,7 +186,7 @@ bench-volumes: $(READY)  ## volume(), gather and stacks(); QUICK=1 for a short r
 
 VOLUMES := .venv-volumes/.ready
 
-$(VOLUMES): pyproject.toml constraints.txt benchmarks/patches/requirements.txt benchmarks/patches/alone.txt
+$(VOLUMES): pyproject.toml $(KERNEL) constraints.txt benchmarks/patches/requirements.txt benchmarks/patches/alone.txt
 	$(PYTHON) -m venv $(@D)
 	$(INSTALL) -c constraints.txt -e '.[train]' -r benchmarks/patches/requirements.txt
 	$(INSTALL) --no-deps -r benchmarks/patches/alone.txt
