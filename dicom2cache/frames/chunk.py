@@ -75,16 +75,12 @@ def chunk_of_frame(
         raise FrameError(f"{e}{padding or _remedy(chosen, spec.dtype)}") from e
     if limits is not None:
         limits.check()
-<<<<<<< HEAD
     found = statistics(made.pixels, made.padding, made.ends)
-=======
-    result = _result(stored, made)
-    if source.header["kind"] == "mask":
-        result["mask_counts"] = counts_of(made.pixels, source.header)
->>>>>>> main
     chunk = chunk_of(made.pixels, spec)
     result = _result(stored.codec, found, (*stored.flags, *made.flags), chunk)
     result["window_low"], result["window_high"] = made.window_low, made.window_high
+    if source.header["kind"] == "mask":
+        result["mask_counts"] = counts_of(made.pixels, source.header)
     return chunk, result
 
 
