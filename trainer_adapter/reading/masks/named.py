@@ -125,11 +125,11 @@ def mask_classes(core: Core) -> tuple[str, ...]:
     return tuple(rois(core) or segments(core).names)
 
 
-def numbers_of(core: Core, classes: Any) -> dict[str, int]:
+def numbers_of(core: Core, classes: Any, *, new: bool = False) -> dict[str, int]:
     """{name: number} of what `classes` may be; names that are no class are background.
 
-    None: mask_classes, from 1. A sequence: from 1, names that are there. A mapping says numbers, of
-    names that may not be there. Raises ValueError.
+    None: mask_classes, from 1. A sequence: from 1, names that are there, or may be `new`. A mapping
+    says numbers, of names that may not be there. Raises ValueError.
     """
     if hasattr(classes, "mask_numbers"):  # of another loader or dataset
         classes = classes.mask_numbers
@@ -142,7 +142,8 @@ def numbers_of(core: Core, classes: Any) -> dict[str, int]:
             f"classes {classes!r}; legal: a list of names, a dictionary of their numbers, or None"
         )
     else:
-        hold_names(core, classes)
+        if not new:
+            hold_names(core, classes)
         if len(set(classes)) < len(classes):
             raise ValueError(f"classes {list(classes)}: one stands there twice")
         numbers = {name: k for k, name in enumerate(classes, 1)}
