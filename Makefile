@@ -107,6 +107,10 @@ test-exfat: $(READY)  ## two builds at once without hard links; as root, which m
 test-slurm: $(READY)  ## the batch script on a real Slurm of two nodes; as root, which installs it by apt
 	$(BIN)/python -m pytest tests/slurm
 
+.PHONY: test-report
+test-report: $(READY)  ## the report in a headless Chromium; as root, which installs it by apt; SHOTS=folder
+	$(BIN)/python -m pytest tests/browser
+
 ENGINES := .venv-engines/.ready
 
 $(ENGINES): pyproject.toml constraints.txt tests/engines/requirements.txt
