@@ -76,7 +76,9 @@ def _segments(core: Core, masks: Ints) -> Segments:
             [label.cast(pa.string()), core.said("segment_label", masks[bare]).cast(pa.string())]
         )
         kind = pa.concat_arrays([kind.cast(pa.string()), pa.nulls(len(bare), pa.string())])
-        count = np.concatenate([count, np.full(len(bare), -1)])
+        alone = np.full(len(masks), -1)
+        alone[lengths[1] == 1] = counted.filter(pa.array(lengths[1] == 1)).flatten().fill_null(-1)
+        count = np.concatenate([count, alone[bare]])
     values = number.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     coded = _called(label, kind, values).dictionary_encode()
     names = coded.dictionary.to_pylist()
