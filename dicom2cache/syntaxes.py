@@ -47,6 +47,9 @@ SYNTAXES = {row.uid: row for row in (
     Syntax("1.2.840.10008.1.2.4.81", "jpeg-ls", 11.0, lossy=None),      # JPEG-LS Near-lossless
     Syntax("1.2.840.10008.1.2.4.90", "jpeg-2000", 65.0),                # JPEG 2000 Lossless
     Syntax("1.2.840.10008.1.2.4.91", "jpeg-2000", 65.0, lossy=None),    # JPEG 2000
+    Syntax("1.2.840.10008.1.2.4.110", "jpeg-xl", 90.0),                 # JPEG XL Lossless
+    Syntax("1.2.840.10008.1.2.4.111", "jpeg-xl", 5.0, lossy=True),      # JPEG XL JPEG Recompression
+    Syntax("1.2.840.10008.1.2.4.112", "jpeg-xl", 90.0, lossy=None),     # JPEG XL
     Syntax("1.2.840.10008.1.2.4.201", "htj2k", 3.4),                    # HTJ2K Lossless
     Syntax("1.2.840.10008.1.2.4.202", "htj2k", 3.4),                    # HTJ2K Lossless RPCL
     Syntax("1.2.840.10008.1.2.4.203", "htj2k", 3.4, lossy=None),        # HTJ2K
@@ -82,9 +85,9 @@ def refusal(transfer_syntax: str) -> str:
             "file is damaged, copy it again"
         )
     known = UID_dictionary.get(transfer_syntax, ("", ""))
-    if transfer_syntax in _LATER or known[1] == "Transfer Syntax":
+    if known[1] == "Transfer Syntax":
         return (
-            f"{said} ({_LATER.get(transfer_syntax) or known[0]}) is not supported; convert the "
+            f"{said} ({known[0]}) is not supported; convert the "
             "file to an uncompressed or JPEG 2000 syntax"
         )
     if known[0]:
@@ -96,17 +99,10 @@ def refusal(transfer_syntax: str) -> str:
     )
 
 
-_LATER = {
-    f"1.2.840.10008.1.2.4.{end}": name
-    for end, name in (
-        ("110", "JPEG XL Lossless"), ("111", "JPEG XL JPEG Recompression"), ("112", "JPEG XL")
-    )
-}  # fmt: skip
-"""those that pydicom 3.0 does not know"""
-
+JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
+"""first bytes of a codestream, bare (ISO/IEC 18181-1) or in boxes (18181-2)"""
 
 _FOREIGN = {
-    "JPEG XL": (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"),
     "JPEG XS": (b"\xff\x10\xff\x50", b"\0\0\0\x0cJXS \r\n\x87\n"),
     "JPEG XR": (b"II\xbc\x01",),
     "PNG": (b"\x89PNG\r\n\x1a\n",),

@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass
 
 from dicom2cache.errors import FrameError
+from dicom2cache.syntaxes import JPEG_XL
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,9 @@ def bare(data: bytes, jpeg: Jpeg, ybr: bool, precision: int | None = None) -> by
 
 
 def kind_of(data: bytes) -> str | None:
-    """`jpeg`, `jpeg-ls`, `jpeg-2000`, `htj2k` or `rle`: what a codestream is; None: unknown."""
+    """What kind of decoder a codestream is for (syntaxes.py); None: unknown."""
+    if data.startswith(JPEG_XL):
+        return "jpeg-xl"
     if data[:4] == b"\xff\x4f\xff\x51" or data[:8] == b"\0\0\0\x0cjP  ":
         siz = data.find(b"\xff\x51") + 2
         after = siz + int.from_bytes(data[siz : siz + 2], "big")

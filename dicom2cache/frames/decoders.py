@@ -19,6 +19,7 @@ from dicom2cache.errors import FrameError
 from dicom2cache.frames import codestream, rle
 from dicom2cache.frames.coded import Coded, Decoded, check_shape, check_size, damaged
 from dicom2cache.frames.jpeg import decode_jpeg
+from dicom2cache.frames.jpeg_xl import decode_jpeg_xl
 from dicom2cache.frames.libraries import label
 from dicom2cache.frames.unraisable import raising
 from dicom2cache.syntaxes import SYNTAXES, UNMARKED, Syntax, foreign, refusal
@@ -201,14 +202,17 @@ _DECODERS: dict[str, Callable[[bytes, Coded], Decoded]] = {
     "jpeg-ls": _jpeg_ls,
     "jpeg-2000": _jpeg_2000,
     "htj2k": _htj2k,
+    "jpeg-xl": decode_jpeg_xl,
     "rle": _rle,
 }
 """for each kind of decoder in the catalogue of transfer syntaxes"""
 
 _NAMES = {
-    "jpeg": "JPEG", "jpeg-ls": "JPEG-LS", "jpeg-2000": "JPEG 2000", "htj2k": "HTJ2K", "rle": "RLE",
+    "jpeg": "JPEG", "jpeg-ls": "JPEG-LS", "jpeg-2000": "JPEG 2000", "htj2k": "HTJ2K",
+    "jpeg-xl": "JPEG XL", "rle": "RLE",
 }  # fmt: skip
 _LIBRARIES = {
     "uncompressed": "NumPy", "deflated-frame": "zlib", "jpeg": "libjpeg",
-    "jpeg-ls": "CharLS", "jpeg-2000": "OpenJPEG", "htj2k": "OpenJPH", "rle": "imagecodecs",
+    "jpeg-ls": "CharLS", "jpeg-2000": "OpenJPEG", "htj2k": "OpenJPH", "jpeg-xl": "libjxl",
+    "rle": "imagecodecs",
 }  # fmt: skip

@@ -11,7 +11,7 @@ def versions() -> dict[str, str]:
     import imagecodecs
     import simplejpeg
 
-    wanted = ("imagecodecs", "libjpeg_turbo", "charls", "openjpeg", "openjph")
+    wanted = ("imagecodecs", "libjpeg_turbo", "charls", "openjpeg", "openjph", "libjxl")
     parts = [part.rpartition("-") for part in imagecodecs.version().split(", ")]
     found = {name: version for name, _, version in parts if name in wanted}
     return {**found, "simplejpeg": simplejpeg.__version__}  # its libjpeg-turbo comes with it

@@ -158,12 +158,12 @@ def pixel_layout(ds: Dataset, keyword: str, syntax: str) -> dict[str, Any]:
         photometric, flags = "MONOCHROME2", ["photometric-missing"]
     photometric = photometric or ""
     grey = photometric in ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
-    colour = photometric == "RGB" or photometric.startswith("YBR")
+    colour = photometric in ("RGB", "XYB") or photometric.startswith("YBR")
     if not (grey and samples == 1) and not (colour and samples == 3):
         raise FrameError(
             f"{name('PhotometricInterpretation')} {photometric!r} with "
             f"{name('SamplesPerPixel')} {samples}; legal: MONOCHROME1, MONOCHROME2 or PALETTE "
-            "COLOR with 1, RGB or YBR with 3"
+            "COLOR with 1, RGB, XYB or YBR with 3"
         )
     allocated = required(ds, "BitsAllocated", "1, 8, 16, 32 or 64")
     layout = {

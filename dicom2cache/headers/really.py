@@ -102,6 +102,8 @@ def _syntax_of(data: bytes) -> str | None:
         after = siz + 2 + int.from_bytes(data[siz + 2 : siz + 4], "big")
         high_throughput = data[after : after + 2] == b"\xff\x50"  # CAP (ITU-T T.814)
         return "1.2.840.10008.1.2.4.203" if high_throughput else "1.2.840.10008.1.2.4.91"
+    if data.startswith(syntaxes.JPEG_XL):
+        return "1.2.840.10008.1.2.4.112"
     if data[1:8] == b"\0\0\0\x40\0\0\0" and 0 < data[0] < 16:
         return syntaxes.RLE
     place = 2

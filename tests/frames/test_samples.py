@@ -149,7 +149,7 @@ def test_the_plan_has_room_for_one_bit_more(
     tmp_path: Path, bits: int, allocated: int, elements: dict[str, Any], dtype: str
 ) -> None:
     pixels = pattern("p", (16, 16), f"uint{allocated}", 100)
-    stream = _wavelet(pixels, bitspersample=bits)
+    stream = _wavelet(pixels.astype("uint8") if bits == 8 else pixels, bitspersample=bits)
     source = write_dicom(
         tmp_path / "a.dcm", pixels, syntax=J2K_LOSSY, encoded=[stream], BitsStored=bits,
         HighBit=bits - 1, **elements,

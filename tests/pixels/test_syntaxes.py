@@ -11,6 +11,7 @@ import imagecodecs
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.encaps import generate_frames
 from pydicom.uid import UID_dictionary
 
 from dicom2cache.syntaxes import supported
@@ -38,6 +39,10 @@ def _htj2k(pixels: Any) -> bytes:
     return stream
 
 
+def _jpeg_xl(pixels: Any) -> bytes:
+    return bytes(imagecodecs.jpegxl_encode(pixels, lossless=True, effort=1))
+
+
 LOSSLESS: dict[str, Callable[[Any], bytes] | None] = {
     "1.2.840.10008.1.2": None,
     "1.2.840.10008.1.2.1": None,
@@ -50,6 +55,8 @@ LOSSLESS: dict[str, Callable[[Any], bytes] | None] = {
     "1.2.840.10008.1.2.4.81": lambda p: bytes(imagecodecs.jpegls_encode(p)),
     "1.2.840.10008.1.2.4.90": _jpeg2k,
     "1.2.840.10008.1.2.4.91": _jpeg2k,
+    "1.2.840.10008.1.2.4.110": _jpeg_xl,
+    "1.2.840.10008.1.2.4.112": _jpeg_xl,
     "1.2.840.10008.1.2.4.201": _htj2k,
     "1.2.840.10008.1.2.4.202": _htj2k,
     "1.2.840.10008.1.2.4.203": _htj2k,
@@ -92,6 +99,37 @@ def test_real_files(tmp_path: Path, syntax: str) -> None:
         assert np.array_equal(pixels, native)
 
 
+BASELINE, RECOMPRESSED = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.111"
+
+
+def test_a_recompressed_jpeg_is_that_jpeg(tmp_path: Path) -> None:
+    """The pixels of real codestreams of JPEG, byte for byte, as JPEG XL packs them."""
+    names = (
+        "SC_rgb_jpeg_dcmtk.dcm",
+        "SC_rgb_dcmtk_+eb+cy+s4.dcm",
+        "SC_jpeg_no_color_transform.dcm",
+    )
+    for name in names:
+        ds = dcmread(real(name))
+        [jpeg] = generate_frames(ds.PixelData, number_of_frames=1)
+        packed = bytes(imagecodecs.jpegxl_encode_jpeg(jpeg))
+        for syntax, stream in ((BASELINE, jpeg), (RECOMPRESSED, packed)):
+            shape = np.zeros((ds.Rows, ds.Columns, 3), np.uint8)
+            write_dicom(tmp_path / "in" / syntax / name, shape, syntax=syntax, encoded=[stream],
+                        SOPInstanceUID=uid(syntax + name),
+                        PhotometricInterpretation=ds.PhotometricInterpretation)  # fmt: skip
+    ran = run_here("build", tmp_path / "in", tmp_path / "cache")
+    assert ran.returncode == 0, ran.stderr
+    found = by_path(tmp_path / "cache")
+    for name in names:
+        row, pixels = found[f"{RECOMPRESSED}/{name}", 0]
+        was, jpeg = found[f"{BASELINE}/{name}", 0]
+        assert np.array_equal(pixels, jpeg)
+        assert np.ptp(pixels) > 100
+        assert row["crc32c"] == was["crc32c"]
+        assert (row["lossy"], row["flags"]) == (True, was["flags"])
+
+
 @pytest.mark.parametrize("syntax", [s for s in syntaxes() if not supported(s)])
 def test_others_are_refused_by_name(tmp_path: Path, syntax: str) -> None:
     source = write_dicom(
@@ -111,4 +149,4 @@ def test_all_syntaxes_of_the_standard_are_here() -> None:
     known = {uid for uid, entry in UID_dictionary.items() if entry[1] == "Transfer Syntax"}
     assert set(syntaxes()) == known | set(LATER_SYNTAXES)
     decoded = {s for s in syntaxes() if supported(s)}
-    assert decoded == set(LOSSLESS) | set(REAL) == set(SHOWN_BY)
+    assert decoded == set(LOSSLESS) | set(REAL) | {RECOMPRESSED} == set(SHOWN_BY)

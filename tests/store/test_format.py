@@ -125,8 +125,8 @@ def test_counts_add_up(examples_cache: Path) -> None:
 
 _NO_FLAGS = {
     "no-volume", "first-touch",  # of exports
-    "big-endian", "burned-in", "deflated-frame", "jpeg-2000", "jpeg-ls", "latin-1", "no-pixels",
-    "not-dicom", "parent-watch", "shard-writer", "utf-8",
+    "big-endian", "burned-in", "deflated-frame", "jpeg-2000", "jpeg-ls", "jpeg-xl", "latin-1",
+    "no-pixels", "not-dicom", "parent-watch", "shard-writer", "utf-8",
 }  # fmt: skip
 """words with a hyphen in the code that are no flags: outcomes, decoders, names of threads"""
 

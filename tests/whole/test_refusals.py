@@ -103,6 +103,7 @@ _ENCODED = {
     "boxed": (_GREY, lambda p: imagecodecs.jpeg2k_encode(p, level=0, codecformat="JP2"),
               "1.2.840.10008.1.2.4.91"),
     "htj2k": (_GREY, imagecodecs.htj2k_encode, "1.2.840.10008.1.2.4.203"),
+    "xl": (_GREY, lambda p: imagecodecs.jpegxl_encode(p, lossless=True), "1.2.840.10008.1.2.4.112"),
     "rle": (_EIGHT, lambda p: codestream(packets(p.tobytes())), "1.2.840.10008.1.2.5"),
 }  # fmt: skip
 
@@ -181,7 +182,7 @@ def test_rle_and_codestreams_are_not_taken_for_each_other(tmp_path: Path) -> Non
 
 
 _FOREIGN = {
-    "JPEG XL": bytes(imagecodecs.jpegxl_encode(_EIGHT)),
+    "JPEG XS": b"\xff\x10\xff\x50" + bytes(60),
     "PNG": bytes(imagecodecs.png_encode(_EIGHT)),
     "JPEG XR": bytes(imagecodecs.jpegxr_encode(_EIGHT)),
     "TIFF": bytes(imagecodecs.tiff_encode(_EIGHT)),
