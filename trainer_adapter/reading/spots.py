@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer_adapter.format.array import Array
+from trainer_adapter.format.members import Array
 from trainer_adapter.order.permutations import Ints
 
 
