@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
+from dicom2cache.frames import masks
 from dicom2cache.frames.decode import Source, Stored
 from dicom2cache.frames.ranges import line_of
 from dicom2cache.frames.slices import values_of
@@ -59,7 +60,7 @@ def chunk_of_frame(
 
     Raises FrameError if it cannot be stored truly.
     """
-    stored = source.read(row["frame"], room)
+    stored = masks.read(source, row, room)
     ends = limits.needed() if limits else None
     try:
         made = values_of(stored, row, source, treatments, spec.dtype, ends)
@@ -71,20 +72,10 @@ def chunk_of_frame(
         limits.check()
     result = _result(stored, made)
     if source.header["kind"] == "mask":
-        result["mask_counts"] = counts_of(made.pixels, source.header)
+        result["mask_counts"] = masks.counts_of(made.pixels, row, source.header)
     chunk = chunk_of(made.pixels, spec)
     result["crc32c"] = chunk.crc32c
     return chunk, result
-
-
-def counts_of(pixels: NDArray[Any], header: Header) -> list[int]:
-    """Pixels of each segment that a frame of a mask shows, by its stored values."""
-    if header["unit"] == "labelmap":
-        numbers = [segment["number"] for segment in header["segments"] or ()]
-        found = np.bincount(pixels.reshape(-1))
-        return [int(found[n]) if n is not None and 0 <= n < len(found) else 0 for n in numbers]
-    least = (header["fractional_max"] or 255) / 2 if header["unit"] == "fractional" else 1
-    return [int((pixels >= least).sum())]
 
 
 def _remedy(chosen: str, dtype: str) -> str:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from dicom2cache.planning import select
 from dicom2cache.planning.apart import apart
+from dicom2cache.planning.masks.stored import NONE
 from dicom2cache.planning.plan import make_plan
 from dicom2cache.planning.select import owned
 from dicom2cache.privacy.keys import PatientKey
@@ -58,6 +59,7 @@ class Survey:
         unlisted: pa.Table,
         without_copies: Callable[[pa.Table], tuple[pa.Table, pa.Table]],
         before: Sequence[ArraySpec] = (),
+        images: Callable[[pa.Table], pa.Table] = lambda files: NONE,
     ) -> tuple[Plan | None, pa.Table]:
         """(the plan, REJECTS of all that is not in it); None if nothing is to be stored.
 
@@ -73,8 +75,13 @@ class Survey:
         if not files.num_rows:
             return None, every
         planned, odd, faults = apart(
-            files, lambda some: make_plan(some, every, self.recipe, before)
+            files,
+            lambda some: make_plan(some, REJECTS.empty_table(), self.recipe, before, images(some)),
         )
         self.log.tell(faults)
         every = pa.concat_tables([every, owned(odd, files)])
-        return (None if planned is None else replace(planned, rejects=every)), every
+        if planned is not None:
+            every = pa.concat_tables([every, planned.rejects])
+        if planned is None or not planned.frames.num_rows:  # masks may lie on no image
+            return None, every
+        return replace(planned, rejects=every), every
