@@ -20,6 +20,7 @@ from dicom2cache.privacy.veil import Veil, each
 from dicom2cache.running.remove.unnamed import waiting
 from dicom2cache.store.committed import as_in_format, read_table, void_failures
 from dicom2cache.store.layout import SEEN, TIMES
+from dicom2cache.store.root import CONTOURS
 
 if TYPE_CHECKING:
     from dicom2cache.running.compare import Difference
@@ -69,6 +70,8 @@ def print_plan(job: Job, veil: Veil | None = None) -> None:
     modality = plan.files["modality"].take(plan.frames["file"])
     modality = each(modality, keeper("modality")) if veil else modality
     _print_stacks(frames.append_column("modality", modality))
+    drawn = plan.contours
+    _print_contours(veil.contours(drawn) if veil and drawn.num_rows else drawn)
     _print_rejects(veil.failures(plan.rejects) if veil else plan.rejects)
 
 
@@ -112,10 +115,11 @@ def print_removed(cache: Path, done: Removed, dry_run: bool) -> None:
         if value in done.before:
             why = "was removed before"
         print(f"{one_line(value)}: {why}", file=sys.stderr)
-    if not (done.frames or done.unstored):
+    if not (done.frames or done.unstored or done.contours):
         print(f"{path}: nothing to remove; {done.left} frames")
         return
-    beside = f" and {done.unstored} rows of failures/" if done.unstored else ""
+    beside = f", {done.contours} rows of contours/" if done.contours else ""
+    beside += f" and {done.unstored} rows of failures/" if done.unstored else ""
     what = f"{done.frames} frames of {done.files} files{beside}"
     copied = f"{size(done.copied)} of {done.shards} shards"
     if dry_run:
@@ -176,6 +180,7 @@ def _print_cache(cache: Path, about: dict[str, Any]) -> None:
         rows.append((a["name"], a["frames"], *shown))
     _print_arrays(rows)
     _print_stacks(read_table(cache, about, "frames", list(COLUMNS)))
+    _print_contours(read_table(cache, about, CONTOURS, [*_OF_FILE, "name", "contour"]))
     void = void_failures(cache, about)
     _print_rejects(read_table(cache, about, "failures").filter(pa.array(~void)))
 
@@ -281,6 +286,25 @@ def _print_stacks(frames: pa.Table) -> None:
         print("stacks:")
     for line in assembled(frames):
         print(one_line(line))
+
+
+_OF_FILE = ["root", "path"]
+
+
+def _print_contours(contours: pa.Table) -> None:
+    """How many there are, and which names of structures, so that a map of names can be written."""
+    if not contours.num_rows:
+        return
+    files = contours.select(_OF_FILE).group_by(_OF_FILE).aggregate([]).num_rows
+    drawn = contours.num_rows - contours["contour"].null_count
+    print(f"contours: {drawn} of {files} structure {'set' if files == 1 else 'sets'}")
+    each_file = contours.select([*_OF_FILE, "name"]).group_by([*_OF_FILE, "name"]).aggregate([])
+    found = tally(each_file["name"].drop_null())
+    most = sorted(found.items(), key=lambda one: (-one[1], one[0]))
+    for name, count in most[:_SHOWN]:
+        print(f"  {one_line(name)}: in {count}")
+    if len(most) > _SHOWN:
+        print(f"  and {len(most) - _SHOWN} more names, all in contours/")
 
 
 def _print_rejects(rejects: pa.Table) -> None:

@@ -21,10 +21,11 @@ _ARRAY = re.compile(
 )
 _FILE = re.compile(r"zarr\.json|c\.\d+(\.0)+|\d+\.parquet|\d+\.json")
 _SPARE_FILE = re.compile(
-    rf"root\.json|times\.json|seen\.bin|({_ARRAY.pattern})\.zarr\.json|(frames|failures|shards|removed)\.\d+\.parquet"
+    rf"root\.json|times\.json|seen\.bin|({_ARRAY.pattern})\.zarr\.json|(frames|failures|shards|removed|contours)\.\d+\.parquet"
 )
 OWN = (
-    "build", "frames", "failures", "shards", "removed", "numberings", ".spare", "zarr.json",
+    "build", "frames", "failures", "shards", "removed", "contours", "numberings", ".spare",
+    "zarr.json",
 )  # fmt: skip
 """what a cache has at its top, beside its arrays"""
 

@@ -6,9 +6,10 @@ import os
 import sys
 import warnings
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from operator import index
 from typing import Any, Unpack
 
@@ -38,7 +39,6 @@ from trainer_adapter.loading.options import (
 from trainer_adapter.loading.parts import Parts, Taken
 from trainer_adapter.loading.states import digest_of, refuse_other, said_of
 from trainer_adapter.order.crop import Crop
-from trainer_adapter.order.permutations import Ints
 from trainer_adapter.order.ranks import distributed_rank
 from trainer_adapter.reading.choose import fits_in_memory, reading_of
 from trainer_adapter.reading.opened import generation_of
@@ -272,9 +272,12 @@ class CacheLoader(WithLabels):
         warnings.warn(f"{self._opened.path}: {what}", NewerWarning, stacklevel=3)
 
     def _epoch(self, epoch: int, start: int) -> Iterator[Batch]:
+        numbers = range(start, len(self))
+        coming_up = ((k * self.batch_size, self._batches.batch(epoch, k)) for k in numbers)
+        parts = self._parts.in_turn(epoch, coming_up)
         if not self._threads:
-            for number in range(start, len(self)):
-                batch = [self._batch(epoch, number, self._batches.batch(epoch, number), None)]
+            for number, taken in zip(numbers, parts, strict=True):
+                batch = [self._batch(epoch, taken, None)]
                 self._now = epoch, number + 1
                 yield self._transfer.received(batch.pop())
             return
@@ -283,11 +286,9 @@ class CacheLoader(WithLabels):
         helpers = ThreadPoolExecutor(max(1, self._threads - 1), thread_name_prefix="CacheLoader")
         coming: deque[Future[Batch]] = deque()
         try:
-            for number in range(start, len(self)):
-                last = min(len(self), number + self._ahead + 1)
-                for k in range(number + len(coming), last):
-                    indices = self._batches.batch(epoch, k)
-                    coming.append(threads.submit(self._batch, epoch, k, indices, helpers))
+            for number in numbers:
+                for taken in islice(parts, self._ahead + 1 - len(coming)):
+                    coming.append(threads.submit(self._batch, epoch, taken, helpers))
                 if process != os.getpid():
                     raise RuntimeError("an iterator does not outlive a fork; begin a new one")
                 # No name for the batch itself: it would keep the lease while the loop works.
@@ -298,8 +299,8 @@ class CacheLoader(WithLabels):
             for pool in (threads, helpers):
                 pool.shutdown(wait=process == os.getpid(), cancel_futures=True)
 
-    def _batch(self, epoch: int, number: int, indices: Ints, helpers: Executor | None) -> Batch:
-        taken = self._parts.of(epoch, number * self.batch_size, indices)
+    def _batch(self, epoch: int, takes: Callable[[], Taken], helpers: Executor | None) -> Batch:
+        taken = takes()
         indices = taken.indices
         image, out = self._pool.lease(taken.shape, taken.dtype)
         self._parts.read(out, taken, self._reading, helpers, self._threads - 1)
@@ -314,7 +315,7 @@ class CacheLoader(WithLabels):
             label=None if self.labels is None else torch.from_numpy(self.labels[indices]),
             known=None if known is None else torch.from_numpy(known[indices]),
             mask=self._mask(taken),
-            index=torch.from_numpy(self.cache.samples(indices)),
+            index=torch.from_numpy(taken.chosen),
             columns={name: c.take(indices) for name, c in self._columns.items()}
             | {name: torch.from_numpy(values) for name, values in taken.told.items()},
             units=self._units.of(indices),
@@ -329,7 +330,7 @@ class CacheLoader(WithLabels):
             return None
         samples, corners, part = taken.samples, taken.corners, taken.slice[:2]
         if self._parts.context:  # neighbours are there to see by, not to be drawn on
-            samples, corners = self.cache.samples(taken.indices), self._parts.middle(corners)
+            samples, corners = taken.chosen, self._parts.middle(corners)
         mask, out = self._pool.lease((len(samples), *part), masks.dtype)
         masks.fill(out, samples, self.cache.core, corners, self._reading)
         del out
