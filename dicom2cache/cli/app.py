@@ -233,7 +233,8 @@ def verify(
         print(words.one_line(problem), file=sys.stderr)
     if problems:
         raise typer.Exit(1)
-    print(f"{words.one_line(str(cache))}: whole ({pipeline.counts(cache)['frames_stored']} frames)")
+    frames = words.counting(pipeline.counts(cache)["frames_stored"], "frame")
+    print(f"{words.one_line(str(cache))}: whole ({frames})")
 
 
 @app.command()
@@ -281,7 +282,7 @@ def info(
         if as_errata:
             report.print_frames(found, about)
             return
-        report.print_cache(cache, about)
+        report.print_cache(cache, about, whose=True)
         report.print_errata(found, about)
     under_way.follow(cache)
 
@@ -304,7 +305,8 @@ def compare(
 
 app.command()(dividing.split)
 app.command()(exporting.export)
-app.command()(looking.report)
+for _command in (looking.report, looking.show, looking.failures):
+    app.command()(_command)
 app.add_typer(keys.app, name="key")
 
 

@@ -83,9 +83,18 @@ class Reader:
         return self.specs[array].slot_bytes
 
 
-def grey(pixels: NDArray[Any], shown: Shown, row: dict[str, Any], window: Window | None) -> Grey:
-    """A frame as (H, W) or (H, W, 3) uint8; masks of labels are coloured."""
-    step = max(1, math.ceil(math.sqrt(pixels.shape[0] * pixels.shape[1] / _PIXELS)))
+def grey(
+    pixels: NDArray[Any],
+    shown: Shown,
+    row: dict[str, Any],
+    window: Window | None,
+    most: int = _PIXELS,
+) -> Grey:
+    """A frame as (H, W) or (H, W, 3) uint8, thinned out above so many pixels.
+
+    Masks of labels are coloured.
+    """  # fmt: skip
+    step = max(1, math.ceil(math.sqrt(pixels.shape[0] * pixels.shape[1] / most)))
     pixels = pixels[::step, ::step]
     if row.get("unit") == "labelmap":
         labels = pixels.astype(np.int64)
@@ -183,13 +192,20 @@ def mosaic(tiles: Sequence[Grey], columns: int) -> Grey:
 def png(picture: Grey, colours: int | None = None) -> bytes:
     """A PNG of (h, w[, 3]) uint8; colour with so many colours at most, if that is said."""
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
+    about = PngInfo()
+    about.add_text("Software", "dicom2cache")
     image = Image.fromarray(np.ascontiguousarray(picture))
     if colours and picture.ndim == 3:
         image = image.quantize(colours, method=Image.Quantize.MEDIANCUT)
     data = io.BytesIO()
-    image.save(data, "PNG", optimize=True)
+    image.save(data, "PNG", optimize=True, pnginfo=about)
     return data.getvalue()
+
+
+SIGNED = b"tEXtSoftware\0dicom2cache"
+"""what a PNG of ours has near its begin"""
 
 
 def evenly(count: int, most: int) -> NDArray[np.int64]:
