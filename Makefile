@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+KERNEL := dicom2cache/pixels/_kernel.c
 # Into the environment whose .ready is made.
 INSTALL = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
 
@@ -9,9 +10,10 @@ INSTALL = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
-$(READY): pyproject.toml constraints.txt dicom2cache/__init__.py
+$(READY): pyproject.toml constraints.txt dicom2cache/__init__.py $(KERNEL)
 	$(PYTHON) -m venv $(@D)
 	$(INSTALL) -c constraints.txt -e '.[train,dev]'
+	$(@D)/bin/python -m tests.house.kernel
 	touch $@
 
 .PHONY: demo
@@ -23,6 +25,7 @@ check: $(READY)  ## ruff, mypy, the floors of the house, links of its pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.house.kernel
 	$(BIN)/python -m pytest tests/house/test_house.py
 
 .PHONY: test
@@ -41,7 +44,7 @@ test-crash: $(READY)  ## kills, disks that fail, power cuts (root), Ctrl-C; KIND
 
 ORACLES := .venv-oracles/.ready
 
-$(ORACLES): pyproject.toml constraints.txt tests/oracles/requirements.txt
+$(ORACLES): pyproject.toml $(KERNEL) constraints.txt tests/oracles/requirements.txt
 	$(PYTHON) -m venv $(@D)
 	$(INSTALL) -c constraints.txt -e . -r tests/oracles/requirements.txt
 	touch $@
@@ -58,9 +61,13 @@ test-oracles: $(ORACLES)  ## values and volumes against SimpleITK, DCMTK, highdi
 test-codestreams: $(ORACLES)  ## damaged codestreams: what we see of them, and djpeg, DCMTK, GDCM, OpenJPEG
 	.venv-oracles/bin/python -m tests.oracles.damaged
 
+.PHONY: test-kernel
+test-kernel: $(READY)  ## the compiled loops under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(BIN)/python -m tests.pixels.sanitized
+
 LIGHTLY := .venv-lightly/.ready
 
-$(LIGHTLY): pyproject.toml tests/lightly/requirements.txt
+$(LIGHTLY): pyproject.toml $(KERNEL) tests/lightly/requirements.txt
 	$(PYTHON) -m venv $(@D)
 	$(INSTALL) -e . -r tests/lightly/requirements.txt
 	touch $@
@@ -78,7 +85,7 @@ test-hostile: $(READY)  ## 10,000 mutants and bombs by name through builds, flip
 
 FUZZ := .venv-fuzz/.ready
 
-$(FUZZ): pyproject.toml constraints.txt tests/fuzz/requirements.txt
+$(FUZZ): pyproject.toml $(KERNEL) constraints.txt tests/fuzz/requirements.txt
 	$(PYTHON) -m venv $(@D)
 	$(INSTALL) -c constraints.txt -e . -r tests/fuzz/requirements.txt
 	touch $@
@@ -90,7 +97,7 @@ fuzz: $(FUZZ)  ## hostile headers, frames, recipes, caches under atheris; TARGET
 
 JUDGES := .venv-judges/.ready
 
-$(JUDGES): pyproject.toml constraints.txt tests/peers/requirements.txt
+$(JUDGES): pyproject.toml $(KERNEL) constraints.txt tests/peers/requirements.txt
 	$(PYTHON) -m venv $(@D)
 	$(INSTALL) -c constraints.txt -e . -r tests/peers/requirements.txt
 	touch $@
@@ -113,7 +120,7 @@ test-report: $(READY)  ## the report in a headless Chromium; as root, which inst
 
 ENGINES := .venv-engines/.ready
 
-$(ENGINES): pyproject.toml constraints.txt tests/engines/requirements.txt
+$(ENGINES): pyproject.toml $(KERNEL) constraints.txt tests/engines/requirements.txt
 	$(PYTHON) -m venv $(@D)
 	$(INSTALL) -c constraints.txt -e . -r tests/engines/requirements.txt
 	touch $@
@@ -128,7 +135,7 @@ bench-plan: $(READY)  ## plan and open 1,000,000 frames: time and memory
 
 PEERS := .venv-peers/.ready
 
-$(PEERS): pyproject.toml constraints.txt benchmarks/read/peers/requirements.txt benchmarks/read/peers/alone.txt
+$(PEERS): pyproject.toml $(KERNEL) constraints.txt benchmarks/read/peers/requirements.txt benchmarks/read/peers/alone.txt
 	$(PYTHON) -m venv $(@D)
 	$(INSTALL) -c constraints.txt -e '.[train]' -r benchmarks/read/peers/requirements.txt
 	$(INSTALL) --no-deps -r benchmarks/read/peers/alone.txt
@@ -160,7 +167,7 @@ bench-read-stock: $(READY)  ## FrameDataset and gather against one .npy map and 
 
 HEADERS := .venv-headers/.ready
 
-$(HEADERS): pyproject.toml benchmarks/read/peers/headers.txt
+$(HEADERS): pyproject.toml $(KERNEL) benchmarks/read/peers/headers.txt
 	$(PYTHON) -m venv $(@D)
 	$(INSTALL) -c constraints.txt -e . -r benchmarks/read/peers/headers.txt
 	touch $@
@@ -179,7 +186,7 @@ bench-volumes: $(READY)  ## volume(), gather and stacks(); QUICK=1 for a short r
 
 VOLUMES := .venv-volumes/.ready
 
-$(VOLUMES): pyproject.toml constraints.txt benchmarks/patches/requirements.txt benchmarks/patches/alone.txt
+$(VOLUMES): pyproject.toml $(KERNEL) constraints.txt benchmarks/patches/requirements.txt benchmarks/patches/alone.txt
 	$(PYTHON) -m venv $(@D)
 	$(INSTALL) -c constraints.txt -e '.[train]' -r benchmarks/patches/requirements.txt
 	$(INSTALL) --no-deps -r benchmarks/patches/alone.txt
@@ -205,4 +212,4 @@ bench-lightly: $(LIGHTLY)  ## LightlyTrain's own loading of DICOM against a cach
 clean:  ## remove what the targets made, all virtual environments too
 	rm -rf .venv .venv-oracles .venv-lightly .venv-peers .venv-headers .venv-engines .venv-fuzz \
 		.venv-judges .venv-volumes demo build dist .pytest_cache \
-		.mypy_cache .ruff_cache .hypothesis *.egg-info
+		.mypy_cache .ruff_cache .hypothesis *.egg-info dicom2cache/pixels/*.so

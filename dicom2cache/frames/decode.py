@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import IO, Any
@@ -88,8 +89,22 @@ class Source:
         Raises FrameError if it cannot be decoded truly, OSError if it cannot be read, MemoryError;
         both name the file.
         """
-        try:
+        with self._named():
             return self._once(frame) if self.header["parts"] else self._read(frame, room)
+
+    def native_bytes(self, frame: int, room: Room = None) -> NDArray[np.uint8]:
+        """The bytes of an uncompressed frame, in memory that may be written to: `room`, or fresh.
+
+        Raises as `read`.
+        """
+        with self._named():
+            return np.frombuffer(self._native(frame, room), np.uint8)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors of the machine in the block name the file."""
+        try:
+            yield
         except OSError as e:
             e.filename = e.filename or self.path
             raise
@@ -124,9 +139,9 @@ class Source:
             kind = f"f{h['bits_allocated'] // 8}"
             flat = np.frombuffer(self._native(frame, room), self._order + kind)
             flat = flat.reshape(h["height"], h["width"])
-            return Stored(_native_order(flat), "native", self._late_elements)
+            return Stored(_native_order(flat), "native", self.late_elements)
         if h["transfer_syntax"] in syntaxes.NATIVE:
-            pixels, late = self._native_pixels(frame, room), self._late_elements
+            pixels, late = self._native_pixels(frame, room), self.late_elements
             return self._coloured(self._masked(pixels, late), h["photometric"], "native")
         decoded = decoders.decode(self._encoded(frame), h["transfer_syntax"], self._coded(room))
         if decoded.precision:
@@ -143,7 +158,7 @@ class Source:
         return ">" if self.header["transfer_syntax"] in syntaxes.BIG_ENDIAN else "<"
 
     @cached_property
-    def _late_elements(self) -> tuple[str, ...]:
+    def late_elements(self) -> tuple[str, ...]:
         """A flag if elements follow that belong before the pixels: nobody looks for them there."""
         h = self.header
         end = h["pixel_offset"] + (h["pixel_length"] or 0)
