@@ -1,4 +1,4 @@
-"""From 10,000 to 1,000,000 frames: plan, a worker's start, commit, open, report; and real files in parts.
+"""10,000 to 1,000,000 frames: plan, a worker's start, commit, open, report; real files in parts.
 
 python -m benchmarks.scale             headers are made up: what a plan of so many costs on disk,
                                        in a worker, at commit (of receipts without shards' bytes)
