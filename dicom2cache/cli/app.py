@@ -118,6 +118,9 @@ def plan(
     deidentify: Deidentify = None,
     update: Update = False,
     moved: Moved = None,
+    page: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="A page about it, as HTML.")
+    ] = None,
 ) -> None:
     """Read all headers; print what would be stored and what not, before any pixel is read."""
     sources, cache = parts_of(paths)
@@ -132,6 +135,8 @@ def plan(
         report.print_cache(cache, pipeline.info(cache))
         return
     report.print_plan(job, veil_of(deidentify))
+    if page is not None:
+        looking.write_plan(job, page)
     raise typer.Exit(1 if tally(job.plan.rejects["outcome"])["failed"] else 0)
 
 

@@ -18,6 +18,7 @@ from dicom2cache.cli.reporting.unstored import OUTCOMES
 from dicom2cache.errors import Dicom2cacheError
 from dicom2cache.pixels.window import FromFile, parse_window
 from dicom2cache.privacy.veil import KEY, check_key, veil_of
+from dicom2cache.running.job import Job
 from dicom2cache.running.target import cache_of
 from dicom2cache.store.committed import as_in_format, read_table, void_failures
 
@@ -64,6 +65,15 @@ def report(
             f"{len(document) / 1e6:.1f} MB"
         )
     )
+
+
+def write_plan(job: Job, path: Path) -> None:
+    """Write the page of a plan."""
+    from dicom2cache.cli.reporting import page, planned
+
+    contents = planned.planned(job)
+    write(path, page.page_of(contents).encode())
+    print(words.one_line(f"{path}: {contents.title}"))
 
 
 def show(

@@ -164,9 +164,6 @@ def _print_cache(cache: Path, about: dict[str, Any], whose: bool) -> None:
         f"{counting(counts['files_stored'], 'file')}, {size(total)} in "
         f"{counting(shards.num_rows, 'shard')}"
     )
-    if whose:
-        for line in whose_they_are(read_table(cache, about, "frames", list(WHOSE))):
-            print(f"  {one_line(line)}")
     if about.get("numbering"):
         files, waste = waiting(cache, about)
         wait = f"{counting(files, 'file')} of earlier ones, {size(waste)}, "
@@ -174,6 +171,9 @@ def _print_cache(cache: Path, about: dict[str, Any], whose: bool) -> None:
         print(one_line(f"numbering {about['numbering']}{f'; {wait}' if files else ''}"))
     if limited := counts.get("frames_limited"):
         print(f"{limited} failed for memory or time, which another machine may have")
+    if whose:
+        for line in whose_they_are(read_table(cache, about, "frames", list(WHOSE))):
+            print(f"  {one_line(line)}")
     rows = []
     for k, a in enumerate(about["arrays"]):
         codec = "" if a["codec"] == "none" else f", {a['codec']}"

@@ -217,13 +217,28 @@ def test_a_file_that_is_no_report_stays(
     ran = run_here("report", cache)
     assert ran.returncode == 2
     assert ran.stderr == (
-        "dicom2cache: report.html: exists, and is no report; give another name by -o\n"
+        "dicom2cache: report.html: exists, and is not of this command; name a file by -o\n"
     )
     assert (tmp_path / "report.html").read_text() == "of pytest"
     (tmp_path / "report.html").unlink()
     for _ in range(2):
         assert run_here("report", cache).returncode == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html"]
+
+
+def test_a_plan_has_a_page(cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "plan.html"
+    ran = run_here("plan", cache.parent / "in", tmp_path / "cache", "--report", out)
+    assert ran.returncode == 1, ran.stderr  # some files fail
+    assert ran.stdout.endswith(f"{out}: Plan of 19 frames: CT, US\n")
+    document = out.read_text("utf-8")
+    page, words = Page(document), _words(document)
+    assert page.images == []
+    assert re.search(r"CT image 3 3 3 3 17 17 136.0 KiB ", words)  # 17 slots of 8 KiB
+    assert "all 2.5 mm" in words
+    assert "pixel data is truncated: ... bytes, ... expected" in words
+    assert "Meyer" not in document
+    assert "cut" not in words
 
 
 def test_a_cache_of_no_frames_has_a_page(tmp_path: Path) -> None:
