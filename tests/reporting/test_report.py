@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom import dcmread
 from pydicom.uid import JPEGLSLossless
 
 from tests.support.caches import attributes, built, run_here, table
 from tests.support.dicom_files import CT_IMAGE, uid, write_dicom
+from tests.support.segmentations import write_segmentation
 
 EVIL = '<script>alert("x")</script><img src=//evil.example/x onerror=alert(1)>'
 _VOID = {"meta", "img", "br"}
@@ -175,6 +177,34 @@ def test_pictures_are_the_frames(cache: Path) -> None:
     assert one[int(22.5 * 4.5), 144] > 240
     assert one[int(24.5 * 4.5), 144] < 32
     assert len(Page(_report(cache, "--identifying")).images) == 4
+
+
+def test_masks_lie_on_their_images(cache: Path, tmp_path: Path) -> None:
+    images = [cache.parent / "in" / f"Bert-{k}.dcm" for k in range(4)]
+    for image in images:
+        shutil.copy(image, tmp_path)
+    square = np.zeros((1, 4, 64, 64), np.uint8)
+    square[..., :32, :32] = 1
+    write_segmentation(tmp_path / "in" / "seg.dcm", images, square, ["liver"])
+    for name, text in (("plain", "NO"), ("text", "YES")):
+        for image in images:
+            changed = dcmread(image)
+            changed.BurnedInAnnotation = text
+            changed.save_as(tmp_path / "in" / image.name)
+        found = built(tmp_path / "in", tmp_path / name, "--jobs", 1)
+        page = Page(_report(found))
+        said = {str(image["alt"]): str(image["src"]) for image in page.images}
+        assert len(said) == (2 if text == "NO" else 1)
+        data = b64decode(said["4 of 4 frames of a stack of SEG, 64 × 64 pixels"].partition(",")[2])
+        picture = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+        assert ("on its images" in page.shown) is (text == "NO")
+        inside = picture[2, 2]
+        if text == "NO":  # half of (230, 159, 0) on black; the image beside it as it is
+            assert np.abs(inside - (115, 80, 0)).max() < 12
+            assert np.ptp(picture[100, 140]) < 6
+            assert picture[100, 140].max() > 0
+        else:
+            assert set(np.unique(picture)) == {0, 255}
 
 
 def test_pictures_are_chosen_by_seed(cache: Path) -> None:
