@@ -7,7 +7,7 @@ each source file, `FRAMES` (the plan) a row for each frame to be stored, in the 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NotRequired, TypedDict
 
 import numpy as np
@@ -101,6 +101,8 @@ class Plan:
     """REJECTS"""
     wasted_bytes: int
     """bytes of slots that no frame covers"""
+    contours: pa.Table = field(default_factory=lambda: pa.table({}))
+    """CONTOURS_TABLE, by root and path; without columns where there are none"""
 
 
 COMPRESSED = ("lz4", "zstd")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from dicom2cache.arrow import tally
 from dicom2cache.cli.assembled import COLUMNS, assembled
 from dicom2cache.cli.rejects import print_rejects, said_of
 from dicom2cache.cli.reporting.facts import WHOSE, whose_they_are
@@ -21,6 +22,7 @@ from dicom2cache.privacy.veil import Veil, each
 from dicom2cache.running.remove.unnamed import waiting
 from dicom2cache.store.committed import as_in_format, read_table, void_failures
 from dicom2cache.store.layout import SEEN, TIMES
+from dicom2cache.store.root import CONTOURS
 
 if TYPE_CHECKING:
     from dicom2cache.running.compare import Difference
@@ -64,6 +66,8 @@ def print_plan(job: Job, veil: Veil | None = None) -> None:
     modality = plan.files["modality"].take(plan.frames["file"])
     modality = each(modality, keeper("modality")) if veil else modality
     _print_stacks(frames.append_column("modality", modality))
+    drawn = plan.contours
+    _print_contours(veil.contours(drawn) if veil and drawn.num_rows else drawn)
     print_rejects(veil.failures(plan.rejects) if veil else plan.rejects, "")
 
 
@@ -108,10 +112,11 @@ def print_removed(cache: Path, done: Removed, dry_run: bool) -> None:
         if value in done.before:
             why = "was removed before"
         print(f"{one_line(value)}: {why}", file=sys.stderr)
-    if not (done.frames or done.unstored):
+    if not (done.frames or done.unstored or done.contours):
         print(f"{path}: nothing to remove; {counting(done.left, 'frame')}")
         return
-    beside = f" and {counting(done.unstored, 'row')} of failures/" if done.unstored else ""
+    beside = f", {counting(done.contours, 'row')} of contours/" if done.contours else ""
+    beside += f" and {counting(done.unstored, 'row')} of failures/" if done.unstored else ""
     what = f"{counting(done.frames, 'frame')} of {counting(done.files, 'file')}{beside}"
     copied = f"{size(done.copied)} of {counting(done.shards, 'shard')}"
     left = f"{counting(done.left, 'frame')} left"
@@ -181,6 +186,7 @@ def _print_cache(cache: Path, about: dict[str, Any], whose: bool) -> None:
         rows.append((a["name"], a["frames"], *shown))
     _print_arrays(rows)
     _print_stacks(read_table(cache, about, "frames", list(COLUMNS)))
+    _print_contours(read_table(cache, about, CONTOURS, [*_OF_FILE, "name", "contour"]))
     void = void_failures(cache, about)
     print_rejects(read_table(cache, about, "failures").filter(pa.array(~void)))
 
@@ -287,3 +293,22 @@ def _print_stacks(frames: pa.Table) -> None:
         print("stacks:")
     for line in assembled(frames):
         print(one_line(line))
+
+
+_OF_FILE = ["root", "path"]
+
+
+def _print_contours(contours: pa.Table) -> None:
+    """How many there are, and which names of structures, so that a map of names can be written."""
+    if not contours.num_rows:
+        return
+    files = contours.select(_OF_FILE).group_by(_OF_FILE).aggregate([]).num_rows
+    drawn = contours.num_rows - contours["contour"].null_count
+    print(f"contours: {drawn} of {files} structure {'set' if files == 1 else 'sets'}")
+    each_file = contours.select([*_OF_FILE, "name"]).group_by([*_OF_FILE, "name"]).aggregate([])
+    found = tally(each_file["name"].drop_null())
+    most = sorted(found.items(), key=lambda one: (-one[1], one[0]))
+    for name, count in most[:_SHOWN]:
+        print(f"  {one_line(name)}: in {count}")
+    if len(most) > _SHOWN:
+        print(f"  and {len(most) - _SHOWN} more names, all in contours/")

@@ -24,8 +24,6 @@ CLAIMS_DICOM = {".dcm", ".dicom", ".dic", ".ima"}
 WHOSE_FILE = "whose_file"
 """attribute of an error: Patient ID, Study and Series Instance UID of a file whose header could be
 parsed and is refused"""
-SOP_CLASS = "sop_class"
-"""and its SOP Class UID"""
 _WHOSE = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
@@ -47,7 +45,6 @@ def by_pydicom(path: str, candidate: Candidate, limits: Limits = LIMITS) -> Row:
             row = describe(ds, stream.read(12), at, candidate, path)
         except Exception as e:
             vars(e)[WHOSE_FILE] = [text(ds, keyword) for keyword in _WHOSE]
-            vars(e)[SOP_CLASS] = text(ds, "SOPClassUID")
             raise
         return row, text(ds, "PatientID"), text(ds, "AccessionNumber")
 

@@ -6,6 +6,7 @@ that says, by `stack_of`, `part` and the flag `continues`, which one they belong
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ def continuing(plan: Plan, stored: pa.Table, stacks: int) -> Plan:
         field = FRAMES.field(name)
         place = FRAMES.get_field_index(name)
         frames = frames.set_column(place, field, column.cast(field.type))
-    return Plan(plan.arrays, plan.files, frames, plan.rejects, plan.wasted_bytes)
+    return replace(plan, frames=frames)
 
 
 def _said(plan: Plan, rows: NDArray[np.int64]) -> pa.Table:

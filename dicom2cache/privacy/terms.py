@@ -88,6 +88,13 @@ LISTED: dict[str, frozenset[str]] = {
     "transfer_syntax": frozenset(SYNTAXES),
     "unit": _UNIT,
     "asl_label": _words("LABEL CONTROL M_ZERO_SCAN"),
+    "roi_type": _words(  # PS3.3 C.8.8.8.1
+        "EXTERNAL PTV CTV GTV TREATED_VOLUME IRRAD_VOLUME OAR BOLUS AVOIDANCE ORGAN MARKER "
+        "REGISTRATION ISOCENTER CONTRAST_AGENT CAVITY BRACHY_CHANNEL BRACHY_ACCESSORY "
+        "BRACHY_SRC_APP BRACHY_CHNL_SHLD SUPPORT FIXATION DOSE_REGION CONTROL DOSE_MEASUREMENT "
+        "DEVICE"
+    ),
+    "roi_algorithm": _words("AUTOMATIC SEMIAUTOMATIC MANUAL"),
 }
 """by column, the whole values"""
 

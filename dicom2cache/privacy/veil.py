@@ -27,6 +27,10 @@ KEY = "deidentify_key"
 _OLDEST = 90.0
 """years: who is older is one of few"""
 _FAILURES = {"path": "path", "same_path": "path", "study_uid": "uid", "series_uid": "uid"}
+_CONTOURS = {
+    "path": "path", "study_uid": "uid", "series_uid": "uid", "sop_uid": "uid",
+    "referenced_sop_uid": "uid", "referenced_series_uid": "uid", "frame_of_reference_uid": "uid",
+}  # fmt: skip
 
 Map = Callable[[str], str | None]
 
@@ -64,6 +68,14 @@ class Veil:
         for name, domain in _FAILURES.items():
             rows = self._replaced(rows, name, partial(self.hashed, domain))
         return self._replaced(rows, "reason", own_words)
+
+    def contours(self, rows: pa.Table) -> pa.Table:
+        """Rows of contours/: UIDs and paths hashed, names left out, of codes what is listed."""
+        for name, domain in _CONTOURS.items():
+            rows = self._replaced(rows, name, partial(self.hashed, domain))
+        for name in ("type", "algorithm"):
+            rows = self._replaced(rows, name, terms.keeper(f"roi_{name}"))
+        return self._replaced(rows, "name", lambda _: None)
 
     def sources(self, folders: Sequence[str]) -> list[str]:
         """What stands for the source folders."""

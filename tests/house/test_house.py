@@ -261,3 +261,17 @@ def test_files_that_are_named_exist() -> None:
     assert len(named) > 8
     for path in named:
         assert (HERE / path).exists(), path
+
+
+def test_tests_that_the_page_of_masks_names_exist() -> None:
+    """Of each section in the file that it names, unless a name says more."""
+    page = (HERE / "docs" / "masks.md").read_text()
+    count = 0
+    for section in page.split("\n## ")[1:]:
+        own = re.search(r"`(tests/[\w/]+\.py)`, unless|Tests are in `(tests/[\w/]+\.py)`", section)
+        for path, name in re.findall(r"`(?:(tests/[\w/]+\.py)::)?(test_\w+)`", section):
+            file = path or (own[1] or own[2] if own else "")
+            assert file, name
+            assert f"def {name}(" in (HERE / file).read_text(), (file, name)
+            count += 1
+    assert count > 30

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer_adapter.format.root import Array
+from trainer_adapter.format.members import Array
 from trainer_adapter.reading.chunks import Chunk, hold_header, scratch_slot, unpack
 from trainer_adapter.reading.shards import ShardStore
 from trainer_adapter.reading.spots import Corners, Spots, part_of, rows_of, slice_by_slice

@@ -20,6 +20,8 @@ Bools = NDArray[np.bool_]
 COMBINE = ("union", "first")
 _FEW = 3
 """classes of a label map that are sought one by one; of more, each pixel is looked up"""
+_OURS = "mask_"
+"""how the arrays are called that the converter drew (FORMAT.md)"""
 _PIXELS = Scratch()
 
 
@@ -162,8 +164,9 @@ def painter_of(
     of, entry = spread(low, high)
     stored, classes = named.number[entry], meant[named.name[entry]]
     straight = is_map & (np.bincount(of, stored != classes, minlength=len(mask)) == 0)
-    counted = np.bincount(of, named.count[entry] < 0, minlength=len(mask)) == 0
-    straight &= counted  # else a file may have values that it does not list
+    # As files have them, label maps may hold values that they do not list.
+    ours = np.array([a.name.startswith(_OURS) for a in core.root.arrays])
+    straight &= ours[core.places.array[mask]]
     return Painter(
         images, annotated, np.searchsorted(which, np.arange(len(images) + 1)), mask, value, least,
         np.append(np.cumsum(high - low) - (high - low), len(entry)), stored, classes, straight,
