@@ -209,7 +209,7 @@ def test_what_fails_costs_itself_only(tmp_path: Path) -> None:
     ]  # fmt: skip
     ran = run_here("export", cache, tmp_path / "out", "--to", "npy", "--upright", "--gaps")
     assert ran.returncode == 0, ran.stderr
-    assert "3 stacks in 3 files, 1 of an earlier run; 1 are no volumes;" in ran.stdout
+    assert "3 stacks in 3 files, 1 of an earlier run; 1 is no volume;" in ran.stdout
     shapes = sorted(np.load(p, mmap_mode="r").shape for p in (tmp_path / "out").rglob("*.npy"))
     assert shapes == [(8, 28, 20), (11, 24, 20), (12, 24, 20)]
 
