@@ -144,7 +144,7 @@ class Unstored:
 
 
 def grouped(rejects: pa.Table, own_only: bool = False) -> list[Unstored]:
-    """Groups of rows of failures/: by outcome, failures first, then most rows first.
+    """Groups of rows of failures/: by outcome, failures first, then most rows first, then path.
 
     With `own_only` no reason has a value of a header or a path, and no suffix but well-known ones.
     """
@@ -157,7 +157,7 @@ def grouped(rejects: pa.Table, own_only: bool = False) -> list[Unstored]:
         for stage in sorted(str(s or "") for s in pc.unique(rows["stage"]).to_pylist()):
             part = rows.filter(pc.equal(rows["stage"].fill_null(""), stage)).combine_chunks()
             mine += _of_stage(name, stage, part, own_only)
-        found += sorted(mine, key=lambda group: (-group.rows, group.reason))
+        found += sorted(mine, key=lambda group: (-group.rows, group.path))
     return found
 
 
