@@ -48,22 +48,24 @@ def _short(rejects: pa.Table) -> Iterator[tuple[str, int]]:
         files = groupby(rows, lambda row: (row["root"], row["path"]))
         yield from chain.from_iterable(said_of("failed", path, mine) for (_, path), mine in files)
     for group in grouped(rest):
-        if group.rows == 1:
-            frame = "" if group.frame is None else f", frame {group.frame}"
-            yield f"{group.outcome}: {group.path}{frame}: {group.said}", 1
-        else:
-            yield f"{group.outcome}: {_what(group)}: {group.reason}{_such(group)}", group.rows
+        frame = "" if group.frame is None else f", frame {group.frame}"
+        yield f"{group.outcome}: {group.path}{frame}: {group.said}{_alike(group)}", group.rows
+
+
+def _alike(group: Unstored) -> str:
+    """How many others there are for the same reason."""
+    if group.rows == 1:
+        return ""
+    files = group.files - 1
+    more = counting(files, "file") if files else counting(group.rows - 1, "frame")
+    named = ", ".join(f"{name} {n}" for name, n in group.suffixes)
+    return f"; and {more} like it{f' ({named})' if named else ''}"
 
 
 def _what(group: Unstored) -> str:
     """Such as `126 files`, `30 frames of 2 files`."""
     files = counting(group.files, "file")
     return files if group.rows == group.files else f"{counting(group.rows, 'frame')} of {files}"
-
-
-def _such(group: Unstored) -> str:
-    named = ", ".join(f"{name} {n}" for name, n in group.suffixes)
-    return f"{f' ({named})' if named else ''}; such as {group.path}"
 
 
 def print_groups(rejects: pa.Table) -> None:

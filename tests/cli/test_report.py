@@ -56,7 +56,7 @@ def test_frames_of_a_file_that_failed_alike_are_one_line(
         "  failed: a.dcm, frames 3, 40: cut",
         "  failed: a.dcm, frames 10-29, 31: lost",
         "  failed: b.dcm, 50 frames from 1 to 99: odd",
-        "  excluded: 40 files: r; such as x00.dcm",
+        "  excluded: x00.dcm: r; and 39 files like it",
     ]
 
 

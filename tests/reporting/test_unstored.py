@@ -147,9 +147,10 @@ def test_info_and_build_do_not_list_each_of_many(cache: Path) -> None:
     ]
     assert said[-5:] == [
         "not stored: 12 failed, 1 without pixels, 126 not DICOM, 1 duplicates",
-        f"  failed: 12 files: {CUT}; such as cut00.dcm",
+        "  failed: cut00.dcm: pixel data is truncated: 44 bytes, 64 expected for 1 frame of 8 x 8; "
+        "copy the file again; and 11 files like it",
         "  no-pixels: plan.dcm: RT Plan Storage has no pixel data",
-        "  not-dicom: 126 files: no DICM at byte 128 and no data element at byte 0 (.nii 126); "
-        "such as mask0.nii",
+        "  not-dicom: mask0.nii: no DICM at byte 128 and no data element at byte 0; and 125 files "
+        "like it (.nii 126)",
         "  duplicate: copy.dcm: duplicate of a.dcm: same SOP Instance UID, same pixels",
     ]
