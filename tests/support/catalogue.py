@@ -13,6 +13,7 @@ from pydicom.datadict import tag_for_keyword
 
 from dicom2cache.schema import (
     CHANNEL,
+    DRAWN,
     FILES,
     FRAMES,
     NEVER_NULL,
@@ -95,7 +96,8 @@ _MADE = "# Rows as objects, made from the catalogue by tests.support.catalogue.\
 
 
 _STRUCTS = {
-    "VoiWindow": WINDOW, "Segment": SEGMENT, "Channel": CHANNEL, "FrameHeader": PER_FRAME
+    "VoiWindow": WINDOW, "Segment": SEGMENT, "Channel": CHANNEL, "Drawn": DRAWN,
+    "FrameHeader": PER_FRAME,
 }  # fmt: skip
 """values of columns that have parts: a name for each"""
 _PARTS = {"center", "width", "function"}
@@ -113,6 +115,7 @@ def row_classes() -> str:
             _class("VoiWindow", window, WINDOW, _PARTS),
             _class("Segment", "One segment of a segmentation (PS3.3 C.8.20.4).", SEGMENT, _PARTS),
             _class("Channel", "An optical path, or a segment of a mask.", CHANNEL, {"id"}),
+            _class("Drawn", "What of a mask is drawn on an image.", DRAWN, {"frame"}),
             _class("FrameHeader", frame, PER_FRAME, set(), "TypedDict, total=False"),
             _class("Header", header, FILES, NEVER_NULL),
             _class("FrameRow", row, FRAMES, NEVER_NULL, "TypedDict, total=False"),
