@@ -138,11 +138,63 @@ class Segment(TypedDict):
     type_meaning: str | None
 
 
-class Channel(TypedDict):
+class TileChannel(TypedDict):
     """An optical path, or a segment of a mask."""
 
     id: str
     label: str | None
+
+
+class Channel(TypedDict):
+    """One channel of a waveform (PS3.3 C.10.9.1.4)."""
+
+    label: str | None
+    source: str | None
+    source_meaning: str | None
+    modifiers: str | None
+    unit: str | None
+    sensitivity: float | None
+    baseline: float | None
+    bits_stored: int | None
+    filter_low: float | None
+    filter_high: float | None
+    notch: float | None
+    time_skew: float | None
+    sample_skew: float | None
+    offset: float | None
+
+
+class Line(TypedDict):
+    """How a sample becomes a value."""
+
+    sensitivity: float
+    correction: float
+    baseline: float
+    bits: int
+
+
+class Multiplex(TypedDict):
+    """Where samples lie in a file."""
+
+    channels: int
+    samples: int
+    bits: int
+    interpretation: str
+    vr: str
+    offset: int
+    length: int
+    padding: int | None
+    lines: list[Line]
+
+
+class Meant(TypedDict):
+    """What they mean."""
+
+    channels: list[Channel]
+    sampling_rate: float | None
+    time_offset: float | None
+    originality: str | None
+    group_label: str | None
 
 
 class Drawn(TypedDict):
@@ -316,7 +368,9 @@ class Header(TypedDict):
     first_frame: int | None
     z_first: float | None
     z_step: float | None
-    channels: list[Channel] | None
+    tile_channels: list[TileChannel] | None
+    waveforms: list[Multiplex] | None
+    meant: list[Meant] | None
     per_frame: NotRequired[list[FrameHeader] | None]
 
 

@@ -73,7 +73,7 @@ def make_plan(
         file, frame, part, per_frame = drawn.file, drawn.frame, drawn.part, drawn.said
     per_frame["unit"] = values.units(files, file, per_frame["unit"])
     slope, intercept, inverted = values.linear(files, file, per_frame, recipe)
-    placement = place_frames(files, file, per_frame, recipe)
+    placement = place_frames(files, file, frame, per_frame, recipe)
     if drawn:
         placement = drawn.placed(placement)
         per_frame["unit"] = drawn.units(per_frame["unit"])
@@ -126,6 +126,9 @@ def _arrays(
     channels = np.where(several, windows, channels)
     height, width = placement.height, placement.width
     shape = combine([height, width, channels[file]])
+    waves = treatments.waveforms(files)[file]
+    if waves.any():
+        dtype = np.where(waves, np.char.add(arrays.WAVEFORMS, dtype), dtype)
     names, dtype_code = np.unique(dtype, return_inverse=True)
     size = combine([dtype_code.astype(np.int64), shape])
     _, example, inverse = np.unique(size, return_index=True, return_inverse=True)

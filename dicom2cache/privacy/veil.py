@@ -164,6 +164,10 @@ _NESTED: dict[str, dict[str, Map]] = {
         "function": lambda said: said if said in terms.FUNCTIONS else None, "explanation": _NONE,
     },
     "segments": {"label": _NONE, "category": _CODE, "type": _CODE, "type_meaning": _NONE},
+    "channels": {
+        "label": lambda said: said if said in terms.LEADS else None, "source": _CODE,
+        "source_meaning": _NONE, "modifiers": terms.codes, "unit": terms.keeper("unit"),
+    },
 }  # fmt: skip
 """what becomes of the texts of the structs in a column of lists"""
 

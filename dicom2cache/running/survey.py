@@ -63,14 +63,15 @@ class Survey:
         unlisted: pa.Table,
         without_copies: Callable[[pa.Table], tuple[pa.Table, pa.Table]],
         before: Sequence[ArraySpec] = (),
-        images: Callable[[pa.Table], pa.Table] = lambda files: NONE,
         known: Callable[[pa.Table], pa.Table] | None = None,
         veiled: bool = False,
+        images: Callable[[pa.Table], pa.Table] = lambda files: NONE,
     ) -> tuple[Plan | None, pa.Table, pa.Table]:
         """(the plan, REJECTS of all that is not in it, CONTOURS_TABLE); None: no frames are.
 
         `without_copies`: that of this record, or one that knows more files; `before`: as of
-        `make_plan`; `known`: what a cache has of contours of the same instances.
+        `make_plan`; `known`: what a cache has of contours of the same instances;
+        `images`: its images that masks among the files may lie on.
         """
         work = inventory.header_work(candidates)
         with phase(self.progress, "reading headers", work, "files"):

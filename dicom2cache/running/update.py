@@ -238,7 +238,7 @@ def _planned(
     before = [spec_of(about) for about in attributes["arrays"]]
     planned, rejects, contours = by.plan(
         looked.new, looked.unlisted, lambda files: stored.without_copies(by, files), before,
-        stored.images, stored.contours, asked.veil is not None,
+        stored.contours, asked.veil is not None, stored.images,
     )  # fmt: skip
     if planned is None:
         idle = tuple(replace(s, first=s.first + s.shards, slots=0) for s in before)

@@ -80,7 +80,7 @@ def _plan_restack(asked: Request) -> tuple[Job | None, int, Torn] | None:
     repeated = _repeated(cache, attributes, gone)
     planned, _, _ = by.plan(
         files, REJECTS.empty_table(), lambda some: _flagged(by, stored, some, repeated), before,
-        lambda some: images_of(cache, attributes, some, veil, gone),
+        images=lambda some: images_of(cache, attributes, some, veil, gone),
     )  # fmt: skip
     if planned is None:
         return None, 0, torn
