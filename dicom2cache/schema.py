@@ -501,27 +501,13 @@ REMOVED = pa.schema([("what", TEXT), ("hash", TEXT)])
 
 CONTOURS_TABLE = pa.schema(
     [
-        ("root", INT16),
-        ("path", TEXT),
-        ("structure", INT32),
-        ("name", TEXT),
-        ("type", TEXT),
-        ("algorithm", TEXT),
-        ("colour", pa.list_(INT16, 3)),
+        ("root", INT16), ("path", TEXT), ("structure", INT32), ("name", TEXT), ("type", TEXT),
+        ("algorithm", TEXT), ("colour", pa.list_(INT16, 3)),
         ("contour", INT32),  # null: a structure without contours
-        ("geometry", TEXT),
-        ("points", pa.list_(FLOAT64)),
-        ("referenced_sop_uid", TEXT),
-        ("referenced_frame", INT32),
-        ("slab_thickness", FLOAT64),
-        ("slab_offset", VECTOR3),
-        ("frame_of_reference_uid", TEXT),
-        ("referenced_series_uid", TEXT),
-        ("sop_uid", TEXT),
-        ("patient", TEXT),
-        ("study_uid", TEXT),
-        ("series_uid", TEXT),
-        ("flags", TEXTS),
+        ("geometry", TEXT), ("points", pa.list_(FLOAT64)), ("referenced_sop_uid", TEXT),
+        ("referenced_frame", INT32), ("slab_thickness", FLOAT64), ("slab_offset", VECTOR3),
+        ("frame_of_reference_uid", TEXT), ("referenced_series_uid", TEXT), ("sop_uid", TEXT),
+        ("patient", TEXT), ("study_uid", TEXT), ("series_uid", TEXT), ("flags", TEXTS),
     ]
 )
 """the rows of contours/"""
