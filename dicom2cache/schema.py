@@ -212,8 +212,8 @@ STORED = (
            "`number` (null: all that are something), as `value` (null: as they are), the later "
            "over the earlier; `lead`: 2 x 3 numbers that lead from (column, row, 1) of a pixel of "
            "the image's source to the one of the mask, null where both have the same; of contours "
-           "structure, position, orientation, spacing y and x, mm between images; null: the mask is "
-           "stored as its file has it"),
+           "structure, position, orientation, spacing y and x, mm between images; null: the mask "
+           "is stored as its file has it"),
     Column("image_by", TEXT, "plan",
            "how that was found: `reference`, by what the mask refers to; `geometry`, by where both "
            "lie; `resampled`, so, and the grids differ", privacy="kept"),
