@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from dicom2cache.arrow import rows_of_outcome, tally
-from dicom2cache.cli.assembled import COLUMNS, assembled
+from dicom2cache.cli.assembled import COLUMNS, OF_FILES, assembled, recorded
 from dicom2cache.cli.words import one_line
 from dicom2cache.privacy.terms import keeper
 from dicom2cache.privacy.veil import Veil, each
@@ -66,10 +66,12 @@ def print_plan(job: Job, veil: Veil | None = None) -> None:
     )
     own = [s for s in specs if s.slots or job.onto is None]  # of an update, those that it adds to
     _print_arrays([(s.name, s.slots, s.slots * s.slot_bytes, s.shards, "", None) for s in own])
-    frames = plan.frames.select([c for c in COLUMNS if c != "modality"])
-    modality = plan.files["modality"].take(plan.frames["file"])
-    modality = each(modality, keeper("modality")) if veil else modality
-    _print_stacks(frames.append_column("modality", modality))
+    frames = plan.frames.select([c for c in COLUMNS if c not in OF_FILES])
+    for name in OF_FILES:
+        said = plan.files[name].take(plan.frames["file"])
+        said = each(said, keeper(name)) if veil and name == "modality" else said
+        frames = frames.append_column(name, said)
+    _print_stacks(frames)
     drawn = plan.contours
     _print_contours(veil.contours(drawn) if veil and drawn.num_rows else drawn)
     _print_rejects(veil.failures(plan.rejects) if veil else plan.rejects)
@@ -282,10 +284,9 @@ def _print_arrays(rows: list[tuple[str, int, int, int, str, dict[str, Any] | Non
 
 def _print_stacks(frames: pa.Table) -> None:
     """What was assembled, so that a series that is torn or joined is seen."""
-    if frames.num_rows:
-        print("stacks:")
-    for line in assembled(frames):
-        print(one_line(line))
+    for title, lines in (("stacks:", assembled(frames)), ("waveforms:", recorded(frames))):
+        for k, line in enumerate(lines):
+            print(one_line(line) if k else f"{title}\n{one_line(line)}")
 
 
 _OF_FILE = ["root", "path"]

@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
+from dicom2cache.frames import masks
 from dicom2cache.frames.decode import Source, Stored
 from dicom2cache.frames.plain import plain_frame
 from dicom2cache.frames.ranges import line_of
 from dicom2cache.frames.slices import values_of
 from dicom2cache.frames.treat import padding_of
 from dicom2cache.pixels.intensity import DoesNotFit
-from dicom2cache.pixels.statistics import Statistics, statistics
-from dicom2cache.recipes.recipe import Treatment
+from dicom2cache.pixels.statistics import Statistics, of_waveform, statistics
+from dicom2cache.recipes.recipe import WAVEFORM, Treatment
 from dicom2cache.records import ArraySpec, FrameRow, Header
 from dicom2cache.store.shards import Chunk, chunk_of
 
@@ -65,7 +66,7 @@ def chunk_of_frame(
         if plain is not None:
             chunk = chunk_of(plain.pixels, spec)
             return chunk, _result("native", plain.statistics, plain.flags, chunk)
-    stored = source.read(row["frame"], room)
+    stored = masks.read(source, row, room)
     ends = limits.needed() if limits else None
     try:
         made = values_of(stored, row, source, treatments, spec.dtype, ends)
@@ -75,23 +76,16 @@ def chunk_of_frame(
         raise FrameError(f"{e}{padding or _remedy(chosen, spec.dtype)}") from e
     if limits is not None:
         limits.check()
-    found = statistics(made.pixels, made.padding, made.ends)
+    if source.header["kind"] == WAVEFORM:
+        found = of_waveform(made.pixels)
+    else:
+        found = statistics(made.pixels, made.padding, made.ends)
     chunk = chunk_of(made.pixels, spec)
     result = _result(stored.codec, found, (*stored.flags, *made.flags), chunk)
     result["window_low"], result["window_high"] = made.window_low, made.window_high
     if source.header["kind"] == "mask":
-        result["mask_counts"] = counts_of(made.pixels, source.header)
+        result["mask_counts"] = masks.counts_of(made.pixels, row, source.header)
     return chunk, result
-
-
-def counts_of(pixels: NDArray[Any], header: Header) -> list[int]:
-    """Pixels of each segment that a frame of a mask shows, by its stored values."""
-    if header["unit"] == "labelmap":
-        numbers = [segment["number"] for segment in header["segments"] or ()]
-        found = np.bincount(pixels.reshape(-1))
-        return [int(found[n]) if n is not None and 0 <= n < len(found) else 0 for n in numbers]
-    least = (header["fractional_max"] or 255) / 2 if header["unit"] == "fractional" else 1
-    return [int((pixels >= least).sum())]
 
 
 def _remedy(chosen: str, dtype: str) -> str:

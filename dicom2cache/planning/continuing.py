@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dicom2cache.arrow import codes, combine, first_of, floats, ints, vectors
+from dicom2cache.recipes.recipe import WAVEFORM
 from dicom2cache.records import Plan
 from dicom2cache.schema import FRAMES
 
@@ -94,7 +95,8 @@ def _followed(new: pa.Table, old: pa.Table) -> NDArray[np.int64]:
     if not old.num_rows:
         return found
     alike = combine([_code(new[name], old[name]) for name in _ALIKE if name in old.column_names])
-    series = pc.is_valid(new["series_uid"]).to_numpy(zero_copy_only=False)
+    series = pc.is_valid(new["series_uid"]).to_numpy(zero_copy_only=False).astype(bool)
+    series &= pc.not_equal(new["kind"], WAVEFORM).to_numpy(zero_copy_only=False).astype(bool)
     places = {name: [_vectors(t, name) for t in (new, old)] for name in ("orientation", "spacing")}
     again = _code(new["acquisition"], old["acquisition"])
     heads, numbers = ints(old["stack_of"], -1), ints(old["stack"], -1)

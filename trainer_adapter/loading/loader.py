@@ -59,7 +59,9 @@ class Batch(Fields):
     known: torch.Tensor | None
     """(b, k) of several labels: False where one is not known; None for one or none"""
     mask: torch.Tensor | None
-    """(b, H, W) uint8, or int32: class numbers; with `patch` (b, d, h, w); None without a target"""
+    """(b, H, W) uint8, or int32: class numbers; with `patch` (b, d, h, w); None unless a target"""
+    dose: torch.Tensor | None
+    """float32, likewise"""
     index: torch.Tensor
     """(b,) int64: sample indices in the whole cache"""
     columns: dict[str, Any]
@@ -103,11 +105,11 @@ class CacheLoader(WithLabels):
         """How to go through the frames of `cache`.
 
         order, labelling, ranking: an Order, Labels and Ranks; or their fields as keywords, such as
-        shuffle=True, seed=1, label="body_part". target: "mask", or a Target: masks beside images,
-        in the same crop; `classes` and `missing` are the target's where no label is asked for.
-        crop: (h, w) at random, or a Crop; boxes are for each frame of `cache`. context: so many
-        slices before and behind each grey frame, as (b, 2 * context + 1, H, W), of its stack,
-        selected or not; at an end the last one stands in.
+        shuffle=True, seed=1, label="body_part". target: "mask", "dose" or a Target: masks or doses
+        beside images, in the same crop; `classes` and `missing` are the target's where no label is
+        asked for. crop: (h, w) at random, or a Crop; boxes are for each frame of `cache`. context:
+        so many slices before and behind each grey frame, as (b, 2 * context + 1, H, W), of its
+        stack, selected or not; at an end the last one stands in.
         patch: (d, h, w), instead of crop: a 3-D patch for each slice of a volume, at random.
         foreground: what a third of the patches are around, all others around what is none: a number
         (values above it), "mask", names of classes of masks, or a Foreground.
@@ -159,8 +161,8 @@ class CacheLoader(WithLabels):
         self._parts = Parts(shapes, self._units, boxes, context, depth)
         if stage is not None:
             near = self._parts.near()
-            if found.masks is not None:
-                needed = np.union1d(near.indices, found.masks.painter.needed)
+            if found.beside is not None:
+                needed = np.union1d(near.indices, found.beside.painter.needed)
                 near = Cache(near.core, needed)
             self.cache = Cache(staged(near, stage).core, self.cache.indices)
         each = self._parts.each
@@ -177,7 +179,7 @@ class CacheLoader(WithLabels):
             if not rank:
                 print(self.foreground, file=sys.stderr)
         largest = max((size for size, _ in frame_bytes), default=0) * batch_size
-        largest *= 1 if found.masks is None else 2
+        largest *= 1 if found.beside is None else 3
         # Few buffers stay in the CPU's cache; what comes from a disk is asked for early.
         usual = self._threads - 1 if fits_in_memory(total) else 2 * self._threads
         fitting = max(1, min(usual, _PREFETCH_BYTES // max(1, largest)))
@@ -314,7 +316,7 @@ class CacheLoader(WithLabels):
             image=image,
             label=None if self.labels is None else torch.from_numpy(self.labels[indices]),
             known=None if known is None else torch.from_numpy(known[indices]),
-            mask=self._mask(taken),
+            **self._target(taken),
             index=torch.from_numpy(taken.chosen),
             columns={name: c.take(indices) for name, c in self._columns.items()}
             | {name: torch.from_numpy(values) for name, values in taken.told.items()},
@@ -324,17 +326,21 @@ class CacheLoader(WithLabels):
         del image
         return self._transfer.sent(batch)
 
-    def _mask(self, taken: Taken) -> torch.Tensor | None:
-        masks = self._found.masks
-        if masks is None:
-            return None
+    def _target(self, taken: Taken) -> dict[str, torch.Tensor | None]:
+        """Masks or doses of what was taken, in the same places."""
+        found: dict[str, torch.Tensor | None] = {"mask": None, "dose": None}
+        beside = self._found.beside
+        if beside is None:
+            return found
         samples, corners, part = taken.samples, taken.corners, taken.slice[:2]
-        if self._parts.context:  # neighbours are there to see by, not to be drawn on
+        if self._parts.context:  # neighbours are there to see by, not to be learned
             samples, corners = taken.chosen, self._parts.middle(corners)
-        mask, out = self._pool.lease((len(samples), *part), masks.dtype)
-        masks.fill(out, samples, self.cache.core, corners, self._reading)
+        target, out = self._pool.lease((len(samples), *part), beside.dtype)
+        beside.fill(out, samples, self.cache.core, corners, self._reading)
         del out
-        return mask.reshape(taken.shape[0], *taken.shape[2:]) if len(taken.shape) > 4 else mask
+        if len(taken.shape) > 4:  # patches
+            target = target.reshape(taken.shape[0], *taken.shape[2:])
+        return found | {beside.name: target}
 
 
 def _cores() -> int:

@@ -135,7 +135,7 @@ def dtype_of(most: int, ignore: int | None, numbers: Any) -> np.dtype[Any]:
 
 
 def unannotated(core: Core, samples: Ints, lost: Ints, numbers: Any) -> LabelError:
-    """Why images have no label map, and what to do."""
+    """Why some images have no label map, and what to do; `lost`: their places in `samples`."""
     path = core.column("path")[int(samples[lost[0]])].as_py()
     pairs = joined(core)
     why = ""
