@@ -20,6 +20,11 @@ $(READY): pyproject.toml constraints.txt dicom2cache/__init__.py $(KERNEL)
 demo: $(READY)  ## convert real sample files, show them, train from them
 	$(BIN)/python -m docs.demo
 
+.PHONY: pictures
+pictures: $(READY)  ## draw the pictures of docs/ anew, from caches
+	$(BIN)/python -m docs.draw_stacks
+	$(BIN)/python -m docs.draw_masks
+
 .PHONY: check
 check: $(READY)  ## ruff, mypy, the floors of the house, links of its pages
 	$(BIN)/ruff check .

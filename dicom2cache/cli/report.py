@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from dicom2cache.arrow import rows_of_outcome, tally
-from dicom2cache.cli.assembled import COLUMNS, assembled
+from dicom2cache.cli.assembled import COLUMNS, OF_FILES, assembled, recorded
 from dicom2cache.cli.words import one_line
 from dicom2cache.privacy.terms import keeper
 from dicom2cache.privacy.veil import Veil, each
 from dicom2cache.running.remove.unnamed import waiting
 from dicom2cache.store.committed import as_in_format, read_table, void_failures
 from dicom2cache.store.layout import SEEN, TIMES
+from dicom2cache.store.root import CONTOURS
 
 if TYPE_CHECKING:
     from dicom2cache.running.compare import Difference
@@ -65,10 +66,14 @@ def print_plan(job: Job, veil: Veil | None = None) -> None:
     )
     own = [s for s in specs if s.slots or job.onto is None]  # of an update, those that it adds to
     _print_arrays([(s.name, s.slots, s.slots * s.slot_bytes, s.shards, "", None) for s in own])
-    frames = plan.frames.select([c for c in COLUMNS if c != "modality"])
-    modality = plan.files["modality"].take(plan.frames["file"])
-    modality = each(modality, keeper("modality")) if veil else modality
-    _print_stacks(frames.append_column("modality", modality))
+    frames = plan.frames.select([c for c in COLUMNS if c not in OF_FILES])
+    for name in OF_FILES:
+        said = plan.files[name].take(plan.frames["file"])
+        said = each(said, keeper(name)) if veil and name == "modality" else said
+        frames = frames.append_column(name, said)
+    _print_stacks(frames)
+    drawn = plan.contours
+    _print_contours(veil.contours(drawn) if veil and drawn.num_rows else drawn)
     _print_rejects(veil.failures(plan.rejects) if veil else plan.rejects)
 
 
@@ -112,10 +117,11 @@ def print_removed(cache: Path, done: Removed, dry_run: bool) -> None:
         if value in done.before:
             why = "was removed before"
         print(f"{one_line(value)}: {why}", file=sys.stderr)
-    if not (done.frames or done.unstored):
+    if not (done.frames or done.unstored or done.contours):
         print(f"{path}: nothing to remove; {done.left} frames")
         return
-    beside = f" and {done.unstored} rows of failures/" if done.unstored else ""
+    beside = f", {done.contours} rows of contours/" if done.contours else ""
+    beside += f" and {done.unstored} rows of failures/" if done.unstored else ""
     what = f"{done.frames} frames of {done.files} files{beside}"
     copied = f"{size(done.copied)} of {done.shards} shards"
     if dry_run:
@@ -176,6 +182,7 @@ def _print_cache(cache: Path, about: dict[str, Any]) -> None:
         rows.append((a["name"], a["frames"], *shown))
     _print_arrays(rows)
     _print_stacks(read_table(cache, about, "frames", list(COLUMNS)))
+    _print_contours(read_table(cache, about, CONTOURS, [*_OF_FILE, "name", "contour"]))
     void = void_failures(cache, about)
     _print_rejects(read_table(cache, about, "failures").filter(pa.array(~void)))
 
@@ -277,10 +284,28 @@ def _print_arrays(rows: list[tuple[str, int, int, int, str, dict[str, Any] | Non
 
 def _print_stacks(frames: pa.Table) -> None:
     """What was assembled, so that a series that is torn or joined is seen."""
-    if frames.num_rows:
-        print("stacks:")
-    for line in assembled(frames):
-        print(one_line(line))
+    for title, lines in (("stacks:", assembled(frames)), ("waveforms:", recorded(frames))):
+        for k, line in enumerate(lines):
+            print(one_line(line) if k else f"{title}\n{one_line(line)}")
+
+
+_OF_FILE = ["root", "path"]
+
+
+def _print_contours(contours: pa.Table) -> None:
+    """How many there are, and which names of structures, so that a map of names can be written."""
+    if not contours.num_rows:
+        return
+    files = contours.select(_OF_FILE).group_by(_OF_FILE).aggregate([]).num_rows
+    drawn = contours.num_rows - contours["contour"].null_count
+    print(f"contours: {drawn} of {files} structure {'set' if files == 1 else 'sets'}")
+    each_file = contours.select([*_OF_FILE, "name"]).group_by([*_OF_FILE, "name"]).aggregate([])
+    found = tally(each_file["name"].drop_null())
+    most = sorted(found.items(), key=lambda one: (-one[1], one[0]))
+    for name, count in most[:_SHOWN]:
+        print(f"  {one_line(name)}: in {count}")
+    if len(most) > _SHOWN:
+        print(f"  and {len(most) - _SHOWN} more names, all in contours/")
 
 
 def _print_rejects(rejects: pa.Table) -> None:

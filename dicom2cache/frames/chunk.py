@@ -16,8 +16,8 @@ from dicom2cache.frames.ranges import line_of
 from dicom2cache.frames.slices import values_of
 from dicom2cache.frames.treat import padding_of
 from dicom2cache.pixels.intensity import DoesNotFit
-from dicom2cache.pixels.statistics import Statistics, statistics
-from dicom2cache.recipes.recipe import Treatment
+from dicom2cache.pixels.statistics import Statistics, of_waveform, statistics
+from dicom2cache.recipes.recipe import WAVEFORM, Treatment
 from dicom2cache.records import ArraySpec, FrameRow, Header
 from dicom2cache.store.shards import Chunk, chunk_of
 
@@ -75,7 +75,10 @@ def chunk_of_frame(
         raise FrameError(f"{e}{padding or _remedy(chosen, spec.dtype)}") from e
     if limits is not None:
         limits.check()
-    found = statistics(made.pixels, made.padding, made.ends)
+    if source.header["kind"] == WAVEFORM:
+        found = of_waveform(made.pixels)
+    else:
+        found = statistics(made.pixels, made.padding, made.ends)
     chunk = chunk_of(made.pixels, spec)
     result = _result(stored.codec, found, (*stored.flags, *made.flags), chunk)
     result["window_low"], result["window_high"] = made.window_low, made.window_high

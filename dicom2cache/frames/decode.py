@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dicom2cache import syntaxes
 from dicom2cache.errors import FrameError
-from dicom2cache.frames import decoders, fragments
+from dicom2cache.frames import decoders, fragments, waveform
 from dicom2cache.frames.coded import Coded
 from dicom2cache.frames.samples import Samples, is_lossy, stored_samples
 from dicom2cache.headers.luts import modality_lut, palette, voi_lut
@@ -23,7 +23,7 @@ from dicom2cache.headers.tags import name, raw
 from dicom2cache.pixels.colour import palette_to_rgb, ybr_422_to_full, ybr_full_to_rgb
 from dicom2cache.pixels.intensity import clean_ends, has_other_bits, mask_stored
 from dicom2cache.pixels.window import VoiLut
-from dicom2cache.records import Header
+from dicom2cache.records import Header, Multiplex
 from dicom2cache.sources import inflate
 from dicom2cache.sources.file import opened, read_into
 
@@ -37,7 +37,7 @@ class Stored:
     """One decoded frame: colour is RGB, grey is as stored, native-endian, masked by BitsStored."""
 
     pixels: NDArray[Any]
-    """(H, W) or (H, W, 3)"""
+    """(H, W) or (H, W, 3); of a waveform (channels, samples)"""
     codec: str
     flags: tuple[str, ...] = ()
     ends: tuple[int, int] | None = None
@@ -135,6 +135,8 @@ class Source:
 
     def _read(self, frame: int, room: Room) -> Stored:
         h = self.header
+        if h["waveforms"] is not None:
+            return self._waveform(h["waveforms"][frame], room)
         if h["pixel_keyword"] != "PixelData":
             kind = f"f{h['bits_allocated'] // 8}"
             flat = np.frombuffer(self._native(frame, room), self._order + kind)
@@ -152,6 +154,14 @@ class Source:
         samples = pixels, (*flags, *self._fragments.flags), ends
         stored = self._coloured(samples, decoded.photometric, decoded.codec)
         return replace(stored, lossy=True) if is_lossy(decoded, h) else stored
+
+    def _waveform(self, group: Multiplex, room: Room) -> Stored:
+        place, big = group["offset"] - self.header["pixel_offset"], self._order == ">"
+
+        def read(offset: int, count: int) -> Buffer:
+            return self._bytes(place + offset, count, None)
+
+        return Stored(*waveform.decoded(group, read, big, room))
 
     @property
     def _order(self) -> str:

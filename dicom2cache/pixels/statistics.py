@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -72,6 +72,24 @@ def statistics(
     low, high = ends or (values.min().item(), values.max().item())
     # No -0: which of two equal zeros is found would hang on the processor.
     return Statistics(low + 0.0, high + 0.0, mean, std, _percentiles(grid, low, high), fraction)
+
+
+_AT_ONCE = 1 << 20
+
+
+def of_waveform(values: NDArray[np.float32]) -> Statistics:
+    """Statistics of (channels, samples), of which NaN is padding; percentiles of all channels."""
+    found = statistics(values, None)
+    step = max(1, _AT_ONCE // len(values))
+    padding = sum(
+        np.count_nonzero(np.isnan(values[:, k : k + step])) for k in range(0, values.shape[1], step)
+    )
+    fraction = padding / values.size if padding else None
+    if found.min is None or found.max is None:
+        return replace(found, padding_fraction=fraction)
+    grid = values[:, :: max(1, values.size // _GRID)]
+    points = _percentiles(grid[np.isfinite(grid)], found.min, found.max)
+    return replace(found, percentiles=points, padding_fraction=fraction)
 
 
 def of_whole(found: tuple[Any, ...], pixels: int | None) -> Statistics:

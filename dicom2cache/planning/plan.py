@@ -7,7 +7,6 @@ one array; and none of it depends on the order of the files.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -52,7 +51,7 @@ def make_plan(
     per_frame |= marked(files, file, frame, part, per_frame)
     per_frame["unit"] = values.units(files, file, per_frame["unit"])
     slope, intercept, inverted = values.linear(files, file, per_frame, recipe)
-    placement = place_frames(files, file, per_frame, recipe)
+    placement = place_frames(files, file, frame, per_frame, recipe)
     stacks = assign(geometry(files, file, frame, part, per_frame, placement))
     dtype = values.dtypes(files, file, slope, intercept, per_frame["unit"], stacks.stack, recipe)
     specs, array, wasted = _arrays(files, file, dtype, placement, recipe, before)
@@ -100,6 +99,9 @@ def _arrays(
     channels = np.where(several, windows, channels)
     height, width = placement.height, placement.width
     shape = combine([height, width, channels[file]])
+    waves = treatments.waveforms(files)[file]
+    if waves.any():
+        dtype = np.where(waves, np.char.add(arrays.WAVEFORMS, dtype), dtype)
     names, dtype_code = np.unique(dtype, return_inverse=True)
     size = combine([dtype_code.astype(np.int64), shape])
     _, example, inverse = np.unique(size, return_index=True, return_inverse=True)
@@ -112,7 +114,7 @@ def _arrays(
     frames = np.bincount(inverse, minlength=len(keys))
     sizes = [(d, s, int(n)) for (d, s), n in zip(keys, frames, strict=True)]
     try:
-        known = [(spec.dtype, spec.slot) for spec in before]
+        known = [(arrays.stored_type(spec), spec.slot) for spec in before]
         slots = arrays.fit_slots_beside(known, sizes, recipe.max_arrays, recipe.shard_bytes)
     except ValueError as e:
         raise RecipeError(f"recipe: {e}") from e
@@ -120,7 +122,7 @@ def _arrays(
     own_bytes = 0
     for d, s, n in sizes:
         total[d, slots[d, s]] += n
-        own_bytes += n * np.dtype(d).itemsize * math.prod(s)
+        own_bytes += n * arrays.bytes_of(d, s)
     wanted = sorted(
         (
             arrays.array_spec(d, slot, n, recipe.shard_bytes, recipe.codec)
@@ -129,7 +131,9 @@ def _arrays(
         key=lambda spec: spec.name,
     )
     specs, place = arrays.joined(before, wanted)
-    number = {(spec.dtype, spec.slot): k for spec, k in zip(wanted, place, strict=True)}
+    number = {
+        (arrays.stored_type(spec), spec.slot): k for spec, k in zip(wanted, place, strict=True)
+    }
     of_size = np.array([number[d, slots[d, s]] for d, s in keys], np.int64)
     wasted = sum(spec.slots * spec.slot_bytes for spec in specs) - own_bytes
     return specs, of_size[inverse] if len(keys) else np.empty(0, np.int64), wasted

@@ -27,6 +27,10 @@ KEY = "deidentify_key"
 _OLDEST = 90.0
 """years: who is older is one of few"""
 _FAILURES = {"path": "path", "same_path": "path", "study_uid": "uid", "series_uid": "uid"}
+_CONTOURS = {
+    "path": "path", "study_uid": "uid", "series_uid": "uid", "sop_uid": "uid",
+    "referenced_sop_uid": "uid", "referenced_series_uid": "uid", "frame_of_reference_uid": "uid",
+}  # fmt: skip
 
 Map = Callable[[str], str | None]
 
@@ -64,6 +68,14 @@ class Veil:
         for name, domain in _FAILURES.items():
             rows = self._replaced(rows, name, partial(self.hashed, domain))
         return self._replaced(rows, "reason", own_words)
+
+    def contours(self, rows: pa.Table) -> pa.Table:
+        """Rows of contours/: UIDs and paths hashed, names left out, of codes what is listed."""
+        for name, domain in _CONTOURS.items():
+            rows = self._replaced(rows, name, partial(self.hashed, domain))
+        for name in ("type", "algorithm"):
+            rows = self._replaced(rows, name, terms.keeper(f"roi_{name}"))
+        return self._replaced(rows, "name", lambda _: None)
 
     def sources(self, folders: Sequence[str]) -> list[str]:
         """What stands for the source folders."""
@@ -144,6 +156,10 @@ _NESTED: dict[str, dict[str, Map]] = {
         "function": lambda said: said if said in terms.FUNCTIONS else None, "explanation": _NONE,
     },
     "segments": {"label": _NONE, "category": _CODE, "type": _CODE, "type_meaning": _NONE},
+    "channels": {
+        "label": lambda said: said if said in terms.LEADS else None, "source": _CODE,
+        "source_meaning": _NONE, "modifiers": terms.codes, "unit": terms.keeper("unit"),
+    },
 }  # fmt: skip
 """what becomes of the texts of the structs in a column of lists"""
 

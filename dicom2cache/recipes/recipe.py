@@ -17,8 +17,10 @@ from dicom2cache.records import CODECS
 DTYPES = ("uint8", "int16", "uint16", "int32", "float32", "float64")
 EXCLUDABLE = (
     "localizer", "derived", "secondary", "burned-in", "dose", "map", "mask", "lossy", "mosaic",
-    "label", "overview", "thumbnail",
+    "label", "overview", "thumbnail", "waveform",
 )  # fmt: skip
+WAVEFORM = "waveform"
+"""the kind of what has no pixels: of the recipe's keys, those of images do not hold for it"""
 _NAMED = Path(__file__).parent
 _TREATMENT_CHOICES = {
     "intensity": ("modality", "stored", "window", "percentiles", "suv"),

@@ -64,6 +64,14 @@ INSIDE = {
     # of Radiopharmaceutical Information Sequence
     "RadionuclideTotalDose", "RadionuclideHalfLife", "RadiopharmaceuticalStartTime",
     "RadiopharmaceuticalStartDateTime",
+    # of Waveform Sequence
+    "ChannelBaseline", "ChannelDefinitionSequence", "ChannelLabel", "ChannelOffset",
+    "ChannelSampleSkew", "ChannelSensitivity", "ChannelSensitivityCorrectionFactor",
+    "ChannelSensitivityUnitsSequence", "ChannelSourceModifiersSequence", "ChannelSourceSequence",
+    "ChannelTimeSkew", "FilterHighFrequency", "FilterLowFrequency", "MultiplexGroupLabel",
+    "MultiplexGroupTimeOffset", "NotchFilterFrequency", "NumberOfWaveformChannels",
+    "NumberOfWaveformSamples", "SamplingFrequency", "WaveformBitsAllocated", "WaveformBitsStored",
+    "WaveformData", "WaveformOriginality", "WaveformPaddingValue", "WaveformSampleInterpretation",
 }
 """elements that stand in items of sequences only: these are read with the sequence"""
 # fmt: on

@@ -139,7 +139,7 @@ def test_a_folder_that_goes_away_while_headers_are_read(tmp_path: Path) -> None:
     status = path.stat()
     there = Candidate(0, path.name, status.st_size, status.st_mtime_ns)
     gone = Candidate(0, "gone.dcm", 100, 0)
-    files, rejects, _ = read_headers([str(path.parent)], [there, gone], PatientKey(b"key"))
+    files, rejects, *_ = read_headers([str(path.parent)], [there, gone], PatientKey(b"key"))
     assert (files.num_rows, rejects["path"].to_pylist()) == (1, ["gone.dcm"])
     _moved(path.parent)
     with pytest.raises(SourceAway, match="No such file or directory"):

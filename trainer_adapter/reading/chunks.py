@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from trainer_adapter.errors import DamagedError, MissingCodecError
 from trainer_adapter.format.files import REMEDY
-from trainer_adapter.format.root import Array
+from trainer_adapter.format.members import Array
 
 _HEADER = struct.Struct("<BBBBIII")  # version, of the codec, flags, typesize, nbytes, block, cbytes
 _VERSION = 2

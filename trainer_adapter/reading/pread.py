@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,14 @@ from trainer_adapter.format.files import read_into
 from trainer_adapter.reading.chunks import Chunk, Scratch, scratch_slot
 from trainer_adapter.reading.mapped import unpack_whole
 from trainer_adapter.reading.shards import ShardStore, index_bytes, span_of
-from trainer_adapter.reading.spots import Corners, Spots, part_of, rows_of, slice_by_slice
+from trainer_adapter.reading.spots import (
+    Box,
+    Corners,
+    Spots,
+    part_of,
+    rows_of,
+    slice_by_slice,
+)
 
 _OPEN_FILES = 64
 _CHUNK, _SLOT = Scratch(), Scratch()
@@ -112,7 +119,9 @@ class Pread:
             return
         self.crops(out, spots, Corners(np.zeros_like(spots.height), np.zeros_like(spots.height)))
 
-    def patches(self, out: NDArray[Any], spots: Spots, corners: Corners) -> Callable[[int], None]:
+    def patches(
+        self, out: NDArray[Any], spots: Spots, corners: Corners, boxes: Sequence[Box | None]
+    ) -> Callable[[int], None]:
         """How patch k of `out`, (b, d, h, w), is read, for any thread to call."""
         return slice_by_slice(self.crops, out, spots, corners)
 

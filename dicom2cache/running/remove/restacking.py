@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,12 @@ def _plan_restack(asked: Request) -> tuple[Job | None, int, Torn] | None:
     stored = Stored(cache, attributes, veil, looked)
     before = [spec_of(about) for about in attributes["arrays"]]
     repeated = _repeated(cache, attributes, gone)
-    planned, _ = by.plan(
+    planned, _, _ = by.plan(
         files, REJECTS.empty_table(), lambda some: _flagged(by, stored, some, repeated), before
     )
     if planned is None:
         return None, 0, torn
+    planned = replace(planned, contours=pa.table({}))  # they stay as they are
     stay = read_table(cache, attributes, "frames", list(COLUMNS)).slice(0, 0)
     planned = continuing(planned, stay, stored.stacks)
     behind = [spec.first + spec.shards for spec in planned.arrays[: len(before)]]

@@ -126,12 +126,17 @@ class Painter:
 
 
 def painter_of(
-    core: Core, samples: Ints, numbers: Mapping[str, int], combine: str = "union"
+    core: Core,
+    samples: Ints,
+    numbers: Mapping[str, int],
+    combine: str = "union",
+    rows: Ints | None = None,
 ) -> Painter:
     """What is painted on images, by sample index: what `numbers` names, as its numbers.
 
     `combine`: of several mask files on a stack all ("union") or the "first" that it has, by sample
-    index, so that readers are not mixed. Raises ValueError for another word.
+    index, so that readers are not mixed. `rows`: sample indices of the masks that count; None: all.
+    Raises ValueError for another word.
     """
     if combine not in COMBINE:
         raise ValueError(f"combine {combine!r}; legal: {', '.join(COMBINE)}")
@@ -141,7 +146,7 @@ def painter_of(
     shows = meant[named.name] > 0
     wanted[named.row[shows]] = True
     place = np.searchsorted(pairs.masks, pairs.mask)
-    kept = wanted[place]
+    kept = wanted[place] if rows is None else wanted[place] & np.isin(pairs.mask, rows)
     if combine == "first":
         kept[kept] = _of_first_file(core, pairs.image[kept], pairs.mask[kept])
     image, mask, place = pairs.image[kept], pairs.mask[kept], place[kept]
