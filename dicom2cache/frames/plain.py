@@ -82,6 +82,7 @@ def _is_plain(header: Header, row: FrameRow, treatment: Treatment) -> bool:
         and header["kind"] != "mask"
         and not header["palette_bits"]
         and not header["parts"]
+        and not header["waveforms"]
         and header["photometric"] != "YBR_FULL_422"
         and header["lut_low"] is None
         and not treatment.graded

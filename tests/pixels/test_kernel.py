@@ -214,7 +214,7 @@ def _header(path: Path, raw: NDArray[Any], **more: Any) -> dict[str, Any]:
         "samples": 1, "bits_stored": width, "high_bit": width - 1, "signed": False, "kind": "image",
         "palette_bits": None, "photometric": "MONOCHROME2", "lut_low": None, "unit": "US",
         "flags": None, "slope": 1.0, "padding_value": None, "padding_limit": None,
-        "overlay_bits": None,
+        "overlay_bits": None, "waveforms": None,
         "height": raw.shape[0], "width": raw.shape[1], "pixel_offset": 0, "pixel_vr": "OW",
         "pixel_length": raw.nbytes, "planar": None, "frames": 1, "inverted": False, "lossy": False,
         **more,
