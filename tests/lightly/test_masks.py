@@ -176,6 +176,25 @@ def test_stubs_of_other_frames_are_refused(folder: Path, tmp_path: Path) -> None
         api.data(cache, tmp_path / "other", "depth")
 
 
+def test_classes_that_a_folder_was_not_written_for_are_refused(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Their numbers would mean something else."""
+    cache = folder / "cache"
+    api.data(cache, tmp_path / "train", masks=["dark"])
+    with api.serve(cache, masks=["dark"], root=[tmp_path / "train"]):
+        pass
+    for other in (["bright"], ["dark", "bright"], True, api.Masks(["dark"], things=[])):
+        for root in (
+            tmp_path / "train",
+            [tmp_path / "train"],
+            {str(folder / "in"): tmp_path / "train"},
+        ):
+            with pytest.raises(ValueError, match=r"train: written for masks \{'dark': 1\}"), \
+                    api.serve(cache, masks=other, root=root):  # fmt: skip
+                pass
+
+
 def test_files_of_one_name_in_several_folders_have_their_own_segments(
     tmp_path: Path, config_home: Path
 ) -> None:
