@@ -67,6 +67,27 @@ def test_a_mask_has_the_path_of_its_image(folder: Path) -> None:
     assert served.mask_counts == (5, 0, 0)
 
 
+@pytest.mark.parametrize("kind", ["none", "planes", "labelmap"])
+def test_masks_of_every_recipe(folder: Path, tmp_path: Path, kind: str) -> None:
+    """Resized as their images, under the names that the recipe gives them."""
+    rois = "" if kind == "none" else '[rois]\nhole = "dark"\nball = ["no", "^bri"]\n'
+    (tmp_path / "recipe.toml").write_text(f"masks = {kind!r}\nsize = {SIZE // 2}\n{rois}")
+    cache = built(folder / "in" / "a", "--recipe", tmp_path / "recipe.toml", tmp_path / "cache")
+    names = ["bright", "dark"] if kind == "none" else ["ball", "hole"]
+    assert set(api.classes(cache).values()) == {"background", *names}
+    file = folder / "in" / "a" / "ct" / "a02.dcm"
+    with api.serve(cache, masks=names) as served:
+        found = opened(file)
+        assert (
+            found.shape == file_helpers.open_image_numpy(file).shape[:2] == (SIZE // 2, SIZE // 2)
+        )
+    assert served.mask_counts == (1, 0, 0)
+    fine = drawn(2).reshape(SIZE // 2, 2, SIZE // 2, 2)
+    whole = (fine == fine[:, :1, :, :1]).all((1, 3))  # blocks of one label
+    assert whole.mean() > 0.9
+    assert np.array_equal(found[whole], fine[:, 0, :, 0][whole])
+
+
 def test_classes_are_numbered_as_asked(folder: Path) -> None:
     file = folder / "in" / "a" / "ct" / "a00.dcm"
     for asked, values in (
