@@ -104,7 +104,7 @@ def read_headers(
         for candidate in candidates:
             tries = 1 if unreadable else _TRIES
             try:
-                reading = partial(_read, roots, candidate, patient_key, limits=limits)
+                reading = partial(read_file, roots, candidate, patient_key, limits=limits)
                 path = os.path.join(roots[candidate.root], candidate.path)
                 found = _patiently(reading, path, tries, elsewhere)
                 (contours if isinstance(found, pa.Table) else rows).append(found)
@@ -123,11 +123,11 @@ def read_headers(
     return Headers(files, pa.Table.from_pylist(rejects, REJECTS), known, tuple(contours))
 
 
-def _read(
+def read_file(
     roots: Sequence[str],
     candidate: Candidate,
     patient_key: PatientKey,
-    limits: Limits,
+    limits: Limits = LIMITS,
     heavy: bool = True,
 ) -> Header | pa.Table:
     """A row of FILES, or of a structure set its contours. Raises as `read_header`."""

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dicom2cache.arrow import ints, tally
+from dicom2cache.arrow import ints, mask_of, tally
 from dicom2cache.errors import Unfinished
 from dicom2cache.privacy.mapping import read_mapping, write_mapping
 from dicom2cache.privacy.veil import Veil
@@ -77,7 +77,7 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
         for rows, results in _batches(job, shards, codecs):
             ok = results["reason"].is_null()
             kept = rows.filter(ok)
-            table = frame_rows(files, kept, results.filter(ok), job.plan.arrays)
+            table = frame_rows(files, kept, results.filter(ok), job.plan.arrays, job.recipe.rois)
             table = veil.frames(table) if veil else table
             out.write(conformed(table, schema) if anew else table)
             _add(totals, table, job.plan.arrays)
@@ -290,8 +290,10 @@ def _without_void(cache: Path, tables: dict[str, Any], counts: dict[str, int]) -
 
 
 def _counts(job: Job, stored_of_file: Any, failed: pa.Table) -> dict[str, int]:
-    outcomes = tally(job.plan.rejects["outcome"])
     drawn = contours.files_of(job.plan.contours)
+    files = mask_of(job.plan.rejects["frame"].is_null())  # others are frames of planned files
+    files &= ~contours.among(job.plan.rejects, drawn)
+    outcomes = tally(job.plan.rejects["outcome"].filter(pa.array(files)))
     drawn_too = contours.among(job.plan.files, drawn)
     is_stored = (stored_of_file > 0) | drawn_too
     lost = int((~is_stored).sum())
