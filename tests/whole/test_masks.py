@@ -458,3 +458,19 @@ def test_without_a_reference_a_mask_lies_on_every_phase(tmp_path: Path) -> None:
     assert sorted(row["part_of_frame"] for row, _ in found) == [0, 1]
     for _, pixels in found:
         np.testing.assert_array_equal(pixels, planes[0, 0])
+
+
+def test_plan_lists_the_labels_that_it_found(tmp_path: Path) -> None:
+    sources, pixels = write_ct(tmp_path / "in"), drawn()
+    write_seg(tmp_path / "in/a.dcm", sources, pixels, ["Liver", "cyst 1"], "BINARY")
+    write_seg(tmp_path / "in/b.dcm", sources, pixels // 2, ["liver\n"], "LABELMAP")
+    said = run_here("plan", tmp_path / "in", tmp_path / "cache").stdout
+    assert "segments: 3 labels\n  Liver: 3 frames in 1 file\n" in said
+    assert "  cyst 1: 1 frame in 1 file\n" in said
+    assert "liver\\x0a: " in said
+    said = run_here(
+        "plan", tmp_path / "in", *recipe(tmp_path, 'masks = "labelmap"\n[rois]\norgan = "^Liver"'),
+        tmp_path / "other",
+    ).stdout  # fmt: skip
+    assert "  Liver: 3 frames in 1 file: organ (1)\n" in said
+    assert "  cyst 1: 3 frames in 1 file: left out\n" in said
