@@ -20,11 +20,13 @@ from lightly_train._data.mask_semantic_segmentation_dataset import (
 )
 from PIL import Image
 from pycocotools import mask as coco
+from pydicom import dcmread
 from torch.utils.data import DataLoader
 
 from tests.lightly.discs import NAMES, SIZE, drawn, write_discs
 from tests.support.caches import built
 from tests.support.dicom_files import pattern, write_dicom
+from tests.support.segmentations import write_segmentation
 from trainer_adapter import open_cache
 from trainer_adapter.errors import LabelError, NotServedError, UnknownLightlyError
 from trainer_adapter.lightly import api, masks, written
@@ -185,6 +187,33 @@ def test_pairs_that_would_be_left_out_are_refused(folder: Path, tmp_path: Path) 
         with pytest.raises(NotServedError, match=said):
             listed(data["images"], relative)
     assert listed(data["images"], relative) == []
+
+
+def test_frames_of_a_multi_frame_file_have_their_own_masks(
+    tmp_path: Path, config_home: Path
+) -> None:
+    """By the frame's number, which DICOM counts from 1; the file by itself names none."""
+    place = {"PixelSpacing": [1, 1], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+             "ImagePositionPatient": [0, 0, 0]}  # fmt: skip
+    cine = write_dicom(
+        tmp_path / "in" / "us.dcm", pattern("us", (3, 40, 50), "uint8", 256), Modality="US",
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.3.1", **place,
+    )  # fmt: skip
+    mask = np.zeros((1, 1, 40, 50), np.uint8)
+    mask[..., 3:9, 4:20] = 1
+    file = dcmread(write_segmentation(tmp_path / "in" / "seg.dcm", [cine], mask, ["lesion"]))
+    (group,) = file.PerFrameFunctionalGroupsSequence
+    group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber = 2
+    file.save_as(tmp_path / "in" / "seg.dcm")
+    cache = built(tmp_path / "in", tmp_path / "cache")
+    data = api.data(cache, tmp_path / "train", "object_detection")
+    (row,) = json.loads(Path(data["annotations"]).read_text())["annotations"]
+    assert (row["image_id"], row["bbox"]) == (1, [4, 3, 16, 6])
+    with api.serve(cache, masks=True, root=tmp_path / "train"):
+        stubs = sorted((tmp_path / "train").glob("*.dcm"))
+        assert [int(opened(stub).sum()) for stub in stubs] == [0, 6 * 16, 0]
+        with pytest.raises(NotServedError, match=r"us\.dcm: 3 frames of it"):
+            opened(cine)
 
 
 def test_stubs_of_other_frames_are_refused(folder: Path, tmp_path: Path) -> None:
