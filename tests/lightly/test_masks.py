@@ -25,8 +25,9 @@ from torch.utils.data import DataLoader
 
 from tests.lightly.discs import NAMES, SIZE, drawn, write_discs
 from tests.support.caches import built
-from tests.support.dicom_files import pattern, write_dicom
+from tests.support.dicom_files import pattern, write_dicom, write_series
 from tests.support.segmentations import write_segmentation
+from tests.support.structures import box, contour, write_structures
 from trainer_adapter import open_cache
 from trainer_adapter.errors import LabelError, NotServedError, UnknownLightlyError
 from trainer_adapter.lightly import api, masks, written
@@ -88,6 +89,22 @@ def test_masks_of_every_recipe(folder: Path, tmp_path: Path, kind: str) -> None:
     whole = (fine == fine[:, :1, :, :1]).all((1, 3))  # blocks of one label
     assert whole.mean() > 0.9
     assert np.array_equal(found[whole], fine[:, 0, :, 0][whole])
+
+
+@pytest.mark.parametrize("kind", ["planes", "labelmap"])
+def test_contours_are_masks_too(tmp_path: Path, config_home: Path, kind: str) -> None:
+    write_series(tmp_path / "in" / "ct", 2, 16)
+    corners = box(1, 1.5, 6, 6.5)  # mm, pixels are of 0.5
+    write_structures(tmp_path / "in" / "rt.dcm", [("GTV 1", [contour(corners)])])
+    cache = built(tmp_path / "in", "--masks", kind, tmp_path / "cache")
+    data = api.data(cache, tmp_path / "train")
+    expected = np.zeros((16, 16), np.uint8)
+    expected[3:13, 2:12] = 1
+    with api.serve(cache, masks=["GTV 1"], root=tmp_path / "train") as served:
+        drawn_on = [opened(row["mask_filepaths"]) for row in listed(data["images"], data["masks"])]
+    assert served.mask_counts == (2, 0, 0)
+    assert sorted(int(mask.sum()) for mask in drawn_on) == [0, 100]
+    assert any(np.array_equal(mask, expected) for mask in drawn_on)
 
 
 def test_classes_are_numbered_as_asked(folder: Path) -> None:
