@@ -213,6 +213,10 @@ $(CONTOURS): pyproject.toml $(KERNEL) constraints.txt benchmarks/contours/requir
 bench-contours: $(CONTOURS)  ## structures to masks against rt-utils and dcmrtstruct2nii; QUICK=1 for a short run
 	.venv-contours/bin/python -m benchmarks.contours $(if $(QUICK),--quick)
 
+.PHONY: bench-masks
+bench-masks: $(READY)  ## (image, mask) batches against images alone; QUICK=1 for a short run
+	$(BIN)/python -m benchmarks.masks $(if $(QUICK),--quick)
+
 .PHONY: bench-memory
 bench-memory: $(READY)  ## peak memory of a converting worker
 	$(BIN)/python -m benchmarks.memory
