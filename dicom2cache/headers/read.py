@@ -45,7 +45,7 @@ from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import Candidate, Header
 from dicom2cache.schema import FILES, REJECTS
 from dicom2cache.sources import mounts
-from dicom2cache.sources.file import opened
+from dicom2cache.sources.file import ITEMS, opened
 from dicom2cache.syntaxes import DEFLATED
 
 _TRIES, _PAUSE = 3, 0.25  # EIO may pass; seconds between
@@ -271,7 +271,8 @@ def _by_scan(path: str, candidate: Candidate, limits: Limits) -> Row | None:
         os.close(descriptor)
     if elements is None:
         return None
-    check_items(sum(items_in(value) for _, value in elements.found.values()), limits)
+    if elements.offset > limits.header_items * len(ITEMS[0]):  # else there is no room
+        check_items(sum(items_in(value) for _, value in elements.found.values()), limits)
     try:
         return row_of(elements, candidate, path)
     except MemoryError:
