@@ -232,16 +232,12 @@ def shared(does: Callable[[int], None], count: int, helpers: Executor | None, ma
     """
     numbers, lock = iter(range(count)), Lock()
 
-    def taken() -> Iterator[int]:
+    def some() -> None:
         while True:
             with lock:
                 k = next(numbers, None)
             if k is None:
                 return
-            yield k
-
-    def some() -> None:
-        for k in taken():
             does(k)
 
     asked = [helpers.submit(some) for _ in range(min(many, count - 1))] if helpers else []
