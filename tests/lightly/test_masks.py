@@ -20,11 +20,14 @@ from lightly_train._data.mask_semantic_segmentation_dataset import (
 )
 from PIL import Image
 from pycocotools import mask as coco
+from pydicom import dcmread
 from torch.utils.data import DataLoader
 
 from tests.lightly.discs import NAMES, SIZE, drawn, write_discs
 from tests.support.caches import built
-from tests.support.dicom_files import pattern, write_dicom
+from tests.support.dicom_files import pattern, write_dicom, write_series
+from tests.support.segmentations import write_segmentation
+from tests.support.structures import box, contour, write_structures
 from trainer_adapter import open_cache
 from trainer_adapter.errors import LabelError, NotServedError, UnknownLightlyError
 from trainer_adapter.lightly import api, masks, written
@@ -65,6 +68,43 @@ def test_a_mask_has_the_path_of_its_image(folder: Path) -> None:
         assert served.mask_counts == (5, 0, 0)
         assert served.counts == (0, 0, 0)
     assert served.mask_counts == (5, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ["none", "planes", "labelmap"])
+def test_masks_of_every_recipe(folder: Path, tmp_path: Path, kind: str) -> None:
+    """Resized as their images, under the names that the recipe gives them."""
+    rois = "" if kind == "none" else '[rois]\nhole = "dark"\nball = ["no", "^bri"]\n'
+    (tmp_path / "recipe.toml").write_text(f"masks = {kind!r}\nsize = {SIZE // 2}\n{rois}")
+    cache = built(folder / "in" / "a", "--recipe", tmp_path / "recipe.toml", tmp_path / "cache")
+    names = ["bright", "dark"] if kind == "none" else ["ball", "hole"]
+    assert set(api.classes(cache).values()) == {"background", *names}
+    file = folder / "in" / "a" / "ct" / "a02.dcm"
+    with api.serve(cache, masks=names) as served:
+        found = opened(file)
+        assert (
+            found.shape == file_helpers.open_image_numpy(file).shape[:2] == (SIZE // 2, SIZE // 2)
+        )
+    assert served.mask_counts == (1, 0, 0)
+    fine = drawn(2).reshape(SIZE // 2, 2, SIZE // 2, 2)
+    whole = (fine == fine[:, :1, :, :1]).all((1, 3))  # blocks of one label
+    assert whole.mean() > 0.9
+    assert np.array_equal(found[whole], fine[:, 0, :, 0][whole])
+
+
+@pytest.mark.parametrize("kind", ["planes", "labelmap"])
+def test_contours_are_masks_too(tmp_path: Path, config_home: Path, kind: str) -> None:
+    write_series(tmp_path / "in" / "ct", 2, 16)
+    corners = box(1, 1.5, 6, 6.5)  # mm, pixels are of 0.5
+    write_structures(tmp_path / "in" / "rt.dcm", [("GTV 1", [contour(corners)])])
+    cache = built(tmp_path / "in", "--masks", kind, tmp_path / "cache")
+    data = api.data(cache, tmp_path / "train")
+    expected = np.zeros((16, 16), np.uint8)
+    expected[3:13, 2:12] = 1
+    with api.serve(cache, masks=["GTV 1"], root=tmp_path / "train") as served:
+        drawn_on = [opened(row["mask_filepaths"]) for row in listed(data["images"], data["masks"])]
+    assert served.mask_counts == (2, 0, 0)
+    assert sorted(int(mask.sum()) for mask in drawn_on) == [0, 100]
+    assert any(np.array_equal(mask, expected) for mask in drawn_on)
 
 
 def test_classes_are_numbered_as_asked(folder: Path) -> None:
@@ -166,6 +206,33 @@ def test_pairs_that_would_be_left_out_are_refused(folder: Path, tmp_path: Path) 
     assert listed(data["images"], relative) == []
 
 
+def test_frames_of_a_multi_frame_file_have_their_own_masks(
+    tmp_path: Path, config_home: Path
+) -> None:
+    """By the frame's number, which DICOM counts from 1; the file by itself names none."""
+    place = {"PixelSpacing": [1, 1], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+             "ImagePositionPatient": [0, 0, 0]}  # fmt: skip
+    cine = write_dicom(
+        tmp_path / "in" / "us.dcm", pattern("us", (3, 40, 50), "uint8", 256), Modality="US",
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.3.1", **place,
+    )  # fmt: skip
+    mask = np.zeros((1, 1, 40, 50), np.uint8)
+    mask[..., 3:9, 4:20] = 1
+    file = dcmread(write_segmentation(tmp_path / "in" / "seg.dcm", [cine], mask, ["lesion"]))
+    (group,) = file.PerFrameFunctionalGroupsSequence
+    group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber = 2
+    file.save_as(tmp_path / "in" / "seg.dcm")
+    cache = built(tmp_path / "in", tmp_path / "cache")
+    data = api.data(cache, tmp_path / "train", "object_detection")
+    (row,) = json.loads(Path(data["annotations"]).read_text())["annotations"]
+    assert (row["image_id"], row["bbox"]) == (1, [4, 3, 16, 6])
+    with api.serve(cache, masks=True, root=tmp_path / "train"):
+        stubs = sorted((tmp_path / "train").glob("*.dcm"))
+        assert [int(opened(stub).sum()) for stub in stubs] == [0, 6 * 16, 0]
+        with pytest.raises(NotServedError, match=r"us\.dcm: 3 frames of it"):
+            opened(cine)
+
+
 def test_stubs_of_other_frames_are_refused(folder: Path, tmp_path: Path) -> None:
     cache = open_cache(folder / "cache")
     api.data(cache, tmp_path / "train")
@@ -174,6 +241,25 @@ def test_stubs_of_other_frames_are_refused(folder: Path, tmp_path: Path) -> None
         api.data(cache.select(path=[f"a/ct/a{k:02}.dcm" for k in range(3)]), tmp_path / "train")
     with pytest.raises(ValueError, match="task 'depth'; legal: semantic_segmentation, panoptic"):
         api.data(cache, tmp_path / "other", "depth")
+
+
+def test_classes_that_a_folder_was_not_written_for_are_refused(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Their numbers would mean something else."""
+    cache = folder / "cache"
+    api.data(cache, tmp_path / "train", masks=["dark"])
+    with api.serve(cache, masks=["dark"], root=[tmp_path / "train"]):
+        pass
+    for other in (["bright"], ["dark", "bright"], True, api.Masks(["dark"], things=[])):
+        for root in (
+            tmp_path / "train",
+            [tmp_path / "train"],
+            {str(folder / "in"): tmp_path / "train"},
+        ):
+            with pytest.raises(ValueError, match=r"train: written for masks \{'dark': 1\}"), \
+                    api.serve(cache, masks=other, root=root):  # fmt: skip
+                pass
 
 
 def test_files_of_one_name_in_several_folders_have_their_own_segments(
