@@ -43,13 +43,9 @@ def labels(
     """
     if to not in _SUFFIXES:
         raise Dicom2cacheError(f"--to {to}; legal: {', '.join(_SUFFIXES)}")
-    files = {
-        path: int(n[1]) for path in sorted(given.glob("*.npy")) if (n := _NUMBER.search(path.name))
-    }
+    files = {p: int(n[1]) for p in sorted(given.glob("*.npy")) if (n := _NUMBER.search(p.name))}
     if not files:
-        raise Dicom2cacheError(
-            f"{given}: no files there such as stack12.npy, the number of a stack"
-        )
+        raise Dicom2cacheError(f"{given}: no files there such as stack12.npy, labels of stack 12")
     try:
         from trainer_adapter import CacheError, open_cache
     except ImportError as e:
@@ -77,8 +73,7 @@ def labels(
         except (CacheError, ValueError, OSError) as e:
             print(words.one_line(f"{path}: {e}"), file=sys.stderr)
             failed += 1
-    print(
-        words.one_line(f"{out}: {len(files) - failed} files{f'; {failed} failed' * bool(failed)}")
-    )
+    said = f"{out}: {len(files) - failed} files"
+    print(words.one_line(f"{said}; {failed} failed" if failed else said))
     if failed:
         raise typer.Exit(1)
