@@ -111,6 +111,10 @@ test-exfat: $(READY)  ## two builds at once without hard links; as root, which m
 test-slurm: $(READY)  ## the batch script on a real Slurm of two nodes; as root, which installs it by apt
 	$(BIN)/python -m pytest tests/slurm
 
+.PHONY: test-report
+test-report: $(READY)  ## the report in a headless Chromium; as root, which installs it by apt; SHOTS=folder
+	$(BIN)/python -m pytest tests/browser
+
 ENGINES := .venv-engines/.ready
 
 $(ENGINES): pyproject.toml constraints.txt tests/engines/requirements.txt
@@ -177,6 +181,18 @@ bench-resample: $(ORACLES)  ## resampling: scipy, which it is done by, against S
 bench-volumes: $(READY)  ## volume(), gather and stacks(); QUICK=1 for a short run
 	$(BIN)/python -m benchmarks.volumes $(if $(QUICK),--quick)
 
+VOLUMES := .venv-volumes/.ready
+
+$(VOLUMES): pyproject.toml constraints.txt benchmarks/patches/requirements.txt benchmarks/patches/alone.txt
+	$(PYTHON) -m venv $(@D)
+	$(INSTALL) -c constraints.txt -e '.[train]' -r benchmarks/patches/requirements.txt
+	$(INSTALL) --no-deps -r benchmarks/patches/alone.txt
+	touch $@
+
+.PHONY: bench-patches
+bench-patches: $(VOLUMES)  ## 3-D patches against memcpy, MONAI, torchio and nnU-Net; QUICK=1 for a short run
+	.venv-volumes/bin/python -m benchmarks.patches $(if $(QUICK),--quick)
+
 .PHONY: bench-memory
 bench-memory: $(READY)  ## peak memory of a converting worker
 	$(BIN)/python -m benchmarks.memory
@@ -192,5 +208,5 @@ bench-lightly: $(LIGHTLY)  ## LightlyTrain's own loading of DICOM against a cach
 .PHONY: clean
 clean:  ## remove what the targets made, all virtual environments too
 	rm -rf .venv .venv-oracles .venv-lightly .venv-peers .venv-headers .venv-engines .venv-fuzz \
-		.venv-judges demo build dist .pytest_cache \
+		.venv-judges .venv-volumes demo build dist .pytest_cache \
 		.mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -281,6 +281,7 @@ class Header(TypedDict):
     suv_flag: str | None
     suv_refusal: str | None
     fractional_max: int | None
+    referenced_series: list[str] | None
     mapped_low: float | None
     mapped_high: float | None
     dimensions: list[int] | None
@@ -336,6 +337,10 @@ class FrameRow(TypedDict, total=False):
     segment_label: str | None
     referenced_sop_uid: str | None
     referenced_frame: int | None
+    image_sop_uid: str | None
+    image_frame: int | None
+    image_part: int | None
+    image_by: str | None
     unit: str | None
     slope: float | None
     intercept: float | None

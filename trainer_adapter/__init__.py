@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from trainer_adapter.loading.dataset import FrameDataset, Sample
     from trainer_adapter.loading.loader import Batch, CacheLoader
     from trainer_adapter.loading.new import load
-    from trainer_adapter.loading.options import Labels, Order, Ranks
+    from trainer_adapter.loading.options import Labels, Order, Ranks, Target
     from trainer_adapter.order.grouped import GroupedBatchSampler
     from trainer_adapter.volumes.export import Exported, export
+    from trainer_adapter.volumes.foreground import Foreground
     from trainer_adapter.volumes.grid import PatchGrid
     from trainer_adapter.volumes.image import SpatialImage
 
@@ -46,6 +47,7 @@ __all__ = [
     "ErrataWarning",
     "ExportError",
     "Exported",
+    "Foreground",
     "FormatError",
     "FrameDataset",
     "GroupedBatchSampler",
@@ -67,6 +69,7 @@ __all__ = [
     "SplitError",
     "Splits",
     "StageError",
+    "Target",
     "VolumeError",
     "export",
     "load",
@@ -76,6 +79,7 @@ _LATE = {
     "Ranks": "loading.options",
     "Order": "loading.options",
     "Labels": "loading.options",
+    "Target": "loading.options",
     "FrameDataset": "loading.dataset",
     "Sample": "loading.dataset",
     "load": "loading.new",
@@ -85,6 +89,7 @@ _LATE = {
     "RandomFlip": "device.augment",
     "RandomResizedCrop": "device.augment",
     "GroupedBatchSampler": "order.grouped",
+    "Foreground": "volumes.foreground",
     "SpatialImage": "volumes.image",
     "Exported": "volumes.export",
     "PatchGrid": "volumes.grid",

@@ -22,6 +22,7 @@ from dicom2cache.cli import (
     exporting,
     interrupts,
     keys,
+    looking,
     report,
     sbatch,
     under_way,
@@ -303,6 +304,7 @@ def compare(
 
 app.command()(dividing.split)
 app.command()(exporting.export)
+app.command()(looking.report)
 app.add_typer(keys.app, name="key")
 
 

@@ -70,9 +70,21 @@ def chunk_of_frame(
     if limits is not None:
         limits.check()
     result = _result(stored, made)
+    if source.header["kind"] == "mask":
+        result["mask_counts"] = counts_of(made.pixels, source.header)
     chunk = chunk_of(made.pixels, spec)
     result["crc32c"] = chunk.crc32c
     return chunk, result
+
+
+def counts_of(pixels: NDArray[Any], header: Header) -> list[int]:
+    """Pixels of each segment that a frame of a mask shows, by its stored values."""
+    if header["unit"] == "labelmap":
+        numbers = [segment["number"] for segment in header["segments"] or ()]
+        found = np.bincount(pixels.reshape(-1))
+        return [int(found[n]) if n is not None and 0 <= n < len(found) else 0 for n in numbers]
+    least = (header["fractional_max"] or 255) / 2 if header["unit"] == "fractional" else 1
+    return [int((pixels >= least).sum())]
 
 
 def _remedy(chosen: str, dtype: str) -> str:

@@ -15,7 +15,7 @@ from dicom2cache.headers.acquisition import (
     diffusion_tags,
     person_of,
 )
-from dicom2cache.headers.groups import functional_groups, segments_of, voi_of_frames
+from dicom2cache.headers.groups import functional_groups, referred, segments_of, voi_of_frames
 from dicom2cache.headers.luts import lut_item, modality_lut_range, palette_bits
 from dicom2cache.headers.meaning import (
     aspect_of,
@@ -190,6 +190,7 @@ def _add_values(row: Header, ds: Dataset, frames: int, flags: list[str]) -> None
     if row["kind"] == "mask":
         row["unit"] = (text(ds, "SegmentationType") or "labelmap").lower()
         row["segments"] = segments_of(ds)
+        row["referenced_series"], row["referenced_sop_uid"] = referred(ds)
         if row["unit"] == "fractional":
             row["fractional_max"] = whole(ds, "MaximumFractionalValue")
     _add_functional(row, ds, frames, flags)
@@ -219,7 +220,7 @@ def _add_grey(row: Header, ds: Dataset, flags: list[str]) -> None:
 def _add_functional(row: Header, ds: Dataset, frames: int, flags: list[str]) -> None:
     """What is said of all or of single frames, by functional groups (PS3.3 C.7.6.16) or else."""
     grey = row["slope"] is not None  # colour and masks are not rescaled
-    shared, per_frame, found = functional_groups(ds, frames, grey)
+    shared, per_frame, found = functional_groups(ds, frames, row["kind"], grey)
     flags += found
     if per_frame is None:
         per_frame = planes(ds, frames, row["kind"])

@@ -108,6 +108,15 @@ def _reference(derived: Dataset) -> dict[str, Any]:
     return frame
 
 
+def referred(ds: Dataset) -> tuple[list[str] | None, str | None]:
+    """(series, the one instance) that a mask refers to as a whole (PS3.3 C.12.2)."""
+    series = items(ds, "ReferencedSeriesSequence")
+    instances = [i for s in series for i in items(s, "ReferencedInstanceSequence")]
+    named = {uid for s in series if (uid := text(s, "SeriesInstanceUID"))}
+    found = {uid for i in instances if (uid := text(i, "ReferencedSOPInstanceUID"))}
+    return sorted(named) or None, found.pop() if len(found) == 1 else None
+
+
 def segment_labels(ds: Dataset) -> dict[int | None, str | None]:
     """{segment number: label} of a segmentation (PS3.3 C.8.20.4)."""
     return {
@@ -152,11 +161,12 @@ _DECIDING = {
 
 
 def functional_groups(
-    ds: Dataset, frames: int, grey: bool
+    ds: Dataset, frames: int, kind: str, grey: bool
 ) -> tuple[dict[str, Any], list[dict[str, Any]] | None, tuple[str, ...]]:
     """(what the shared groups say, what each of the `frames` says or None, flags), C.7.6.16.
 
-    Of more items than frames, what all say alike holds for each frame; of fewer, nothing. Raises
+    Of more items than frames, what all say alike holds for each frame; of a mask, which is nothing
+    without its place, the first ones, as where frames were cut off. Of fewer, nothing. Raises
     FrameError if it so stays open what the values of a frame mean.
     """
     odd: set[str] = set()
@@ -183,4 +193,6 @@ def functional_groups(
             f"they say {', '.join(unsure)}; legal: one item for each frame (PS3.3 C.7.6.16)"
         )
     alike = [dict(common) for _ in range(frames)] if common else None
+    if kind == "mask" and len(own) > frames:
+        alike = own[:frames]
     return shared, alike, (*flags, "frame-groups-mismatch")

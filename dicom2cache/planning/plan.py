@@ -29,6 +29,7 @@ from dicom2cache.errors import RecipeError
 from dicom2cache.pixels.resize import Placement
 from dicom2cache.planning import arrays, parts, treatments, values
 from dicom2cache.planning.geometry import geometry
+from dicom2cache.planning.masks.marked import marked
 from dicom2cache.planning.placement import columns_of, place_frames
 from dicom2cache.planning.stacks import FLAGS, Stacks, assign
 from dicom2cache.planning.windows import frame_windows, inverted_windows
@@ -48,6 +49,7 @@ def make_plan(
     files = values.with_recipe(canonical(files).combine_chunks(), recipe)
     file, frame, part = parts.numbered(files)
     per_frame = parts.with_places(files, file, frame, part, expand(files, file))
+    per_frame |= marked(files, file, frame, part, per_frame)
     per_frame["unit"] = values.units(files, file, per_frame["unit"])
     slope, intercept, inverted = values.linear(files, file, per_frame, recipe)
     placement = place_frames(files, file, per_frame, recipe)

@@ -45,6 +45,8 @@ INSIDE = {
     "SourceImageSequence", "ReferencedSOPInstanceUID", "ReferencedFrameNumber",
     "RowPositionInTotalImagePixelMatrix", "ColumnPositionInTotalImagePixelMatrix",
     "ZOffsetInSlideCoordinateSystem", "OpticalPathIdentifier",
+    # items of Referenced Series Sequence
+    "ReferencedInstanceSequence",
     # items of Segment Sequence
     "SegmentNumber", "SegmentLabel", "SegmentedPropertyCategoryCodeSequence",
     "SegmentedPropertyTypeCodeSequence",

@@ -48,6 +48,9 @@ APART = [{"headers", "planning"}, {"headers", "store"}, {"planning", "store"}]
 PURE = {
     "arrow", "planning", "pixels", "records", "schema", "syntaxes", "store.layout",
     "store.compression", "frames.codestream", "running.tables",
+    *(f"cli.reporting.{name}" for name in (
+        "charts", "contents", "datasheet", "facts", "markup", "shapes",
+    )),
 }  # fmt: skip
 """folders and modules that touch no file and no process"""
 MOST = {"dicom2cache": 20, "trainer_adapter": 14}

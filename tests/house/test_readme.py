@@ -8,12 +8,14 @@ import shlex
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dicom2cache import Recipe
 from tests.house.pages import recipe_table, with_table
 from tests.support.caches import run_cli, run_here
 from tests.support.dicom_files import CT_IMAGE, pattern, uid, write_dicom
+from tests.support.drawn import write_seg
 
 HERE = Path(__file__).parents[2]
 README = (HERE / "README.md").read_text()
@@ -60,7 +62,9 @@ def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_readme_has_commands() -> None:
-    assert {c.split()[0] for c in COMMANDS} == {"build", "plan", "info", "verify", "update"}
+    assert {c.split()[0] for c in COMMANDS} == {
+        "build", "plan", "info", "report", "verify", "update",
+    }  # fmt: skip
     assert len(README.splitlines()) <= 114  # half of what it was: ten minutes
 
 
@@ -80,6 +84,9 @@ def _prepare(verb: str) -> None:
         "verify",
         "repair",
         "info",
+        "report",
+        "show",
+        "failures",
         "compare",
         "split",
         "export",
@@ -136,6 +143,11 @@ DOCS_PYTHON = {
 
 @pytest.mark.parametrize("code", DOCS_PYTHON)
 def test_python_of_the_docs(scans: Path, code: str) -> None:
+    if "mask" in DOCS_PYTHON[code]:
+        square = np.zeros((64, 64), np.uint8)
+        square[20:40, 20:40] = 1
+        planes = [(1, uid(f"scans{k}"), 5.0 * k, square) for k in range(24)]
+        write_seg(scans / "scans" / "SEG", planes, {1: "liver"}, spacing=0.8)
     test_python(scans, DOCS_PYTHON[code])
 
 

@@ -47,6 +47,7 @@ def write_seg(
     planes: Sequence[tuple[int, str, float, NDArray[Any]]],
     labels: dict[int, str],
     kind: str = "BINARY",
+    spacing: float = 1,
     **elements: Any,
 ) -> Path:
     """A segmentation of (segment, SOP Instance UID of the image, its z in mm, (H, W) pixels).
@@ -77,6 +78,6 @@ def write_seg(
         SegmentSequence=[item(SegmentNumber=n, SegmentLabel=label) for n, label in labels.items()],
         SharedFunctionalGroupsSequence=[item(
             PlaneOrientationSequence=[item(ImageOrientationPatient=AXIAL)],
-            PixelMeasuresSequence=[item(PixelSpacing=[1, 1], SliceThickness=2)])],
+            PixelMeasuresSequence=[item(PixelSpacing=[spacing, spacing], SliceThickness=2)])],
         PerFrameFunctionalGroupsSequence=groups, **told | elements,
     )  # fmt: skip

@@ -57,8 +57,8 @@ class _OfSamples(nn.Module):
         """Images (b, C, H, W) of the samples `index`, (b,) int64, in an epoch.
 
         Of a batch, as CacheLoader gives it or Normalize makes it, both are known; it comes back
-        with other images, so that modules may stand in nn.Sequential. Masks in a batch may be whole
-        numbers. Raises ValueError for images of another shape or dtype.
+        with other images, and masks beside them, so that modules may stand in nn.Sequential. Masks
+        in a batch may be whole numbers. Raises ValueError for images of another shape or dtype.
         """
         if not isinstance(x, Fields):
             if index is None or epoch is None:
@@ -76,7 +76,10 @@ class _OfSamples(nn.Module):
         if mask and image.ndim == 3:
             image = image[:, None]
         _hold_images(image, x["index"], mask or self.nearest)
-        return x.replaced(image=self.images(image, x["index"], epoch, mask or self.nearest))
+        made = {"image": self.images(image, x["index"], epoch, mask or self.nearest)}
+        if x.get("mask") is not None:  # drawn on the images, so that it goes where they go
+            made["mask"] = self.images(x["mask"][:, None], x["index"], epoch, True)[:, 0]
+        return x.replaced(**made)
 
     def images(
         self, x: torch.Tensor, index: torch.Tensor, epoch: int, nearest: bool

@@ -20,7 +20,7 @@ from trainer_adapter.batch.units import Units
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import MixedShapesError
 from trainer_adapter.loading.labels import WithLabels, labelled
-from trainer_adapter.loading.options import Labels, hold_images
+from trainer_adapter.loading.options import Labels, Target, hold_images, target_of
 
 
 class Sample(Fields):
@@ -32,6 +32,9 @@ class Sample(Fields):
     """the label, (k,) of several; None if none was asked for"""
     known: Any
     """(k,) of several labels: False where one is not known; None for one or none"""
+    mask: Any
+    """(H, W) class numbers, or (b, H, W), or what the transform makes of it; None without a
+    target"""
     index: Any
     """sample index in the whole cache"""
     columns: dict[str, Any]
@@ -55,7 +58,8 @@ class FrameDataset(WithLabels, Dataset[Sample]):
         labels: Any = None,
         on: str | Sequence[str] | Mapping[str, str] | None = None,
         classes: Any = None,
-        transform: Callable[[Any], Any] | None = None,
+        target: Target | str | None = None,
+        transform: Callable[..., Any] | None = None,
         layout: str = "CHW",
         dtype: torch.dtype | None = None,
         columns: Sequence[str] = (),
@@ -64,13 +68,16 @@ class FrameDataset(WithLabels, Dataset[Sample]):
         key: str | os.PathLike[str] | None = None,
     ) -> None:
         """Frames of `kind` (None: all) with `label`; what it, `labels`, `on`, `missing`, `classes`
-        and `key` may be is said of Labels. columns: of frames/, for each sample.
+        and `key` may be is said of Labels. columns: of frames/, for each sample. target: "mask", or
+        a Target: label maps beside the images; `classes` and `missing` are its own where no label
+        is asked for.
 
         transform: what is made of each image, a tensor (C, H, W); with layout "HWC" an array of
         NumPy (H, W, C), as albumentations wants it. What it returns is collated as torch does:
         tuples of views, dictionaries. Without one, images are (H, W[, C]) as stored. dtype: of
         images, one that holds all values of the stored one, such as torch.int32 for uint16, with
-        which torch can do little; None: as stored.
+        which torch can do little; None: as stored. With a target the transform gets (image, mask),
+        the mask (H, W), and returns both.
 
         Raises LabelError if frames have no label, unless `missing` is "drop" and some have one, or
         for a value that is none of `classes`; ValueError if no frame is of the kind, or for what is
@@ -78,7 +85,9 @@ class FrameDataset(WithLabels, Dataset[Sample]):
         """
         if layout not in ("CHW", "HWC"):
             raise ValueError(f"layout {layout!r}; legal: CHW, HWC")
-        found = labelled(cache, Labels(label, labels, on, missing, kind, key, classes))
+        labelling = Labels(label, labels, on, missing, kind, key, classes)
+        target, labelling = target_of(target, labelling)
+        found = labelled(cache, labelling).targeted(target)
         hold_images(found.cache, columns, dtype)
         self._found, self.classes = found, found.classes
         self.cache, self.transform, self.layout = found.cache, transform, layout
@@ -109,12 +118,26 @@ class FrameDataset(WithLabels, Dataset[Sample]):
         if not -len(self) <= i < len(self):
             raise IndexError(f"sample {i} of {len(self)}")
         i = int(i) % len(self)
-        frame = np.array(self.cache[i])
-        image = self._transformed(self._wide(torch.from_numpy(frame)))
-        return self._samples([image], np.array([i]))[0]
+        frame, row = np.array(self.cache[i]), np.array([i])
+        mask = self._masks(row)
+        made = self._transformed(
+            self._wide(torch.from_numpy(frame)), None if mask is None else mask[0]
+        )
+        return self._samples([made], row)[0]
 
-    def _samples(self, images: Iterable[Any], rows: NDArray[np.int64]) -> list[Sample]:
-        batch = self._batch(None, rows)
+    def _masks(self, rows: NDArray[np.int64]) -> torch.Tensor | None:
+        """(b, H, W) label maps of frames of one size."""
+        masks = self._found.masks
+        if masks is None:
+            return None
+        core, samples = self.cache.core, self.cache.samples(rows)
+        size = (int(side[samples[0]]) for side in (core.places.height, core.places.width))
+        found, out = self._buffer((len(rows), *size), masks.dtype)
+        masks.fill(out, samples, core, None, core.mapped)
+        return found
+
+    def _samples(self, made: Iterable[tuple[Any, Any]], rows: NDArray[np.int64]) -> list[Sample]:
+        batch = self._batch(None, None, rows)
         label, known = batch.label, batch.known
         if known is None:
             known = [None] * len(rows)
@@ -124,35 +147,47 @@ class FrameDataset(WithLabels, Dataset[Sample]):
                 image=image,
                 label=label[k],
                 known=known[k],
+                mask=mask,
                 index=index,
                 columns={name: column[k] for name, column in batch.columns.items()},
                 units=units,
             )
-            for k, (image, index, units) in enumerate(
-                zip(images, batch.index.tolist(), self._units.each(rows), strict=True)
+            for k, ((image, mask), index, units) in enumerate(
+                zip(made, batch.index.tolist(), self._units.each(rows), strict=True)
             )
         ]
 
-    def _batch(self, image: Any, rows: NDArray[np.int64]) -> Sample:
+    def _batch(self, image: Any, mask: Any, rows: NDArray[np.int64]) -> Sample:
         labels, known = self._found.values, self._found.known
         return Sample(
             image=image,
             label=None if labels is None else torch.from_numpy(labels[rows]),
             known=None if known is None else torch.from_numpy(known[rows]),
+            mask=mask,
             index=torch.from_numpy(self.cache.samples(rows)),
             columns={name: column.take(rows) for name, column in self._columns.items()},
             units=self._units.of(rows),
         )
 
-    def _transformed(self, image: torch.Tensor) -> Any:
+    def _transformed(self, image: torch.Tensor, mask: torch.Tensor | None) -> tuple[Any, Any]:
+        """(image, mask) as the transform makes them."""
         if self.transform is None:
-            return image
+            return image, mask
+        given: Any
         if self.layout == "HWC":
             pixels = image.numpy()
-            return self.transform(pixels if pixels.ndim == 3 else pixels[:, :, None])
-        return self.transform(
-            image[None] if image.ndim == 2 else image.permute(2, 0, 1).contiguous()
-        )
+            given = pixels if pixels.ndim == 3 else pixels[:, :, None]
+        else:
+            given = image[None] if image.ndim == 2 else image.permute(2, 0, 1).contiguous()
+        if mask is None:
+            return self.transform(given), None
+        made = self.transform(given, mask.numpy() if self.layout == "HWC" else mask)
+        if not isinstance(made, tuple | list) or len(made) != 2:
+            raise TypeError(
+                f"the transform returns {type(made).__name__}; with a target it gets (image, mask) "
+                "and returns both, as a tuple"
+            )
+        return made[0], made[1]
 
     def _wide(self, image: torch.Tensor) -> torch.Tensor:
         return image if self.dtype is None else image.to(self.dtype)
@@ -173,10 +208,12 @@ class FrameDataset(WithLabels, Dataset[Sample]):
         batch, buffer = self._buffer(shape, dtype)
         self.cache.gather(wanted, out=buffer)
         del buffer
-        batch = self._wide(batch)
+        batch, masks = self._wide(batch), self._masks(wanted)
+        each = [None] * len(wanted) if masks is None else masks
         if self.transform is not None:
-            return self._samples(map(self._transformed, batch), wanted)
-        return _Gathered(self._batch(batch, wanted), self._samples(batch, wanted))
+            return self._samples(map(self._transformed, batch, each), wanted)
+        pairs = zip(batch, each, strict=True)
+        return _Gathered(self._batch(batch, masks, wanted), self._samples(pairs, wanted))
 
     def _buffer(self, shape: tuple[int, ...], dtype: Any) -> tuple[torch.Tensor, NDArray[Any]]:
         if get_worker_info() is None:
@@ -211,11 +248,13 @@ def collate(batch: Sequence[Sample], *, collate_fn_map: Any = None) -> Sample:
     if first.label is not None:
         labels = [sample.label for sample in batch]
         labels = torch.tensor(labels) if first.known is None else torch.stack(labels)
-    images = [sample.image for sample in batch]
+    kinds = collate_fn_map or default_collate_fn_map
+    masks = None if first.mask is None else [sample.mask for sample in batch]
     return Sample(
-        image=default_collate_of(images, collate_fn_map=collate_fn_map or default_collate_fn_map),
+        image=default_collate_of([sample.image for sample in batch], collate_fn_map=kinds),
         label=labels,
         known=None if first.known is None else torch.stack([s.known for s in batch]),
+        mask=None if masks is None else default_collate_of(masks, collate_fn_map=kinds),
         index=torch.tensor([sample.index for sample in batch]),
         columns={name: _column([s.columns[name] for s in batch]) for name in first.columns},
         units=tuple(dict.fromkeys(unit for sample in batch for unit in sample.units)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,8 @@ from trainer_adapter.loading.join import (
     keys_of,
     said_of,
 )
-from trainer_adapter.loading.options import Labels
+from trainer_adapter.loading.masks import Masks, masks_of
+from trainer_adapter.loading.options import Labels, Target
 from trainer_adapter.loading.tables import plain, read_table, says
 from trainer_adapter.reading.shown import page_of
 
@@ -58,10 +59,28 @@ class Labelled:
     """(n, k) of several labels: False where one is not known"""
     numbers: Any = field(default_factory=dict)
     """{value: number} of all that is a class; of several labels {label: these}"""
+    masks: Masks | None = None
+    """what is drawn on them, if that was asked for"""
+
+    def targeted(self, target: Target | None) -> Labelled:
+        """Those of the frames that have a target. Raises as `masks_of`."""
+        if target is None:
+            return self
+        kept, masks = masks_of(self.cache, target)
+        return replace(
+            self,
+            cache=self.cache.select(kept),
+            kept=self.kept[kept],
+            values=None if self.values is None else self.values[kept],
+            known=None if self.known is None else self.known[kept],
+            masks=masks,
+        )
 
     def said(self, what: str) -> str:
         """What it is, with how many frames and which classes, for a repr."""
         told = f"<{what} of {self.cache!r}"
+        if self.masks is not None:
+            told += f"; masks of {', '.join(map(str, self.masks.names))}"
         if self.values is None:
             return f"{told}>"
         if self.known is not None:
@@ -87,6 +106,8 @@ class Labelled:
     @property
     def counts(self) -> dict[Any, Any]:
         """{class: frames}; of several labels {label: {class: frames}}. Raises ValueError."""
+        if self.values is None and self.masks is not None:
+            return self.masks.counts(self.cache)
         if self.values is None:
             raise ValueError("class_counts: no label was asked for")
         if self.known is None:
@@ -99,9 +120,14 @@ class Labelled:
         }
 
     def weights(self, how: str = "balanced") -> NDArray[np.float64]:
-        """(n,) float64, the weight of each frame. Raises ValueError for what has no one class."""
+        """(n,) float64, the weight of each frame: by its label, else by its mask's rarest class.
+
+        Raises ValueError for what has no one class.
+        """
         if how != "balanced":
             raise ValueError(f"weights {how!r}; legal: balanced")
+        if self.values is None and self.masks is not None:
+            return self.masks.weights(self.cache)
         if self.values is None or self.known is not None:
             raise ValueError('weights "balanced" are by one label of classes')
         return balanced(_classes(self.values))
@@ -127,13 +153,21 @@ class WithLabels:
 
     @property
     def class_counts(self) -> dict[Any, Any]:
-        """{class: frames}; of several labels {label: {class: frames}}. Raises ValueError."""
+        """{class: frames}; of several labels {label: {class: frames}}; without a label of masks
+        {class: frames that show it}. Raises ValueError."""
         return dict(self._found.counts)
 
     @property
     def class_numbers(self) -> dict[Any, Any]:
         """{value: number} of all that is a class; of several labels {label: these}."""
         return dict(self._found.numbers)
+
+    @property
+    def mask_numbers(self) -> dict[str, int]:
+        """{name: number} of what is drawn, of the masks that are the target. Raises ValueError."""
+        if self._found.masks is None:
+            raise ValueError("mask_numbers: no target was asked for")
+        return dict(self._found.masks.numbers)
 
 
 def _classes(values: NDArray[Any]) -> NDArray[Any]:

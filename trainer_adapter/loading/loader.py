@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,10 +30,12 @@ from trainer_adapter.loading.options import (
     Labels,
     Order,
     Ranks,
+    Target,
     hold_images,
     records,
+    target_of,
 )
-from trainer_adapter.loading.parts import Parts
+from trainer_adapter.loading.parts import Parts, Taken
 from trainer_adapter.loading.states import digest_of, refuse_other, said_of
 from trainer_adapter.order.crop import Crop
 from trainer_adapter.order.permutations import Ints
@@ -40,6 +43,7 @@ from trainer_adapter.order.ranks import distributed_rank
 from trainer_adapter.reading.choose import fits_in_memory, reading_of
 from trainer_adapter.reading.opened import generation_of
 from trainer_adapter.stage import staged
+from trainer_adapter.volumes.foreground import foreground_of
 
 _PREFETCH_BYTES = 1 << 30
 
@@ -54,6 +58,8 @@ class Batch(Fields):
     """(b,) labels, (b, k) of several; None if none was asked for"""
     known: torch.Tensor | None
     """(b, k) of several labels: False where one is not known; None for one or none"""
+    mask: torch.Tensor | None
+    """(b, H, W) uint8, or int32: class numbers; with `patch` (b, d, h, w); None without a target"""
     index: torch.Tensor
     """(b,) int64: sample indices in the whole cache"""
     columns: dict[str, Any]
@@ -80,9 +86,11 @@ class CacheLoader(WithLabels):
         order: Order | None = None,
         labelling: Labels | None = None,
         ranking: Ranks | None = None,
+        target: Target | str | None = None,
         crop: Crop | int | tuple[int, int] | None = None,
         context: int = 0,
         patch: tuple[int, int, int] | None = None,
+        foreground: Any = None,
         columns: Sequence[str] = (),
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
@@ -95,10 +103,14 @@ class CacheLoader(WithLabels):
         """How to go through the frames of `cache`.
 
         order, labelling, ranking: an Order, Labels and Ranks; or their fields as keywords, such as
-        shuffle=True, seed=1, label="body_part". crop: (h, w) at random, or a Crop; boxes are for
-        each frame of `cache`. context: so many slices before and behind each grey frame, as
-        (b, 2 * context + 1, H, W), of its stack, selected or not; at an end the last one stands in.
+        shuffle=True, seed=1, label="body_part". target: "mask", or a Target: masks beside images,
+        in the same crop; `classes` and `missing` are the target's where no label is asked for.
+        crop: (h, w) at random, or a Crop; boxes are for each frame of `cache`. context: so many
+        slices before and behind each grey frame, as (b, 2 * context + 1, H, W), of its stack,
+        selected or not; at an end the last one stands in.
         patch: (d, h, w), instead of crop: a 3-D patch for each slice of a volume, at random.
+        foreground: what a third of the patches are around, all others around what is none: a number
+        (values above it), "mask", names of classes of masks, or a Foreground.
         columns: of frames/, for each batch. device: where batches go. dtype:
         of images, one that holds all values of the stored one, such as torch.int32 for uint16, with
         which torch can do little; None: as stored.
@@ -110,6 +122,7 @@ class CacheLoader(WithLabels):
         for a keyword that is unknown.
         """
         order, labelling, ranking = records(keywords, (order, labelling, ranking))
+        target, labelling = target_of(target, labelling)
         shuffle, weights = order.shuffle, order.weights
         batch_size, window, seed = index(batch_size), index(order.window), index(order.seed)
         shuffle = shuffle if isinstance(shuffle, str) else bool(shuffle)
@@ -117,7 +130,10 @@ class CacheLoader(WithLabels):
             if given is not None and given < least:
                 raise ValueError(f"{name} {given}; legal: from {least}, or None")
         context, depth, crop = _depth_of(context, patch, crop)
-        found = labelled(cache, labelling)
+        wanted = foreground_of(foreground)
+        if wanted is not None and not depth:
+            raise ValueError("foreground is for patches; give patch=(d, h, w) too")
+        found = labelled(cache, labelling).targeted(target)
         hold_images(found.cache, columns, dtype)
         self.cache, self.classes = found.cache, found.classes
         self._found, self._units, self._dtype = found, Units(found.cache.column("unit")), dtype
@@ -142,13 +158,26 @@ class CacheLoader(WithLabels):
         self._columns = {name: Column(self.cache.column(name)) for name in columns}
         self._parts = Parts(shapes, self._units, boxes, context, depth)
         if stage is not None:
-            self.cache = Cache(staged(self._parts.near(), stage).core, self.cache.indices)
+            near = self._parts.near()
+            if found.masks is not None:
+                needed = np.union1d(near.indices, found.masks.painter.needed)
+                near = Cache(near.core, needed)
+            self.cache = Cache(staged(near, stage).core, self.cache.indices)
         each = self._parts.each
         frame_bytes = [(shapes.bytes_of(members) * each, len(members)) for members in groups]
         total = sum(size * n for size, n in frame_bytes)
         self._reading = reading_of(self.cache.core.store, read, total)
         self._threads = min(4, _cores()) if threads is None else threads
+        self.foreground = ""
+        """how much foreground there is, and what finding it took"""
+        if wanted is not None and len(found.cache):
+            self.foreground = self._parts.draw_around(
+                wanted, groups, weights, self._reading, seed, self._threads
+            )
+            if not rank:
+                print(self.foreground, file=sys.stderr)
         largest = max((size for size, _ in frame_bytes), default=0) * batch_size
+        largest *= 1 if found.masks is None else 2
         # Few buffers stay in the CPU's cache; what comes from a disk is asked for early.
         usual = self._threads - 1 if fits_in_memory(total) else 2 * self._threads
         fitting = max(1, min(usual, _PREFETCH_BYTES // max(1, largest)))
@@ -163,7 +192,8 @@ class CacheLoader(WithLabels):
             "drop_last": order.drop_last, "bucket": order.bucket if self.crop is None else "crop",
             "crop": said_of(self.crop), "samples": order.samples, "rank": rank, "ranks": ranks,
             "pad": ranking.pad,
-            **({"context": context} if context else {"patch": depth} if depth else {}),
+            "context": context or None, "patch": depth or None,  # None, as in states of before
+            "foreground": str(wanted) if wanted else None,
         }  # fmt: skip
         self._next, self._now = (0, 0), (0, 0)
         self._begun = False
@@ -174,7 +204,8 @@ class CacheLoader(WithLabels):
         return len(self._batches)
 
     def __repr__(self) -> str:
-        return self._found.said(f"CacheLoader: {len(self)} batches of {self.batch_size}")
+        said = self._found.said(f"CacheLoader: {len(self)} batches of {self.batch_size}")
+        return f"{said[:-1]}; {self.foreground}>" if self.foreground else said
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next `iter()` begins, or goes on with after a resume."""
@@ -243,7 +274,7 @@ class CacheLoader(WithLabels):
     def _epoch(self, epoch: int, start: int) -> Iterator[Batch]:
         if not self._threads:
             for number in range(start, len(self)):
-                batch = [self._batch(epoch, self._batches.batch(epoch, number), None)]
+                batch = [self._batch(epoch, number, self._batches.batch(epoch, number), None)]
                 self._now = epoch, number + 1
                 yield self._transfer.received(batch.pop())
             return
@@ -256,7 +287,7 @@ class CacheLoader(WithLabels):
                 last = min(len(self), number + self._ahead + 1)
                 for k in range(number + len(coming), last):
                     indices = self._batches.batch(epoch, k)
-                    coming.append(threads.submit(self._batch, epoch, indices, helpers))
+                    coming.append(threads.submit(self._batch, epoch, k, indices, helpers))
                 if process != os.getpid():
                     raise RuntimeError("an iterator does not outlive a fork; begin a new one")
                 # No name for the batch itself: it would keep the lease while the loop works.
@@ -267,8 +298,8 @@ class CacheLoader(WithLabels):
             for pool in (threads, helpers):
                 pool.shutdown(wait=process == os.getpid(), cancel_futures=True)
 
-    def _batch(self, epoch: int, indices: Ints, helpers: Executor | None) -> Batch:
-        taken = self._parts.of(epoch, indices)
+    def _batch(self, epoch: int, number: int, indices: Ints, helpers: Executor | None) -> Batch:
+        taken = self._parts.of(epoch, number * self.batch_size, indices)
         indices = taken.indices
         image, out = self._pool.lease(taken.shape, taken.dtype)
         self._parts.read(out, taken, self._reading, helpers, self._threads - 1)
@@ -282,6 +313,7 @@ class CacheLoader(WithLabels):
             image=image,
             label=None if self.labels is None else torch.from_numpy(self.labels[indices]),
             known=None if known is None else torch.from_numpy(known[indices]),
+            mask=self._mask(taken),
             index=torch.from_numpy(self.cache.samples(indices)),
             columns={name: c.take(indices) for name, c in self._columns.items()}
             | {name: torch.from_numpy(values) for name, values in taken.told.items()},
@@ -290,6 +322,18 @@ class CacheLoader(WithLabels):
         )
         del image
         return self._transfer.sent(batch)
+
+    def _mask(self, taken: Taken) -> torch.Tensor | None:
+        masks = self._found.masks
+        if masks is None:
+            return None
+        samples, corners, part = taken.samples, taken.corners, taken.slice[:2]
+        if self._parts.context:  # neighbours are there to see by, not to be drawn on
+            samples, corners = self.cache.samples(taken.indices), self._parts.middle(corners)
+        mask, out = self._pool.lease((len(samples), *part), masks.dtype)
+        masks.fill(out, samples, self.cache.core, corners, self._reading)
+        del out
+        return mask.reshape(taken.shape[0], *taken.shape[2:]) if len(taken.shape) > 4 else mask
 
 
 def _cores() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypedDict
 
 import numpy as np
@@ -59,6 +59,23 @@ class Labels:
     dataset or loader; False: numbers that are no classes; None: by the frames that are there"""
 
 
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What is learned of each pixel, beside the images."""
+
+    what: str = "mask"
+    """"mask": the segmentations that lie on the images, as label maps"""
+    classes: Any = None
+    """names, numbered from 1, or {name: number}; another dataset or loader with a target; None: the
+    cache's `mask_classes`. What is none of them is 0"""
+    missing: str = "error"
+    """of images on whose stacks no mask of these classes lies: "error", "drop" (left out), "zeros",
+    or "ignore" (each pixel is `ignore`)"""
+    ignore: int = 255
+    combine: str = "union"
+    """of several mask files on a stack: all, or the "first\""""
+
+
 @dataclass(frozen=True)
 class Ranks:
     """The share of one of several processes that train together."""
@@ -91,6 +108,14 @@ class Keywords(TypedDict, total=False):
     rank: int | None
     ranks: int | None
     pad: bool
+
+
+def target_of(target: Target | str | None, labelling: Labels) -> tuple[Target | None, Labels]:
+    """The target, with `classes` and `missing` where no label is there that they could be of."""
+    if not isinstance(target, str) or labelling.label is not None:
+        return (Target(target) if isinstance(target, str) else target), labelling
+    target = Target(target, classes=labelling.classes, missing=labelling.missing)
+    return target, replace(labelling, classes=None, missing="error")
 
 
 def hold_images(cache: Cache, columns: Any, dtype: torch.dtype | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from threading import Lock
@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from trainer_adapter.batch.units import Units
 from trainer_adapter.cache import Cache
+from trainer_adapter.loading.centers import Centers, found_in
 from trainer_adapter.loading.epoch import Shapes
 from trainer_adapter.order.permutations import Ints
 from trainer_adapter.reading.spots import Corners, Reading, Spots
 from trainer_adapter.volumes.around import Around, hold_grey
-from trainer_adapter.volumes.patches import Patches
+from trainer_adapter.volumes.foreground import Foreground, said_of
+from trainer_adapter.volumes.patches import Patches, starts
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,20 @@ class Parts:
             core, chosen = self._cache.core, self._cache.indices
             hold_grey(core, chosen, "context" if context else "patch")
             self.around = Around(core, context) if context else Patches(core, chosen, depth)
+        self.centers: Centers | None = None
+        """of patches; None: at random"""
+
+    @property
+    def context(self) -> int:
+        """Neighbours on either side."""
+        return self.around.context if isinstance(self.around, Around) else 0
+
+    def middle(self, corners: Corners | None) -> Corners | None:
+        """Of the frames, among those of their neighbours."""
+        if corners is None:
+            return None
+        own = slice(self.context, None, self.each)
+        return Corners(corners.top[own], corners.left[own])
 
     @property
     def each(self) -> int:
@@ -70,23 +86,63 @@ class Parts:
             return self._cache
         return Cache(self._cache.core, np.unique(self.around.of(self._cache.indices)))
 
-    def of(self, epoch: int, indices: Ints) -> Taken:
-        """What a batch of these is made of."""
-        cache = self._cache
+    def draw_around(
+        self,
+        wanted: Foreground,
+        groups: Sequence[Ints],
+        weights: NDArray[Any] | None,
+        reading: Reading,
+        seed: int,
+        threads: int,
+    ) -> str:
+        """Look for foreground in all volumes, once; in words, what was found.
+
+        Raises ValueError if a group has none, or nothing else, or a threshold is of several units.
+        """
+        assert isinstance(self.around, Patches)
+        cache, patches = self._cache, self.around
+        units = self._units.of(np.arange(len(cache)))
+        if not wanted.masks and len(units) > 1:
+            raise ValueError(
+                f"{wanted}: values in several units ({', '.join(map(str, units))}), in which one "
+                "number means different things; select volumes of one"
+            )
+        voxels, seconds = found_in(cache, patches, wanted, reading, threads)
+        self.centers = Centers(cache, patches, groups, weights, wanted, voxels, seed)
+        return said_of(wanted, voxels, seconds)
+
+    def of(self, epoch: int, start: int, indices: Ints) -> Taken:
+        """What a batch of these is made of, before which `start` samples came in the epoch."""
+        cache, drawn = self._cache, None
+        if self.centers is not None:
+            drawn = self.centers.of(epoch, start, indices)
+            indices = drawn.indices
         samples = cache.samples(indices)
         frame, dtype = self._shapes.frame(int(samples[0]))
         spots, corners = cache.core.spots(samples), None
         if self._crop is not None or not self._shapes.whole:
             corners = self._corners(epoch, indices, samples, spots, dtype)
-        if self.around is None:
-            shape = len(indices), *frame
-            return Taken(indices, samples, spots, corners, shape, frame, dtype, {})
-        shape, told = self.around.shape(len(indices), frame), self.around.told(samples, corners)
-        slices = self.around.of(samples).ravel()
-        if corners is not None:
-            corners = self.around.corners(corners, samples)
-        spots = cache.core.spots(slices)
-        return Taken(indices, slices, spots, corners, shape, frame, dtype, told)
+        shape: tuple[int, ...] = len(indices), *frame
+        told: dict[str, NDArray[Any]] = {}
+        if isinstance(self.around, Patches):
+            assert corners is not None
+            first = self.around.first(samples, None if drawn is None else drawn.center[:, 0])
+            if drawn is not None:
+                top, left = (
+                    starts(drawn.center[:, a], frame[a - 1], sizes)
+                    for a, sizes in ((1, spots.height), (2, spots.width))
+                )
+                corners = Corners(top, left, corners.fill)
+                told = {"positive": drawn.positive, "center": drawn.center}
+            told |= self.around.told(samples, first, corners)
+            shape = self.around.shape(len(indices), frame)
+            samples, corners = self.around.slices(samples, first, corners)
+        elif self.around is not None:
+            shape, samples = self.around.shape(len(indices), frame), self.around.of(samples).ravel()
+            corners = None if corners is None else corners.repeated(self.around.each)
+        if self.around is not None:
+            spots = cache.core.spots(samples)
+        return Taken(indices, samples, spots, corners, shape, frame, dtype, told)
 
     def _corners(
         self, epoch: int, indices: Ints, samples: Ints, spots: Spots, dtype: np.dtype[Any]

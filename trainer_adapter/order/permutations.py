@@ -41,6 +41,12 @@ class Stream(IntEnum):
     """area, shape, top and left of a part to resample: 0 to 3 added"""
     FLIP = 30
     """left to right, or upside down: 0, 1 added"""
+    FOREGROUND = 40
+    """the voxel that a patch is around: its slice, and which it is there: 0, 1 added"""
+    INSTEAD = 42
+    """whose volume a patch is of, where that of its own slice has no such voxel"""
+    KEPT = 43
+    """voxels that stand for all of a slice, with its sample index"""
 
 
 def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

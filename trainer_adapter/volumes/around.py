@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from trainer_adapter.reading.opened import Core
-from trainer_adapter.reading.spots import Corners
 from trainer_adapter.volumes.stacks import Ints, stacks_of
 
 
@@ -47,14 +44,6 @@ class Around:
     def shape(self, count: int, frame: tuple[int, ...]) -> tuple[int, ...]:
         """Of so many of them: (b, each, H, W)."""
         return count, self.each, *frame
-
-    def corners(self, corners: Corners, samples: Ints) -> Corners:
-        """Those of frames for their neighbours too."""
-        return corners.repeated(self.each)
-
-    def told(self, samples: Ints, corners: Corners | None) -> dict[str, Any]:
-        """Nothing is to be said of them."""
-        return {}
 
 
 def hold_grey(core: Core, samples: Ints, what: str) -> None:

@@ -23,45 +23,70 @@ class Patches:
         no_volume = stacks.holes | stacks.tiles | stacks.odd | ~np.isnan(stacks.tilt)
         for k in np.flatnonzero(no_volume)[:1].tolist():
             stacks.hold(k, gaps=False, sheared=False)
-        self.each, self._stacks = depth, stacks
+        self.each, self.stacks = depth, stacks
         self._order = np.argsort(stacks.samples)
 
     def of(self, samples: Ints) -> Ints:
-        """(b, each) sample indices of slices; where there is none, of the nearest."""
-        k, first = self._places(samples)
-        places = np.clip(first[:, None] + np.arange(self.each), 0, self._stacks.count[k, None] - 1)
-        slices: Ints = self._stacks.samples[self._stacks.ends[k, None] + places]
-        return slices
+        """Sample indices of all slices of their volumes."""
+        of = np.unique(self.volumes(samples))
+        frames: Ints = np.concatenate(
+            [np.empty(0, np.int64), *map(self.stacks.frames, of.tolist())]
+        )
+        return frames
+
+    def volumes(self, samples: Ints) -> Ints:
+        """(b,) which of the stacks each slice is of."""
+        return self._at(samples)[0]
 
     def shape(self, count: int, frame: tuple[int, ...]) -> tuple[int, ...]:
         """Of so many of them, with a channel as networks want it: (b, 1, d, h, w)."""
         return count, 1, self.each, *frame
 
-    def corners(self, corners: Corners, samples: Ints) -> Corners:
-        """Of their slices, one after the other: all alike, and outside where there is no slice."""
-        k, first = self._places(samples)
-        places = first[:, None] + np.arange(self.each)
-        outside = (places < 0) | (places >= self._stacks.count[k, None])
-        found = corners.repeated(self.each)
-        return Corners(np.where(outside.ravel(), _NOWHERE, found.top), found.left, found.fill)
+    def first(self, samples: Ints, center: Ints | None = None) -> Ints:
+        """(b,) the first slice of each patch: around `center`, else spread over the volume.
 
-    def told(self, samples: Ints, corners: Corners | None) -> dict[str, Any]:
-        """`stack`: (b,) numbers; `corner`: (b, 3) slice, row, column of the first voxel."""
-        assert corners is not None
-        k, first = self._places(samples)
-        corner = np.stack([first, corners.top, corners.left], axis=1)
-        return {"stack": self._stacks.number[k], "corner": corner}
-
-    def _places(self, samples: Ints) -> tuple[Ints, Ints]:
-        """(b,) which stacks, and which of their slices is the first.
-
-        First slices are spread evenly from the first that there can be to the last. Of a volume
-        that is thinner all is there, in the middle: the first slice is below 0 then.
+        Spread evenly, from the first that there can be to the last. Of a volume that is thinner all
+        is there, in the middle: the first slice is below 0 then.
         """
-        stacks = self._stacks
-        at = self._order[np.searchsorted(stacks.samples, samples, sorter=self._order)]
-        k = np.searchsorted(stacks.ends, at, side="right") - 1
-        count, room = stacks.count[k], stacks.count[k] - self.each
-        spread = (at - stacks.ends[k]) * (room + 1) // count
-        first: Ints = np.where(room < 0, room // 2, spread)
-        return k, first
+        k, at = self._at(samples)
+        count = self.stacks.count[k]
+        if center is not None:
+            return starts(center, self.each, count)
+        room = count - self.each
+        first: Ints = np.where(
+            room < 0, room // 2, (at - self.stacks.ends[k]) * (room + 1) // count
+        )
+        return first
+
+    def slices(self, samples: Ints, first: Ints, corners: Corners) -> tuple[Ints, Corners]:
+        """(b * d,) sample indices of the slices of patches, one after the other, and their corners.
+
+        Where there is no slice, the nearest stands for it, and its corner is outside.
+        """
+        k = self.volumes(samples)
+        places, count = first[:, None] + np.arange(self.each), self.stacks.count[k, None]
+        within = np.clip(places, 0, count - 1)
+        found: Ints = self.stacks.samples[self.stacks.ends[k, None] + within]
+        all_of = corners.repeated(self.each)
+        top = np.where((places == within).ravel(), all_of.top, _NOWHERE)
+        return found.ravel(), Corners(top, all_of.left, all_of.fill)
+
+    def told(self, samples: Ints, first: Ints, corners: Corners) -> dict[str, Any]:
+        """`stack`: (b,) numbers; `corner`: (b, 3) slice, row, column of the first voxel."""
+        corner = np.stack([first, corners.top, corners.left], axis=1)
+        return {"stack": self.stacks.number[self.volumes(samples)], "corner": corner}
+
+    def _at(self, samples: Ints) -> tuple[Ints, Ints]:
+        """(b,) which of the stacks each slice is of, and its place among all of their slices."""
+        at = self._order[np.searchsorted(self.stacks.samples, samples, sorter=self._order)]
+        return np.searchsorted(self.stacks.ends, at, side="right") - 1, at
+
+
+def starts(center: Ints, side: int, sizes: Ints) -> Ints:
+    """Where patches begin along an axis: around a voxel, moved so that they are within the volume.
+
+    Of a volume that is smaller all is there, in the middle.
+    """
+    room = sizes - side
+    found: Ints = np.where(room < 0, room // 2, np.clip(center - side // 2, 0, np.maximum(room, 0)))
+    return found

@@ -136,6 +136,8 @@ def unannotated(core: Core, samples: Ints, lost: Ints, numbers: Any) -> LabelErr
         )
     elif not len(pairs.masks):
         why = "; the cache has no masks at all"
+    elif alone := len(pairs.masks) - len(np.unique(pairs.mask)):
+        why = f"; {alone} of {len(pairs.masks)} masks of the cache lie on none of its images"
     return LabelError(
         f"{len(lost)} of {len(samples)} images have no mask of {', '.join(map(repr, numbers))} in "
         f"their stacks, such as {path}{why}"

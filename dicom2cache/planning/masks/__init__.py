@@ -1,0 +1,1 @@
+"""Masks joined to the images that they lie on, pure and columnar."""
