@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+KERNEL := dicom2cache/pixels/_kernel.c
 # Into the environment whose .ready is made.
 INSTALL = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
 
@@ -9,20 +10,27 @@ INSTALL = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
-$(READY): pyproject.toml constraints.txt dicom2cache/__init__.py
+$(READY): pyproject.toml constraints.txt dicom2cache/__init__.py $(KERNEL)
 	$(PYTHON) -m venv $(@D)
 	$(INSTALL) -c constraints.txt -e '.[train,dev]'
+	$(@D)/bin/python -m tests.house.kernel
 	touch $@
 
 .PHONY: demo
 demo: $(READY)  ## convert real sample files, show them, train from them
 	$(BIN)/python -m docs.demo
 
+.PHONY: pictures
+pictures: $(READY)  ## draw the pictures of docs/ anew, from caches
+	$(BIN)/python -m docs.draw_stacks
+	$(BIN)/python -m docs.draw_masks
+
 .PHONY: check
 check: $(READY)  ## ruff, mypy, the floors of the house, links of its pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.house.kernel
 	$(BIN)/python -m pytest tests/house/test_house.py
 
 .PHONY: test
@@ -45,7 +53,7 @@ test-crash: $(READY)  ## kills, disks that fail, power cuts (root), Ctrl-C; KIND
 
 ORACLES := .venv-oracles/.ready
 
-$(ORACLES): pyproject.toml constraints.txt tests/oracles/requirements.txt
+$(ORACLES): pyproject.toml $(KERNEL) constraints.txt tests/oracles/requirements.txt
 	$(PYTHON) -m venv $(@D)
 	$(INSTALL) -c constraints.txt -e . -r tests/oracles/requirements.txt
 	touch $@
@@ -62,9 +70,13 @@ test-oracles: $(ORACLES)  ## values and volumes against SimpleITK, DCMTK, highdi
 test-codestreams: $(ORACLES)  ## damaged codestreams: what we see of them, and djpeg, DCMTK, GDCM, OpenJPEG
 	.venv-oracles/bin/python -m tests.oracles.damaged
 
+.PHONY: test-kernel
+test-kernel: $(READY)  ## the compiled loops under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(BIN)/python -m tests.pixels.sanitized
+
 LIGHTLY := .venv-lightly/.ready
 
-$(LIGHTLY): pyproject.toml tests/lightly/requirements.txt
+$(LIGHTLY): pyproject.toml $(KERNEL) tests/lightly/requirements.txt
 	$(PYTHON) -m venv $(@D)
 	$(INSTALL) -e . -r tests/lightly/requirements.txt
 	touch $@
@@ -82,7 +94,7 @@ test-hostile: $(READY)  ## 10,000 mutants and bombs by name through builds, flip
 
 FUZZ := .venv-fuzz/.ready
 
-$(FUZZ): pyproject.toml constraints.txt tests/fuzz/requirements.txt
+$(FUZZ): pyproject.toml $(KERNEL) constraints.txt tests/fuzz/requirements.txt
 	$(PYTHON) -m venv $(@D)
 	$(INSTALL) -c constraints.txt -e . -r tests/fuzz/requirements.txt
 	touch $@
@@ -94,7 +106,7 @@ fuzz: $(FUZZ)  ## hostile headers, frames, recipes, caches under atheris; TARGET
 
 JUDGES := .venv-judges/.ready
 
-$(JUDGES): pyproject.toml constraints.txt tests/peers/requirements.txt
+$(JUDGES): pyproject.toml $(KERNEL) constraints.txt tests/peers/requirements.txt
 	$(PYTHON) -m venv $(@D)
 	$(INSTALL) -c constraints.txt -e . -r tests/peers/requirements.txt
 	touch $@
@@ -117,7 +129,7 @@ test-report: $(READY)  ## the report in a headless Chromium; as root, which inst
 
 ENGINES := .venv-engines/.ready
 
-$(ENGINES): pyproject.toml constraints.txt tests/engines/requirements.txt
+$(ENGINES): pyproject.toml $(KERNEL) constraints.txt tests/engines/requirements.txt
 	$(PYTHON) -m venv $(@D)
 	$(INSTALL) -c constraints.txt -e . -r tests/engines/requirements.txt
 	touch $@
@@ -132,7 +144,7 @@ bench-plan: $(READY)  ## plan and open 1,000,000 frames: time and memory
 
 PEERS := .venv-peers/.ready
 
-$(PEERS): pyproject.toml constraints.txt benchmarks/read/peers/requirements.txt benchmarks/read/peers/alone.txt
+$(PEERS): pyproject.toml $(KERNEL) constraints.txt benchmarks/read/peers/requirements.txt benchmarks/read/peers/alone.txt
 	$(PYTHON) -m venv $(@D)
 	$(INSTALL) -c constraints.txt -e '.[train]' -r benchmarks/read/peers/requirements.txt
 	$(INSTALL) --no-deps -r benchmarks/read/peers/alone.txt
@@ -164,7 +176,7 @@ bench-read-stock: $(READY)  ## FrameDataset and gather against one .npy map and 
 
 HEADERS := .venv-headers/.ready
 
-$(HEADERS): pyproject.toml benchmarks/read/peers/headers.txt
+$(HEADERS): pyproject.toml $(KERNEL) benchmarks/read/peers/headers.txt
 	$(PYTHON) -m venv $(@D)
 	$(INSTALL) -c constraints.txt -e . -r benchmarks/read/peers/headers.txt
 	touch $@
@@ -178,12 +190,12 @@ bench-resample: $(ORACLES)  ## resampling: scipy, which it is done by, against S
 	.venv-oracles/bin/python -m benchmarks.resample
 
 .PHONY: bench-volumes
-bench-volumes: $(READY)  ## volume(), gather and stacks(); QUICK=1 for a short run
+bench-volumes: $(READY)  ## volume(), gather, stacks() and split(); QUICK=1 for a short run
 	$(BIN)/python -m benchmarks.volumes $(if $(QUICK),--quick)
 
 VOLUMES := .venv-volumes/.ready
 
-$(VOLUMES): pyproject.toml constraints.txt benchmarks/patches/requirements.txt benchmarks/patches/alone.txt
+$(VOLUMES): pyproject.toml $(KERNEL) constraints.txt benchmarks/patches/requirements.txt benchmarks/patches/alone.txt
 	$(PYTHON) -m venv $(@D)
 	$(INSTALL) -c constraints.txt -e '.[train]' -r benchmarks/patches/requirements.txt
 	$(INSTALL) --no-deps -r benchmarks/patches/alone.txt
@@ -192,6 +204,10 @@ $(VOLUMES): pyproject.toml constraints.txt benchmarks/patches/requirements.txt b
 .PHONY: bench-patches
 bench-patches: $(VOLUMES)  ## 3-D patches against memcpy, MONAI, torchio and nnU-Net; QUICK=1 for a short run
 	.venv-volumes/bin/python -m benchmarks.patches $(if $(QUICK),--quick)
+
+.PHONY: bench-masks
+bench-masks: $(READY)  ## (image, mask) batches against images alone; QUICK=1 for a short run
+	$(BIN)/python -m benchmarks.masks $(if $(QUICK),--quick)
 
 .PHONY: bench-memory
 bench-memory: $(READY)  ## peak memory of a converting worker
@@ -209,4 +225,4 @@ bench-lightly: $(LIGHTLY)  ## LightlyTrain's own loading of DICOM against a cach
 clean:  ## remove what the targets made, all virtual environments too
 	rm -rf .venv .venv-oracles .venv-lightly .venv-peers .venv-headers .venv-engines .venv-fuzz \
 		.venv-judges .venv-volumes demo build dist .pytest_cache \
-		.mypy_cache .ruff_cache .hypothesis *.egg-info
+		.mypy_cache .ruff_cache .hypothesis *.egg-info dicom2cache/pixels/*.so

@@ -7,7 +7,7 @@ each source file, `FRAMES` (the plan) a row for each frame to be stored, in the 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NotRequired, TypedDict
 
 import numpy as np
@@ -101,6 +101,8 @@ class Plan:
     """REJECTS"""
     wasted_bytes: int
     """bytes of slots that no frame covers"""
+    contours: pa.Table = field(default_factory=lambda: pa.table({}))
+    """CONTOURS_TABLE, by root and path; without columns where there are none"""
 
 
 COMPRESSED = ("lz4", "zstd")
@@ -136,11 +138,72 @@ class Segment(TypedDict):
     type_meaning: str | None
 
 
-class Channel(TypedDict):
+class TileChannel(TypedDict):
     """An optical path, or a segment of a mask."""
 
     id: str
     label: str | None
+
+
+class Channel(TypedDict):
+    """One channel of a waveform (PS3.3 C.10.9.1.4)."""
+
+    label: str | None
+    source: str | None
+    source_meaning: str | None
+    modifiers: str | None
+    unit: str | None
+    sensitivity: float | None
+    baseline: float | None
+    bits_stored: int | None
+    filter_low: float | None
+    filter_high: float | None
+    notch: float | None
+    time_skew: float | None
+    sample_skew: float | None
+    offset: float | None
+
+
+class Line(TypedDict):
+    """How a sample becomes a value."""
+
+    sensitivity: float
+    correction: float
+    baseline: float
+    bits: int
+
+
+class Multiplex(TypedDict):
+    """Where samples lie in a file."""
+
+    channels: int
+    samples: int
+    bits: int
+    interpretation: str
+    vr: str
+    offset: int
+    length: int
+    padding: int | None
+    lines: list[Line]
+
+
+class Meant(TypedDict):
+    """What they mean."""
+
+    channels: list[Channel]
+    sampling_rate: float | None
+    time_offset: float | None
+    originality: str | None
+    group_label: str | None
+
+
+class Drawn(TypedDict):
+    """What of a mask is drawn on an image."""
+
+    frame: int
+    number: int | None
+    value: int | None
+    lead: list[float] | None
 
 
 class FrameHeader(TypedDict, total=False):
@@ -305,7 +368,9 @@ class Header(TypedDict):
     first_frame: int | None
     z_first: float | None
     z_step: float | None
-    channels: list[Channel] | None
+    tile_channels: list[TileChannel] | None
+    waveforms: list[Multiplex] | None
+    meant: list[Meant] | None
     per_frame: NotRequired[list[FrameHeader] | None]
 
 
@@ -313,6 +378,8 @@ class FrameRow(TypedDict, total=False):
     """A row of FRAMES, the plan, or some columns of one."""
 
     file: int
+    drawn_height: int | None
+    drawn_width: int | None
     mapped_low: float | None
     mapped_high: float | None
     array: int
@@ -340,6 +407,7 @@ class FrameRow(TypedDict, total=False):
     image_sop_uid: str | None
     image_frame: int | None
     image_part: int | None
+    drawn: list[Drawn] | None
     image_by: str | None
     unit: str | None
     slope: float | None

@@ -29,8 +29,45 @@ SEGMENT = pa.struct(
 )  # fmt: skip
 """one segment of a segmentation (PS3.3 C.8.20.4)"""
 
-CHANNEL = pa.struct({"id": TEXT, "label": TEXT}.items())
+TILE_CHANNEL = pa.struct({"id": TEXT, "label": TEXT}.items())
 """an optical path by its identifier, or a segment by its number"""
+
+DRAWN = pa.struct(
+    {"frame": INT32, "number": INT32, "value": INT32, "lead": pa.list_(FLOAT64)}.items()
+)
+"""what is drawn on an image: of a frame of a mask the pixels that have a number (null: all that are
+something) as a value (null: as they are); lead: from its pixels to the mask's (null: the same)"""
+CHANNEL = pa.struct(
+    {
+        "label": TEXT, "source": TEXT, "source_meaning": TEXT, "modifiers": TEXT, "unit": TEXT,
+        "sensitivity": FLOAT64, "baseline": FLOAT64, "bits_stored": INT16, "filter_low": FLOAT64,
+        "filter_high": FLOAT64, "notch": FLOAT64, "time_skew": FLOAT64, "sample_skew": FLOAT64,
+        "offset": FLOAT64,
+    }.items()
+)  # fmt: skip
+"""one channel of a waveform (PS3.3 C.10.9.1.4)"""
+
+LINE = pa.struct(
+    {"sensitivity": FLOAT64, "correction": FLOAT64, "baseline": FLOAT64, "bits": INT16}.items()
+)
+"""how a sample of a channel becomes its value"""
+MULTIPLEX = pa.struct(
+    {
+        "channels": INT32, "samples": INT32, "bits": INT16, "interpretation": TEXT, "vr": TEXT,
+        "offset": INT64, "length": INT64, "padding": INT64, "lines": pa.list_(LINE),
+    }.items()
+)  # fmt: skip
+"""where the samples of a multiplex group lie in a file, and how (PS3.3 C.10.9.1)"""
+MEANT = pa.struct(
+    {
+        "channels": pa.list_(CHANNEL),
+        "sampling_rate": FLOAT64,
+        "time_offset": FLOAT64,
+        "originality": TEXT,
+        "group_label": TEXT,
+    }.items()
+)
+"""what they mean, under the names that frames/ has for it"""
 
 
 @dataclass(frozen=True)
@@ -89,7 +126,8 @@ STORED = (
     Column("offset_y", FLOAT64, "plan", "stored pixels before the source's first", "px"),
     Column("offset_x", FLOAT64, "plan", "stored pixels before the source's first", "px"),
     Column("kind", TEXT, "file",
-           "`image`, `dose` (RT Dose), `map` (parametric map) or `mask` (segmentation)",
+           "`image`, `dose` (RT Dose), `map` (parametric map), `mask` (segmentation) or `waveform` "
+           "(a multiplex group, channels x samples)",
            dicom="SOPClassUID", privacy="kept"),
     Column("root", INT16, "file", "folder of the source file: id in `sources`"),
     Column("path", TEXT, "file", "source file, below that folder, with `/`",
@@ -159,7 +197,8 @@ STORED = (
     Column("segments", pa.list_(SEGMENT), "file",
            "of a mask those that its frame shows, in a `labelmap` all of the file: number, label, "
            "Segmented Property Category and Type as SCHEME:CODE such as `SCT:10200004`, and the "
-           "type's Code Meaning", dicom="SegmentSequence", privacy="listed"),
+           "type's Code Meaning; of masks that are drawn those of the row, by the recipe's classes "
+           "if it has some", dicom="SegmentSequence", privacy="listed"),
     Column("referenced_sop_uid", TEXT, "frame", "the one image that a frame was derived from",
            privacy="hashed", domain="uid"),
     Column("referenced_frame", INT32, "frame", "and its frame, from 0"),
@@ -168,6 +207,13 @@ STORED = (
            privacy="hashed", domain="uid"),
     Column("image_frame", INT32, "plan", "and its `frame`"),
     Column("image_part", INT16, "plan", "and its `part_of_frame`"),
+    Column("drawn", pa.list_(DRAWN), "plan",
+           "of a mask that is drawn on its image, how: of a frame of its file the pixels that are "
+           "`number` (null: all that are something), as `value` (null: as they are), the later "
+           "over the earlier; `lead`: 2 x 3 numbers that lead from (column, row, 1) of a pixel of "
+           "the image's source to the one of the mask, null where both have the same; of contours "
+           "structure, position, orientation, spacing y and x, mm between images; null: the mask "
+           "is stored as its file has it"),
     Column("image_by", TEXT, "plan",
            "how that was found: `reference`, by what the mask refers to; `geometry`, by where both "
            "lie; `resampled`, so, and the grids differ", privacy="kept"),
@@ -291,6 +337,21 @@ STORED = (
            "the header does not say it in such",
            dicom="DiffusionGradientDirectionSequence DiffusionGradientOrientation "
                  "InPlanePhaseEncodingDirection PatientPosition"),
+    Column("sampling_rate", FLOAT64, "commit",
+           "of a waveform, as is what follows: Sampling Frequency (003A,001A)", "Hz"),
+    Column("channels", pa.list_(CHANNEL), "commit",
+           "of each row of the stored frame: Channel Label (003A,0203); Channel Source (003A,0208) "
+           "as SCHEME:CODE such as `MDC:2:1`, and its Code Meaning; Channel Source Modifiers, "
+           "several with a blank between; the unit of its stored values in UCUM; unit by step of a "
+           "sample (Channel Sensitivity times Correction Factor), and Channel Baseline, both "
+           "applied; Waveform Bits Stored; -3 dB points of filters and frequency of the notch "
+           "filter, Hz; Channel Time Skew in seconds, or Sample Skew in samples, and Channel "
+           "Offset in seconds, none of them applied", privacy="listed"),
+    Column("time_offset", FLOAT64, "commit",
+           "Multiplex Group Time Offset (0018,1068), from the acquisition's date and time on",
+           "ms"),
+    Column("originality", TEXT, "commit", "Waveform Originality (003A,0004)", privacy="listed"),
+    Column("group_label", TEXT, "commit", "Multiplex Group Label (003A,0020)", privacy="dropped"),
     Column("min", FLOAT64, "result",
            "of the stored values without padding; null if there are none"),
     Column("max", FLOAT64, "result", "like min"),
@@ -315,6 +376,9 @@ STORED = (
 
 PLANNED = (
     Column("file", INT32, "plan", "row of the plan's file table"),
+    # of a mask that is drawn on an image
+    Column("drawn_height", INT32, "plan", "rows of the image's source", "px"),
+    Column("drawn_width", INT32, "plan", "columns", "px"),
     Column("reason", TEXT, "result", "why the frame is not stored; null: it is"),
     Column("stage", TEXT, "result", "`stage` of failures/; null: it is stored"),
     Column("size", INT64, "file", "of the file", "bytes"),
@@ -404,8 +468,12 @@ PLANNED = (
     Column("z_first", FLOAT64, "file", "of the first focal plane", "µm",
            "TotalPixelMatrixOriginSequence", where=False),
     Column("z_step", FLOAT64, "file", "from plane to plane", "µm", where=False),
-    Column("channels", pa.list_(CHANNEL), "file", "optical paths, or segments of a mask",
+    Column("tile_channels", pa.list_(TILE_CHANNEL), "file", "optical paths, or segments of a mask",
            dicom="OpticalPathSequence NumberOfOpticalPaths SegmentSequence"),
+    # The elements of a Waveform Sequence (5400,0100) are not among KEYWORDS: it may be most of the
+    # file, and headers/multiplex.py reads it.
+    Column("waveforms", pa.list_(MULTIPLEX), "file", "multiplex groups, one for each frame"),
+    Column("meant", pa.list_(MEANT), "file", "what each of them means"),
 )
 """columns that are not in frames/"""
 
@@ -434,27 +502,13 @@ REMOVED = pa.schema([("what", TEXT), ("hash", TEXT)])
 
 CONTOURS_TABLE = pa.schema(
     [
-        ("root", INT16),
-        ("path", TEXT),
-        ("structure", INT32),
-        ("name", TEXT),
-        ("type", TEXT),
-        ("algorithm", TEXT),
-        ("colour", pa.list_(INT16, 3)),
+        ("root", INT16), ("path", TEXT), ("structure", INT32), ("name", TEXT), ("type", TEXT),
+        ("algorithm", TEXT), ("colour", pa.list_(INT16, 3)),
         ("contour", INT32),  # null: a structure without contours
-        ("geometry", TEXT),
-        ("points", pa.list_(FLOAT64)),
-        ("referenced_sop_uid", TEXT),
-        ("referenced_frame", INT32),
-        ("slab_thickness", FLOAT64),
-        ("slab_offset", VECTOR3),
-        ("frame_of_reference_uid", TEXT),
-        ("referenced_series_uid", TEXT),
-        ("sop_uid", TEXT),
-        ("patient", TEXT),
-        ("study_uid", TEXT),
-        ("series_uid", TEXT),
-        ("flags", TEXTS),
+        ("geometry", TEXT), ("points", pa.list_(FLOAT64)), ("referenced_sop_uid", TEXT),
+        ("referenced_frame", INT32), ("slab_thickness", FLOAT64), ("slab_offset", VECTOR3),
+        ("frame_of_reference_uid", TEXT), ("referenced_series_uid", TEXT), ("sop_uid", TEXT),
+        ("patient", TEXT), ("study_uid", TEXT), ("series_uid", TEXT), ("flags", TEXTS),
     ]
 )
 """the rows of contours/"""

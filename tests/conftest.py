@@ -23,7 +23,7 @@ if os.environ.get("CI"):
 IMAGE_EXAMPLES = (
     "ct", "mr", "overlay", "rgb_color", "palette_color", "jpeg2k", "rt_dose", "ybr_color",
 )  # fmt: skip
-OTHER_EXAMPLES = ("waveform", "rt_plan", "rt_ss", "dicomdir")
+OTHER_EXAMPLES = ("rt_plan", "rt_ss", "dicomdir")
 
 
 @pytest.fixture(scope="session", autouse=True)

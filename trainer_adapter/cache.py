@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pyarrow import dataset as arrow_dataset
 
 from trainer_adapter.errors import MixedShapesError, VolumeError
-from trainer_adapter.format.root import Array
+from trainer_adapter.format.members import Array
 from trainer_adapter.order.batches import shape_groups
 from trainer_adapter.reading.errata import warn_of
 from trainer_adapter.reading.masks.whole import Masked

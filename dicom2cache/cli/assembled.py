@@ -11,14 +11,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dicom2cache.arrow import ints
+from dicom2cache.recipes.recipe import WAVEFORM
 
-COLUMNS = ("modality", "stack", "stack_regular", "stack_of", "stack_flags")
-"""what `assembled` reads of a table of frames; the last two may be missing"""
+COLUMNS = ("modality", "kind", "stack", "stack_regular", "stack_of", "stack_flags")
+"""what `assembled` and `recorded` read of a table of frames; the last two may be missing"""
+OF_FILES = ("modality", "kind")
+"""those of them that a plan has of its files"""
 _SHOWN = 12  # most modalities
 
 
 def assembled(frames: pa.Table) -> Iterator[str]:
     """A line for each modality, most stacks first; a stack's frames lie together in `frames`."""
+    frames = frames.filter(pc.not_equal(frames["kind"], WAVEFORM))
     stack = ints(frames["stack"], -1)
     if not len(stack):
         return
@@ -43,6 +47,16 @@ def assembled(frames: pa.Table) -> Iterator[str]:
         )
     if len(order) > _SHOWN:
         yield f"  and {len(order) - _SHOWN} more modalities"
+
+
+def recorded(frames: pa.Table) -> Iterator[str]:
+    """A line for each modality of which there are waveforms, most of them first."""
+    frames = frames.filter(pc.equal(frames["kind"], WAVEFORM))
+    counts = Counter(frames["modality"].cast(pa.string()).fill_null("unknown").to_pylist())
+    for modality, count in counts.most_common(_SHOWN):
+        yield f"  {modality}: {count} multiplex group{'s' * (count > 1)}"
+    if len(counts) > _SHOWN:
+        yield f"  and {len(counts) - _SHOWN} more modalities"
 
 
 def _line(lengths: Any, regular: Any, acquisitions: int, flags: Any) -> str:

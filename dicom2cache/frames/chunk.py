@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
+from dicom2cache.frames import masks
 from dicom2cache.frames.decode import Source, Stored
+from dicom2cache.frames.plain import plain_frame
 from dicom2cache.frames.ranges import line_of
 from dicom2cache.frames.slices import values_of
-from dicom2cache.frames.treat import Values, padding_of
+from dicom2cache.frames.treat import padding_of
 from dicom2cache.pixels.intensity import DoesNotFit
-from dicom2cache.pixels.statistics import statistics
-from dicom2cache.recipes.recipe import Treatment
+from dicom2cache.pixels.statistics import Statistics, of_waveform, statistics
+from dicom2cache.recipes.recipe import WAVEFORM, Treatment
 from dicom2cache.records import ArraySpec, FrameRow, Header
 from dicom2cache.store.shards import Chunk, chunk_of
 
@@ -59,7 +61,12 @@ def chunk_of_frame(
 
     Raises FrameError if it cannot be stored truly.
     """
-    stored = source.read(row["frame"], room)
+    if limits is None:
+        plain = plain_frame(source, row, room, treatments, spec.dtype)
+        if plain is not None:
+            chunk = chunk_of(plain.pixels, spec)
+            return chunk, _result("native", plain.statistics, plain.flags, chunk)
+    stored = masks.read(source, row, room)
     ends = limits.needed() if limits else None
     try:
         made = values_of(stored, row, source, treatments, spec.dtype, ends)
@@ -69,22 +76,16 @@ def chunk_of_frame(
         raise FrameError(f"{e}{padding or _remedy(chosen, spec.dtype)}") from e
     if limits is not None:
         limits.check()
-    result = _result(stored, made)
-    if source.header["kind"] == "mask":
-        result["mask_counts"] = counts_of(made.pixels, source.header)
+    if source.header["kind"] == WAVEFORM:
+        found = of_waveform(made.pixels)
+    else:
+        found = statistics(made.pixels, made.padding, made.ends)
     chunk = chunk_of(made.pixels, spec)
-    result["crc32c"] = chunk.crc32c
+    result = _result(stored.codec, found, (*stored.flags, *made.flags), chunk)
+    result["window_low"], result["window_high"] = made.window_low, made.window_high
+    if source.header["kind"] == "mask":
+        result["mask_counts"] = masks.counts_of(made.pixels, row, source.header)
     return chunk, result
-
-
-def counts_of(pixels: NDArray[Any], header: Header) -> list[int]:
-    """Pixels of each segment that a frame of a mask shows, by its stored values."""
-    if header["unit"] == "labelmap":
-        numbers = [segment["number"] for segment in header["segments"] or ()]
-        found = np.bincount(pixels.reshape(-1))
-        return [int(found[n]) if n is not None and 0 <= n < len(found) else 0 for n in numbers]
-    least = (header["fractional_max"] or 255) / 2 if header["unit"] == "fractional" else 1
-    return [int((pixels >= least).sum())]
 
 
 def _remedy(chosen: str, dtype: str) -> str:
@@ -120,18 +121,17 @@ def _padding_alone(stored: Stored, row: FrameRow, header: Header, dtype: str) ->
     )
 
 
-def _result(stored: Stored, made: Values) -> dict[str, Any]:
-    found = statistics(made.pixels, made.padding, made.ends)
+def _result(codec: str, found: Statistics, flags: tuple[str, ...], chunk: Chunk) -> dict[str, Any]:
+    """The row of RESULTS, of no window."""
     overflow = () if found.min is None or found.std is not None else ("statistics-overflow",)
     return {
-        "codec": stored.codec,
-        "window_low": made.window_low,
-        "window_high": made.window_high,
+        "codec": codec,
         "padding_fraction": found.padding_fraction,
         "min": found.min,
         "max": found.max,
         "mean": found.mean,
         "std": found.std,
         **dict(zip(("p0_5", "p1", "p50", "p99", "p99_5"), found.percentiles, strict=True)),
-        "flags": [*stored.flags, *made.flags, *overflow] or None,
+        "flags": [*flags, *overflow] or None,
+        "crc32c": chunk.crc32c,
     }

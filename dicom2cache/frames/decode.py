@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import IO, Any
@@ -14,15 +15,19 @@ from numpy.typing import NDArray
 
 from dicom2cache import syntaxes
 from dicom2cache.errors import FrameError
-from dicom2cache.frames import decoders, fragments
+from dicom2cache.frames import decoders, fragments, waveform
 from dicom2cache.frames.coded import Coded
 from dicom2cache.frames.samples import Samples, is_lossy, stored_samples
 from dicom2cache.headers.luts import modality_lut, palette, voi_lut
+from dicom2cache.headers.structures import read_structures
 from dicom2cache.headers.tags import name, raw
 from dicom2cache.pixels.colour import palette_to_rgb, ybr_422_to_full, ybr_full_to_rgb
 from dicom2cache.pixels.intensity import clean_ends, has_other_bits, mask_stored
+from dicom2cache.pixels.outlines import Outlines, structures_in
 from dicom2cache.pixels.window import VoiLut
-from dicom2cache.records import Header
+from dicom2cache.planning.masks.outlined import numbers_of
+from dicom2cache.recipes.limits import Limits
+from dicom2cache.records import Candidate, Header, Multiplex
 from dicom2cache.sources import inflate
 from dicom2cache.sources.file import opened, read_into
 
@@ -36,7 +41,7 @@ class Stored:
     """One decoded frame: colour is RGB, grey is as stored, native-endian, masked by BitsStored."""
 
     pixels: NDArray[Any]
-    """(H, W) or (H, W, 3)"""
+    """(H, W) or (H, W, 3); of a waveform (channels, samples)"""
     codec: str
     flags: tuple[str, ...] = ()
     ends: tuple[int, int] | None = None
@@ -88,8 +93,22 @@ class Source:
         Raises FrameError if it cannot be decoded truly, OSError if it cannot be read, MemoryError;
         both name the file.
         """
-        try:
+        with self._named():
             return self._once(frame) if self.header["parts"] else self._read(frame, room)
+
+    def native_bytes(self, frame: int, room: Room = None) -> NDArray[np.uint8]:
+        """The bytes of an uncompressed frame, in memory that may be written to: `room`, or fresh.
+
+        Raises as `read`.
+        """
+        with self._named():
+            return np.frombuffer(self._native(frame, room), np.uint8)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors of the machine in the block name the file."""
+        try:
+            yield
         except OSError as e:
             e.filename = e.filename or self.path
             raise
@@ -120,13 +139,15 @@ class Source:
 
     def _read(self, frame: int, room: Room) -> Stored:
         h = self.header
+        if h["waveforms"] is not None:
+            return self._waveform(h["waveforms"][frame], room)
         if h["pixel_keyword"] != "PixelData":
             kind = f"f{h['bits_allocated'] // 8}"
             flat = np.frombuffer(self._native(frame, room), self._order + kind)
             flat = flat.reshape(h["height"], h["width"])
-            return Stored(_native_order(flat), "native", self._late_elements)
+            return Stored(_native_order(flat), "native", self.late_elements)
         if h["transfer_syntax"] in syntaxes.NATIVE:
-            pixels, late = self._native_pixels(frame, room), self._late_elements
+            pixels, late = self._native_pixels(frame, room), self.late_elements
             return self._coloured(self._masked(pixels, late), h["photometric"], "native")
         decoded = decoders.decode(self._encoded(frame), h["transfer_syntax"], self._coded(room))
         if decoded.precision:
@@ -138,12 +159,20 @@ class Source:
         stored = self._coloured(samples, decoded.photometric, decoded.codec)
         return replace(stored, lossy=True) if is_lossy(decoded, h) else stored
 
+    def _waveform(self, group: Multiplex, room: Room) -> Stored:
+        place, big = group["offset"] - self.header["pixel_offset"], self._order == ">"
+
+        def read(offset: int, count: int) -> Buffer:
+            return self._bytes(place + offset, count, None)
+
+        return Stored(*waveform.decoded(group, read, big, room))
+
     @property
     def _order(self) -> str:
         return ">" if self.header["transfer_syntax"] in syntaxes.BIG_ENDIAN else "<"
 
     @cached_property
-    def _late_elements(self) -> tuple[str, ...]:
+    def late_elements(self) -> tuple[str, ...]:
         """A flag if elements follow that belong before the pixels: nobody looks for them there."""
         h = self.header
         end = h["pixel_offset"] + (h["pixel_length"] or 0)
@@ -168,6 +197,17 @@ class Source:
             most = max(inflate.MOST_HEADER, self.header["pixel_offset"] + (1 << 20))
             return inflate.parse(self._file, None, most)[0]  # it was weighed when it was planned
         return _dcmread(self.path)
+
+    @cached_property
+    def outlines(self) -> dict[int, Outlines]:
+        """Of a structure set, contours that have an inside, by the numbers of its segments."""
+        about = Candidate(
+            self.header["root"], self.header["path"], self.header["size"], self.header["mtime_ns"]
+        )
+        limits = Limits(header_items=1 << 40)  # they were counted when it was planned
+        table = read_structures(self.path, about, limits)
+        numbers = numbers_of(table)
+        return {numbers[number]: found for number, found in structures_in(table).items()}
 
     @cached_property
     def _inflater(self) -> inflate.Inflater:

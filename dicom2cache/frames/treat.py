@@ -33,12 +33,13 @@ from dicom2cache.pixels.window import (
     parse_window,
     to_range,
 )
-from dicom2cache.recipes.recipe import Treatment
+from dicom2cache.recipes.recipe import WAVEFORM, Treatment
 from dicom2cache.records import FrameRow, Header
 
 _PLACEMENT = ("height", "width", "scale_y", "scale_x", "offset_y", "offset_x")
 FRAME_COLUMNS = ["file", "frame", "part_of_frame", "stack", "slope", "intercept", "unit", "windows"]
 FRAME_COLUMNS += ["mapped_low", "mapped_high", *_PLACEMENT]
+FRAME_COLUMNS += ["drawn", "drawn_height", "drawn_width"]
 """columns of the plan's frames that `to_values` reads"""
 
 Mask = NDArray[np.bool_]
@@ -98,6 +99,8 @@ def _treated(
     limits: tuple[float, float] | None,
 ) -> Values:
     header, pixels = source.header, stored.pixels
+    if header["kind"] == WAVEFORM:  # physical values are what they are, whatever is said of images
+        return Values(pixels, None)
     treatment = treatments[header["rule"] or 0]
     canvas = None
     if row["scale_y"] is not None:

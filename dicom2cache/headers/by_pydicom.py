@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, BinaryIO, cast
 
 from dicom2cache import syntaxes
 from dicom2cache.errors import FrameError, NotDicom
-from dicom2cache.headers.describe import describe, wanted_tags
+from dicom2cache.headers import multiplex
+from dicom2cache.headers.describe import describe, describe_waveform, wanted_tags
 from dicom2cache.headers.elements import CHARSET
 from dicom2cache.headers.tags import name, text
 from dicom2cache.recipes.limits import Limits
@@ -24,8 +26,6 @@ CLAIMS_DICOM = {".dcm", ".dicom", ".dic", ".ima"}
 WHOSE_FILE = "whose_file"
 """attribute of an error: Patient ID, Study and Series Instance UID of a file whose header could be
 parsed and is refused"""
-SOP_CLASS = "sop_class"
-"""and its SOP Class UID"""
 _WHOSE = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
@@ -42,14 +42,36 @@ def by_pydicom(path: str, candidate: Candidate, limits: Limits = LIMITS) -> Row:
         items = counted(file, limits)
         ds, stream = parse(file, claims, wanted_tags(), limits.header_mib << 20, items)
         items(sum(items_in(element.value) for element in ds.values()))
-        at = stream.tell()
         try:
-            row = describe(ds, stream.read(12), at, candidate, path)
+            row = _described(ds, stream, file, limits, candidate, path)
         except Exception as e:
             vars(e)[WHOSE_FILE] = [text(ds, keyword) for keyword in _WHOSE]
-            vars(e)[SOP_CLASS] = text(ds, "SOPClassUID")
             raise
         return row, text(ds, "PatientID"), text(ds, "AccessionNumber")
+
+
+def _described(
+    ds: Any, stream: IO[bytes], file: BoundedFile, limits: Limits, candidate: Candidate, path: str
+) -> Header:
+    at, items = stream.tell(), cast(Callable[..., object], file.item)
+    head = stream.read(12)
+    if multiplex.begins(head, ds.original_encoding[1]):
+        if str(ds.file_meta.get("TransferSyntaxUID")) == syntaxes.DEFLATED:
+            inflated = multiplex.Inflated(file, at, limits.inflate_mib << 20, items)
+            stream = cast(IO[bytes], inflated)
+        stream.seek(at)
+        with _readable(file):
+            groups = multiplex.groups_of(ds, stream, limits.header_mib << 20)
+            pixels = multiplex.pixels_follow(ds, stream)
+        items(sum(items_in(e.value) for item, _ in groups for e in item.values()))
+        if not pixels:
+            return describe_waveform(ds, groups, candidate)
+        # An image with a waveform beside it: its pixels are what it is for.
+        file.seek(0)
+        ds, stream = parse(file, True, wanted_tags(), limits.header_mib << 20, items, _PIXELS)
+        at = stream.tell()
+        head = stream.read(12)
+    return describe(ds, head, at, candidate, path)
 
 
 def counted(file: BoundedFile, limits: Limits) -> Callable[..., object]:
@@ -149,25 +171,55 @@ def other_format(head: bytes) -> str | None:
     return None
 
 
+_PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+_CONTENT = _PIXELS | {multiplex.SEQUENCE}
+"""elements that a header ends with"""
+
+
 def parse(
     file: IO[bytes],
     claims: bool,
     tags: list[int] | None,
     most_header: int = inflate.MOST_HEADER,
     item: Callable[[], object] | None = None,
+    ends: frozenset[int] = _CONTENT,
 ) -> tuple[Any, IO[bytes]]:
-    """(dataset of these tags, None: of all, without pixels; stream that stands at them)."""
-    from pydicom import dcmread
-
+    """(dataset of these tags, None: of all, up to its content; stream that stands at that)."""
     stream = file
     head = file.read(4096)  # where group 0002 lies
     check_body(head)
-    try:
+    with _readable(file):
         if _syntax(file) == syntaxes.DEFLATED:  # dcmread would inflate all of it
-            ds, stream = inflate.parse(file, tags, most_header, item)
+            ds, stream = inflate.parse(file, tags, most_header, item, ends)
         else:
             file.seek(0)
-            ds = dcmread(file, stop_before_pixels=True, force=True, specific_tags=tags)
+            ds = _until(file, tags, ends)
+    part_10 = head[128:132] == b"DICM" and "TransferSyntaxUID" in ds.file_meta
+    said = "SOPClassUID" in ds or "Rows" in ds or "MediaStorageSOPClassUID" in ds.file_meta
+    if not said and not part_10:
+        if claims:
+            raise FrameError("not a DICOM file although its name says so; remove it or rename it")
+        raise NotDicom("no SOP Class UID (0008,0016) and no Rows (0028,0010)")
+    return ds, stream
+
+
+def _until(file: IO[bytes], tags: list[int] | None, ends: frozenset[int]) -> Any:
+    """What dcmread makes of a file up to the first of these elements."""
+    from pydicom.filereader import read_partial
+    from pydicom.tag import Tag
+
+    wanted: Any = None if tags is None else [Tag(tag) for tag in tags]
+    return read_partial(
+        cast(BinaryIO, file), lambda tag, vr, length: int(tag) in ends, force=True,
+        specific_tags=wanted,
+    )  # fmt: skip
+
+
+@contextmanager
+def _readable(file: IO[bytes]) -> Iterator[None]:
+    """Whatever a parser raises for bytes that are no data elements is the file's failure."""
+    try:
+        yield
     except FrameError:
         raise
     except RecursionError as e:
@@ -183,13 +235,6 @@ def parse(
             f"the header cannot be read: what lies at or before byte {file.tell()} is no data "
             "element; the file is damaged or truncated, copy it again"
         ) from e
-    part_10 = head[128:132] == b"DICM" and "TransferSyntaxUID" in ds.file_meta
-    said = "SOPClassUID" in ds or "Rows" in ds or "MediaStorageSOPClassUID" in ds.file_meta
-    if not said and not part_10:
-        if claims:
-            raise FrameError("not a DICOM file although its name says so; remove it or rename it")
-        raise NotDicom("no SOP Class UID (0008,0016) and no Rows (0028,0010)")
-    return ds, stream
 
 
 def _syntax(file: IO[bytes]) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any, cast
 
@@ -55,6 +55,8 @@ from dicom2cache.headers.tags import (
     vector,
     whole,
 )
+from dicom2cache.headers.waveform import waveform_of
+from dicom2cache.recipes.recipe import WAVEFORM
 from dicom2cache.records import Candidate, FrameHeader, Header
 from dicom2cache.schema import COLUMNS, FILES, KEYWORDS, PER_FRAME_FIELDS, Column
 
@@ -109,11 +111,7 @@ def describe(ds: Dataset, head: bytes, at: int, candidate: Candidate, path: str)
 
     Raises NoPixels, FrameError or OSError.
     """
-    syntax = str(value(ds.file_meta, "TransferSyntaxUID") or "")
-    if not syntax:
-        implicit, little = ds.original_encoding
-        little_syntax = syntaxes.IMPLICIT_LE if implicit else syntaxes.EXPLICIT_LE
-        syntax = little_syntax if little else syntaxes.EXPLICIT_BE
+    syntax = _syntax_of(ds)
     keyword, vr, offset, length = pixel_element(ds, head, at, syntax, path)
     frames = whole(ds, "NumberOfFrames") if has_content(ds, "NumberOfFrames") else 1
     if frames is None or frames < 0:
@@ -127,12 +125,7 @@ def describe(ds: Dataset, head: bytes, at: int, candidate: Candidate, path: str)
         if INCOMPLETE not in flags:
             flags.append(INCOMPLETE)
     said = {
-        **_EMPTY,
-        "root": candidate.root,
-        "path": candidate.path,
-        "size": candidate.size,
-        "mtime_ns": candidate.mtime_ns,
-        "transfer_syntax": syntax,
+        **_said(ds, candidate, syntax),
         "pixel_keyword": keyword,
         "pixel_vr": vr,
         "pixel_offset": offset,
@@ -140,14 +133,6 @@ def describe(ds: Dataset, head: bytes, at: int, candidate: Candidate, path: str)
         "frames": frames,
         "kind": kind_of(ds),
         **layout,
-        **{column: _first(ds, read, keywords) for column, read, keywords in _READ},
-        "age": age_in_years(text(ds, "PatientAge")),
-        "contrast": text(ds, "ContrastBolusAgent") is not None,
-        "lossy": text(ds, "LossyImageCompression") == "01" or syntax in syntaxes.ALWAYS_LOSSY,
-        "burned_in": {"YES": True, "NO": False}.get(text(ds, "BurnedInAnnotation") or ""),
-        "acquired": acquired_of(ds),
-        "person": person_of(ds),
-        "born": born_of(ds),
         "windows": windows_of(ds),
         "voi_lut": lut_item(ds, "VOILUTSequence") is not None,
         "pixel_aspect": aspect_of(ds),
@@ -169,6 +154,50 @@ def describe(ds: Dataset, head: bytes, at: int, candidate: Candidate, path: str)
     settle_syntax(row, plain_bytes(row), path)
     check_length(row)
     return row
+
+
+def describe_waveform(
+    ds: Dataset, groups: Sequence[tuple[Dataset, Any]], candidate: Candidate
+) -> Header:
+    """The row of FILES of a waveform: the dataset up to its Waveform Sequence, and that one's
+    items, each with its raw Waveform Data. Raises FrameError."""
+    syntax = _syntax_of(ds)
+    end = None if syntax == syntaxes.DEFLATED else candidate.size
+    order = "little" if ds.original_encoding[1] else "big"
+    made = {**_said(ds, candidate, syntax), "kind": WAVEFORM, **waveform_of(groups, order, end)}
+    if charset_is_unknown(text(ds, "SpecificCharacterSet")):
+        made["flags"] = [*(made["flags"] or []), "charset-unknown"]
+    return cast(Header, made)
+
+
+def _syntax_of(ds: Dataset) -> str:
+    """Transfer Syntax UID; of a file that does not say it, the one that it is in."""
+    syntax = str(value(ds.file_meta, "TransferSyntaxUID") or "")
+    if syntax:
+        return syntax
+    implicit, little = ds.original_encoding
+    little_syntax = syntaxes.IMPLICIT_LE if implicit else syntaxes.EXPLICIT_LE
+    return little_syntax if little else syntaxes.EXPLICIT_BE
+
+
+def _said(ds: Dataset, candidate: Candidate, syntax: str) -> dict[str, Any]:
+    """What is read alike whatever the file holds; None in all other columns of FILES."""
+    return {
+        **_EMPTY,
+        "root": candidate.root,
+        "path": candidate.path,
+        "size": candidate.size,
+        "mtime_ns": candidate.mtime_ns,
+        "transfer_syntax": syntax,
+        **{column: _first(ds, read, keywords) for column, read, keywords in _READ},
+        "age": age_in_years(text(ds, "PatientAge")),
+        "contrast": text(ds, "ContrastBolusAgent") is not None,
+        "lossy": text(ds, "LossyImageCompression") == "01" or syntax in syntaxes.ALWAYS_LOSSY,
+        "burned_in": {"YES": True, "NO": False}.get(text(ds, "BurnedInAnnotation") or ""),
+        "acquired": acquired_of(ds),
+        "person": person_of(ds),
+        "born": born_of(ds),
+    }
 
 
 def _add_values(row: Header, ds: Dataset, frames: int, flags: list[str]) -> None:

@@ -108,6 +108,10 @@ _DESCRIBES_AN_IMAGE = frozenset(
 """SOP classes that have pixels, though their names are not those of images"""
 
 
+class OnlyContours(NoPixels):
+    """An RT Structure Set."""
+
+
 def _without_pixels(ds: Dataset, syntax: str) -> Dicom2cacheError:
     """Why a file that is whole has no pixels: it is no image, or it has lost them."""
     sop = value(ds, "SOPClassUID") or value(ds.file_meta, "MediaStorageSOPClassUID")
@@ -117,7 +121,7 @@ def _without_pixels(ds: Dataset, syntax: str) -> Dicom2cacheError:
         known = str(getattr(sop, "name", sop))
         kind = known if known != str(sop) else f"a file of SOP Class UID (0008,0016) {sop!r}"
     if str(sop) == _CONTOURS or (sop is None and text(ds, "Modality") == "RTSTRUCT"):
-        return NoPixels(
+        return OnlyContours(
             f"contours: {kind} outlines regions of other images and has no pixel data of its own"
         )
     if "Rows" not in ds or "SpectroscopyData" in ds:
@@ -282,8 +286,9 @@ def check_length(row: Header) -> None:
             "whose byte order in it is known; convert the file with GE's software"
         )
     if have < want:
+        frames = "1 frame of " if row["frames"] == 1 else f"{row['frames']} frames of "
         raise FrameError(
-            f"pixel data is truncated: {have} bytes, {want} expected for {row['frames']} frames of "
+            f"pixel data is truncated: {have} bytes, {want} expected for {frames}"
             f"{row['height']} x {row['width']}; copy the file again"
         )
     full = row["height"] * row["width"] * 3 * row["bits_allocated"] // 8 * row["frames"]

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from dicom2cache.arrow import with_column
 from dicom2cache.errors import (
     Fault,
     NoPixels,
@@ -35,14 +36,16 @@ from dicom2cache.headers.by_pydicom import (
     whole_header,
 )
 from dicom2cache.headers.mosaic import is_tiled, with_slices
+from dicom2cache.headers.pixel_module import OnlyContours
 from dicom2cache.headers.scan import scan
 from dicom2cache.headers.series import row_of
+from dicom2cache.headers.structures import read_structures
 from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import Candidate, Header
 from dicom2cache.schema import FILES, REJECTS
 from dicom2cache.sources import mounts
-from dicom2cache.sources.file import opened
+from dicom2cache.sources.file import ITEMS, opened
 from dicom2cache.syntaxes import DEFLATED
 
 _TRIES, _PAUSE = 3, 0.25  # EIO may pass; seconds between
@@ -59,18 +62,20 @@ class Headers(NamedTuple):
     """REJECTS: what cannot be read, or is no image"""
     faults: tuple[Fault, ...] = ()
     """errors of our own that cost a file"""
+    contours: tuple[pa.Table, ...] = ()
+    """CONTOURS_TABLE of each structure set"""
 
 
-Reading = Callable[[], Header]
+Reading = Callable[[], Header | pa.Table]
 
 
 @dataclass(frozen=True)
 class Elsewhere:
     """How a header is read that this process should not, or cannot, read."""
 
-    alone: Callable[..., Header]
+    alone: Callable[..., Header | pa.Table]
     """makes a call in a process of its own, for a file of `size` bytes, `tries` times"""
-    in_time: Callable[[Reading], Header]
+    in_time: Callable[[Reading], Header | pa.Table]
     """makes it here; raises OutOfTime if that takes too long"""
     always: bool = False
     """read all in a process of its own"""
@@ -91,6 +96,7 @@ def read_headers(
     environment, and SourceAway.
     """
     rows: list[Header] = []
+    contours: list[pa.Table] = []
     failed: list[tuple[int, str, Exception]] = []
     unreadable = 0
     with warnings.catch_warnings():
@@ -98,9 +104,10 @@ def read_headers(
         for candidate in candidates:
             tries = 1 if unreadable else _TRIES
             try:
-                reading = partial(read_header, roots, candidate, patient_key, limits=limits)
+                reading = partial(read_file, roots, candidate, patient_key, limits=limits)
                 path = os.path.join(roots[candidate.root], candidate.path)
-                rows.append(_patiently(reading, path, tries, elsewhere))
+                found = _patiently(reading, path, tries, elsewhere)
+                (contours if isinstance(found, pa.Table) else rows).append(found)
             except Exception as e:
                 # A few files may lie on bad blocks; if many cannot be read, it is not the files.
                 failing = isinstance(e, OSError) and e.errno == errno.EIO
@@ -113,7 +120,25 @@ def read_headers(
     rejects = [_reject(*one, patient_key) for one in failed]
     faults = [fault_of(e, os.path.join(roots[root], path)) for root, path, e in failed]
     known = tuple(fault for fault in faults if fault is not None)
-    return Headers(files, pa.Table.from_pylist(rejects, REJECTS), known)
+    return Headers(files, pa.Table.from_pylist(rejects, REJECTS), known, tuple(contours))
+
+
+def read_file(
+    roots: Sequence[str],
+    candidate: Candidate,
+    patient_key: PatientKey,
+    limits: Limits = LIMITS,
+    heavy: bool = True,
+) -> Header | pa.Table:
+    """A row of FILES, or of a structure set its contours. Raises as `read_header`."""
+    try:
+        return read_header(roots, candidate, patient_key, limits=limits, heavy=heavy)
+    except OnlyContours:
+        pass
+    path = os.path.join(roots[candidate.root], candidate.path)
+    found = read_structures(path, candidate, limits)
+    patient = pa.array([patient_key.hashed("patient", found["patient"][0].as_py())], pa.string())
+    return with_column(found, "patient", patient.take(pa.array([0] * found.num_rows)))
 
 
 def _table(rows: list[Header], failed: list[tuple[int, str, Exception]]) -> pa.Table:
@@ -141,8 +166,8 @@ def _reject(root: int, path: str, error: Exception, key: PatientKey) -> dict[str
 
 
 def _patiently(
-    reading: partial[Header], path: str, tries: int, elsewhere: Elsewhere | None
-) -> Header:
+    reading: partial[Header | pa.Table], path: str, tries: int, elsewhere: Elsewhere | None
+) -> Header | pa.Table:
     """What `reading` says of a file, which EIO fails only if it comes `tries` times.
 
     Faults name the file, `path`.
@@ -161,7 +186,7 @@ def _patiently(
             raise MemoryError(f"{path}: {e}" if str(e) else path) from e
 
 
-def _here_or(elsewhere: Elsewhere, reading: partial[Header]) -> Header:
+def _here_or(elsewhere: Elsewhere, reading: partial[Header | pa.Table]) -> Header | pa.Table:
     size = reading.args[1].size
     if elsewhere.always:
         return elsewhere.alone(reading, size=size, tries=2)
@@ -246,7 +271,8 @@ def _by_scan(path: str, candidate: Candidate, limits: Limits) -> Row | None:
         os.close(descriptor)
     if elements is None:
         return None
-    check_items(sum(items_in(value) for _, value in elements.found.values()), limits)
+    if elements.offset > limits.header_items * len(ITEMS[0]):  # else there is no room
+        check_items(sum(items_in(value) for _, value in elements.found.values()), limits)
     try:
         return row_of(elements, candidate, path)
     except MemoryError:

@@ -51,7 +51,7 @@ def tiling_of(ds: Dataset, row: Header) -> dict[str, Any]:
         "tiles_across": across,
         "focal_planes": planes,
         "first_frame": first,
-        "channels": channels or None,
+        "tile_channels": channels or None,
         "z_first": bottom or 0.0,
         "z_step": None if step is None else step * 1000,  # mm to um
     }

@@ -33,7 +33,6 @@ from dicom2cache.records import Candidate
 from dicom2cache.schema import CONTOURS_TABLE
 from dicom2cache.sources.file import BoundedFile
 
-RT_STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 GEOMETRIES = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR", "CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 """Contour Geometric Types (PS3.3 C.8.8.6.1)"""
 NO_AREA = "no-area"

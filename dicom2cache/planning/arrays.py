@@ -59,16 +59,39 @@ def dtypes_of_stacks(values: Values, stack: NDArray[np.int64]) -> NDArray[np.str
 
 
 Size = tuple[str, tuple[int, ...]]
-"""(dtype, frame shape)"""
+"""(stored type, frame shape)"""
+
+WAVEFORMS = "waveform_"
+"""what the stored type of waveforms begins with, and the names of their arrays"""
+MASKS = "mask_"
+"""of masks that are drawn on images"""
+_IN_THE_MIDDLE = 8 << 20
+"""bytes of a slot that a reader would decompress for each window of it"""
+
+
+def family_of(spec: ArraySpec) -> str:
+    """What stands before the dtype in an array's name: arrays of two families never mix."""
+    before, found, _ = spec.name.partition(spec.dtype)
+    return before if found else ""
+
+
+def stored_type(spec: ArraySpec) -> str:
+    """The family of an array and its dtype."""
+    return family_of(spec) + spec.dtype
+
+
+def _dtype(stored: str) -> str:
+    """The dtype of a stored type."""
+    return stored.rpartition("_")[2]
 
 
 def fit_slots(
     sizes: list[tuple[str, tuple[int, ...], int]], max_arrays: int, shard_bytes: int
 ) -> dict[Size, tuple[int, ...]]:
-    """Slot shape for each (dtype, frame shape): {(dtype, shape): slot}.
+    """Slot shape for each (stored type, frame shape): {(type, shape): slot}.
 
-    `sizes` has (dtype, frame shape, number of frames). While there are too many, rare sizes (less
-    than a shard of them) share a slot, then all do: grouped by height and width rounded up to
+    `sizes` has (stored type, frame shape, number of frames). While there are too many, rare sizes
+    (less than a shard of them) share a slot, then all do: grouped by height and width rounded up to
     multiples of 8, 16, 32, ..., a group's slot being just large enough for its members; or such
     groups are joined two by two, those first that waste least by it, so that sizes far apart (an
     archive's, and those of damaged headers) stay apart. Of the ways that fit, the one that wastes
@@ -79,14 +102,14 @@ def fit_slots(
         return {(dtype, shape): shape for dtype, shape, _ in sizes}
     kinds = sorted({(dtype, shape[2:]) for dtype, shape, _ in sizes})
     kind = np.array([kinds.index((dtype, shape[2:])) for dtype, shape, _ in sizes])
-    pixel_bytes = np.array([np.dtype(d).itemsize * math.prod(c) for d, c in kinds])[kind]
+    pixel_bytes = np.array([bytes_of(d, c) for d, c in kinds])[kind]
     height_width = np.array([shape[:2] for _, shape, _ in sizes], np.int64)
     count = np.array([n for _, _, n in sizes], np.int64)
     own_bytes = pixel_bytes * height_width.prod(axis=1)
     best: tuple[int, NDArray[np.int64]] | None = None
     for kept in (count * own_bytes >= shard_bytes, np.zeros(len(sizes), bool)):
         step = 8
-        while step <= 65536:
+        while step <= 1 << 24:
             slots = _shared(kind, height_width, kept, step)
             if combine([kind, slots[:, 0], slots[:, 1]]).max() < max_arrays:
                 waste = int((count * (pixel_bytes * slots.prod(axis=1) - own_bytes)).sum())
@@ -163,7 +186,7 @@ def _joined(
 
     `weight`: bytes that a pixel more of a slot costs. None if there are too many groups or kinds.
     """
-    for step in (2**k for k in range(3, 17)):
+    for step in (2**k for k in range(3, 25)):  # a waveform may be as wide as a day
         rounded = -(-height_width // step)
         _, group = np.unique(combine([kind, rounded[:, 0], rounded[:, 1]]), return_inverse=True)
         if group.max() < _MOST_GROUPS:
@@ -197,8 +220,9 @@ def _joined(
     return sides[owner[group]].astype(np.int64)
 
 
-def _bytes(dtype: str, shape: tuple[int, ...]) -> int:
-    return np.dtype(dtype).itemsize * math.prod(shape)
+def bytes_of(dtype: str, shape: tuple[int, ...]) -> int:
+    """Bytes of a frame, or a slot, of a stored type."""
+    return np.dtype(_dtype(dtype)).itemsize * math.prod(shape)
 
 
 def array_name(dtype: str, slot: tuple[int, ...]) -> str:
@@ -226,10 +250,14 @@ def array_spec(
     dtype: str, slot: tuple[int, ...], slots: int, shard_bytes: int, codec: str = "none"
 ) -> ArraySpec:
     """The array of `slots` frames; a frame larger than a shard has a shard of its own."""
-    size = _bytes(dtype, slot)
+    size = bytes_of(dtype, slot)
     per_shard = whole_pages(min(FRAMES_PER_SHARD_MAX, max(1, shard_bytes // size)), size)
     name = array_name(dtype, slot)
-    return ArraySpec(name, dtype, slot, slots, per_shard, codec_of(codec, size))
+    if dtype.startswith(WAVEFORMS) and size > _IN_THE_MIDDLE:
+        codec = "none"
+    if dtype.startswith(MASKS):  # most of it is nothing; zstd takes five times as long to read
+        codec = "lz4"
+    return ArraySpec(name, _dtype(dtype), slot, slots, per_shard, codec_of(codec, size))
 
 
 def joined(
@@ -247,7 +275,7 @@ def joined(
         alike = [
             (own.frames_per_shard != spec.frames_per_shard, k)
             for k, own in enumerate(specs[: len(before)])
-            if (own.dtype, own.slot) == (spec.dtype, spec.slot)
+            if (stored_type(own), own.slot) == (stored_type(spec), spec.slot)
             and spec.codec in ("auto", own.codec)
         ]
         if alike:

@@ -6,6 +6,7 @@ that says, by `stack_of`, `part` and the flag `continues`, which one they belong
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dicom2cache.arrow import codes, combine, first_of, floats, ints, vectors
+from dicom2cache.recipes.recipe import WAVEFORM
 from dicom2cache.records import Plan
 from dicom2cache.schema import FRAMES
 
@@ -67,7 +69,7 @@ def continuing(plan: Plan, stored: pa.Table, stacks: int) -> Plan:
         field = FRAMES.field(name)
         place = FRAMES.get_field_index(name)
         frames = frames.set_column(place, field, column.cast(field.type))
-    return Plan(plan.arrays, plan.files, frames, plan.rejects, plan.wasted_bytes)
+    return replace(plan, frames=frames)
 
 
 def _said(plan: Plan, rows: NDArray[np.int64]) -> pa.Table:
@@ -93,7 +95,8 @@ def _followed(new: pa.Table, old: pa.Table) -> NDArray[np.int64]:
     if not old.num_rows:
         return found
     alike = combine([_code(new[name], old[name]) for name in _ALIKE if name in old.column_names])
-    series = pc.is_valid(new["series_uid"]).to_numpy(zero_copy_only=False)
+    series = pc.is_valid(new["series_uid"]).to_numpy(zero_copy_only=False).astype(bool)
+    series &= pc.not_equal(new["kind"], WAVEFORM).to_numpy(zero_copy_only=False).astype(bool)
     places = {name: [_vectors(t, name) for t in (new, old)] for name in ("orientation", "spacing")}
     again = _code(new["acquisition"], old["acquisition"])
     heads, numbers = ints(old["stack_of"], -1), ints(old["stack"], -1)

@@ -15,6 +15,7 @@ from dicom2cache.planning import parts
 from dicom2cache.planning.people import people
 from dicom2cache.planning.splitting import Splitter
 from dicom2cache.planning.stacks import ORIENTATION, Geometry
+from dicom2cache.planning.treatments import waveforms
 
 _TIME, _SHORT = 0.5, 0.01  # ms; echoes may follow one another faster than times jitter
 _WOBBLE = 2.0  # s/mm² that the b-values of one volume may differ by, if so its parts are whole
@@ -81,7 +82,9 @@ def _base(
     base += [placement.height.astype(np.int64), placement.width.astype(np.int64)]
     base += [codes(said["unit"]) if "unit" in said else codes(files["unit"])[file]]
     base += [ints(said[c], -1) for c in ("segment", "energy_window", "detector") if c in said]
-    return [*base, _localizer(said["image_type"])]
+    # A multiplex group is no slice of anything.
+    alone = np.where(waveforms(files)[file], np.arange(len(file)), -1)
+    return [*base, _localizer(said["image_type"]), alone]
 
 
 def _localizer(image_type: Any) -> Codes:

@@ -38,6 +38,28 @@ def sides(files: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     )
 
 
+def frame_sides(
+    files: pa.Table, file: Ints, frame: Ints
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(height, width) of each frame: its file's; channels and samples of a multiplex group."""
+    height, width = (side[file] for side in sides(files))
+    if files["waveforms"].null_count == files.num_rows:
+        return height, width
+    at, mine = group_rows(files["waveforms"], file, frame)
+    groups = files["waveforms"].combine_chunks().flatten()
+    for side, name in ((height, "channels"), (width, "samples")):
+        side[mine] = ints(pc.struct_field(groups, name), 0)[at]
+    return height, width
+
+
+def group_rows(lists: Any, file: Ints, frame: Ints) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(place among all items of a column of lists, one for each frame; frames that have one)."""
+    lengths = ints(pc.list_value_length(lists), 0)
+    starts = np.cumsum(lengths) - lengths
+    mine = np.flatnonzero(lengths[file] > 0)
+    return starts[file[mine]] + frame[mine], mine
+
+
 def with_places(
     files: pa.Table, file: Ints, frame: Ints, part: NDArray[np.int16], said: dict[str, Any]
 ) -> dict[str, Any]:
@@ -101,7 +123,7 @@ def _tiles(files: pa.Table, file: Ints, frame: Ints, said: dict[str, Any]) -> di
 
 def _channels(files: pa.Table, file: Ints, channel: NDArray[np.int64]) -> dict[str, Any]:
     """Optical path, or segment and its label, of frames by the number of their channel."""
-    lists = files["channels"].combine_chunks()
+    lists = files["tile_channels"].combine_chunks()
     starts = lists.offsets.to_numpy()[:-1][file]
     known = lists.is_valid().to_numpy(zero_copy_only=False)[file]
     flat = lists.values

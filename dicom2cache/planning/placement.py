@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from dicom2cache.arrow import floats, ints, vectors
 from dicom2cache.errors import RecipeError
 from dicom2cache.pixels.resize import Placement, place
-from dicom2cache.planning.parts import sides
+from dicom2cache.planning.parts import frame_sides
+from dicom2cache.planning.treatments import waveforms
 from dicom2cache.recipes.recipe import Recipe
 
 MOST_PIXELS = 65535
@@ -19,13 +20,18 @@ MOST_PIXELS = 65535
 
 
 def place_frames(
-    files: pa.Table, file: NDArray[np.int32], per_frame: dict[str, Any], recipe: Recipe
+    files: pa.Table,
+    file: NDArray[np.int32],
+    frame: NDArray[np.int32],
+    per_frame: dict[str, Any],
+    recipe: Recipe,
 ) -> Placement:
     """Where every frame lies in what is stored.
 
     Raises RecipeError if the recipe's spacing makes frames that are too large.
     """
-    height, width = (side[file] for side in sides(files))
+    height, width = frame_sides(files, file, frame)
+    images = ~waveforms(files)[file]
     spacing = [floats(per_frame[c]) for c in ("spacing_y", "spacing_x")]
     aspect = floats(files["pixel_aspect"])[file]
     rule = ints(files["rule"], 0)[file]
@@ -33,7 +39,7 @@ def place_frames(
     parts |= {name: np.ones(len(file)) for name in ("scale_y", "scale_x")}
     parts |= {name: np.zeros(len(file)) for name in ("offset_y", "offset_x")}
     for number, treatment in enumerate(recipe.treatments):
-        mine = rule == number
+        mine = (rule == number) & images
         if treatment.resized and mine.any():
             placed = place(
                 height[mine], width[mine], spacing[0][mine], spacing[1][mine], aspect[mine],
@@ -41,7 +47,7 @@ def place_frames(
             )  # fmt: skip
             for name, column in parts.items():
                 column[mine] = getattr(placed, name)
-    largest = max(parts["height"].max(initial=0), parts["width"].max(initial=0))
+    largest = max(parts[side].max(initial=0, where=images) for side in ("height", "width"))
     if largest > MOST_PIXELS:
         raise RecipeError(
             f"recipe: spacing makes frames of {largest} pixels on a side; legal: up to "

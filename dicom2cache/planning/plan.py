@@ -7,7 +7,6 @@ one array; and none of it depends on the order of the files.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +28,10 @@ from dicom2cache.errors import RecipeError
 from dicom2cache.pixels.resize import Placement
 from dicom2cache.planning import arrays, parts, treatments, values
 from dicom2cache.planning.geometry import geometry
+from dicom2cache.planning.masks.drawing import Drawing, drawing
 from dicom2cache.planning.masks.marked import marked
+from dicom2cache.planning.masks.outlined import with_structures
+from dicom2cache.planning.masks.stored import NONE
 from dicom2cache.planning.placement import columns_of, place_frames
 from dicom2cache.planning.stacks import FLAGS, Stacks, assign
 from dicom2cache.planning.windows import frame_windows, inverted_windows
@@ -39,22 +41,46 @@ from dicom2cache.schema import FRAMES, IN_MEMORY
 
 
 def make_plan(
-    files: pa.Table, rejects: pa.Table, recipe: Recipe, before: Sequence[ArraySpec] = ()
+    files: pa.Table,
+    rejects: pa.Table,
+    recipe: Recipe,
+    before: Sequence[ArraySpec] = (),
+    stored: pa.Table = NONE,
+    drawn_by: tuple[pa.Table, pa.Table] | None = None,
 ) -> Plan:
     """Where every frame of `files` (FILES, all to be stored) goes.
 
     `before`: the arrays of a cache that the frames are added to, in its order; their last shards
-    stay as they are. Raises RecipeError if the sizes cannot be brought under `max_arrays`.
+    stay as they are; `stored`: its images that masks may lie on (masks.stored). What lies on none
+    is added to `rejects`. `drawn_by`: structure sets, whose contours are drawn (masks.outlined):
+    FILES without frames, and CONTOURS_TABLE. Raises RecipeError if the sizes cannot be brought
+    under `max_arrays`.
     """
+    if drawn_by is not None:
+        files, lost = with_structures(files, *drawn_by, recipe, stored)
+        rejects = pa.concat_tables([rejects, lost])
     files = values.with_recipe(canonical(files).combine_chunks(), recipe)
     file, frame, part = parts.numbered(files)
     per_frame = parts.with_places(files, file, frame, part, expand(files, file))
-    per_frame |= marked(files, file, frame, part, per_frame)
+    drawn: Drawing | None = None
+    if not pc.any(pc.equal(files["kind"], "mask")).as_py():
+        pass
+    elif recipe.masks == "none":
+        per_frame |= marked(files, file, frame, part, per_frame, stored)
+    else:
+        drawn = drawing(files, file, frame, part, per_frame, recipe, stored)
+        files, rejects = drawn.files, pa.concat_tables([rejects, drawn.rejects])
+        file, frame, part, per_frame = drawn.file, drawn.frame, drawn.part, drawn.said
     per_frame["unit"] = values.units(files, file, per_frame["unit"])
     slope, intercept, inverted = values.linear(files, file, per_frame, recipe)
-    placement = place_frames(files, file, per_frame, recipe)
+    placement = place_frames(files, file, frame, per_frame, recipe)
+    if drawn:
+        placement = drawn.placed(placement)
+        per_frame["unit"] = drawn.units(per_frame["unit"])
     stacks = assign(geometry(files, file, frame, part, per_frame, placement))
     dtype = values.dtypes(files, file, slope, intercept, per_frame["unit"], stacks.stack, recipe)
+    if drawn:
+        dtype = drawn.dtypes(dtype, stacks.stack)
     specs, array, wasted = _arrays(files, file, dtype, placement, recipe, before)
 
     order = stacks.order[np.argsort(array[stacks.order], kind="stable")]
@@ -100,6 +126,9 @@ def _arrays(
     channels = np.where(several, windows, channels)
     height, width = placement.height, placement.width
     shape = combine([height, width, channels[file]])
+    waves = treatments.waveforms(files)[file]
+    if waves.any():
+        dtype = np.where(waves, np.char.add(arrays.WAVEFORMS, dtype), dtype)
     names, dtype_code = np.unique(dtype, return_inverse=True)
     size = combine([dtype_code.astype(np.int64), shape])
     _, example, inverse = np.unique(size, return_index=True, return_inverse=True)
@@ -112,7 +141,7 @@ def _arrays(
     frames = np.bincount(inverse, minlength=len(keys))
     sizes = [(d, s, int(n)) for (d, s), n in zip(keys, frames, strict=True)]
     try:
-        known = [(spec.dtype, spec.slot) for spec in before]
+        known = [(arrays.stored_type(spec), spec.slot) for spec in before]
         slots = arrays.fit_slots_beside(known, sizes, recipe.max_arrays, recipe.shard_bytes)
     except ValueError as e:
         raise RecipeError(f"recipe: {e}") from e
@@ -120,7 +149,7 @@ def _arrays(
     own_bytes = 0
     for d, s, n in sizes:
         total[d, slots[d, s]] += n
-        own_bytes += n * np.dtype(d).itemsize * math.prod(s)
+        own_bytes += n * arrays.bytes_of(d, s)
     wanted = sorted(
         (
             arrays.array_spec(d, slot, n, recipe.shard_bytes, recipe.codec)
@@ -129,7 +158,9 @@ def _arrays(
         key=lambda spec: spec.name,
     )
     specs, place = arrays.joined(before, wanted)
-    number = {(spec.dtype, spec.slot): k for spec, k in zip(wanted, place, strict=True)}
+    number = {
+        (arrays.stored_type(spec), spec.slot): k for spec, k in zip(wanted, place, strict=True)
+    }
     of_size = np.array([number[d, slots[d, s]] for d, s in keys], np.int64)
     wasted = sum(spec.slots * spec.slot_bytes for spec in specs) - own_bytes
     return specs, of_size[inverse] if len(keys) else np.empty(0, np.int64), wasted

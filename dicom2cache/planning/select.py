@@ -16,7 +16,7 @@ from dicom2cache.arrow import Codes, canonical, combine, floats, ints, rows_of, 
 from dicom2cache.errors import RecipeError
 from dicom2cache.planning import treatments
 from dicom2cache.planning.weigh import over_limits
-from dicom2cache.recipes.recipe import Recipe
+from dicom2cache.recipes.recipe import WAVEFORM, Recipe
 from dicom2cache.recipes.where import parse_where
 from dicom2cache.schema import FILE_COLUMNS, REJECTS, WHOSE
 from dicom2cache.syntaxes import refusal, supported
@@ -35,6 +35,7 @@ _EXCLUDES = {
     "dose": pc.field("kind") == "dose",
     "map": pc.field("kind") == "map",
     "mask": pc.field("kind") == "mask",
+    "waveform": pc.field("kind") == WAVEFORM,
     "lossy": pc.field("lossy"),
     "mosaic": pc.match_substring_regex(pc.binary_join(pc.field("flags"), " "), r"(^| )mosaic( |$)"),
     "label": pc.match_substring_regex(pc.field("image_type"), _third("LABEL")),
@@ -112,6 +113,7 @@ def _refusals(files: pa.Table, recipe: Recipe) -> Iterator[tuple[int, str]]:
     for i in np.flatnonzero(wants & np.isnan(floats(files["suv_factor"]))):
         yield int(i), files["suv_refusal"][int(i)].as_py()
     spaced = treatments.holds(files, recipe, lambda t: t.spacing is not None)
+    spaced &= ~treatments.waveforms(files)
     for i in np.flatnonzero(spaced & np.isnan(floats(files["spacing_y"]))):
         frames = files["per_frame"][int(i)].as_py()
         if not frames or any(frame["spacing_y"] is None for frame in frames):
@@ -149,7 +151,7 @@ _OF_A_COPY = frozenset({
     "root", "path", "size", "mtime_ns", "sop_uid",
     "transfer_syntax", "pixel_keyword", "pixel_vr", "pixel_offset", "pixel_length", "planar",
     "bits_allocated", "bits_stored", "high_bit", "overlay_bits", "photometric", "palette_bits",
-    "lossy", "flags", "rule", "windows", "voi_lut", "voi", "suv_refusal", "suv_flag",
+    "lossy", "flags", "rule", "waveforms", "windows", "voi_lut", "voi", "suv_refusal", "suv_flag",
     "accession", "sex", "age", "body_part", "manufacturer", "model", "burned_in",
     "presentation_intent", "spacing_tag",
 })  # fmt: skip

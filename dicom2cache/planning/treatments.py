@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dicom2cache.arrow import Floats, Mask, ints, mask_of
-from dicom2cache.recipes.recipe import Recipe, Treatment
+from dicom2cache.recipes.recipe import WAVEFORM, Recipe, Treatment
 from dicom2cache.syntaxes import MAY_BE_LOSSY
 
 
@@ -25,6 +25,11 @@ def by_rule(files: pa.Table, recipe: Recipe, pick: Callable[[Treatment], Any]) -
 def holds(files: pa.Table, recipe: Recipe, pick: Callable[[Treatment], bool]) -> Mask:
     """For which files their treatment has a property."""
     return by_rule(files, recipe, pick).astype(bool)
+
+
+def waveforms(files: pa.Table) -> Mask:
+    """Files that are no images: what the recipe says of pixels does not hold for them."""
+    return mask_of(pc.equal(files["kind"], WAVEFORM))
 
 
 def graded_files(files: pa.Table, recipe: Recipe) -> Mask:

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from dicom2cache.arrow import Floats, Mask, floats, ints, mask_of, replaced, with_column
 from dicom2cache.planning import arrays
-from dicom2cache.planning.treatments import by_rule, graded_files, holds, stored_range, suv_files
+from dicom2cache.planning.treatments import (
+    by_rule,
+    graded_files,
+    holds,
+    stored_range,
+    suv_files,
+    waveforms,
+)
 from dicom2cache.planning.windows import scaled_windows, windows_of_stored
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.schema import FILES
@@ -137,7 +144,7 @@ def dtypes(
     if masks.any():
         wide = np.where(ints(files["bits_allocated"], 8) > 8, "uint16", "uint8")
         names = np.where(masks[file], wide[file], names)
-    return names
+    return np.where(waveforms(files)[file], "float32", names)
 
 
 def _graded_colour(files: pa.Table, recipe: Recipe) -> Mask:

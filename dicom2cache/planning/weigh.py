@@ -19,6 +19,7 @@ from dicom2cache.arrow import Floats, floats, ints, mask_of
 from dicom2cache.pixels.resize import place
 from dicom2cache.planning.parts import sides
 from dicom2cache.planning.placement import MOST_PIXELS
+from dicom2cache.planning.treatments import waveforms
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.recipes.recipe import Recipe
 
@@ -48,6 +49,7 @@ def over_limits(files: pa.Table, recipe: Recipe) -> Iterator[tuple[int, str]]:
         )
     )  # fmt: skip
     pixels = height * width
+    waves = waveforms(files)
     claimed = frames * pixels * samples * np.maximum(bits, 8) / 8
     inflated = offset + length
     windows, segments = (
@@ -56,7 +58,13 @@ def over_limits(files: pa.Table, recipe: Recipe) -> Iterator[tuple[int, str]]:
     listed = windows + segments
     checks: list[tuple[NDArray[np.bool_], str, Floats, str]] = [
         (
-            pixels > limits.frame_pixels,
+            waves & (pixels > limits.waveform_values),
+            "waveform_values",
+            pixels,
+            "NumberOfWaveformChannels (003A,0005) x NumberOfWaveformSamples (003A,0010) is {}",
+        ),
+        (
+            ~waves & (pixels > limits.frame_pixels),
             "frame_pixels",
             pixels,
             "Rows (0028,0010) x Columns (0028,0011) is {} pixels a frame",
@@ -119,6 +127,7 @@ def over_limits(files: pa.Table, recipe: Recipe) -> Iterator[tuple[int, str]]:
 def _resampled(files: pa.Table, recipe: Recipe) -> Iterator[tuple[int, str]]:
     """Files that the recipe's size and spacing make too large, on the way there too."""
     rule, most = ints(files["rule"], 0), recipe.limits.frame_pixels
+    waves = waveforms(files)
     height, width = (side.astype(np.float64) for side in sides(files))
     spacings, aspect = [_largest(files, c) for c in ("spacing_y", "spacing_x")], floats(
         files["pixel_aspect"]
@@ -132,7 +141,7 @@ def _resampled(files: pa.Table, recipe: Recipe) -> Iterator[tuple[int, str]]:
                 np.minimum(mm, _HUGE * treatment.spacing / side)
                 for mm, side in ((y, height), (x, width))
             )
-        rows = np.flatnonzero(mine)
+        rows = np.flatnonzero(mine & ~waves)
         if not treatment.resized or not len(rows):
             continue
         placed = place(

@@ -69,9 +69,13 @@ _UNIT = _words(  # PS3.3 C.11.1.1.2, C.8.9.1.1.3; UCUM (PS3.16 CID 7181 and abou
     "MLMINML DIMLESS mm2/s um2/s s/mm2 s ms us 1 % 1/s /s /ms mm cm um m mm/s cm/s m/s g/ml g/cm3 "
     "mg/ml mg/cm3 Bq/ml kBq/ml MBq/ml [hnsf'U] g/ml{SUVbw} g/ml{SUVlbm} cm2/ml{SUVbsa} deg rad Hz "
     "ml/min ml/min/ml ml/min/100ml ml/ml ml/100ml 1/min /min eV keV 10*-6.mm2/s 10*-3.mm2/s "
-    "umol/ml kPa Pa Pa.s T mT uT ppm {ratio} {Particles} {counts} no"
+    "umol/ml kPa Pa Pa.s T mT uT ppm {ratio} {Particles} {counts} no "
+    "mixed nV uV mV V uA mA Ohm kOhm mm[Hg] cm[H2O] L L/s L/min mL ml mL/s dB Cel bpm {beats}/min "
+    "mV/s mm[Hg]/s"
 ).union({"no units", "ml/100g/min"})
-_SCHEMES = ("SCT", "SRT", "DCM", "FMA", "UCUM")
+_SCHEMES = ("SCT", "SRT", "DCM", "FMA", "UCUM", "MDC")
+_OF_LEADS = "SCPECG:5.6.3-9-"
+"""what a lead's code begins with in older files; PS3.16 has the same number as MDC 2:number"""
 
 LISTED: dict[str, frozenset[str]] = {
     "sex": _words("M F O"),
@@ -88,6 +92,14 @@ LISTED: dict[str, frozenset[str]] = {
     "transfer_syntax": frozenset(SYNTAXES),
     "unit": _UNIT,
     "asl_label": _words("LABEL CONTROL M_ZERO_SCAN"),
+    "originality": _words("ORIGINAL DERIVED"),
+    "roi_type": _words(  # PS3.3 C.8.8.8.1
+        "EXTERNAL PTV CTV GTV TREATED_VOLUME IRRAD_VOLUME OAR BOLUS AVOIDANCE ORGAN MARKER "
+        "REGISTRATION ISOCENTER CONTRAST_AGENT CAVITY BRACHY_CHANNEL BRACHY_ACCESSORY "
+        "BRACHY_SRC_APP BRACHY_CHNL_SHLD SUPPORT FIXATION DOSE_REGION CONTROL DOSE_MEASUREMENT "
+        "DEVICE"
+    ),
+    "roi_algorithm": _words("AUTOMATIC SEMIAUTOMATIC MANUAL"),
 }
 """by column, the whole values"""
 
@@ -107,8 +119,21 @@ def is_sop_class(uid: str) -> bool:
     return uid in UID_dictionary and UID_dictionary[uid][1] == "SOP Class"
 
 
+LEADS = _words(
+    "I II III aVR aVL aVF -aVR V V1 V2 V3 V4 V5 V6 V7 V8 V9 V3R V4R V5R V6R V7R V8R V9R X Y Z"
+)
+"""labels of an electrocardiogram's channels"""
+
+
+def codes(said: str) -> str | None:
+    """Those of several codes with blanks between that PS3.16 names."""
+    return " ".join(code for code in said.split(" ") if is_code(code)) or None
+
+
 def is_code(said: str) -> bool:
     """True for SCHEME:CODE that PS3.16 names."""
+    if said.startswith(_OF_LEADS):
+        said = f"MDC:2:{said.removeprefix(_OF_LEADS)}"
     scheme, _, code = said.partition(":")
     return (scheme, code) in _codes()
 

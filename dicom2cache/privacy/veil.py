@@ -27,6 +27,13 @@ KEY = "deidentify_key"
 _OLDEST = 90.0
 """years: who is older is one of few"""
 _FAILURES = {"path": "path", "same_path": "path", "study_uid": "uid", "series_uid": "uid"}
+_CONTOURS = {
+    "path": "path", "study_uid": "uid", "series_uid": "uid", "sop_uid": "uid",
+    "referenced_sop_uid": "uid", "referenced_series_uid": "uid", "frame_of_reference_uid": "uid",
+}  # fmt: skip
+
+HASHED = "#"
+"""what is before a text of a plan that is the hash already: of an image that is stored under it"""
 
 Map = Callable[[str], str | None]
 
@@ -65,6 +72,14 @@ class Veil:
             rows = self._replaced(rows, name, partial(self.hashed, domain))
         return self._replaced(rows, "reason", own_words)
 
+    def contours(self, rows: pa.Table) -> pa.Table:
+        """Rows of contours/: UIDs and paths hashed, names left out, of codes what is listed."""
+        for name, domain in _CONTOURS.items():
+            rows = self._replaced(rows, name, partial(self.hashed, domain))
+        for name in ("type", "algorithm"):
+            rows = self._replaced(rows, name, terms.keeper(f"roi_{name}"))
+        return self._replaced(rows, "name", lambda _: None)
+
     def sources(self, folders: Sequence[str]) -> list[str]:
         """What stands for the source folders."""
         return [self.hashed("source", folder) for folder in folders]
@@ -79,6 +94,11 @@ class Veil:
             return pc.min_element_wise(values, pa.scalar(_OLDEST, values.type), skip_nulls=False)
         if column.privacy == "hashed" and column.domain in ("patient", "accession"):
             return values  # hashed while the header was read: the plain text is nowhere
+        if column.name == "image_sop_uid":
+            return each(
+                values,
+                lambda said: said[1:] if said[:1] == HASHED else self.hashed(column.domain, said),
+            )
         if column.privacy == "hashed":
             return each(values, lambda said: self.hashed(column.domain, said))
         if column.privacy == "listed":
@@ -144,6 +164,10 @@ _NESTED: dict[str, dict[str, Map]] = {
         "function": lambda said: said if said in terms.FUNCTIONS else None, "explanation": _NONE,
     },
     "segments": {"label": _NONE, "category": _CODE, "type": _CODE, "type_meaning": _NONE},
+    "channels": {
+        "label": lambda said: said if said in terms.LEADS else None, "source": _CODE,
+        "source_meaning": _NONE, "modifiers": terms.codes, "unit": terms.keeper("unit"),
+    },
 }  # fmt: skip
 """what becomes of the texts of the structs in a column of lists"""
 

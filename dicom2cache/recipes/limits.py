@@ -34,6 +34,8 @@ class Limits:
     """for one frame, from its bytes to the chunk that is stored"""
     header_seconds: int = 60
     """for one header"""
+    waveform_values: int = 1 << 30
+    """channels x samples of a multiplex group: a day of 12 channels at 1,000 Hz, 4 bytes each"""
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():

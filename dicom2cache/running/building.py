@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from dicom2cache.errors import CacheError, SourceError
 from dicom2cache.privacy import keys
 from dicom2cache.privacy.own_words import own_words_only
@@ -16,6 +18,7 @@ from dicom2cache.recipes.where import check_kept
 from dicom2cache.running import holders, pool
 from dicom2cache.running import target as target_folder
 from dicom2cache.running.await_job import await_job
+from dicom2cache.running.contours import alone
 from dicom2cache.running.identity import facts_of, identity_of
 from dicom2cache.running.job import Job, is_same, planned_identity, save_plan
 from dicom2cache.running.known import seen_of
@@ -104,9 +107,9 @@ def _planned(wanted: Wanted, sources: Sources, veil: Veil | None, key: bytes) ->
 
         log = FaultLog(veil is not None)
         by = Survey(roots, patients, recipe, workers, wanted.backend, progress, log)
-        planned, every = by.plan(candidates, unlisted, by.without_copies)
+        planned, every, contours = by.plan(candidates, unlisted, by.without_copies)
     if planned is None:
-        raise SourceError(nothing(sources, every))
+        raise SourceError(nothing(sources, pa.concat_tables([every, alone(contours)])))
     if not wanted.force:
         target_folder.check_room(target, planned, roots)
     if overwrite:

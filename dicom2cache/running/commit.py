@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dicom2cache.arrow import ints, tally
+from dicom2cache.arrow import ints, mask_of, tally
 from dicom2cache.errors import Unfinished
 from dicom2cache.privacy.mapping import read_mapping, write_mapping
 from dicom2cache.privacy.veil import Veil
 from dicom2cache.records import ArraySpec, ShardTask
-from dicom2cache.running import claims, receipts
+from dicom2cache.running import claims, contours, receipts
 from dicom2cache.running.entries import ROW_GROUP, ParquetFile, array_entry
 from dicom2cache.running.job import Job, scratch
 from dicom2cache.running.receipts import Receipt
@@ -77,13 +77,18 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
         for rows, results in _batches(job, shards, codecs):
             ok = results["reason"].is_null()
             kept = rows.filter(ok)
-            table = frame_rows(files, kept, results.filter(ok), job.plan.arrays)
+            table = frame_rows(files, kept, results.filter(ok), job.plan.arrays, job.recipe.rois)
             table = veil.frames(table) if veil else table
             out.write(conformed(table, schema) if anew else table)
             _add(totals, table, job.plan.arrays)
             failures.append(frame_failures(files, rows, results))
             np.add.at(stored_of_file, ints(kept["file"], 0), 1)
     entries["frames"] = [out.entry(job.cache)]
+    drawn = contours.groups(job.plan.contours)
+    drawn = map(veil.contours, drawn) if veil else drawn
+    own = contours.write(job.cache, name_of, chain(anew.contours() if anew else (), drawn),
+                         unfinished)  # fmt: skip
+    entries |= {contours.KIND: own} if own else {}
     failed = in_order(pa.concat_tables(failures))
     failed = in_order(veil.failures(failed)) if veil else failed
     new_failed = failed
@@ -116,6 +121,8 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
     here = zip(roots, shown, strict=True)
     counts = _counts(job, stored_of_file, new_failed)
     tables = {**old["tables"]}
+    if anew:
+        tables.pop(contours.KIND, None)  # there may be none left
     tables |= {k: e if anew else [*tables.get(k, ()), *e] for k, e in entries.items()}
     counts = {k: old["counts"].get(k, 0) + n for k, n in counts.items()}
     if before and not anew:
@@ -274,20 +281,28 @@ def _without_void(cache: Path, tables: dict[str, Any], counts: dict[str, int]) -
     void = void_failures(cache, {"tables": tables})
     if not void.any():
         return counts
-    frames = read_table(cache, {"tables": tables}, "frames", ["root", "path"])
+    frames, drawn = (
+        read_table(cache, {"tables": tables}, kind, ["root", "path"])
+        for kind in ("frames", contours.KIND)
+    )
     failures = read_table(cache, {"tables": tables}, "failures").filter(pa.array(~void))
-    return counts | counts_of(frames, failures)
+    return counts | counts_of(frames, failures, drawn)
 
 
 def _counts(job: Job, stored_of_file: Any, failed: pa.Table) -> dict[str, int]:
-    outcomes = tally(job.plan.rejects["outcome"])
-    lost = int((stored_of_file == 0).sum())
+    drawn = contours.files_of(job.plan.contours)
+    files = mask_of(job.plan.rejects["frame"].is_null())  # others are frames of planned files
+    files &= ~contours.among(job.plan.rejects, drawn)
+    outcomes = tally(job.plan.rejects["outcome"].filter(pa.array(files)))
+    drawn_too = contours.among(job.plan.files, drawn)
+    is_stored = (stored_of_file > 0) | drawn_too
+    lost = int((~is_stored).sum())
     names = {
         "files_no_pixels": "no-pixels", "files_not_dicom": "not-dicom",
         "files_duplicate": "duplicate", "files_excluded": "excluded",
     }  # fmt: skip
     counts = {key: outcomes[outcome] for key, outcome in names.items()}
-    counts["files_stored"] = int((stored_of_file > 0).sum())
+    counts["files_stored"] = int(is_stored.sum()) + drawn.num_rows - int(drawn_too.sum())
     counts["files_failed"] = outcomes["failed"] + lost
     whole = {"files": sum(counts.values()), **counts}
     whole["frames_stored"] = int(stored_of_file.sum())

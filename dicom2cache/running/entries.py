@@ -44,8 +44,9 @@ def array_entry(spec: ArraySpec, total: Totals, metadata: bytes) -> dict[str, An
 class ParquetFile:
     """A Parquet table written in row groups of about 100,000, durably, with its file entry."""
 
-    def __init__(self, path: Path, schema: pa.Schema, scratch: Path) -> None:
-        self.path, self.schema = path, schema
+    def __init__(self, path: Path, schema: pa.Schema, scratch: Path, rows: int = ROW_GROUP) -> None:
+        """`rows`: of a row group."""
+        self.path, self.schema, self._most = path, schema, rows
         self._temporary = scratch / f"{path.parent.name}.{secrets.token_hex(8)}"
         with on_path(path):
             self._writer = pq.ParquetWriter(self._temporary, schema, compression="zstd")
@@ -55,14 +56,14 @@ class ParquetFile:
     def write(self, table: pa.Table) -> None:
         """Append rows."""
         self._waiting.append(table)
-        while sum(t.num_rows for t in self._waiting) >= ROW_GROUP:
+        while sum(t.num_rows for t in self._waiting) >= self._most:
             whole = pa.concat_tables(self._waiting)
-            self._flush(whole.slice(0, ROW_GROUP))
-            self._waiting = [whole.slice(ROW_GROUP)]
+            self._flush(whole.slice(0, self._most))
+            self._waiting = [whole.slice(self._most)]
 
     def _flush(self, table: pa.Table) -> None:
         with on_path(self.path):
-            self._writer.write_table(table, row_group_size=ROW_GROUP)
+            self._writer.write_table(table, row_group_size=self._most)
         self._rows += table.num_rows
 
     def __enter__(self) -> ParquetFile:

@@ -21,6 +21,7 @@ from dicom2cache.running.job import GIVE_UP, Job, is_planned
 from dicom2cache.running.pool import call, enough, parallel
 from dicom2cache.running.progress import Progress, Work, phase
 from dicom2cache.sources import mounts
+from dicom2cache.store.shards import without_compiled_crc32c
 
 _log = logging.getLogger("dicom2cache")
 _TRIES = 3
@@ -38,6 +39,9 @@ def convert_part(
     Raises SourceAway before anything is done if a folder that it needs cannot be seen, and as
     `run_tasks`.
     """
+    slow = without_compiled_crc32c()
+    if slow and mine:
+        _log.warning("%s", slow)
     failed = {task.name: receipts.failed_frames(job, task) for task in mine}
     todo = [task for task in mine if failed[task.name] is None]
     mounts.check(backlog.roots_of(job, todo), f"; {GIVE_UP.format(job.cache)}" if job.onto else "")

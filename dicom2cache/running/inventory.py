@@ -20,7 +20,7 @@ from dicom2cache.arrow import canonical, rows_of
 from dicom2cache.errors import Fault, OutOfTime, Unfinished
 from dicom2cache.frames.decode import Room, Source
 from dicom2cache.frames.isolate import Allowance, Child
-from dicom2cache.headers.read import Elsewhere, Headers, read_headers
+from dicom2cache.headers.read import Elsewhere, Headers, Reading, read_headers
 from dicom2cache.pixels.intensity import apply_lut
 from dicom2cache.planning import select
 from dicom2cache.planning.apart import apart
@@ -29,6 +29,7 @@ from dicom2cache.recipes.limits import Limits
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import Candidate, FrameRow, Header
 from dicom2cache.running import pool
+from dicom2cache.running.contours import Waiting
 from dicom2cache.running.each_frame import Failure, Worker
 from dicom2cache.running.engines import ELSEWHERE
 from dicom2cache.running.pool import call, parallel
@@ -81,8 +82,8 @@ def read_all_headers(
     backend: str,
     seen: Callable[[Work], None],
     tell: Callable[[Sequence[Fault]], None],
-) -> tuple[pa.Table, pa.Table]:
-    """Headers of all candidates: (FILES, REJECTS), in their order.
+) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """Headers of all candidates: (FILES, REJECTS, CONTOURS_TABLE), in their order.
 
     `seen` is told what is done, and `tell` what errors of our own there were.
     """
@@ -92,6 +93,7 @@ def read_all_headers(
     rest = iter(sorted(candidates, key=_on_disk))
     chunks = dict(enumerate(iter(lambda: list(islice(rest, _HEADERS_AT_ONCE)), [])))
     files, rejects = [FILES.empty_table()], [REJECTS.empty_table()]
+    contours = Waiting()
     suspects: set[int] = set()
     with TemporaryDirectory(prefix="dicom2cache-") as marks:
 
@@ -107,6 +109,7 @@ def read_all_headers(
                 for k, found in zip(list(chunks), _headers(jobs, backend, calls), strict=True):
                     files.append(found.files)
                     rejects.append(found.rejects)
+                    contours.add(found.contours)
                     tell(found.faults)
                     seen(header_work(chunks.pop(k), found.rejects))
             except BrokenProcessPool as e:  # of what was begun, each file is read by itself
@@ -119,7 +122,8 @@ def read_all_headers(
                     ) from e
                 suspects |= begun
     order = [("root", "ascending"), ("path", "ascending")]
-    return canonical(pa.concat_tables(files)), pa.concat_tables(rejects).sort_by(order)
+    both = canonical(pa.concat_tables(files)), pa.concat_tables(rejects).sort_by(order)
+    return *both, contours.take()
 
 
 def _read(
@@ -147,7 +151,7 @@ def read_few(
     isolated: bool,
 ) -> Headers:
     """Headers of a few files; `isolated`: all in a child process."""
-    with Child() as child:
+    with Child() as child, pool.handling():
         elsewhere = Elsewhere(
             partial(_alone, child, limits.header_seconds),
             partial(_in_time, limits.header_seconds),
@@ -157,14 +161,14 @@ def read_few(
 
 
 def _alone(
-    child: Child, seconds: float, reading: Callable[[], Header], size: int, tries: int
-) -> Header:
+    child: Child, seconds: float, reading: Reading, size: int, tries: int
+) -> Header | pa.Table:
     memory = min((512 << 20) + 32 * size, _MOST_MEMORY)
     allowance = Allowance(seconds, memory, "header_seconds")
     return child.call(reading, allowance=allowance, tries=tries)
 
 
-def _in_time(seconds: float, reading: Callable[[], Header]) -> Header:
+def _in_time(seconds: float, reading: Reading) -> Header | pa.Table:
     try:
         with pool.within(seconds):
             return reading()

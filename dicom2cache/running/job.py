@@ -129,6 +129,7 @@ def save_plan(job: Job) -> Job:
     files = plan.files.drop_columns(["per_frame"])  # expanded in `frames`
     tables = {"files": files, "frames": plan.frames, "rejects": plan.rejects, "seen": job.seen}
     tables |= {} if job.gone is None else {"gone": job.gone, "removed": job.removed}
+    tables |= {"contours": plan.contours} if plan.contours.num_rows else {}
     about = {
         "identity": job.identity,
         "nonce": job.nonce,
@@ -141,6 +142,7 @@ def save_plan(job: Job) -> Job:
         "digests": write_tables(job.state, tables),
         **({"onto": job.onto} if job.onto is not None else {}),
         **({"numbered": True} if job.gone is not None else {}),
+        **({"contours": True} if plan.contours.num_rows else {}),
     }
     about["sha256"] = attributes_sha256(about)
     own = job.state / "plan.json"
@@ -322,13 +324,15 @@ def _load(cache: Path, said: bytes) -> Job:
     for array in about["arrays"]:
         if not names.is_array(array["name"]):
             names.checked(None, f"{plan_path(cache)}, array {array['name']!r}")
-    anew = ("gone", "removed") if about.get("numbered") is True else ()
-    wanted = ("files", "frames", "rejects", "seen", *anew)
+    more = {"gone": "numbered", "removed": "numbered", "contours": "contours"}
+    some = [name for name, said in more.items() if about.get(said) is True]
+    wanted = ("files", "frames", "rejects", "seen", *some)
     written = read_tables(state, wanted, about["digests"])
     tables = written.tables
     check_specs(about["arrays"])
     arrays = tuple(ArraySpec(**{**a, "slot": tuple(a["slot"])}) for a in about["arrays"])
     plan = Plan(arrays, tables["files"], tables["frames"], tables["rejects"], about["wasted_bytes"])
+    plan = replace(plan, contours=tables.get("contours", plan.contours))
     if sum(spec.slots for spec in arrays) != plan.frames.num_rows:
         raise ValueError("its arrays have not the slots of its frames")
     facts, texts = about["facts"], (about["identity"], *about["roots"])

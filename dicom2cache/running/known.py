@@ -19,6 +19,7 @@ from dicom2cache.records import Candidate
 from dicom2cache.running.remove.withheld import Withheld
 from dicom2cache.store import seen
 from dicom2cache.store.committed import file_keys, read_table
+from dicom2cache.store.root import CONTOURS
 
 Key = tuple[int, str]
 """(root, path), as frames/ and failures/ name a file"""
@@ -184,9 +185,9 @@ class _Known:
     """The files that a cache knows, as `file_keys`."""
 
     every: pa.Array
-    """all that frames/ or failures/ name"""
+    """those, and all that failures/ names"""
     stored: pa.Array
-    """those that frames/ names"""
+    """those that frames/ or contours/ names"""
     seen: pa.Array
     """those of which is known what they were like"""
     states: pa.Array
@@ -196,11 +197,12 @@ class _Known:
 
     @classmethod
     def of(cls, cache: Path, attributes: dict[str, Any]) -> _Known:
-        stored, failed = (
+        stored, drawn, failed = (
             file_keys(table["root"], table["path"]).unique()
-            for kind in ("frames", "failures")
+            for kind in ("frames", CONTOURS, "failures")
             for table in [read_table(cache, attributes, kind, ["root", "path"])]
         )
+        stored = pa.concat_arrays([stored, drawn]).unique()
         every = pa.concat_arrays([stored, failed])
         table = seen.read(cache)
         if table is None:

@@ -132,7 +132,8 @@ def clear(target: Path, sources: Iterable[str] = ()) -> None:
             remains.mark_as_replaced(target)
         (target / ROOT).unlink(missing_ok=True)
         remains.forget(target)
-        for name in (*arrays, "frames", "failures", "shards", "removed", "numberings"):
+        more = ("frames", "failures", "shards", "removed", "contours", "numberings")
+        for name in (*arrays, *more):
             _remove(target / name, names.is_file)
         _remove(target / SPARE, names.is_spare)
         remains.unmark(target)

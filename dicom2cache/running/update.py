@@ -22,6 +22,7 @@ from dicom2cache.privacy.veil import Veil, check_key, keys_of
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import Candidate, Plan
 from dicom2cache.running import damage, pool, target, versions
+from dicom2cache.running.contours import of_instances
 from dicom2cache.running.identity import facts_of, identity_of
 from dicom2cache.running.job import Job, load_job, save_plan, update_of
 from dicom2cache.running.known import Looked, look, seen_of, state_of, still_new
@@ -235,13 +236,14 @@ def _planned(
     )  # fmt: skip
     stored = Stored(asked.cache, attributes, asked.veil, looked)
     before = [spec_of(about) for about in attributes["arrays"]]
-    planned, rejects = by.plan(
-        looked.new, looked.unlisted, lambda files: stored.without_copies(by, files), before
-    )
+    planned, rejects, contours = by.plan(
+        looked.new, looked.unlisted, lambda files: stored.without_copies(by, files), before,
+        stored.contours, asked.veil is not None, stored.images,
+    )  # fmt: skip
     if planned is None:
         idle = tuple(replace(s, first=s.first + s.shards, slots=0) for s in before)
         files = by.headers([])[0].drop_columns([])
-        planned = Plan(idle, files, FRAMES.empty_table(), rejects, 0)
+        planned = Plan(idle, files, FRAMES.empty_table(), rejects, 0, contours)
     return continuing(planned, stored.series(planned), stored.stacks)
 
 
@@ -315,6 +317,12 @@ class Stored:
             table = table.drop_columns(["asl_label", "optical_path"])
         return table
 
+    def images(self, files: pa.Table) -> pa.Table:
+        """As `images_of`."""
+        from dicom2cache.running.images import images_of
+
+        return images_of(self._cache, self._attributes, files, self._veil)
+
     def without_copies(self, by: Survey, files: pa.Table) -> tuple[pa.Table, pa.Table]:
         """As `Survey.without_copies`, copies of files of the cache left out, too.
 
@@ -337,6 +345,20 @@ class Stored:
         ]
         kind = kept.schema.field("flags").type
         return with_column(kept, "flags", pa.array(flags, kind)), rejects
+
+    def contours(self, new: pa.Table) -> pa.Table:
+        """CONTOURS_TABLE of the cache for the instances of `new`, their UIDs as those have them."""
+        plain = new["sop_uid"].unique().drop_null()
+        named = self.uids(pa.chunked_array([plain]))
+        table = of_instances(self._cache, self._attributes, named)
+        back = plain.take(pc.index_in(table["sop_uid"].combine_chunks(), value_set=named))
+        table = with_column(table, "sop_uid", back)
+        if self._veil is None:
+            return table
+        here = {self._veil.hashed("path", c.path): c.path for c in self._looked.candidates}
+        paths = pa.array([here.get(path) for path in table["path"].to_pylist()], pa.string())
+        table = with_column(table, "path", paths)
+        return table.filter(table["path"].is_valid())
 
     def _now(self, stored: pa.Table) -> list[Candidate]:
         """Those of these files of the cache that are as they were, by root and path."""

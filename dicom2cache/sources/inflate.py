@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import IO, Any
 
 from dicom2cache.errors import FrameError
@@ -170,8 +170,10 @@ def parse(
     tags: list[int] | None,
     most: int = MOST_HEADER,
     item: Callable[[], object] | None = None,
+    ends: Collection[int] = (),
 ) -> tuple[Any, IO[bytes]]:
-    """(dataset up to its pixel data with the `tags`, stream that stands at the pixel data).
+    """(dataset up to its pixel data with the `tags`, stream that stands there), or up to one of the
+    elements `ends`.
 
     `item` is told of each item that is met. Raises FrameError if the stream is damaged, or
     its header inflates to more than `most` bytes.
@@ -182,8 +184,8 @@ def parse(
     meta = file_meta(file)  # dcmread and read_partial would inflate all of it
     stream: Any = _Header(file, most, item)
     found = read_dataset(
-        stream, False, True, stop_when=lambda tag, vr, length: int(tag) >= 0x7FE00008,
-        specific_tags=tags,
+        stream, False, True, specific_tags=tags,
+        stop_when=lambda tag, vr, length: int(tag) >= 0x7FE00008 or int(tag) in ends,
     )  # fmt: skip
     ds = FileDataset(stream, found, None, meta, is_implicit_VR=False, is_little_endian=True)
     ds.set_original_encoding(False, True)

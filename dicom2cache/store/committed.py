@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +16,15 @@ import pyarrow.parquet as pq
 
 from dicom2cache.errors import CacheError, Dicom2cacheError, on_path
 from dicom2cache.records import ArraySpec
-from dicom2cache.schema import FRAMES_TABLE, REJECTS, REMOVED, SHARDS_TABLE
+from dicom2cache.schema import CONTOURS_TABLE, FRAMES_TABLE, REJECTS, REMOVED, SHARDS_TABLE
 from dicom2cache.store.layout import ROOT, attributes_sha256, spare_path
 from dicom2cache.store.names import checked, open_below, read_plain
+from dicom2cache.store.root import CONTOURS
 
-_SCHEMAS = {"frames": FRAMES_TABLE, "failures": REJECTS, "shards": SHARDS_TABLE, "removed": REMOVED}
+_SCHEMAS = {
+    "frames": FRAMES_TABLE, "failures": REJECTS, "shards": SHARDS_TABLE, "removed": REMOVED,
+    CONTOURS: CONTOURS_TABLE,
+}  # fmt: skip
 _ROWS_PER_BYTE = 256  # each column and row group of a real table has a header of its own
 _MOST_TEXT = 4096
 """bytes of a text on average: paths have no more"""
@@ -52,11 +57,14 @@ def signed_attributes(root: bytes) -> dict[str, Any] | None:
 def read_table(
     cache: Path, attributes: dict[str, Any], kind: str, columns: list[str] | None = None
 ) -> pa.Table:
-    """frames/, failures/ or shards/ of all generations, in order; text is plain.
+    """The tables of a kind of all generations, in order; text is plain.
 
-    A column is null where a generation lacks it, and left out if all do. Raises CacheError for a
+    A column is null where a generation lacks it, and left out if all do; contours/, which a cache
+    need not have, is empty then. Raises CacheError for a
     table that cannot be read, or is not as the root metadata or the format say.
     """
+    if kind == CONTOURS and kind not in attributes["tables"]:
+        return CONTOURS_TABLE.empty_table().select(columns or CONTOURS_TABLE.names)
     parts = [
         read_entry(cache, entry, kind, columns)
         for entry in attributes["tables"][kind]
@@ -118,6 +126,7 @@ def void_failures(cache: Path, attributes: dict[str, Any]) -> Any:
     Raises as `read_table`.
     """
     tables = attributes["tables"]
+    drawn = {os.path.basename(e["path"]): e for e in tables.get(CONTOURS, ())}
     later = pa.array([], pa.large_string())
     found = [np.zeros(entry["rows"], bool) for entry in tables["failures"]]
     for k in reversed(range(len(found))):
@@ -127,6 +136,10 @@ def void_failures(cache: Path, attributes: dict[str, Any]) -> Any:
             for table in [read_entry(cache, tables[kind][k], kind, ["root", "path"])]
         )
         found[k] = np.asarray(pc.is_in(failed, value_set=later))
+        entry = drawn.get(os.path.basename(tables["failures"][k]["path"]))
+        if entry is not None:
+            table = read_entry(cache, entry, CONTOURS, ["root", "path"])
+            frames.append(file_keys(table["root"], table["path"]))
         later = pa.concat_arrays([later, failed, *frames]).unique()
     return np.concatenate(found)
 

@@ -16,13 +16,16 @@ from typing import BinaryIO
 from dicom2cache.errors import CacheError
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
-_ARRAY = re.compile(r"(u?int(8|16|32)|float(32|64))_\d+x\d+(x\d+)?(\.([2-9]|[1-9]\d+))?")
+_ARRAY = re.compile(
+    r"((mask|waveform)_)?(u?int(8|16|32)|float(32|64))_\d+x\d+(x\d+)?(\.([2-9]|[1-9]\d+))?"
+)
 _FILE = re.compile(r"zarr\.json|c\.\d+(\.0)+|\d+\.parquet|\d+\.json")
 _SPARE_FILE = re.compile(
-    rf"root\.json|times\.json|seen\.bin|({_ARRAY.pattern})\.zarr\.json|(frames|failures|shards|removed)\.\d+\.parquet"
+    rf"root\.json|times\.json|seen\.bin|({_ARRAY.pattern})\.zarr\.json|(frames|failures|shards|removed|contours)\.\d+\.parquet"
 )
 OWN = (
-    "build", "frames", "failures", "shards", "removed", "numberings", ".spare", "zarr.json",
+    "build", "frames", "failures", "shards", "removed", "contours", "numberings", ".spare",
+    "zarr.json",
 )  # fmt: skip
 """what a cache has at its top, beside its arrays"""
 

@@ -26,6 +26,8 @@ _ITEMSIZE = {"uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "float32": 4, "flo
 _CODECS = ("none", "lz4", "zstd")
 KINDS = ("frames", "failures", "shards")
 """of tables"""
+CONTOURS = "contours"
+"""and that which only generations with structure sets have"""
 _COUNTS = (
     "files", "files_stored", "files_no_pixels", "files_not_dicom", "files_duplicate",
     "files_excluded", "files_failed", "frames_stored", "frames_failed",
@@ -164,6 +166,13 @@ def _check_all(root: _At) -> None:
             root["tables"][kind].wrong(f"one for each of {generations} generations")
         if anew and not 1 <= len(entries) == len(most) <= generations:
             root["tables"][kind].wrong("one for each generation of the numbering, from 1")
+        for entry in entries:
+            _check_entry(entry)
+            entry["rows"].integer(0)
+    if CONTOURS in root["tables"].members():
+        entries = root["tables"][CONTOURS].items()
+        if not 1 <= len(entries) <= len(most):
+            root["tables"][CONTOURS].wrong(f"one for some of {len(most)} generations")
         for entry in entries:
             _check_entry(entry)
             entry["rows"].integer(0)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,12 +19,29 @@ from dicom2cache.store.compression import CHUNK_HEADER, pack, unpack
 from dicom2cache.store.direct import DirectFile
 from dicom2cache.store.layout import MISSING
 
+with warnings.catch_warnings():  # of its slow fallback: said once, by who converts
+    warnings.simplefilter("ignore", RuntimeWarning)
+    import google_crc32c
+
 _BLOCK = 1 << 22
 
 
 def crc32c(data: Any) -> int:
     """CRC-32C (RFC 3720) of contiguous bytes or an array."""
+    if google_crc32c.implementation != "c":
+        data = bytes(data)  # the fallback takes no arrays
     return int(google_crc32c.value(data))
+
+
+def without_compiled_crc32c() -> str | None:
+    """What to say where google-crc32c is its pure Python fallback: checksums are all that takes
+    time then."""
+    if google_crc32c.implementation == "c":
+        return None
+    return (
+        "google-crc32c has no compiled part here: checksums take a hundred times as long. Install "
+        "a wheel of it for this machine, or libcrc32c and a C compiler, and reinstall it"
+    )
 
 
 def extended(crc: int, data: Any) -> int:
@@ -101,7 +118,7 @@ class ShardWriter:
         """Write the chunk of a frame into the next slot."""
         whole: Any = chunk.data
         data, room = memoryview(whole).cast("B"), self.room()
-        if room is not None and _address(data) == room.ctypes.data:  # it was made right there
+        if room is not None and _address(data) == _address(room):  # it was made right there
             self._file.wrote(len(data))
         else:
             self._file.write(data)
@@ -132,8 +149,8 @@ class ShardWriter:
         return size, checksum
 
 
-def _address(data: memoryview) -> int:
-    return int(np.frombuffer(data, np.uint8).ctypes.data)
+def _address(data: Any) -> int:
+    return int(np.frombuffer(data, np.uint8).__array_interface__["data"][0])
 
 
 def read_index(file: BinaryIO, spec: ArraySpec) -> tuple[NDArray[np.uint64], int, bool]:

@@ -433,7 +433,7 @@ def test_files_are_read_folder_by_folder_and_by_inode(
         return original(roots, candidate, *rest, **options)
 
     monkeypatch.setattr(headers, "read_header", told)
-    files, _ = inventory.read_all_headers(
+    files, *_ = inventory.read_all_headers(
         roots, backwards, _KEY, Limits(), 1, "loky", lambda _: None, lambda _: None
     )
     assert read == ["c.dcm", "a/2.dcm", "a/1.dcm", "b/2.dcm", "b/1.dcm"]

@@ -63,7 +63,7 @@ def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_readme_has_commands() -> None:
     assert {c.split()[0] for c in COMMANDS} == {
-        "build", "plan", "info", "report", "verify", "update",
+        "build", "plan", "info", "report", "failures", "verify", "update",
     }  # fmt: skip
     assert len(README.splitlines()) <= 114  # half of what it was: ten minutes
 
@@ -179,5 +179,5 @@ def test_the_recipe_page_is_current() -> None:
 def test_every_key_has_its_flag() -> None:
     said = run_cli("build", "--help", env={"COLUMNS": "200"}).stdout
     flags = set(re.findall(r"--([a-z0-9-]+)", said))
-    keys = {f.name.replace("_", "-") for f in dataclasses.fields(Recipe)} - {"rules"}
+    keys = {f.name.replace("_", "-") for f in dataclasses.fields(Recipe)} - {"rules", "rois"}
     assert keys <= flags, keys - flags

@@ -15,8 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.lightly.discs import write_discs
+from tests.support.caches import built
+
 PAGE = (Path(__file__).parents[2] / "docs" / "lightlytrain.md").read_text()
 COMMANDS = re.search(r"```\n(.*?)```", PAGE, re.DOTALL)
+MODEL = "dinov2/_vittest14-linear"
 PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -37,7 +41,8 @@ def worked(
         shutil.copytree(scans / name, folder / "scans" / name)
     shutil.copy(scans / "ct" / "IM0.dcm", folder / "new.dcm")
     short = [p.replace("epochs=100", "epochs=1").replace("steps=1000", "steps=2") for p in PYTHON]
-    for name, code in zip(("pretrain", "use", "names", "classes"), short, strict=True):
+    names = ("pretrain", "use", "names", "classes", "masks")
+    for name, code in zip(names, short, strict=True):
         (folder / f"{name}.py").write_text(code)
     assert COMMANDS is not None
     said = []
@@ -72,6 +77,21 @@ def test_classes(worked: tuple[Path, list[str]]) -> None:
             rows.writerow(["image_path", "label"])
             rows.writerows([f"scans/{n}/IM{k}.dcm", n] for n in ("ct", "mr") for k in range(4))
     assert "scores" in run(folder, sys.executable, "classes.py")
+
+
+def test_masks(worked: tuple[Path, list[str]], tmp_path: Path) -> None:
+    """With another model, which needs no weights from elsewhere."""
+    for k in range(4):
+        write_discs(tmp_path / "in" / f"patient {k}", 2, 2 * k, ("liver", "tumour"))
+    built(tmp_path / "in", tmp_path / "cache")
+    code = (worked[0] / "masks.py").read_text().replace("dinov2/vits14-eomt", MODEL)
+    (tmp_path / "masks.py").write_text(code)
+    said = run(tmp_path, sys.executable, "masks.py").splitlines()[-1]
+    found = re.fullmatch(
+        r"Served\(cached=(\d+), .*=0, .*=0\) ServedMasks\(cached=(\d+), empty=0, passed=0\)", said
+    )
+    assert found
+    assert int(found[1]) == int(found[2]) > 0
 
 
 RANKS = """

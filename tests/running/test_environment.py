@@ -15,7 +15,7 @@ import pytest
 
 from dicom2cache import Recipe, pipeline
 from dicom2cache.errors import FrameError, SourceAway, is_environment
-from dicom2cache.frames.decode import Source, Stored
+from dicom2cache.frames.decode import Buffer, Source, Stored
 from dicom2cache.headers.read import read_headers
 from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.records import Candidate
@@ -101,14 +101,14 @@ def test_sources_that_go_away_in_the_middle_of_a_shard(
     write_series(source, 3, size=64)
     job = _planned(source, tmp_path / "cache")
 
-    read = Source.read
+    read = Source._native
 
-    def read_once(opened: Source, frame: int, room: Any) -> Stored:
+    def read_once(opened: Source, frame: int, room: Any) -> Buffer:
         found = read(opened, frame, room)
         _moved(source)
         return found
 
-    monkeypatch.setattr(Source, "read", read_once)
+    monkeypatch.setattr(Source, "_native", read_once)
     done = convert.convert_task(str(job.cache), job.nonce, job.tasks[0])
     monkeypatch.undo()
     assert done.environment is not None
@@ -125,10 +125,10 @@ def test_a_file_that_comes_back_at_once_is_tried_again(
     (path,) = write_series(tmp_path / "series", 1, size=64)
     job = _planned(tmp_path / "series", tmp_path / "cache")
 
-    def flickers(opened: Source, frame: int, room: Any) -> Stored:
+    def flickers(opened: Source, frame: int, room: Any) -> Buffer:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
-    monkeypatch.setattr(Source, "read", flickers)
+    monkeypatch.setattr(Source, "_native", flickers)
     done = convert.convert_task(str(job.cache), job.nonce, job.tasks[0])
     assert done.environment is not None
     assert f"{path}: was gone for a moment" in done.environment
@@ -139,7 +139,7 @@ def test_a_folder_that_goes_away_while_headers_are_read(tmp_path: Path) -> None:
     status = path.stat()
     there = Candidate(0, path.name, status.st_size, status.st_mtime_ns)
     gone = Candidate(0, "gone.dcm", 100, 0)
-    files, rejects, _ = read_headers([str(path.parent)], [there, gone], PatientKey(b"key"))
+    files, rejects, *_ = read_headers([str(path.parent)], [there, gone], PatientKey(b"key"))
     assert (files.num_rows, rejects["path"].to_pylist()) == (1, ["gone.dcm"])
     _moved(path.parent)
     with pytest.raises(SourceAway, match="No such file or directory"):

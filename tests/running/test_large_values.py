@@ -62,7 +62,7 @@ def test_values_are_stored_or_fail_by_name(tmp_path: Path, large: Path) -> None:
         ("intercept.dcm", None, None),
         ("sum.dcm", None, None),
         ("squares.dcm", 0.0, None),
-        ("ends.dcm", None, None),  # columns of one sign are added up first
+        ("ends.dcm", 0.0, None),  # one of each sign in turn
     ):
         row, _ = rows[name]
         assert (row["mean"], row["std"]) == (mean, std)

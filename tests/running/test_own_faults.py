@@ -47,12 +47,13 @@ def _slices(folder: Path, names: list[str], **elements: Any) -> None:
         ("dicom2cache.planning.select:copies", "plan", ()),
         ("dicom2cache.planning.values:dtypes", "plan", ()),
         ("dicom2cache.planning.plan:place_frames", "plan", ()),
-        ("dicom2cache.frames.decode:Source._read", "decode", ()),
-        ("dicom2cache.frames.chunk:values_of", "decode", ()),
-        ("dicom2cache.frames.chunk:statistics", "decode", ()),
+        ("dicom2cache.frames.decode:Source._native", "decode", ()),
+        ("dicom2cache.frames.chunk:plain_frame", "decode", ()),
+        ("dicom2cache.frames.chunk:values_of", "decode", ("--dtype", "int32")),
+        ("dicom2cache.frames.chunk:statistics", "decode", ("--dtype", "int32")),
         ("dicom2cache.frames.chunk:chunk_of", "decode", ()),  # where a label map once ended a run
         ("dicom2cache.running.choices:modality", "decode", ("--intensity", "percentiles")),
-        ("dicom2cache.frames.chunk:values_of", "decode", ("--codec", "auto")),
+        ("dicom2cache.frames.chunk:plain_frame", "decode", ("--codec", "auto")),
         ("dicom2cache.store.shards:pack", "decode", ("--codec", "zstd")),
     ],
 )
@@ -91,7 +92,7 @@ def test_a_fault_at_one_file_costs_that_file_only(
 def test_a_fault_in_a_worker_process_is_told_too(tmp_path: Path) -> None:
     _slices(tmp_path / "source", ["good0", "KeyError", "good1"])
     cache = tmp_path / "cache"
-    fault = "raise dicom2cache.frames.decode:Source._read"
+    fault = "raise dicom2cache.frames.decode:Source._native"
     ran = run_cli(
         "build", tmp_path / "source", cache, "--jobs", "2", "--backend", "threading",
         env=with_fault(fault),
@@ -107,7 +108,7 @@ def test_a_fault_at_a_copy_costs_that_copy_only(tmp_path: Path) -> None:
     same = {"SOPInstanceUID": uid("same"), "InstanceNumber": 1, "ImagePositionPatient": [0, 0, 0]}
     _slices(tmp_path / "source", ["good0", "KeyError", "good1"], **same)
     cache = tmp_path / "cache"
-    fault = "raise dicom2cache.frames.decode:Source._read"
+    fault = "raise dicom2cache.frames.decode:Source._native"
     ran = run_cli(
         "build", tmp_path / "source", cache, "--jobs", "1",
         env=with_fault(fault),

@@ -13,12 +13,17 @@ from pydicom.datadict import tag_for_keyword
 
 from dicom2cache.schema import (
     CHANNEL,
+    DRAWN,
     FILES,
     FRAMES,
+    LINE,
+    MEANT,
+    MULTIPLEX,
     NEVER_NULL,
     PER_FRAME,
     SEGMENT,
     STORED,
+    TILE_CHANNEL,
     WINDOW,
 )
 
@@ -70,6 +75,7 @@ _EXCEPTIONS = {
     "unit": "what a standard lists, else `US`, unspecified",
     "image_type": "the values that a standard lists, the others empty",
     "windows": "numbers and function, without the explanation",
+    "channels": "numbers, the codes that PS3.16 lists, units that are listed, and labels of leads",
     "segments": "numbers, and the codes that PS3.16 lists, without labels and meanings",
     "age": "as it is, and 90 for all above",
 }
@@ -95,10 +101,15 @@ _MADE = "# Rows as objects, made from the catalogue by tests.support.catalogue.\
 
 
 _STRUCTS = {
-    "VoiWindow": WINDOW, "Segment": SEGMENT, "Channel": CHANNEL, "FrameHeader": PER_FRAME
+    "VoiWindow": WINDOW, "Segment": SEGMENT, "TileChannel": TILE_CHANNEL, "Drawn": DRAWN,
+    "Channel": CHANNEL, "Line": LINE, "Multiplex": MULTIPLEX, "Meant": MEANT,
+    "FrameHeader": PER_FRAME,
 }  # fmt: skip
 """values of columns that have parts: a name for each"""
 _PARTS = {"center", "width", "function"}
+_OF_MULTIPLEX = {
+    "channels", "samples", "bits", "interpretation", "vr", "offset", "length", "lines",
+}  # fmt: skip
 """parts that are never null"""
 
 
@@ -112,7 +123,12 @@ def row_classes() -> str:
         (
             _class("VoiWindow", window, WINDOW, _PARTS),
             _class("Segment", "One segment of a segmentation (PS3.3 C.8.20.4).", SEGMENT, _PARTS),
-            _class("Channel", "An optical path, or a segment of a mask.", CHANNEL, {"id"}),
+            _class("TileChannel", "An optical path, or a segment of a mask.", TILE_CHANNEL, {"id"}),
+            _class("Channel", "One channel of a waveform (PS3.3 C.10.9.1.4).", CHANNEL, _PARTS),
+            _class("Line", "How a sample becomes a value.", LINE, set(LINE.names)),
+            _class("Multiplex", "Where samples lie in a file.", MULTIPLEX, _OF_MULTIPLEX),
+            _class("Meant", "What they mean.", MEANT, {"channels"}),
+            _class("Drawn", "What of a mask is drawn on an image.", DRAWN, {"frame"}),
             _class("FrameHeader", frame, PER_FRAME, set(), "TypedDict, total=False"),
             _class("Header", header, FILES, NEVER_NULL),
             _class("FrameRow", row, FRAMES, NEVER_NULL, "TypedDict, total=False"),

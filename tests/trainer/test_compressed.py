@@ -24,7 +24,7 @@ from tests.support.dicom_files import pattern, real, write_dicom
 from tests.support.share import TIMES
 from tests.support.signed import adopt
 from trainer_adapter import CacheLoader, DamagedError, FrameDataset, open_cache
-from trainer_adapter.format.root import Array
+from trainer_adapter.format.members import Array
 from trainer_adapter.order.crop import Crop
 from trainer_adapter.reading.advised import Corners
 from trainer_adapter.reading.choose import reading_of

@@ -260,6 +260,18 @@ def test_where_masks_are_drawn(tmp_path: Path, codec: str) -> None:
                     assert here == positive
                     seen |= {tuple(center)} if positive else set()
             assert seen == set(map(tuple, np.argwhere(expected).tolist()))
+    loader = CacheLoader(
+        cache, 6, patch=(4, 5, 20), foreground=["cyst"], target="mask", missing="zeros"
+    )
+    (batch,) = loader
+    assert batch.mask.shape == (6, 4, 5, 20)
+    numbers = np.pad(np.where(liver, 2, cyst), ((1, 1), (0, 0), (5, 5)))
+    of = cache.column("series_uid").take(batch.index.numpy()).to_pylist()
+    for mask, corner, series in zip(batch.mask, batch.columns["corner"].tolist(), of, strict=True):
+        z, y, x = corner[0] + 1, corner[1], corner[2] + 5
+        cut = numbers[z : z + 4, y : y + 5, x : x + 20]
+        np.testing.assert_array_equal(mask, cut if series == uid("a") else cut * 0)
+    assert batch.mask[2].max() > 0
     with pytest.raises(ValueError, match="'livr'; did you mean liver"):
         CacheLoader(cache, 6, patch=(2, 4, 4), foreground=["livr"])
     with pytest.raises(ValueError, match="no foreground in any of 1 volumes"):

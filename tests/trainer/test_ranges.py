@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tests.support.caches import built, run_here
 from tests.support.dicom_files import pattern, write_series
 from trainer_adapter import open_cache
-from trainer_adapter.format.root import Array
+from trainer_adapter.format.members import Array
 from trainer_adapter.reading import ranges, shards
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere shards have maps apart")

@@ -104,7 +104,7 @@ def test_images_that_nobody_drew_on(cache: Cache) -> None:
     assert taken(missing="drop", kind=None) == (a | c, set())
     for wrong, why in (
         ({"missing": "no"}, "missing 'no'; legal: error, drop, zeros, ignore"),
-        ({"target": "picture"}, "target 'picture'; legal: mask"),
+        ({"target": "picture"}, "target 'picture'; legal: mask, dose"),
         ({"classes": ["livr"]}, "did you mean liver"),
         ({"target": Target(ignore=1, missing="ignore")}, "ignore 1; legal"),
         ({"target": Target(combine="mean")}, "combine 'mean'; legal"),
@@ -131,6 +131,17 @@ def test_with_a_label_too(cache: Cache) -> None:
         assert CacheLoader(cache).mask_numbers
     (plain,) = CacheLoader(of(cache, "a"), 9, threads=0)
     assert plain.mask is None
+
+
+def test_one_reader(cache: Cache) -> None:
+    """Of the two that drew on a, by the rows of one."""
+    a = of(cache, "a")
+    for name, pixels in (("one.dcm", [0, 24, 1]), ("two.dcm", [2, 6, 0])):
+        target = Target(classes=["liver"], rows=cache.select(path=name))
+        (batch,) = CacheLoader(a, 3, target=target, threads=0)
+        assert batch.mask.sum((1, 2)).tolist() == pixels
+    with pytest.raises(LabelError, match="3 of 3 images have no mask"):
+        CacheLoader(a, target=Target(rows=cache.select(path="map.dcm")))
 
 
 def test_neighbours_and_patches(cache: Cache, known: dict[int, Any]) -> None:

@@ -157,7 +157,11 @@ def test_every_file_is_accounted_for_once(whole: Path) -> None:
         for name in names
     }
     rows = table(whole, "frames")
-    files_stored = {os.path.join(roots[r["root"]], r["path"]) for r in rows}
+    drawn = table(whole, "contours")
+    files_stored = {os.path.join(roots[r["root"]], r["path"]) for r in [*rows, *drawn]}
+    assert [(r["path"], r["name"]) for r in drawn][2:4] == [
+        ("rtstruct.dcm", "patient"), ("rtstruct.dcm", "Isocenter 1"),
+    ]  # fmt: skip
     lost = [r for r in table(whole, "failures") if r["frame"] is None]
     files_lost = [os.path.join(roots[r["root"]], r["path"]) for r in lost]
     frames_lost = [r for r in table(whole, "failures") if r["frame"] is not None]

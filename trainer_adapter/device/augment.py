@@ -79,6 +79,8 @@ class _OfSamples(nn.Module):
         made = {"image": self.images(image, x["index"], epoch, mask or self.nearest)}
         if x.get("mask") is not None:  # drawn on the images, so that it goes where they go
             made["mask"] = self.images(x["mask"][:, None], x["index"], epoch, True)[:, 0]
+        if x.get("dose") is not None:
+            made["dose"] = self.images(x["dose"][:, None], x["index"], epoch, self.nearest)[:, 0]
         return x.replaced(**made)
 
     def images(

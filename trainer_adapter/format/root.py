@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,12 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from trainer_adapter.errors import CacheError, DamagedError, FormatError, NotACacheError
-from trainer_adapter.format.files import NAME, REMEDY, below, opened, read_into
+from trainer_adapter.format.files import REMEDY, opened, read_into
 from trainer_adapter.format.keywords import alike
+from trainer_adapter.format.members import CONTOURS, Array, Checked
 from trainer_adapter.format.parquet import Table
 from trainer_adapter.format.types import NEVER_NULL, fitting
 
@@ -28,11 +27,6 @@ VERSION = 1
 _ROOT = "zarr.json"
 _MOST_ROOT = 256 << 20
 """bytes of zarr.json: a generation adds about 20 KB to it, an array about 2"""
-_MOST = 1 << 40
-"""slots of an array, pixels on a side, bytes of a slot: beyond it NumPy's integers overflow"""
-_CODECS = {"none", "lz4", "zstd"}
-_DTYPES = {"uint8", "int16", "uint16", "int32", "float32", "float64"}
-_KINDS = ("frames", "failures", "shards")
 
 
 def other_built(path: Path) -> DamagedError:
@@ -49,31 +43,6 @@ def numbered_anew(path: Path, was: int, now: int) -> DamagedError:
         "frames were removed from it or restacked, and the old ones purged; open it again (sample "
         "indices are others)"
     )
-
-
-@dataclass(frozen=True)
-class Array:
-    """One Zarr array: all frames of one dtype and slot shape."""
-
-    name: str
-    """its folder"""
-    dtype: np.dtype[Any]
-    slot: tuple[int, ...]
-    """(H, W) or (H, W, C)"""
-    slots: int
-    """length of its first axis"""
-    frames_per_shard: int
-    codec: str
-    """`none`, `lz4` or `zstd`"""
-
-    @cached_property
-    def slot_bytes(self) -> int:
-        """Size of a slot in bytes."""
-        return math.prod(self.slot) * self.dtype.itemsize
-
-    def shard_name(self, shard: int) -> str:
-        """Path of a shard below the cache."""
-        return f"{self.name}/c.{shard}" + ".0" * len(self.slot)
 
 
 @dataclass(frozen=True)
@@ -118,7 +87,8 @@ class Root:
 
     def _tables(self, kind: str, columns: list[str] | None) -> list[Table]:
         try:
-            return [Table(self.path, entry, columns) for entry in self.attributes["tables"][kind]]
+            entries = self.attributes["tables"].get(kind, ())  # of contours there may be none
+            return [Table(self.path, entry, columns) for entry in entries]
         except DamagedError as e:
             why = self.why_gone()
             if why is not None:
@@ -156,6 +126,10 @@ class Root:
             return numbered_anew(self.path, self.numbering, now.numbering)
         return other_built(self.path)
 
+    def contours(self, columns: list[str] | None) -> pa.Table | None:
+        """contours/; None if there are none. Raises as `read`."""
+        return self.read(CONTOURS, columns) if self.attributes["tables"].get(CONTOURS) else None
+
     @cached_property
     def sources(self) -> dict[int, str]:
         """{number: folder} that `root` in frames/ and failures/ names.
@@ -190,6 +164,10 @@ class Root:
         if generations >= self.generations:
             return self
         tables = {kind: of[:generations] for kind, of in self.attributes["tables"].items()}
+        if CONTOURS in tables:  # only some generations have any
+            names = {entry["path"].rpartition("/")[2] for entry in tables["frames"]}
+            every = self.attributes["tables"][CONTOURS]
+            tables[CONTOURS] = [e for e in every if e["path"].rpartition("/")[2] in names]
         about = {**self.attributes, "tables": tables}
         if type(newest := about.get("generation")) is int:
             about["generation"] = newest - self.generations + generations
@@ -251,7 +229,7 @@ def read_root(path: Path, name: str = _ROOT) -> Root:
         raise DamagedError(f"{file}: not what FORMAT.md says ({e}); {REMEDY}") from e
     if digest != about.get("sha256"):
         raise DamagedError(f"{file}: its SHA-256 does not match, it was edited; {REMEDY}")
-    return Root(path, _Checked(file, about).arrays(), about)
+    return Root(path, Checked(file, about).arrays(), about)
 
 
 def _bytes_of(path: Path, name: str) -> bytes:
@@ -288,112 +266,3 @@ def root_document(root: Root) -> bytes:
     """The zarr.json of a cache that has no arrays of its own beside it, but for this reader."""
     about = {"dicom2cache": root.attributes}
     return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": about}).encode()
-
-
-class _Checked:
-    """Members of the root that are what FORMAT.md says, as far as this package looks at them.
-
-    A matching digest only says that nothing was damaged since somebody wrote it.
-    """
-
-    def __init__(self, file: Path, about: dict[str, Any]) -> None:
-        self._file = file
-        self._about = about
-
-    def arrays(self) -> tuple[Array, ...]:
-        """The arrays, once all else is seen to be right. Raises FormatError, DamagedError."""
-        about = self._about
-        for kind, entries in self._tables().items():
-            for k, entry in enumerate(entries):
-                self._entry(entry, f"tables.{kind}[{k}]")
-        for k, source in enumerate(self._list(about.get("sources", []), "sources")):
-            where = f"sources[{k}]"
-            self._object(source, where)
-            self._number(source.get("root"), 0, 1 << 15, f"{where}.root")
-            self._path(source.get("path"), f"{where}.path")
-        for name in ("software", "recipe"):
-            self._object(about.get(name, {}), name)
-        self._number(about.get("numbering", 0), 0, 1 << 30, "numbering")
-        self._text(about.get("origin", ""), "origin")
-        listed = self._list(about.get("arrays"), "arrays")
-        arrays = tuple(self._array(a, f"arrays[{k}]") for k, a in enumerate(listed))
-        if len({a.name for a in arrays}) < len(arrays):
-            raise self._damaged("arrays", [a.name for a in arrays][:5], "names that differ")
-        return arrays
-
-    def _tables(self) -> dict[str, Any]:
-        tables = self._object(self._about.get("tables"), "tables")
-        found = {kind: self._list(tables.get(kind), f"tables.{kind}") for kind in _KINDS}
-        counts = {kind: len(of) for kind, of in found.items()}
-        if len(set(counts.values())) > 1 or not counts["frames"]:
-            raise self._damaged("tables", counts, "as many of each kind, from 1")
-        return found
-
-    def _entry(self, entry: Any, where: str) -> None:
-        self._object(entry, where)
-        below(self._file.parent, entry.get("path"))
-        self._number(entry.get("bytes"), 0, 1 << 62, f"{where}.bytes")
-        self._number(entry.get("rows", 0), 0, _MOST, f"{where}.rows")
-        self._text(entry.get("sha256"), f"{where}.sha256")
-        if "columns" in entry:
-            self._text(entry.get("footer"), f"{where}.footer")
-            for name, digest in self._object(entry["columns"], f"{where}.columns").items():
-                self._text(digest, f"{where}.columns.{name}")
-
-    def _array(self, about: Any, where: str) -> Array:
-        self._object(about, where)
-        name, kind, codec = (self._text(about.get(k), f"{where}.{k}") for k in _OF_ARRAY)
-        slot = tuple(
-            self._number(n, 1, _MOST, f"{where}.slot")
-            for n in self._list(about.get("slot"), f"{where}.slot")
-        )
-        slots, per_shard = (
-            self._number(about.get(k), 1, _MOST, f"{where}.{k}")
-            for k in ("slots", "frames_per_shard")
-        )
-        if kind not in _DTYPES or len(slot) not in (2, 3) or codec not in _CODECS:
-            raise FormatError(
-                f"{self._file}: array {name} has dtype {kind}, slot {slot}, codec {codec}, which "
-                "this reader does not know; install a newer trainer_adapter"
-            )
-        array = Array(name, np.dtype(kind).newbyteorder("<"), slot, slots, per_shard, codec)
-        most = _MOST if codec == "none" else (1 << 31) - 1  # what Blosc can hold
-        if not NAME.fullmatch(name) or array.slot_bytes > most:
-            raise self._damaged(where, f"{name!r} of {slot} {kind}", "an array of a cache")
-        return array
-
-    def _damaged(self, where: str, value: object, legal: str) -> DamagedError:
-        shown = repr(value)
-        shown = shown if len(shown) <= 100 else f"{shown[:100]}..."
-        return DamagedError(f"{self._file}: {where} is {shown}; legal: {legal}; {REMEDY}")
-
-    def _object(self, value: Any, where: str) -> dict[str, Any]:
-        if isinstance(value, dict):
-            return value
-        raise self._damaged(where, value, "an object")
-
-    def _list(self, value: Any, where: str) -> list[Any]:
-        if isinstance(value, list):
-            return value
-        raise self._damaged(where, value, "a list")
-
-    def _text(self, value: Any, where: str) -> str:
-        if isinstance(value, str):
-            return value
-        raise self._damaged(where, value, "text")
-
-    def _path(self, value: Any, where: str) -> None:
-        try:
-            legal = b"\0" not in os.fsencode(self._text(value, where))
-        except UnicodeEncodeError:
-            legal = False
-        if not legal:
-            raise self._damaged(where, value, "a path")
-
-    def _number(self, value: Any, low: int, high: int, where: str) -> int:
-        if type(value) is int and low <= value <= high:  # True is an int, too
-            return value
-        raise self._damaged(where, value, f"a whole number from {low} to {high}")
-
-
-_OF_ARRAY = ("name", "dtype", "codec")

@@ -36,6 +36,7 @@ _TYPES = {
     **dict.fromkeys(("same_path", "outcome", "stage", "reason"), pa.string()),
     **dict.fromkeys(("study_uid", "series_uid", "asl_label"), pa.string()),
     "image_part": pa.int16(),
+    "points": pa.list_(pa.float64()),
     "mask_counts": pa.list_(pa.int64()),
     "segments": pa.list_(pa.struct(_SEGMENT)),
     "padding_fraction": pa.float32(),
@@ -59,6 +60,7 @@ NEVER_NULL = {
     ),
     "failures": ("root", "path", "outcome"),
     "shards": ("array", "shard", "bytes", "index_crc32c", "frames", "slots"),
+    "contours": ("root", "path", "structure"),
 }  # fmt: skip
 """columns that every cache has, for every row"""
 

@@ -8,6 +8,26 @@ print(served.counts)
 ```
 """
 
-from trainer_adapter.lightly.api import load, mean_std, names, serve, stubs, transform_args
+from trainer_adapter.lightly.api import (
+    Masks,
+    classes,
+    data,
+    load,
+    mean_std,
+    names,
+    serve,
+    stubs,
+    transform_args,
+)
 
-__all__ = ["load", "mean_std", "names", "serve", "stubs", "transform_args"]
+__all__ = [
+    "Masks",
+    "classes",
+    "data",
+    "load",
+    "mean_std",
+    "names",
+    "serve",
+    "stubs",
+    "transform_args",
+]

@@ -11,13 +11,25 @@ from trainer_adapter.cache import Cache, open_cache
 from trainer_adapter.lightly.doors import Server, active, serving
 from trainer_adapter.lightly.images import Images, wants_rgb
 from trainer_adapter.lightly.look import look
+from trainer_adapter.lightly.masks import BACKGROUND, Asked, LabelMaps, Masks, masks_of
 from trainer_adapter.lightly.paths import frame_names, of_kind, stub_tree
 from trainer_adapter.lightly.pixels import Image
 from trainer_adapter.lightly.roots import Roots
 from trainer_adapter.lightly.transforms import transform_args
+from trainer_adapter.lightly.written import hold_classes, write_data
 from trainer_adapter.loading.convert import Paths
 
-__all__ = ["load", "mean_std", "names", "serve", "stubs", "transform_args"]
+__all__ = [
+    "Masks",
+    "classes",
+    "data",
+    "load",
+    "mean_std",
+    "names",
+    "serve",
+    "stubs",
+    "transform_args",
+]
 
 CachePath = Cache | str | os.PathLike[str]
 
@@ -31,6 +43,7 @@ def serve(
     missing: str = "error",
     mode: str | None = None,
     key: str | os.PathLike[str] | None = None,
+    masks: Asked = None,
 ) -> AbstractContextManager[Server]:
     """A context in which every image that LightlyTrain opens comes from `cache`.
 
@@ -42,15 +55,21 @@ def serve(
     (as `load`); a new DICOM file is always converted for `model.predict`. `mode` "UNCHANGED" is for
     predicting with a model of other than 3 channels: there LightlyTrain does not say what it wants.
     `key`: the key file of a de-identified cache, which knows paths by hashes only; `root` goes with
-    it.
+    it. `masks`: every mask comes from `cache` too, drawn from its DICOM segmentations and contours;
+    True, classes by name (numbered from 1), name to number, or Masks; None: masks are files.
 
-    Yields a Server: `counts`, `load(path)`, `mean_std()`. Warns where boxes or polygons are trained
-    on frames that a recipe's size moved, and on leaving of files that LightlyTrain did not list.
-    Raises NotServedError where LightlyTrain opens what is not there, UnknownLightlyError for a
-    LightlyTrain or torch whose doors are not known, ValueError for a `window` that nothing in the
-    cache is for, RuntimeError within another such context.
+    Yields a Server: `counts`, `mask_counts`, `load(path)`, `mean_std()`. Warns where boxes or
+    polygons of files are trained on frames that a recipe's size moved, and on leaving of files that
+    LightlyTrain did not list. Raises NotServedError where LightlyTrain opens what is not there,
+    UnknownLightlyError for a LightlyTrain or torch whose doors are not known, ValueError for a
+    `window` that nothing in the cache is for, and for classes that it does not have, RuntimeError
+    within another such context.
     """
-    return serving(_images(cache, window, dtype, root, key), missing, mode)
+    opened, asked = _opened(cache), masks_of(masks)
+    maps = None if asked is None else LabelMaps(opened, asked)
+    if maps is not None:
+        hold_classes(maps, root)
+    return serving(_images(opened, window, dtype, root, key), missing, mode, maps)
 
 
 def names(cache: CachePath, kind: str | None = "image") -> list[str]:
@@ -69,6 +88,33 @@ def stubs(cache: CachePath, folder: str | os.PathLike[str], kind: str | None = "
     folder with stubs of another source.
     """
     return stub_tree(of_kind(_opened(cache), kind), folder)
+
+
+def data(
+    cache: CachePath,
+    folder: str | os.PathLike[str],
+    task: str = "semantic_segmentation",
+    masks: Asked = True,
+) -> dict[str, str]:
+    """One split for LightlyTrain's `data={"train": ..., "val": ...}`, of the images of `cache`.
+
+    Writes below `folder` an empty stub for each image frame, and for tasks that need it COCO's JSON
+    of what the masks hold: `task` is "semantic_segmentation", "panoptic_segmentation",
+    "instance_segmentation" or "object_detection". `masks` as in serve(cache, masks=...,
+    root=[folder of each split]); the same there.
+
+    Raises ValueError for an unknown task, classes that the cache does not have, and a folder with
+    stubs of other frames.
+    """
+    asked = masks_of(masks) or Masks()
+    return write_data(LabelMaps(of_kind(_opened(cache), "image"), asked), folder, task)
+
+
+def classes(cache: CachePath, masks: Asked = True) -> dict[int, str]:
+    """{number: name} of the classes of masks, 0 is background: `data["classes"]` of semantic
+    segmentation. Raises ValueError for classes that the cache does not have."""
+    numbers = LabelMaps(_opened(cache), masks_of(masks) or Masks()).numbers
+    return {0: BACKGROUND} | {k: name for name, k in numbers.items()}
 
 
 def load(

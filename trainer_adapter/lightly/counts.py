@@ -23,7 +23,19 @@ class Served(NamedTuple):
     """new files, converted when they were asked for"""
 
 
-_SLOTS = (*Served._fields, "unlisted")
+class ServedMasks(NamedTuple):
+    """How many masks LightlyTrain was given."""
+
+    cached: int
+    """from the cache"""
+    empty: int
+    """those of `cached` where no mask lies on any image of the stack"""
+    passed: int
+    """opened by LightlyTrain itself: files"""
+
+
+_MASKS = ("masks", "empty_masks", "passed_masks")
+_SLOTS = (*Served._fields, *_MASKS, "unlisted")
 """unlisted: those of `cached` whose files LightlyTrain would not find in a folder"""
 
 
@@ -41,7 +53,7 @@ class Counts:
         return Counts, (self.folder,)
 
     def add(self, name: str) -> None:
-        """Count one image; `name` is a field of Served, or `unlisted`."""
+        """Count one image or mask; `name` is one of the slots."""
         if self._process != os.getpid():  # the first one, here or after a fork
             self._lock = threading.Lock()
             handle, path = tempfile.mkstemp(dir=self.folder, suffix=".counts")
@@ -55,6 +67,11 @@ class Counts:
     def total(self) -> Served:
         """The sum over all processes so far."""
         return Served(*self._sums()[: len(Served._fields)])
+
+    def masks(self) -> ServedMasks:
+        """The same of masks."""
+        sums = dict(zip(_SLOTS, self._sums(), strict=True))
+        return ServedMasks(*(sums[name] for name in _MASKS))
 
     def unlisted(self) -> int:
         """How many images so far were of files that LightlyTrain would not find in a folder."""

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from trainer_adapter.errors import NotServedError, UnknownLightlyError
-from trainer_adapter.lightly.counts import Counts, Served
+from trainer_adapter.lightly.counts import Counts, Served, ServedMasks
 from trainer_adapter.lightly.images import Images, wants_rgb
 from trainer_adapter.lightly.listing import hold_folder, hold_rows
+from trainer_adapter.lightly.mask_doors import MaskServer, mask_doors
+from trainer_adapter.lightly.masks import LabelMaps
 from trainer_adapter.lightly.pixels import Image
 from trainer_adapter.loading.convert import Paths
 
@@ -28,6 +30,7 @@ MODES = (None, "RGB", "UNCHANGED")
 _DOORS = {
     "open_image_numpy": ["image_path", "mode"],
     "open_image_tensor": ["image_path"],
+    "open_mask_numpy": ["mask_path"],
     # Which files of a folder are images at all, and the suffixes that say so.
     "list_image_filenames_from_dir": ["image_dir"],
     "_supported_image_extensions": [],
@@ -35,7 +38,8 @@ _DOORS = {
     "_open_image_numpy__with_pydicom": ["image_src"],
 }
 """functions of lightly_train._data.file_helpers with their parameters; every task calls the first
-as an attribute of the module, every predict the second"""
+as an attribute of the module, every predict the second, semantic and panoptic segmentation and
+pretraining with masks the third"""
 _ROWS = "_list_image_info_from_csv"
 """of ImageClassificationDatasetArgs: the rows of a CSV that are trained on"""
 _BOXED = re.compile(r"detection|instance")
@@ -47,26 +51,44 @@ class Server:
     """What is served, and how much of it was; pickles for spawned workers."""
 
     def __init__(
-        self, images: Images, missing: str, mode: str | None, counts: Counts, resized: int = 0
+        self,
+        images: Images,
+        missing: str,
+        mode: str | None,
+        counts: Counts,
+        resized: int = 0,
+        maps: LabelMaps | None = None,
     ) -> None:
-        """`resized`: how many frames are not where their boxes are."""
+        """`resized`: how many frames are not where their boxes are; `maps`: None if masks are
+        files."""
         self.images, self.missing, self.mode = images, missing, mode
-        self._counts, self.resized = counts, resized
-        self._final: Served | None = None
+        self._counts, self.resized, self.maps = counts, resized, maps
+        self._final: tuple[Served, ServedMasks] | None = None
         self.passing = threading.local()
         """`now` is set while LightlyTrain opens a file itself"""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Server, (self.images, self.missing, self.mode, self._counts, self.resized)
+        said = (self.images, self.missing, self.mode, self._counts, self.resized, self.maps)
+        return Server, said
 
     @property
     def counts(self) -> Served:
         """How many images were given so far, by all workers; readable after the context too."""
-        return self._final or self._counts.total()
+        return self._final[0] if self._final else self._counts.total()
+
+    @property
+    def mask_counts(self) -> ServedMasks:
+        """The same of masks."""
+        return self._final[1] if self._final else self._counts.masks()
+
+    @property
+    def masks(self) -> MaskServer:
+        """What opens masks."""
+        return MaskServer(self.images, self.maps, self.missing, self._counts)
 
     def close(self) -> None:
         """Keep the counts, remove their files."""
-        self._final = self._counts.total()
+        self._final = self._counts.total(), self._counts.masks()
         shutil.rmtree(self._counts.folder, ignore_errors=True)
 
     def mean_std(self, kind: str | None = "image") -> dict[str, tuple[float, ...]]:
@@ -244,6 +266,7 @@ def install(server: Server, undo: ExitStack) -> None:
         (args_of_rows, _ROWS, list_rows),
         (DataLoader, "_get_iterator", get_iterator),
         (torch.multiprocessing, "start_processes", start),  # strategy ddp_spawn
+        *mask_doors(server.masks),
     ):
         undo.callback(_put_back, owner, name, getattr(owner, name, None))
         setattr(owner, name, new)
@@ -287,8 +310,11 @@ def active() -> Server | None:
 
 
 @contextmanager
-def serving(images: Images, missing: str, mode: str | None) -> Iterator[Server]:
-    """Serve `images` in this process and in workers that it starts, until the context is left.
+def serving(
+    images: Images, missing: str, mode: str | None, maps: LabelMaps | None = None
+) -> Iterator[Server]:
+    """Serve `images`, and masks if `maps` are given, in this process and in workers that it starts,
+    until the context is left.
 
     Raises RuntimeError inside of another such context, ValueError for an unknown option.
     """
@@ -300,8 +326,12 @@ def serving(images: Images, missing: str, mode: str | None) -> Iterator[Server]:
             f"already served from {_active.images.cache.path}; leave that context first"
         )
     images.prepare()
+    if maps is not None:
+        maps.prepare()
     folder = Path(tempfile.mkdtemp(prefix="trainer_adapter-counts-"))
-    server = Server(images, missing, mode, Counts(folder), images.resized())
+    # Boxes that are written from the cache's masks are of the frames as they are stored.
+    moved = images.resized() if maps is None else 0
+    server = Server(images, missing, mode, Counts(folder), moved, maps)
     try:
         with ExitStack() as undo:
             install(server, undo)

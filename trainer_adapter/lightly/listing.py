@@ -65,6 +65,32 @@ def hold_folder(folder: str | os.PathLike[str], extensions: set[str], names: Nam
             )
 
 
+def hold_pairs(args: Any, many: int, cache: str) -> None:
+    """Raises NotServedError if LightlyTrain has listed fewer pairs than the folder has images.
+
+    `args`: its arguments of semantic or panoptic segmentation, `many`: the pairs that it has.
+    """
+    from lightly_train._data import file_helpers
+
+    images = sum(1 for _ in file_helpers.list_image_filenames_from_dir(args.image_dir))
+    if many < images:
+        raise NotServedError(
+            f"{args.image_dir}: {images - many} of {images} images have no mask at "
+            f"{args.mask_dir_or_file}, and LightlyTrain would train without them and not say so; "
+            f"give masks='/{{image_path}}', as lightly.data(cache, FOLDER) does ({cache})"
+        )
+
+
+def hold_list(data: Any, cache: str) -> None:
+    """Raises NotServedError for masks of images that are not given as one folder."""
+    if os.environ.get("LIGHTLY_TRAIN_MASK_DIR") and not isinstance(data, str | os.PathLike):
+        raise NotServedError(
+            "LIGHTLY_TRAIN_MASK_DIR is set, and LightlyTrain pretrains with masks from one folder "
+            f"only, not from names: lightly.stubs(cache, FOLDER), data=FOLDER, that variable the "
+            f"same FOLDER, serve(cache, root=FOLDER, masks=...) ({cache})"
+        )
+
+
 def _without(folder: str | os.PathLike[str], extensions: set[str]) -> Iterator[str]:
     for above, _, files in os.walk(folder, followlinks=True):
         for name in files:

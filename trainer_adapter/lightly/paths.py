@@ -1,11 +1,13 @@
 """Frames by name: the paths that LightlyTrain opens, and names for single frames of a file.
 
 A name is `PATH#frame=N.dcm`, N from 0, and `PATH#frame=N#part=K.dcm` for slice K of a frame that is
-a mosaic of several: LightlyTrain takes it for a DICOM file by its suffix.
+a mosaic of several: LightlyTrain takes it for a DICOM file by its suffix. Before `.dcm`,
+`#file=HASH` of its path may tell stubs of one name in several folders apart.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from bisect import bisect_left, bisect_right
@@ -26,7 +28,7 @@ from trainer_adapter.reading.hashed import hashes, is_deidentified
 
 KINDS = ("image", "dose", "map")
 """of frames that can be an image; a mask cannot"""
-_NAME = re.compile(r"(.+)#frame=(\d+)(?:#part=(\d+))?\.dcm", re.DOTALL)
+_NAME = re.compile(r"(.+)#frame=(\d+)(?:#part=(\d+))?(?:#file=[0-9a-f]{16})?\.dcm", re.DOTALL)
 _SHIFT = 16
 """bits of a place in a file that say the part of a frame; the frame's number stands above"""
 
@@ -268,14 +270,27 @@ def stub_tree(cache: Cache, folder: str | os.PathLike[str]) -> Path:
 
     Of several sources, each lies below its number. Raises ValueError where another's stubs lie.
     """
+    write_stubs(cache, folder)
+    return Path(folder)
+
+
+def write_stubs(cache: Cache, folder: str | os.PathLike[str], distinct: bool = False) -> list[str]:
+    """Write these stubs; their paths below `folder`, in the cache's order.
+
+    `distinct`: no two have the same name, in different folders either. Raises ValueError.
+    """
     sources = cache.core.root.sources
-    marked = set()
-    for root, _, name in _named(cache):
+    marked, written = set(), []
+    for root, path, name in _named(cache):
         below = stub_folder(folder, root, len(sources) > 1)
         if root not in marked:
             mark(below, sources[root])
             marked.add(root)
+        if distinct:
+            of_file = hashlib.sha256(f"{root}/{path}".encode("utf-8", "surrogateescape"))
+            name = f"{name.removesuffix('.dcm')}#file={of_file.hexdigest()[:16]}.dcm"
         file = below / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    return Path(folder)
+        written.append(os.path.relpath(file, folder))
+    return written

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-Roots = str | os.PathLike[str] | Mapping[str | int, str | os.PathLike[str]] | None
+_Root = str | os.PathLike[str] | Mapping[str | int, str | os.PathLike[str]]
+Roots = _Root | Sequence[str | os.PathLike[str]] | None
 _MARKER = ".source"
 """in a tree of stubs: the source folder that its frames are from, as the cache records it"""
 
@@ -37,14 +38,16 @@ def folders(sources: dict[int, str], root: Roots) -> list[tuple[int, str]]:
     """(number of a source, folder with a separator at its end), all spellings.
 
     `root`: where the source folder is now, or its stubs; for several sources a mapping from where
-    each was, or its number, to where it is, or one folder of stubs. Sources of caches that were
-    merged may have been at the same path. Raises ValueError for a folder that is not the cache's,
-    and for stubs of another source.
+    each was, or its number, to where it is, or one folder of stubs; or a list of folders, each as
+    if it were the only one. Sources of caches that were merged may have been at the same path.
+    Raises ValueError for a folder that is not the cache's, and for stubs of another source.
     """
-    moved = _moved(sources, root)
+    one = root is None or isinstance(root, str | os.PathLike | Mapping)
+    each: Sequence[Any] = [root] if one else list(root)  # type: ignore[arg-type]
+    moved = [_moved(sources, place) for place in each]
     found = []
     for number, path in sources.items():
-        for spelling in (path, moved.get(number, path)):
+        for spelling in (path, *(places.get(number, path) for places in moved)):
             for folder in (os.path.abspath(spelling), os.path.realpath(spelling)):
                 place = (number, folder.rstrip(os.sep) + os.sep)
                 if place not in found:
@@ -52,7 +55,7 @@ def folders(sources: dict[int, str], root: Roots) -> list[tuple[int, str]]:
     return found
 
 
-def _moved(sources: dict[int, str], root: Roots) -> dict[int, Any]:
+def _moved(sources: dict[int, str], root: _Root | None) -> dict[int, Any]:
     """{number of a source: where it is now}."""
     recorded = set(sources.values())
     known = ", ".join(f"{number}: {path}" for number, path in sources.items())

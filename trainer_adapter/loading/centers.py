@@ -30,16 +30,6 @@ class Drawn(NamedTuple):
     """(b,) whether that voxel is foreground"""
 
 
-def positives(start: int, count: int, share: Fraction) -> NDArray[np.bool_]:
-    """Which of `count` patches are around foreground, of which `start` others came before.
-
-    The n-th is, where floor(n * share) rises: of each n in a row n * share are, rounded up or down.
-    """
-    up_to = np.arange(start, start + count + 1) * share.numerator // share.denominator
-    found: NDArray[np.bool_] = np.diff(up_to) > 0
-    return found
-
-
 @dataclass
 class _Group:
     """Samples of one shape whose volumes have voxels of a kind: each may be taken for another."""
@@ -86,12 +76,17 @@ class Centers:
                 kinds.append(_Group(some, sums))
             self._groups.append(kinds)
 
-    def of(self, epoch: int, start: int, indices: Ints) -> Drawn:
-        """Of a batch before which `start` samples came in the epoch.
+    def positives(self, start: int, count: int) -> NDArray[np.bool_]:
+        """(count,) which patches of a batch are around foreground, of which `start` came before.
 
-        A sample whose volume has no voxel of the kind is replaced by one whose volume has.
+        The n-th is, where floor(n * share) rises: of n in a row n * share are, up or down by one.
         """
-        positive = positives(start, len(indices), self._share)
+        up_to = np.arange(start, start + count + 1) * self._share.numerator
+        found: NDArray[np.bool_] = np.diff(up_to // self._share.denominator) > 0
+        return found
+
+    def of(self, epoch: int, positive: NDArray[np.bool_], indices: Ints) -> Drawn:
+        """The voxels of samples. One whose volume has none of the kind is replaced by another."""
         kind, drawn_by = positive.astype(np.int64), self._cache.samples(indices)
         volume = self._patches.volumes(drawn_by)
         lacks = np.flatnonzero(~self._has[kind, volume])

@@ -33,8 +33,10 @@ class Sample(Fields):
     known: Any
     """(k,) of several labels: False where one is not known; None for one or none"""
     mask: Any
-    """(H, W) class numbers, or (b, H, W), or what the transform makes of it; None without a
+    """(H, W) class numbers, or (b, H, W), or what the transform makes of them; None unless a
     target"""
+    dose: Any
+    """likewise"""
     index: Any
     """sample index in the whole cache"""
     columns: dict[str, Any]
@@ -68,16 +70,16 @@ class FrameDataset(WithLabels, Dataset[Sample]):
         key: str | os.PathLike[str] | None = None,
     ) -> None:
         """Frames of `kind` (None: all) with `label`; what it, `labels`, `on`, `missing`, `classes`
-        and `key` may be is said of Labels. columns: of frames/, for each sample. target: "mask", or
-        a Target: label maps beside the images; `classes` and `missing` are its own where no label
-        is asked for.
+        and `key` may be is said of Labels. columns: of frames/, for each sample. target: "mask",
+        "dose" or a Target: label maps or doses beside the images; `classes` and `missing` are its
+        own where no label is asked for.
 
         transform: what is made of each image, a tensor (C, H, W); with layout "HWC" an array of
         NumPy (H, W, C), as albumentations wants it. What it returns is collated as torch does:
         tuples of views, dictionaries. Without one, images are (H, W[, C]) as stored. dtype: of
         images, one that holds all values of the stored one, such as torch.int32 for uint16, with
-        which torch can do little; None: as stored. With a target the transform gets (image, mask),
-        the mask (H, W), and returns both.
+        which torch can do little; None: as stored. With a target the transform gets both, (image,
+        mask), the mask (H, W), and returns both.
 
         Raises LabelError if frames have no label, unless `missing` is "drop" and some have one, or
         for a value that is none of `classes`; ValueError if no frame is of the kind, or for what is
@@ -119,21 +121,21 @@ class FrameDataset(WithLabels, Dataset[Sample]):
             raise IndexError(f"sample {i} of {len(self)}")
         i = int(i) % len(self)
         frame, row = np.array(self.cache[i]), np.array([i])
-        mask = self._masks(row)
+        mask = self._target(row)
         made = self._transformed(
             self._wide(torch.from_numpy(frame)), None if mask is None else mask[0]
         )
         return self._samples([made], row)[0]
 
-    def _masks(self, rows: NDArray[np.int64]) -> torch.Tensor | None:
-        """(b, H, W) label maps of frames of one size."""
-        masks = self._found.masks
-        if masks is None:
+    def _target(self, rows: NDArray[np.int64]) -> torch.Tensor | None:
+        """(b, H, W) masks or doses of frames of one size."""
+        beside = self._found.beside
+        if beside is None:
             return None
         core, samples = self.cache.core, self.cache.samples(rows)
         size = (int(side[samples[0]]) for side in (core.places.height, core.places.width))
-        found, out = self._buffer((len(rows), *size), masks.dtype)
-        masks.fill(out, samples, core, None, core.mapped)
+        found, out = self._buffer((len(rows), *size), beside.dtype)
+        beside.fill(out, samples, core, None, core.mapped)
         return found
 
     def _samples(self, made: Iterable[tuple[Any, Any]], rows: NDArray[np.int64]) -> list[Sample]:
@@ -147,7 +149,7 @@ class FrameDataset(WithLabels, Dataset[Sample]):
                 image=image,
                 label=label[k],
                 known=known[k],
-                mask=mask,
+                **self._named(mask),
                 index=index,
                 columns={name: column[k] for name, column in batch.columns.items()},
                 units=units,
@@ -163,11 +165,15 @@ class FrameDataset(WithLabels, Dataset[Sample]):
             image=image,
             label=None if labels is None else torch.from_numpy(labels[rows]),
             known=None if known is None else torch.from_numpy(known[rows]),
-            mask=mask,
+            **self._named(mask),
             index=torch.from_numpy(self.cache.samples(rows)),
             columns={name: column.take(rows) for name, column in self._columns.items()},
             units=self._units.of(rows),
         )
+
+    def _named(self, target: Any) -> dict[str, Any]:
+        beside = self._found.beside
+        return {"mask": None, "dose": None} | ({} if beside is None else {beside.name: target})
 
     def _transformed(self, image: torch.Tensor, mask: torch.Tensor | None) -> tuple[Any, Any]:
         """(image, mask) as the transform makes them."""
@@ -208,7 +214,7 @@ class FrameDataset(WithLabels, Dataset[Sample]):
         batch, buffer = self._buffer(shape, dtype)
         self.cache.gather(wanted, out=buffer)
         del buffer
-        batch, masks = self._wide(batch), self._masks(wanted)
+        batch, masks = self._wide(batch), self._target(wanted)
         each = [None] * len(wanted) if masks is None else masks
         if self.transform is not None:
             return self._samples(map(self._transformed, batch, each), wanted)
@@ -249,12 +255,17 @@ def collate(batch: Sequence[Sample], *, collate_fn_map: Any = None) -> Sample:
         labels = [sample.label for sample in batch]
         labels = torch.tensor(labels) if first.known is None else torch.stack(labels)
     kinds = collate_fn_map or default_collate_fn_map
-    masks = None if first.mask is None else [sample.mask for sample in batch]
+    targets = {
+        name: None
+        if first[name] is None
+        else default_collate_of([sample[name] for sample in batch], collate_fn_map=kinds)
+        for name in ("mask", "dose")
+    }
     return Sample(
         image=default_collate_of([sample.image for sample in batch], collate_fn_map=kinds),
         label=labels,
         known=None if first.known is None else torch.stack([s.known for s in batch]),
-        mask=None if masks is None else default_collate_of(masks, collate_fn_map=kinds),
+        **targets,
         index=torch.tensor([sample.index for sample in batch]),
         columns={name: _column([s.columns[name] for s in batch]) for name in first.columns},
         units=tuple(dict.fromkeys(unit for sample in batch for unit in sample.units)),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import LabelError
 from trainer_adapter.format.keywords import KEYWORDS, nearest
+from trainer_adapter.loading.beside import Beside, beside
 from trainer_adapter.loading.classes import (
     Encoded,
     balanced,
@@ -33,7 +34,6 @@ from trainer_adapter.loading.join import (
     keys_of,
     said_of,
 )
-from trainer_adapter.loading.masks import Masks, masks_of
 from trainer_adapter.loading.options import Labels, Target
 from trainer_adapter.loading.tables import plain, read_table, says
 from trainer_adapter.reading.shown import page_of
@@ -59,28 +59,29 @@ class Labelled:
     """(n, k) of several labels: False where one is not known"""
     numbers: Any = field(default_factory=dict)
     """{value: number} of all that is a class; of several labels {label: these}"""
-    masks: Masks | None = None
-    """what is drawn on them, if that was asked for"""
+    beside: Beside | None = None
+    """their masks or doses, if they were asked for"""
 
     def targeted(self, target: Target | None) -> Labelled:
-        """Those of the frames that have a target. Raises as `masks_of`."""
+        """Those of the frames that have a target. Raises as `beside`."""
         if target is None:
             return self
-        kept, masks = masks_of(self.cache, target)
+        kept, found = beside(self.cache, target)
         return replace(
             self,
             cache=self.cache.select(kept),
             kept=self.kept[kept],
             values=None if self.values is None else self.values[kept],
             known=None if self.known is None else self.known[kept],
-            masks=masks,
+            beside=found,
         )
 
     def said(self, what: str) -> str:
         """What it is, with how many frames and which classes, for a repr."""
         told = f"<{what} of {self.cache!r}"
-        if self.masks is not None:
-            told += f"; masks of {', '.join(map(str, self.masks.names))}"
+        if self.beside is not None:
+            of = f" of {', '.join(map(str, self.beside.names))}" if self.beside.names else ""
+            told += f"; {self.beside.name}s{of}"
         if self.values is None:
             return f"{told}>"
         if self.known is not None:
@@ -106,8 +107,8 @@ class Labelled:
     @property
     def counts(self) -> dict[Any, Any]:
         """{class: frames}; of several labels {label: {class: frames}}. Raises ValueError."""
-        if self.values is None and self.masks is not None:
-            return self.masks.counts(self.cache)
+        if self.values is None and self.beside is not None:
+            return self.beside.counts(self.cache)
         if self.values is None:
             raise ValueError("class_counts: no label was asked for")
         if self.known is None:
@@ -126,8 +127,8 @@ class Labelled:
         """
         if how != "balanced":
             raise ValueError(f"weights {how!r}; legal: balanced")
-        if self.values is None and self.masks is not None:
-            return self.masks.weights(self.cache)
+        if self.values is None and self.beside is not None:
+            return self.beside.weights(self.cache)
         if self.values is None or self.known is not None:
             raise ValueError('weights "balanced" are by one label of classes')
         return balanced(_classes(self.values))
@@ -165,9 +166,9 @@ class WithLabels:
     @property
     def mask_numbers(self) -> dict[str, int]:
         """{name: number} of what is drawn, of the masks that are the target. Raises ValueError."""
-        if self._found.masks is None:
+        if self._found.beside is None:
             raise ValueError("mask_numbers: no target was asked for")
-        return dict(self._found.masks.numbers)
+        return dict(self._found.beside.numbers)
 
 
 def _classes(values: NDArray[Any]) -> NDArray[Any]:

@@ -6,9 +6,10 @@ import os
 import sys
 import warnings
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from operator import index
 from typing import Any, Unpack
 
@@ -38,7 +39,6 @@ from trainer_adapter.loading.options import (
 from trainer_adapter.loading.parts import Parts, Taken
 from trainer_adapter.loading.states import digest_of, refuse_other, said_of
 from trainer_adapter.order.crop import Crop
-from trainer_adapter.order.permutations import Ints
 from trainer_adapter.order.ranks import distributed_rank
 from trainer_adapter.reading.choose import fits_in_memory, reading_of
 from trainer_adapter.reading.opened import generation_of
@@ -59,7 +59,9 @@ class Batch(Fields):
     known: torch.Tensor | None
     """(b, k) of several labels: False where one is not known; None for one or none"""
     mask: torch.Tensor | None
-    """(b, H, W) uint8, or int32: class numbers; with `patch` (b, d, h, w); None without a target"""
+    """(b, H, W) uint8, or int32: class numbers; with `patch` (b, d, h, w); None unless a target"""
+    dose: torch.Tensor | None
+    """float32, likewise"""
     index: torch.Tensor
     """(b,) int64: sample indices in the whole cache"""
     columns: dict[str, Any]
@@ -103,11 +105,11 @@ class CacheLoader(WithLabels):
         """How to go through the frames of `cache`.
 
         order, labelling, ranking: an Order, Labels and Ranks; or their fields as keywords, such as
-        shuffle=True, seed=1, label="body_part". target: "mask", or a Target: masks beside images,
-        in the same crop; `classes` and `missing` are the target's where no label is asked for.
-        crop: (h, w) at random, or a Crop; boxes are for each frame of `cache`. context: so many
-        slices before and behind each grey frame, as (b, 2 * context + 1, H, W), of its stack,
-        selected or not; at an end the last one stands in.
+        shuffle=True, seed=1, label="body_part". target: "mask", "dose" or a Target: masks or doses
+        beside images, in the same crop; `classes` and `missing` are the target's where no label is
+        asked for. crop: (h, w) at random, or a Crop; boxes are for each frame of `cache`. context:
+        so many slices before and behind each grey frame, as (b, 2 * context + 1, H, W), of its
+        stack, selected or not; at an end the last one stands in.
         patch: (d, h, w), instead of crop: a 3-D patch for each slice of a volume, at random.
         foreground: what a third of the patches are around, all others around what is none: a number
         (values above it), "mask", names of classes of masks, or a Foreground.
@@ -159,8 +161,8 @@ class CacheLoader(WithLabels):
         self._parts = Parts(shapes, self._units, boxes, context, depth)
         if stage is not None:
             near = self._parts.near()
-            if found.masks is not None:
-                needed = np.union1d(near.indices, found.masks.painter.needed)
+            if found.beside is not None:
+                needed = np.union1d(near.indices, found.beside.painter.needed)
                 near = Cache(near.core, needed)
             self.cache = Cache(staged(near, stage).core, self.cache.indices)
         each = self._parts.each
@@ -177,7 +179,7 @@ class CacheLoader(WithLabels):
             if not rank:
                 print(self.foreground, file=sys.stderr)
         largest = max((size for size, _ in frame_bytes), default=0) * batch_size
-        largest *= 1 if found.masks is None else 2
+        largest *= 1 if found.beside is None else 3
         # Few buffers stay in the CPU's cache; what comes from a disk is asked for early.
         usual = self._threads - 1 if fits_in_memory(total) else 2 * self._threads
         fitting = max(1, min(usual, _PREFETCH_BYTES // max(1, largest)))
@@ -272,9 +274,12 @@ class CacheLoader(WithLabels):
         warnings.warn(f"{self._opened.path}: {what}", NewerWarning, stacklevel=3)
 
     def _epoch(self, epoch: int, start: int) -> Iterator[Batch]:
+        numbers = range(start, len(self))
+        coming_up = ((k * self.batch_size, self._batches.batch(epoch, k)) for k in numbers)
+        parts = self._parts.in_turn(epoch, coming_up)
         if not self._threads:
-            for number in range(start, len(self)):
-                batch = [self._batch(epoch, number, self._batches.batch(epoch, number), None)]
+            for number, taken in zip(numbers, parts, strict=True):
+                batch = [self._batch(epoch, taken, None)]
                 self._now = epoch, number + 1
                 yield self._transfer.received(batch.pop())
             return
@@ -283,11 +288,9 @@ class CacheLoader(WithLabels):
         helpers = ThreadPoolExecutor(max(1, self._threads - 1), thread_name_prefix="CacheLoader")
         coming: deque[Future[Batch]] = deque()
         try:
-            for number in range(start, len(self)):
-                last = min(len(self), number + self._ahead + 1)
-                for k in range(number + len(coming), last):
-                    indices = self._batches.batch(epoch, k)
-                    coming.append(threads.submit(self._batch, epoch, k, indices, helpers))
+            for number in numbers:
+                for taken in islice(parts, self._ahead + 1 - len(coming)):
+                    coming.append(threads.submit(self._batch, epoch, taken, helpers))
                 if process != os.getpid():
                     raise RuntimeError("an iterator does not outlive a fork; begin a new one")
                 # No name for the batch itself: it would keep the lease while the loop works.
@@ -298,8 +301,8 @@ class CacheLoader(WithLabels):
             for pool in (threads, helpers):
                 pool.shutdown(wait=process == os.getpid(), cancel_futures=True)
 
-    def _batch(self, epoch: int, number: int, indices: Ints, helpers: Executor | None) -> Batch:
-        taken = self._parts.of(epoch, number * self.batch_size, indices)
+    def _batch(self, epoch: int, takes: Callable[[], Taken], helpers: Executor | None) -> Batch:
+        taken = takes()
         indices = taken.indices
         image, out = self._pool.lease(taken.shape, taken.dtype)
         self._parts.read(out, taken, self._reading, helpers, self._threads - 1)
@@ -313,8 +316,8 @@ class CacheLoader(WithLabels):
             image=image,
             label=None if self.labels is None else torch.from_numpy(self.labels[indices]),
             known=None if known is None else torch.from_numpy(known[indices]),
-            mask=self._mask(taken),
-            index=torch.from_numpy(self.cache.samples(indices)),
+            **self._target(taken),
+            index=torch.from_numpy(taken.chosen),
             columns={name: c.take(indices) for name, c in self._columns.items()}
             | {name: torch.from_numpy(values) for name, values in taken.told.items()},
             units=self._units.of(indices),
@@ -323,17 +326,21 @@ class CacheLoader(WithLabels):
         del image
         return self._transfer.sent(batch)
 
-    def _mask(self, taken: Taken) -> torch.Tensor | None:
-        masks = self._found.masks
-        if masks is None:
-            return None
+    def _target(self, taken: Taken) -> dict[str, torch.Tensor | None]:
+        """Masks or doses of what was taken, in the same places."""
+        found: dict[str, torch.Tensor | None] = {"mask": None, "dose": None}
+        beside = self._found.beside
+        if beside is None:
+            return found
         samples, corners, part = taken.samples, taken.corners, taken.slice[:2]
-        if self._parts.context:  # neighbours are there to see by, not to be drawn on
-            samples, corners = self.cache.samples(taken.indices), self._parts.middle(corners)
-        mask, out = self._pool.lease((len(samples), *part), masks.dtype)
-        masks.fill(out, samples, self.cache.core, corners, self._reading)
+        if self._parts.context:  # neighbours are there to see by, not to be learned
+            samples, corners = taken.chosen, self._parts.middle(corners)
+        target, out = self._pool.lease((len(samples), *part), beside.dtype)
+        beside.fill(out, samples, self.cache.core, corners, self._reading)
         del out
-        return mask.reshape(taken.shape[0], *taken.shape[2:]) if len(taken.shape) > 4 else mask
+        if len(taken.shape) > 4:  # patches
+            target = target.reshape(taken.shape[0], *taken.shape[2:])
+        return found | {beside.name: target}
 
 
 def _cores() -> int:

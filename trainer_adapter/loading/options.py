@@ -64,16 +64,19 @@ class Target:
     """What is learned of each pixel, beside the images."""
 
     what: str = "mask"
-    """"mask": the segmentations that lie on the images, as label maps"""
+    """"mask": the segmentations that lie on the images, as label maps; "dose": RT Dose, linear
+    between its voxels, 0 outside of them"""
     classes: Any = None
-    """names, numbered from 1, or {name: number}; another dataset or loader with a target; None: the
-    cache's `mask_classes`. What is none of them is 0"""
+    """of masks: names, numbered from 1, or {name: number}; another dataset or loader with a target;
+    None: the cache's `mask_classes`. What is none of them is 0"""
     missing: str = "error"
-    """of images on whose stacks no mask of these classes lies: "error", "drop" (left out), "zeros",
-    or "ignore" (each pixel is `ignore`)"""
+    """of images on whose stacks no mask of these classes lies, or that have no dose: "error",
+    "drop" (left out), "zeros", or "ignore" (each pixel is `ignore`, of doses NaN)"""
     ignore: int = 255
     combine: str = "union"
     """of several mask files on a stack: all, or the "first\""""
+    rows: Any = None
+    """a selection of the cache: of masks or doses only these count, such as those of one reader"""
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby, islice, pairwise
 from threading import Lock
 from typing import Any
 
@@ -16,10 +18,13 @@ from trainer_adapter.cache import Cache
 from trainer_adapter.loading.centers import Centers, found_in
 from trainer_adapter.loading.epoch import Shapes
 from trainer_adapter.order.permutations import Ints
-from trainer_adapter.reading.spots import Corners, Reading, Spots
+from trainer_adapter.reading.spots import Box, Corners, Reading, Spots, boxes_of
 from trainer_adapter.volumes.around import Around, hold_grey
 from trainer_adapter.volumes.foreground import Foreground, said_of
 from trainer_adapter.volumes.patches import Patches, starts
+
+_TOGETHER = 32
+"""batches of patches that are worked out at once: NumPy's overhead is that of a call"""
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,10 @@ class Taken:
 
     indices: Ints
     """(b,) positions in the selection"""
+    chosen: Ints
+    """(b,) their sample indices"""
     samples: Ints
-    """sample indices of what is read: (b,) frames, or (b * each,) slices, one after the other"""
+    """sample indices of what is read: the same, or (b * each,) slices, one after the other"""
     spots: Spots
     """where they lie"""
     corners: Corners | None
@@ -41,6 +48,8 @@ class Taken:
     dtype: np.dtype[Any]
     told: dict[str, NDArray[Any]]
     """columns of the batch that say where a patch was taken"""
+    boxes: Sequence[Box | None] = ()
+    """of patches, (b,)"""
 
 
 class Parts:
@@ -111,38 +120,77 @@ class Parts:
         self.centers = Centers(cache, patches, groups, weights, wanted, voxels, seed)
         return said_of(wanted, voxels, seconds)
 
-    def of(self, epoch: int, start: int, indices: Ints) -> Taken:
-        """What a batch of these is made of, before which `start` samples came in the epoch."""
-        cache, drawn = self._cache, None
-        if self.centers is not None:
-            drawn = self.centers.of(epoch, start, indices)
-            indices = drawn.indices
-        samples = cache.samples(indices)
+    def in_turn(
+        self, epoch: int, batches: Iterable[tuple[int, Ints]]
+    ) -> Iterator[Callable[[], Taken]]:
+        """What each of `batches`, (samples before it in the epoch, indices), is made of.
+
+        To be called for, by any thread; where patches are taken is worked out for many at once.
+        """
+        if not isinstance(self.around, Patches):
+            yield from (partial(self.of, epoch, indices) for _, indices in batches)
+            return
+        batches = iter(batches)
+        while some := list(islice(batches, _TOGETHER)):
+            looks = [self._shapes.frame(int(self._cache.samples(i[:1])[0])) for _, i in some]
+            for (frame, dtype), run in groupby(
+                zip(looks, some, strict=True), key=lambda pair: pair[0]
+            ):
+                alike = [batch for _, batch in run]
+                for taken in self._patches(epoch, self.around, alike, frame, dtype):
+                    yield partial(_same, taken)
+
+    def of(self, epoch: int, indices: Ints) -> Taken:
+        """What a batch of frames is made of."""
+        cache = self._cache
+        samples = chosen = cache.samples(indices)
         frame, dtype = self._shapes.frame(int(samples[0]))
         spots, corners = cache.core.spots(samples), None
         if self._crop is not None or not self._shapes.whole:
             corners = self._corners(epoch, indices, samples, spots, dtype)
         shape: tuple[int, ...] = len(indices), *frame
-        told: dict[str, NDArray[Any]] = {}
-        if isinstance(self.around, Patches):
-            assert corners is not None
-            first = self.around.first(samples, None if drawn is None else drawn.center[:, 0])
-            if drawn is not None:
-                top, left = (
-                    starts(drawn.center[:, a], frame[a - 1], sizes)
-                    for a, sizes in ((1, spots.height), (2, spots.width))
-                )
-                corners = Corners(top, left, corners.fill)
-                told = {"positive": drawn.positive, "center": drawn.center}
-            told |= self.around.told(samples, first, corners)
-            shape = self.around.shape(len(indices), frame)
-            samples, corners = self.around.slices(samples, first, corners)
-        elif self.around is not None:
-            shape, samples = self.around.shape(len(indices), frame), self.around.of(samples).ravel()
-            corners = None if corners is None else corners.repeated(self.around.each)
-        if self.around is not None:
+        if isinstance(self.around, Around):
+            shape = len(indices), self.each, *frame
+            samples = self.around.of(samples).ravel()
             spots = cache.core.spots(samples)
-        return Taken(indices, samples, spots, corners, shape, frame, dtype, told)
+            corners = None if corners is None else corners.repeated(self.each)
+        return Taken(indices, chosen, samples, spots, corners, shape, frame, dtype, {})
+
+    def _patches(
+        self,
+        epoch: int,
+        patches: Patches,
+        batches: list[tuple[int, Ints]],
+        frame: tuple[int, ...],
+        dtype: np.dtype[Any],
+    ) -> Iterator[Taken]:
+        """What batches of patches are made of, (h, w) of one dtype."""
+        core, indices = self._cache.core, np.concatenate([i for _, i in batches])
+        told: dict[str, NDArray[Any]] = {}
+        if self.centers is not None:
+            which = [self.centers.positives(start, len(i)) for start, i in batches]
+            drawn = self.centers.of(epoch, np.concatenate(which), indices)
+            indices = drawn.indices
+            told = {"positive": drawn.positive, "center": drawn.center}
+        samples = self._cache.samples(indices)
+        spots, center = core.spots(samples), told.get("center")
+        corners = self._corners(epoch, indices, samples, spots, dtype)
+        if center is not None:
+            top = starts(center[:, 1], frame[0], spots.height)
+            corners = Corners(top, starts(center[:, 2], frame[1], spots.width), corners.fill)
+        first = patches.first(samples, None if center is None else center[:, 0])
+        told |= patches.told(samples, first, corners)
+        slices, corners = patches.slices(samples, first, corners)
+        spots, depth = core.spots(slices), patches.each
+        boxes = boxes_of(spots, corners, depth, frame[0], core.root.arrays)
+        ends = np.cumsum([0, *(len(i) for _, i in batches)]).tolist()
+        for a, b in pairwise(ends):
+            of = slice(a * depth, b * depth)
+            yield Taken(
+                indices[a:b], samples[a:b], slices[of], spots.part(of), corners.part(of),
+                (b - a, 1, depth, *frame), frame, dtype,
+                {name: values[a:b] for name, values in told.items()}, boxes[a:b],
+            )  # fmt: skip
 
     def _corners(
         self, epoch: int, indices: Ints, samples: Ints, spots: Spots, dtype: np.dtype[Any]
@@ -163,7 +211,7 @@ class Parts:
         if isinstance(self.around, Patches):
             assert taken.corners is not None
             slices = out.reshape(len(out), self.around.each, *taken.slice)
-            copy = reading.patches(slices, taken.spots, taken.corners)
+            copy = reading.patches(slices, taken.spots, taken.corners, taken.boxes)
             shared(copy, len(out), helpers, many)
             return
         out = out.reshape(-1, *taken.slice)
@@ -171,6 +219,10 @@ class Parts:
             reading.whole(out, taken.spots)
         else:
             reading.crops(out, taken.spots, taken.corners)
+
+
+def _same(taken: Taken) -> Taken:
+    return taken
 
 
 def shared(does: Callable[[int], None], count: int, helpers: Executor | None, many: int) -> None:

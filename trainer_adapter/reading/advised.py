@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from trainer_adapter.order.permutations import Ints
 from trainer_adapter.reading.mapped import Mapped
 from trainer_adapter.reading.shards import Packed, ShardStore, span_of
-from trainer_adapter.reading.spots import Corners, Spots
+from trainer_adapter.reading.spots import Box, Corners, Frame, Spots
 
 _PAGE = mmap.PAGESIZE
 _ADVISED_AT_ONCE = 128 << 10  # Linux cuts longer requests down to the device's read-ahead
@@ -43,20 +43,29 @@ class Advised(Mapped):
         self._advise(spots, np.zeros_like(spots.height), spots.height)
         super().whole(out, spots)
 
+    def frames(self, spots: Spots) -> Frame:
+        """How each of these frames is had, one by one; all are asked for now."""
+        self._advise(spots, np.zeros_like(spots.height), spots.height)
+        return super().frames(spots)
+
     def crops(self, out: NDArray[Any], spots: Spots, corners: Corners) -> None:
         """Crops of frames into `out`, (b, h, w[, C]); only their rows are read."""
-        self._advise_rows(spots, corners, out.shape[1])
+        self._advise(*self._rows(spots, corners, out.shape[1]))
         super().crops(out, spots, corners)
 
-    def patches(self, out: NDArray[Any], spots: Spots, corners: Corners) -> Callable[[int], None]:
+    def patches(
+        self, out: NDArray[Any], spots: Spots, corners: Corners, boxes: Sequence[Box | None]
+    ) -> Callable[[int], None]:
         """How patch k of `out`, (b, d, h, w), is copied; the rows of all are asked for now."""
-        self._advise_rows(spots, corners, out.shape[2])
-        return super().patches(out, spots, corners)
+        first = slice(_PROBED)
+        if not self._is_there(*self._rows(spots.part(first), corners.part(first), out.shape[2])):
+            self._advise(*self._rows(spots, corners, out.shape[2]))
+        return super().patches(out, spots, corners, boxes)
 
-    def _advise_rows(self, spots: Spots, corners: Corners, rows: int) -> None:
+    def _rows(self, spots: Spots, corners: Corners, rows: int) -> tuple[Spots, Ints, Ints]:
+        """(spots, first row, how many of them) of crops."""
         first = np.clip(corners.top, 0, spots.height)
-        last = np.clip(corners.top + rows, 0, spots.height)
-        self._advise(spots, first, last - first)
+        return spots, first, np.clip(corners.top + rows, 0, spots.height) - first
 
     def _start(self, array: int, shard: int) -> int:
         """Address of the shard's map; no read-ahead from it, for what a batch needs is told."""
@@ -74,18 +83,23 @@ class Advised(Mapped):
         return start
 
     def _advise(self, spots: Spots, first: Ints, count: Ints) -> None:
-        columns = (spots.array, spots.shard, spots.slot, first, count)
-        if self._probe and self._unseen <= 0:
-            probed = self._ranges(*(c[:_PROBED] for c in columns))
-            if all(map(self._resident, probed)):
-                return
-        for page, length in self._ranges(*columns):
+        some = slice(_PROBED)
+        if self._is_there(spots.part(some), first[some], count[some]):
+            return
+        for page, length in self._ranges(spots.array, spots.shard, spots.slot, first, count):
             self._unseen -= length
             for k in range(0, length, _ADVISED_AT_ONCE):
                 part = min(_ADVISED_AT_ONCE, length - k)
                 self._libc.madvise(
                     ctypes.c_void_p(page + k), ctypes.c_size_t(part), mmap.MADV_WILLNEED
                 )
+
+    def _is_there(self, spots: Spots, first: Ints, count: Ints) -> bool:
+        """Whether rows of a few frames are in memory, and that says something of all others."""
+        if not self._probe or self._unseen > 0:
+            return False
+        ranges = self._ranges(spots.array, spots.shard, spots.slot, first, count)
+        return all(map(self._resident, ranges))
 
     def _ranges(self, *columns: Ints) -> Iterator[tuple[int, int]]:
         """(page, length) in memory of what is touched of each frame."""

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer_adapter.format.root import Array
+from trainer_adapter.format.members import Array
 from trainer_adapter.reading.chunks import Chunk, hold_header, scratch_slot, unpack
 from trainer_adapter.reading.shards import ShardStore
-from trainer_adapter.reading.spots import Corners, Spots, part_of, rows_of, slice_by_slice
+from trainer_adapter.reading.spots import (
+    Box,
+    Corners,
+    Frame,
+    Spots,
+    part_of,
+    rows_of,
+    slice_by_slice,
+)
 
 
 class Mapped:
@@ -45,6 +53,10 @@ class Mapped:
         for target, shard, slot in zip(out, shards, places, strict=True):
             np.copyto(target, held[shard][slot, :height, :width])
 
+    def frames(self, spots: Spots) -> Frame:
+        """How each of these frames is had, one by one."""
+        return frames_by(spots, self._store.root.arrays, self._slot, self._chunk)
+
     def crops(self, out: NDArray[Any], spots: Spots, corners: Corners) -> None:
         """Crops of frames into `out`, (b, h, w[, C]); uncompressed, only their rows are touched."""
         for target, array, shard, slot, height, width, top, left, fill in rows_of(
@@ -63,46 +75,30 @@ class Mapped:
                     frame = scratch_slot(self._chunk(array, shard, slot), spec)
                 np.copyto(target, frame[y : y + rows, x : x + columns])
 
-    def patches(self, out: NDArray[Any], spots: Spots, corners: Corners) -> Callable[[int], None]:
+    def patches(
+        self, out: NDArray[Any], spots: Spots, corners: Corners, boxes: Sequence[Box | None]
+    ) -> Callable[[int], None]:
         """How patch k of `out`, (b, d, h, w), is copied, for any thread to call.
 
-        Its slices at once, where they lie one behind the other; only their rows are touched.
+        At once where it is a box in one range of addresses; only its rows are touched.
         """
         one_by_one = slice_by_slice(partial(Mapped.crops, self), out, spots, corners)
-        arrays, depth = self._store.root.arrays, out.shape[1]
-        size = np.array([a.frames_per_shard for a in arrays])
-        row = spots.shard * size[spots.array] + spots.slot
-        inside = (corners.top < spots.height) & (corners.top + out.shape[2] > 0)
-        alike = (spots.array, spots.height, spots.width, corners.top, corners.left)
-        follows = np.diff(row) == 1
-        for column in alike:
-            follows &= np.diff(column) == 0
-        follows |= ~inside[1:] | ~inside[:-1]
-        first = inside.reshape(-1, depth).argmax(axis=1)
-        count = inside.reshape(-1, depth).sum(axis=1)
-        within = np.append(follows, True).reshape(-1, depth)[:, :-1].all(axis=1)
-        plain = np.array([a.codec == "none" for a in arrays])[spots.array.reshape(-1, depth)]
-        straight = (within & plain.all(axis=1) & (count > 0)).tolist()
-        at = np.arange(len(first)) * depth + first
-        boxes = list(
-            zip(*(c[at].tolist() for c in (row, *alike)), first.tolist(), count.tolist(),
-                np.broadcast_to(corners.fill, len(row))[at].tolist(), strict=True)
-        )  # fmt: skip
 
         def copy(k: int) -> None:
-            start, array, height, width, top, left, before, slices, fill = boxes[k]
-            stretch = self._store.stretch(array, start, slices) if straight[k] else None
-            if stretch is None:
+            box, target, there = boxes[k], out[k], None
+            if box is not None:
+                there = self._store.stretch(box.array, box.row, box.slices)
+            if box is None or there is None:
                 one_by_one(k)
                 return
-            target = out[k]
-            y, to_y, rows = part_of(height, top, target.shape[1])
-            x, to_x, columns = part_of(width, left, target.shape[2])
-            if (slices, rows, columns) != target.shape:
-                target[...] = fill
-                target = target[before : before + slices, to_y : to_y + rows, to_x : to_x + columns]
+            y, to_y, rows = part_of(box.height, box.top, target.shape[1])
+            x, to_x, columns = part_of(box.width, box.left, target.shape[2])
+            if (box.slices, rows, columns) != target.shape:
+                target[...] = box.fill
+                target = target[box.before :, to_y : to_y + rows, to_x : to_x + columns]
+                target = target[: box.slices]
             if columns:
-                copy_rows(target, stretch[:, y : y + rows, x : x + columns])
+                copy_rows(target, there[:, y : y + rows, x : x + columns])
 
         return copy
 
@@ -110,14 +106,17 @@ class Mapped:
         """One slot, (H, W[, C]) read-only: a view of the map, or decompressed anew."""
         spec = self._store.root.arrays[array]
         if spec.codec == "none":
-            view: NDArray[Any] = self._store.slots(array, shard, slot)[slot]
-            return view
+            return self._slot(array, shard, slot)
         chunk = self._chunk(array, shard, slot)
         hold_header(chunk, spec)
         fresh = np.empty(spec.slot, spec.dtype)
         unpack(chunk, spec, fresh)
         fresh.flags.writeable = False
         return fresh
+
+    def _slot(self, array: int, shard: int, slot: int) -> NDArray[Any]:
+        view: NDArray[Any] = self._store.slots(array, shard, slot)[slot]
+        return view
 
     def _chunk(self, array: int, shard: int, slot: int) -> Chunk:
         return self._store.packed(array, shard, slot).chunk(slot)
@@ -127,6 +126,36 @@ def copy_rows(target: NDArray[Any], source: NDArray[Any]) -> None:
     """Copy a (d, h, w) into another, row by row: NumPy takes a fifth longer for their numbers."""
     row = np.dtype((np.void, source.shape[2] * source.itemsize))
     np.copyto(target.view(row), source.view(row))
+
+
+def frames_by(
+    spots: Spots,
+    specs: Sequence[Array],
+    slot_of: Callable[[int, int, int], NDArray[Any]],
+    chunk_of: Callable[[int, int, int], Chunk],
+) -> Frame:
+    """Frames out of slots, or of chunks; straight into their targets where they fill their slot."""
+    arrays, shards, slots, heights, widths = (
+        c.tolist() for c in (spots.array, spots.shard, spots.slot, spots.height, spots.width)
+    )
+
+    def frame(k: int, target: NDArray[Any] | None = None) -> NDArray[Any]:
+        spec = specs[arrays[k]]
+        if spec.codec == "none":
+            found = slot_of(arrays[k], shards[k], slots[k])
+        else:
+            chunk = chunk_of(arrays[k], shards[k], slots[k])
+            if target is not None and target.shape == spec.slot:
+                unpack(chunk, spec, target)
+                return target
+            found = scratch_slot(chunk, spec)
+        found = found[: heights[k], : widths[k]]
+        if target is None:
+            return found
+        np.copyto(target, found)
+        return target
+
+    return frame
 
 
 def unpack_whole(

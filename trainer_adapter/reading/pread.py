@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,17 @@ from numpy.typing import NDArray
 from trainer_adapter.errors import DamagedError
 from trainer_adapter.format.files import read_into
 from trainer_adapter.reading.chunks import Chunk, Scratch, scratch_slot
-from trainer_adapter.reading.mapped import unpack_whole
+from trainer_adapter.reading.mapped import frames_by, unpack_whole
 from trainer_adapter.reading.shards import ShardStore, index_bytes, span_of
-from trainer_adapter.reading.spots import Corners, Spots, part_of, rows_of, slice_by_slice
+from trainer_adapter.reading.spots import (
+    Box,
+    Corners,
+    Frame,
+    Spots,
+    part_of,
+    rows_of,
+    slice_by_slice,
+)
 
 _OPEN_FILES = 64
 _CHUNK, _SLOT = Scratch(), Scratch()
@@ -112,9 +120,25 @@ class Pread:
             return
         self.crops(out, spots, Corners(np.zeros_like(spots.height), np.zeros_like(spots.height)))
 
-    def patches(self, out: NDArray[Any], spots: Spots, corners: Corners) -> Callable[[int], None]:
+    def patches(
+        self, out: NDArray[Any], spots: Spots, corners: Corners, boxes: Sequence[Box | None]
+    ) -> Callable[[int], None]:
         """How patch k of `out`, (b, d, h, w), is read, for any thread to call."""
         return slice_by_slice(self.crops, out, spots, corners)
+
+    def frames(self, spots: Spots) -> Frame:
+        """How each of these frames is read, one by one."""
+        return frames_by(spots, self._store.root.arrays, self._slot, self._chunk)
+
+    def _slot(self, array: int, shard: int, slot: int) -> NDArray[Any]:
+        """An uncompressed slot; good until the next."""
+        found = self._checked(array, shard, slot)
+        if found is not None:
+            return found
+        spec = self._store.root.arrays[array]
+        data = _SLOT.of(spec.slot_bytes)
+        self._file(array, shard).read(data.data, slot * spec.slot_bytes)
+        return data.view(spec.dtype).reshape(spec.slot)
 
     def crops(self, out: NDArray[Any], spots: Spots, corners: Corners) -> None:
         """Crops of frames into `out`, (b, h, w[, C]); uncompressed, only their rows are read."""

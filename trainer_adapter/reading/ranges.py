@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer_adapter.format.root import Array
+from trainer_adapter.format.members import Array
 
 _MOST = 16 << 40
 """bytes of a range; a process of 64 bits has 128 TiB of addresses"""

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from trainer_adapter.errors import DamagedError
 from trainer_adapter.format.files import REMEDY, below, opened, read_into
+from trainer_adapter.format.members import Array
 from trainer_adapter.format.places import Places, read_places
-from trainer_adapter.format.root import Array, Root, other_built, read_root
+from trainer_adapter.format.root import Root, other_built, read_root
 from trainer_adapter.reading.checks import Checks, Key, Stamp
 from trainer_adapter.reading.chunks import MOST_OVERHEAD, Chunk, scratch_slot
 from trainer_adapter.reading.mounts import is_remote

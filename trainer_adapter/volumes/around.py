@@ -41,10 +41,6 @@ class Around:
         neighbours: Ints = self._samples[found]
         return neighbours
 
-    def shape(self, count: int, frame: tuple[int, ...]) -> tuple[int, ...]:
-        """Of so many of them: (b, each, H, W)."""
-        return count, self.each, *frame
-
 
 def hold_grey(core: Core, samples: Ints, what: str) -> None:
     """Raises ValueError for frames that are not grey: their channels are where neighbours go."""

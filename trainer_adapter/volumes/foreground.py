@@ -180,7 +180,9 @@ def _kept(masks: NDArray[np.bool_], samples: Ints, most: int) -> Kept:
             where = np.flatnonzero(mask)
             if count > most:
                 each = np.arange(most)
-                at = (each + uniform(key_of(Stream.KEPT, sample), each)) * (count / most)
+                at = (each + uniform(key_of(sample, Stream.KEPT, Stream.KEPT), each)) * (
+                    count / most
+                )
                 where = where[np.minimum(at.astype(np.int64), count - 1)]
             voxels.append(where.astype(np.uint32))
     return Kept(counts, np.minimum(counts, most), np.concatenate(voxels))

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer_adapter.reading.masks.named import numbers_of
 from trainer_adapter.reading.opened import Core
 from trainer_adapter.volumes import convert, placed, sidecar
 from trainer_adapter.volumes.files import as_nifti, as_text, write_whole
 from trainer_adapter.volumes.image import SpatialImage
+from trainer_adapter.volumes.predicted import seg, undone
+from trainer_adapter.volumes.predicted.originals import Folders, headers
+from trainer_adapter.volumes.predicted.seg import Coded
 from trainer_adapter.volumes.series import parts_of
 from trainer_adapter.volumes.stacks import Stacks
 
@@ -59,6 +64,54 @@ class Conversions(ABC):
         )
         return found
 
+    def prediction(self, stack: int, labels: Any) -> SpatialImage:
+        """Labels (d, H, W) of the stored frames of a stack, on the pixels of its source.
+
+        What the recipe resized or cropped is undone, by nearest; `to_nifti` of it writes it. Raises
+        ValueError for labels of other frames, VolumeError for what is no volume.
+        """
+        core, frames = self.core, self._frames_of(stack)
+        name = f"stack {stack} of {core.root.path}"
+        made = undone.undone(core, frames, undone.hold_labels(core, frames, labels, name))
+        grid = self._grid(stack)
+        affine = grid.affine @ undone.back(core, frames)
+        return replace(grid, voxels=made, affine=affine, kind="mask", unit="labelmap", fill=0.0)
+
+    def to_seg(
+        self,
+        stack: int,
+        labels: Any,
+        path: str | os.PathLike[str] | None = None,
+        classes: Any = None,
+        *,
+        sources: Folders = None,
+        key: str | os.PathLike[str] | None = None,
+        kind: str = "binary",
+        codes: Mapping[str, tuple[Coded, Coded]] | None = None,
+        algorithm: tuple[str, str] = ("unnamed", "unknown"),
+    ) -> Any:
+        """Labels (d, H, W) of the stored frames of a stack as a DICOM segmentation of its source.
+
+        What the recipe resized or cropped is undone, by nearest. A highdicom Segmentation, written
+        to `path` if given; it has the patient's data of the source files, whose headers are read
+        from where they were, or below `sources`; of a de-identified cache with its `key`. classes:
+        as of `labelmap`, new ones too. kind: "binary", or "labelmap" (PS3.3 A.101). codes:
+        {class: (category, type)}, each ("SCT:10200004", "Liver"); else those of the cache's own
+        masks, or tissue. algorithm: name and version. Raises ValueError, VolumeError for what
+        cannot be said, ExportError for files that are not there, MissingLibraryError.
+        """
+        core, frames = self.core, self._frames_of(stack)
+        name = f"stack {stack} of {core.root.path}"
+        made = undone.undone(core, frames, undone.hold_labels(core, frames, labels, name))
+        numbers = numbers_of(core, classes, new=True)
+        read = headers(core, frames, sources, key)
+        found = seg.segmentation(
+            core, frames, made, read, numbers, kind, codes or {}, algorithm, name
+        )
+        if path is not None:
+            write_whole(Path(path), lambda file: found.save_as(file, enforce_file_format=True))
+        return found
+
     def image(self, stack: int, *, gaps: bool = False, sheared: bool = False) -> SpatialImage:
         """A stack with its place in space: a view where `volume` gives one.
 
@@ -101,6 +154,10 @@ class Conversions(ABC):
             spacing, like=like if isinstance(like, SpatialImage) else self._grid(like),
             across_spaces=across_spaces, interpolation=interpolation, fill=fill,
         )  # fmt: skip
+
+    def _frames_of(self, stack: int) -> NDArray[np.int64]:
+        stacks = self._known()
+        return stacks.frames(stacks.find(stack))
 
     def _grid(self, stack: int) -> SpatialImage:
         """Where a stack lies, without its voxels."""

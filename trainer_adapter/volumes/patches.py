@@ -38,10 +38,6 @@ class Patches:
         """(b,) which of the stacks each slice is of."""
         return self._at(samples)[0]
 
-    def shape(self, count: int, frame: tuple[int, ...]) -> tuple[int, ...]:
-        """Of so many of them, with a channel as networks want it: (b, 1, d, h, w)."""
-        return count, 1, self.each, *frame
-
     def first(self, samples: Ints, center: Ints | None = None) -> Ints:
         """(b,) the first slice of each patch: around `center`, else spread over the volume.
 

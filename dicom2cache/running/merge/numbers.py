@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom2cache.arrow import Codes
+from dicom2cache.planning.arrays import family_of
 from dicom2cache.records import ArraySpec
 
 _AGAIN = re.compile(r"\.\d+$")
@@ -64,6 +65,8 @@ def joined(
 
 def _fits(one: ArraySpec, other: ArraySpec) -> bool:
     keys = ("dtype", "slot", "frames_per_shard", "codec")
+    if family_of(one) != family_of(other):
+        return False
     return all(getattr(one, key) == getattr(other, key) for key in keys)
 
 

@@ -25,6 +25,7 @@ from dicom2cache.store import root
 from dicom2cache.store.committed import read_table, spec_of
 from dicom2cache.store.layout import ROOT, shortened
 from dicom2cache.store.names import open_below
+from dicom2cache.store.root import CONTOURS
 
 _MOST_METADATA = 1 << 20
 
@@ -83,7 +84,7 @@ def check_removed(parts: Sequence[Part], key: bytes) -> None:
             f"can be told that no other part has them; give it by {flag} FILE"
         )
     for part in parts:
-        for kind in ("frames", "failures"):
+        for kind in ("frames", "failures", CONTOURS):
             columns = ["root", "path", *OF_COLUMN.values()]
             table = read_table(part.cache, part.attributes, kind, columns)
             count = table.num_rows - Withheld(removed, key).without(table, None).num_rows

@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from dicom2cache.arrow import ints
 from dicom2cache.errors import CacheError, on_path
 from dicom2cache.privacy.veil import KEY
+from dicom2cache.running import contours
 from dicom2cache.running.entries import ParquetFile, array_entry
 from dicom2cache.running.merge import files
 from dicom2cache.running.merge.copies import Copies, find
+from dicom2cache.running.merge.drawn import Drawn
 from dicom2cache.running.merge.numbers import Numbers, joined
 from dicom2cache.running.merge.parts import Part, identity_of, removed_of
 from dicom2cache.running.remove.withheld import KIND
@@ -73,6 +75,7 @@ class Whole:
         self.tables: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
         self.failed = self._failed()
         self.removed = removed_of(parts)
+        self.drawn = Drawn(parts)
 
     def write(self) -> None:
         """All of it, durably, the root last."""
@@ -91,6 +94,7 @@ class Whole:
                 tables = part.attributes["tables"]
                 self._shards(k, tables["shards"][generation])
                 self._failures(k, tables["failures"][generation], start, start + entry["rows"])
+                self._contours(k, tables["failures"][generation]["path"])
                 start += entry["rows"]
         metadata = {}
         for spec, without in zip(self.numbers.arrays, self.numbers.metadata, strict=True):
@@ -261,10 +265,19 @@ class Whole:
         mine, row = ints(self.failed["part"], 0) == k, ints(self.failed["in_part"], 0)
         some = self.failed.filter(pa.array(mine & (row >= start) & (row < stop)))
         some = some.select(REJECTS.names)
-        whole = in_order(pa.concat_tables([old, some], promote_options="permissive"))
+        twice = self.drawn.rejects(k, entry["path"], self.root_of)
+        whole = in_order(pa.concat_tables([old, some, twice], promote_options="permissive"))
         with self._table("failures", whole.schema) as out:
             out.write(whole)
         self.tables["failures"].append(out.entry(self.new))
+
+    def _contours(self, k: int, failures: str) -> None:
+        """Those of one generation, under the number that its failures/ now has."""
+        name = Path(self.tables["failures"][-1]["path"]).name
+        rows = self.drawn.kept(k, failures, self.root_of)
+        own = contours.write(self.new, name, rows, self.scratch)
+        if own:
+            self.tables[contours.KIND] = [*self.tables.get(contours.KIND, ()), *own]
 
     def _kept_now(self, rows: pa.Table) -> pa.Table:
         """What a duplicate is said to be one of may be stored no more: then what is kept for it."""
@@ -310,7 +323,7 @@ class Whole:
     def _counts(self) -> dict[str, int]:
         every = [part.attributes["counts"] for part in self.parts]
         counts = {name: sum(c.get(name, 0) for c in every) for name in every[0]}
-        copies = self.copies.files.num_rows
+        copies = self.copies.files.num_rows + self.drawn.count
         counts["files_stored"] -= copies
         counts["files_duplicate"] += copies
         counts["frames_stored"] = sum(total.frames for total in self.totals)

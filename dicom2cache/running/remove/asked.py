@@ -24,6 +24,7 @@ from dicom2cache.running.remove.withheld import OF_COLUMN, Withheld, of_file
 from dicom2cache.schema import FRAMES_TABLE, REJECTS
 from dicom2cache.store import seen
 from dicom2cache.store.committed import read_table
+from dicom2cache.store.root import CONTOURS
 
 _PLAIN = tuple(f.name for f in FRAMES_TABLE if not pa.types.is_nested(f.type))
 
@@ -71,6 +72,8 @@ class Found:
     """(n,) of frames/"""
     failures: Mask
     """(m,) of failures/"""
+    contours: Mask
+    """(k,) of contours/"""
     files: int
     """of which nothing stays, stored ones"""
     missing: tuple[str, ...]
@@ -89,6 +92,9 @@ def find(
 ) -> Found:
     """What goes; what is to stay out from now on is added to `withheld`."""
     failures = _with_all(read_table(cache, attributes, "failures"))
+    columns = ["root", "path", *OF_COLUMN.values()]
+    drawn = read_table(cache, attributes, CONTOURS, columns)
+    out = np.zeros(drawn.num_rows, bool)
     texts = texts_of(asked, key, veil)
     if asked.kind == "where":
         frames = _where(cache, attributes, asked.values[0])
@@ -98,10 +104,12 @@ def find(
         name = OF_COLUMN[asked.kind]
         column = read_table(cache, attributes, "frames", [name])[name].cast(pa.string())
         wanted = pa.array(list(texts), pa.string())
-        frames, gone = (mask_of(pc.is_in(c, value_set=wanted)) for c in (column, failures[name]))
+        every = column, failures[name], drawn[name].cast(pa.string())
+        frames, gone, out = (mask_of(pc.is_in(c, value_set=wanted)) for c in every)
         here = {
-            *column.filter(pa.array(frames)).unique().to_pylist(),
-            *failures[name].filter(pa.array(gone)).unique().to_pylist(),
+            said
+            for c, mask in zip(every, (frames, gone, out), strict=True)
+            for said in c.filter(pa.array(mask)).unique().to_pylist()
         }
         missing = tuple(said for text, said in texts.items() if text not in here)
         withheld.add(asked.kind, (text for text in texts if text in here))
@@ -109,20 +117,31 @@ def find(
     table = table.set_column(0, "file", _file_of(table))
     left = table["file"].filter(pa.array(~frames)).unique()
     went = mask_of(pc.invert(pc.is_in(table["file"], value_set=left)))
+    whose = _file_of(drawn)
+    if asked.kind == "where":  # contours go with the last frame that was drawn of them
+        out = mask_of(pc.is_in(whose, value_set=table["file"].filter(pa.array(went)).unique()))
     if asked.kind == "where":
         withheld.add(
             "sop", table["sop_uid"].filter(pa.array(went)).unique().drop_null().to_pylist()
         )
-    files = table["file"].filter(pa.array(went)).unique()
+    files = pa.concat_arrays(
+        [_plain(table["file"].filter(pa.array(went))), whose.filter(pa.array(out))]
+    ).unique()
+    left = pa.concat_arrays([_plain(left), whose.filter(pa.array(~out))]).unique()
+    files = files.filter(pc.invert(pc.is_in(files, value_set=left)))
     gone |= _beside(failures, files, left, veil is None)
     _withhold_files(cache, attributes, pa.concat_arrays([
-        files.combine_chunks() if isinstance(files, pa.ChunkedArray) else files,
+        files,
         _file_of(failures.filter(pa.array(gone))),
     ]), withheld)  # fmt: skip
     nobody = ~gone & _of_nobody(failures)
     nobody &= mask_of(pc.not_equal(failures["outcome"], "not-dicom"))
     nobody &= ~mask_of(pc.is_in(_file_of(failures), value_set=left))
-    return Found(frames, gone, len(files), missing, int(nobody.sum()))
+    return Found(frames, gone, out, len(files), missing, int(nobody.sum()))
+
+
+def _plain(column: Any) -> Any:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 def texts_of(asked: Asked, key: bytes, veil: Veil | None) -> dict[str, str]:
@@ -163,8 +182,7 @@ def _with_all(failures: pa.Table) -> pa.Table:
 def _file_of(table: pa.Table, root: str = "root", path: str = "path") -> Any:
     """One text for root and path of each row."""
     columns = (table[name].cast(pa.string()) for name in (root, path))
-    plain = (c.combine_chunks() if isinstance(c, pa.ChunkedArray) else c for c in columns)
-    return pc.binary_join_element_wise(*plain, "\0")
+    return pc.binary_join_element_wise(*map(_plain, columns), "\0")
 
 
 def _beside(failures: pa.Table, gone: Any, left: Any, plain: bool) -> NDArray[np.bool_]:

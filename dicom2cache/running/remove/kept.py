@@ -203,13 +203,15 @@ def heads(cache: Path, attributes: dict[str, Any], stays: Mask) -> Any:
     return pa.array(np.where(head < 0, 0, least[of]), mask=head < 0)
 
 
-def counts_of(frames: pa.Table, failures: pa.Table) -> dict[str, int]:
-    """The counts of a cache, of `root` and `path` of its frames, and of its failures."""
+def counts_of(frames: pa.Table, failures: pa.Table, contours: pa.Table) -> dict[str, int]:
+    """The counts of a cache, of `root` and `path` of its frames and contours, and its failures."""
 
     def files(table: pa.Table) -> int:
         return int(table.group_by(["root", "path"]).aggregate([]).num_rows)
 
-    stored = frames.group_by(["root", "path"]).aggregate([])
+    stored = pa.concat_tables(
+        [table.select(["root", "path"]) for table in (frames, contours)]
+    ).group_by(["root", "path"]).aggregate([])  # fmt: skip
     failed = pc.equal(failures["outcome"], "failed")
     other = failures.filter(pc.invert(failed)).select(["root", "path"])
     lost = failures.filter(failed).select(["root", "path"])

@@ -14,14 +14,16 @@ import pyarrow.compute as pc
 
 from dicom2cache.arrow import ints
 from dicom2cache.errors import CacheError
+from dicom2cache.running.contours import stored
 from dicom2cache.running.entries import ParquetFile
 from dicom2cache.running.job import Job
 from dicom2cache.running.remove import kept
 from dicom2cache.running.remove.withheld import KIND
-from dicom2cache.schema import REMOVED
+from dicom2cache.schema import CONTOURS_TABLE, REMOVED
 from dicom2cache.store.committed import read_table, void_failures
 from dicom2cache.store.durable import make_folder, write_durably
 from dicom2cache.store.layout import ROOT, numbering_path
+from dicom2cache.store.root import CONTOURS
 
 
 class Kept:
@@ -32,8 +34,8 @@ class Kept:
         assert job.gone is not None
         self._job, self._before = job, before
         self._stays = {
-            kind: _without(sum(e["rows"] for e in before["tables"][kind]), job.gone, kind)
-            for kind in ("frames", "failures")
+            kind: _without(sum(e["rows"] for e in before["tables"].get(kind, ())), job.gone, kind)
+            for kind in ("frames", "failures", CONTOURS)
         }
         known = job.plan.arrays[: len(before["arrays"])]
         behind = [spec.first + spec.shards for spec in known]
@@ -64,6 +66,15 @@ class Kept:
         void = void_failures(self._job.cache, self._before)
         return table.filter(pa.array(self._stays["failures"] & ~void))
 
+    def contours(self) -> Iterator[pa.Table]:
+        """Rows of contours/, a row group at a time."""
+        start = 0
+        for entry in self._before["tables"].get(CONTOURS, ()):
+            for table in stored(self._job.cache, entry):
+                stays = self._stays[CONTOURS][start : start + table.num_rows]
+                start += table.num_rows
+                yield kept.conformed(table.filter(pa.array(stays)), CONTOURS_TABLE)
+
     def removed(self, name: str, scratch: Path) -> dict[str, Any]:
         """The file entry of removed/, which is written."""
         make_folder(self._job.cache / KIND)
@@ -76,23 +87,27 @@ class Kept:
         cache = self._job.cache
         frames = read_table(cache, new, "frames", ["root", "path"])
         failures = read_table(cache, new, "failures")
+        drawn = read_table(cache, new, CONTOURS, ["root", "path"])
         used = {
             root
-            for table, name in ((frames, "root"), (failures, "root"), (failures, "same_root"))
+            for table, name in (
+                (frames, "root"), (drawn, "root"), (failures, "root"), (failures, "same_root"),
+            )
             if name in table.column_names
             for root in table[name].unique().to_pylist()
-        }
+        }  # fmt: skip
         return {
             "numbering": self._before.get("numbering", 0) + 1,
             "origin": self._before.get("origin") or origin_of(self._before),
-            "counts": kept.counts_of(frames, failures),
+            "counts": kept.counts_of(frames, failures, drawn),
             "sources": [s for s in new["sources"] if s["root"] in used],
         }
 
     def seen(self, new: dict[str, Any], table: pa.Table) -> pa.Table:
         """Rows of store.seen for files that the new tables name."""
         tables = (
-            read_table(self._job.cache, new, k, ["root", "path"]) for k in ("frames", "failures")
+            read_table(self._job.cache, new, kind, ["root", "path"])
+            for kind in ("frames", "failures", CONTOURS)
         )
         known = pa.concat_tables(tables).group_by(["root", "path"]).aggregate([])
         table = table.join(known, keys=["root", "path"], join_type="left semi")

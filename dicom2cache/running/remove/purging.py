@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from dicom2cache.errors import Unfinished
@@ -17,10 +18,12 @@ from dicom2cache.privacy.mapping import read_mapping, write_mapping
 from dicom2cache.running import remains
 from dicom2cache.running.job import build_folder, update_of
 from dicom2cache.running.remove.unnamed import unnamed_files
+from dicom2cache.schema import CONTOURS_TABLE
 from dicom2cache.store import names, root
 from dicom2cache.store.committed import read_table
 from dicom2cache.store.durable import sync_folder
 from dicom2cache.store.layout import NUMBERINGS
+from dicom2cache.store.root import CONTOURS
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,9 @@ def _without(mapping: Path, cache: Path, attributes: dict[str, Any]) -> int:
 def _hashes(cache: Path, attributes: dict[str, Any]) -> Iterator[str]:
     """All texts of the cache that may be hashes."""
     yield from (s["path"] for s in attributes["sources"])
-    for kind in ("frames", "failures"):
-        table = read_table(cache, attributes, kind)
+    for kind in ("frames", "failures", CONTOURS):
+        texts = [f.name for f in CONTOURS_TABLE if f.type == pa.string()]
+        table = read_table(cache, attributes, kind, texts if kind == CONTOURS else None)
         for column in table.columns:
             if str(column.type) == "string":
                 yield from pc.drop_null(column.unique()).to_pylist()

@@ -24,6 +24,7 @@ from dicom2cache.running.target import check_bytes
 from dicom2cache.schema import FILES, FRAMES, GONE, REJECTS
 from dicom2cache.store import root
 from dicom2cache.store.committed import spec_of
+from dicom2cache.store.root import CONTOURS
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Removed:
     """stored ones, of which nothing is left"""
     unstored: int
     """rows of failures/"""
+    contours: int
+    """rows of contours/"""
     left: int
     """frames that stay"""
     shards: int
@@ -90,7 +93,7 @@ def plan_removal(
     )
     places = Places(cache, attributes, ~found.frames, [spec.first for spec in arrays])
     what = _said(attributes, asked, found, places, known, key, veil)
-    if dry_run or not (what.frames or what.unstored):
+    if dry_run or not (what.frames or what.unstored or what.contours):
         return None, what
     if not force:
         check_bytes(cache, places.bytes)
@@ -120,6 +123,7 @@ def _said(
         frames=int(found.frames.sum()),
         files=found.files,
         unstored=int(found.failures.sum()),
+        contours=int(found.contours.sum()),
         left=int((~found.frames).sum()),
         shards=len(places.touched),
         copied=places.bytes,
@@ -132,8 +136,9 @@ def _said(
 
 def _gone(found: Found) -> pa.Table:
     """GONE."""
-    rows = [np.flatnonzero(mask) for mask in (found.frames, found.failures)]
-    kinds = pa.array(["frames"] * len(rows[0]) + ["failures"] * len(rows[1]), pa.string())
+    masks = {"frames": found.frames, "failures": found.failures, CONTOURS: found.contours}
+    rows = [np.flatnonzero(mask) for mask in masks.values()]
+    kinds = pa.array(np.repeat(list(masks), list(map(len, rows))), pa.string())
     return pa.table([kinds, pa.array(np.concatenate(rows), pa.int64())], GONE)
 
 

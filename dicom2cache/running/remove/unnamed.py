@@ -12,11 +12,11 @@ from typing import Any
 from dicom2cache.running.remove.withheld import KIND
 from dicom2cache.store.committed import read_table, spec_of
 from dicom2cache.store.layout import NUMBERINGS, SPARE, shard_path, spare_paths
-from dicom2cache.store.root import KINDS
+from dicom2cache.store.root import CONTOURS, KINDS
 
 _SHARD = re.compile(r"c\.(0|[1-9][0-9]*)(\.0){2,3}")
 _TABLE = re.compile(r"(0|[1-9][0-9]*)\.(parquet|json)")
-_COPY = re.compile(r"(frames|failures|shards|removed)\.(0|[1-9][0-9]*)\.parquet")
+_COPY = re.compile(r"(frames|failures|shards|removed|contours)\.(0|[1-9][0-9]*)\.parquet")
 
 
 def unnamed_files(cache: Path, attributes: dict[str, Any]) -> list[str]:
@@ -44,7 +44,7 @@ def _unnamed(cache: Path, attributes: dict[str, Any]) -> Iterator[str]:
         for name, number in _numbered(cache, spec.name, _SHARD):
             if name not in named and number * spec.frames_per_shard < spec.slots:
                 yield name
-    for kind in (*KINDS, KIND):
+    for kind in (*KINDS, KIND, CONTOURS):
         for name, number in _numbered(cache, kind, _TABLE):
             if name not in named and number <= generation:
                 yield name

@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import google_crc32c
 import numpy as np
 
 from dicom2cache.errors import CacheError, on_path
@@ -27,7 +26,7 @@ from dicom2cache.running.repair.state import REPLACED, Cache, Ints, State, Told,
 from dicom2cache.store.committed import whole_root
 from dicom2cache.store.compression import pack, unpack
 from dicom2cache.store.durable import sync_folder
-from dicom2cache.store.shards import Chunk, ShardWriter
+from dicom2cache.store.shards import Chunk, ShardWriter, extended
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ def _write(
                 return Mended("", 0, why="it changes while it is read; run the same command again")
             if not lost or state.served:
                 data = memoryview(chunk.data).cast("B")  # type: ignore[arg-type]
-                chunks = google_crc32c.extend(chunks, bytes(data)) if told.chunks_crc32c else 0
+                chunks = extended(chunks, data) if told.chunks_crc32c else 0
                 writer.frame(chunk)
         unchanged = state.chunks_right and state.is_empty_between()
         if lost and (not state.served or (len(lost) == len(bad) and unchanged)):

@@ -9,7 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ from dicom2cache.store.committed import read_table, spec_of, whole_root
 from dicom2cache.store.compression import CHUNK_HEADER, chunk_bytes, unpack
 from dicom2cache.store.layout import MISSING, shard_path
 from dicom2cache.store.names import below
-from dicom2cache.store.shards import crc32c, filled_gap
+from dicom2cache.store.shards import crc32c, extended, filled_gap
 
 REPLACED = "{}: another process has replaced the cache; run the same command again"
 Ints = NDArray[np.int64]
@@ -117,7 +116,7 @@ class State:
         chunks = 0
         for k in range(len(told.slots)):
             data = self.chunk(k)
-            chunks = google_crc32c.extend(chunks, data)
+            chunks = extended(chunks, data)
             self.good[k] = self.is_right(k, data)
         self.chunks_right = told.chunks_crc32c in (None, chunks)
         """a chunk may differ from what was written and still hold the same frame"""

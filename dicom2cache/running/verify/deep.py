@@ -5,24 +5,25 @@ from __future__ import annotations
 import hashlib
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from dicom2cache.errors import Dicom2cacheError, FrameError
+from dicom2cache.frames import masks
 from dicom2cache.frames.decode import Source
 from dicom2cache.frames.slices import values_of
-from dicom2cache.headers.read import read_header
+from dicom2cache.headers.read import read_file
 from dicom2cache.planning.plan import make_plan
 from dicom2cache.planning.select import with_rules
 from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.privacy.own_words import own_words
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import ArraySpec, Candidate, FrameRow
+from dicom2cache.running.masked import files_of
 from dicom2cache.running.originals import Originals
 from dicom2cache.running.verify.findings import Finding, SourceFrame
-from dicom2cache.schema import FILES, REJECTS
+from dicom2cache.schema import REJECTS
 from dicom2cache.sources import mounts
 from dicom2cache.store import names
 from dicom2cache.store.committed import read_table, spec_of
@@ -45,7 +46,9 @@ def verify_deep(
     folders = originals.folders
     roots = [folders.get(k, "") for k in range(max(folders, default=-1) + 1)]
     columns = ["root", "path", "frame", "array", "row", "crc32c", "window_low", "window_high"]
-    columns.append("part_of_frame")  # not in the first caches
+    columns += ["part_of_frame", *masks.COLUMNS]  # not all of them in the first caches
+    columns = list(dict.fromkeys(columns))
+    alone = replace(recipe, masks="none", rois=())  # the images of masks are in other files
     rows_of: dict[tuple[int, str], list[dict[str, Any]]] = {}
     for row in read_table(cache, attributes, "frames", columns).to_pylist():
         rows_of.setdefault((row["root"], row["path"]), []).append(row)
@@ -65,15 +68,17 @@ def verify_deep(
             if not stat.S_ISREG(status.st_mode):  # a FIFO would be waited for
                 raise FrameError("not a plain file")
             candidate = Candidate(root, relative, status.st_size, status.st_mtime_ns)
-            header = read_header(roots, candidate, PatientKey(b""))
+            files = files_of(read_file(roots, candidate, PatientKey(b"")), [candidate])
             # Planned anew, alone: slope and intercept are not what the cache says of itself.
-            files = with_rules(pa.Table.from_pylist([header], FILES), recipe)
-            plan = make_plan(files, REJECTS.empty_table(), recipe)
+            files = with_rules(files, recipe)
+            plan = make_plan(files, REJECTS.empty_table(), alone)
             (header,) = plan.files.to_pylist()
             planned = {(f["frame"], f["part_of_frame"]): f for f in plan.frames.to_pylist()}
             with Source(str(path), header) as source:
                 for row in rows_of[root, named]:
                     mine = planned.get((row["frame"], row.get("part_of_frame") or 0))
+                    if row.get("drawn") is not None:
+                        mine = masks.planned(row)
                     if mine is None:
                         what = "this version does not cut its frames as the cache has them"
                         yield _finding(cache, specs, roots, row, f"{shown}: {what}")
@@ -112,7 +117,7 @@ def _decodes_alike(
     spec: ArraySpec,
 ) -> bool:
     """Whether a frame is what is stored, by its row of frames/ and the one it has in a new plan."""
-    decoded = source.read(row["frame"])
+    decoded = masks.read(source, planned)
     limits = (row["window_low"], row["window_high"])  # a stack's; planned alone it is not whole
     values = values_of(decoded, planned, source, recipe.treatments, spec.dtype, limits).pixels
     slot = in_slot(values, spec)

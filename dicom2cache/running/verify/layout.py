@@ -25,7 +25,7 @@ from dicom2cache.store.layout import (
     shard_path,
     spare_paths,
 )
-from dicom2cache.store.root import KINDS
+from dicom2cache.store.root import CONTOURS, KINDS
 
 _REPAIR = "build/repair"
 _SHARD = re.compile(r"c\.(0|[1-9][0-9]*)(\.0){2,3}")
@@ -54,7 +54,7 @@ def extra(cache: Path, attributes: dict[str, Any], said: Said | None) -> Iterato
     growing = is_growing(cache, attributes)
     if growing:
         newer = f"{attributes['generation'] + 1}.parquet"
-        files |= {f"{kind}/{newer}" for kind in (*KINDS, KIND)}
+        files |= {f"{kind}/{newer}" for kind in (*KINDS, KIND, CONTOURS)}
         files |= {numbering_path(attributes.get("numbering", 0))}
     folders = {os.path.dirname(f) for f in files} - {""}
     folders |= {NUMBERINGS} if attributes.get("numbering") else set()

@@ -21,7 +21,7 @@ from dicom2cache.store import seen
 from dicom2cache.store.committed import as_in_format, read_table, signed_attributes
 from dicom2cache.store.digests import table_digests
 from dicom2cache.store.layout import ROOT, SEEN, TIMES, shortened, spare_path
-from dicom2cache.store.root import KINDS
+from dicom2cache.store.root import CONTOURS, KINDS
 from dicom2cache.store.spare import entries_of, times_of
 
 Ints = NDArray[np.int64]
@@ -30,8 +30,8 @@ _BLOCK = 1 << 20
 
 def of_files(cache: Path, attributes: dict[str, Any]) -> Iterator[Finding]:
     """Tables that are not there, or not of the size and digest in the root."""
-    for kind in KINDS:
-        for entry in attributes["tables"][kind]:
+    for kind in (*KINDS, CONTOURS):
+        for entry in attributes["tables"].get(kind, ()):
             found = of_file(cache, entry) or _of_columns(cache, entry)
             if found is not None:
                 yield found
@@ -142,7 +142,8 @@ def read(cache: Path, attributes: dict[str, Any]) -> Said:
     """The tables that say what the shards should be. Raises CacheError for one that is none."""
     columns = ["array", "row", "crc32c", "height", "width"]
     frames = read_table(cache, attributes, "frames", columns)
-    read_table(cache, attributes, "failures", ["frame"])
+    for kind, column in (("failures", "frame"), (CONTOURS, "structure")):
+        read_table(cache, attributes, kind, [column])
     shards = read_table(cache, attributes, "shards")
     array, row, crc, height, width = (ints(frames[c], -1) for c in columns)
     named = {name: ints(shards[name], -1) for name in shards.column_names}

@@ -10,8 +10,10 @@ second goes by after each receipt; `keep NAME`: files of that name cannot be rem
 FUNCTION NUMBER [MARKER]`: the function of `os` fails, with MARKER only until that file exists,
 which the first failure makes; `raise MODULE:NAME...`: each of these functions raises X where it
 works on the file X.dcm: one of its arguments has that name in it, or is an array that begins with
-the number that `BEGINS` has for X. `no-links`, `no-direct`, `late` and `clock` are of
-`poor`. Several faults have a semicolon between them.
+the number that `BEGINS` has for X; `no-kernel`: the compiled loops over pixels are not there;
+`old-kernel`: they are of another revision; `no-crc32c`: google-crc32c has no compiled part.
+`no-links`, `no-direct`, `late` and `clock` are of `poor`. Several faults have a semicolon between
+them.
 """
 
 import errno
@@ -126,6 +128,20 @@ def _poor(what):
     return begin
 
 
+def _no_kernel():
+    sys.modules["dicom2cache.pixels._kernel"] = None  # an ImportError for who wants it
+
+
+def _old_kernel():
+    from dicom2cache.pixels import _kernel
+
+    _kernel.REVISION = 0
+
+
+def _no_crc32c():
+    sys.modules["google_crc32c.cext"] = None
+
+
 def _errno(function, number, marker=""):
     works = getattr(os, function)
 
@@ -186,6 +202,9 @@ _FAULTS = {
     "keep": _keep,
     "slow-publish": _slow_publish,
     "errno": _errno,
+    "no-crc32c": _no_crc32c,
+    "no-kernel": _no_kernel,
+    "old-kernel": _old_kernel,
     "no-links": _poor("no_links"),
     "no-direct": _poor("no_direct"),
     "late": _poor("late"),

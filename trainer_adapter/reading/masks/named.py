@@ -76,7 +76,9 @@ def _segments(core: Core, masks: Ints) -> Segments:
             [label.cast(pa.string()), core.said("segment_label", masks[bare]).cast(pa.string())]
         )
         kind = pa.concat_arrays([kind.cast(pa.string()), pa.nulls(len(bare), pa.string())])
-        count = np.concatenate([count, np.full(len(bare), -1)])
+        alone = np.full(len(masks), -1)
+        alone[lengths[1] == 1] = counted.filter(pa.array(lengths[1] == 1)).flatten().fill_null(-1)
+        count = np.concatenate([count, alone[bare]])
     values = number.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     coded = _called(label, kind, values).dictionary_encode()
     names = coded.dictionary.to_pylist()
@@ -125,11 +127,11 @@ def mask_classes(core: Core) -> tuple[str, ...]:
     return tuple(rois(core) or segments(core).names)
 
 
-def numbers_of(core: Core, classes: Any) -> dict[str, int]:
+def numbers_of(core: Core, classes: Any, *, new: bool = False) -> dict[str, int]:
     """{name: number} of what `classes` may be; names that are no class are background.
 
-    None: mask_classes, from 1. A sequence: from 1, names that are there. A mapping says numbers, of
-    names that may not be there. Raises ValueError.
+    None: mask_classes, from 1. A sequence: from 1, names that are there, or may be `new`. A mapping
+    says numbers, of names that may not be there. Raises ValueError.
     """
     if hasattr(classes, "mask_numbers"):  # of another loader or dataset
         classes = classes.mask_numbers
@@ -142,7 +144,8 @@ def numbers_of(core: Core, classes: Any) -> dict[str, int]:
             f"classes {classes!r}; legal: a list of names, a dictionary of their numbers, or None"
         )
     else:
-        hold_names(core, classes)
+        if not new:
+            hold_names(core, classes)
         if len(set(classes)) < len(classes):
             raise ValueError(f"classes {list(classes)}: one stands there twice")
         numbers = {name: k for k, name in enumerate(classes, 1)}

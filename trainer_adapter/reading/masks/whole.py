@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainer_adapter.errors import LabelError, MixedShapesError
+from trainer_adapter.reading.masks.contours import contours_of
 from trainer_adapter.reading.masks.joined import Ints, joined, spread
 from trainer_adapter.reading.masks.named import (
     MOST,
@@ -41,6 +43,14 @@ class Masked:
     def mask_classes(self) -> tuple[str, ...]:
         """The classes of the cache's masks: the `rois` of its recipe, else all labels, sorted."""
         return mask_classes(self.core)
+
+    def contours(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Contours of structure sets, as they are: contours/ (FORMAT.md), or `columns` of it.
+
+        A row for each contour, `points` flat (x, y, z, ...) in mm; of a selection those of its
+        studies. Empty where the cache has none. Raises KeyError, DamagedError.
+        """
+        return contours_of(self.core, self.indices, columns)
 
     def labelmap(
         self,
@@ -125,7 +135,7 @@ def dtype_of(most: int, ignore: int | None, numbers: Any) -> np.dtype[Any]:
 
 
 def unannotated(core: Core, samples: Ints, lost: Ints, numbers: Any) -> LabelError:
-    """Why images have no label map, and what to do."""
+    """Why some images have no label map, and what to do; `lost`: their places in `samples`."""
     path = core.column("path")[int(samples[lost[0]])].as_py()
     pairs = joined(core)
     why = ""

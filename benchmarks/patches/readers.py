@@ -1,0 +1,149 @@
+"""Ways to patches: each is an endless iterator of batches, (b, 1, d, h, w) of int16."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from trainer_adapter import CacheLoader, open_cache
+
+PATCH = (32, 128, 128)
+BATCH = 4
+PROCESSORS = 2
+ABOVE = 100
+"""HU of what patches are drawn around, where they are"""
+Volumes = list[NDArray[np.int16]]
+
+
+def _forever(epochs: Callable[[], Any], image: Callable[[Any], Any]) -> Iterator[Any]:
+    while True:
+        for batch in epochs():
+            yield image(batch)
+
+
+def ours(cache: Path, foreground: float | None) -> Iterator[Any]:
+    """CacheLoader."""
+    loader = CacheLoader(
+        open_cache(cache), BATCH, patch=PATCH, foreground=foreground, shuffle=True,
+        threads=PROCESSORS, drop_last=True,
+    )  # fmt: skip
+    return _forever(lambda: loader, lambda batch: batch.image)
+
+
+def memcpy(cache: Path) -> Iterator[Any]:
+    """As many bytes, each patch's in one piece, from random places of the same maps."""
+    opened = open_cache(cache)
+    stacks = [int(k) for k in opened.stacks()["stack"].to_numpy()]
+    flat = [opened.volume(k).reshape(-1) for k in stacks]
+    size = int(np.prod(PATCH))
+    rng = np.random.default_rng(0)
+    buffers = [np.zeros((BATCH, 1, *PATCH), np.int16) for _ in range(PROCESSORS + 2)]
+
+    def copied(out: NDArray[Any], places: list[list[float]]) -> NDArray[Any]:
+        for target, (u, v) in zip(out, places, strict=True):
+            volume = flat[int(u * len(flat))]
+            start = int(v * (len(volume) - size))
+            np.copyto(target.reshape(-1), volume[start : start + size])
+        return out
+
+    def epochs() -> Iterator[Any]:
+        with ThreadPoolExecutor(PROCESSORS) as pool:
+            coming = []
+            for k in range(64):
+                places = rng.random((BATCH, 2)).tolist()
+                coming.append(pool.submit(copied, buffers[k % len(buffers)], places))
+                if len(coming) == PROCESSORS:
+                    yield coming.pop(0).result()
+            yield from (f.result() for f in coming)
+
+    return _forever(epochs, lambda batch: batch)
+
+
+def monai(volumes: Volumes, workers: int) -> Iterator[Any]:
+    """RandCropByPosNegLabeld over a CacheDataset, where foreground is, found once."""
+    import monai.data
+    import monai.transforms as mt
+
+    items = [
+        {"image": torch.from_numpy(v)[None], "label": torch.from_numpy(v > ABOVE)[None]}
+        for v in volumes
+    ]
+    crop = mt.RandCropByPosNegLabeld(
+        ["image"], "label", PATCH, pos=1, neg=2, num_samples=BATCH,
+        fg_indices_key="label_fg_indices", bg_indices_key="label_bg_indices",
+    )  # fmt: skip
+    steps = [mt.FgBgToIndicesd("label"), crop]
+    data = monai.data.CacheDataset(items, mt.Compose(steps), progress=False, copy_cache=False)
+    keys = ("image",)
+
+    def collate(samples: list[Any]) -> Any:
+        return torch.stack([s[k].as_tensor() for some in samples for s in some for k in keys])
+
+    loader = torch.utils.data.DataLoader(
+        data, 1, shuffle=True, num_workers=workers, collate_fn=collate,
+        persistent_workers=workers > 0,
+    )  # fmt: skip
+    return _forever(lambda: loader, lambda batch: batch)
+
+
+def torchio(volumes: Volumes, workers: int) -> Iterator[Any]:
+    """Queue over subjects in memory."""
+    import torchio as tio
+
+    subjects = [tio.Subject(ct=tio.ScalarImage(tensor=torch.from_numpy(v)[None])) for v in volumes]
+    data = tio.SubjectsDataset(subjects)
+    queue = tio.Queue(data, 64, 16, tio.data.UniformSampler(PATCH), num_workers=workers)
+    loader = tio.SubjectsLoader(queue, batch_size=BATCH, num_workers=0)
+    return _forever(lambda: loader, lambda batch: batch["ct"][tio.DATA])
+
+
+def nnunet_files(folder: Path, volumes: Volumes) -> None:
+    """The volumes as nnU-Net stores them, in its blocks for this patch; int16, half of its own."""
+    from nnunetv2.training.dataloading.nnunet_dataset import (
+        comp_blosc2_params,
+        nnUNetDatasetBlosc2,
+    )
+
+    folder.mkdir()
+    for k, volume in enumerate(volumes):
+        data = volume[None]
+        blocks, chunks = comp_blosc2_params(data.shape, PATCH, data.itemsize)
+        seg = (data > ABOVE).astype(np.int8)
+        name = str(folder / f"case{k}")
+        nnUNetDatasetBlosc2.save_case(data, seg, {}, name, chunks, blocks)
+
+
+def nnunet(folder: Path) -> Iterator[Any]:
+    """nnU-Net's own data set class, read by as many threads; without the segmentation."""
+    from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+
+    data = nnUNetDatasetBlosc2(str(folder))
+    names = list(data.identifiers)
+    rng = np.random.default_rng(0)
+
+    def read(places: list[list[float]]) -> NDArray[Any]:
+        out = np.empty((BATCH, 1, *PATCH), np.int16)
+        for target, (u, *at) in zip(out, places, strict=True):
+            case = data.load_case(names[int(u * len(names))])[0]
+            room = zip(at, case.shape[1:], PATCH, strict=True)
+            z, y, x = (int(v * (n - side + 1)) for v, n, side in room)
+            d, h, w = PATCH
+            target[...] = case[:, z : z + d, y : y + h, x : x + w]
+        return out
+
+    def epochs() -> Iterator[Any]:
+        with ThreadPoolExecutor(PROCESSORS) as pool:
+            coming = []
+            for _ in range(64):
+                coming.append(pool.submit(read, rng.random((BATCH, 4)).tolist()))
+                if len(coming) == 2 * PROCESSORS:
+                    yield coming.pop(0).result()
+            yield from (f.result() for f in coming)
+
+    return _forever(epochs, lambda batch: batch)

@@ -1,0 +1,725 @@
+/* What conversion spends its time on, in one pass over a frame where it lies.
+
+statistics.py, lanes.py and intensity.py say the same in NumPy: they are the fallback, and what
+tests hold this file to, bit by bit. Whole numbers are summed exactly; real ones as docs/convert.md
+says, which takes -ffp-contract=off and forbids -ffast-math. What this file offers has a number,
+REVISION, here and in kernel.py.
+
+No pointer leaves what PyObject_GetBuffer gave: shapes are the exporter's, sizes are checked against
+them, and values are copied by memcpy, so that a slot may lie anywhere. The interpreter's lock is
+let go of while pixels are touched. */
+
+#define PY_SSIZE_T_CLEAN
+#ifdef DICOM2CACHE_ABI3
+#define Py_LIMITED_API 0x030B0000
+#endif
+#include <Python.h>
+
+#include <float.h>
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__FAST_MATH__) || FLT_EVAL_METHOD != 0
+#error "sums in float64 that are rounded once each are needed"
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+#define BLOCK 4096 /* values at a time: they stay in the first cache, and sums of them in 32 bits */
+#define SHORT 64
+#define LANES 64
+#define MOST_CHANNELS 64
+
+/* A frame: `pixels` of `channels` values each. */
+typedef struct {
+    char kind; /* of struct: B h H i f d */
+    int width; /* bytes of a value */
+    Py_ssize_t rows, columns, pixels, channels;
+    char *data;
+} Frame;
+
+/* What makes values of stored bits: ((stored >> low & mask) ^ sign) - sign, times m, plus b. */
+typedef struct {
+    uint32_t low, mask, sign, m, b;
+    uint32_t outside; /* bits that must not be set, but for the sign's extension */
+} Line;
+
+typedef struct {
+    const Frame *frame;
+    const Line *line;       /* NULL: the values are there */
+    const uint8_t *padding; /* a byte for each pixel, or NULL */
+    int32_t first, last;    /* values that are padding, if ranged */
+    int ranged;
+    int16_t one; /* 1, which the compiler must not know */
+    /* found */
+    Py_ssize_t count; /* values without padding */
+    Py_ssize_t padded; /* pixels */
+    int32_t least, most;
+    int64_t total;
+    uint64_t high, low; /* sums of the upper and lower 16 bits of squares */
+    int others;         /* bits outside are set */
+} Whole;
+
+/* ---- whole numbers -------------------------------------------------------------------------- */
+
+/* Adds n values (at most BLOCK) to what was found. Products of two 16-bit values that are added in
+32 bits are one instruction (x86: pmaddwd), so sums are products with 1, and small values have
+loops that are short enough for their squares. */
+#define ADD(NAME, T, WIDE, SMALL)                                                                  \
+    INLINE void NAME(Whole *w, const T *v, Py_ssize_t n) {                                         \
+        const T one = w->one;                                                                      \
+        T least = v[0], most = v[0];                                                               \
+        WIDE total = 0;                                                                            \
+        for (Py_ssize_t i = 0; i < n; i++) {                                                       \
+            least = v[i] < least ? v[i] : least;                                                   \
+            most = v[i] > most ? v[i] : most;                                                      \
+        }                                                                                          \
+        for (Py_ssize_t i = 0; i < n; i++) total += (WIDE)v[i] * (WIDE)one;                        \
+        Py_ssize_t done = 0;                                                                       \
+        if (least >= -SMALL && most <= SMALL)                                                      \
+            for (; done + SHORT <= n; done += SHORT) {                                             \
+                WIDE squares = 0;                                                                  \
+                for (int k = 0; k < SHORT; k++) squares += (WIDE)v[done + k] * (WIDE)v[done + k];  \
+                w->low += (uint64_t)squares;                                                       \
+            }                                                                                      \
+        uint32_t high = 0, low = 0;                                                                \
+        for (; done < n; done++) {                                                                 \
+            uint32_t square = (uint32_t)((WIDE)v[done] * (WIDE)v[done]);                           \
+            low += square & 0xFFFF;                                                                \
+            high += square >> 16;                                                                  \
+        }                                                                                          \
+        if (!w->count || least < w->least) w->least = least;                                       \
+        if (!w->count || most > w->most) w->most = most;                                           \
+        w->count += n;                                                                             \
+        w->total += total;                                                                         \
+        w->low += low;                                                                             \
+        w->high += high;                                                                           \
+    }
+ADD(add_u8, uint8_t, int32_t, 255)
+ADD(add_i16, int16_t, int32_t, 5792)   /* 64 * 5792^2 < 2^31 */
+ADD(add_u16, uint16_t, uint32_t, 5792)
+
+/* Stored bits to values, in place. True if that changed the bits of any but as shifts do. */
+#define APPLY(NAME, T)                                                                             \
+    INLINE int NAME(const Line *line, T *v, Py_ssize_t n) {                                        \
+        const T low = (T)line->low, mask = (T)line->mask, sign = (T)line->sign;                    \
+        const T m = (T)line->m, b = (T)line->b;                                                    \
+        T others = 0;                                                                              \
+        if (low)                                                                                   \
+            for (Py_ssize_t i = 0; i < n; i++) v[i] = (T)(v[i] >> low);                            \
+        for (Py_ssize_t i = 0; i < n; i++) {                                                       \
+            T value = (T)(((T)(v[i] & mask) ^ sign) - sign);                                       \
+            others |= (T)(v[i] ^ value);                                                           \
+            v[i] = (T)((T)(value * m) + b);                                                        \
+        }                                                                                          \
+        return low || others;                                                                      \
+    }
+APPLY(apply_8, uint8_t)
+APPLY(apply_16, uint16_t)
+
+/* True if bits are set in a stored value that must not be, but for the extension of its sign. */
+#define OTHERS(NAME, T)                                                                            \
+    INLINE int NAME(const Line *line, const char *place, Py_ssize_t n) {                           \
+        const T low = (T)line->low, mask = (T)line->mask, sign = (T)line->sign;                    \
+        for (Py_ssize_t i = 0; i < n; i++) {                                                       \
+            T raw;                                                                                 \
+            memcpy(&raw, place + i * sizeof raw, sizeof raw);                                      \
+            T value = (T)(((T)((T)(raw >> low) & mask) ^ sign) - sign);                            \
+            T other = raw & (T)line->outside;                                                      \
+            T extended = (T)((T)(value << low) & (T)line->outside);                                \
+            if (other && !(sign && other == extended)) return 1;                                   \
+        }                                                                                          \
+        return 0;                                                                                  \
+    }
+OTHERS(others_8, uint8_t)
+OTHERS(others_16, uint16_t)
+
+/* True if all stored values, masked, lie in [first, last]. */
+#define FITS(NAME, T, S)                                                                           \
+    INLINE int NAME(const Line *line, const T *v, Py_ssize_t n, int32_t first, int32_t last) {     \
+        const T low = (T)line->low, mask = (T)line->mask, sign = (T)line->sign;                    \
+        int beyond = 0;                                                                            \
+        for (Py_ssize_t i = 0; i < n; i++) {                                                       \
+            T bits = (T)(((T)((T)(v[i] >> low) & mask) ^ sign) - sign);                            \
+            int32_t value = sign ? (int32_t)(S)bits : (int32_t)bits;                               \
+            beyond |= (value < first) | (value > last);                                            \
+        }                                                                                          \
+        return !beyond;                                                                            \
+    }
+FITS(fits_8, uint8_t, int8_t)
+FITS(fits_16, uint16_t, int16_t)
+
+/* Where values are padding, a byte each; how many. */
+#define RANGE(NAME, T)                                                                             \
+    INLINE Py_ssize_t NAME(uint8_t *found, const T *v, Py_ssize_t n, int32_t first,                \
+                           int32_t last) {                                                         \
+        const T start = (T)first, stop = (T)last;                                                  \
+        uint32_t count = 0;                                                                        \
+        for (Py_ssize_t i = 0; i < n; i++) {                                                       \
+            found[i] = (uint8_t)((v[i] >= start) & (v[i] <= stop));                                \
+            count += found[i];                                                                     \
+        }                                                                                          \
+        return count;                                                                              \
+    }
+RANGE(range_u8, uint8_t)
+RANGE(range_i16, int16_t)
+RANGE(range_u16, uint16_t)
+
+/* Copies pixels of `size` bytes that are no padding; how many. Padding mostly lies together. */
+INLINE Py_ssize_t kept_of(char *out, const char *in, const uint8_t *padding, Py_ssize_t n,
+                          size_t size) {
+    Py_ssize_t kept = 0, i = 0;
+    for (; i + 8 <= n; i += 8) {
+        uint64_t eight;
+        memcpy(&eight, padding + i, 8);
+        if (!eight) {
+            memcpy(out + kept * size, in + i * size, 8 * size);
+            kept += 8;
+        } else {
+            for (int k = 0; k < 8; k++) {
+                memcpy(out + kept * size, in + (i + k) * size, size);
+                kept += !padding[i + k];
+            }
+        }
+    }
+    for (; i < n; i++) {
+        memcpy(out + kept * size, in + i * size, size);
+        kept += !padding[i];
+    }
+    return kept;
+}
+
+static Py_ssize_t kept(char *out, const char *in, const uint8_t *padding, Py_ssize_t n,
+                       size_t size) {
+    switch (size) { /* known sizes are copied without a call */
+    case 1: return kept_of(out, in, padding, n, 1);
+    case 2: return kept_of(out, in, padding, n, 2);
+    case 3: return kept_of(out, in, padding, n, 3);
+    case 4: return kept_of(out, in, padding, n, 4);
+    case 8: return kept_of(out, in, padding, n, 8);
+    default: return kept_of(out, in, padding, n, size);
+    }
+}
+
+static Py_ssize_t padded_in(const uint8_t *padding, Py_ssize_t n) {
+    Py_ssize_t count = 0;
+    for (Py_ssize_t i = 0; i < n; i++) count += padding[i] != 0;
+    return count;
+}
+
+INLINE void whole_body(Whole *w) {
+    const Frame *f = w->frame;
+    const Py_ssize_t at_once = BLOCK / f->channels;
+    const size_t size = (size_t)f->channels * (size_t)f->width;
+    _Alignas(64) char block[2 * BLOCK], rest[2 * BLOCK];
+    uint8_t ranged[BLOCK];
+    for (Py_ssize_t at = 0; at < f->pixels; at += at_once) {
+        Py_ssize_t n = f->pixels - at < at_once ? f->pixels - at : at_once, padded = 0;
+        const uint8_t *padding = w->padding ? w->padding + at : NULL;
+        char *place = f->data + at * size, *values = block;
+        memcpy(block, place, n * size);
+        if (w->line) {
+            int look = f->width == 1 ? apply_8(w->line, (uint8_t *)block, n)
+                                     : apply_16(w->line, (uint16_t *)block, n);
+            if (look && !w->others)
+                w->others = f->width == 1 ? others_8(w->line, place, n)
+                                          : others_16(w->line, place, n);
+            memcpy(place, block, n * size);
+        }
+        if (padding) {
+            padded = padded_in(padding, n);
+        } else if (w->ranged) {
+            padding = ranged;
+            if (f->kind == 'B') padded = range_u8(ranged, (uint8_t *)block, n, w->first, w->last);
+            if (f->kind == 'h') padded = range_i16(ranged, (int16_t *)block, n, w->first, w->last);
+            if (f->kind == 'H') padded = range_u16(ranged, (uint16_t *)block, n, w->first, w->last);
+        }
+        if (padded) {
+            w->padded += padded;
+            n = kept(rest, block, padding, n, size);
+            values = rest;
+        }
+        if (!n) continue;
+        if (f->kind == 'B') add_u8(w, (uint8_t *)values, n * f->channels);
+        if (f->kind == 'h') add_i16(w, (int16_t *)values, n * f->channels);
+        if (f->kind == 'H') add_u16(w, (uint16_t *)values, n * f->channels);
+    }
+}
+
+INLINE int all_fit_body(const Frame *f, const Line *line, int32_t first, int32_t last) {
+    _Alignas(64) char block[2 * BLOCK];
+    for (Py_ssize_t at = 0; at < f->pixels; at += BLOCK) {
+        Py_ssize_t n = f->pixels - at < BLOCK ? f->pixels - at : BLOCK;
+        memcpy(block, f->data + at * f->width, n * f->width);
+        if (!(f->width == 1 ? fits_8(line, (uint8_t *)block, n, first, last)
+                            : fits_16(line, (uint16_t *)block, n, first, last)))
+            return 0;
+    }
+    return 1;
+}
+
+/* ---- a regular sub-grid --------------------------------------------------------------------- */
+
+/* Counts the values of every step-th pixel of every step-th row that are no padding, less `least`,
+in four tables one behind the other: equal neighbours would wait for each other. How many. */
+#define COUNT(NAME, T)                                                                             \
+    INLINE Py_ssize_t NAME##_of(const Whole *w, Py_ssize_t step, size_t span, uint32_t *counts,    \
+                                const uint8_t *padding, int ranged, Py_ssize_t channels) {         \
+        const Frame *f = w->frame;                                                                 \
+        const int32_t least = w->least, first = w->first, last = w->last;                          \
+        Py_ssize_t count = 0;                                                                      \
+        for (Py_ssize_t y = 0; y < f->rows; y += step)                                             \
+            for (Py_ssize_t x = 0; x < f->columns; x += step) {                                    \
+                const Py_ssize_t pixel = y * f->columns + x;                                       \
+                if (padding && padding[pixel]) continue;                                           \
+                for (Py_ssize_t c = 0; c < channels; c++) {                                        \
+                    T value;                                                                       \
+                    memcpy(&value, f->data + (pixel * channels + c) * (Py_ssize_t)sizeof value,    \
+                           sizeof value);                                                          \
+                    if (ranged && value >= first && value <= last) continue;                       \
+                    counts[(size_t)(count++ & 3) * span + (size_t)(value - least)]++;              \
+                }                                                                                  \
+            }                                                                                      \
+        for (int k = 1; k < 4; k++)                                                                \
+            for (size_t v = 0; v < span; v++) counts[v] += counts[k * span + v];                   \
+        return count;                                                                              \
+    }                                                                                              \
+    static Py_ssize_t NAME(const Whole *w, Py_ssize_t step, size_t span, uint32_t *counts) {       \
+        const Py_ssize_t channels = w->frame->channels;                                            \
+        if (!w->padded && channels == 1) return NAME##_of(w, step, span, counts, NULL, 0, 1);      \
+        return NAME##_of(w, step, span, counts, w->padding, w->ranged, channels);                  \
+    }
+COUNT(count_u8, uint8_t)
+COUNT(count_i16, int16_t)
+COUNT(count_u16, uint16_t)
+
+/* ---- real numbers --------------------------------------------------------------------------- */
+
+typedef struct {
+    double sum[LANES], lost[LANES], row[LANES];
+    Py_ssize_t filled; /* values in `row` */
+} Lanes;
+
+typedef struct {
+    const Frame *frame;
+    const uint8_t *padding;
+    Py_ssize_t count, padded;
+    double least, most, total, squares;
+} Real;
+
+/* sum + value, and what its rounding loses added to `lost` (Neumaier's sum; the loss by Knuth's
+TwoSum, which has no branch and finds the same). */
+INLINE void add(double *sum, double *lost, double value) {
+    const double next = *sum + value, part = next - *sum;
+    *lost += (*sum - (next - part)) + (value - part);
+    *sum = next;
+}
+
+/* A value to each lane. */
+INLINE void add_row(Lanes *restrict l, const double *restrict x) {
+    for (int k = 0; k < LANES; k++) add(&l->sum[k], &l->lost[k], x[k]);
+}
+
+INLINE void add_values(Lanes *l, const double *x, Py_ssize_t n) {
+    double row[LANES];
+    while (n) {
+        if (!l->filled && n >= LANES) {
+            add_row(l, x);
+            x += LANES, n -= LANES;
+            continue;
+        }
+        Py_ssize_t more = LANES - l->filled < n ? LANES - l->filled : n;
+        memcpy(l->row + l->filled, x, more * sizeof(double));
+        x += more, n -= more, l->filled += more;
+        if (l->filled == LANES) {
+            memcpy(row, l->row, sizeof row);
+            add_row(l, row);
+            l->filled = 0;
+        }
+    }
+}
+
+/* All lanes' sums, then what they lost, in order. */
+INLINE double sum_of(Lanes *l) {
+    double zeros[LANES] = {0}, all[2 * LANES], sum = 0, lost = 0;
+    if (l->filled) add_values(l, zeros, LANES - l->filled);
+    memcpy(all, l->sum, sizeof l->sum);
+    memcpy(all + LANES, l->lost, sizeof l->lost);
+    for (int k = 0; k < 2 * LANES; k++) add(&sum, &lost, all[k]);
+    return sum + lost;
+}
+
+/* True if any of n values, of all whose exponent's bits are set, is infinite or no number. */
+#define ODD(NAME, T, EXPONENT)                                                                     \
+    INLINE int NAME(const T *bits, Py_ssize_t n) {                                                 \
+        T odd = 0;                                                                                 \
+        for (Py_ssize_t i = 0; i < n; i++) odd |= (bits[i] & (EXPONENT)) == (EXPONENT);            \
+        return odd != 0;                                                                           \
+    }
+ODD(odd_32, uint32_t, UINT32_C(0x7F800000))
+ODD(odd_64, uint64_t, UINT64_C(0x7FF0000000000000))
+
+/* The next pixels as float64, without padding and what is not finite; how many values. */
+INLINE Py_ssize_t finite_of(const Real *r, Py_ssize_t at, Py_ssize_t pixels, double *out) {
+    const Frame *f = r->frame;
+    const Py_ssize_t n = pixels * f->channels;
+    const char *place = f->data + at * f->channels * f->width;
+    union {
+        float f[BLOCK];
+        double d[BLOCK];
+        int32_t i[BLOCK];
+        uint32_t u[BLOCK];
+        uint64_t w[BLOCK];
+    } in;
+    int odd = 0;
+    memcpy(&in, place, n * f->width);
+    if (f->kind == 'f') {
+        odd = odd_32(in.u, n);
+        for (Py_ssize_t i = 0; i < n; i++) out[i] = in.f[i];
+    } else if (f->kind == 'i') {
+        for (Py_ssize_t i = 0; i < n; i++) out[i] = in.i[i];
+    } else {
+        odd = odd_64(in.w, n);
+        memcpy(out, in.d, n * sizeof(double));
+    }
+    if (!odd && !(r->padding && padded_in(r->padding + at, pixels))) return n;
+    Py_ssize_t left = 0;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        const double value = out[i];
+        const int padded = r->padding && r->padding[at + i / f->channels];
+        out[left] = value;
+        left += !padded && fabs(value) <= DBL_MAX;
+    }
+    return left;
+}
+
+/* Ends of n values, in lanes: a compiler must not reorder real numbers by itself. */
+INLINE void add_ends(double *least, double *most, const double *x, Py_ssize_t n) {
+    double low[8], high[8];
+    Py_ssize_t i = 0;
+    for (int k = 0; k < 8; k++) low[k] = *least, high[k] = *most;
+    for (; i + 8 <= n; i += 8)
+        for (int k = 0; k < 8; k++) {
+            low[k] = x[i + k] < low[k] ? x[i + k] : low[k];
+            high[k] = x[i + k] > high[k] ? x[i + k] : high[k];
+        }
+    for (; i < n; i++) {
+        low[0] = x[i] < low[0] ? x[i] : low[0];
+        high[0] = x[i] > high[0] ? x[i] : high[0];
+    }
+    for (int k = 0; k < 8; k++) {
+        *least = low[k] < *least ? low[k] : *least;
+        *most = high[k] > *most ? high[k] : *most;
+    }
+}
+
+INLINE void real_body(Real *r) {
+    const Frame *f = r->frame;
+    const Py_ssize_t at_once = BLOCK / f->channels;
+    double values[BLOCK], mean = 0, least = INFINITY, most = -INFINITY;
+    for (int second = 0; second < 2; second++) {
+        Lanes lanes;
+        memset(&lanes, 0, sizeof lanes);
+        for (Py_ssize_t at = 0; at < f->pixels; at += at_once) {
+            Py_ssize_t pixels = f->pixels - at < at_once ? f->pixels - at : at_once;
+            Py_ssize_t n = finite_of(r, at, pixels, values);
+            if (second) {
+                for (Py_ssize_t i = 0; i < n; i++) {
+                    double away = values[i] - mean;
+                    values[i] = away * away;
+                }
+            } else {
+                add_ends(&least, &most, values, n);
+                r->count += n;
+                if (r->padding) r->padded += padded_in(r->padding + at, pixels);
+            }
+            add_values(&lanes, values, n);
+        }
+        if (second) {
+            r->squares = sum_of(&lanes);
+        } else {
+            r->total = sum_of(&lanes);
+            if (!r->count) return;
+            mean = r->total / (double)r->count;
+        }
+    }
+    r->least = least + 0.0, r->most = most + 0.0; /* no -0 */
+}
+
+/* ---- a set of loops for each kind of processor ----------------------------------------------- */
+
+#define LOOPS(NAME, TARGET)                                                                        \
+    TARGET static void whole_##NAME(Whole *w) { whole_body(w); }                                   \
+    TARGET static void real_##NAME(Real *r) { real_body(r); }                                      \
+    TARGET static int fits_##NAME(const Frame *f, const Line *l, int32_t first, int32_t last) {    \
+        return all_fit_body(f, l, first, last);                                                    \
+    }
+#define USE(NAME) (run_whole = whole_##NAME, run_real = real_##NAME, run_fits = fits_##NAME)
+
+LOOPS(plain, )
+static void (*run_whole)(Whole *) = whole_plain;
+static void (*run_real)(Real *) = real_plain;
+static int (*run_fits)(const Frame *, const Line *, int32_t, int32_t) = fits_plain;
+
+/* Not by target_clones: that takes a loader with ifunc, and gcc 12 has it not for AVX-512. */
+#if defined(__x86_64__) && defined(__GNUC__)
+LOOPS(avx2, __attribute__((target("avx2"))))
+#ifndef __clang__
+LOOPS(avx512, __attribute__((target("avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))))
+#endif
+#endif
+
+/* Use the best set that this processor has, up to `most`; which one: 0 plain, 1 AVX2, 2 AVX-512. */
+static int choose(long most) {
+    USE(plain);
+#if defined(__x86_64__) && defined(__GNUC__)
+    __builtin_cpu_init();
+#ifndef __clang__
+    if (most >= 2 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl")) {
+        USE(avx512);
+        return 2;
+    }
+#endif
+    if (most >= 1 && __builtin_cpu_supports("avx2")) {
+        USE(avx2);
+        return 1;
+    }
+#endif
+    (void)most;
+    return 0;
+}
+
+/* ---- Python --------------------------------------------------------------------------------- */
+
+/* The frame in a buffer of (H, W) or (H, W, C), of one of `kinds`; 0 and an exception if it is
+none. */
+static int frame_of(PyObject *array, const char *kinds, int flags, Py_buffer *view, Frame *frame) {
+    if (PyObject_GetBuffer(array, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | flags)) return 0;
+    const char *format = view->format ? view->format : "B";
+    if (*format && strchr("@=^<", *format)) format++; /* as NumPy calls what is not aligned */
+    char kind = *format == 'l' && view->itemsize == 4 ? 'i' : *format;
+    const int width = kind == 'B' ? 1 : kind == 'h' || kind == 'H' ? 2 : kind == 'd' ? 8 : 4;
+    const char *wrong = NULL;
+    if (!kind || format[1] || !strchr(kinds, kind) || view->itemsize != width)
+        wrong = "values of a kind that is not treated here";
+    else if (view->ndim != 2 && view->ndim != 3)
+        wrong = "a frame is (H, W) or (H, W, C)";
+    else if (view->ndim == 3 && (view->shape[2] < 1 || view->shape[2] > MOST_CHANNELS))
+        wrong = "too many channels, or none";
+    if (wrong) {
+        PyErr_SetString(PyExc_ValueError, wrong);
+        PyBuffer_Release(view);
+        return 0;
+    }
+    /* The exporter vouches for len = the product of shape and itemsize: none of it overflows. */
+    frame->kind = kind, frame->width = width;
+    frame->rows = view->shape[0], frame->columns = view->shape[1];
+    frame->channels = view->ndim == 3 ? view->shape[2] : 1;
+    frame->pixels = view->len / (frame->channels * width);
+    frame->data = view->buf;
+    if (frame->rows && frame->pixels / frame->rows != frame->columns) frame->pixels = 0;
+    return 1;
+}
+
+/* A mask of a byte for each pixel of the frame, or None. */
+static int padding_of(PyObject *mask, const Frame *frame, Py_buffer *view, const uint8_t **found) {
+    *found = NULL;
+    if (mask == Py_None) return 1;
+    if (PyObject_GetBuffer(mask, view, PyBUF_C_CONTIGUOUS)) return 0;
+    if (view->itemsize != 1 || view->len != frame->pixels) {
+        PyErr_SetString(PyExc_ValueError, "padding has a byte for each pixel");
+        PyBuffer_Release(view);
+        return 0;
+    }
+    *found = view->buf;
+    return 1;
+}
+
+/* The values of the sub-grid at the places that `places_of(count)` says, ascending. */
+static PyObject *percentiles(const Whole *w, Py_ssize_t step, PyObject *places_of) {
+    const Frame *f = w->frame;
+    const size_t span = (size_t)(w->most - w->least) + 1;
+    PyObject *places = NULL, *found = NULL;
+    Py_ssize_t count = 0;
+    uint32_t *counts = PyMem_Calloc(4 * span, sizeof *counts);
+    if (!counts) return PyErr_NoMemory();
+    Py_BEGIN_ALLOW_THREADS
+    if (f->kind == 'B') count = count_u8(w, step, span, counts);
+    if (f->kind == 'h') count = count_i16(w, step, span, counts);
+    if (f->kind == 'H') count = count_u16(w, step, span, counts);
+    Py_END_ALLOW_THREADS
+    if (!count) {
+        found = PyTuple_New(0);
+        goto end;
+    }
+    places = PyObject_CallFunction(places_of, "n", count);
+    if (!places) goto end;
+    if (!PyTuple_Check(places)) {
+        PyErr_SetString(PyExc_TypeError, "places are a tuple");
+        goto end;
+    }
+    const Py_ssize_t n = PyTuple_Size(places);
+    found = PyTuple_New(n);
+    size_t value = 0;
+    Py_ssize_t below = counts[0]; /* values up to `value` */
+    for (Py_ssize_t k = 0; found && k < n; k++) {
+        Py_ssize_t place = PyLong_AsSsize_t(PyTuple_GetItem(places, k));
+        if (place == -1 && PyErr_Occurred()) {
+            Py_CLEAR(found);
+            break;
+        }
+        while (below <= place && value + 1 < span) below += counts[++value];
+        PyObject *item = PyFloat_FromDouble((double)(w->least + (int32_t)value));
+        if (!item || PyTuple_SetItem(found, k, item)) Py_CLEAR(found);
+    }
+end:
+    Py_XDECREF(places);
+    PyMem_Free(counts);
+    return found;
+}
+
+/* (count, padded, least, most, sum, upper and lower 16 bits of squares, percentiles, others) */
+static PyObject *answer(const Whole *w, Py_ssize_t step, PyObject *places_of) {
+    PyObject *found = w->count ? percentiles(w, step, places_of) : PyTuple_New(0);
+    if (!found) return NULL;
+    return Py_BuildValue("nniiLKKNi", w->count, w->padded, (int)w->least, (int)w->most,
+                         (long long)w->total, (unsigned long long)w->high,
+                         (unsigned long long)w->low, found, w->others);
+}
+
+PyDoc_STRVAR(whole_doc, "whole(values, padding, step, places_of)\n\n"
+                        "Sums, ends and percentiles of whole numbers of 8 or 16 bits.");
+
+static PyObject *whole(PyObject *Py_UNUSED(module), PyObject *args) {
+    PyObject *array, *mask, *places_of, *found = NULL;
+    Py_ssize_t step;
+    Py_buffer values, padding;
+    Frame frame;
+    Whole w = {.frame = &frame, .one = 1};
+    if (!PyArg_ParseTuple(args, "OOnO", &array, &mask, &step, &places_of)) return NULL;
+    if (step < 1) return PyErr_Format(PyExc_ValueError, "step %zd", step);
+    if (!frame_of(array, "BhH", 0, &values, &frame)) return NULL;
+    if (padding_of(mask, &frame, &padding, &w.padding)) {
+        Py_BEGIN_ALLOW_THREADS
+        run_whole(&w);
+        Py_END_ALLOW_THREADS
+        found = answer(&w, step, places_of);
+        if (w.padding) PyBuffer_Release(&padding);
+    }
+    PyBuffer_Release(&values);
+    return found;
+}
+
+PyDoc_STRVAR(grey_doc,
+             "grey(slot, bits, low, signed, declared, m, b, fits, padding, step, places_of)\n\n"
+             "Stored bits to values in place, m * stored + b modulo the slot's width, and what\n"
+             "`whole` says of them. None, and nothing is done, where a stored value is not in\n"
+             "`fits`; `padding` is a range of values, of `declared` bits nothing is said.");
+
+static PyObject *grey(PyObject *Py_UNUSED(module), PyObject *args) {
+    PyObject *array, *places_of, *found = NULL, *fits, *padding;
+    Py_ssize_t step;
+    unsigned int bits, low, declared, m, b;
+    int sign, first = 0, last = 0, fit = 1;
+    Py_buffer values;
+    Frame frame;
+    Line line;
+    Whole w = {.frame = &frame, .line = &line, .one = 1};
+    if (!PyArg_ParseTuple(args, "OIIpIIIOOnO", &array, &bits, &low, &sign, &declared, &m, &b, &fits,
+                          &padding, &step, &places_of))
+        return NULL;
+    if (fits != Py_None && !PyArg_ParseTuple(fits, "ii", &first, &last)) return NULL;
+    if (padding != Py_None) {
+        if (!PyArg_ParseTuple(padding, "ii", &w.first, &w.last)) return NULL;
+        w.ranged = 1;
+    }
+    if (step < 1) return PyErr_Format(PyExc_ValueError, "step %zd", step);
+    if (!frame_of(array, "BhH", PyBUF_WRITABLE, &values, &frame)) return NULL;
+    const unsigned int width = 8 * (unsigned int)frame.width;
+    const int32_t bottom = frame.kind == 'h' ? INT16_MIN : 0;
+    const int32_t top = frame.kind == 'h' ? INT16_MAX : frame.kind == 'H' ? UINT16_MAX : UINT8_MAX;
+    if (!bits || bits > width || low > width - bits || frame.channels != 1 ||
+        (w.ranged && (w.first < bottom || w.last > top || w.first > w.last))) {
+        PyErr_SetString(PyExc_ValueError, "bits or padding that the slot cannot hold");
+        goto end;
+    }
+    const uint32_t all = width == 8 ? 0xFF : 0xFFFF;
+    line.low = low, line.m = m, line.b = b;
+    line.mask = ((uint32_t)1 << bits) - 1;
+    line.sign = sign ? (uint32_t)1 << (bits - 1) : 0;
+    line.outside = ~(line.mask << low | declared) & all;
+    Py_BEGIN_ALLOW_THREADS
+    if (fits != Py_None) fit = run_fits(&frame, &line, first, last);
+    if (fit) run_whole(&w);
+    Py_END_ALLOW_THREADS
+    found = fit ? answer(&w, step, places_of) : Py_NewRef(Py_None);
+end:
+    PyBuffer_Release(&values);
+    return found;
+}
+
+PyDoc_STRVAR(real_doc, "real(values, padding)\n\n"
+                       "(count, padded, least, most, sum, sum of squares about the mean) of what\n"
+                       "is finite and no padding, of float32, float64 or int32.");
+
+static PyObject *real(PyObject *Py_UNUSED(module), PyObject *args) {
+    PyObject *array, *mask, *found = NULL;
+    Py_buffer values, padding;
+    Frame frame;
+    Real r = {.frame = &frame};
+    if (!PyArg_ParseTuple(args, "OO", &array, &mask)) return NULL;
+    if (!frame_of(array, "ifd", 0, &values, &frame)) return NULL;
+    if (padding_of(mask, &frame, &padding, &r.padding)) {
+        Py_BEGIN_ALLOW_THREADS
+        run_real(&r);
+        Py_END_ALLOW_THREADS
+        found = Py_BuildValue("nndddd", r.count, r.padded, r.least, r.most, r.total, r.squares);
+        if (r.padding) PyBuffer_Release(&padding);
+    }
+    PyBuffer_Release(&values);
+    return found;
+}
+
+PyDoc_STRVAR(use_doc, "use(most)\n\n"
+                      "The best set of loops up to 0 plain, 1 AVX2, 2 AVX-512: which one. For tests.");
+
+static PyObject *use(PyObject *Py_UNUSED(module), PyObject *most) {
+    const long wanted = PyLong_AsLong(most);
+    if (wanted == -1 && PyErr_Occurred()) return NULL;
+    return PyLong_FromLong(choose(wanted));
+}
+
+static int start(PyObject *module) {
+    choose(2);
+    return PyModule_AddIntConstant(module, "REVISION", 2);
+}
+
+static PyMethodDef methods[] = {
+    {"whole", whole, METH_VARARGS, whole_doc},
+    {"grey", grey, METH_VARARGS, grey_doc},
+    {"real", real, METH_VARARGS, real_doc},
+    {"use", use, METH_O, use_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, start},
+#ifdef Py_mod_multiple_interpreters
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+#ifdef Py_mod_gil
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "_kernel",
+    .m_doc = "Loops over the pixels of a frame.",
+    .m_methods = methods,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit__kernel(void) { return PyModuleDef_Init(&module); }

@@ -1,0 +1,31 @@
+from collections.abc import Callable
+from typing import Any
+
+from numpy.typing import NDArray
+
+REVISION: int
+
+_Found = tuple[int, int, int, int, int, int, int, tuple[float, ...], int]
+_Places = Callable[[int], tuple[int, ...]]
+
+def whole(
+    values: NDArray[Any], padding: NDArray[Any] | None, step: int, places_of: _Places, /
+) -> _Found: ...
+def grey(
+    slot: NDArray[Any],
+    bits: int,
+    low: int,
+    signed: bool,
+    declared: int,
+    m: int,
+    b: int,
+    fits: tuple[int, int] | None,
+    padding: tuple[int, int] | None,
+    step: int,
+    places_of: _Places,
+    /,
+) -> _Found | None: ...
+def real(
+    values: NDArray[Any], padding: NDArray[Any] | None, /
+) -> tuple[int, int, float, float, float, float]: ...
+def use(most: int, /) -> int: ...

@@ -1,0 +1,1 @@
+"""Label maps of stacks, such as a network predicts them, to where the images came from."""
