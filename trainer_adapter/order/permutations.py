@@ -40,6 +40,8 @@ class Stream(IntEnum):
     """place of a crop, with the axis added: 0, 1"""
     BOX = 20
     """area, shape, top and left of a part to resample: 0 to 3 added"""
+    START = 8
+    """first sample of a window of a recording"""
     FLIP = 30
     """left to right, or upside down: 0, 1 added"""
     FOREGROUND = 40
