@@ -40,8 +40,6 @@ class Stream(IntEnum):
     """place of a crop, with the axis added: 0, 1"""
     BOX = 20
     """area, shape, top and left of a part to resample: 0 to 3 added"""
-    START = 8
-    """first sample of a window of a recording"""
     FLIP = 30
     """left to right, or upside down: 0, 1 added"""
     FOREGROUND = 40
@@ -50,6 +48,8 @@ class Stream(IntEnum):
     """whose volume a patch is of, where that of its own slice has no such voxel"""
     KEPT = 43
     """voxels that stand for all of a slice, with its sample index"""
+    START = 50
+    """first sample of a window of a recording"""
 
 
 def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
