@@ -197,6 +197,15 @@ class Meant(TypedDict):
     group_label: str | None
 
 
+class Drawn(TypedDict):
+    """What of a mask is drawn on an image."""
+
+    frame: int
+    number: int | None
+    value: int | None
+    lead: list[float] | None
+
+
 class FrameHeader(TypedDict, total=False):
     """What a multi-frame file says of one frame: a key for each thing that it says."""
 
@@ -369,6 +378,8 @@ class FrameRow(TypedDict, total=False):
     """A row of FRAMES, the plan, or some columns of one."""
 
     file: int
+    drawn_height: int | None
+    drawn_width: int | None
     mapped_low: float | None
     mapped_high: float | None
     array: int
@@ -396,6 +407,7 @@ class FrameRow(TypedDict, total=False):
     image_sop_uid: str | None
     image_frame: int | None
     image_part: int | None
+    drawn: list[Drawn] | None
     image_by: str | None
     unit: str | None
     slope: float | None

@@ -32,6 +32,11 @@ SEGMENT = pa.struct(
 TILE_CHANNEL = pa.struct({"id": TEXT, "label": TEXT}.items())
 """an optical path by its identifier, or a segment by its number"""
 
+DRAWN = pa.struct(
+    {"frame": INT32, "number": INT32, "value": INT32, "lead": pa.list_(FLOAT64)}.items()
+)
+"""what is drawn on an image: of a frame of a mask the pixels that have a number (null: all that are
+something) as a value (null: as they are); lead: from its pixels to the mask's (null: the same)"""
 CHANNEL = pa.struct(
     {
         "label": TEXT, "source": TEXT, "source_meaning": TEXT, "modifiers": TEXT, "unit": TEXT,
@@ -192,7 +197,8 @@ STORED = (
     Column("segments", pa.list_(SEGMENT), "file",
            "of a mask those that its frame shows, in a `labelmap` all of the file: number, label, "
            "Segmented Property Category and Type as SCHEME:CODE such as `SCT:10200004`, and the "
-           "type's Code Meaning", dicom="SegmentSequence", privacy="listed"),
+           "type's Code Meaning; of masks that are drawn those of the row, by the recipe's classes "
+           "if it has some", dicom="SegmentSequence", privacy="listed"),
     Column("referenced_sop_uid", TEXT, "frame", "the one image that a frame was derived from",
            privacy="hashed", domain="uid"),
     Column("referenced_frame", INT32, "frame", "and its frame, from 0"),
@@ -201,6 +207,12 @@ STORED = (
            privacy="hashed", domain="uid"),
     Column("image_frame", INT32, "plan", "and its `frame`"),
     Column("image_part", INT16, "plan", "and its `part_of_frame`"),
+    Column("drawn", pa.list_(DRAWN), "plan",
+           "of a mask that is drawn on its image, how: of a frame of its file the pixels that are "
+           "`number` (null: all that are something), as `value` (null: as they are), the later "
+           "over the earlier; `lead`: 2 x 3 numbers that lead from (column, row, 1) of a pixel of "
+           "the image's source to the one of the mask, null where both have the same; null: the "
+           "mask is stored as its file has it"),
     Column("image_by", TEXT, "plan",
            "how that was found: `reference`, by what the mask refers to; `geometry`, by where both "
            "lie; `resampled`, so, and the grids differ", privacy="kept"),
@@ -363,6 +375,9 @@ STORED = (
 
 PLANNED = (
     Column("file", INT32, "plan", "row of the plan's file table"),
+    # of a mask that is drawn on an image
+    Column("drawn_height", INT32, "plan", "rows of the image's source", "px"),
+    Column("drawn_width", INT32, "plan", "columns", "px"),
     Column("reason", TEXT, "result", "why the frame is not stored; null: it is"),
     Column("stage", TEXT, "result", "`stage` of failures/; null: it is stored"),
     Column("size", INT64, "file", "of the file", "bytes"),

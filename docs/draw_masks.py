@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dicom2cache import build
+from dicom2cache.pixels.outlines import Slices, draw, structures_in
 from tests.support.dicom_files import CT_IMAGE, uid, write_dicom
 from tests.support.segmentations import write_segmentation
+from tests.support.structures import XOR, contour, write_structures
 from trainer_adapter import Cache, open_cache
 
 HERE = Path(__file__).parent
 SIZE = 256
-PICTURES = ("binary", "fractional", "labelmap")
+PICTURES = ("binary", "fractional", "labelmap", "rtstruct")
 COLOURS = np.array([[0, 0, 0], [230, 85, 60], [60, 150, 235], [90, 190, 90]], float)
 Mask = NDArray[np.bool_]
 
@@ -74,6 +76,31 @@ def write(folder: Path) -> None:
         folder / "labelmap-seg.dcm", each["labelmap"], labels[None],
         ["liver", "spleen", "spine"], kind="LABELMAP",
     )  # fmt: skip
+    kidney = [contour(ring(160, 140, a, b), XOR) for a, b in ((18, 20), (10, 12))]
+    island, hole, inner = ((86, 116, a, b) for a, b in ((50, 42), (30, 24), (12, 10)))
+    nested = [contour(ring(*one)) for one in (island, hole, inner)]
+    two = [contour(ring(190, 110, 20, 14)), contour(ring(204, 126, 18, 16))]
+    write_structures(
+        folder / "rtstruct-rs.dcm",
+        [("kidney", kidney), ("nested", nested), ("overlap", two)],
+        PatientID="rtstruct", StudyInstanceUID=uid("rtstruct"),
+    )  # fmt: skip
+
+
+def ring(x: float, y: float, a: float, b: float) -> NDArray[np.float64]:
+    """Points of an ellipse in the slice's plane, (60, 3), mm."""
+    angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    return np.stack([x + a * np.cos(angle), y + b * np.sin(angle), 0 * angle], axis=1)
+
+
+def contoured(cache: Cache) -> NDArray[np.uint8]:
+    """(SIZE, SIZE): the structures of the cache's contours, as they are drawn on a slice."""
+    axial = np.array([1.0, 0, 0, 0, 1, 0])
+    slices = Slices(np.zeros((1, 3)), axial, (1.0, 1.0), (SIZE, SIZE), 2.0)
+    labels = np.zeros((SIZE, SIZE), np.uint8)
+    for number, outlines in structures_in(cache.contours()).items():
+        labels[draw(outlines, slices).pixels[0]] = number
+    return labels
 
 
 def overlay(cache: Cache, name: str) -> NDArray[np.uint8]:
@@ -81,7 +108,7 @@ def overlay(cache: Cache, name: str) -> NDArray[np.uint8]:
     image = cache.select(path=f"{name}.dcm")
     grey = np.clip((np.asarray(image[0], float) + 160) / 400, 0, 1) * 255
     picture = np.repeat(grey[..., None], 3, axis=2)
-    labels = image.labelmap([0])[0]
+    labels = contoured(cache) if name == "rtstruct" else image.labelmap([0])[0]
     numbers = {number: k for k, number in enumerate(np.unique(labels[labels > 0]).tolist(), 1)}
     share = {number: np.full(labels.shape, 0.4) for number in numbers}
     if name == "fractional":

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
+from dicom2cache.frames import masks
 from dicom2cache.frames.decode import Source, Stored
 from dicom2cache.frames.plain import plain_frame
 from dicom2cache.frames.ranges import line_of
@@ -65,7 +66,7 @@ def chunk_of_frame(
         if plain is not None:
             chunk = chunk_of(plain.pixels, spec)
             return chunk, _result("native", plain.statistics, plain.flags, chunk)
-    stored = source.read(row["frame"], room)
+    stored = masks.read(source, row, room)
     ends = limits.needed() if limits else None
     try:
         made = values_of(stored, row, source, treatments, spec.dtype, ends)
@@ -83,18 +84,8 @@ def chunk_of_frame(
     result = _result(stored.codec, found, (*stored.flags, *made.flags), chunk)
     result["window_low"], result["window_high"] = made.window_low, made.window_high
     if source.header["kind"] == "mask":
-        result["mask_counts"] = counts_of(made.pixels, source.header)
+        result["mask_counts"] = masks.counts_of(made.pixels, row, source.header)
     return chunk, result
-
-
-def counts_of(pixels: NDArray[Any], header: Header) -> list[int]:
-    """Pixels of each segment that a frame of a mask shows, by its stored values."""
-    if header["unit"] == "labelmap":
-        numbers = [segment["number"] for segment in header["segments"] or ()]
-        found = np.bincount(pixels.reshape(-1))
-        return [int(found[n]) if n is not None and 0 <= n < len(found) else 0 for n in numbers]
-    least = (header["fractional_max"] or 255) / 2 if header["unit"] == "fractional" else 1
-    return [int((pixels >= least).sum())]
 
 
 def _remedy(chosen: str, dtype: str) -> str:

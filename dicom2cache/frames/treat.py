@@ -39,6 +39,7 @@ from dicom2cache.records import FrameRow, Header
 _PLACEMENT = ("height", "width", "scale_y", "scale_x", "offset_y", "offset_x")
 FRAME_COLUMNS = ["file", "frame", "part_of_frame", "stack", "slope", "intercept", "unit", "windows"]
 FRAME_COLUMNS += ["mapped_low", "mapped_high", *_PLACEMENT]
+FRAME_COLUMNS += ["drawn", "drawn_height", "drawn_width"]
 """columns of the plan's frames that `to_values` reads"""
 
 Mask = NDArray[np.bool_]

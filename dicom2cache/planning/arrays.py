@@ -63,6 +63,8 @@ Size = tuple[str, tuple[int, ...]]
 
 WAVEFORMS = "waveform_"
 """what the stored type of waveforms begins with, and the names of their arrays"""
+MASKS = "mask_"
+"""of masks that are drawn on images"""
 _IN_THE_MIDDLE = 8 << 20
 """bytes of a slot that a reader would decompress for each window of it"""
 
@@ -253,6 +255,8 @@ def array_spec(
     name = array_name(dtype, slot)
     if dtype.startswith(WAVEFORMS) and size > _IN_THE_MIDDLE:
         codec = "none"
+    if dtype.startswith(MASKS):  # most of it is nothing
+        codec = "zstd"
     return ArraySpec(name, _dtype(dtype), slot, slots, per_shard, codec_of(codec, size))
 
 

@@ -28,7 +28,9 @@ from dicom2cache.errors import RecipeError
 from dicom2cache.pixels.resize import Placement
 from dicom2cache.planning import arrays, parts, treatments, values
 from dicom2cache.planning.geometry import geometry
+from dicom2cache.planning.masks.drawing import Drawing, drawing
 from dicom2cache.planning.masks.marked import marked
+from dicom2cache.planning.masks.stored import NONE
 from dicom2cache.planning.placement import columns_of, place_frames
 from dicom2cache.planning.stacks import FLAGS, Stacks, assign
 from dicom2cache.planning.windows import frame_windows, inverted_windows
@@ -38,22 +40,40 @@ from dicom2cache.schema import FRAMES, IN_MEMORY
 
 
 def make_plan(
-    files: pa.Table, rejects: pa.Table, recipe: Recipe, before: Sequence[ArraySpec] = ()
+    files: pa.Table,
+    rejects: pa.Table,
+    recipe: Recipe,
+    before: Sequence[ArraySpec] = (),
+    stored: pa.Table = NONE,
 ) -> Plan:
     """Where every frame of `files` (FILES, all to be stored) goes.
 
     `before`: the arrays of a cache that the frames are added to, in its order; their last shards
-    stay as they are. Raises RecipeError if the sizes cannot be brought under `max_arrays`.
+    stay as they are; `stored`: its images that masks may lie on (masks.stored). What lies on none
+    is added to `rejects`. Raises RecipeError if the sizes cannot be brought under `max_arrays`.
     """
     files = values.with_recipe(canonical(files).combine_chunks(), recipe)
     file, frame, part = parts.numbered(files)
     per_frame = parts.with_places(files, file, frame, part, expand(files, file))
-    per_frame |= marked(files, file, frame, part, per_frame)
+    drawn: Drawing | None = None
+    if not pc.any(pc.equal(files["kind"], "mask")).as_py():
+        pass
+    elif recipe.masks == "none":
+        per_frame |= marked(files, file, frame, part, per_frame, stored)
+    else:
+        drawn = drawing(files, file, frame, part, per_frame, recipe, stored)
+        files, rejects = drawn.files, pa.concat_tables([rejects, drawn.rejects])
+        file, frame, part, per_frame = drawn.file, drawn.frame, drawn.part, drawn.said
     per_frame["unit"] = values.units(files, file, per_frame["unit"])
     slope, intercept, inverted = values.linear(files, file, per_frame, recipe)
     placement = place_frames(files, file, frame, per_frame, recipe)
+    if drawn:
+        placement = drawn.placed(placement)
+        per_frame["unit"] = drawn.units(per_frame["unit"])
     stacks = assign(geometry(files, file, frame, part, per_frame, placement))
     dtype = values.dtypes(files, file, slope, intercept, per_frame["unit"], stacks.stack, recipe)
+    if drawn:
+        dtype = drawn.dtypes(dtype, stacks.stack)
     specs, array, wasted = _arrays(files, file, dtype, placement, recipe, before)
 
     order = stacks.order[np.argsort(array[stacks.order], kind="stable")]

@@ -32,6 +32,9 @@ _CONTOURS = {
     "referenced_sop_uid": "uid", "referenced_series_uid": "uid", "frame_of_reference_uid": "uid",
 }  # fmt: skip
 
+HASHED = "#"
+"""what is before a text of a plan that is the hash already: of an image that is stored under it"""
+
 Map = Callable[[str], str | None]
 
 
@@ -91,6 +94,11 @@ class Veil:
             return pc.min_element_wise(values, pa.scalar(_OLDEST, values.type), skip_nulls=False)
         if column.privacy == "hashed" and column.domain in ("patient", "accession"):
             return values  # hashed while the header was read: the plain text is nowhere
+        if column.name == "image_sop_uid":
+            return each(
+                values,
+                lambda said: said[1:] if said[:1] == HASHED else self.hashed(column.domain, said),
+            )
         if column.privacy == "hashed":
             return each(values, lambda said: self.hashed(column.domain, said))
         if column.privacy == "listed":

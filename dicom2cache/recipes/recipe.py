@@ -12,6 +12,7 @@ from typing import Any
 from dicom2cache.errors import RecipeError
 from dicom2cache.pixels.window import PRESETS, window_text
 from dicom2cache.recipes.limits import Limits
+from dicom2cache.recipes.rois import rois_of
 from dicom2cache.records import CODECS
 
 DTYPES = ("uint8", "int16", "uint16", "int32", "float32", "float64")
@@ -29,6 +30,9 @@ _TREATMENT_CHOICES = {
     "monochrome1": ("invert", "keep"),
     "fit": ("pad", "crop", "stretch"),
 }
+_CHOICES = {
+    "codec": CODECS, "masks": ("none", "planes", "labelmap"), "mask_grid": ("same", "image")
+}  # fmt: skip
 _MOST_PIXELS = 65535
 """on a side, as in DICOM"""
 
@@ -209,13 +213,36 @@ class Recipe(Treatment):
         "`auto`: for each array, by what a sample of it comes to",
     )
 
+    masks: str = _key(
+        "none",
+        "`none`: segmentations as their files have them; `planes`: on the image that they lie on, "
+        "in its size, a plane for each segment; `labelmap`: so, one for all segments of a file",
+    )
+    rois: tuple[tuple[str, tuple[str, ...]], ...] = _key(
+        (),
+        "table of classes, numbered in its order, each with a regular expression, or a list of "
+        'them, that is looked for in labels of segments: `{ liver = "(?i)^liver" }`; others are '
+        "left out; without it all are taken, under their own numbers. Of `planes` and `labelmap`",
+        "",
+    )
+    mask_grid: str = _key(
+        "same",
+        "`same`: only masks whose pixels are those of their image are drawn on it; `image`: others "
+        "of the same frame of reference too, resampled to the nearest",
+    )
+
     limits: Limits = _key(Limits(), _LIMITS, "NAME=NUMBER")  # noqa: RUF009, which is frozen
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "limits", Limits.of(self.limits))
-        if self.codec not in CODECS:
-            raise RecipeError(f"recipe: codec = {self.codec!r}; legal: {', '.join(CODECS)}")
+        for name, legal in _CHOICES.items():
+            if getattr(self, name) not in legal:
+                said = getattr(self, name)
+                raise RecipeError(f"recipe: {name} = {said!r}; legal: {', '.join(legal)}")
+        object.__setattr__(self, "rois", rois_of(self.rois))
+        if self.rois and self.masks == "none":
+            raise RecipeError("recipe: rois with masks none; legal: with masks planes or labelmap")
         if not isinstance(self.exclude, list | tuple | set | frozenset):
             raise RecipeError(f"recipe: exclude = {self.exclude!r} must be a list")
         for kind in self.exclude:
@@ -268,6 +295,7 @@ class Recipe(Treatment):
     def to_dict(self) -> dict[str, Any]:
         """The recipe as JSON values, defaults included."""
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        own["rois"] = [[name, list(patterns)] for name, patterns in self.rois]
         own["rules"] = [
             {"where": r.where, **_plain(dataclasses.asdict(r.treatment))} for r in self.rules
         ]

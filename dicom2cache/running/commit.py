@@ -77,7 +77,7 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
         for rows, results in _batches(job, shards, codecs):
             ok = results["reason"].is_null()
             kept = rows.filter(ok)
-            table = frame_rows(files, kept, results.filter(ok), job.plan.arrays)
+            table = frame_rows(files, kept, results.filter(ok), job.plan.arrays, job.recipe.rois)
             table = veil.frames(table) if veil else table
             out.write(conformed(table, schema) if anew else table)
             _add(totals, table, job.plan.arrays)
@@ -290,7 +290,8 @@ def _without_void(cache: Path, tables: dict[str, Any], counts: dict[str, int]) -
 
 
 def _counts(job: Job, stored_of_file: Any, failed: pa.Table) -> dict[str, int]:
-    outcomes = tally(job.plan.rejects["outcome"])
+    files = job.plan.rejects["frame"].is_null()  # the others are frames of files that are planned
+    outcomes = tally(job.plan.rejects["outcome"].filter(files))
     drawn = contours.files_of(job.plan.contours)
     drawn_too = contours.among(job.plan.files, drawn)
     is_stored = (stored_of_file > 0) | drawn_too

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from dicom2cache.planning import select
 from dicom2cache.planning.apart import apart
+from dicom2cache.planning.masks.stored import NONE
 from dicom2cache.planning.plan import make_plan
 from dicom2cache.planning.select import owned
 from dicom2cache.privacy.keys import PatientKey
@@ -62,11 +63,13 @@ class Survey:
         before: Sequence[ArraySpec] = (),
         known: Callable[[pa.Table], pa.Table] | None = None,
         veiled: bool = False,
+        images: Callable[[pa.Table], pa.Table] = lambda files: NONE,
     ) -> tuple[Plan | None, pa.Table, pa.Table]:
         """(the plan, REJECTS of all that is not in it, CONTOURS_TABLE); None: no frames are.
 
         `without_copies`: that of this record, or one that knows more files; `before`: as of
-        `make_plan`; `known`: what a cache has of contours of the same instances.
+        `make_plan`; `known`: what a cache has of contours of the same instances;
+        `images`: its images that masks among the files may lie on.
         """
         work = inventory.header_work(candidates)
         with phase(self.progress, "reading headers", work, "files"):
@@ -79,10 +82,13 @@ class Survey:
         if not files.num_rows:
             return None, every, contours
         planned, odd, faults = apart(
-            files, lambda some: make_plan(some, every, self.recipe, before)
+            files,
+            lambda some: make_plan(some, REJECTS.empty_table(), self.recipe, before, images(some)),
         )
         self.log.tell(faults)
         every = pa.concat_tables([every, owned(odd, files)])
         if planned is not None:
-            planned = replace(planned, rejects=every, contours=contours)
-        return planned, every, contours
+            every = pa.concat_tables([every, planned.rejects])
+        if planned is None or not planned.frames.num_rows:  # masks may lie on no image
+            return None, every, contours
+        return replace(planned, rejects=every, contours=contours), every, contours

@@ -12,10 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dicom2cache.arrow import first_of, floats, ints, mask_of
+from dicom2cache.planning.masks.shown import segments_shown
 from dicom2cache.planning.parts import group_rows
 from dicom2cache.planning.select import rejected
 from dicom2cache.planning.treatments import holds
 from dicom2cache.recipes.recipe import WAVEFORM, Recipe
+from dicom2cache.recipes.rois import Rois
 from dicom2cache.records import ArraySpec
 from dicom2cache.schema import FRAMES, FRAMES_TABLE, MEANT, WHOSE
 
@@ -65,9 +67,14 @@ def _padding(files: pa.Table) -> tuple[Any, Any]:
 
 
 def frame_rows(
-    files: pa.Table, frames: pa.Table, results: pa.Table, arrays: Sequence[ArraySpec]
+    files: pa.Table,
+    frames: pa.Table,
+    results: pa.Table,
+    arrays: Sequence[ArraySpec],
+    rois: Rois = (),
 ) -> pa.Table:
-    """Rows of frames/ for stored frames of the plan; `results` has a row for each."""
+    """Rows of frames/ for stored frames of the plan; `results` has a row for each, `rois` are the
+    recipe's."""
     own = files.take(frames["file"])
     columns = {}
     slope, intercept = floats(frames["slope"]), floats(frames["intercept"])
@@ -88,18 +95,21 @@ def frame_rows(
         elif field.name == "full_scale":
             tops = np.array([_top(spec.dtype) for spec in arrays])[ints(frames["array"], 0)]
             column = pc.if_else(pc.is_inf(own["full_scale"]), tops, own["full_scale"])
+            whole = pc.equal(frames["unit"], "labelmap").fill_null(False)  # fractional no longer
+            column = pc.if_else(whole, None, column)
         elif field.name in ("slope", "intercept"):
             column = pc.if_else(lut, None, frames[field.name])
         elif field.name in ("source_height", "source_width"):
             side = field.name.removeprefix("source_")
             column = first_of(own[f"part_{side}"], own[side])
+            column = first_of(frames[f"drawn_{side}"], column)
             column = pc.if_else(pc.equal(own["kind"], WAVEFORM), frames[side], column)
         elif field.name in MEANT.names:
             column = meant[field.name]
         elif field.name == "photometric":
             column = pc.if_else(pc.equal(own["kind"], WAVEFORM), None, own["photometric"])
         elif field.name == "segments":
-            column = _segments(files, frames)
+            column = segments_shown(files, frames, rois)
         elif field.name == "pixel_aspect":
             column = _aspect(own, frames)
         elif field.name in _UNMOVED:
@@ -136,27 +146,6 @@ def _meant(files: pa.Table, frames: pa.Table) -> dict[str, Any]:
     at[mine], known[mine] = place, True
     taken = files["meant"].combine_chunks().flatten().take(pa.array(at, mask=~known))
     return {field.name: pc.struct_field(taken, field.name) for field in MEANT}
-
-
-def _segments(files: pa.Table, frames: pa.Table) -> Any:
-    """Of a mask the segments that a frame shows: its own, or all where numbers are segments."""
-    kind = FRAMES_TABLE.field("segments").type
-    if files["segments"].null_count == files.num_rows:
-        return pa.nulls(frames.num_rows, kind)
-    lists: list[Any] = [None]
-    place: dict[tuple[int, int | None], int] = {}
-    for file in np.flatnonzero(files["segments"].is_valid().to_numpy(zero_copy_only=False)):
-        everything = files["segments"][int(file)].as_py()
-        if files["unit"][int(file)].as_py() == "labelmap":
-            place[int(file), None] = len(lists)
-            lists.append(everything)
-        else:
-            for segment in everything:
-                place[int(file), segment["number"]] = len(lists)
-                lists.append([segment])
-    said = zip(frames["file"].to_pylist(), frames["segment"].to_pylist(), strict=True)
-    taken = [place.get((file, None), place.get((file, segment), 0)) for file, segment in said]
-    return pa.array(lists, kind).take(pa.array(taken, pa.int64()))
 
 
 def _top(dtype: str) -> float:

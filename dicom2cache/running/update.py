@@ -238,7 +238,7 @@ def _planned(
     before = [spec_of(about) for about in attributes["arrays"]]
     planned, rejects, contours = by.plan(
         looked.new, looked.unlisted, lambda files: stored.without_copies(by, files), before,
-        stored.contours, asked.veil is not None,
+        stored.contours, asked.veil is not None, stored.images,
     )  # fmt: skip
     if planned is None:
         idle = tuple(replace(s, first=s.first + s.shards, slots=0) for s in before)
@@ -316,6 +316,12 @@ class Stored:
             table = table.set_column(place, "series_uid", plain.take(back.combine_chunks()))
             table = table.drop_columns(["asl_label", "optical_path"])
         return table
+
+    def images(self, files: pa.Table) -> pa.Table:
+        """As `images_of`."""
+        from dicom2cache.running.images import images_of
+
+        return images_of(self._cache, self._attributes, files, self._veil)
 
     def without_copies(self, by: Survey, files: pa.Table) -> tuple[pa.Table, pa.Table]:
         """As `Survey.without_copies`, copies of files of the cache left out, too.

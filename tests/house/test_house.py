@@ -180,7 +180,7 @@ def test_pure_modules_touch_no_file_and_no_process(place: str) -> None:
 def test_rooms_stay_small(package: str, module: str) -> None:
     lines = _path(package, module).read_text().splitlines()
     # The catalogue is a table, and rows as objects are made from it.
-    assert len(lines) <= (600 if module in ("schema", "records") else 400)
+    assert len(lines) <= (700 if module in ("schema", "records") else 400)
     assert module.split(".")[-1] not in {"util", "utils", "helpers", "common", "misc"}
 
 

@@ -95,12 +95,18 @@ def failures(cache: Path) -> dict[tuple[str, int | None], tuple[str, str]]:
     return found
 
 
+def rows_of(cache: Path) -> list[dict[str, Any]]:
+    """The rows of frames/ of all generations."""
+    entries = attributes(cache)["tables"]["frames"]
+    return [row for entry in entries for row in pq.read_table(cache / entry["path"]).to_pylist()]
+
+
 def stored(cache: Path) -> Iterator[tuple[dict[str, Any], NDArray[Any]]]:
     """(row of frames/, pixels as zarr-python reads them) of every stored frame."""
     arrays = [
         zarr.open_array(cache / about["name"], mode="r") for about in attributes(cache)["arrays"]
     ]
-    for row in table(cache, "frames"):
+    for row in rows_of(cache):
         array: Any = arrays[row["array"]]
         yield row, array[row["row"]][: row["height"], : row["width"]]
 

@@ -13,6 +13,7 @@ from pydicom.datadict import tag_for_keyword
 
 from dicom2cache.schema import (
     CHANNEL,
+    DRAWN,
     FILES,
     FRAMES,
     LINE,
@@ -100,7 +101,7 @@ _MADE = "# Rows as objects, made from the catalogue by tests.support.catalogue.\
 
 
 _STRUCTS = {
-    "VoiWindow": WINDOW, "Segment": SEGMENT, "TileChannel": TILE_CHANNEL,
+    "VoiWindow": WINDOW, "Segment": SEGMENT, "TileChannel": TILE_CHANNEL, "Drawn": DRAWN,
     "Channel": CHANNEL, "Line": LINE, "Multiplex": MULTIPLEX, "Meant": MEANT,
     "FrameHeader": PER_FRAME,
 }  # fmt: skip
@@ -127,6 +128,7 @@ def row_classes() -> str:
             _class("Line", "How a sample becomes a value.", LINE, set(LINE.names)),
             _class("Multiplex", "Where samples lie in a file.", MULTIPLEX, _OF_MULTIPLEX),
             _class("Meant", "What they mean.", MEANT, {"channels"}),
+            _class("Drawn", "What of a mask is drawn on an image.", DRAWN, {"frame"}),
             _class("FrameHeader", frame, PER_FRAME, set(), "TypedDict, total=False"),
             _class("Header", header, FILES, NEVER_NULL),
             _class("FrameRow", row, FRAMES, NEVER_NULL, "TypedDict, total=False"),

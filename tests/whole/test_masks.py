@@ -13,8 +13,9 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from tests.support.caches import built, stored
+from tests.support.caches import attributes, built, failures, run_here, stored
 from tests.support.dicom_files import CT_IMAGE, real, uid, write_dicom
+from tests.support.segmentations import write_segmentation
 
 SLICES, SIZE = 4, 32
 
@@ -141,3 +142,319 @@ def test_pydicoms_livers_are_joined_with_the_slices_that_they_mark(
     assert {row["image_by"] for row, _ in again.values()} == {"geometry"}
     for key, (_, pixels) in found.items():
         np.testing.assert_array_equal(again[key][1], pixels)
+
+
+def drawn_of(cache: Path) -> list[tuple[dict[str, Any], NDArray[Any]]]:
+    """(row, pixels) of the masks of a cache, in the order of image, segment."""
+    found = [(row, pixels) for row, pixels in stored(cache) if row["kind"] == "mask"]
+    return sorted(found, key=lambda f: (IMAGES.index(f[0]["image_sop_uid"]), f[0]["segment"] or 0))
+
+
+IMAGES = [uid(f"ct {k}") for k in range(SLICES)]
+ROIS = '[rois]\ntumour = ["GTV", "cyst"]\nliver = "(?i)^LIV"\n'
+
+
+def recipe(folder: Path, text: str) -> tuple[str, Path]:
+    (folder / "recipe.toml").write_text(text)
+    return "--recipe", folder / "recipe.toml"
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
+def test_label_maps(tmp_path: Path, kind: str) -> None:
+    """One row for each image that something is drawn on; without rois under the file's numbers."""
+    sources, pixels = write_ct(tmp_path / "in"), drawn()
+    options: dict[str, Any] = {"fractional_type": "PROBABILITY"} if kind == "FRACTIONAL" else {}
+    write_seg(tmp_path / "in/seg.dcm", sources, pixels, ["Liver", "cyst 1"], kind, **options)
+    cache = tmp_path / "cache"
+    built(tmp_path / "in", cache, "--masks", "labelmap")
+    found = drawn_of(cache)
+    assert [IMAGES.index(row["image_sop_uid"]) for row, _ in found] == [0, 1, 2]
+    for k, (row, mine) in enumerate(found):
+        assert (mine.dtype, row["unit"], row["full_scale"]) == (np.uint8, "labelmap", None)
+        np.testing.assert_array_equal(mine, pixels[k])
+        assert row["image_by"] == "reference"
+    last = found[2][0]
+    assert [(s["number"], s["label"]) for s in last["segments"]] == [(1, "Liver"), (2, "cyst 1")]
+    assert last["mask_counts"] == [112, 50]
+    arrays = {about["name"]: about["codec"] for about in attributes(cache)["arrays"]}
+    assert arrays == {"int16_32x32": "none", "mask_uint8_32x32": "zstd"}
+    assert run_here("verify", cache, "--deep", "1").returncode == 0
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
+def test_label_maps_of_classes(tmp_path: Path, kind: str) -> None:
+    """Numbers are those of the recipe's table; what none of its classes finds is left out."""
+    sources, pixels = write_ct(tmp_path / "in"), drawn()
+    pixels[3, 1, 1] = 3
+    options: dict[str, Any] = {"fractional_type": "PROBABILITY"} if kind == "FRACTIONAL" else {}
+    labels = ["Liver", "cyst 1", "table"]
+    write_seg(tmp_path / "in/seg.dcm", sources, pixels, labels, kind, **options)
+    cache = tmp_path / "cache"
+    built(tmp_path / "in", *recipe(tmp_path, 'masks = "labelmap"\n' + ROIS), cache)
+    found = drawn_of(cache)
+    expected = np.select([pixels == 1, pixels == 2], [2, 1], 0)
+    assert len(found) == (4 if kind == "LABELMAP" else 3)  # of a label map nobody has looked
+    for k, (_, mine) in enumerate(found):
+        np.testing.assert_array_equal(mine, expected[k])
+    last = found[2][0]
+    assert [(s["number"], s["label"]) for s in last["segments"]] == [(1, "tumour"), (2, "liver")]
+    assert last["mask_counts"] == [50, 112]
+    assert attributes(cache)["recipe"]["rois"] == [["tumour", ["GTV", "cyst"]],
+                                                   ["liver", ["(?i)^LIV"]]]  # fmt: skip
+    assert failures(cache) == {}
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
+def test_planes(tmp_path: Path, kind: str) -> None:
+    sources, pixels = write_ct(tmp_path / "in"), drawn()
+    options: dict[str, Any] = {"fractional_type": "PROBABILITY"} if kind == "FRACTIONAL" else {}
+    write_seg(tmp_path / "in/seg.dcm", sources, pixels, ["Liver", "cyst 1"], kind, **options)
+    cache = tmp_path / "cache"
+    built(tmp_path / "in", *recipe(tmp_path, 'masks = "planes"\n' + ROIS), cache)
+    found = [f for f in drawn_of(cache) if f[0]["mask_counts"] != [0]]
+    shown = [(IMAGES.index(row["image_sop_uid"]), row["segment"]) for row, _ in found]
+    assert shown == [(0, 1), (1, 1), (2, 1), (2, 2)]
+    full = 255 if kind == "FRACTIONAL" else 1
+    for row, mine in found:
+        k = IMAGES.index(row["image_sop_uid"])
+        np.testing.assert_array_equal(mine, full * (pixels[k] == row["segment"]))
+        assert row["unit"] == ("fractional" if kind == "FRACTIONAL" else "binary")
+    told = [(r["segment_label"], r["segments"][0]["number"], r["segments"][0]["label"],
+             r["mask_counts"]) for r, _ in found[2:]]  # fmt: skip
+    assert told == [("Liver", 2, "liver", [112]), ("cyst 1", 1, "tumour", [50])]
+    places = [(r["root"], r["path"], r["frame"], r["part_of_frame"]) for r, _ in drawn_of(cache)]
+    assert len(set(places)) == len(places)
+    assert run_here("verify", cache, "--deep", "1").returncode == 0
+
+
+def overlapping(folder: Path) -> NDArray[np.uint8]:
+    """Two segments that share a square of 4 x 4, in slice 1; (2, 4, 32, 32)."""
+    write_ct(folder)
+    planes = np.zeros((2, SLICES, SIZE, SIZE), np.uint8)
+    planes[0, 1, 4:12, 4:12] = planes[1, 1, 8:16, 8:16] = 1
+    images = [folder / f"ct{k}.dcm" for k in range(SLICES)]
+    write_segmentation(folder / "seg.dcm", images, planes, ["a", "b"])
+    return planes
+
+
+def test_of_segments_that_overlap_the_later_number_wins(tmp_path: Path) -> None:
+    planes = overlapping(tmp_path / "in")
+    cache = tmp_path / "cache"
+    built(tmp_path / "in", cache, "--masks", "labelmap")
+    ((row, pixels),) = drawn_of(cache)
+    expected = planes[0, 1].copy()
+    expected[8:16, 8:16] = 2
+    np.testing.assert_array_equal(pixels, expected)
+    assert (row["flags"], row["mask_counts"]) == (["mask-overlap"], [48, 64])
+    turned = tmp_path / "turned"
+    text = 'masks = "labelmap"\n[rois]\nsecond = "b"\nfirst = "a"\n'
+    built(tmp_path / "in", *recipe(tmp_path, text), turned)
+    ((_, pixels),) = drawn_of(turned)
+    expected = 1 * planes[1, 1]
+    expected[4:12, 4:12] = 2
+    np.testing.assert_array_equal(pixels, expected)
+    apart = tmp_path / "apart"
+    built(tmp_path / "in", apart, "--masks", "planes")
+    for row, pixels in drawn_of(apart):
+        np.testing.assert_array_equal(pixels, planes[row["segment"] - 1, 1])
+        assert row["flags"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "window"),
+    [
+        ("size = 16", (16, 16), (slice(0, 32, 2), slice(0, 32, 2))),
+        ("spacing = 0.8\nsize = 16\nfit = 'crop'", (16, 16), (slice(8, 24), slice(8, 24))),
+        ("spacing = 0.4", (64, 64), None),
+    ],
+)
+def test_masks_are_stored_where_their_images_are(
+    tmp_path: Path, text: str, shape: tuple[int, int], window: Any
+) -> None:
+    """Blocks of 2 x 2 pixels, so that halves, and the middle, are what slicing makes of them."""
+    sources = write_ct(tmp_path / "in")
+    small = (np.random.default_rng(1).random((SLICES, 16, 16)) > 0.6).astype(np.uint8)
+    pixels = small.repeat(2, axis=1).repeat(2, axis=2)
+    write_seg(tmp_path / "in/seg.dcm", sources, pixels, ["a"], "BINARY")
+    cache = tmp_path / "cache"
+    built(tmp_path / "in", *recipe(tmp_path, f"masks = 'labelmap'\n{text}\n"), cache)
+    images = {row["sop_uid"]: row for row, _ in stored(cache) if row["kind"] == "image"}
+    assert len(drawn_of(cache)) == SLICES
+    for row, mine in drawn_of(cache):
+        k = IMAGES.index(row["image_sop_uid"])
+        wanted = pixels[k][window] if window else pixels[k].repeat(2, axis=0).repeat(2, axis=1)
+        assert mine.shape == shape
+        np.testing.assert_array_equal(mine, wanted)
+        for column in ("height", "width", "scale_y", "offset_x", "spacing_y", "position",
+                       "orientation", "source_height"):  # fmt: skip
+            assert row[column] == images[row["image_sop_uid"]][column], column
+
+
+def other_grid(folder: Path, change: str) -> NDArray[np.uint8]:
+    """A segmentation of slice 1 in a grid of its own; what it is in the image's, (32, 32)."""
+    write_ct(folder)
+    source = dcmread(folder / "ct1.dcm")
+    row, column = np.split(np.array(source.ImageOrientationPatient, float), 2)
+    corner = np.array(source.ImagePositionPatient, float)
+    pixels = (np.random.default_rng(2).random((SIZE, SIZE)) > 0.6).astype(np.uint8)
+    spacing, across, down, drawn = [0.8, 0.8], row, column, pixels
+    if change == "flipped":  # rows from right to left
+        corner, across, drawn = corner + 31 * 0.8 * row, -row, pixels[:, ::-1]
+    elif change == "swapped":  # a row of the mask is a column of the image
+        across, down, drawn = column, row, pixels.T
+    elif change == "coarse":  # pixels of 1.6 mm, each on four of the image's
+        drawn, spacing = pixels[:16, :16], [1.6, 1.6]
+        pixels = drawn.repeat(2, axis=0).repeat(2, axis=1)
+        corner = corner + 0.4 * (row + column)
+    elif change == "moved":  # it hangs over by 4 columns and 3 rows
+        corner = corner - 0.8 * (4 * row + 3 * column)
+        whole = pixels
+        pixels = np.zeros_like(whole)
+        pixels[:-3, :-4] = whole[3:, 4:]
+    said = Dataset()
+    said.PixelSpacing = spacing
+    turned = Dataset()
+    turned.ImageOrientationPatient = [*across, *down]
+    place, group = Dataset(), Dataset()
+    place.ImagePositionPatient = list(corner)
+    group.PlanePositionSequence = [place]
+    shared = Dataset()
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [said], [turned]
+    write_segmentation(
+        folder / "seg.dcm", [folder / "ct1.dcm"], drawn[None, None], ["a"], referenced=False,
+        empty=True, SharedFunctionalGroupsSequence=[shared],
+        PerFrameFunctionalGroupsSequence=[group],
+    )  # fmt: skip
+    return pixels
+
+
+@pytest.mark.parametrize("change", ["flipped", "swapped", "coarse", "moved"])
+def test_other_grids_are_resampled_if_that_is_asked_for(tmp_path: Path, change: str) -> None:
+    expected = other_grid(tmp_path / "in", change)
+    cache = tmp_path / "cache"
+    built(tmp_path / "in", cache, "--masks", "labelmap", "--mask-grid", "image")
+    ((row, pixels),) = drawn_of(cache)
+    np.testing.assert_array_equal(pixels, expected)
+    assert (row["image_sop_uid"], row["image_by"]) == (IMAGES[1], "resampled")
+    assert run_here("verify", cache, "--deep", "1").returncode == 0
+    refused = tmp_path / "refused"
+    built(tmp_path / "in", refused, "--masks", "labelmap", status=1)
+    ((outcome, reason),) = failures(refused).values()
+    assert outcome == "failed"
+    assert "its pixels are not those of the image" in reason
+    assert "mask_grid image" in reason
+    plain = tmp_path / "plain"
+    built(tmp_path / "in", plain)
+    (found,) = [row for row, _ in stored(plain) if row["kind"] == "mask"]
+    assert found["image_sop_uid"] is None
+
+
+def test_what_lies_on_no_image_is_told_frame_by_frame(tmp_path: Path) -> None:
+    overlapping(tmp_path / "in")
+    (tmp_path / "in/ct1.dcm").unlink()
+    planes = np.ones((2, SLICES, SIZE, SIZE), np.uint8)
+    sources = write_ct(tmp_path / "ct")
+    images = [tmp_path / f"ct/ct{k}.dcm" for k in range(SLICES)]
+    write_segmentation(tmp_path / "in/more.dcm", images, planes, ["a", "b"], referenced=False)
+    cache = tmp_path / "cache"
+    built(tmp_path / "in", cache, "--masks", "planes", status=1)
+    assert len(sources) == SLICES
+    found = failures(cache)
+    assert set(found) == {("seg.dcm", None), ("more.dcm", 1), ("more.dcm", 5)}
+    outcome, reason = found["more.dcm", 5]
+    assert outcome == "failed"
+    assert reason == (
+        "segment 2 lies on no image: its plane is 2 mm from that of the nearest image, legal: "
+        "0.5, and half the step to the next slice"
+    )
+    assert found["seg.dcm", None][1] == (
+        "frame 0: segment 1 lies on no image: the image that it refers to (0008,1155) is not "
+        "stored; its plane is 2 mm from that of the nearest image, legal: 0.5, and half the step "
+        "to the next slice; and 1 more of its frames"
+    )
+    counts = attributes(cache)["counts"]
+    assert (counts["files"], counts["files_stored"], counts["files_failed"]) == (5, 4, 1)
+    assert (counts["frames_stored"], counts["frames_failed"]) == (9, 2)
+    assert run_here("verify", cache).returncode == 0
+
+
+def test_a_file_of_no_class_is_excluded(tmp_path: Path) -> None:
+    overlapping(tmp_path / "in")
+    cache = tmp_path / "cache"
+    built(tmp_path / "in", *recipe(tmp_path, 'masks = "planes"\n' + ROIS), cache)
+    assert failures(cache) == {
+        ("seg.dcm", None): (
+            "excluded", "recipe: rois finds none of the labels of its segments: 'a', 'b'"
+        )
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("hashed", [False, True])
+@pytest.mark.parametrize("referenced", [False, True])
+def test_a_mask_that_comes_later_lies_on_images_that_are_there(
+    tmp_path: Path, hashed: bool, referenced: bool
+) -> None:
+    """By reference and by geometry, resized or not, and under hashes."""
+    key: tuple[Any, ...] = ()
+    if hashed:
+        (tmp_path / "key").write_bytes(bytes(range(32)))
+        (tmp_path / "key").chmod(0o600)
+        key = ("--deidentify", tmp_path / "key")
+    write_ct(tmp_path / "in")
+    text = "masks = 'labelmap'\nspacing = 1.6\nsize = 20\n"
+    built(tmp_path / "in", *recipe(tmp_path, text), *key, tmp_path / "cache")
+    images = [tmp_path / f"in/ct{k}.dcm" for k in range(SLICES)]
+    planes = np.zeros((1, SLICES, SIZE, SIZE), np.uint8)
+    planes[0, 1:3, 6:20, 2:28] = 1
+    write_segmentation(tmp_path / "in/seg.dcm", images, planes, ["a"], referenced=referenced)
+    assert run_here("update", tmp_path / "in", tmp_path / "cache", *key).returncode == 0
+    built(tmp_path / "in", *recipe(tmp_path, text), *key, tmp_path / "whole")
+    later, whole = ([(row, pixels) for row, pixels in stored(tmp_path / name)]
+                    for name in ("cache", "whole"))  # fmt: skip
+    assert len(later) == len(whole) == 6
+    sops = {row["sop_uid"] for row, _ in whole if row["kind"] == "image"}
+    for (row, pixels), (other, expected) in zip(later, whole, strict=True):
+        np.testing.assert_array_equal(pixels, expected)
+        for name, value in row.items():
+            if name == "position":
+                np.testing.assert_allclose(value, other[name], atol=1e-9)
+            elif name not in ("root", "path", "stack", "stack_of"):
+                assert value == other[name], name
+        if row["kind"] == "mask":
+            assert row["image_sop_uid"] in sops
+            assert int(pixels.sum()) == row["mask_counts"][0] > 0
+
+
+def test_a_shard_of_masks_is_repaired(tmp_path: Path) -> None:
+    other_grid(tmp_path / "in", "swapped")
+    cache = tmp_path / "cache"
+    built(tmp_path / "in", cache, "--masks", "planes", "--mask-grid", "image")
+    (shard,) = (cache / "mask_uint8_32x32").glob("c.*")
+    before = shard.read_bytes()
+    shard.write_bytes(before[:30] + bytes([before[30] ^ 1]) + before[31:])
+    assert run_here("verify", cache).returncode == 1
+    assert run_here("repair", cache).returncode == 0
+    assert shard.read_bytes() == before
+    assert run_here("verify", cache, "--deep", "1").returncode == 0
+
+
+def test_without_a_reference_a_mask_lies_on_every_phase(tmp_path: Path) -> None:
+    """Two images at one place: a row for each, told apart by `part_of_frame`."""
+    write_ct(tmp_path / "in")
+    again = dcmread(tmp_path / "in/ct1.dcm")
+    again.SOPInstanceUID, again.AcquisitionNumber = uid("again"), 2
+    again.save_as(tmp_path / "in/again.dcm")
+    planes = np.zeros((1, 1, SIZE, SIZE), np.uint8)
+    planes[0, 0, 3:9, 4:7] = 1
+    write_segmentation(
+        tmp_path / "in/seg.dcm", [tmp_path / "in/ct1.dcm"], planes, ["a"], referenced=False
+    )
+    cache = tmp_path / "cache"
+    built(tmp_path / "in", cache, "--masks", "planes")
+    found = [(row, pixels) for row, pixels in stored(cache) if row["kind"] == "mask"]
+    assert sorted((row["image_sop_uid"], row["frame"]) for row, _ in found) == sorted(
+        [(uid("again"), 0), (uid("ct 1"), 0)]
+    )
+    assert sorted(row["part_of_frame"] for row, _ in found) == [0, 1]
+    for _, pixels in found:
+        np.testing.assert_array_equal(pixels, planes[0, 0])

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dicom2cache.arrow import Codes, codes, combine, floats, ints, mask_of, vectors
+from dicom2cache.arrow import Codes, Floats, codes, combine, floats, ints, mask_of, vectors
 from dicom2cache.planning import parts
 from dicom2cache.planning.masks.join import Masks
 from dicom2cache.planning.masks.planes import Planes, axes_of
@@ -27,7 +27,7 @@ class Compared:
     mask_rows: NDArray[np.int64]
     """rows of the plan that are masks"""
     image_rows: NDArray[np.int64]
-    """and images"""
+    """and images; from the number of its rows on those that are stored already"""
 
 
 def compared(
@@ -35,48 +35,66 @@ def compared(
     file: NDArray[np.int32],
     frame: NDArray[np.int32],
     said: dict[str, Any],
+    stored: pa.Table,
 ) -> Compared:
-    """`said` has what each frame or its file says, with places of slices and tiles."""
-    kind = codes(files["kind"])
-    names = sorted(set(files["kind"].to_pylist()))
-    drawn = (kind == names.index("mask"))[file]
-    reference, sop = _together(said["referenced_sop_uid"], files["sop_uid"])
-    named, series = _together(
-        files["referenced_series"].combine_chunks().flatten(), files["series_uid"]
+    """`said` has what each frame or its file says, with places of slices and tiles; `stored` are
+    frames of a cache that the plan adds to (masks.stored)."""
+    reference, sop, old_sop = _together(
+        said["referenced_sop_uid"], files["sop_uid"], stored["sop_uid"]
     )
-    space = codes(files["frame_of_reference_uid"])
-    known = space >= 0
-    space = np.where(known, combine([codes(files["patient"]), space]), -1)
-    height, width = parts.sides(files)
-    planes = Planes(
-        sop=sop[file], frame=frame.astype(np.int64), space=space[file],
-        study=codes(files["study_uid"])[file], series=series[file],
-        position=vectors(said["position"], 3), axes=axes_of(vectors(said["orientation"], 6)),
-        spacing=np.stack([floats(said["spacing_x"]), floats(said["spacing_y"])], axis=1),
-        size=np.stack([width, height], axis=1)[file],
-        thickness=floats(said["thickness"]),
-        tile=np.stack([floats(said["matrix_column"]), floats(said["matrix_row"])], axis=1),
-        z=floats(said["z_offset"]),
-    )  # fmt: skip
-    rows = np.flatnonzero(drawn)
     lists = files["referenced_series"].combine_chunks()
+    named, series, old_series = _together(
+        lists.flatten(), files["series_uid"], stored["series_uid"]
+    )
+    study, old_study = _together(files["study_uid"], stored["study_uid"])
+    whose = _together(files["patient"], stored["patient"])
+    where = _together(files["frame_of_reference_uid"], stored["frame_of_reference_uid"])
+    space = combine([np.concatenate(whose), np.concatenate(where)])
+    space = np.where(np.concatenate(where) < 0, -1, space)
+    space, old_space = space[: len(file_codes := whose[0])], space[len(file_codes) :]
+    height, width = parts.sides(files)
+
+    def both(name: str) -> Floats:
+        return np.concatenate([floats(said[name]), floats(stored[name])])
+
+    planes = Planes(
+        sop=np.r_[sop[file], old_sop],
+        frame=np.r_[frame, ints(stored["frame"], 0)],
+        space=np.r_[space[file], old_space],
+        study=np.r_[study[file], old_study],
+        series=np.r_[series[file], old_series],
+        position=np.concatenate([vectors(t["position"], 3) for t in (said, stored)]),
+        axes=axes_of(np.concatenate([vectors(t["orientation"], 6) for t in (said, stored)])),
+        spacing=np.stack([both("spacing_x"), both("spacing_y")], axis=1),
+        size=np.stack(
+            [np.r_[side[file], ints(stored[name], 0)]
+             for side, name in ((width, "source_width"), (height, "source_height"))], axis=1,
+        ),
+        thickness=both("thickness"),
+        tile=np.stack([both("matrix_column"), both("matrix_row")], axis=1),
+        z=both("z_offset"),
+    )  # fmt: skip
+    drawn = np.r_[mask_of(pc.equal(files["kind"], "mask"))[file], np.zeros(len(old_sop), bool)]
+    rows, others = np.flatnonzero(drawn), np.flatnonzero(~drawn)
     owner = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False).astype(np.int64)
     masks = Masks(
         planes.take(rows), file[rows].astype(np.int64), reference[rows],
         ints(said["referenced_frame"], -1)[rows], np.stack([owner, named], axis=1),
     )  # fmt: skip
-    others = np.flatnonzero(~drawn)
-    is_image = mask_of(pc.equal(files["kind"], "image"))[file]
-    return Compared(masks, planes.take(others), is_image[others], rows, others)
+    is_image = [mask_of(pc.equal(t["kind"], "image")) for t in (files, stored)]
+    slices = np.r_[is_image[0][file], is_image[1]]
+    return Compared(masks, planes.take(others), slices[others], rows, others)
 
 
-def _together(one: Any, other: Any) -> tuple[Codes, Codes]:
-    """Codes of two columns of texts, equal for equal ones; -1 for null."""
-    plain = [_plain(column) for column in (one, other)]
-    found = codes(pa.concat_arrays(plain))
-    return found[: len(plain[0])], found[len(plain[0]) :]
+def _together(*columns: Any) -> list[Codes]:
+    """Codes of columns of texts, equal for equal ones; -1 for null."""
+    plain = [_plain(column) for column in columns]
+    bounds = np.cumsum([len(column) for column in plain])[:-1]
+    return list(np.split(codes(pa.concat_arrays(plain)), bounds))
 
 
 def _plain(column: Any) -> Any:
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    return array.cast(pa.string())

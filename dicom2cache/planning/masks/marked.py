@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from dicom2cache.arrow import ints
 from dicom2cache.planning.masks.compared import compared
 from dicom2cache.planning.masks.join import Pairs, join
 
@@ -22,11 +22,13 @@ def marked(
     frame: NDArray[np.int32],
     part: NDArray[np.int16],
     said: dict[str, Any],
+    stored: pa.Table,
 ) -> dict[str, Any]:
-    """`image_*` of all frames of a plan, as their files have them: null where none is found."""
-    if not pc.any(pc.equal(files["kind"], "mask")).as_py():
-        return {}
-    found = compared(files, file, frame, said)
+    """`image_*` of all frames of a plan, as their files have them: null where none is found.
+
+    `said`, and `stored`: as of `compared`.
+    """
+    found = compared(files, file, frame, said, stored)
     pairs = join(found.masks, found.images, found.slices)
     pairs = pairs.take(pairs.first)
     pairs = pairs.take(pairs.same)
@@ -36,10 +38,28 @@ def marked(
     by[found.mask_rows[pairs.mask]] = how(pairs)
     index = pa.array(image, mask=image < 0)
     return {
-        "image_sop_uid": files["sop_uid"].combine_chunks().take(pa.array(file)).take(index),
-        "image_frame": pa.array(frame).take(index),
-        "image_part": pa.array(part).take(index),
+        **image_columns(files, file, frame, part, stored, index),
         "image_by": pa.array(BY).take(pa.array(by, mask=image < 0)),
+    }
+
+
+def image_columns(
+    files: pa.Table,
+    file: NDArray[np.int32],
+    frame: NDArray[np.int32],
+    part: NDArray[np.int16],
+    stored: pa.Table,
+    index: Any,
+) -> dict[str, Any]:
+    """Names of images by their rows of a plan, from their number on those that are stored."""
+    sop = files["sop_uid"].combine_chunks().cast(pa.string()).take(pa.array(file))
+    old = stored["sop_uid"].combine_chunks().cast(pa.string())
+    numbers = [np.r_[own, ints(stored[name], 0)]
+               for own, name in ((frame, "frame"), (part, "part_of_frame"))]  # fmt: skip
+    return {
+        "image_sop_uid": pa.concat_arrays([sop, old]).take(index),
+        "image_frame": pa.array(numbers[0]).take(index),
+        "image_part": pa.array(numbers[1]).take(index),
     }
 
 

@@ -24,6 +24,7 @@ from dicom2cache.privacy.own_words import own_words_only
 from dicom2cache.records import Candidate
 from dicom2cache.running import target
 from dicom2cache.running.faults import FaultLog
+from dicom2cache.running.images import images_of
 from dicom2cache.running.job import Job, load_job, save_plan, update_of
 from dicom2cache.running.known import look, state_of
 from dicom2cache.running.listing import listed
@@ -78,8 +79,9 @@ def _plan_restack(asked: Request) -> tuple[Job | None, int, Torn] | None:
     before = [spec_of(about) for about in attributes["arrays"]]
     repeated = _repeated(cache, attributes, gone)
     planned, _, _ = by.plan(
-        files, REJECTS.empty_table(), lambda some: _flagged(by, stored, some, repeated), before
-    )
+        files, REJECTS.empty_table(), lambda some: _flagged(by, stored, some, repeated), before,
+        images=lambda some: images_of(cache, attributes, some, veil, gone),
+    )  # fmt: skip
     if planned is None:
         return None, 0, torn
     planned = replace(planned, contours=pa.table({}))  # they stay as they are

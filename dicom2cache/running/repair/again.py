@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from dicom2cache.arrow import ints
 from dicom2cache.errors import Dicom2cacheError, SourceAway
+from dicom2cache.frames import masks
 from dicom2cache.frames.chunk import Limits, chunk_of_frame
 from dicom2cache.planning import select
 from dicom2cache.planning.apart import apart
@@ -36,7 +37,7 @@ from dicom2cache.schema import FRAMES, REJECTS
 from dicom2cache.sources import mounts
 from dicom2cache.store.shards import Chunk
 
-COLUMNS = ["root", "path", "frame", "part_of_frame", "window_low", "window_high"]
+COLUMNS = ["root", "path", "window_low", "window_high", *masks.COLUMNS]
 """of frames/ that a frame is made again by"""
 _UNKNOWN = (
     "no source of that name is known here; of a de-identified cache give --deidentify KEYFILE, and "
@@ -122,13 +123,19 @@ def again(
     numbers = [k for k in mine if k is not None]
     taken = iter(plan.frames.take(pa.array(numbers, pa.int64())).to_pylist())
     planned = dict(enumerate(plan.files.drop_columns(["per_frame"]).to_pylist()))
+    places = {(header["root"], header["path"]): k for k, header in planned.items()}
+    whole_rows = [None if k is None else next(taken) for k in mine]
+    for k, row in enumerate(rows):
+        file = files[row["root"], row["path"]]
+        if row.get("drawn") is not None and file in places:
+            whole_rows[k] = {**masks.planned(row), "file": places[file]}
     with whole as worker, worker.frames(roots, planned) as frames:
         yield Again(
             recipe,
             names,
             [(row["frame"], row.get("part_of_frame") or 0) for row in rows],
             [_why(files[r["root"], r["path"]], reasons, originals) for r in rows],
-            [None if k is None else next(taken) for k in mine],
+            whole_rows,
             [
                 None if r["window_low"] is None else (r["window_low"], r["window_high"])
                 for r in rows
@@ -183,7 +190,7 @@ def _headers(
 
 def _plan(files: pa.Table, recipe: Recipe, reasons: dict[tuple[int, str], str]) -> Plan:
     """The plan of these files; why some cannot be planned is added to `reasons`."""
-    recipe = replace(recipe, max_arrays=_MOST_ARRAYS)
+    recipe = replace(recipe, max_arrays=_MOST_ARRAYS, masks="none", rois=())
     none = Plan((), files.slice(0, 0), FRAMES.empty_table(), REJECTS.empty_table(), 0)
     if not files.num_rows:
         return none

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from dicom2cache.errors import Dicom2cacheError, FrameError
+from dicom2cache.frames import masks
 from dicom2cache.frames.decode import Source
 from dicom2cache.frames.slices import values_of
 from dicom2cache.headers.read import read_header
@@ -45,7 +47,9 @@ def verify_deep(
     folders = originals.folders
     roots = [folders.get(k, "") for k in range(max(folders, default=-1) + 1)]
     columns = ["root", "path", "frame", "array", "row", "crc32c", "window_low", "window_high"]
-    columns.append("part_of_frame")  # not in the first caches
+    columns += ["part_of_frame", *masks.COLUMNS]  # not all of them in the first caches
+    columns = list(dict.fromkeys(columns))
+    alone = replace(recipe, masks="none", rois=())  # the images of masks are in other files
     rows_of: dict[tuple[int, str], list[dict[str, Any]]] = {}
     for row in read_table(cache, attributes, "frames", columns).to_pylist():
         rows_of.setdefault((row["root"], row["path"]), []).append(row)
@@ -68,12 +72,14 @@ def verify_deep(
             header = read_header(roots, candidate, PatientKey(b""))
             # Planned anew, alone: slope and intercept are not what the cache says of itself.
             files = with_rules(pa.Table.from_pylist([header], FILES), recipe)
-            plan = make_plan(files, REJECTS.empty_table(), recipe)
+            plan = make_plan(files, REJECTS.empty_table(), alone)
             (header,) = plan.files.to_pylist()
             planned = {(f["frame"], f["part_of_frame"]): f for f in plan.frames.to_pylist()}
             with Source(str(path), header) as source:
                 for row in rows_of[root, named]:
                     mine = planned.get((row["frame"], row.get("part_of_frame") or 0))
+                    if row.get("drawn") is not None:
+                        mine = masks.planned(row)
                     if mine is None:
                         what = "this version does not cut its frames as the cache has them"
                         yield _finding(cache, specs, roots, row, f"{shown}: {what}")
@@ -112,7 +118,7 @@ def _decodes_alike(
     spec: ArraySpec,
 ) -> bool:
     """Whether a frame is what is stored, by its row of frames/ and the one it has in a new plan."""
-    decoded = source.read(row["frame"])
+    decoded = masks.read(source, planned)
     limits = (row["window_low"], row["window_high"])  # a stack's; planned alone it is not whole
     values = values_of(decoded, planned, source, recipe.treatments, spec.dtype, limits).pixels
     slot = in_slot(values, spec)
