@@ -186,7 +186,7 @@ bench-resample: $(ORACLES)  ## resampling: scipy, which it is done by, against S
 	.venv-oracles/bin/python -m benchmarks.resample
 
 .PHONY: bench-volumes
-bench-volumes: $(READY)  ## volume(), gather and stacks(); QUICK=1 for a short run
+bench-volumes: $(READY)  ## volume(), gather, stacks() and split(); QUICK=1 for a short run
 	$(BIN)/python -m benchmarks.volumes $(if $(QUICK),--quick)
 
 VOLUMES := .venv-volumes/.ready

@@ -1,4 +1,4 @@
-"""From 10,000 to 1,000,000 frames: plan, a worker's start, commit, open; and real files in parts.
+"""10,000 to 1,000,000 frames: plan, a worker's start, commit, open, report; real files in parts.
 
 python -m benchmarks.scale             headers are made up: what a plan of so many costs on disk,
                                        in a worker, at commit (of receipts without shards' bytes)
@@ -27,6 +27,8 @@ import pyarrow as pa
 from benchmarks.machine import peak_mib
 from benchmarks.planning import headers
 from dicom2cache import Recipe, pipeline
+from dicom2cache.cli.reporting import whole
+from dicom2cache.cli.reporting.page import page_of
 from dicom2cache.planning.plan import make_plan
 from dicom2cache.planning.select import select_files
 from dicom2cache.records import ArraySpec, ShardTask
@@ -41,6 +43,7 @@ from trainer_adapter import open_cache
 
 _BARS = {
     "plan": "60 s, 3 GiB", "worker": "2 s, 300 MiB", "commit": "30 s", "open": "0.3 s, 100 MiB",
+    "report": "60 s, 4 GiB",
 }  # fmt: skip
 
 
@@ -106,6 +109,11 @@ def opened(cache: Path) -> None:
     assert len(open_cache(cache))
 
 
+def reported(cache: Path) -> None:
+    """The page about the cache; its made-up shards have no pictures."""
+    assert page_of(whole.report(cache, pipeline.info(cache)))
+
+
 def files(n: int, folder: Path) -> None:
     """`n` files of 64 x 64 in series of 100, a folder each."""
 
@@ -124,6 +132,7 @@ def files(n: int, folder: Path) -> None:
 
 _STEPS: dict[str, Callable[..., object]] = {
     "plan": plan, "worker": worker, "receipts": receipted, "commit": commit, "open": opened,
+    "report": reported,
     "files": files,
     "plan-files": lambda source, cache: pipeline.plan([source], cache, jobs=2),
     "part-0": lambda cache: pipeline.convert(cache, part="0/2", jobs=2),
@@ -162,6 +171,7 @@ def _made_up(n: int, folder: Path) -> dict[str, Any]:
     _step("receipts", cache)
     found["commit"] = _step("commit", cache)
     found["open"] = _step("open", cache)
+    found["report"] = _step("report", cache)
     found["table_bytes"], found["cache_files"] = _disk(cache)
     return found
 
@@ -174,6 +184,7 @@ def _real(n: int, folder: Path) -> dict[str, Any]:
     found["parts"] = [_step("part-0", cache), _step("part-1", cache)]
     found["commit"] = _step("commit-files", cache)
     found["open"] = _step("open", cache)
+    found["report"] = _step("report", cache)
     found["cache_bytes"], found["cache_files"] = _disk(cache)
     return found
 

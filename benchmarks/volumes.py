@@ -1,8 +1,9 @@
-"""Stacks and volumes: a view, a batch, the table of a million frames.
+"""Stacks and volumes: a view, a batch; the table of a million frames, and their sides.
 
 volume() of a stack that crosses shards; gather of frames at random, both ways in which shards are
-mapped, in one process and in turn, the copying alone (memcpy) beside them; stacks() of a cache that
-is opened for it, whose headers are made up. Run: python -m benchmarks.volumes [--quick]
+mapped, in one process and in turn, the copying alone (memcpy) beside them; stacks() and split() of
+a cache that is opened for it, whose headers are made up; balancing many groups by their classes.
+Run: python -m benchmarks.volumes [--quick]
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 from dicom2cache import Recipe, build
 from tests.support.dicom_files import write_series
 from trainer_adapter import Cache, open_cache
+from trainer_adapter.reading.split import sides
 
 BATCH = 64
 
@@ -80,12 +82,17 @@ def gathers(ways: dict[str, Cache], rounds: int, batches: int) -> dict[str, tupl
     }
 
 
-def table(frames: int, folder: Path) -> tuple[float, int]:
-    """(seconds of stacks() at first call, stacks) of a cache of made-up headers."""
+def made_up(frames: int, folder: Path) -> Path:
+    """A cache of made-up headers."""
     cache = folder / "made-up"
     for step in (("plan", frames, cache), ("receipts", cache), ("commit", cache)):
         command = [sys.executable, "-m", "benchmarks.scale", "--step", *map(str, step)]
         subprocess.run(command, check=True, capture_output=True)
+    return cache
+
+
+def table(cache: Path) -> tuple[float, int]:
+    """(seconds of stacks() at first call, stacks)."""
     seconds = []
     for _ in range(3):
         opened = open_cache(cache)
@@ -93,6 +100,28 @@ def table(frames: int, folder: Path) -> tuple[float, int]:
         rows = opened.stacks().num_rows
         seconds.append(time.perf_counter() - start)
     return median(seconds), rows
+
+
+def divided(cache: Path, **how: Any) -> tuple[float, int]:
+    """(seconds of split() of a cache that was just opened, patients)."""
+    seconds = []
+    for _ in range(3):
+        opened = open_cache(cache)
+        start = time.perf_counter()
+        found = opened.split(**how)
+        seconds.append(time.perf_counter() - start)
+    return median(seconds), sum(found.table["patients"].to_pylist())
+
+
+def balanced(groups: int) -> float:
+    """Seconds of balancing so many groups of one to 200 frames of five classes."""
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(1, [0.5, 0.3, 0.1, 0.07, 0.03], groups).astype(np.float64)
+    counts *= rng.integers(1, 200, (groups, 1))
+    keys = [f"patient {k}" for k in range(groups)]
+    start = time.perf_counter()
+    sides.balanced(counts, sides.cuts(None, None), keys, 1, False)
+    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -116,8 +145,16 @@ def main() -> None:
         ratio = [a / b for a, b in zip(*(found[way] for way in ways), strict=True)]
         print(f"one range / apart: {ratio[0]:.3f}, {ratio[1]:.3f} by the processor (bar: 1.05)")
         frames = 100_000 if quick else 1_000_000
-        seconds, rows = table(frames, folder)
+        cache = made_up(frames, folder)
+        seconds, rows = table(cache)
         print(f"stacks() of {frames:,} frames, {rows:,} stacks: {seconds:.2f} s (bar: 1 s)")
+        ways_to: list[dict[str, str]] = [{}, {"stratify": "modality"}]
+        for how in ways_to:
+            seconds, patients = divided(cache, **how)
+            said = ", ".join(f"{k}={v!r}" for k, v in how.items())
+            print(f"split({said}) of {frames:,} frames, {patients:,} patients: {seconds:.2f} s")
+        groups = 30_000 if quick else 300_000
+        print(f"stratify of {groups:,} groups: {balanced(groups):.2f} s (bar: 3 s)")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,41 @@ def rows_of(table: pa.Table, rows: Any) -> pa.Table:
             found.append(batch.take(pa.array(wanted[first:last] - start)))
         start += batch.num_rows
     return pa.Table.from_batches(found, table.schema)
+
+
+class Row(Mapping[str, Any]):
+    """A row of `lazy_rows`; pickled, it is a dictionary."""
+
+    __slots__ = ("_columns", "_row", "_table")
+
+    def __init__(self, table: pa.Table, columns: dict[str, list[Any]], row: int) -> None:
+        self._table, self._columns, self._row = table, columns, row
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return self._columns[name][self._row]
+        except KeyError:
+            self._columns[name] = self._table[name].to_pylist()
+            return self._columns[name][self._row]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table.column_names)
+
+    def __len__(self) -> int:
+        return int(self._table.num_columns)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
+
+
+def lazy_rows(table: pa.Table) -> list[Row]:
+    """Rows of a table as mappings.
+
+    A column becomes Python objects for all of them when a value of it is first asked for: of a
+    hundred columns a stage reads a few.
+    """
+    columns: dict[str, list[Any]] = {}
+    return [Row(table, columns, row) for row in range(table.num_rows)]
 
 
 def tally(column: Any) -> Counter[str]:

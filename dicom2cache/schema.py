@@ -211,8 +211,9 @@ STORED = (
            "of a mask that is drawn on its image, how: of a frame of its file the pixels that are "
            "`number` (null: all that are something), as `value` (null: as they are), the later "
            "over the earlier; `lead`: 2 x 3 numbers that lead from (column, row, 1) of a pixel of "
-           "the image's source to the one of the mask, null where both have the same; null: the "
-           "mask is stored as its file has it"),
+           "the image's source to the one of the mask, null where both have the same; of contours "
+           "structure, position, orientation, spacing y and x, mm between images; null: the mask "
+           "is stored as its file has it"),
     Column("image_by", TEXT, "plan",
            "how that was found: `reference`, by what the mask refers to; `geometry`, by where both "
            "lie; `resampled`, so, and the grids differ", privacy="kept"),
@@ -501,27 +502,13 @@ REMOVED = pa.schema([("what", TEXT), ("hash", TEXT)])
 
 CONTOURS_TABLE = pa.schema(
     [
-        ("root", INT16),
-        ("path", TEXT),
-        ("structure", INT32),
-        ("name", TEXT),
-        ("type", TEXT),
-        ("algorithm", TEXT),
-        ("colour", pa.list_(INT16, 3)),
+        ("root", INT16), ("path", TEXT), ("structure", INT32), ("name", TEXT), ("type", TEXT),
+        ("algorithm", TEXT), ("colour", pa.list_(INT16, 3)),
         ("contour", INT32),  # null: a structure without contours
-        ("geometry", TEXT),
-        ("points", pa.list_(FLOAT64)),
-        ("referenced_sop_uid", TEXT),
-        ("referenced_frame", INT32),
-        ("slab_thickness", FLOAT64),
-        ("slab_offset", VECTOR3),
-        ("frame_of_reference_uid", TEXT),
-        ("referenced_series_uid", TEXT),
-        ("sop_uid", TEXT),
-        ("patient", TEXT),
-        ("study_uid", TEXT),
-        ("series_uid", TEXT),
-        ("flags", TEXTS),
+        ("geometry", TEXT), ("points", pa.list_(FLOAT64)), ("referenced_sop_uid", TEXT),
+        ("referenced_frame", INT32), ("slab_thickness", FLOAT64), ("slab_offset", VECTOR3),
+        ("frame_of_reference_uid", TEXT), ("referenced_series_uid", TEXT), ("sop_uid", TEXT),
+        ("patient", TEXT), ("study_uid", TEXT), ("series_uid", TEXT), ("flags", TEXTS),
     ]
 )
 """the rows of contours/"""

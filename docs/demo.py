@@ -1,6 +1,6 @@
 """The demo: convert pydicom's real sample files, look at the cache, train from it, time it.
 
-Run: make demo. Writes the folder demo/: dicom/ (the samples), cache/, contact_sheet.png.
+Run: make demo. Writes demo/: dicom/ (the samples), cache/, report.html, contact_sheet.png.
 """
 
 from __future__ import annotations
@@ -123,6 +123,12 @@ def main() -> None:
     print("$ dicom2cache", *command, flush=True)
     subprocess.run([sys.executable, "-m", "dicom2cache.cli", *command], check=False)
     print("(status 1: finished, and one file, broken_copy.dcm, failed)\n")
+
+    page = here / "report.html"  # the samples are nobody's
+    command = ["report", str(here / "cache"), "-o", str(page), "--identifying"]
+    print("$ dicom2cache", *command, flush=True)
+    subprocess.run([sys.executable, "-m", "dicom2cache.cli", *command], check=True)
+    print(f"open it in a browser: {page.absolute().as_uri()}\n")
 
     cache = open_cache(here / "cache")
     contact_sheet(cache, here / "contact_sheet.png")

@@ -118,6 +118,9 @@ def plan(
     deidentify: Deidentify = None,
     update: Update = False,
     moved: Moved = None,
+    page: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="A page about it, as HTML.")
+    ] = None,
 ) -> None:
     """Read all headers; print what would be stored and what not, before any pixel is read."""
     sources, cache = parts_of(paths)
@@ -132,6 +135,8 @@ def plan(
         report.print_cache(cache, pipeline.info(cache))
         return
     report.print_plan(job, veil_of(deidentify))
+    if page is not None:
+        looking.write_plan(job, page)
     raise typer.Exit(1 if tally(job.plan.rejects["outcome"])["failed"] else 0)
 
 
@@ -233,7 +238,8 @@ def verify(
         print(words.one_line(problem), file=sys.stderr)
     if problems:
         raise typer.Exit(1)
-    print(f"{words.one_line(str(cache))}: whole ({pipeline.counts(cache)['frames_stored']} frames)")
+    frames = words.counting(pipeline.counts(cache)["frames_stored"], "frame")
+    print(f"{words.one_line(str(cache))}: whole ({frames})")
 
 
 @app.command()
@@ -281,7 +287,7 @@ def info(
         if as_errata:
             report.print_frames(found, about)
             return
-        report.print_cache(cache, about)
+        report.print_cache(cache, about, whose=True)
         report.print_errata(found, about)
     under_way.follow(cache)
 
@@ -304,7 +310,8 @@ def compare(
 
 app.command()(dividing.split)
 app.command()(exporting.export)
-app.command()(looking.report)
+for _command in (looking.report, looking.show, looking.failures):
+    app.command()(_command)
 app.add_typer(keys.app, name="key")
 
 

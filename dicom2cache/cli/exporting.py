@@ -97,15 +97,16 @@ def _report(out: Path, made: Any) -> bool:
     """What became of the stacks; True if one failed."""
     counts = Counter(row.outcome for row in made.rows)
     files = len({row.file for row in made.rows if row.file})
-    said = f"{words.one_line(str(out))}: {counts['made'] + counts['there']} stacks in {files} files"
+    stacks = words.counting(counts["made"] + counts["there"], "stack")
+    said = f"{words.one_line(str(out))}: {stacks} in {words.counting(files, 'file')}"
     if counts["there"]:
         said += f", {counts['there']} of an earlier run"
     if counts["no-volume"]:
-        said += f"; {counts['no-volume']} are no volumes"
+        said += f"; {words.counting(counts['no-volume'], 'is no volume', 'are no volumes')}"
     if counts["failed"]:
         said += f"; {counts['failed']} failed"
     if made.others:
-        said += f"; {len(made.others)} files of other stacks lie there"
+        said += f"; {words.counting(len(made.others), 'file')} of other stacks there too"
     print(f"{said}; export.tsv has each")
     failed = [row for row in made.rows if row.outcome == "failed"]
     for row in failed[:SHOWN]:

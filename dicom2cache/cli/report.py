@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import chain, groupby, islice
+from collections.abc import Iterable
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from dicom2cache.arrow import rows_of_outcome, tally
+from dicom2cache.arrow import tally
 from dicom2cache.cli.assembled import COLUMNS, OF_FILES, assembled, recorded
-from dicom2cache.cli.words import one_line
+from dicom2cache.cli.rejects import print_rejects, said_of
+from dicom2cache.cli.reporting.facts import WHOSE, whose_they_are
+from dicom2cache.cli.words import counting, one_line
 from dicom2cache.privacy.terms import keeper
 from dicom2cache.privacy.veil import Veil, each
 from dicom2cache.running.remove.unnamed import waiting
@@ -31,18 +33,11 @@ if TYPE_CHECKING:
     from dicom2cache.running.remove.removing import Removed
     from dicom2cache.running.repair.whole import Repaired
 
-_SHOWN, _RUNS = 20, 6  # most lines, and most runs of frames in one
+_SHOWN = 20  # most lines
 _FILES, _AT_ONCE = 5, 1024  # most files of an erratum; most rows as objects
 _RESTORED = dict.fromkeys(
     (TIMES, SEEN), "removed, as it was damaged; times of sources are not compared any more"
 )
-_WORDS = {
-    "failed": "failed",
-    "no-pixels": "without pixels",
-    "not-dicom": "not DICOM",
-    "duplicate": "duplicates",
-    "excluded": "excluded",
-}
 
 
 def size(count: float) -> str:
@@ -60,9 +55,10 @@ def print_plan(job: Job, veil: Veil | None = None) -> None:
     total = sum(s.slots * s.slot_bytes for s in specs)
     share = plan.wasted_bytes / total if total else 0.0
     print(
-        f"{plan.frames.num_rows} frames of {plan.files.num_rows} files, {size(total)} in "
-        f"{sum(s.shards for s in specs)} shards, {size(plan.wasted_bytes)} ({share:.1%}) of it "
-        f"empty corners of shared slots{_before(job.recipe.codec)}"
+        f"{counting(plan.frames.num_rows, 'frame')} of {counting(plan.files.num_rows, 'file')}, "
+        f"{size(total)} in {counting(sum(s.shards for s in specs), 'shard')}, "
+        f"{size(plan.wasted_bytes)} ({share:.1%}) of it empty corners of shared slots"
+        f"{_before(job.recipe.codec)}"
     )
     own = [s for s in specs if s.slots or job.onto is None]  # of an update, those that it adds to
     _print_arrays([(s.name, s.slots, s.slots * s.slot_bytes, s.shards, "", None) for s in own])
@@ -74,7 +70,7 @@ def print_plan(job: Job, veil: Veil | None = None) -> None:
     _print_stacks(frames)
     drawn = plan.contours
     _print_contours(veil.contours(drawn) if veil and drawn.num_rows else drawn)
-    _print_rejects(veil.failures(plan.rejects) if veil else plan.rejects)
+    print_rejects(veil.failures(plan.rejects) if veil else plan.rejects, "")
 
 
 def print_updated(cache: Path, done: Updated) -> None:
@@ -87,7 +83,7 @@ def print_updated(cache: Path, done: Updated) -> None:
         if len(names) > _SHOWN:
             print(f"and {len(names) - _SHOWN} more: {what}", file=sys.stderr)
     if done.withheld:
-        what = "1 file was" if done.withheld == 1 else f"{done.withheld} files were"
+        what = counting(done.withheld, "file was", "files were")
         print(f"{what} removed from the cache before, and left out", file=sys.stderr)
     for series, count in done.torn[:_SHOWN]:
         why = f"{count} of its files are gone, have changed or are not below the sources"
@@ -95,17 +91,18 @@ def print_updated(cache: Path, done: Updated) -> None:
     if len(done.torn) > _SHOWN:
         print(f"and {len(done.torn) - _SHOWN} more series that stay in parts", file=sys.stderr)
     if not (added["frames_stored"] or done.rejects.num_rows):
-        print(f"{path}: nothing new; {done.counts['frames_stored']} frames")
+        print(f"{path}: nothing new; {counting(done.counts['frames_stored'], 'frame')}")
     else:
         print(
-            f"{path}: {added['frames_stored']} frames of {added['files_stored']} files added; "
-            f"{done.counts['frames_stored']} frames now"
+            f"{path}: {counting(added['frames_stored'], 'frame')} of "
+            f"{counting(added['files_stored'], 'file')} added; "
+            f"{counting(done.counts['frames_stored'], 'frame')} now"
         )
-        _print_rejects(done.rejects)
+        print_rejects(done.rejects)
     if done.restacked:
         print(
-            f"{path}: {done.restacked} frames in whole stacks again; what was there before stays "
-            f"on the disk until `dicom2cache purge {path}`"
+            f"{path}: {counting(done.restacked, 'frame')} in whole stacks again; what was there "
+            f"before stays on the disk until `dicom2cache purge {path}`"
         )
 
 
@@ -118,16 +115,17 @@ def print_removed(cache: Path, done: Removed, dry_run: bool) -> None:
             why = "was removed before"
         print(f"{one_line(value)}: {why}", file=sys.stderr)
     if not (done.frames or done.unstored or done.contours):
-        print(f"{path}: nothing to remove; {done.left} frames")
+        print(f"{path}: nothing to remove; {counting(done.left, 'frame')}")
         return
-    beside = f", {done.contours} rows of contours/" if done.contours else ""
-    beside += f" and {done.unstored} rows of failures/" if done.unstored else ""
-    what = f"{done.frames} frames of {done.files} files{beside}"
-    copied = f"{size(done.copied)} of {done.shards} shards"
+    beside = f", {counting(done.contours, 'row')} of contours/" if done.contours else ""
+    beside += f" and {counting(done.unstored, 'row')} of failures/" if done.unstored else ""
+    what = f"{counting(done.frames, 'frame')} of {counting(done.files, 'file')}{beside}"
+    copied = f"{size(done.copied)} of {counting(done.shards, 'shard')}"
+    left = f"{counting(done.left, 'frame')} left"
     if dry_run:
-        print(f"{path}: {what} would be removed, {done.left} frames left; {copied} would be copied")
+        print(f"{path}: {what} would be removed, {left}; {copied} would be copied")
     else:
-        print(f"{path}: {what} removed, {done.left} frames left; numbering {done.numbering} now")
+        print(f"{path}: {what} removed, {left}; numbering {done.numbering} now")
         print(f"they stay on the disk until `dicom2cache purge {path}`")
     if done.unknown:
         print(
@@ -143,22 +141,25 @@ def print_purged(cache: Path, done: Purged) -> None:
     if not done.files:
         print(f"{path}: nothing to purge")
     else:
-        print(f"{path}: {done.files} files deleted, {size(done.bytes)}")
+        print(f"{path}: {counting(done.files, 'file')} deleted, {size(done.bytes)}")
     if done.names:
-        print(f"{done.names} rows of the mapping taken out")
+        print(f"{counting(done.names, 'row')} of the mapping taken out")
 
 
 def _before(codec: str) -> str:
     return "" if codec == "none" else f"; bytes are before compression ({codec})"
 
 
-def print_cache(cache: Path, about: dict[str, Any]) -> None:
-    """Arrays, counts and rejects of a committed cache. Raises CacheError for tables that lie."""
+def print_cache(cache: Path, about: dict[str, Any], whose: bool = False) -> None:
+    """Arrays, counts and rejects of a committed cache; with `whose` patients, modalities, units.
+
+    Raises CacheError for tables that lie.
+    """
     with as_in_format(cache):
-        _print_cache(cache, about)
+        _print_cache(cache, about, whose)
 
 
-def _print_cache(cache: Path, about: dict[str, Any]) -> None:
+def _print_cache(cache: Path, about: dict[str, Any], whose: bool) -> None:
     counts = about["counts"]
     shards = read_table(cache, about, "shards", ["array", "bytes"])
     by_array: dict[int, list[int]] = {k: [] for k in range(len(about["arrays"]))}
@@ -166,15 +167,20 @@ def _print_cache(cache: Path, about: dict[str, Any]) -> None:
         by_array[a].append(b)
     total = sum(map(sum, by_array.values()))
     print(
-        f"{one_line(str(cache))}: {counts['frames_stored']} frames of {counts['files_stored']} "
-        f"files, {size(total)} in {shards.num_rows} shards"
+        f"{one_line(str(cache))}: {counting(counts['frames_stored'], 'frame')} of "
+        f"{counting(counts['files_stored'], 'file')}, {size(total)} in "
+        f"{counting(shards.num_rows, 'shard')}"
     )
     if about.get("numbering"):
         files, waste = waiting(cache, about)
-        wait = f"{files} files of earlier ones, {size(waste)}, wait for `dicom2cache purge {cache}`"
+        wait = f"{counting(files, 'file')} of earlier ones, {size(waste)}, "
+        wait = f"{wait}wait for `dicom2cache purge {cache}`"
         print(one_line(f"numbering {about['numbering']}{f'; {wait}' if files else ''}"))
     if limited := counts.get("frames_limited"):
         print(f"{limited} failed for memory or time, which another machine may have")
+    if whose:
+        for line in whose_they_are(read_table(cache, about, "frames", list(WHOSE))):
+            print(f"  {one_line(line)}")
     rows = []
     for k, a in enumerate(about["arrays"]):
         codec = "" if a["codec"] == "none" else f", {a['codec']}"
@@ -184,7 +190,7 @@ def _print_cache(cache: Path, about: dict[str, Any]) -> None:
     _print_stacks(read_table(cache, about, "frames", list(COLUMNS)))
     _print_contours(read_table(cache, about, CONTOURS, [*_OF_FILE, "name", "contour"]))
     void = void_failures(cache, about)
-    _print_rejects(read_table(cache, about, "failures").filter(pa.array(~void)))
+    print_rejects(read_table(cache, about, "failures").filter(pa.array(~void)))
 
 
 def print_repaired(cache: Path, done: Repaired, problems: list[str]) -> int:
@@ -237,7 +243,7 @@ def print_errata(found: list[Concerned], about: dict[str, Any]) -> None:
         files = groupby(erratum.rows.slice(0, _AT_ONCE).to_pylist(), lambda r: r["path"])
         for path, rows in islice(files, _FILES):
             frames = [{**row, "reason": ""} for row in rows]
-            for line, covered in _said_of("", path, frames):
+            for line, covered in said_of("", path, frames):
                 print(f"    {one_line(line.removeprefix(': ').removesuffix(': '))}")
                 left -= covered
         if left:
@@ -277,7 +283,8 @@ def _print_arrays(rows: list[tuple[str, int, int, int, str, dict[str, Any] | Non
             mean = "beyond float64" if found["mean"] is None else f"{found['mean']:.4g}"
             values = f"  values {found['min']:g} to {found['max']:g}, mean {mean}"
         many = f"{shards} {'shard' if shards == 1 else 'shards'}{codec}"
-        print(f"  {name:<{width}}  {frames:>8} frames  {size(count):>10}  {many}{values}")
+        word = "frame " if frames == 1 else "frames"
+        print(f"  {name:<{width}}  {frames:>8} {word}  {size(count):>10}  {many}{values}")
     if len(rows) > _SHOWN:
         print(f"  and {len(rows) - _SHOWN} more arrays")
 
@@ -306,45 +313,3 @@ def _print_contours(contours: pa.Table) -> None:
         print(f"  {one_line(name)}: in {count}")
     if len(most) > _SHOWN:
         print(f"  and {len(most) - _SHOWN} more names, all in contours/")
-
-
-def _print_rejects(rejects: pa.Table) -> None:
-    if not rejects.num_rows:
-        return
-    found = tally(rejects["outcome"])
-    said = ", ".join(f"{found[k]} {word}" for k, word in _WORDS.items() if found[k])
-    print(f"not stored: {said}")
-    left = rejects.num_rows
-    rows = chain.from_iterable(rows_of_outcome(rejects, outcome) for outcome in _WORDS)
-    files = groupby(rows, lambda row: (row["outcome"], row["root"], row["path"]))
-    shown = chain.from_iterable(_said_of(outcome, path, mine) for (outcome, _, path), mine in files)
-    for line, covered in islice(shown, _SHOWN):
-        print(f"  {one_line(line)}")
-        left -= covered
-    if left:
-        print(f"  and {left} more, all in failures/")
-
-
-def _said_of(outcome: str, path: str, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, int]]:
-    """(words, number of rows) for each reason of one file, or of frames of it."""
-    covered: Counter[str] = Counter()
-    runs: dict[str, list[list[int]]] = {}
-    for row in rows:
-        reason, frame = row["reason"], row["frame"]
-        covered[reason] += 1
-        mine = runs.setdefault(reason, [])
-        if frame is not None and mine and mine[-1][1] == frame - 1:
-            mine[-1][1] = frame
-        elif frame is not None:
-            mine.append([frame, frame])
-    for reason, count in covered.items():
-        where = _frames(runs[reason], count)
-        yield f"{outcome}: {path}{where}: {reason}", count
-
-
-def _frames(runs: list[list[int]], count: int) -> str:
-    """Such as `, frames 3, 10-29`; nothing for a whole file."""
-    if len(runs) > _RUNS:
-        return f", {count} frames from {runs[0][0]} to {runs[-1][1]}"
-    said = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
-    return f", frame{'' if count == 1 else 's'} {said}" if runs else ""

@@ -24,6 +24,11 @@ def lines(text: str) -> str:
     return "\n".join([one_line(first), *(f"  {one_line(line.lstrip())}" for line in rest)])
 
 
+def counting(number: int, one: str, many: str | None = None) -> str:
+    """Such as `1 frame` and `2 frames`."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
+
+
 _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 

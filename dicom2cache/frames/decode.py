@@ -19,11 +19,15 @@ from dicom2cache.frames import decoders, fragments, waveform
 from dicom2cache.frames.coded import Coded
 from dicom2cache.frames.samples import Samples, is_lossy, stored_samples
 from dicom2cache.headers.luts import modality_lut, palette, voi_lut
+from dicom2cache.headers.structures import read_structures
 from dicom2cache.headers.tags import name, raw
 from dicom2cache.pixels.colour import palette_to_rgb, ybr_422_to_full, ybr_full_to_rgb
 from dicom2cache.pixels.intensity import clean_ends, has_other_bits, mask_stored
+from dicom2cache.pixels.outlines import Outlines, structures_in
 from dicom2cache.pixels.window import VoiLut
-from dicom2cache.records import Header, Multiplex
+from dicom2cache.planning.masks.outlined import numbers_of
+from dicom2cache.recipes.limits import Limits
+from dicom2cache.records import Candidate, Header, Multiplex
 from dicom2cache.sources import inflate
 from dicom2cache.sources.file import opened, read_into
 
@@ -193,6 +197,17 @@ class Source:
             most = max(inflate.MOST_HEADER, self.header["pixel_offset"] + (1 << 20))
             return inflate.parse(self._file, None, most)[0]  # it was weighed when it was planned
         return _dcmread(self.path)
+
+    @cached_property
+    def outlines(self) -> dict[int, Outlines]:
+        """Of a structure set, contours that have an inside, by the numbers of its segments."""
+        about = Candidate(
+            self.header["root"], self.header["path"], self.header["size"], self.header["mtime_ns"]
+        )
+        limits = Limits(header_items=1 << 40)  # they were counted when it was planned
+        table = read_structures(self.path, about, limits)
+        numbers = numbers_of(table)
+        return {numbers[number]: found for number, found in structures_in(table).items()}
 
     @cached_property
     def _inflater(self) -> inflate.Inflater:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
 from dicom2cache.frames.decode import Room, Source, Stored
+from dicom2cache.pixels.outlines import Slices, draw
+from dicom2cache.planning.masks.outlined import CONTOUR_DATA
 from dicom2cache.records import Drawn, FrameRow, Header
 
 OVERLAP = "mask-overlap"
@@ -31,10 +33,11 @@ def read(source: Source, row: FrameRow, room: Room = None) -> Stored:
     codec, last, stored = "", -1, None
     for one in drawn:
         if stored is None or one["frame"] != last:
-            stored, last = _frame(source, one["frame"]), one["frame"]
+            stored, last = _frame(source, one, shape), one["frame"]
         codec = stored.codec
         flags.update(stored.flags)
-        mine = _values(_on_grid(stored.pixels, one["lead"], shape), one, source.header, fractional)
+        lead = None if _is_outlined(source) else one["lead"]
+        mine = _values(_on_grid(stored.pixels, lead, shape), one, source.header, fractional)
         if pixels is None:
             pixels = mine
         elif fractional:
@@ -63,11 +66,34 @@ def planned(stored: dict[str, Any]) -> FrameRow:
     return cast(FrameRow, row | dict.fromkeys(none))
 
 
-def _frame(source: Source, frame: int) -> Stored:
+def _frame(source: Source, one: Drawn, shape: tuple[int, int]) -> Stored:
+    if _is_outlined(source):
+        return _outlined(source, one["lead"] or [], shape)
     try:
-        return source.read(frame)
+        return source.read(one["frame"])
     except FrameError as e:
-        raise FrameError(f"frame {frame} of the mask: {e}") from e
+        raise FrameError(f"frame {one['frame']} of the mask: {e}") from e
+
+
+def _is_outlined(source: Source) -> bool:
+    return source.header["pixel_keyword"] == CONTOUR_DATA
+
+
+def _outlined(source: Source, by: list[float], shape: tuple[int, int]) -> Stored:
+    """A structure on an image, drawn by its contours (planning.masks.drawing._leads)."""
+    structure, *place = by
+    position, orientation, (dy, dx, step) = (np.array(place[a:b]) for a, b in _PARTS)
+    slices = Slices(position[None], orientation, (float(dy), float(dx)), shape, float(step))
+    outlines = source.outlines.get(int(structure))
+    if outlines is None:
+        raise FrameError(f"it has no contours of structure {structure:.0f} any more")
+    drawn = draw(outlines, slices)
+    if not len(drawn.images):
+        raise FrameError(f"no contour of structure {structure:.0f} lies on the image any more")
+    return Stored(drawn.pixels[0].astype(np.uint8), "", drawn.flags[0])
+
+
+_PARTS = ((0, 3), (3, 9), (9, 12))
 
 
 def _on_grid(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,9 @@ def plain_frame(
     header = source.header
     if kernel.compiled is None or not _is_plain(header, row, treatments[header["rule"] or 0]):
         return None
-    line = _line(header, row, dtype)
+    line = _line(
+        row["slope"], row["intercept"], dtype, header["bits_allocated"], stored_range(header)
+    )
     if line is None:
         return None
     m, b, fits = line
@@ -79,6 +82,7 @@ def _is_plain(header: Header, row: FrameRow, treatment: Treatment) -> bool:
         and header["kind"] != "mask"
         and not header["palette_bits"]
         and not header["parts"]
+        and not header["waveforms"]
         and header["photometric"] != "YBR_FULL_422"
         and header["lut_low"] is None
         and not treatment.graded
@@ -94,17 +98,19 @@ def _is_plain(header: Header, row: FrameRow, treatment: Treatment) -> bool:
 _Line = tuple[int, int, tuple[int, int]]
 
 
-def _line(header: Header, row: FrameRow, dtype: str) -> _Line | None:
+@lru_cache(maxsize=64)
+def _line(
+    slope: float | None, intercept: float | None, dtype: str, bits: int, stored: tuple[int, int]
+) -> _Line | None:
     """(slope, intercept, stored values that `dtype` has a place for); None if they are not whole,
-    or another width."""
-    slope, intercept = row["slope"], row["intercept"]
+    or of another width than `bits`."""
     target = np.dtype(dtype)
-    if target.char not in "BhH" or target.itemsize * 8 != header["bits_allocated"]:
+    if target.char not in "BhH" or target.itemsize * 8 != bits:
         return None
     if not slope or intercept is None or not (slope.is_integer() and intercept.is_integer()):
         return None
     m, b = int(slope), int(intercept)
-    limits, (least, most) = np.iinfo(target), stored_range(header)
+    limits, (least, most) = np.iinfo(target), stored
     first, last = (limits.min - b, limits.max - b) if m > 0 else (b - limits.max, b - limits.min)
     low, high = max(least, -(-first // abs(m))), min(most, last // abs(m))
     return (m, b, (low, high)) if low <= high else None

@@ -286,8 +286,9 @@ def check_length(row: Header) -> None:
             "whose byte order in it is known; convert the file with GE's software"
         )
     if have < want:
+        frames = "1 frame of " if row["frames"] == 1 else f"{row['frames']} frames of "
         raise FrameError(
-            f"pixel data is truncated: {have} bytes, {want} expected for {row['frames']} frames of "
+            f"pixel data is truncated: {have} bytes, {want} expected for {frames}"
             f"{row['height']} x {row['width']}; copy the file again"
         )
     full = row["height"] * row["width"] * 3 * row["bits_allocated"] // 8 * row["frames"]

@@ -45,7 +45,7 @@ from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import Candidate, Header
 from dicom2cache.schema import FILES, REJECTS
 from dicom2cache.sources import mounts
-from dicom2cache.sources.file import opened
+from dicom2cache.sources.file import ITEMS, opened
 from dicom2cache.syntaxes import DEFLATED
 
 _TRIES, _PAUSE = 3, 0.25  # EIO may pass; seconds between
@@ -104,7 +104,7 @@ def read_headers(
         for candidate in candidates:
             tries = 1 if unreadable else _TRIES
             try:
-                reading = partial(_read, roots, candidate, patient_key, limits=limits)
+                reading = partial(read_file, roots, candidate, patient_key, limits=limits)
                 path = os.path.join(roots[candidate.root], candidate.path)
                 found = _patiently(reading, path, tries, elsewhere)
                 (contours if isinstance(found, pa.Table) else rows).append(found)
@@ -123,11 +123,11 @@ def read_headers(
     return Headers(files, pa.Table.from_pylist(rejects, REJECTS), known, tuple(contours))
 
 
-def _read(
+def read_file(
     roots: Sequence[str],
     candidate: Candidate,
     patient_key: PatientKey,
-    limits: Limits,
+    limits: Limits = LIMITS,
     heavy: bool = True,
 ) -> Header | pa.Table:
     """A row of FILES, or of a structure set its contours. Raises as `read_header`."""
@@ -271,7 +271,8 @@ def _by_scan(path: str, candidate: Candidate, limits: Limits) -> Row | None:
         os.close(descriptor)
     if elements is None:
         return None
-    check_items(sum(items_in(value) for _, value in elements.found.values()), limits)
+    if elements.offset > limits.header_items * len(ITEMS[0]):  # else there is no room
+        check_items(sum(items_in(value) for _, value in elements.found.values()), limits)
     try:
         return row_of(elements, candidate, path)
     except MemoryError:

@@ -26,6 +26,7 @@ _SET = _CLOCKS | {
 Frame Reference Time: each in one column"""
 _PET = frozenset({0x00181242})
 """Actual Frame Duration: read for SUV only"""
+_OWN = _SET | _PET
 _GROUPS = frozenset({0x52009229, 0x52009230})
 """functional groups, which say the same things again and win"""
 _LONGEST, _MOST = 1024, 256  # bytes of a value, and rows that are remembered
@@ -62,16 +63,16 @@ def row_of(
 
 def _key(elements: Elements) -> Any:
     """What two files have in common that differ in _SET and _PET alone; None: describe each."""
-    said = []
-    for tag, raw in elements.found.items():
-        if tag not in _SET and tag not in _PET:
-            if len(raw[1]) > _LONGEST or tag in _GROUPS:
-                return None
-            said.append((tag, raw))
+    found = elements.found
+    said = tuple([one for one in found.items() if one[0] not in _OWN])
+    if not _GROUPS.isdisjoint(found):
+        return None
+    if max([len(raw[1]) for _, raw in said], default=0) > _LONGEST:
+        return None
     # Without a VR, the last 4 bytes are pixels.
     without = elements.implicit and not has_vr(elements.head)
     head = elements.head[:8] if without else elements.head
-    return elements.syntax, head, tuple(said)
+    return elements.syntax, head, said
 
 
 def _copy(

@@ -30,11 +30,6 @@ let go of while pixels are touched. */
 #define LANES 64
 #define MOST_CHANNELS 64
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#define HAS_AVX2 1 /* another set of the same loops, chosen when the module is loaded */
-static int avx2;
-#endif
-
 /* A frame: `pixels` of `channels` values each. */
 typedef struct {
     char kind; /* of struct: B h H i f d */
@@ -451,24 +446,49 @@ INLINE void real_body(Real *r) {
     r->least = least + 0.0, r->most = most + 0.0; /* no -0 */
 }
 
-/* ---- one set of loops for each processor ---------------------------------------------------- */
+/* ---- a set of loops for each kind of processor ----------------------------------------------- */
 
-static void whole_plain(Whole *w) { whole_body(w); }
-static void real_plain(Real *r) { real_body(r); }
-static int all_fit_plain(const Frame *f, const Line *l, int32_t first, int32_t last) {
-    return all_fit_body(f, l, first, last);
-}
-#ifdef HAS_AVX2
-#define AVX2 __attribute__((target("avx2")))
-AVX2 static void whole_avx2(Whole *w) { whole_body(w); }
-AVX2 static void real_avx2(Real *r) { real_body(r); }
-AVX2 static int all_fit_avx2(const Frame *f, const Line *l, int32_t first, int32_t last) {
-    return all_fit_body(f, l, first, last);
-}
-#define RUN(NAME, ...) (avx2 ? NAME##_avx2(__VA_ARGS__) : NAME##_plain(__VA_ARGS__))
-#else
-#define RUN(NAME, ...) NAME##_plain(__VA_ARGS__)
+#define LOOPS(NAME, TARGET)                                                                        \
+    TARGET static void whole_##NAME(Whole *w) { whole_body(w); }                                   \
+    TARGET static void real_##NAME(Real *r) { real_body(r); }                                      \
+    TARGET static int fits_##NAME(const Frame *f, const Line *l, int32_t first, int32_t last) {    \
+        return all_fit_body(f, l, first, last);                                                    \
+    }
+#define USE(NAME) (run_whole = whole_##NAME, run_real = real_##NAME, run_fits = fits_##NAME)
+
+LOOPS(plain, )
+static void (*run_whole)(Whole *) = whole_plain;
+static void (*run_real)(Real *) = real_plain;
+static int (*run_fits)(const Frame *, const Line *, int32_t, int32_t) = fits_plain;
+
+/* Not by target_clones: that takes a loader with ifunc, and gcc 12 has it not for AVX-512. */
+#if defined(__x86_64__) && defined(__GNUC__)
+LOOPS(avx2, __attribute__((target("avx2"))))
+#ifndef __clang__
+LOOPS(avx512, __attribute__((target("avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))))
 #endif
+#endif
+
+/* Use the best set that this processor has, up to `most`; which one: 0 plain, 1 AVX2, 2 AVX-512. */
+static int choose(long most) {
+    USE(plain);
+#if defined(__x86_64__) && defined(__GNUC__)
+    __builtin_cpu_init();
+#ifndef __clang__
+    if (most >= 2 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl")) {
+        USE(avx512);
+        return 2;
+    }
+#endif
+    if (most >= 1 && __builtin_cpu_supports("avx2")) {
+        USE(avx2);
+        return 1;
+    }
+#endif
+    (void)most;
+    return 0;
+}
 
 /* ---- Python --------------------------------------------------------------------------------- */
 
@@ -582,7 +602,7 @@ static PyObject *whole(PyObject *Py_UNUSED(module), PyObject *args) {
     if (!frame_of(array, "BhH", 0, &values, &frame)) return NULL;
     if (padding_of(mask, &frame, &padding, &w.padding)) {
         Py_BEGIN_ALLOW_THREADS
-        RUN(whole, &w);
+        run_whole(&w);
         Py_END_ALLOW_THREADS
         found = answer(&w, step, places_of);
         if (w.padding) PyBuffer_Release(&padding);
@@ -630,8 +650,8 @@ static PyObject *grey(PyObject *Py_UNUSED(module), PyObject *args) {
     line.sign = sign ? (uint32_t)1 << (bits - 1) : 0;
     line.outside = ~(line.mask << low | declared) & all;
     Py_BEGIN_ALLOW_THREADS
-    if (fits != Py_None) fit = RUN(all_fit, &frame, &line, first, last);
-    if (fit) RUN(whole, &w);
+    if (fits != Py_None) fit = run_fits(&frame, &line, first, last);
+    if (fit) run_whole(&w);
     Py_END_ALLOW_THREADS
     found = fit ? answer(&w, step, places_of) : Py_NewRef(Py_None);
 end:
@@ -652,7 +672,7 @@ static PyObject *real(PyObject *Py_UNUSED(module), PyObject *args) {
     if (!frame_of(array, "ifd", 0, &values, &frame)) return NULL;
     if (padding_of(mask, &frame, &padding, &r.padding)) {
         Py_BEGIN_ALLOW_THREADS
-        RUN(real, &r);
+        run_real(&r);
         Py_END_ALLOW_THREADS
         found = Py_BuildValue("nndddd", r.count, r.padded, r.least, r.most, r.total, r.squares);
         if (r.padding) PyBuffer_Release(&padding);
@@ -661,18 +681,25 @@ static PyObject *real(PyObject *Py_UNUSED(module), PyObject *args) {
     return found;
 }
 
+PyDoc_STRVAR(use_doc, "use(most)\n\n"
+                      "The best set of loops up to 0 plain, 1 AVX2, 2 AVX-512: which one. For tests.");
+
+static PyObject *use(PyObject *Py_UNUSED(module), PyObject *most) {
+    const long wanted = PyLong_AsLong(most);
+    if (wanted == -1 && PyErr_Occurred()) return NULL;
+    return PyLong_FromLong(choose(wanted));
+}
+
 static int start(PyObject *module) {
-#ifdef HAS_AVX2
-    __builtin_cpu_init();
-    avx2 = __builtin_cpu_supports("avx2");
-#endif
-    return PyModule_AddIntConstant(module, "REVISION", 1);
+    choose(2);
+    return PyModule_AddIntConstant(module, "REVISION", 2);
 }
 
 static PyMethodDef methods[] = {
     {"whole", whole, METH_VARARGS, whole_doc},
     {"grey", grey, METH_VARARGS, grey_doc},
     {"real", real, METH_VARARGS, real_doc},
+    {"use", use, METH_O, use_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -30,6 +30,7 @@ from dicom2cache.planning import arrays, parts, treatments, values
 from dicom2cache.planning.geometry import geometry
 from dicom2cache.planning.masks.drawing import Drawing, drawing
 from dicom2cache.planning.masks.marked import marked
+from dicom2cache.planning.masks.outlined import with_structures
 from dicom2cache.planning.masks.stored import NONE
 from dicom2cache.planning.placement import columns_of, place_frames
 from dicom2cache.planning.stacks import FLAGS, Stacks, assign
@@ -45,13 +46,19 @@ def make_plan(
     recipe: Recipe,
     before: Sequence[ArraySpec] = (),
     stored: pa.Table = NONE,
+    drawn_by: tuple[pa.Table, pa.Table] | None = None,
 ) -> Plan:
     """Where every frame of `files` (FILES, all to be stored) goes.
 
     `before`: the arrays of a cache that the frames are added to, in its order; their last shards
     stay as they are; `stored`: its images that masks may lie on (masks.stored). What lies on none
-    is added to `rejects`. Raises RecipeError if the sizes cannot be brought under `max_arrays`.
+    is added to `rejects`. `drawn_by`: structure sets, whose contours are drawn (masks.outlined):
+    FILES without frames, and CONTOURS_TABLE. Raises RecipeError if the sizes cannot be brought
+    under `max_arrays`.
     """
+    if drawn_by is not None:
+        files, lost = with_structures(files, *drawn_by, recipe, stored)
+        rejects = pa.concat_tables([rejects, lost])
     files = values.with_recipe(canonical(files).combine_chunks(), recipe)
     file, frame, part = parts.numbered(files)
     per_frame = parts.with_places(files, file, frame, part, expand(files, file))

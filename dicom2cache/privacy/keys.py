@@ -21,7 +21,7 @@ def keyed_hash(key: bytes, plain: str | None, domain: str = "") -> str | None:
     """HMAC-SHA-256 (RFC 2104) of domain and text in UTF-8, first 32 hex digits; None stays None."""
     if not plain:
         return None
-    return hmac.new(key, f"{domain}{plain}".encode(), hashlib.sha256).hexdigest()[:32]
+    return hmac.digest(key, f"{domain}{plain}".encode(), "sha256").hex()[:32]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dicom2cache.arrow import ints, tally
+from dicom2cache.arrow import ints, mask_of, tally
 from dicom2cache.errors import Unfinished
 from dicom2cache.privacy.mapping import read_mapping, write_mapping
 from dicom2cache.privacy.veil import Veil
@@ -290,9 +290,10 @@ def _without_void(cache: Path, tables: dict[str, Any], counts: dict[str, int]) -
 
 
 def _counts(job: Job, stored_of_file: Any, failed: pa.Table) -> dict[str, int]:
-    files = job.plan.rejects["frame"].is_null()  # the others are frames of files that are planned
-    outcomes = tally(job.plan.rejects["outcome"].filter(files))
     drawn = contours.files_of(job.plan.contours)
+    files = mask_of(job.plan.rejects["frame"].is_null())  # others are frames of planned files
+    files &= ~contours.among(job.plan.rejects, drawn)
+    outcomes = tally(job.plan.rejects["outcome"].filter(pa.array(files)))
     drawn_too = contours.among(job.plan.files, drawn)
     is_stored = (stored_of_file > 0) | drawn_too
     lost = int((~is_stored).sum())

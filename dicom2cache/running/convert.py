@@ -137,12 +137,11 @@ def write_shard(job: Job, task: ShardTask, worker: Worker) -> bool:
     headers = headers_of(job, rows)
     attempt = receipts.new_attempt(job, task)
     results: list[dict[str, Any]] = []
+    treatments = job.recipe.treatments
     with ShardWriter(attempt, spec) as writer, worker.frames(job.roots, headers) as frames:
         for row in rows.to_pylist():
             limits = choices.limits_of(job, row, headers[row["file"]], worker)
-            step = partial(
-                chunk_of_frame, treatments=job.recipe.treatments, spec=spec, limits=limits
-            )
+            step = partial(chunk_of_frame, treatments=treatments, spec=spec, limits=limits)
             found = frames.do(row, step, writer.room())
             if isinstance(found, Failure):
                 writer.missing()

@@ -20,7 +20,7 @@ from dicom2cache.frames.decode import OpenSources, Room, Source
 from dicom2cache.frames.isolate import Allowance, Child
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import FrameRow, Header
-from dicom2cache.running.pool import Overdue, bounded, within
+from dicom2cache.running.pool import Overdue, bounded, handling, within
 from dicom2cache.running.turns import turn
 from dicom2cache.sources import mounts
 
@@ -72,7 +72,7 @@ class Worker:
         sources = OpenSources(roots, headers)
         most = _AMPLE + 8 * max(map(_bytes_of, headers.values()), default=0)
         try:
-            with bounded(most):
+            with bounded(most), handling():
                 yield Frames(self, roots, headers, sources)
         finally:
             sources.close()

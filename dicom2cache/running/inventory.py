@@ -151,7 +151,7 @@ def read_few(
     isolated: bool,
 ) -> Headers:
     """Headers of a few files; `isolated`: all in a child process."""
-    with Child() as child:
+    with Child() as child, pool.handling():
         elsewhere = Elsewhere(
             partial(_alone, child, limits.header_seconds),
             partial(_in_time, limits.header_seconds),

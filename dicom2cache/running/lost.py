@@ -30,4 +30,5 @@ def nothing(sources: Sequence[object], rejects: pa.Table) -> str:
     more = rejects.num_rows - len(lines)
     if more > 0:
         lines.append(f"  and {more} more")
-    return "\n".join([f"{where}: {rejects.num_rows} files, none with an image to store:", *lines])
+    files = f"{rejects.num_rows} file{'s' * (rejects.num_rows > 1)}"
+    return "\n".join([f"{where}: {files}, none with an image to store:", *lines])

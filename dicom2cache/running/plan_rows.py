@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 
-from dicom2cache.arrow import rows_of
+from dicom2cache.arrow import lazy_rows, rows_of
 from dicom2cache.records import Header
 from dicom2cache.running.job import Job
 
@@ -16,7 +16,8 @@ def headers_of(job: Job, rows: pa.Table) -> dict[int, Header]:
     """The headers (rows of FILES, by number) of the files that rows of the plan's frames are in."""
     needed = np.unique(rows["file"].to_numpy()).tolist()
     job.check("files", rows=needed)
-    return dict(zip(needed, rows_of(job.plan.files, needed).to_pylist(), strict=True))
+    found = cast(list[Header], lazy_rows(rows_of(job.plan.files, needed)))
+    return dict(zip(needed, found, strict=True))
 
 
 def frames_of(job: Job, rows: Any) -> pa.Table:

@@ -31,6 +31,8 @@ class Overdue(BaseException):
 
 
 _is_worker = False
+_handled = False  # SIGALRM is ours in a block of `handling`
+_armed = False  # in a block of `within`
 
 
 @contextmanager
@@ -44,14 +46,31 @@ def within(seconds: float) -> Iterator[None]:
     if not _is_worker and not can_interrupt():
         yield
         return
-    before = None if _is_worker else signal.signal(signal.SIGALRM, _overdue)
+    global _armed
+    with nullcontext() if _is_worker or _handled else handling():
+        try:
+            _armed = True
+            signal.setitimer(signal.ITIMER_REAL, seconds, 0 if _is_worker else _LOOKS)
+            yield
+        finally:
+            _armed = False  # what is on its way comes too late
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@contextmanager
+def handling() -> Iterator[None]:
+    """A block whose blocks of `within` cost less: the signal's handler is set once for all."""
+    global _handled
+    if _is_worker or _handled or not can_interrupt():
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, _overdue)
     try:
-        signal.setitimer(signal.ITIMER_REAL, seconds, 0 if _is_worker else _LOOKS)
+        _handled = True
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        if before is not None:
-            signal.signal(signal.SIGALRM, before)
+        _handled = False
+        signal.signal(signal.SIGALRM, before)
 
 
 @contextmanager
@@ -76,7 +95,8 @@ def can_interrupt() -> bool:
 
 
 def _overdue(*_: object) -> None:
-    raise Overdue
+    if _armed:
+        raise Overdue
 
 
 _LOOKS = 1.0  # seconds between looks at the parent

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from dicom2cache.planning import select
 from dicom2cache.planning.apart import apart
+from dicom2cache.planning.masks.outlined import as_files
 from dicom2cache.planning.masks.stored import NONE
 from dicom2cache.planning.plan import make_plan
 from dicom2cache.planning.select import owned
@@ -18,6 +19,7 @@ from dicom2cache.records import ArraySpec, Candidate, Plan
 from dicom2cache.running import inventory
 from dicom2cache.running.contours import without_copies as copies_out
 from dicom2cache.running.faults import FaultLog
+from dicom2cache.running.masked import seen
 from dicom2cache.running.progress import Progress, phase
 from dicom2cache.schema import REJECTS
 
@@ -79,12 +81,18 @@ class Survey:
         contours, twice = copies_out(drawn, known and known(drawn), veiled)
         every = [unlisted, rejects, owned(repeated, read), owned(twice, drawn)]
         every = pa.concat_tables(every)
-        if not files.num_rows:
+        outlined = None
+        if self.recipe.masks != "none" and contours.num_rows:
+            outlined = as_files(contours, seen(candidates, contours)), contours
+        if not files.num_rows and outlined is None:
             return None, every, contours
-        planned, odd, faults = apart(
-            files,
-            lambda some: make_plan(some, REJECTS.empty_table(), self.recipe, before, images(some)),
-        )
+
+        def attempt(some: pa.Table) -> Plan:
+            masked = some if outlined is None else pa.concat_tables([some, outlined[0]])
+            none = REJECTS.empty_table()
+            return make_plan(some, none, self.recipe, before, images(masked), outlined)
+
+        planned, odd, faults = apart(files, attempt)
         self.log.tell(faults)
         every = pa.concat_tables([every, owned(odd, files)])
         if planned is not None:

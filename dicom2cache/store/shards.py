@@ -118,7 +118,7 @@ class ShardWriter:
         """Write the chunk of a frame into the next slot."""
         whole: Any = chunk.data
         data, room = memoryview(whole).cast("B"), self.room()
-        if room is not None and _address(data) == room.ctypes.data:  # it was made right there
+        if room is not None and _address(data) == _address(room):  # it was made right there
             self._file.wrote(len(data))
         else:
             self._file.write(data)
@@ -149,8 +149,8 @@ class ShardWriter:
         return size, checksum
 
 
-def _address(data: memoryview) -> int:
-    return int(np.frombuffer(data, np.uint8).ctypes.data)
+def _address(data: Any) -> int:
+    return int(np.frombuffer(data, np.uint8).__array_interface__["data"][0])
 
 
 def read_index(file: BinaryIO, spec: ArraySpec) -> tuple[NDArray[np.uint64], int, bool]:

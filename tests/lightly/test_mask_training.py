@@ -89,8 +89,8 @@ def test_semantic_segmentation_learns_from_dicom_masks(cache: Path, tmp_path: Pa
     union = [np.count_nonzero(a & b) / np.count_nonzero(a | b) for a, b in both]
     assert np.mean(union) >= 0.5
     files = [path for root in roots for path in root.rglob("*.*") if path.is_file()]
-    assert {path.suffix for path in files if path.stat().st_size} <= {""}  # the markers
-    assert len(files) == TRAIN + VAL + 2
+    assert {path.suffix for path in files if path.stat().st_size} <= {""}  # .source, .masks
+    assert len(files) == TRAIN + VAL + 2 * len(roots)
 
 
 @pytest.mark.usefixtures("no_files")

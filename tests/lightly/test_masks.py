@@ -67,6 +67,27 @@ def test_a_mask_has_the_path_of_its_image(folder: Path) -> None:
     assert served.mask_counts == (5, 0, 0)
 
 
+@pytest.mark.parametrize("kind", ["none", "planes", "labelmap"])
+def test_masks_of_every_recipe(folder: Path, tmp_path: Path, kind: str) -> None:
+    """Resized as their images, under the names that the recipe gives them."""
+    rois = "" if kind == "none" else '[rois]\nhole = "dark"\nball = ["no", "^bri"]\n'
+    (tmp_path / "recipe.toml").write_text(f"masks = {kind!r}\nsize = {SIZE // 2}\n{rois}")
+    cache = built(folder / "in" / "a", "--recipe", tmp_path / "recipe.toml", tmp_path / "cache")
+    names = ["bright", "dark"] if kind == "none" else ["ball", "hole"]
+    assert set(api.classes(cache).values()) == {"background", *names}
+    file = folder / "in" / "a" / "ct" / "a02.dcm"
+    with api.serve(cache, masks=names) as served:
+        found = opened(file)
+        assert (
+            found.shape == file_helpers.open_image_numpy(file).shape[:2] == (SIZE // 2, SIZE // 2)
+        )
+    assert served.mask_counts == (1, 0, 0)
+    fine = drawn(2).reshape(SIZE // 2, 2, SIZE // 2, 2)
+    whole = (fine == fine[:, :1, :, :1]).all((1, 3))  # blocks of one label
+    assert whole.mean() > 0.9
+    assert np.array_equal(found[whole], fine[:, 0, :, 0][whole])
+
+
 def test_classes_are_numbered_as_asked(folder: Path) -> None:
     file = folder / "in" / "a" / "ct" / "a00.dcm"
     for asked, values in (
@@ -174,6 +195,25 @@ def test_stubs_of_other_frames_are_refused(folder: Path, tmp_path: Path) -> None
         api.data(cache.select(path=[f"a/ct/a{k:02}.dcm" for k in range(3)]), tmp_path / "train")
     with pytest.raises(ValueError, match="task 'depth'; legal: semantic_segmentation, panoptic"):
         api.data(cache, tmp_path / "other", "depth")
+
+
+def test_classes_that_a_folder_was_not_written_for_are_refused(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Their numbers would mean something else."""
+    cache = folder / "cache"
+    api.data(cache, tmp_path / "train", masks=["dark"])
+    with api.serve(cache, masks=["dark"], root=[tmp_path / "train"]):
+        pass
+    for other in (["bright"], ["dark", "bright"], True, api.Masks(["dark"], things=[])):
+        for root in (
+            tmp_path / "train",
+            [tmp_path / "train"],
+            {str(folder / "in"): tmp_path / "train"},
+        ):
+            with pytest.raises(ValueError, match=r"train: written for masks \{'dark': 1\}"), \
+                    api.serve(cache, masks=other, root=root):  # fmt: skip
+                pass
 
 
 def test_files_of_one_name_in_several_folders_have_their_own_segments(

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 import torchio as tio
+from monai.transforms.utils import correct_crop_centers
 
 from tests.oracles.series import Series, one_volume
 from tests.support.caches import built
 from trainer_adapter import Cache, SpatialImage, open_cache
+from trainer_adapter.volumes.patches import starts
 
 KINDS = (one_volume.ct, one_volume.sagittal, one_volume.oblique, one_volume.beds)
 
@@ -84,3 +86,18 @@ def test_transforms_of_monai_take_them(tmp_path: Path) -> None:
     assert [tuple(c["image"].shape) for c in crops] == [(1, 3, 3, 2)] * 2
     spaced = mt.Spacing((1.0, 1.0, 1.0))(sample["image"])
     np.testing.assert_allclose(np.diag(spaced.affine)[:3], [-1, -1, 1], atol=1e-6)
+
+
+def test_patches_lie_around_a_voxel_as_monais_do() -> None:
+    """As RandCropByPosNegLabeld moves them, to be inside of the volume."""
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        sizes = rng.integers(1, 40, 3)
+        sides = [int(rng.integers(1, n + 1)) for n in sizes]
+        center = [int(rng.integers(n)) for n in sizes]
+        theirs = correct_crop_centers(center, sides, sizes.tolist(), allow_smaller=False)
+        ours = [
+            int(starts(np.array([c]), side, np.array([n]))[0])
+            for c, side, n in zip(center, sides, sizes.tolist(), strict=True)
+        ]
+        assert ours == [int(c) - side // 2 for c, side in zip(theirs, sides, strict=True)]

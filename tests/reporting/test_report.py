@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom import dcmread
 from pydicom.uid import JPEGLSLossless
 
 from tests.support.caches import attributes, built, run_here, table
 from tests.support.dicom_files import CT_IMAGE, uid, write_dicom
+from tests.support.segmentations import write_segmentation
 
 EVIL = '<script>alert("x")</script><img src=//evil.example/x onerror=alert(1)>'
 _VOID = {"meta", "img", "br"}
@@ -177,6 +179,34 @@ def test_pictures_are_the_frames(cache: Path) -> None:
     assert len(Page(_report(cache, "--identifying")).images) == 4
 
 
+def test_masks_lie_on_their_images(cache: Path, tmp_path: Path) -> None:
+    images = [cache.parent / "in" / f"Bert-{k}.dcm" for k in range(4)]
+    for image in images:
+        shutil.copy(image, tmp_path)
+    square = np.zeros((1, 4, 64, 64), np.uint8)
+    square[..., :32, :32] = 1
+    write_segmentation(tmp_path / "in" / "seg.dcm", images, square, ["liver"])
+    for name, text in (("plain", "NO"), ("text", "YES")):
+        for image in images:
+            changed = dcmread(image)
+            changed.BurnedInAnnotation = text
+            changed.save_as(tmp_path / "in" / image.name)
+        found = built(tmp_path / "in", tmp_path / name, "--jobs", 1)
+        page = Page(_report(found))
+        said = {str(image["alt"]): str(image["src"]) for image in page.images}
+        assert len(said) == (2 if text == "NO" else 1)
+        data = b64decode(said["4 of 4 frames of a stack of SEG, 64 × 64 pixels"].partition(",")[2])
+        picture = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+        assert ("on its images" in page.shown) is (text == "NO")
+        inside = picture[2, 2]
+        if text == "NO":  # half of (230, 159, 0) on black; the image beside it as it is
+            assert np.abs(inside - (115, 80, 0)).max() < 12
+            assert np.ptp(picture[100, 140]) < 6
+            assert picture[100, 140].max() > 0
+        else:
+            assert set(np.unique(picture)) == {0, 255}
+
+
 def test_pictures_are_chosen_by_seed(cache: Path) -> None:
     def alts(*flags: object) -> list[str]:
         return [str(image["alt"]) for image in Page(_report(cache, *flags)).images]
@@ -204,7 +234,7 @@ def test_a_split_is_shown(cache: Path) -> None:
     ran = run_here("split", cache, out, "--fractions", "a=0.5,b=0.5")
     assert ran.returncode == 0, ran.stderr
     words = _words(_report(cache, "--split", out))
-    sides = re.search(r"Of the split that was given Side .* of frames a (\d) .* b (\d) ", words)
+    sides = re.search(r"given Side .{,60} of frames a (\d) [\d ]*b (\d) ", words)
     assert sides
     assert int(sides[1]) + int(sides[2]) == 4
 
@@ -217,13 +247,28 @@ def test_a_file_that_is_no_report_stays(
     ran = run_here("report", cache)
     assert ran.returncode == 2
     assert ran.stderr == (
-        "dicom2cache: report.html: exists, and is no report; give another name by -o\n"
+        "dicom2cache: report.html: exists, and is not of this command; name a file by -o\n"
     )
     assert (tmp_path / "report.html").read_text() == "of pytest"
     (tmp_path / "report.html").unlink()
     for _ in range(2):
         assert run_here("report", cache).returncode == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html"]
+
+
+def test_a_plan_has_a_page(cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "plan.html"
+    ran = run_here("plan", cache.parent / "in", tmp_path / "cache", "--report", out)
+    assert ran.returncode == 1, ran.stderr  # some files fail
+    assert ran.stdout.endswith(f"{out}: Plan of 19 frames: CT, US\n")
+    document = out.read_text("utf-8")
+    page, words = Page(document), _words(document)
+    assert page.images == []
+    assert re.search(r"CT image 3 3 3 3 17 17 136.0 KiB ", words)  # 17 slots of 8 KiB
+    assert "all 2.5 mm" in words
+    assert "pixel data is truncated: ... bytes, ... expected" in words
+    assert "Meyer" not in document
+    assert "cut" not in words
 
 
 def test_a_cache_of_no_frames_has_a_page(tmp_path: Path) -> None:

@@ -272,7 +272,7 @@ def test_what_was_removed_stays_out(cache: Path, source: Path) -> None:
     before = (cache / "zarr.json").read_bytes()
     ran = run_here("update", source, cache, "--jobs", "1")
     assert ran.returncode == 0, ran.stderr
-    assert f"{cache}: 1 frames of 1 files added; 8 frames now" in ran.stdout
+    assert f"{cache}: 1 frame of 1 file added; 8 frames now" in ran.stdout
     assert "5 files were removed from the cache before, and left out" in ran.stderr
     assert [Path(r["path"]).stem for r in _rows(cache)][7:] == ["a0"]
     assert not _rows(cache, "failures")
@@ -285,7 +285,7 @@ def test_what_was_removed_stays_out(cache: Path, source: Path) -> None:
     assert [Path(r["path"]).stem for r in _rows(cache)] == ["a0"]
     about = attributes(cache)
     assert (about["numbering"], about["generation"], about["origin"]) == (2, 3, about["origin"])
-    assert run_here("update", source, cache).stdout == f"{cache}: nothing new; 1 frames\n"
+    assert run_here("update", source, cache).stdout == f"{cache}: nothing new; 1 frame\n"
     assert verify(cache) == []
     assert run_here("purge", cache).returncode == 0
     assert verify(cache) == []
@@ -314,7 +314,7 @@ def test_all_of_it(cache: Path, source: Path) -> None:
     assert len(open_cache(cache)) == 0
     write_dicom(source / "new.dcm", pattern("new", (512, 512), top=99), PatientID="Dora",
                 SeriesInstanceUID=uid("new"))  # fmt: skip
-    assert "1 frames of 1 files added; 1 frames now" in run_here("update", source, cache).stdout
+    assert "1 frame of 1 file added; 1 frame now" in run_here("update", source, cache).stdout
     assert verify(cache) == []
 
 
@@ -605,7 +605,7 @@ def test_a_folder_that_nothing_is_left_of(tmp_path: Path) -> None:
     assert verify(cache) == []
     _series(tmp_path / "Cleo", "c", "Cleo", 1)
     ran = run_here("update", tmp_path / "Cleo", tmp_path / "Anna", cache, "--jobs", "1")
-    assert "1 frames of 1 files added; 2 frames now" in ran.stdout, ran.stderr
+    assert "1 frame of 1 file added; 2 frames now" in ran.stdout, ran.stderr
     assert [(s["root"], Path(s["path"]).name) for s in attributes(cache)["sources"]] == [
         (1, "Bert"), (3, "Cleo"),
     ]  # fmt: skip

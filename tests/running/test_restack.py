@@ -82,7 +82,7 @@ def test_as_a_build_of_all(source: Path, tmp_path: Path, flags: tuple[str, ...])
     _slice(source, "a", 5)
     ran = _updated(source, cache, "--restack")
     assert ran.stdout == (
-        f"{cache}: 1 frames of 1 files added; 9 frames now\n"
+        f"{cache}: 1 frame of 1 file added; 9 frames now\n"
         f"{cache}: 6 frames in whole stacks again; what was there before stays on the disk until "
         f"`dicom2cache purge {cache}`\n"
     )

@@ -162,7 +162,7 @@ def test_another_array_and_another_folder(source: Path, cache: Path, tmp_path: P
     write_dicom(other / "a" / "x.dcm", pattern("x", (40, 30)), SeriesInstanceUID=uid("x"))
     (other / "notes.txt").write_text("no image")
     ran = _updated(other, cache)
-    assert "1 frames of 1 files added; 4 frames now" in ran.stdout
+    assert "1 frame of 1 file added; 4 frames now" in ran.stdout
     assert _rows(cache, "root", "path", "array", "row", "stack", "stack_of")[3:] == [
         (1, "a/x.dcm", 1, 0, 1, 1),
     ]  # fmt: skip
@@ -208,7 +208,7 @@ def test_changed_and_gone(source: Path, cache: Path) -> None:
         f"{source}/slice001.dcm: changed since it was stored; the cache keeps it as it was",
         f"{source}/slice002.dcm: gone; the cache keeps it as it was",
     ]
-    assert "1 frames of 1 files added; 4 frames now" in ran.stdout
+    assert "1 frame of 1 file added; 4 frames now" in ran.stdout
     after = _published(cache)
     assert {name: after[name] for name in before} == before
     write_dicom(source / "slice000.dcm", pattern("larger", (600, 512)))
@@ -599,7 +599,7 @@ def test_a_source_folder_that_moved(
         assert f"give --moved {source}={new}" in _updated(new, cache, status=2).stderr
         assert tree(cache) == before
     ran = _updated(new, cache, "--moved", f"{source}={new}", *key)
-    assert ran.stdout == f"{cache}: 1 frames of 1 files added; 4 frames now\n"
+    assert ran.stdout == f"{cache}: 1 frame of 1 file added; 4 frames now\n"
     assert [s["root"] for s in attributes(cache)["sources"]] == [0]
     if not veiled:
         assert attributes(cache)["sources"][0]["path"] == str(new)

@@ -160,7 +160,7 @@ def test_files_of_stacks_that_are_not_there_any_more_are_counted(tmp_path: Path)
     ran = run_here(
         "export", cache, tmp_path / "out", "--to", "nifti", "--where", 'modality == "CT"'
     )  # fmt: skip
-    assert (ran.returncode, "1 of an earlier run; 1 files of other stacks" in ran.stdout) == (
+    assert (ran.returncode, "1 of an earlier run; 1 file of other stacks" in ran.stdout) == (
         0,
         True,
     )
@@ -201,7 +201,7 @@ def test_what_fails_costs_itself_only(tmp_path: Path) -> None:
     cache = built(tmp_path / "in", tmp_path / "more", tmp_path / "both")
     ran = run_here("export", cache, tmp_path / "out", "--to", "npy")
     assert ran.returncode == 1
-    assert "1 stacks in 1 files; 1 are no volumes; 2 failed; export.tsv has each" in ran.stdout
+    assert "1 stack in 1 file; 1 is no volume; 2 failed; export.tsv has each" in ran.stdout
     assert "12.0 degrees off their normal" in ran.stderr
     table = (tmp_path / "out" / "export.tsv").read_text().splitlines()
     assert sorted(line.split("\t")[1] for line in table[1:]) == [
@@ -209,7 +209,7 @@ def test_what_fails_costs_itself_only(tmp_path: Path) -> None:
     ]  # fmt: skip
     ran = run_here("export", cache, tmp_path / "out", "--to", "npy", "--upright", "--gaps")
     assert ran.returncode == 0, ran.stderr
-    assert "3 stacks in 3 files, 1 of an earlier run; 1 are no volumes;" in ran.stdout
+    assert "3 stacks in 3 files, 1 of an earlier run; 1 is no volume;" in ran.stdout
     shapes = sorted(np.load(p, mmap_mode="r").shape for p in (tmp_path / "out").rglob("*.npy"))
     assert shapes == [(8, 28, 20), (11, 24, 20), (12, 24, 20)]
 
@@ -224,7 +224,7 @@ def test_a_damaged_volume_fails_by_name(tmp_path: Path) -> None:
     ran = run_here("export", cache, tmp_path / "out", "--to", "nifti", "--jobs", "1")
     assert ran.returncode == 1
     assert shard.name in ran.stderr
-    assert "1 stacks in 1 files; 1 failed" in ran.stdout
+    assert "1 stack in 1 file; 1 failed" in ran.stdout
 
 
 def test_commands_that_cannot_be(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import hmac
 import pickle
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,7 @@ def test_equal_frames_keep_patients_together(folder: Path) -> None:
         np.testing.assert_array_equal(cache[row["sample"]], cache[row["other_sample"]])
         assert cache.column("patient")[row["sample"]].as_py() == row["value"]
     assert "8 pairs of them have equal frames, and are kept together" in repr(sides)
+    assert "8 pairs of them have equal frames, and are kept together" in sides._repr_html_()
     assert "1 images are in many of them" in repr(sides)
 
 
@@ -223,6 +225,12 @@ def test_balanced_sides_have_their_share_of_each_class(folder: Path) -> None:
         "share": [0.75, 0.25], "CT": [36, 12], "MR": [18, 6],
     }  # fmt: skip
     assert "balanced by modality" in repr(sides)
+    page = sides._repr_html_()
+    assert "balanced by modality" in page
+    assert [re.findall(r"<td>(.*?)</td>", row) for row in page.split("<tr>")[2:]] == [
+        ["fit", "18", "36", "54", "75.0%", "36", "18"],
+        ["held", "6", "12", "18", "25.0%", "12", "6"],
+    ]
     folds = cache.split(folds=3, stratify=cache.column("modality").to_pylist())
     assert [row["CT"] for row in folds.table.to_pylist()] == [16, 16, 16]
     fold = folds.fold(1)

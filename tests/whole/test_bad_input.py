@@ -362,7 +362,7 @@ def test_a_folder_of_nothing_but_a_name_that_is_not_utf8(tmp_path: Path) -> None
         file.write(Path(examples.get_path("ct")).read_bytes())
     ran = run_here("build", tmp_path / "source", tmp_path / "cache")
     assert ran.returncode == 2
-    assert "1 files, none with an image to store:" in ran.stderr
+    assert "1 file, none with an image to store:" in ran.stderr
     assert "gr\\udcfcn.dcm: the file name is not UTF-8; rename it" in ran.stderr
 
 

@@ -16,7 +16,7 @@ from trainer_adapter.lightly.paths import frame_names, of_kind, stub_tree
 from trainer_adapter.lightly.pixels import Image
 from trainer_adapter.lightly.roots import Roots
 from trainer_adapter.lightly.transforms import transform_args
-from trainer_adapter.lightly.written import write_data
+from trainer_adapter.lightly.written import hold_classes, write_data
 from trainer_adapter.loading.convert import Paths
 
 __all__ = [
@@ -67,6 +67,8 @@ def serve(
     """
     opened, asked = _opened(cache), masks_of(masks)
     maps = None if asked is None else LabelMaps(opened, asked)
+    if maps is not None:
+        hold_classes(maps, root)
     return serving(_images(opened, window, dtype, root, key), missing, mode, maps)
 
 

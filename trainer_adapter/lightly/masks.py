@@ -113,6 +113,11 @@ class LabelMaps:
         """Whether a mask of these classes lies on image `i`, or on another one of its stack."""
         return bool(self.painter.known(self.cache.samples(np.array([i])))[0])
 
+    def drawn(self, i: int) -> bool:
+        """Whether a mask of these classes lies on image `i` itself."""
+        row = int(np.searchsorted(self.painter.images, self.cache.samples(np.array([i]))[0]))
+        return bool(self.painter.ends[row] < self.painter.ends[row + 1])
+
     def label_map(self, i: int) -> NDArray[Any]:
         """(H, W) of class numbers of image `i`, uint8 or uint16; 0 is background.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from trainer_adapter.lightly.masks import LabelMaps, class_of
 from trainer_adapter.lightly.paths import write_stubs
+from trainer_adapter.lightly.roots import Roots
 
 TASKS = (
     "semantic_segmentation",
@@ -23,6 +24,8 @@ TASKS = (
 )
 TEMPLATE = "/{image_path}"
 """of masks: the image's own path. LightlyTrain makes a template absolute before it fills it in"""
+_NUMBERS = ".masks"
+"""in a folder of stubs: the classes of masks that it was written for, JSON"""
 
 
 def write_data(maps: LabelMaps, folder: str | os.PathLike[str], task: str) -> dict[str, str]:
@@ -35,6 +38,7 @@ def write_data(maps: LabelMaps, folder: str | os.PathLike[str], task: str) -> di
     folder = Path(folder).absolute()
     files = write_stubs(maps.cache, folder, distinct=task == "panoptic_segmentation")
     _hold_stubs(folder, files)
+    (folder / _NUMBERS).write_text(json.dumps(_said(maps)))
     if task == "semantic_segmentation":
         return {"images": str(folder), "masks": TEMPLATE}
     table = folder / "annotations.json"
@@ -60,6 +64,31 @@ def _hold_stubs(folder: Path, files: list[str]) -> None:
             f"{min(others)}, and LightlyTrain would train on them; remove the folder, or choose "
             "another"
         )
+
+
+def _said(maps: LabelMaps) -> dict[str, Any]:
+    return {"numbers": maps.numbers, "things": sorted(maps.things)}
+
+
+def hold_classes(maps: LabelMaps, root: Roots) -> None:
+    """Raises ValueError where a folder of stubs was written for other classes than are served:
+
+    the numbers that training names would mean something else. Labels that came by an update move
+    the numbers of those behind them.
+    """
+    several = [root] if isinstance(root, str | os.PathLike) else root
+    folders = several.values() if isinstance(several, Mapping) else several or ()
+    for folder in folders:
+        try:
+            said = json.loads((Path(folder) / _NUMBERS).read_text())
+        except (OSError, ValueError):  # not written by `data`
+            continue
+        if said != _said(maps):
+            raise ValueError(
+                f"{folder}: written for masks {said['numbers']}, things {said['things']}, and "
+                f"served are {maps.numbers}, {sorted(maps.things)}; give data() and serve() the "
+                "same masks, by name, or write the folder anew"
+            )
 
 
 def _categories(maps: LabelMaps) -> list[dict[str, Any]]:
@@ -121,6 +150,8 @@ def _write(out: TextIO, maps: LabelMaps, files: list[str], rows: Iterator[dict[s
 
 def _found(maps: LabelMaps, i: int) -> Iterator[tuple[int, int, list[int], NDArray[np.bool_]]]:
     """(id, pixels, [x, y, width, height], mask) of each segment of image `i`."""
+    if not maps.drawn(i):
+        return
     ids = maps.segments(i)
     for k in np.unique(ids).tolist():
         if k:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from trainer_adapter.order.permutations import Ints
 from trainer_adapter.reading.mapped import Mapped
 from trainer_adapter.reading.shards import Packed, ShardStore, span_of
-from trainer_adapter.reading.spots import Box, Corners, Spots
+from trainer_adapter.reading.spots import Box, Corners, Frame, Spots
 
 _PAGE = mmap.PAGESIZE
 _ADVISED_AT_ONCE = 128 << 10  # Linux cuts longer requests down to the device's read-ahead
@@ -42,6 +42,11 @@ class Advised(Mapped):
         """Frames of one array and size into `out`, (b, H, W[, C])."""
         self._advise(spots, np.zeros_like(spots.height), spots.height)
         super().whole(out, spots)
+
+    def frames(self, spots: Spots) -> Frame:
+        """How each of these frames is had, one by one; all are asked for now."""
+        self._advise(spots, np.zeros_like(spots.height), spots.height)
+        return super().frames(spots)
 
     def crops(self, out: NDArray[Any], spots: Spots, corners: Corners) -> None:
         """Crops of frames into `out`, (b, h, w[, C]); only their rows are read."""

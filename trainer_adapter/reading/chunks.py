@@ -43,10 +43,13 @@ def unpack(chunk: Chunk, spec: Array, out: NDArray[Any]) -> None:
 
     Raises DamagedError if that is not what the chunk holds, MissingCodecError without numcodecs.
     """
-    blosc = _blosc()
     hold_header(chunk, spec)
+    _decompress(chunk, out)
+
+
+def _decompress(chunk: Chunk, out: NDArray[Any]) -> None:
     try:
-        blosc.decompress(chunk.data, out)
+        _blosc().decompress(chunk.data, out)
     except (RuntimeError, ValueError) as e:
         raise _damaged(chunk, f"does not decompress ({e})") from e
 
@@ -100,5 +103,5 @@ def scratch_slot(chunk: Chunk, spec: Array) -> NDArray[Any]:
     """The slot of a chunk, (H, W[, C]); good until the thread asks for another."""
     hold_header(chunk, spec)
     slot = _SLOT.of(spec.slot_bytes).view(spec.dtype).reshape(spec.slot)
-    unpack(chunk, spec, slot)
+    _decompress(chunk, slot)
     return slot

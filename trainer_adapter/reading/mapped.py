@@ -15,6 +15,7 @@ from trainer_adapter.reading.shards import ShardStore
 from trainer_adapter.reading.spots import (
     Box,
     Corners,
+    Frame,
     Spots,
     part_of,
     rows_of,
@@ -51,6 +52,10 @@ class Mapped:
         height, width = out.shape[1:3]
         for target, shard, slot in zip(out, shards, places, strict=True):
             np.copyto(target, held[shard][slot, :height, :width])
+
+    def frames(self, spots: Spots) -> Frame:
+        """How each of these frames is had, one by one."""
+        return frames_by(spots, self._store.root.arrays, self._slot, self._chunk)
 
     def crops(self, out: NDArray[Any], spots: Spots, corners: Corners) -> None:
         """Crops of frames into `out`, (b, h, w[, C]); uncompressed, only their rows are touched."""
@@ -101,14 +106,17 @@ class Mapped:
         """One slot, (H, W[, C]) read-only: a view of the map, or decompressed anew."""
         spec = self._store.root.arrays[array]
         if spec.codec == "none":
-            view: NDArray[Any] = self._store.slots(array, shard, slot)[slot]
-            return view
+            return self._slot(array, shard, slot)
         chunk = self._chunk(array, shard, slot)
         hold_header(chunk, spec)
         fresh = np.empty(spec.slot, spec.dtype)
         unpack(chunk, spec, fresh)
         fresh.flags.writeable = False
         return fresh
+
+    def _slot(self, array: int, shard: int, slot: int) -> NDArray[Any]:
+        view: NDArray[Any] = self._store.slots(array, shard, slot)[slot]
+        return view
 
     def _chunk(self, array: int, shard: int, slot: int) -> Chunk:
         return self._store.packed(array, shard, slot).chunk(slot)
@@ -118,6 +126,36 @@ def copy_rows(target: NDArray[Any], source: NDArray[Any]) -> None:
     """Copy a (d, h, w) into another, row by row: NumPy takes a fifth longer for their numbers."""
     row = np.dtype((np.void, source.shape[2] * source.itemsize))
     np.copyto(target.view(row), source.view(row))
+
+
+def frames_by(
+    spots: Spots,
+    specs: Sequence[Array],
+    slot_of: Callable[[int, int, int], NDArray[Any]],
+    chunk_of: Callable[[int, int, int], Chunk],
+) -> Frame:
+    """Frames out of slots, or of chunks; straight into their targets where they fill their slot."""
+    arrays, shards, slots, heights, widths = (
+        c.tolist() for c in (spots.array, spots.shard, spots.slot, spots.height, spots.width)
+    )
+
+    def frame(k: int, target: NDArray[Any] | None = None) -> NDArray[Any]:
+        spec = specs[arrays[k]]
+        if spec.codec == "none":
+            found = slot_of(arrays[k], shards[k], slots[k])
+        else:
+            chunk = chunk_of(arrays[k], shards[k], slots[k])
+            if target is not None and target.shape == spec.slot:
+                unpack(chunk, spec, target)
+                return target
+            found = scratch_slot(chunk, spec)
+        found = found[: heights[k], : widths[k]]
+        if target is None:
+            return found
+        np.copyto(target, found)
+        return target
+
+    return frame
 
 
 def unpack_whole(

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from trainer_adapter.errors import DamagedError
 from trainer_adapter.format.files import read_into
 from trainer_adapter.reading.chunks import Chunk, Scratch, scratch_slot
-from trainer_adapter.reading.mapped import unpack_whole
+from trainer_adapter.reading.mapped import frames_by, unpack_whole
 from trainer_adapter.reading.shards import ShardStore, index_bytes, span_of
 from trainer_adapter.reading.spots import (
     Box,
     Corners,
+    Frame,
     Spots,
     part_of,
     rows_of,
@@ -124,6 +125,20 @@ class Pread:
     ) -> Callable[[int], None]:
         """How patch k of `out`, (b, d, h, w), is read, for any thread to call."""
         return slice_by_slice(self.crops, out, spots, corners)
+
+    def frames(self, spots: Spots) -> Frame:
+        """How each of these frames is read, one by one."""
+        return frames_by(spots, self._store.root.arrays, self._slot, self._chunk)
+
+    def _slot(self, array: int, shard: int, slot: int) -> NDArray[Any]:
+        """An uncompressed slot; good until the next."""
+        found = self._checked(array, shard, slot)
+        if found is not None:
+            return found
+        spec = self._store.root.arrays[array]
+        data = _SLOT.of(spec.slot_bytes)
+        self._file(array, shard).read(data.data, slot * spec.slot_bytes)
+        return data.view(spec.dtype).reshape(spec.slot)
 
     def crops(self, out: NDArray[Any], spots: Spots, corners: Corners) -> None:
         """Crops of frames into `out`, (b, h, w[, C]); uncompressed, only their rows are read."""

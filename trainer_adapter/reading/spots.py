@@ -29,6 +29,13 @@ class Spots:
     height: Ints
     width: Ints
 
+    def taken(self, which: Ints) -> Spots:
+        """Those that are at these places."""
+        return Spots(
+            self.array[which], self.shard[which], self.slot[which], self.height[which],
+            self.width[which],
+        )  # fmt: skip
+
     def part(self, some: slice) -> Spots:
         """Some of them."""
         return Spots(
@@ -74,11 +81,24 @@ class Box(NamedTuple):
     fill: float
 
 
+class Frame(Protocol):
+    """How frame k is had, (H, W[, C])."""
+
+    def __call__(self, k: int, target: NDArray[Any] | None = None) -> NDArray[Any]:
+        """In `target`, contiguous and of its shape and dtype; else somewhere, to be read.
+
+        There it is good until the thread asks for another.
+        """
+
+
 class Reading(Protocol):
     """One way to copy."""
 
     def whole(self, out: NDArray[Any], spots: Spots) -> None:
         """Frames of one array and size into `out`, (b, H, W[, C])."""
+
+    def frames(self, spots: Spots) -> Frame:
+        """How each of these frames is had, one by one."""
 
     def crops(self, out: NDArray[Any], spots: Spots, corners: Corners) -> None:
         """Crops of frames of one dtype and number of channels into `out`, (b, h, w[, C])."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dicom2cache.arrow import Codes, appearance, combine, floats, ints
 from dicom2cache.cli.reporting.shapes import Histogram, counted, distinct, histogram
+from dicom2cache.cli.words import counting
 from dicom2cache.schema import FRAMES_TABLE
 
 COLUMNS = (
@@ -22,6 +23,10 @@ COLUMNS = (
     "stack_of", "stack_flags", "p1", "p50", "p99", "flags",
 )  # fmt: skip
 """what is read of frames/; any may be missing"""
+WHOSE = (
+    "modality", "kind", "unit", "patient", "study_uid", "series_uid", "stack", "root", "path",
+)  # fmt: skip
+"""what `whose_they_are` reads"""
 OLDEST = 90.0
 """years: who is older is one of few"""
 _MODALITIES, _WORDS = 24, 12
@@ -164,6 +169,28 @@ def sides_of(
 
 
 _NOTHING = Part(("all",), 0, 0, 0, 0, 0, 0, 0)
+
+
+def whose_they_are(table: pa.Table) -> Iterator[str]:
+    """Lines for a terminal: patients, studies, series, stacks; frames by modality and by unit."""
+    frames = Frames(table)
+    if not frames.count:
+        return
+    one = _counted(frames, np.zeros(frames.count), np.zeros(frames.count, np.int64), [("",)])[0]
+    said = [
+        counting(one.patients, "patient"), counting(one.studies, "study", "studies"),
+        counting(one.series, "series", "series"), counting(one.stacks, "stack"),
+    ]  # fmt: skip
+    yield ", ".join(said)
+    if nobody := int((frames.patient < 0).sum()):
+        yield f"{counting(nobody, 'frame')} without a patient's ID"
+    for name, none in (("modality", UNKNOWN), ("unit", "none (colour)"), ("kind", "image")):
+        rows = counted(frames.text(name), _MODALITIES)
+        if name == "kind" and len(rows) == 1:
+            continue
+        many = {"modality": "modalities", "unit": "units", "kind": "kinds"}[name]
+        named = [f"{none if word is None else word} {n}" for word, n in rows]
+        yield f"{many} (frames): {', '.join(named)}"
 
 
 def _counted(

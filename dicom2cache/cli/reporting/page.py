@@ -269,7 +269,7 @@ def _unstored(about: Contents) -> Html | None:
         rows.append((joined([what, stage]), grouped(group.rows), grouped(group.files), why))
     heads = ["Outcome", "Rows", "Files", "Reason, and what to do"]
     note = None
-    if not about.identifying:
+    if not (about.identifying or about.is_plan):
         note = element(
             "p", "Values and paths in reasons are left out (…); `dicom2cache failures` has them.",
             class_="note",

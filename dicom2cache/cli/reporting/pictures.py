@@ -26,7 +26,8 @@ Grey = NDArray[np.uint8]
 COLUMNS = [
     "array", "row", "height", "width", "kind", "unit", "windows", "polarity", "full_scale",
     "spacing_y", "spacing_x", "pixel_aspect", "min", "max", "p0_5", "p99_5", "crc32c", "modality",
-    "thickness", "stack", "stack_flags", "body_part",
+    "thickness", "stack", "stack_flags", "body_part", "sop_uid", "frame", "part_of_frame",
+    "image_sop_uid", "image_frame", "image_part",
 ]  # fmt: skip
 """what is read of frames/; any but the first four may be missing"""
 _PIXELS = 1 << 22
@@ -83,9 +84,18 @@ class Reader:
         return self.specs[array].slot_bytes
 
 
-def grey(pixels: NDArray[Any], shown: Shown, row: dict[str, Any], window: Window | None) -> Grey:
-    """A frame as (H, W) or (H, W, 3) uint8; masks of labels are coloured."""
-    step = max(1, math.ceil(math.sqrt(pixels.shape[0] * pixels.shape[1] / _PIXELS)))
+def grey(
+    pixels: NDArray[Any],
+    shown: Shown,
+    row: dict[str, Any],
+    window: Window | None,
+    most: int = _PIXELS,
+) -> Grey:
+    """A frame as (H, W) or (H, W, 3) uint8, thinned out above so many pixels.
+
+    Masks of labels are coloured.
+    """  # fmt: skip
+    step = max(1, math.ceil(math.sqrt(pixels.shape[0] * pixels.shape[1] / most)))
     pixels = pixels[::step, ::step]
     if row.get("unit") == "labelmap":
         labels = pixels.astype(np.int64)
@@ -183,13 +193,20 @@ def mosaic(tiles: Sequence[Grey], columns: int) -> Grey:
 def png(picture: Grey, colours: int | None = None) -> bytes:
     """A PNG of (h, w[, 3]) uint8; colour with so many colours at most, if that is said."""
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
+    about = PngInfo()
+    about.add_text("Software", "dicom2cache")
     image = Image.fromarray(np.ascontiguousarray(picture))
     if colours and picture.ndim == 3:
         image = image.quantize(colours, method=Image.Quantize.MEDIANCUT)
     data = io.BytesIO()
-    image.save(data, "PNG", optimize=True)
+    image.save(data, "PNG", optimize=True, pnginfo=about)
     return data.getvalue()
+
+
+SIGNED = b"tEXtSoftware\0dicom2cache"
+"""what a PNG of ours has near its begin"""
 
 
 def evenly(count: int, most: int) -> NDArray[np.int64]:
@@ -200,12 +217,45 @@ def evenly(count: int, most: int) -> NDArray[np.int64]:
 
 
 def picture_of(
-    reader: Reader, rows: Sequence[dict[str, Any]], side: int, columns: int
+    reader: Reader,
+    rows: Sequence[dict[str, Any]],
+    side: int,
+    columns: int,
+    images: Sequence[dict[str, Any] | None] = (),
 ) -> tuple[Grey, Shown]:
-    """A mosaic of frames of one stack. Raises as `Reader.frame`."""
+    """A mosaic of frames of one stack; masks on their `images`, a row or None for each.
+
+    Raises as `Reader.frame`.
+    """
     shown, window = how_shown(rows, reader.specs[rows[0]["array"]])
-    made = [tile(grey(reader.frame(r), shown, r, window), side, aspect_of(r)) for r in rows]
+    below = [image for image in images if image is not None]
+    if below:
+        how, of_images = how_shown(below, reader.specs[below[0]["array"]])
+    made = []
+    for k, row in enumerate(rows):
+        picture = grey(reader.frame(row), shown, row, window)
+        image = images[k] if images else None
+        if image is not None:
+            under = grey(reader.frame(image), how, image, of_images)
+            picture = on_image(picture, under)
+        elif below and picture.ndim == 2:
+            picture = np.repeat(picture[..., None], 3, axis=2)
+        made.append(tile(picture, side, aspect_of(row)))
     return mosaic(made, columns), shown
+
+
+def on_image(mask: Grey, image: Grey) -> Grey:
+    """A mask, grey or coloured, half transparent on its image: (h, w, 3); of the same grid only."""
+    if mask.shape[:2] != image.shape[:2]:
+        return mask if mask.ndim == 3 else np.repeat(mask[..., None], 3, axis=2)
+    under = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+    if mask.ndim == 3:
+        colour, share = mask.astype(np.float64), (mask.max(axis=2) > 0) * 0.5
+    else:
+        colour, share = np.broadcast_to(_LABELS[1].astype(np.float64), under.shape), mask / 510
+    mixed = under * (1 - share[..., None]) + colour * share[..., None]
+    found: Grey = np.rint(mixed).astype(np.uint8)
+    return found
 
 
 def some_rows(table: pa.Table, rows: NDArray[np.int64]) -> list[dict[str, Any]]:

@@ -30,6 +30,7 @@ _REMEDIES = {
     "duplicate": "nothing to do: the first copy is stored",
     "excluded": "as the recipe says; another recipe makes another cache",
 }
+_IMAGE = "an image, but the file has no pixels; if they were to be there, ask for it again"
 _LIMIT = "build again, or `update`, on a machine with more memory or time; limits are in the recipe"
 _FAILED = {
     "header": "the header is not as the standard says: ask for another export of the file",
@@ -137,11 +138,13 @@ class Unstored:
             return _LIMIT
         if self.outcome == "failed":
             return "" if _SAYS_IT.search(self.reason) else _FAILED.get(self.stage, "")
+        if self.outcome == "no-pixels" and " Image Storage" in f" {self.reason}":
+            return _IMAGE
         return _REMEDIES.get(self.outcome, "")
 
 
 def grouped(rejects: pa.Table, own_only: bool = False) -> list[Unstored]:
-    """Groups of rows of failures/: by outcome, failures first, then most rows first.
+    """Groups of rows of failures/: by outcome, failures first, then most rows first, then path.
 
     With `own_only` no reason has a value of a header or a path, and no suffix but well-known ones.
     """
@@ -154,7 +157,7 @@ def grouped(rejects: pa.Table, own_only: bool = False) -> list[Unstored]:
         for stage in sorted(str(s or "") for s in pc.unique(rows["stage"]).to_pylist()):
             part = rows.filter(pc.equal(rows["stage"].fill_null(""), stage)).combine_chunks()
             mine += _of_stage(name, stage, part, own_only)
-        found += sorted(mine, key=lambda group: (-group.rows, group.reason))
+        found += sorted(mine, key=lambda group: (-group.rows, group.path))
     return found
 
 
@@ -162,7 +165,7 @@ def _of_stage(outcome: str, stage: str, rows: pa.Table, own_only: bool) -> Itera
     reason = rows["reason"].cast(pa.string()).fill_null("").combine_chunks().dictionary_encode()
     if isinstance(reason, pa.ChunkedArray):
         reason = reason.combine_chunks()
-    code, names = _sentences(reason.dictionary, outcome)
+    code, names = _sentences(reason.dictionary, outcome, own_only)
     group = code[ints(reason.indices, 0)]
     files = combine([ints(rows["root"], -1), appearance(rows["path"].cast(pa.string()))])
     order = np.argsort(group, kind="stable")
@@ -182,7 +185,7 @@ def _of_stage(outcome: str, stage: str, rows: pa.Table, own_only: bool) -> Itera
         )  # fmt: skip
 
 
-def _sentences(reasons: Any, outcome: str) -> tuple[NDArray[np.int64], list[str]]:
+def _sentences(reasons: Any, outcome: str, own_only: bool) -> tuple[NDArray[np.int64], list[str]]:
     """(number of its sentence for each of the distinct reasons, the sentences).
 
     A sentence is what of a reason is this program's own; the first one is found by taking it apart,
@@ -190,17 +193,19 @@ def _sentences(reasons: Any, outcome: str) -> tuple[NDArray[np.int64], list[str]
     """
     code = np.full(len(reasons), -1, np.int64)
     names: list[str] = []
-    ordered = pc.sort_indices(reasons).to_numpy()
-    for i in ordered:
+    for i in pc.sort_indices(reasons).to_numpy():
         if code[i] >= 0:
             continue
         if len(names) >= _MOST:
             break
-        sentence = _sentence(reasons[int(i)].as_py(), outcome)
-        if len(re.sub(r"[^A-Za-z]", "", sentence)) < _LEAST:
-            continue
-        left = np.flatnonzero(code < 0)
+        reason = reasons[int(i)].as_py()
+        sentence = _sentence(reason, outcome)
         pattern = ".*".join(map(_literal, sentence.split(LEFT_OUT)))
+        if len(re.sub(r"[^A-Za-z]", "", sentence)) < _LEAST:
+            if own_only:
+                continue
+            sentence, pattern = reason, _literal(reason)
+        left = np.flatnonzero(code < 0)
         like = pc.match_substring_regex(reasons.take(pa.array(left)), f"(?s)^{pattern}$")
         code[left[like.to_numpy(zero_copy_only=False)]] = len(names)
         code[i] = len(names)

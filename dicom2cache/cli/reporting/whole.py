@@ -203,11 +203,11 @@ def _pictures(
     begins = np.flatnonzero(np.diff(stack[order], prepend=stack[order[0]] - 1))
     ends = np.r_[begins[1:], len(order)]
     reader = pictures.Reader(cache, attributes)
-    burned = np.zeros(len(begins), bool)
-    if not identifying:
-        burned = np.maximum.reduceat(_may_have_text(frames)[order], begins)
+    text = np.zeros(frames.num_rows, bool) if identifying else _may_have_text(frames)
+    burned = np.maximum.reduceat(text[order], begins)
     sizes = np.array([spec.slot_bytes for spec in reader.specs], np.float64)
-    large = sizes[ints(frames["array"], 0)[order[begins]]] > _LARGEST
+    above = sizes[ints(frames["array"], 0)] > _LARGEST
+    large = above[order[begins]]
     notes = [
         f"{counting(int(n), 'stack')} {why}"
         for n, why in (
@@ -229,7 +229,9 @@ def _pictures(
         places = pictures.evenly(int(ends[k] - begins[k]), TILES)
         rows = pictures.some_rows(about, order[begins[k] + places])
         try:
-            picture = _picture(reader, rows, int(ends[k] - begins[k]))
+            picture = _picture(
+                reader, rows, int(ends[k] - begins[k]), _images(about, rows, ~(text | above))
+            )
         except CacheError:
             damaged += 1
             continue
@@ -288,11 +290,36 @@ def _may_have_text(frames: pa.Table) -> NDArray[np.bool_]:
     return found
 
 
-def _picture(reader: pictures.Reader, rows: list[dict[str, Any]], count: int) -> Picture:
+def _images(
+    about: pa.Table, rows: list[dict[str, Any]], allowed: NDArray[np.bool_]
+) -> list[dict[str, Any] | None]:
+    """Of masks the row of the image that each lies on, as `image_*` say; empty for others.
+
+    Only of rows that are `allowed`: an image may have no picture where its mask may.
+    """
+    wanted = {row["image_sop_uid"] for row in rows if row.get("image_sop_uid")}
+    if not wanted or "sop_uid" not in about.column_names:
+        return []
+    here = pc.is_in(about["sop_uid"], value_set=pa.array(sorted(wanted)))
+    places = np.flatnonzero(np.asarray(here) & allowed)
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for image in pictures.some_rows(about, places):
+        if image.get("kind") == "image":
+            found.setdefault((image["sop_uid"], image["frame"], image["part_of_frame"]), image)
+    named = ("image_sop_uid", "image_frame", "image_part")
+    return [found.get(tuple(row.get(name) for name in named)) for row in rows]
+
+
+def _picture(
+    reader: pictures.Reader,
+    rows: list[dict[str, Any]],
+    count: int,
+    images: list[dict[str, Any] | None],
+) -> Picture:
     first, several = rows[0], len(rows) > 1
     columns = min(3, len(rows)) if len(rows) != 4 else 2
     side = TILE * 3 // columns
-    grey, shown = pictures.picture_of(reader, rows, side, columns)
+    grey, shown = pictures.picture_of(reader, rows, side, columns, images)
     unit = "" if first.get("unit") in (None, "US") else f" {first['unit']}"
     modality = first.get("modality") or "unknown"
     size = f"{first['height']} × {first['width']}"
@@ -301,7 +328,9 @@ def _picture(reader: pictures.Reader, rows: list[dict[str, Any]], count: int) ->
     lines = [
         f"{size}, {counting(count, 'frame')}" + (f" ({len(rows)} shown)" * (count > len(rows)))
     ]
-    if grey.ndim == 2:
+    if any(images):
+        lines.append("on its images")
+    elif grey.ndim == 2:
         lines.append(f"{number(shown.low)} to {number(shown.high)}{unit}, {shown.how}")
     named = (("spacing_y", "pixels of"), ("thickness", "slices of"))
     placed = [f"{words} {number(first[n])} mm" for n, words in named if first.get(n)]

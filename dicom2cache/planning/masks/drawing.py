@@ -21,6 +21,7 @@ from dicom2cache.planning.arrays import MASKS
 from dicom2cache.planning.masks.compared import Compared, compared
 from dicom2cache.planning.masks.join import Pairs, join
 from dicom2cache.planning.masks.marked import BY, how, image_columns
+from dicom2cache.planning.masks.outlined import CONTOUR_DATA
 from dicom2cache.planning.masks.segments import Segments
 from dicom2cache.planning.masks.stored import PLACEMENT
 from dicom2cache.planning.masks.unplaced import unplaced
@@ -220,7 +221,7 @@ def _drawn(
         pa.array(np.r_[starts, len(key)].astype(np.int32)),
         pa.StructArray.from_arrays(
             [pa.array(at.astype(np.int32)), _or_null(number), _or_null(value),
-             _leads(pairs.take(pair))],
+             _leads(pairs.take(pair), files, found, segments)],
             fields=list(FRAMES.field("drawn").type.value_type),
         ),
         type=FRAMES.field("drawn").type,
@@ -284,11 +285,23 @@ def _or_null(numbers: Codes) -> Any:
     return pa.array(numbers.astype(np.int32), mask=numbers < 0)
 
 
-def _leads(pairs: Pairs) -> Any:
-    """Lists of 6 numbers, null where grids are the same."""
-    lead = pairs.lead[~pairs.same].reshape(-1)
-    lengths = np.where(pairs.same, 0, 6)
-    offsets = np.r_[0, np.cumsum(lengths)].astype(np.int32)
+def _leads(pairs: Pairs, files: pa.Table, found: Compared, segments: Segments) -> Any:
+    """Lists of 6 numbers, null where grids are the same; of contours what they are drawn by:
+    structure, position, orientation, spacing of rows and columns, mm from image to image."""
+    outlined = mask_of(pc.equal(files["pixel_keyword"], CONTOUR_DATA))
+    drawn = outlined[found.masks.file[pairs.mask]]
+    planes = found.masks.planes.take(pairs.mask)
+    by = np.c_[
+        segments.shown[pairs.mask], planes.position, planes.axes.reshape(-1, 6),
+        planes.spacing[:, ::-1], planes.thickness,
+    ]  # fmt: skip
+    none = pairs.same & ~drawn
+    lengths = np.where(drawn, by.shape[1], np.where(none, 0, 6))
+    offsets = np.r_[0, np.cumsum(lengths)]
+    flat = np.empty(offsets[-1])
+    for mine, lead in ((drawn, by), (~drawn & ~none, pairs.lead.reshape(-1, 6))):
+        rows = np.flatnonzero(mine)
+        flat[offsets[rows][:, None] + np.arange(lead.shape[1])] = lead[rows]
     return pa.ListArray.from_arrays(
-        pa.array(offsets), pa.array(lead, pa.float64()), mask=pa.array(pairs.same)
+        pa.array(offsets.astype(np.int32)), pa.array(flat), mask=pa.array(none)
     )

@@ -32,6 +32,7 @@ from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import ArraySpec, Candidate, FrameRow, Header, Plan
 from dicom2cache.running.each_frame import Failure, Frames, Worker
 from dicom2cache.running.inventory import read_few
+from dicom2cache.running.masked import files_of
 from dicom2cache.running.originals import Originals
 from dicom2cache.schema import FRAMES, REJECTS
 from dicom2cache.sources import mounts
@@ -185,7 +186,8 @@ def _headers(
         candidates.append(Candidate(root, path, status.st_size, status.st_mtime_ns, status.st_ino))
     read = read_few(roots, candidates, PatientKey(b""), recipe.limits, isolated)
     _note(read.rejects, reasons)
-    return read.files
+    drawn = [files_of(table, candidates) for table in read.contours]
+    return pa.concat_tables([read.files, *drawn])
 
 
 def _plan(files: pa.Table, recipe: Recipe, reasons: dict[tuple[int, str], str]) -> Plan:

@@ -9,22 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from dicom2cache.errors import Dicom2cacheError, FrameError
 from dicom2cache.frames import masks
 from dicom2cache.frames.decode import Source
 from dicom2cache.frames.slices import values_of
-from dicom2cache.headers.read import read_header
+from dicom2cache.headers.read import read_file
 from dicom2cache.planning.plan import make_plan
 from dicom2cache.planning.select import with_rules
 from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.privacy.own_words import own_words
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import ArraySpec, Candidate, FrameRow
+from dicom2cache.running.masked import files_of
 from dicom2cache.running.originals import Originals
 from dicom2cache.running.verify.findings import Finding, SourceFrame
-from dicom2cache.schema import FILES, REJECTS
+from dicom2cache.schema import REJECTS
 from dicom2cache.sources import mounts
 from dicom2cache.store import names
 from dicom2cache.store.committed import read_table, spec_of
@@ -69,9 +68,9 @@ def verify_deep(
             if not stat.S_ISREG(status.st_mode):  # a FIFO would be waited for
                 raise FrameError("not a plain file")
             candidate = Candidate(root, relative, status.st_size, status.st_mtime_ns)
-            header = read_header(roots, candidate, PatientKey(b""))
+            files = files_of(read_file(roots, candidate, PatientKey(b"")), [candidate])
             # Planned anew, alone: slope and intercept are not what the cache says of itself.
-            files = with_rules(pa.Table.from_pylist([header], FILES), recipe)
+            files = with_rules(files, recipe)
             plan = make_plan(files, REJECTS.empty_table(), alone)
             (header,) = plan.files.to_pylist()
             planned = {(f["frame"], f["part_of_frame"]): f for f in plan.frames.to_pylist()}

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from trainer_adapter.reading.chunks import Scratch
 from trainer_adapter.reading.masks.joined import Ints, Joined, joined, spread
 from trainer_adapter.reading.masks.named import segments
 from trainer_adapter.reading.opened import Core
@@ -22,7 +21,6 @@ _FEW = 3
 """classes of a label map that are sought one by one; of more, each pixel is looked up"""
 _OURS = "mask_"
 """how the arrays are called that the converter drew (FORMAT.md)"""
-_PIXELS = Scratch()
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +35,8 @@ class Painter:
     """(n + 1,) where the pairs of each image begin in the next, and the end"""
     mask: Ints
     """(p,) sample index of the row of a mask"""
+    spots: Spots
+    """(p,) where it lies"""
     value: Ints
     """(p,) class number of all that is drawn; 0: a label map"""
     least: NDArray[np.float64]
@@ -75,35 +75,36 @@ class Painter:
         `samples`: (b,) their sample indices; `corners`: of crops, those of the images. Nothing, and
         what lies outside, is 0. Where several are drawn on a pixel, it has the greatest number.
         """
-        reading = reading or core.mapped
         rows = np.searchsorted(self.images, samples)
         which, pairs = spread(self.ends[rows], self.ends[rows + 1])
-        spots = core.spots(self.mask[pairs])
+        spots = self.spots.taken(pairs)
+        frame = (reading or core.mapped).frames(spots)
         blank = np.ones(len(out), bool)
         blank[which] = False
-        out[blank] = 0
-        part = None if corners is None else Corners(corners.top[which], corners.left[which])
-        last = -1
+        if blank.any():
+            out[blank] = 0
+        of, arrays = spots.array.tolist(), core.root.arrays
+        alike = {k: arrays[k].dtype == out.dtype and out[:1].flags.c_contiguous for k in set(of)}
+        straight, last = self.straight[pairs].tolist(), -1
+        parts = None if corners is None else _parts(out.shape, spots, corners, which)
         for j, (k, pair) in enumerate(zip(which.tolist(), pairs.tolist(), strict=True)):
-            spot = Spots(*(c[j : j + 1] for c in vars(spots).values()))
-            at = None if part is None else Corners(part.top[j : j + 1], part.left[j : j + 1])
-            dtype, target = core.root.arrays[int(spot.array[0])].dtype, out[k]
-            over = k == last or dtype != out.dtype or not target.flags.c_contiguous
+            target, over, last = out[k], k == last, k
+            if parts is not None:
+                y, to_y, height, x, to_x, width = parts[j]
+                if (height, width) != target.shape:
+                    if not over:
+                        target[...] = 0
+                    target = target[to_y : to_y + height, to_x : to_x + width]
+                stored = frame(j)[y : y + height, x : x + width]
+            elif alike[of[j]] and not over:
+                stored = frame(j, target)
+            else:
+                stored = frame(j)
+            drawn = stored if straight[j] else self._drawn(stored, pair, out.dtype)
             if over:
-                stored = _PIXELS.of(target.size * dtype.itemsize).view(dtype).reshape(target.shape)
-            else:
-                stored = target
-            if at is None:
-                reading.whole(stored[None], spot)
-            else:
-                reading.crops(stored[None], spot, at)
-            if over or not self.straight[pair]:
-                drawn = self._drawn(stored, pair, out.dtype)
-                if k == last:
-                    np.maximum(target, drawn, out=target)
-                else:
-                    target[...] = drawn
-            last = k
+                np.maximum(target, drawn, out=target, casting="unsafe")
+            elif drawn is not target:
+                target[...] = drawn
 
     def _drawn(self, stored: NDArray[Any], pair: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         """Class numbers of the pixels of one row."""
@@ -111,8 +112,6 @@ class Painter:
         if value:
             inside: Bools = stored != 0 if np.isnan(least) else stored >= least
             return inside.astype(dtype) if value == 1 else inside * dtype.type(value)
-        if self.straight[pair]:
-            return stored
         mine = slice(int(self.entries[pair]), int(self.entries[pair + 1]))
         values, meant = self.stored[mine], self.meant[mine]
         if len(values) <= _FEW:
@@ -123,6 +122,20 @@ class Painter:
         table = np.zeros(int(values.max()) + 2, dtype)  # the last one: greater ones are of no class
         table[values] = meant
         return np.take(table, stored, mode="clip")
+
+
+def _parts(
+    shape: tuple[int, ...], spots: Spots, corners: Corners, which: Ints
+) -> list[tuple[int, int, int, int, int, int]]:
+    """(first row in the frame, in the crop, how many; the same of columns) of each pair's crop."""
+    columns = []
+    sides = zip((spots.height, spots.width), (corners.top, corners.left), shape[1:3], strict=True)
+    for size, starts, length in sides:
+        start = starts[which]
+        first = np.maximum(0, start)
+        held = np.maximum(0, np.minimum(size, start + length) - first)
+        columns += [first, first - start, held]
+    return list(zip(*(c.tolist() for c in columns), strict=True))
 
 
 def painter_of(
@@ -173,7 +186,8 @@ def painter_of(
     ours = np.array([a.name.startswith(_OURS) for a in core.root.arrays])
     straight &= ours[core.places.array[mask]]
     return Painter(
-        images, annotated, np.searchsorted(which, np.arange(len(images) + 1)), mask, value, least,
+        images, annotated, np.searchsorted(which, np.arange(len(images) + 1)), mask,
+        core.spots(mask), value, least,
         np.append(np.cumsum(high - low) - (high - low), len(entry)), stored, classes, straight,
         max(numbers.values(), default=0),
     )  # fmt: skip

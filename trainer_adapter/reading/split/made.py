@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from trainer_adapter.reading.shown import page
 from trainer_adapter.reading.split import stored
 from trainer_adapter.reading.split.classes import Classes
 from trainer_adapter.reading.split.columns import Frames, coded, found
@@ -154,12 +155,21 @@ class Splits(Mapping[str, C], Generic[C]):
         stored.write(stored.with_facts(pa.table(columns), self._facts), path)
 
     def __repr__(self) -> str:
+        table = self.table
+        return "\n".join([self._head(), *_lines(table), *self._remarks(table)])
+
+    def _repr_html_(self) -> str:
+        table = self.table
+        rows = [{name: _text(value) for name, value in row.items()} for row in table.to_pylist()]
+        return page(self._head(), rows, []) + "".join(
+            page(remark, [], []) for remark in self._remarks(table)
+        )
+
+    def _head(self) -> str:
         facts = self._facts
         how = f"balanced by {facts.stratify}, " if facts.stratify else ""
         seed = "" if facts.seed is None else f", seed {facts.seed}"
-        head = f"<Splits of {self._whole.path}: by {facts.by}; {how}{self._cuts}{seed}>"
-        table = self.table
-        return "\n".join([head, *_lines(table), *self._remarks(table)])
+        return f"<Splits of {self._whole.path}: by {facts.by}; {how}{self._cuts}{seed}>"
 
     def _coded(self, name: str) -> NDArray[np.int64]:
         """(n,) of the whole cache, numbers of a column's values; -1: none."""
@@ -201,12 +211,16 @@ def _different(codes: NDArray[np.int64], side: NDArray[np.int64], count: int) ->
     return np.bincount(pairs // (codes.max(initial=0) + 1), minlength=count)
 
 
+def _text(value: Any) -> str:
+    return f"{value:.1%}" if isinstance(value, float) else str(value)
+
+
 def _lines(table: pa.Table) -> list[str]:
     """A table as text, its columns side by side."""
     columns = []
     for name in table.column_names:
         values = table[name].to_pylist()
-        texts = [f"{v:.1%}" if isinstance(v, float) else str(v) for v in values]
+        texts = [_text(v) for v in values]
         width = max(map(len, (name, *texts)))
         left = isinstance(values[0], str)
         columns.append([t.ljust(width) if left else t.rjust(width) for t in (name, *texts)])

@@ -7,13 +7,13 @@ import math
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import mul
+from math import sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_PASSES, _VISITS = 8, 1 << 18
+_PASSES, _VISITS = 8, 1 << 17
 """most times that groups are looked at to be moved, each, and all together"""
 _NAMES = {2: ("train", "val"), 3: ("train", "val", "test")}
 
@@ -98,58 +98,80 @@ def balanced(
         ties = np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
     spread = counts.std(axis=1) if len(total) > 1 else counts.sum(axis=1)
     order = ties[np.argsort(-spread[ties], kind="stable")].tolist()
-    held = [[(c, share) for c, share in enumerate(of) if share] for of in (counts / total).tolist()]
+    group, of = np.nonzero(counts)
+    pairs = list(zip(of.tolist(), (counts / total)[group, of].tolist(), strict=True))
+    ends = np.searchsorted(group, np.arange(len(counts) + 1)).tolist()
     filled = _Filled(wanted, len(total))
     sizes = frames.tolist()
-    side = np.zeros(len(counts), np.int64)
+    side = [0] * len(counts)
     for g in order:
-        means = filled.means(held[g])
+        held = pairs[ends[g] : ends[g + 1]]
+        means = filled.means(held)
         near = min(means) * (1 + 1e-5) + 1e-8
-        best = min((filled.frames[k], k) for k, mean in enumerate(means) if mean <= near)[1]
-        filled.add(held[g], sizes[g], best)
+        best = min([(filled.frames[k], k) for k, mean in enumerate(means) if mean <= near])[1]
+        filled.add(held, sizes[g], best)
         side[g] = best
     for _ in range(0 if folds else min(_PASSES, _VISITS // len(counts))):
         moved = False
         for g in reversed(order):  # the least first
-            filled.add(held[g], sizes[g], int(side[g]), -1)
-            means = filled.means(held[g])
-            best = int(np.argmin(means))
+            held = pairs[ends[g] : ends[g + 1]]
+            filled.add(held, sizes[g], side[g], -1)
+            means = filled.means(held)
+            best = means.index(min(means))
             if means[best] < means[side[g]] - 1e-9:
                 side[g], moved = best, True
-            filled.add(held[g], sizes[g], int(side[g]))
+            filled.add(held, sizes[g], side[g])
         if not moved:
             break
-    return side
+    return np.array(side, np.int64)
 
 
 class _Filled:
-    """What the sides have of each class, over the share of it that they are to have."""
+    """What the sides have of each class, over the share of it that they are to have.
+
+    Plain numbers in lists: a step is a few dozen of them, for which arrays take longer.
+    """
 
     def __init__(self, wanted: Cuts, classes: int) -> None:
-        self._weights = [share * len(wanted.shares) for share in wanted.shares]
-        self._of = [[0.0] * len(wanted.shares) for _ in range(classes)]
+        many = len(wanted.shares)
+        self._weights = [share * many for share in wanted.shares]
+        self._of, self._weighted, self._squares = (
+            [[0.0] * many for _ in range(classes)] for _ in range(3)
+        )
+        self._sums = [(0.0, 0.0)] * classes
+        """of the weighted, and of their squares"""
         self._spreads = [0.0] * classes
-        self.frames = [0.0] * len(wanted.shares)
+        self.frames = [0.0] * many
 
     def means(self, held: list[tuple[int, float]]) -> list[float]:
         """For each side, the mean over classes of their spread if a group is added to it."""
-        others = sum(self._spreads) - sum(self._spreads[c] for c, _ in held)
+        others = sum(self._spreads) - sum([self._spreads[c] for c, _ in held])
+        count = len(self._of)
+        if len(held) == 1:
+            return [(spread + others) / count for spread in self._spread(*held[0])]
         spreads = [self._spread(c, share) for c, share in held]
-        return [(sum(of) + others) / len(self._of) for of in zip(*spreads, strict=True)]
+        return [(sum(of) + others) / count for of in zip(*spreads, strict=True)]
 
     def add(self, held: list[tuple[int, float]], frames: float, side: int, sign: int = 1) -> None:
         """Add a group to a side, or, by -1, take it away."""
-        self.frames[side] += sign * frames / self._weights[side]
+        weight, many = self._weights[side], len(self._weights)
+        self.frames[side] += sign * frames / weight
         for c, share in held:
-            self._of[c][side] += sign * share / self._weights[side]
-            self._spreads[c] = self._spread(c, 0.0)[side]
+            of = self._of[c][side] = self._of[c][side] + sign * share / weight
+            weighted, squares = self._weighted[c], self._squares[c]
+            weighted[side] = weight * of
+            squares[side] = weight * of * of
+            self._sums[c] = total, square = sum(weighted), sum(squares)
+            spread = square / many - (total / many) * (total / many)
+            self._spreads[c] = sqrt(spread) if spread > 0 else 0.0
 
     def _spread(self, c: int, share: float) -> list[float]:
         """The standard deviation of a class over the sides, if a share is added to each of them."""
-        of, weights, many = self._of[c], self._weights, len(self._weights)
-        mean = (sum(map(mul, weights, of)) + share) / many
-        squares = sum(w * s * s for w, s in zip(weights, of, strict=True))
-        return [
-            math.sqrt(max((squares + share * (2 * s + share / w)) / many - mean * mean, 0.0))
-            for w, s in zip(weights, of, strict=True)
-        ]
+        (total, square), many = self._sums[c], len(self._weights)
+        mean = (total + share) / many
+        mean *= mean
+        found = []
+        for weight, of in zip(self._weights, self._of[c], strict=True):
+            spread = (square + share * (2 * of + share / weight)) / many - mean
+            found.append(sqrt(spread) if spread > 0 else 0.0)
+        return found
