@@ -201,6 +201,10 @@ $(VOLUMES): pyproject.toml $(KERNEL) constraints.txt benchmarks/patches/requirem
 bench-patches: $(VOLUMES)  ## 3-D patches against memcpy, MONAI, torchio and nnU-Net; QUICK=1 for a short run
 	.venv-volumes/bin/python -m benchmarks.patches $(if $(QUICK),--quick)
 
+.PHONY: bench-masks
+bench-masks: $(READY)  ## (image, mask) batches against images alone; QUICK=1 for a short run
+	$(BIN)/python -m benchmarks.masks $(if $(QUICK),--quick)
+
 .PHONY: bench-memory
 bench-memory: $(READY)  ## peak memory of a converting worker
 	$(BIN)/python -m benchmarks.memory

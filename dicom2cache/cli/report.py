@@ -14,11 +14,13 @@ import pyarrow as pa
 
 from dicom2cache.arrow import tally
 from dicom2cache.cli.assembled import COLUMNS, OF_FILES, assembled, recorded
+from dicom2cache.cli.named import classed, named
 from dicom2cache.cli.rejects import print_rejects, said_of
 from dicom2cache.cli.reporting.facts import WHOSE, whose_they_are
 from dicom2cache.cli.words import counting, one_line
 from dicom2cache.privacy.terms import keeper
 from dicom2cache.privacy.veil import Veil, each
+from dicom2cache.recipes.rois import Rois
 from dicom2cache.running.remove.unnamed import waiting
 from dicom2cache.store.committed import as_in_format, read_table, void_failures
 from dicom2cache.store.layout import SEEN, TIMES
@@ -68,8 +70,11 @@ def print_plan(job: Job, veil: Veil | None = None) -> None:
         said = each(said, keeper(name)) if veil and name == "modality" else said
         frames = frames.append_column(name, said)
     _print_stacks(frames)
+    rois = job.recipe.rois
+    for line in () if veil else named(plan.files, plan.frames, rois):
+        print(line)
     drawn = plan.contours
-    _print_contours(veil.contours(drawn) if veil and drawn.num_rows else drawn)
+    _print_contours(veil.contours(drawn) if veil and drawn.num_rows else drawn, rois)
     print_rejects(veil.failures(plan.rejects) if veil else plan.rejects, "")
 
 
@@ -299,7 +304,7 @@ def _print_stacks(frames: pa.Table) -> None:
 _OF_FILE = ["root", "path"]
 
 
-def _print_contours(contours: pa.Table) -> None:
+def _print_contours(contours: pa.Table, rois: Rois = ()) -> None:
     """How many there are, and which names of structures, so that a map of names can be written."""
     if not contours.num_rows:
         return
@@ -310,6 +315,6 @@ def _print_contours(contours: pa.Table) -> None:
     found = tally(each_file["name"].drop_null())
     most = sorted(found.items(), key=lambda one: (-one[1], one[0]))
     for name, count in most[:_SHOWN]:
-        print(f"  {one_line(name)}: in {count}")
+        print(f"  {one_line(name)}: in {count}{classed(name, rois)}")
     if len(most) > _SHOWN:
         print(f"  and {len(most) - _SHOWN} more names, all in contours/")

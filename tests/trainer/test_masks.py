@@ -60,10 +60,12 @@ def world(folder: Path) -> Path:
     return folder / "in"
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["none", "planes"])
+def path(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """Masks as their files have them, and drawn on their images, which comes to the same."""
     folder = tmp_path_factory.mktemp("masks")
-    return built(world(folder), folder / "cache", "--codec", "zstd")
+    flags = ("--codec", "zstd", "--masks", request.param)
+    return built(*flags, world(folder), folder / "cache")
 
 
 @pytest.fixture
@@ -298,3 +300,29 @@ def test_a_volume_of_labels(cache: Cache) -> None:
     assert found.sum((1, 2)).tolist() == [0, 8, 0]
     (stack,) = set(of(cache, "b").column("stack").to_pylist())
     assert (cache.labelvolume(stack, missing="ignore") == 255).all()
+
+
+def test_label_maps_of_the_recipe(tmp_path: Path) -> None:
+    """Where segments of one file overlap the later one is stored; classes are the recipe's."""
+    cache = open_cache(built("--masks", "labelmap", world(tmp_path), tmp_path / "cache"))
+    expected = LIVER.copy()
+    expected[4:8, 3:5] = 2
+    a, c = of(cache, "a"), of(cache, "c")
+    assert cache.mask_classes == ("cyst", "liver", "spleen")
+    assert np.array_equal(a.labelmap([1], ["liver", "cyst"])[0], expected)
+    assert a.mask_counts(["liver", "cyst"]).tolist() == [[2, 0], [26, 8], [1, 0]]
+    assert np.array_equal(c.labelmap([2])[0], drawn((3, 0, 4, 0, 12), (2, 2, 3, 2, 4)))
+
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        'masks = "labelmap"\n[rois]\norgan = ["liver", "spleen"]\nlesion = "(?i)CYST"\n'
+    )
+    cache = open_cache(built("--recipe", recipe, tmp_path / "in", tmp_path / "rois"))
+    a, c = of(cache, "a"), of(cache, "c")
+    assert cache.mask_classes == ("organ", "lesion")
+    assert np.array_equal(a.labelmap([1])[0], expected)
+    assert np.array_equal(c.labelmap([2])[0], drawn((1, 0, 4, 0, 12)))
+    assert np.array_equal(c.labelmap([2], {"organ": 7})[0], drawn((7, 0, 4, 0, 12)))
+    assert a.has_mask("lesion").tolist() == [False, True, False]
+    with pytest.raises(ValueError, match="is called 'liver'; legal: lesion, organ"):
+        cache.has_mask("liver")

@@ -177,7 +177,7 @@ def test_label_maps(tmp_path: Path, kind: str) -> None:
     assert [(s["number"], s["label"]) for s in last["segments"]] == [(1, "Liver"), (2, "cyst 1")]
     assert last["mask_counts"] == [112, 50]
     arrays = {about["name"]: about["codec"] for about in attributes(cache)["arrays"]}
-    assert arrays == {"int16_32x32": "none", "mask_uint8_32x32": "zstd"}
+    assert arrays == {"int16_32x32": "none", "mask_uint8_32x32": "lz4"}
     assert run_here("verify", cache, "--deep", "1").returncode == 0
 
 
@@ -458,3 +458,19 @@ def test_without_a_reference_a_mask_lies_on_every_phase(tmp_path: Path) -> None:
     assert sorted(row["part_of_frame"] for row, _ in found) == [0, 1]
     for _, pixels in found:
         np.testing.assert_array_equal(pixels, planes[0, 0])
+
+
+def test_plan_lists_the_labels_that_it_found(tmp_path: Path) -> None:
+    sources, pixels = write_ct(tmp_path / "in"), drawn()
+    write_seg(tmp_path / "in/a.dcm", sources, pixels, ["Liver", "cyst 1"], "BINARY")
+    write_seg(tmp_path / "in/b.dcm", sources, pixels // 2, ["liver\n"], "LABELMAP")
+    said = run_here("plan", tmp_path / "in", tmp_path / "cache").stdout
+    assert "segments: 3 labels\n  Liver: 3 frames in 1 file\n" in said
+    assert "  cyst 1: 1 frame in 1 file\n" in said
+    assert "liver\\x0a: " in said
+    said = run_here(
+        "plan", tmp_path / "in", *recipe(tmp_path, 'masks = "labelmap"\n[rois]\norgan = "^Liver"'),
+        tmp_path / "other",
+    ).stdout  # fmt: skip
+    assert "  Liver: 3 frames in 1 file: organ (1)\n" in said
+    assert "  cyst 1: 3 frames in 1 file: left out\n" in said
