@@ -61,6 +61,7 @@ test-oracles: $(ORACLES)  ## values and volumes against SimpleITK, DCMTK, highdi
 	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.faults)
 	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.tiles)
 	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.conversions)
+	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.waveforms)
 
 .PHONY: test-codestreams
 test-codestreams: $(ORACLES)  ## damaged codestreams: what we see of them, and djpeg, DCMTK, GDCM, OpenJPEG

@@ -155,8 +155,9 @@ class WaveformDataset(WithLabels, Dataset[Recording]):
         if self.at != "random":
             fixed: Ints = self._start[windows]
             return fixed
+        now = self.epoch if epoch is None else epoch
         room = np.maximum(self._total[self._row[windows]] - self.length, 0) + 1
-        key = key_of(self.seed, self.epoch if epoch is None else epoch, Stream.START)
+        key = key_of(self.seed, now, Stream.START)
         drawn = uniform(key, self.cache.samples(self._row[windows]))
         places: Ints = (drawn * room).astype(np.int64)
         return places
