@@ -2,9 +2,9 @@
 
     python -m tests.oracles.waveforms [FOLDER]
 
-dcm2json says what elements hold, whatever the transfer syntax; the rest is PS3.3 C.10.9.1, a sample at
-a time. Without a folder: the waveform that pydicom brings, and one for each sample interpretation and
-transfer syntax.
+dcm2json says what elements hold, whatever the transfer syntax; the rest is PS3.3 C.10.9.1, a sample
+at a time. Without a folder: the waveform that pydicom brings, and one for each sample
+interpretation and transfer syntax.
 """
 
 from __future__ import annotations
