@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dicom2cache import build
-from dicom2cache.pixels.outlines import Slices, draw, structures_in
+from dicom2cache import Recipe, build
 from tests.support.dicom_files import CT_IMAGE, uid, write_dicom
 from tests.support.segmentations import write_segmentation
 from tests.support.structures import XOR, contour, write_structures
@@ -53,7 +52,7 @@ def slice_of(folder: Path, name: str) -> Path:
         folder / f"{name}.dcm", (hu + 1024).astype(np.uint16), SOPClassUID=CT_IMAGE,
         Modality="CT", ImageType=["ORIGINAL", "PRIMARY", "AXIAL"], PatientID=name,
         StudyInstanceUID=uid(name), SeriesInstanceUID=uid(f"{name} ct"),
-        FrameOfReferenceUID=uid(f"{name} space"), RescaleIntercept=-1024, RescaleSlope=1,
+        FrameOfReferenceUID=uid("frame of reference"), RescaleIntercept=-1024, RescaleSlope=1,
         PixelSpacing=[1, 1], ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
         ImagePositionPatient=[0, 0, 0], SliceThickness=2,
     )  # fmt: skip
@@ -93,22 +92,12 @@ def ring(x: float, y: float, a: float, b: float) -> NDArray[np.float64]:
     return np.stack([x + a * np.cos(angle), y + b * np.sin(angle), 0 * angle], axis=1)
 
 
-def contoured(cache: Cache) -> NDArray[np.uint8]:
-    """(SIZE, SIZE): the structures of the cache's contours, as they are drawn on a slice."""
-    axial = np.array([1.0, 0, 0, 0, 1, 0])
-    slices = Slices(np.zeros((1, 3)), axial, (1.0, 1.0), (SIZE, SIZE), 2.0)
-    labels = np.zeros((SIZE, SIZE), np.uint8)
-    for number, outlines in structures_in(cache.contours()).items():
-        labels[draw(outlines, slices).pixels[0]] = number
-    return labels
-
-
 def overlay(cache: Cache, name: str) -> NDArray[np.uint8]:
     """(SIZE, SIZE, 3): the slice in grey, its masks in colours, their edges full."""
     image = cache.select(path=f"{name}.dcm")
     grey = np.clip((np.asarray(image[0], float) + 160) / 400, 0, 1) * 255
     picture = np.repeat(grey[..., None], 3, axis=2)
-    labels = contoured(cache) if name == "rtstruct" else image.labelmap([0])[0]
+    labels = image.labelmap([0])[0]
     numbers = {number: k for k, number in enumerate(np.unique(labels[labels > 0]).tolist(), 1)}
     share = {number: np.full(labels.shape, 0.4) for number in numbers}
     if name == "fractional":
@@ -139,7 +128,7 @@ def drawn(folder: Path) -> dict[str, NDArray[np.uint8]]:
     key = folder / "key"
     key.touch(0o600)
     key.write_bytes(bytes(16))  # not the user's own, which would be made here
-    build(folder / "in", folder / "cache", jobs=1, patient_key=key)
+    build(folder / "in", folder / "cache", Recipe(masks="planes"), jobs=1, patient_key=key)
     cache = open_cache(folder / "cache")
     return {name: overlay(cache, name) for name in PICTURES}
 

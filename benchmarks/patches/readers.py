@@ -38,31 +38,60 @@ def ours(cache: Path, foreground: float | None) -> Iterator[Any]:
 
 def memcpy(cache: Path) -> Iterator[Any]:
     """As many bytes, each patch's in one piece, from random places of the same maps."""
-    opened = open_cache(cache)
-    stacks = [int(k) for k in opened.stacks()["stack"].to_numpy()]
-    flat = [opened.volume(k).reshape(-1) for k in stacks]
     size = int(np.prod(PATCH))
+
+    def copied(target: NDArray[Any], volume: NDArray[Any], places: list[float]) -> None:
+        start = int(places[0] * (volume.size - size))
+        np.copyto(target.reshape(-1), volume.reshape(-1)[start : start + size])
+
+    return _copies(cache, copied)
+
+
+def rows(cache: Path) -> Iterator[Any]:
+    """The rows of patches from random places, and nothing else: what a patch takes at least."""
+    row = np.dtype((np.void, PATCH[2] * 2))
+
+    def copied(target: NDArray[Any], volume: NDArray[Any], places: list[float]) -> None:
+        z, y, x = _corner(places, volume.shape)
+        d, h, w = PATCH
+        np.copyto(target[0].view(row), volume[z : z + d, y : y + h, x : x + w].view(row))
+
+    return _copies(cache, copied)
+
+
+def _copies(cache: Path, copied: Callable[[Any, Any, list[float]], None]) -> Iterator[Any]:
+    """Batches by so many threads into a few buffers, from the cache's maps."""
+    opened = open_cache(cache)
+    volumes = [opened.volume(int(k)) for k in opened.stacks()["stack"].to_numpy()]
     rng = np.random.default_rng(0)
     buffers = [np.zeros((BATCH, 1, *PATCH), np.int16) for _ in range(PROCESSORS + 2)]
 
-    def copied(out: NDArray[Any], places: list[list[float]]) -> NDArray[Any]:
-        for target, (u, v) in zip(out, places, strict=True):
-            volume = flat[int(u * len(flat))]
-            start = int(v * (len(volume) - size))
-            np.copyto(target.reshape(-1), volume[start : start + size])
+    def batch(k: int, places: list[list[float]]) -> NDArray[Any]:
+        out = buffers[k % len(buffers)]
+        for target, (which, *at) in zip(out, places, strict=True):
+            copied(target, volumes[int(which * len(volumes))], at)
         return out
 
-    def epochs() -> Iterator[Any]:
-        with ThreadPoolExecutor(PROCESSORS) as pool:
-            coming = []
-            for k in range(64):
-                places = rng.random((BATCH, 2)).tolist()
-                coming.append(pool.submit(copied, buffers[k % len(buffers)], places))
-                if len(coming) == PROCESSORS:
-                    yield coming.pop(0).result()
-            yield from (f.result() for f in coming)
+    return _forever(lambda: _by_threads(batch, rng), lambda batch: batch)
 
-    return _forever(epochs, lambda batch: batch)
+
+def _by_threads(
+    batch: Callable[[int, list[list[float]]], Any], rng: np.random.Generator
+) -> Iterator[Any]:
+    """64 batches of places that are drawn."""
+    with ThreadPoolExecutor(PROCESSORS) as pool:
+        coming = []
+        for k in range(64):
+            coming.append(pool.submit(batch, k, rng.random((BATCH, 4)).tolist()))
+            if len(coming) == PROCESSORS + 1:
+                yield coming.pop(0).result()
+        yield from (f.result() for f in coming)
+
+
+def _corner(places: list[float], shape: tuple[int, ...]) -> list[int]:
+    """The first voxel of a patch in a volume."""
+    room = zip(places, shape, PATCH, strict=True)
+    return [int(u * (n - side + 1)) for u, n, side in room]
 
 
 def monai(volumes: Volumes, workers: int) -> Iterator[Any]:
@@ -127,23 +156,13 @@ def nnunet(folder: Path) -> Iterator[Any]:
     names = list(data.identifiers)
     rng = np.random.default_rng(0)
 
-    def read(places: list[list[float]]) -> NDArray[Any]:
+    def read(k: int, places: list[list[float]]) -> NDArray[Any]:
         out = np.empty((BATCH, 1, *PATCH), np.int16)
-        for target, (u, *at) in zip(out, places, strict=True):
-            case = data.load_case(names[int(u * len(names))])[0]
-            room = zip(at, case.shape[1:], PATCH, strict=True)
-            z, y, x = (int(v * (n - side + 1)) for v, n, side in room)
+        for target, (which, *at) in zip(out, places, strict=True):
+            case = data.load_case(names[int(which * len(names))])[0]
+            z, y, x = _corner(at, case.shape[1:])
             d, h, w = PATCH
             target[...] = case[:, z : z + d, y : y + h, x : x + w]
         return out
 
-    def epochs() -> Iterator[Any]:
-        with ThreadPoolExecutor(PROCESSORS) as pool:
-            coming = []
-            for _ in range(64):
-                coming.append(pool.submit(read, rng.random((BATCH, 4)).tolist()))
-                if len(coming) == 2 * PROCESSORS:
-                    yield coming.pop(0).result()
-            yield from (f.result() for f in coming)
-
-    return _forever(epochs, lambda batch: batch)
+    return _forever(lambda: _by_threads(read, rng), lambda batch: batch)

@@ -20,11 +20,14 @@ from lightly_train._data.mask_semantic_segmentation_dataset import (
 )
 from PIL import Image
 from pycocotools import mask as coco
+from pydicom import dcmread
 from torch.utils.data import DataLoader
 
 from tests.lightly.discs import NAMES, SIZE, drawn, write_discs
 from tests.support.caches import built
-from tests.support.dicom_files import pattern, write_dicom
+from tests.support.dicom_files import pattern, write_dicom, write_series
+from tests.support.segmentations import write_segmentation
+from tests.support.structures import box, contour, write_structures
 from trainer_adapter import open_cache
 from trainer_adapter.errors import LabelError, NotServedError, UnknownLightlyError
 from trainer_adapter.lightly import api, masks, written
@@ -86,6 +89,22 @@ def test_masks_of_every_recipe(folder: Path, tmp_path: Path, kind: str) -> None:
     whole = (fine == fine[:, :1, :, :1]).all((1, 3))  # blocks of one label
     assert whole.mean() > 0.9
     assert np.array_equal(found[whole], fine[:, 0, :, 0][whole])
+
+
+@pytest.mark.parametrize("kind", ["planes", "labelmap"])
+def test_contours_are_masks_too(tmp_path: Path, config_home: Path, kind: str) -> None:
+    write_series(tmp_path / "in" / "ct", 2, 16)
+    corners = box(1, 1.5, 6, 6.5)  # mm, pixels are of 0.5
+    write_structures(tmp_path / "in" / "rt.dcm", [("GTV 1", [contour(corners)])])
+    cache = built(tmp_path / "in", "--masks", kind, tmp_path / "cache")
+    data = api.data(cache, tmp_path / "train")
+    expected = np.zeros((16, 16), np.uint8)
+    expected[3:13, 2:12] = 1
+    with api.serve(cache, masks=["GTV 1"], root=tmp_path / "train") as served:
+        drawn_on = [opened(row["mask_filepaths"]) for row in listed(data["images"], data["masks"])]
+    assert served.mask_counts == (2, 0, 0)
+    assert sorted(int(mask.sum()) for mask in drawn_on) == [0, 100]
+    assert any(np.array_equal(mask, expected) for mask in drawn_on)
 
 
 def test_classes_are_numbered_as_asked(folder: Path) -> None:
@@ -185,6 +204,33 @@ def test_pairs_that_would_be_left_out_are_refused(folder: Path, tmp_path: Path) 
         with pytest.raises(NotServedError, match=said):
             listed(data["images"], relative)
     assert listed(data["images"], relative) == []
+
+
+def test_frames_of_a_multi_frame_file_have_their_own_masks(
+    tmp_path: Path, config_home: Path
+) -> None:
+    """By the frame's number, which DICOM counts from 1; the file by itself names none."""
+    place = {"PixelSpacing": [1, 1], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+             "ImagePositionPatient": [0, 0, 0]}  # fmt: skip
+    cine = write_dicom(
+        tmp_path / "in" / "us.dcm", pattern("us", (3, 40, 50), "uint8", 256), Modality="US",
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.3.1", **place,
+    )  # fmt: skip
+    mask = np.zeros((1, 1, 40, 50), np.uint8)
+    mask[..., 3:9, 4:20] = 1
+    file = dcmread(write_segmentation(tmp_path / "in" / "seg.dcm", [cine], mask, ["lesion"]))
+    (group,) = file.PerFrameFunctionalGroupsSequence
+    group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber = 2
+    file.save_as(tmp_path / "in" / "seg.dcm")
+    cache = built(tmp_path / "in", tmp_path / "cache")
+    data = api.data(cache, tmp_path / "train", "object_detection")
+    (row,) = json.loads(Path(data["annotations"]).read_text())["annotations"]
+    assert (row["image_id"], row["bbox"]) == (1, [4, 3, 16, 6])
+    with api.serve(cache, masks=True, root=tmp_path / "train"):
+        stubs = sorted((tmp_path / "train").glob("*.dcm"))
+        assert [int(opened(stub).sum()) for stub in stubs] == [0, 6 * 16, 0]
+        with pytest.raises(NotServedError, match=r"us\.dcm: 3 frames of it"):
+            opened(cine)
 
 
 def test_stubs_of_other_frames_are_refused(folder: Path, tmp_path: Path) -> None:

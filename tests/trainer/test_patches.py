@@ -207,26 +207,52 @@ def test_damage_that_a_patch_meets(
 
 def test_work_that_is_shared() -> None:
     """Each number once; an error of any thread, and then nothing goes on."""
-    with ThreadPoolExecutor(2) as helpers:
-        done: list[tuple[int, int]] = []
+    helpers = parts.Helpers(3)
+    done: list[tuple[int, int]] = []
 
-        def note(k: int) -> None:
-            time.sleep(0.002)
-            done.append((k, threading.get_ident()))
+    def note(k: int) -> None:
+        time.sleep(0.002)
+        done.append((k, threading.get_ident()))
 
-        parts.shared(note, 30, helpers, 2)
-        assert sorted(k for k, _ in done) == list(range(30))
-        assert len({thread for _, thread in done}) == 3
-        done.clear()
-        here = threading.get_ident()
+    helpers.share(note, 30)
+    assert sorted(k for k, _ in done) == list(range(30))
+    assert len({thread for _, thread in done}) == 3
+    done.clear()
+    here = threading.get_ident()
 
-        def fail(k: int) -> None:
-            note(k)
-            if threading.get_ident() != here:
-                raise OSError(f"of {k}")
+    def fail(k: int) -> None:
+        note(k)
+        if threading.get_ident() != here:
+            raise OSError(f"of {k}")
 
-        with pytest.raises(OSError, match="of "):
-            parts.shared(fail, 30, helpers, 2)
-        count = len(done)
-        time.sleep(0.01)
-        assert len(done) == count
+    with pytest.raises(OSError, match="of "):
+        helpers.share(fail, 30)
+    count = len(done)
+    time.sleep(0.01)
+    assert len(done) == count
+    helpers.shutdown(wait=True)
+
+
+def test_helpers_leave_threads_to_other_batches() -> None:
+    """Where as many batches are under way as there are threads, each is of one thread."""
+    helpers, begun, go_on = parts.Helpers(2), threading.Event(), threading.Event()
+    seen: set[int] = set()
+
+    def wait(k: int) -> None:
+        begun.set()
+        assert go_on.wait(30)
+
+    def note(k: int) -> None:
+        time.sleep(0.001)
+        seen.add(threading.get_ident())
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(helpers.share, wait, 1)
+        assert begun.wait(30)
+        helpers.share(note, 20)
+        assert seen == {threading.get_ident()}
+        go_on.set()
+        other.result()
+    helpers.share(note, 20)
+    assert len(seen) == 2
+    helpers.shutdown(wait=True)

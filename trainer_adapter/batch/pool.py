@@ -7,6 +7,7 @@ buffer any more.
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import threading
@@ -45,7 +46,7 @@ class BufferPool:
 
         The buffer comes back when nothing refers to the tensor, the array or a view of either.
         """
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         if not size:
             empty = np.empty(shape, dtype)
             return torch.from_numpy(empty), empty

@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from operator import index
@@ -36,7 +36,7 @@ from trainer_adapter.loading.options import (
     records,
     target_of,
 )
-from trainer_adapter.loading.parts import Parts, Taken
+from trainer_adapter.loading.parts import Helpers, Parts, Taken
 from trainer_adapter.loading.states import digest_of, refuse_other, said_of
 from trainer_adapter.order.crop import Crop
 from trainer_adapter.order.ranks import distributed_rank
@@ -285,7 +285,7 @@ class CacheLoader(WithLabels):
             return
         process = os.getpid()
         threads = ThreadPoolExecutor(self._threads, thread_name_prefix="CacheLoader")
-        helpers = ThreadPoolExecutor(max(1, self._threads - 1), thread_name_prefix="CacheLoader")
+        helpers = Helpers(self._threads)
         coming: deque[Future[Batch]] = deque()
         try:
             for number in numbers:
@@ -298,14 +298,14 @@ class CacheLoader(WithLabels):
                 self._now = epoch, number + 1  # not before it is there: it may fail
                 yield self._transfer.received(batch.pop())
         finally:
-            for pool in (threads, helpers):
-                pool.shutdown(wait=process == os.getpid(), cancel_futures=True)
+            threads.shutdown(wait=process == os.getpid(), cancel_futures=True)
+            helpers.shutdown(wait=process == os.getpid())
 
-    def _batch(self, epoch: int, takes: Callable[[], Taken], helpers: Executor | None) -> Batch:
+    def _batch(self, epoch: int, takes: Callable[[], Taken], helpers: Helpers | None) -> Batch:
         taken = takes()
         indices = taken.indices
         image, out = self._pool.lease(taken.shape, taken.dtype)
-        self._parts.read(out, taken, self._reading, helpers, self._threads - 1)
+        self._parts.read(out, taken, self._reading, helpers)
         del out
         if self._dtype is not None and image.dtype != self._dtype:
             wide, _ = self._pool.lease(tuple(image.shape), held_by(self._dtype, taken.dtype))

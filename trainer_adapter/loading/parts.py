@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice, pairwise
@@ -205,14 +205,18 @@ class Parts:
         return Corners(*crop.places(epoch, samples, heights, widths, given), nothing)
 
     def read(
-        self, out: NDArray[Any], taken: Taken, reading: Reading, helpers: Executor | None, many: int
+        self, out: NDArray[Any], taken: Taken, reading: Reading, helpers: Helpers | None
     ) -> None:
-        """Copy them into `out`, of `taken.shape`; patches by up to `many` helpers too."""
+        """Copy them into `out`, of `taken.shape`; patches by helpers too."""
         if isinstance(self.around, Patches):
             assert taken.corners is not None
             slices = out.reshape(len(out), self.around.each, *taken.slice)
             copy = reading.patches(slices, taken.spots, taken.corners, taken.boxes)
-            shared(copy, len(out), helpers, many)
+            if helpers is None:
+                for k in range(len(out)):
+                    copy(k)
+            else:
+                helpers.share(copy, len(out))
             return
         out = out.reshape(-1, *taken.slice)
         if taken.corners is None:
@@ -225,32 +229,43 @@ def _same(taken: Taken) -> Taken:
     return taken
 
 
-def shared(does: Callable[[int], None], count: int, helpers: Executor | None, many: int) -> None:
-    """Call `does` for 0 to count - 1, here and by up to `many` helpers that have nothing to do.
+class Helpers:
+    """Threads that help with a batch where fewer batches than threads are under way."""
 
-    Nothing of it goes on when this returns or raises.
-    """
-    numbers, lock = iter(range(count)), Lock()
+    def __init__(self, threads: int) -> None:
+        self._threads, self._busy = threads, set[object]()
+        self._pool = ThreadPoolExecutor(max(1, threads - 1), thread_name_prefix="CacheLoader")
 
-    def taken() -> Iterator[int]:
-        while True:
+    def shutdown(self, wait: bool) -> None:
+        """End them."""
+        self._pool.shutdown(wait=wait, cancel_futures=True)
+
+    def share(self, does: Callable[[int], None], count: int) -> None:
+        """Call `does` for 0 to count - 1, here and by helpers.
+
+        Nothing of it goes on when this returns or raises.
+        """
+        own = object()
+        self._busy.add(own)
+        idle = min(self._threads - len(self._busy), count - 1)
+        numbers, lock = iter(range(count)), Lock()
+
+        def some() -> None:
+            while True:
+                with lock:
+                    k = next(numbers, None)
+                if k is None:
+                    return
+                does(k)
+
+        asked = [self._pool.submit(some) for _ in range(idle)]
+        try:
+            some()
+        finally:
+            self._busy.discard(own)
             with lock:
-                k = next(numbers, None)
-            if k is None:
-                return
-            yield k
-
-    def some() -> None:
-        for k in taken():
-            does(k)
-
-    asked = [helpers.submit(some) for _ in range(min(many, count - 1))] if helpers else []
-    try:
-        some()
-    finally:
-        with lock:
-            numbers = iter(())
-        left = [f for f in asked if not f.cancel()]
-        errors = [e for e in (f.exception() for f in left) if e is not None]
-    if errors:
-        raise errors[0]
+                numbers = iter(())
+            left = [f for f in asked if not f.cancel()]
+            errors = [e for e in (f.exception() for f in left) if e is not None]
+        if errors:
+            raise errors[0]

@@ -57,10 +57,18 @@ class Advised(Mapped):
         self, out: NDArray[Any], spots: Spots, corners: Corners, boxes: Sequence[Box | None]
     ) -> Callable[[int], None]:
         """How patch k of `out`, (b, d, h, w), is copied; the rows of all are asked for now."""
-        first = slice(_PROBED)
-        if not self._is_there(*self._rows(spots.part(first), corners.part(first), out.shape[2])):
+        if not self._probe or self._unseen > 0 or not self._sees(boxes[0], out.shape[2]):
             self._advise(*self._rows(spots, corners, out.shape[2]))
         return super().patches(out, spots, corners, boxes)
+
+    def _sees(self, box: Box | None, rows: int) -> bool:
+        """Whether a patch, by its first slice, is in memory."""
+        if box is None:
+            return False
+        shard, slot = divmod(box.row, self._store.root.arrays[box.array].frames_per_shard)
+        first, last = max(0, box.top), min(box.height, box.top + rows)
+        offset, length = self._span(box.array, shard, slot, first, last - first)
+        return self._resident((self._start(box.array, shard) + offset, length))
 
     def _rows(self, spots: Spots, corners: Corners, rows: int) -> tuple[Spots, Ints, Ints]:
         """(spots, first row, how many of them) of crops."""
