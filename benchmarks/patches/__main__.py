@@ -26,13 +26,6 @@ from dicom2cache import Recipe, build
 BARS = {
     "memcpy": 0.7, "rows alone": None, "MONAI": 10, "tuned MONAI": 10, "torchio": 5, "nnU-Net": 3,
 }  # fmt: skip
-    "memcpy": 0.7,
-    "rows alone": None,
-    "MONAI": 10,
-    "tuned MONAI": 10,
-    "torchio": 5,
-    "nnU-Net": 3,
-}
 
 
 def rate(batches: Iterator[Any], seconds: float) -> float:

@@ -49,7 +49,7 @@ PURE = {
     "arrow", "planning", "pixels", "records", "schema", "syntaxes", "store.layout",
     "store.compression", "frames.codestream", "running.tables",
     *(f"cli.reporting.{name}" for name in (
-        "charts", "contents", "datasheet", "facts", "markup", "shapes",
+        "charts", "contents", "datasheet", "facts", "markup", "shapes", "traces",
     )),
 }  # fmt: skip
 """folders and modules that touch no file and no process"""

@@ -29,10 +29,13 @@ class Picture:
     """Some frames of a stack."""
 
     png: bytes
+    """empty where there are traces"""
     alt: str
     title: str
     lines: tuple[str, ...]
     flags: tuple[str, ...]
+    traces: tuple[str, ...] = ()
+    """of a waveform: of each channel an SVG path, 288 by 288"""
 
 
 @dataclass(frozen=True)

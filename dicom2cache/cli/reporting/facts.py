@@ -319,6 +319,9 @@ def _runs(stack: Codes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 def _stacks(frames: Frames) -> tuple[Stacks, ...]:
     starts, lengths = _runs(frames.stack)
+    waves = np.asarray(pc.equal(frames.text("kind"), "waveform").fill_null(False)).astype(bool)
+    pixels = ~waves[starts]  # a waveform is a stack that is no volume
+    starts, lengths = starts[pixels], lengths[pixels]
     modality = frames.modality[starts]
     regular = ints(frames.column("stack_regular").cast(pa.int8()), -1)[starts]
     of = frames.ints("stack_of")[starts]

@@ -27,6 +27,8 @@ _AT_ONCE = 8
 """columns that are read together: all of a million rows are gigabytes"""
 _PIXELS = 1 << 26
 _TILES, _TILE, _ACROSS = 64, 192, 8
+_WIDE, _BAND = 1200, 80
+"""pixels of a waveform, and of each of its channels"""
 _NEAR = 3
 
 
@@ -132,7 +134,11 @@ def drawn(
         half = window.width / 2
         shown = pictures.Shown(window.center - half, window.center + half, "by the window")
     use = window or own
-    if len(mine) == 1:
+    if mine[0].get("kind") == "waveform":
+        mine = mine[:1]
+        picture = pictures.traced(reader.frame(mine[0]), _WIDE, _BAND)
+        shown = pictures.Shown(mine[0]["min"] or 0.0, mine[0]["max"] or 0.0, "one scale for all")
+    elif len(mine) == 1:
         picture = pictures.grey(reader.frame(mine[0]), shown, mine[0], use, _PIXELS)
     else:
         tiles = [

@@ -162,7 +162,6 @@ def _pictures(about: Contents) -> Html | None:
 
 
 def _picture(picture: Picture) -> Html:
-    source = f"data:image/png;base64,{b64encode(picture.png).decode()}"
     inside: list[object] = [element("b", picture.title)]
     for line in picture.lines:
         inside += [element("br"), line]
@@ -170,9 +169,14 @@ def _picture(picture: Picture) -> Html:
         inside.append(element("br"))
     for flag in picture.flags:
         inside += [element("span", flag, class_="tag"), " "]
-    return element(
-        "figure", element("img", src=source, alt=picture.alt), element("figcaption", *inside)
-    )
+    if picture.traces:
+        drawing = [element("path", d=d, class_="trace") for d in picture.traces]
+        title = element("title", picture.alt)
+        shown = element("svg", title, *drawing, viewBox="0 0 288 288", role="img")
+    else:
+        source = f"data:image/png;base64,{b64encode(picture.png).decode()}"
+        shown = element("img", src=source, alt=picture.alt)
+    return element("figure", shown, element("figcaption", *inside))
 
 
 def _spread(about: Contents) -> Html | None:

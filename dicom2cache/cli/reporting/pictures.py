@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dicom2cache.arrow import rows_of
+from dicom2cache.cli.reporting import traces
 from dicom2cache.errors import CacheError
 from dicom2cache.pixels.window import FUNCTIONS, Window, apply_window, limits_of
 from dicom2cache.records import ArraySpec
@@ -27,7 +28,7 @@ COLUMNS = [
     "array", "row", "height", "width", "kind", "unit", "windows", "polarity", "full_scale",
     "spacing_y", "spacing_x", "pixel_aspect", "min", "max", "p0_5", "p99_5", "crc32c", "modality",
     "thickness", "stack", "stack_flags", "body_part", "sop_uid", "frame", "part_of_frame",
-    "image_sop_uid", "image_frame", "image_part",
+    "image_sop_uid", "image_frame", "image_part", "sampling_rate",
 ]  # fmt: skip
 """what is read of frames/; any but the first four may be missing"""
 _PIXELS = 1 << 22
@@ -178,6 +179,19 @@ def aspect_of(row: dict[str, Any]) -> float:
     y, x = row.get("spacing_y"), row.get("spacing_x")
     said = y / x if y and x and x > 0 else row.get("pixel_aspect")
     return min(max(float(said), 1 / 8), 8.0) if said and math.isfinite(said) else 1.0
+
+
+def traced(values: NDArray[Any], width: int, band: int) -> Grey:
+    """Channels of a waveform (channels, samples) as white lines on black, each `band` high."""
+    from PIL import Image, ImageDraw
+
+    found = traces.steps(values, width)
+    sheet = Image.new("L", (width, band * len(found)))
+    draw = ImageDraw.Draw(sheet)
+    for of_channel in traces.lines(found, sheet.width, sheet.height):
+        for line in of_channel:
+            draw.line(line if len(line) > 1 else line * 2, fill=255)
+    return np.asarray(sheet)
 
 
 def mosaic(tiles: Sequence[Grey], columns: int) -> Grey:

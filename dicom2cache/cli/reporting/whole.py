@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dicom2cache.arrow import ints
-from dicom2cache.cli.reporting import pictures
+from dicom2cache.cli.reporting import pictures, traces
 from dicom2cache.cli.reporting.charts import counting, grouped, number
 from dicom2cache.cli.reporting.contents import Array, Contents, Picture
 from dicom2cache.cli.reporting.facts import COLUMNS, Facts, facts_of, sides_of
@@ -235,10 +235,11 @@ def _pictures(
         except CacheError:
             damaged += 1
             continue
-        if total + len(picture.png) > _BYTES:
+        weight = len(picture.png) + sum(map(len, picture.traces)) * 3 // 4
+        if total + weight > _BYTES:
             notes.append("the others would make the page larger than 5 MB")
             break
-        total += len(picture.png)
+        total += weight
         made.append(picture)
     if damaged:
         notes.append(
@@ -287,6 +288,8 @@ def _may_have_text(frames: pa.Table) -> NDArray[np.bool_]:
         copied = pc.match_substring_regex(frames["image_type"].cast(pa.string()), _COPIED)
         risky = pc.or_(risky, copied.fill_null(False))
     found: NDArray[np.bool_] = np.asarray(pc.coalesce(said, risky)).astype(bool)
+    if "kind" in frames.column_names:  # a waveform has no pixels
+        found &= ~np.asarray(pc.equal(frames["kind"], "waveform").fill_null(False)).astype(bool)
     return found
 
 
@@ -317,6 +320,8 @@ def _picture(
     images: list[dict[str, Any] | None],
 ) -> Picture:
     first, several = rows[0], len(rows) > 1
+    if first.get("kind") == "waveform":
+        return _traces(reader, first)
     columns = min(3, len(rows)) if len(rows) != 4 else 2
     side = TILE * 3 // columns
     grey, shown = pictures.picture_of(reader, rows, side, columns, images)
@@ -340,3 +345,19 @@ def _picture(
     alt = f"{what} of a stack of {modality}, {size} pixels"
     flags = tuple(first.get("stack_flags") or ()) if several else ()
     return Picture(pictures.png(grey, 128), alt, title, tuple(lines), flags)
+
+
+def _traces(reader: pictures.Reader, row: dict[str, Any]) -> Picture:
+    modality, unit = row.get("modality") or "unknown", row.get("unit") or ""
+    channels, samples = row["height"], row["width"]
+    some = f" ({traces.MOST} shown)" if channels > traces.MOST else ""
+    lines = [f"{counting(channels, 'channel')}{some}, {counting(samples, 'sample')}"]
+    if rate := row.get("sampling_rate"):
+        lines.append(f"{number(samples / rate)} s at {number(rate)} Hz")
+    low, high = row.get("min"), row.get("max")
+    if low is not None and high is not None:
+        lines.append(f"{number(low)} to {number(high)} {unit}".rstrip())
+    side = TILE * 3
+    drawn = traces.paths(traces.steps(reader.frame(row), side), side, side)
+    alt = f"A waveform of {modality}, {counting(channels, 'channel')}"
+    return Picture(b"", alt, f"{modality} waveform", tuple(lines), (), drawn)
