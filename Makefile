@@ -37,6 +37,10 @@ check: $(READY)  ## ruff, mypy, the floors of the house, links of its pages
 test: $(READY)  ## all tests, by PROCESSES=3
 	$(BIN)/python -m pytest tests --numprocesses $(or $(PROCESSES),3) --dist worksteal
 
+.PHONY: test-newest
+test-newest:  ## the tests on Python 3.12 or later, newest versions of all; NEWEST="--debian --pinned" for its options
+	$(PYTHON) -m tests.newest $(NEWEST)
+
 .PHONY: test-more
 test-more: $(READY)  ## tests that take a share of what they could, ten times as much: each step, more damage
 	TEST_TIMES=10 $(BIN)/python -m pytest --numprocesses $(or $(PROCESSES),3) --dist worksteal \
@@ -62,6 +66,7 @@ test-oracles: $(ORACLES)  ## values, volumes, structures against SimpleITK, DCMT
 	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.tiles)
 	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.structures)
 	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.conversions)
+	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.waveforms)
 
 .PHONY: test-codestreams
 test-codestreams: $(ORACLES)  ## damaged codestreams: what we see of them, and djpeg, DCMTK, GDCM, OpenJPEG
