@@ -13,7 +13,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from tests.support.caches import attributes, built, failures, run_here, stored, tree
+from tests.support.caches import attributes, built, failures, rows_of, run_here, stored, tree
 from tests.support.dicom_files import CT_IMAGE, real, uid, write_dicom
 from tests.support.segmentations import write_segmentation
 from tests.whole.test_slides import write_slide
@@ -542,6 +542,25 @@ def test_planes_of_a_fine_mask_between_slices_are_no_loss(tmp_path: Path) -> Non
     np.testing.assert_array_equal(found[uid("ct 0")], planes[0])
     np.testing.assert_array_equal(found[uid("ct 1")], planes[2])
     assert failures(cache) == {}
+
+
+@pytest.mark.parametrize("mode", ["planes", "labelmap"])
+def test_under_hashes_the_classes_of_the_recipe_are_the_only_labels(
+    tmp_path: Path, mode: str
+) -> None:
+    sources, pixels = write_ct(tmp_path / "in"), drawn()
+    write_seg(tmp_path / "in/seg.dcm", sources, pixels, ["Liver of A^B", "cyst 1"], "BINARY")
+    (tmp_path / "key").write_bytes(bytes(range(32)))
+    (tmp_path / "key").chmod(0o600)
+    options = recipe(tmp_path, f'masks = "{mode}"\n[rois]\nliver = "(?i)^liver"\n')
+    cache = tmp_path / "cache"
+    built(tmp_path / "in", *options, "--deidentify", tmp_path / "key", cache)
+    labels = [row["segments"] and [s["label"] for s in row["segments"]] for row in rows_of(cache)]
+    assert labels == [None] * SLICES + [["liver"]] * 3
+    plain = tmp_path / "plain"
+    built(tmp_path / "in", "--masks", mode, "--deidentify", tmp_path / "key", plain)
+    shown = [row["segments"] for row in rows_of(plain) if row["segments"]]
+    assert {s["label"] for segments in shown for s in segments} == {None}
 
 
 @pytest.mark.parametrize("mode", ["planes", "labelmap"])
