@@ -17,8 +17,8 @@ from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 from tests.support.caches import attributes, built, failures, run_here, stored, table
 from tests.support.dicom_files import DATA_STORE, WHEEL, real
 
-# Files that pydicom with Pillow, NumPy and pyjpegls cannot decode, with (shape, CRC-32 of the pixels
-# as little-endian int32) as SimpleITK 2.5.7 (GDCM) reads them: a program that shares no code with us
+# Files that pydicom with Pillow, NumPy and pyjpegls cannot decode, with (shape, CRC-32 of the
+# pixels as little-endian int32) as SimpleITK 2.5.7 (GDCM) reads them: a program that shares no code with us
 # but libjpeg, CharLS and OpenJPEG.
 NOT_BY_PYDICOM: dict[str, tuple[tuple[int, ...], int]] = {
     "JPEG-LL.dcm": ((1024, 256), 0x98B22546),  # JPEG Lossless: Pillow has no decoder
