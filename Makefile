@@ -37,6 +37,10 @@ check: $(READY)  ## ruff, mypy, the floors of the house, links of its pages
 test: $(READY)  ## all tests, by PROCESSES=3
 	$(BIN)/python -m pytest tests --numprocesses $(or $(PROCESSES),3) --dist worksteal
 
+.PHONY: test-newest
+test-newest:  ## the tests on Python 3.12 or later, newest versions of all; NEWEST="--debian --pinned" for its options
+	$(PYTHON) -m tests.newest $(NEWEST)
+
 .PHONY: test-more
 test-more: $(READY)  ## tests that take a share of what they could, ten times as much: each step, more damage
 	TEST_TIMES=10 $(BIN)/python -m pytest --numprocesses $(or $(PROCESSES),3) --dist worksteal \
@@ -55,12 +59,14 @@ $(ORACLES): pyproject.toml $(KERNEL) constraints.txt tests/oracles/requirements.
 	touch $@
 
 .PHONY: test-oracles
-test-oracles: $(ORACLES)  ## values and volumes against SimpleITK, DCMTK, highdicom, dcm2niix; DIR=your files
+test-oracles: $(ORACLES)  ## values, volumes, structures against SimpleITK, DCMTK, highdicom, dcm2niix, plastimatch; DIR=your files
 	.venv-oracles/bin/python -m tests.oracles $(DIR); values=$$?; \
 	.venv-oracles/bin/python -m tests.oracles.volumes $(DIR) && exit $$values
 	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.faults)
 	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.tiles)
+	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.structures)
 	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.conversions)
+	$(if $(DIR),,.venv-oracles/bin/python -m tests.oracles.waveforms)
 
 .PHONY: test-codestreams
 test-codestreams: $(ORACLES)  ## damaged codestreams: what we see of them, and djpeg, DCMTK, GDCM, OpenJPEG
@@ -201,6 +207,17 @@ $(VOLUMES): pyproject.toml $(KERNEL) constraints.txt benchmarks/patches/requirem
 bench-patches: $(VOLUMES)  ## 3-D patches against memcpy, MONAI, torchio and nnU-Net; QUICK=1 for a short run
 	.venv-volumes/bin/python -m benchmarks.patches $(if $(QUICK),--quick)
 
+CONTOURS := .venv-contours/.ready
+
+$(CONTOURS): pyproject.toml $(KERNEL) constraints.txt benchmarks/contours/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(INSTALL) -c constraints.txt -e . -r benchmarks/contours/requirements.txt
+	touch $@
+
+.PHONY: bench-contours
+bench-contours: $(CONTOURS)  ## structures to masks against rt-utils and dcmrtstruct2nii; QUICK=1 for a short run
+	.venv-contours/bin/python -m benchmarks.contours $(if $(QUICK),--quick)
+
 .PHONY: bench-masks
 bench-masks: $(READY)  ## (image, mask) batches against images alone; QUICK=1 for a short run
 	$(BIN)/python -m benchmarks.masks $(if $(QUICK),--quick)
@@ -220,5 +237,5 @@ bench-lightly: $(LIGHTLY)  ## LightlyTrain's own loading of DICOM against a cach
 .PHONY: clean
 clean:  ## remove what the targets made, all virtual environments too
 	rm -rf .venv .venv-oracles .venv-lightly .venv-peers .venv-headers .venv-engines .venv-fuzz \
-		.venv-judges .venv-volumes demo build dist .pytest_cache \
+		.venv-judges .venv-volumes .venv-contours demo build dist .pytest_cache \
 		.mypy_cache .ruff_cache .hypothesis *.egg-info dicom2cache/pixels/*.so

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -241,3 +242,29 @@ def rows_of_outcome(rejects: pa.Table, outcome: str) -> Iterator[dict[str, Any]]
     rows = np.flatnonzero(pc.equal(rejects["outcome"], outcome).to_numpy())
     for start in range(0, len(rows), _AT_ONCE):
         yield from rows_of(rejects, rows[start : start + _AT_ONCE]).to_pylist()
+
+
+def by_file(table: pa.Table) -> Iterator[tuple[tuple[int, str], pa.Table]]:
+    """((root, path), rows) of each file of a table in which they follow one another.
+
+    In time that grows with the rows: a slice of a column of n chunks takes n steps.
+    """
+    last: tuple[int, str] | None = None
+    parts: list[Any] = []
+    for batch in table.to_batches():
+        root, path = (batch.column(name) for name in ("root", "path"))
+        path = path if pa.types.is_dictionary(path.type) else path.dictionary_encode()
+        change = np.diff(ints(root, -1)) != 0
+        change |= np.diff(ints(path.indices, -1)) != 0
+        edges = [0, *(np.flatnonzero(change) + 1).tolist(), batch.num_rows]
+        for start, stop in pairwise(edges):
+            if start == stop:
+                continue
+            key = root[start].as_py(), path[start].as_py()
+            if last is not None and key != last:
+                yield last, pa.Table.from_batches(parts)
+                parts = []
+            last = key
+            parts.append(batch.slice(start, stop - start))
+    if last is not None:
+        yield last, pa.Table.from_batches(parts)

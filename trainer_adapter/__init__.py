@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from trainer_adapter.loading.loader import Batch, CacheLoader
     from trainer_adapter.loading.new import load
     from trainer_adapter.loading.options import Labels, Order, Ranks, Target
+    from trainer_adapter.loading.waveforms.dataset import Recording, WaveformDataset
+    from trainer_adapter.loading.waveforms.loader import WaveformLoader
     from trainer_adapter.order.grouped import GroupedBatchSampler
     from trainer_adapter.volumes.export import Exported, export
     from trainer_adapter.volumes.foreground import Foreground
@@ -64,6 +66,7 @@ __all__ = [
     "RandomFlip",
     "RandomResizedCrop",
     "Ranks",
+    "Recording",
     "Sample",
     "SpatialImage",
     "SplitError",
@@ -71,6 +74,8 @@ __all__ = [
     "StageError",
     "Target",
     "VolumeError",
+    "WaveformDataset",
+    "WaveformLoader",
     "export",
     "load",
     "open_cache",
@@ -83,6 +88,9 @@ _LATE = {
     "FrameDataset": "loading.dataset",
     "Sample": "loading.dataset",
     "load": "loading.new",
+    "WaveformDataset": "loading.waveforms.dataset",
+    "Recording": "loading.waveforms.dataset",
+    "WaveformLoader": "loading.waveforms.loader",
     "CacheLoader": "loading.loader",
     "Batch": "loading.loader",
     "Normalize": "device.normalize",

@@ -11,12 +11,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import pyarrow.compute as pc
 
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import DamagedError, StageError
+from trainer_adapter.format.checksum import crc32c
 from trainer_adapter.format.files import REMEDY, opened
 from trainer_adapter.format.root import root_document
 from trainer_adapter.reading.chunks import Chunk, scratch_slot
@@ -182,5 +182,5 @@ def _check(cache: Cache, key: tuple[int, int], path: Path, part: Path) -> None:
             data: Any = file.read(length)
             if spec.codec != "none":
                 data = scratch_slot(Chunk(np.frombuffer(data, np.uint8), path, slot), spec)
-            if google_crc32c.value(data) != crc:
+            if crc32c(data) != crc:
                 raise DamagedError(f"{path}: frame {sample} has another CRC-32C; {REMEDY}")

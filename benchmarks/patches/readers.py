@@ -94,8 +94,12 @@ def _corner(places: list[float], shape: tuple[int, ...]) -> list[int]:
     return [int(u * (n - side + 1)) for u, n, side in room]
 
 
-def monai(volumes: Volumes, workers: int) -> Iterator[Any]:
-    """RandCropByPosNegLabeld over a CacheDataset, where foreground is, found once."""
+def monai(volumes: Volumes, workers: int, tuned: bool) -> Iterator[Any]:
+    """RandCropByPosNegLabeld over a CacheDataset, of images and where foreground is.
+
+    As its tutorials have it; or tuned: voxels looked for once, and volumes that are cached not
+    copied before each crop.
+    """
     import monai.data
     import monai.transforms as mt
 
@@ -103,16 +107,18 @@ def monai(volumes: Volumes, workers: int) -> Iterator[Any]:
         {"image": torch.from_numpy(v)[None], "label": torch.from_numpy(v > ABOVE)[None]}
         for v in volumes
     ]
+    known = ["label_fg_indices", "label_bg_indices"] if tuned else [None, None]
     crop = mt.RandCropByPosNegLabeld(
-        ["image"], "label", PATCH, pos=1, neg=2, num_samples=BATCH,
-        fg_indices_key="label_fg_indices", bg_indices_key="label_bg_indices",
+        ["image", "label"], "label", PATCH, pos=1, neg=2, num_samples=BATCH,
+        fg_indices_key=known[0], bg_indices_key=known[1],
     )  # fmt: skip
-    steps = [mt.FgBgToIndicesd("label"), crop]
-    data = monai.data.CacheDataset(items, mt.Compose(steps), progress=False, copy_cache=False)
-    keys = ("image",)
+    steps = [*([mt.FgBgToIndicesd("label")] if tuned else []), crop]
+    data = monai.data.CacheDataset(
+        items, mt.Compose(steps), progress=False, copy_cache=not tuned, num_workers=1
+    )
 
     def collate(samples: list[Any]) -> Any:
-        return torch.stack([s[k].as_tensor() for some in samples for s in some for k in keys])
+        return torch.stack([s["image"].as_tensor() for some in samples for s in some])
 
     loader = torch.utils.data.DataLoader(
         data, 1, shuffle=True, num_workers=workers, collate_fn=collate,

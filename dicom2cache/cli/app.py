@@ -23,6 +23,7 @@ from dicom2cache.cli import (
     interrupts,
     keys,
     looking,
+    predicting,
     report,
     sbatch,
     under_way,
@@ -310,6 +311,7 @@ def compare(
 
 app.command()(dividing.split)
 app.command()(exporting.export)
+app.command()(predicting.labels)
 for _command in (looking.report, looking.show, looking.failures):
     app.command()(_command)
 app.add_typer(keys.app, name="key")

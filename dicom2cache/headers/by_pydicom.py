@@ -222,12 +222,12 @@ def _readable(file: IO[bytes]) -> Iterator[None]:
         yield
     except FrameError:
         raise
-    except RecursionError as e:
-        raise FrameError(
-            "the header cannot be read: it has sequences in each other, hundreds deep; the file is "
-            "damaged, copy it again"
-        ) from e
     except Exception as e:  # pydicom raises whatever the bytes provoke
+        if isinstance(e, RecursionError) or isinstance(e.__context__, RecursionError):
+            raise FrameError(
+                "the header cannot be read: it has sequences in each other, hundreds deep; the "
+                "file is damaged, copy it again"
+            ) from e
         # Its EOFError is no OSError; a real OSError has an errno.
         if isinstance(e, MemoryError) or (isinstance(e, OSError) and e.errno is not None):
             raise

@@ -196,28 +196,37 @@ class Drawn(NamedTuple):
     """of each image: OVERLAP, SUB_PIXEL"""
 
 
-def draw(outlines: Outlines, slices: Slices, placed: Placed | None = None) -> Drawn:
-    """The pixels of a structure on all images that have contours of it."""
+def draw(
+    outlines: Outlines, slices: Slices, placed: Placed | None = None, out: Bools | None = None
+) -> Drawn:
+    """The pixels of a structure on all images that have contours of it.
+
+    `out`: (all images, height, width) of False, which they are drawn into; it is `pixels` then.
+    """
     placed = place(outlines, slices) if placed is None else placed
     row, column = slices.orientation[:3], slices.orientation[3:]
     flat = np.stack([outlines.points @ row, outlines.points @ column], axis=1)
     origins = np.stack([slices.positions @ row, slices.positions @ column], axis=1)
     step = np.array([slices.spacing[1], slices.spacing[0]])
     low, high = _boxes(flat, outlines.starts)
-    pixels = np.zeros((len(placed.images), *slices.shape), bool)
+    count = len(placed.images)
+    pixels = np.zeros((count, *slices.shape), bool) if out is None else out
+    number = np.arange(count) if out is None else placed.images
+    filled = np.zeros(count, bool)
     at_once = max(1, _CELLS // max(1, slices.shape[0] * slices.shape[1]))
     for start in range(0, len(placed.images), at_once):
         some = slice(start, start + at_once)
         planes = _Plane(flat, origins[placed.images[some]], step)
-        _fill(pixels[some], outlines.starts, placed.contours[some], planes)
+        filled[some] = _fill(pixels, number[some], outlines.starts, placed.contours[some], planes)
     flags = []
-    for k, (image, members) in enumerate(zip(placed.images, placed.contours, strict=True)):
-        plane = _Plane(flat, origins[image], step)
+    for k, members in enumerate(placed.contours):
+        plane, own = _Plane(flat, origins[placed.images[k]], step), pixels[number[k]]
         said: tuple[str, ...] = ()
         alone = len(members) == 1 or outlines.xor[members].any()
         if not alone and _meet(low[members], high[members]):
-            said = _nested(pixels[k], plane.of(outlines.starts, members), step)
-        if not pixels[k].any() and _stand_in(pixels[k], plane.of(outlines.starts, members)):
+            said = _nested(own, plane.of(outlines.starts, members), step)
+        is_empty = not (own.any() if said else filled[k])
+        if is_empty and _stand_in(own, plane.of(outlines.starts, members)):
             said += (SUB_PIXEL,)
         flags.append(said)
     return Drawn(placed.images, pixels, tuple(flags))
@@ -261,8 +270,10 @@ def _meet(low: Floats, high: Floats) -> bool:
     return False
 
 
-def _fill(pixels: Bools, starts: Ints, contours: Sequence[Ints], planes: _Plane) -> None:
-    """The parity of all contours of each image."""
+def _fill(
+    pixels: Bools, number: Ints, starts: Ints, contours: Sequence[Ints], planes: _Plane
+) -> Bools:
+    """Draw the parity of all contours of each image, of these numbers; which have any."""
     members = np.concatenate(contours)
     layer = np.repeat(np.arange(len(contours)), [len(c) for c in contours])
     sizes = np.diff(starts)[members]
@@ -272,7 +283,8 @@ def _fill(pixels: Bools, starts: Ints, contours: Sequence[Ints], planes: _Plane)
     points = snapped((planes.flat[index] - origin) / planes.step)
     window = window_of(points, (pixels.shape[1], pixels.shape[2]))
     filled = parity(points, ends, layer, len(contours), window)
-    pixels[:, window.top : window.bottom, window.left : window.right] = filled
+    pixels[number, window.top : window.bottom, window.left : window.right] = filled
+    return np.asarray(filled.any(axis=(1, 2)))
 
 
 def _nested(pixels: Bools, polygons: Sequence[Floats], step: Floats) -> tuple[str, ...]:

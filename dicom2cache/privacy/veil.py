@@ -7,7 +7,7 @@ is not de-identified.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -58,11 +58,15 @@ class Veil:
             self.seen[domain, found] = plain
         return found
 
-    def frames(self, rows: pa.Table) -> pa.Table:
-        """Rows of frames/, as the catalogue says of each column."""
+    def frames(self, rows: pa.Table, classes: Collection[str] = ()) -> pa.Table:
+        """Rows of frames/, as the catalogue says of each column; `classes` are the recipe's."""
         for number, column in enumerate(STORED):
             kind = rows.schema.field(number)
-            veiled = self._veiled(column, rows[number])
+            if column.name == "segments":
+                own: Map = lambda said: said if said in classes else None  # noqa: E731
+                veiled = _each_item(rows[number], {**_NESTED["segments"], "label": own})
+            else:
+                veiled = self._veiled(column, rows[number])
             rows = rows.set_column(number, kind, veiled.cast(kind.type))
         return rows
 

@@ -68,6 +68,7 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
     failures: list[pa.Table] = [job.plan.rejects]
     stored_of_file = np.zeros(job.plan.files.num_rows, np.int64)
     files = prepared(job.plan.files, job.recipe)
+    classes = {name for name, _ in job.recipe.rois}
     entries = {}
     schema = anew.schema if anew else FRAMES_TABLE
     with ParquetFile(job.cache / "frames" / name_of, schema, unfinished) as out:
@@ -78,7 +79,7 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
             ok = results["reason"].is_null()
             kept = rows.filter(ok)
             table = frame_rows(files, kept, results.filter(ok), job.plan.arrays, job.recipe.rois)
-            table = veil.frames(table) if veil else table
+            table = veil.frames(table, classes) if veil else table
             out.write(conformed(table, schema) if anew else table)
             _add(totals, table, job.plan.arrays)
             failures.append(frame_failures(files, rows, results))

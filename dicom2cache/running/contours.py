@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dicom2cache.arrow import with_column
+from dicom2cache.arrow import by_file, with_column
 from dicom2cache.errors import on_path
 from dicom2cache.running.entries import ParquetFile
 from dicom2cache.schema import CONTOURS_TABLE, REJECTS
@@ -89,12 +89,6 @@ def files_of(contours: pa.Table) -> pa.Table:
     return contours.select(_FILE).group_by(_FILE, use_threads=False).aggregate([])
 
 
-def of_file(contours: pa.Table, root: int, path: str) -> pa.Table:
-    """The rows of one file."""
-    mine = pc.and_(pc.equal(contours["root"], root), pc.equal(contours["path"], path))
-    return contours.filter(mine)
-
-
 def said_of(contours: pa.Table, veiled: bool) -> str:
     """A digest of what the rows of a file say: the same for copies of it."""
     digest = hashlib.sha256()
@@ -123,13 +117,18 @@ def without_copies(
     every = [(old, row) for row in before.to_pylist()]
     every += [(contours, row) for row in files.to_pylist()]
     repeated = {uid for uid, n in _tally(row["sop_uid"] for _, row in every).items() if n > 1}
+    said_by = [
+        {key: said_of(mine, veiled) for key, mine in by_file(table)
+         if mine["sop_uid"][0].as_py() in repeated}
+        for table in ((old, contours) if repeated - {None} else ())
+    ]  # fmt: skip
     first: dict[tuple[str, str], dict[str, Any]] = {}
     rejects, differing, sides = [], set[str](), dict[str, set[str]]()
     for table, row in every:
         uid = row["sop_uid"]
         if uid not in repeated or uid is None:
             continue
-        said = said_of(of_file(table, row["root"], row["path"]), veiled)
+        said = said_by[table is contours][row["root"], row["path"]]
         kept = first.setdefault((uid, said), row)
         sides.setdefault(uid, set()).add(said)
         if len(sides[uid]) > 1:

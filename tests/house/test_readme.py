@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import shlex
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from dicom2cache import Recipe
 from tests.house.pages import recipe_table, with_table
 from tests.support.caches import run_cli, run_here
-from tests.support.dicom_files import CT_IMAGE, pattern, uid, write_dicom
+from tests.support.dicom_files import CT_IMAGE, pattern, real, uid, write_dicom
 from tests.support.drawn import write_seg
 
 HERE = Path(__file__).parents[2]
@@ -90,11 +91,15 @@ def _prepare(verb: str) -> None:
         "compare",
         "split",
         "export",
+        "labels",
         "remove",
         "purge",
         "key",
     ):
         _run("build", "scans", "cache", "--jobs", "1")
+    if verb == "labels":
+        Path("predicted").mkdir()
+        np.save("predicted/stack0.npy", np.ones((2, 64, 64), np.uint8))
     if verb == "compare":
         _run("build", "scans", "new", "--jobs", "1")
     if verb == "merge":
@@ -148,6 +153,8 @@ def test_python_of_the_docs(scans: Path, code: str) -> None:
         square[20:40, 20:40] = 1
         planes = [(1, uid(f"scans{k}"), 5.0 * k, square) for k in range(24)]
         write_seg(scans / "scans" / "SEG", planes, {1: "liver"}, spacing=0.8)
+    if code.startswith("waveforms.md"):
+        shutil.copy(real("waveform_ecg.dcm"), scans / "scans")
     test_python(scans, DOCS_PYTHON[code])
 
 

@@ -139,6 +139,7 @@ def test_what_is_not_there_is_refused_by_name(folder: Path, tmp_path: Path) -> N
     for asked, said in (
         ("dark", "masks 'dark'; legal: True, a list"),
         (["drak"], "no mask of .* is called 'drak'"),
+        ([], "masks of no class; legal: some of bright, dark"),
         (api.Masks(things=["drak"]), "things 'drak'; legal: bright, dark"),
         (api.Masks(missing="none"), "missing 'none'; legal: zeros, ignore, error"),
     ):

@@ -79,6 +79,7 @@ def test_one_of_several_is_killed(source: Path, alone: dict[str, str], tmp_path:
     _planned(source, cache)
     runs = [_converting(cache, 1) for _ in range(2)]
     while not list(cache.glob("build/*/receipts/*")):
+        assert [run.poll() for run in runs] == [None, None]
         time.sleep(0.02)
     os.killpg(runs[0].pid, signal.SIGKILL)
     runs[0].communicate(timeout=60)

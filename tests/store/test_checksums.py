@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from tests.support.caches import run_cli, tree
@@ -22,3 +25,24 @@ def test_without_a_compiled_part_it_is_slow_and_said_once(
         made[name] = tree(tmp_path / name)
         assert ran.stderr.count("google-crc32c") == (name == "slow"), ran.stderr
     assert made["fast"] == made["slow"]
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", _READ, tmp_path / name],
+            env={**os.environ, **env},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for name, env in (("fast", {}), ("slow", with_fault("no-crc32c")))
+    ]
+    assert said[0].stdout == said[1].stdout
+    assert [ran.stderr for ran in said] == ["", ""]
+
+
+_READ = """
+import sys
+import numpy as np
+from trainer_adapter import open_cache
+from trainer_adapter.loading.states import digest_of
+print(np.asarray(open_cache(sys.argv[1], check="always")[0]).sum(), digest_of(np.arange(1000)))
+"""

@@ -76,7 +76,7 @@ _EXCEPTIONS = {
     "image_type": "the values that a standard lists, the others empty",
     "windows": "numbers and function, without the explanation",
     "channels": "numbers, the codes that PS3.16 lists, units that are listed, and labels of leads",
-    "segments": "numbers, and the codes that PS3.16 lists, without labels and meanings",
+    "segments": "numbers, the codes that PS3.16 lists, and of labels the recipe's classes",
     "age": "as it is, and 90 for all above",
 }
 

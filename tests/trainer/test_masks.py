@@ -326,3 +326,22 @@ def test_label_maps_of_the_recipe(tmp_path: Path) -> None:
     assert a.has_mask("lesion").tolist() == [False, True, False]
     with pytest.raises(ValueError, match="is called 'liver'; legal: lesion, organ"):
         cache.has_mask("liver")
+
+
+def test_numbers_that_no_pixel_has(tmp_path: Path) -> None:
+    """A table that lies costs no memory, and leaves what is true."""
+    path = built(world(tmp_path), tmp_path / "cache")
+
+    def change(table: pa.Table) -> pa.Table:
+        rows = table.to_pylist()
+        for row in rows:
+            if row["path"] == "map.dcm":
+                row["segments"][1]["number"] = 2**31 - 1
+                row["mask_counts"] = [2**63 - 1]
+        return pa.Table.from_pylist(rows, table.schema)
+
+    rewrite(path, "frames", change)
+    c = of(open_cache(path), "c")
+    assert painter_of(c.core, c.indices, {"liver": 1, "spleen": 2}).stored.tolist() == [3]
+    assert np.array_equal(c.labelmap([2], ["liver"])[0], drawn((1, 2, 3, 2, 4)))
+    assert c.mask_counts(["liver"]).tolist() == [[0], [0], [2]]

@@ -233,6 +233,7 @@ def test_no_two_draws_share_their_numbers() -> None:
     assert {s.name: int(s) for s in Stream} == {
         "SHARDS": 1, "WINDOW": 2, "JITTER": 3, "GROUP": 4, "GROUPS": 5,
         "CROP": 10, "BOX": 20, "FLIP": 30, "FOREGROUND": 40, "INSTEAD": 42, "KEPT": 43,
+        "START": 50,
     }  # fmt: skip
     calls = 0
     for path in Path(trainer_adapter.__file__).parent.rglob("*.py"):

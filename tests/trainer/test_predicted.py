@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from tests.support.caches import built
+from tests.support.caches import built, run_here
 from tests.support.dicom_files import uid, write_dicom
 from tests.support.drawn import AXIAL, item, write_ct, write_seg
 from trainer_adapter import Cache, ExportError, VolumeError, open_cache
@@ -220,3 +220,26 @@ def test_what_is_refused(source: Path, tmp_path: Path) -> None:
     write_ct(source, "a", 4, (8, 8))
     with pytest.raises(VolumeError, match=r"Rows \(0028,0010\) \[8\] .* now, and had \(16, 12\)"):
         cache.to_seg(0, y, None, CLASSES)
+
+
+def test_command(source: Path, tmp_path: Path) -> None:
+    """One file of two is no label map: the other is written, and the status says so."""
+    cache, y = built(source, tmp_path / "cache"), labels(4)
+    (tmp_path / "y").mkdir()
+    np.save(tmp_path / "y/best_0.npy", y)
+    np.save(tmp_path / "y/best_7.npy", y)
+    (tmp_path / "y/notes.npy").write_text("no number, so no labels")
+    told = ("labels", cache, tmp_path / "y", source / "out", "--classes", "liver, cyst,stone")
+    ran = run_here(*told)
+    assert ran.returncode == 1
+    assert "1 files; 1 failed" in ran.stdout
+    assert "best_7.npy: " in ran.stderr
+    assert "no stack 7" in ran.stderr
+    assert np.array_equal(again(source).labelmap(range(4), CLASSES), y)
+    (tmp_path / "y/best_7.npy").unlink()
+    assert run_here(*told[:3], tmp_path / "nifti", "--to", "nifti").returncode == 0
+    (file,) = (tmp_path / "nifti").iterdir()
+    assert np.array_equal(np.asarray(nibabel.load(file).dataobj).T, y)
+    assert "legal: seg, nifti" in run_here(*told, "--to", "png").stderr
+    (tmp_path / "empty").mkdir()
+    assert "no files there" in run_here("labels", cache, tmp_path / "empty", tmp_path / "o").stderr

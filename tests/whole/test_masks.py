@@ -13,9 +13,10 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from tests.support.caches import attributes, built, failures, run_here, stored
+from tests.support.caches import attributes, built, failures, rows_of, run_here, stored, tree
 from tests.support.dicom_files import CT_IMAGE, real, uid, write_dicom
 from tests.support.segmentations import write_segmentation
+from tests.whole.test_slides import write_slide
 
 SLICES, SIZE = 4, 32
 
@@ -474,3 +475,231 @@ def test_plan_lists_the_labels_that_it_found(tmp_path: Path) -> None:
     ).stdout  # fmt: skip
     assert "  Liver: 3 frames in 1 file: organ (1)\n" in said
     assert "  cyst 1: 3 frames in 1 file: left out\n" in said
+
+
+def other_steps(folder: Path, step: float, thickness: float | None) -> list[NDArray[np.uint8]]:
+    """A CT of 12 slices of 1 mm; a segmentation `step` mm apart from z = 0 on, three planes."""
+    for k in range(12):
+        write_dicom(
+            folder / f"ct{k}.dcm", np.full((8, 8), k, np.uint16), SOPClassUID=CT_IMAGE,
+            Modality="CT", SOPInstanceUID=uid(f"ct {k}"), ImagePositionPatient=[0, 0, k],
+            ImageOrientationPatient=[1, 0, 0, 0, 1, 0], PixelSpacing=[1, 1], SliceThickness=1,
+            FrameOfReferenceUID=uid("space"),
+        )  # fmt: skip
+    planes = [np.zeros((8, 8), np.uint8) for _ in range(3)]
+    for k, plane in enumerate(planes):
+        plane[k, : k + 2] = 1
+    groups = []
+    for k in range(3):
+        place, group = Dataset(), Dataset()
+        place.ImagePositionPatient = [0, 0, k * step]
+        group.PlanePositionSequence = [place]
+        groups.append(group)
+    measures, turned, shared = Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing, turned.ImageOrientationPatient = [1, 1], [1, 0, 0, 0, 1, 0]
+    if thickness:
+        measures.SliceThickness = thickness
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [turned]
+    write_segmentation(
+        folder / "seg.dcm", [folder / f"ct{k}.dcm" for k in range(3)], np.array([planes]), ["a"],
+        referenced=False, PerFrameFunctionalGroupsSequence=groups,
+        SharedFunctionalGroupsSequence=[shared],
+    )  # fmt: skip
+    return planes
+
+
+@pytest.mark.parametrize("thickness", [None, 3])
+def test_slices_take_the_nearest_plane_of_a_coarse_mask(
+    tmp_path: Path, thickness: float | None
+) -> None:
+    """Planes at 0, 3 and 6 mm, each for 1.5 mm to both sides; beyond the last one nothing is."""
+    planes = other_steps(tmp_path / "in", 3.0, thickness)
+    cache = tmp_path / "cache"
+    built(tmp_path / "in", cache, "--masks", "labelmap", "--mask-grid", "image")
+    found = {row["image_sop_uid"]: (row, pixels) for row, pixels in stored(cache)
+             if row["kind"] == "mask"}  # fmt: skip
+    assert set(found) == {uid(f"ct {k}") for k in range(8)}
+    for k, plane in enumerate([0, 0, 1, 1, 1, 2, 2, 2]):
+        row, pixels = found[uid(f"ct {k}")]
+        np.testing.assert_array_equal(pixels, planes[plane])
+        assert row["image_by"] == ("geometry" if k in (0, 3, 6) else "resampled")
+        assert (row["frame"], row["position"]) == (plane, [0, 0, k])
+    assert failures(cache) == {}
+    assert run_here("verify", cache, "--deep", "1").returncode == 0
+    same = tmp_path / "same"
+    built(tmp_path / "in", same, "--masks", "labelmap")
+    assert attributes(same)["counts"]["frames_stored"] == 12 + 3
+
+
+def test_planes_of_a_fine_mask_between_slices_are_no_loss(tmp_path: Path) -> None:
+    """Planes at 0, 0.4 and 0.8 mm: the slice at 0 takes the first, that at 1 the last."""
+    planes = other_steps(tmp_path / "in", 0.4, 0.4)
+    cache = tmp_path / "cache"
+    built(tmp_path / "in", cache, "--masks", "labelmap", "--mask-grid", "image")
+    found = {row["image_sop_uid"]: pixels for row, pixels in stored(cache)
+             if row["kind"] == "mask"}  # fmt: skip
+    assert set(found) == {uid("ct 0"), uid("ct 1")}
+    np.testing.assert_array_equal(found[uid("ct 0")], planes[0])
+    np.testing.assert_array_equal(found[uid("ct 1")], planes[2])
+    assert failures(cache) == {}
+
+
+@pytest.mark.parametrize("mode", ["planes", "labelmap"])
+def test_under_hashes_the_classes_of_the_recipe_are_the_only_labels(
+    tmp_path: Path, mode: str
+) -> None:
+    sources, pixels = write_ct(tmp_path / "in"), drawn()
+    write_seg(tmp_path / "in/seg.dcm", sources, pixels, ["Liver of A^B", "cyst 1"], "BINARY")
+    (tmp_path / "key").write_bytes(bytes(range(32)))
+    (tmp_path / "key").chmod(0o600)
+    options = recipe(tmp_path, f'masks = "{mode}"\n[rois]\nliver = "(?i)^liver"\n')
+    cache = tmp_path / "cache"
+    built(tmp_path / "in", *options, "--deidentify", tmp_path / "key", cache)
+    labels = [row["segments"] and [s["label"] for s in row["segments"]] for row in rows_of(cache)]
+    assert labels == [None] * SLICES + [["liver"]] * 3
+    plain = tmp_path / "plain"
+    built(tmp_path / "in", "--masks", mode, "--deidentify", tmp_path / "key", plain)
+    shown = [row["segments"] for row in rows_of(plain) if row["segments"]]
+    assert {s["label"] for segments in shown for s in segments} == {None}
+
+
+@pytest.mark.parametrize("mode", ["planes", "labelmap"])
+def test_tiles_of_a_slide(tmp_path: Path, mode: str) -> None:
+    """TILED_FULL both, two segments; another level of the slide, with other spacings, gets none."""
+    space = {"FrameOfReferenceUID": uid("slide")}
+    write_slide(tmp_path / "in/s.dcm", 6, (8, 18), **space)
+    level = Dataset()
+    level.PixelSpacing, level.SliceThickness = [0.002, 0.002], 0.001
+    shared = Dataset()
+    shared.PixelMeasuresSequence = [level]
+    write_slide(
+        tmp_path / "in/level.dcm", 1, (2, 5), SharedFunctionalGroupsSequence=[shared],
+        SOPInstanceUID=uid("level"), **space,
+    )  # fmt: skip
+    tiles = np.zeros((12, 4, 6), np.uint8)
+    for k in range(12):
+        tiles[k, k % 4, : 1 + k // 2] = 1
+    measures, groups = Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness = [0.0005, 0.0005], 0.001
+    groups.PixelMeasuresSequence = [measures]
+    segments = []
+    for number, label in ((1, "tumour"), (2, "stroma")):
+        segment = Dataset()
+        segment.SegmentNumber, segment.SegmentLabel = number, label
+        segments.append(segment)
+    write_dicom(
+        tmp_path / "in/seg.dcm", tiles, SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4", Modality="SEG",
+        SegmentationType="BINARY", BitsAllocated=1, BitsStored=1, HighBit=0,
+        PixelData=np.packbits(tiles.reshape(-1), bitorder="little").tobytes(),
+        SegmentSequence=segments, DimensionOrganizationType="TILED_FULL", TotalPixelMatrixRows=8,
+        TotalPixelMatrixColumns=18, SharedFunctionalGroupsSequence=[groups],
+        SeriesInstanceUID=uid("seg"), **space,
+    )  # fmt: skip
+    cache = tmp_path / "cache"
+    built(tmp_path / "in", cache, "--masks", mode)
+    found = [(row, pixels) for row, pixels in stored(cache) if row["kind"] == "mask"]
+    assert {row["image_sop_uid"] for row, _ in found} == {uid("s.dcm")}
+    assert len(found) == (12 if mode == "planes" else 6)
+    for row, pixels in found:
+        k = row["image_frame"]
+        assert (row["matrix_row"], row["matrix_column"]) == (k // 3 * 4, k % 3 * 6)
+        if mode == "planes":
+            np.testing.assert_array_equal(pixels, tiles[k + 6 * (row["segment"] - 1)])
+        else:
+            both = np.where(tiles[k + 6] != 0, 2, tiles[k])
+            np.testing.assert_array_equal(pixels, both)
+
+
+def test_neither_workers_nor_the_order_of_files_matter(tmp_path: Path) -> None:
+    sources, pixels = write_ct(tmp_path / "in"), drawn()
+    for name in "ab":
+        write_seg(tmp_path / f"in/{name}.dcm", sources, pixels, ["x", "y"], "BINARY")
+    one, other = tmp_path / "one", tmp_path / "other"
+    built(tmp_path / "in", one, "--masks", "planes", "--jobs", "1")
+    names = sorted((tmp_path / "in").iterdir(), reverse=True)
+    for path in names:
+        path.rename(path.with_name(f"{path.name}.moved"))
+    for path in names:
+        path.with_name(f"{path.name}.moved").rename(path)
+    built(tmp_path / "in", other, "--masks", "planes", "--jobs", "2")
+    kept = {name: digest for name, digest in tree(one).items() if "seen" not in name}
+    assert kept == {name: digest for name, digest in tree(other).items() if "seen" not in name}
+
+
+def test_a_mask_without_a_spacing_is_resized_as_its_image_is(tmp_path: Path) -> None:
+    """A mask of one plane may say nothing of its pixels but which image it marks."""
+    write_ct(tmp_path / "in")
+    planes = np.zeros((1, 1, SIZE, SIZE), np.uint8)
+    planes[0, 0, 8:16, 4:24] = 1
+    write_segmentation(
+        tmp_path / "in/seg.dcm", [tmp_path / "in/ct2.dcm"], planes, ["a"],
+        SharedFunctionalGroupsSequence=[],
+    )  # fmt: skip
+    cache = tmp_path / "cache"
+    built(tmp_path / "in", *recipe(tmp_path, "masks = 'planes'\nspacing = 1.6\n"), cache)
+    ((row, pixels),) = drawn_of(cache)
+    np.testing.assert_array_equal(pixels, planes[0, 0, ::2, ::2])
+    assert (row["image_sop_uid"], row["image_by"]) == (IMAGES[2], "reference")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_frames_of_one_bit_that_end_within_a_byte(tmp_path: Path, compressed: bool) -> None:
+    """35 pixels each: the second frame begins at bit 3 of the fifth byte; or RLE by highdicom."""
+    rng = np.random.default_rng(3)
+    for k in range(3):
+        write_dicom(
+            tmp_path / f"in/ct{k}.dcm", np.full((5, 7), k, np.uint16), SOPClassUID=CT_IMAGE,
+            Modality="CT", SOPInstanceUID=uid(f"ct {k}"), ImagePositionPatient=[0, 0, k],
+            ImageOrientationPatient=[1, 0, 0, 0, 1, 0], PixelSpacing=[1, 1], SliceThickness=1,
+            FrameOfReferenceUID=uid("space"), PatientName="A^B", PatientBirthDate="",
+            PatientSex="", StudyID="1", StudyDate="20200101", StudyTime="120000",
+            AccessionNumber="", ReferringPhysicianName="", SeriesNumber=1, InstanceNumber=k + 1,
+        )  # fmt: skip
+    images = [tmp_path / f"in/ct{k}.dcm" for k in range(3)]
+    planes = (rng.random((1, 3, 5, 7)) > 0.5).astype(np.uint8)
+    if compressed:  # of 8 bits: one bit is not compressed by RLE
+        write_seg(
+            tmp_path / "in/seg.dcm", [dcmread(image) for image in images], planes[0].copy(), ["a"],
+            "FRACTIONAL", fractional_type="PROBABILITY", transfer_syntax_uid="1.2.840.10008.1.2.5",
+        )  # fmt: skip
+    else:
+        write_segmentation(tmp_path / "in/seg.dcm", images, planes, ["a"])
+    cache = tmp_path / "cache"
+    built(tmp_path / "in", cache, "--masks", "labelmap")
+    found = drawn_of(cache)
+    assert len(found) == 3
+    for k, (_, pixels) in enumerate(found):
+        np.testing.assert_array_equal(pixels, planes[0, k])
+
+
+def test_a_label_map_with_a_palette(tmp_path: Path) -> None:
+    """Its colours are for the eye: values stay numbers."""
+    write_ct(tmp_path / "in")
+    images = [tmp_path / f"in/ct{k}.dcm" for k in range(SLICES)]
+    look = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for colour in ("Red", "Green", "Blue"):
+        look[f"{colour}PaletteColorLookupTableDescriptor"] = [3, 0, 16]
+        look[f"{colour}PaletteColorLookupTableData"] = bytes([0, 0, 255, 255, 128, 128])
+    write_segmentation(
+        tmp_path / "in/seg.dcm", images, drawn(), ["a", "b"], kind="LABELMAP", **look
+    )
+    cache = tmp_path / "cache"
+    built(tmp_path / "in", cache, "--masks", "labelmap")
+    for row, pixels in drawn_of(cache):
+        assert pixels.dtype == np.uint8
+        np.testing.assert_array_equal(pixels, drawn()[IMAGES.index(row["image_sop_uid"])])
+
+
+def test_masks_stay_apart_when_caches_are_merged_and_images_go(tmp_path: Path) -> None:
+    overlapping(tmp_path / "in")
+    built(tmp_path / "in", tmp_path / "a", "--masks", "labelmap")
+    write_dicom(tmp_path / "other/x.dcm", np.full((SIZE, SIZE), 7, np.uint8), PatientID="other")
+    built(tmp_path / "other", tmp_path / "c", "--masks", "labelmap")
+    whole = tmp_path / "whole"
+    assert run_here("merge", tmp_path / "a", tmp_path / "c", whole).returncode == 0
+    names = [about["name"] for about in attributes(whole)["arrays"]]
+    assert names == ["int16_32x32", "mask_uint8_32x32", "uint8_32x32"]
+    assert run_here("verify", whole, "--deep", "1").returncode == 0
+    assert run_here("remove", whole, "--series", uid("ct")).returncode == 0
+    assert sorted(row["kind"] for row in rows_of(whole)) == ["image", "mask"]
+    assert run_here("verify", whole, "--deep", "1").returncode == 0

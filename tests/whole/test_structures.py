@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydicom import dcmread
 
 from tests.support.caches import attributes, built, failures, run_here, stored, table, tree
 from tests.support.dicom_files import uid, write_series
@@ -172,9 +174,20 @@ def test_images_of_another_space_are_not_drawn_on(tmp_path: Path) -> None:
     assert reason.startswith("'Liver', 'GTV 1': no image of the patient and frame of reference")
 
 
-def test_numbers_beyond_a_label_map_are_counted(tmp_path: Path) -> None:
-    from pydicom import dcmread
+def test_of_two_series_in_one_space_the_one_that_is_named(tmp_path: Path) -> None:
+    folder = scans(tmp_path / "scans")
+    for path in write_series(folder / "other", 3, 16):
+        ds = dcmread(path)
+        ds.SeriesInstanceUID, ds.SOPInstanceUID = uid("other"), uid(f"other {path.name}")
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+        ds.save_as(path)
+    structures(folder / "rt.dcm")
+    made = built(folder, "--masks", "labelmap", tmp_path / "cache")
+    named = {row["image_sop_uid"] for row, _ in masks(made)}
+    assert named == {uid("slice000.dcm"), uid("slice001.dcm")}
 
+
+def test_numbers_beyond_a_label_map_are_counted(tmp_path: Path) -> None:
     folder = scans(tmp_path / "scans")
     path = structures(folder / "rt.dcm")
     ds = dcmread(path)
@@ -213,8 +226,6 @@ def test_they_come_to_images_by_an_update(tmp_path: Path) -> None:
 
 
 def test_a_shard_of_them_is_made_again(source: Path, planes: Path, tmp_path: Path) -> None:
-    import shutil
-
     made = Path(shutil.copytree(planes, tmp_path / "cache"))
     (shard,) = made.glob("mask_uint8_16x16/c.0*")
     before = shard.read_bytes()

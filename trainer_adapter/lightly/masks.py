@@ -74,6 +74,8 @@ class LabelMaps:
                 f"{cache.path}: it has no masks; build it with the folder of the segmentations "
                 "too, or leave masks= out, and LightlyTrain opens files"
             )
+        if not self.numbers:
+            raise ValueError(f"masks of no class; legal: some of {', '.join(cache.mask_classes)}")
         for name in asked.things or ():
             if name not in self.numbers:
                 raise ValueError(f"things {name!r}; legal: {', '.join(self.numbers)}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import google_crc32c
 import numpy as np
 
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import CacheError
+from trainer_adapter.format.checksum import crc32c
 from trainer_adapter.format.root import read_root
 from trainer_adapter.order.crop import Crop
 from trainer_adapter.reading.opened import as_of
@@ -17,7 +17,7 @@ from trainer_adapter.reading.opened import as_of
 
 def digest_of(values: Any) -> int | None:
     """CRC-32C of an array's bytes, to tell one order of samples from another."""
-    return None if values is None else int(google_crc32c.value(np.ascontiguousarray(values)))
+    return None if values is None else crc32c(np.ascontiguousarray(values))
 
 
 def said_of(crop: Crop | None) -> str | None:

@@ -48,6 +48,8 @@ class Stream(IntEnum):
     """whose volume a patch is of, where that of its own slice has no such voxel"""
     KEPT = 43
     """voxels that stand for all of a slice, with its sample index"""
+    START = 50
+    """first sample of a window of a recording"""
 
 
 def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

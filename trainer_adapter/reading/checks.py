@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer_adapter.errors import DamagedError
+from trainer_adapter.format.checksum import crc32c
 from trainer_adapter.format.files import REMEDY
 from trainer_adapter.format.places import Places
 from trainer_adapter.format.root import Root
@@ -69,7 +69,7 @@ class Checks:
         array, shard = key
         row = shard * self._root.arrays[array].frames_per_shard + slot
         samples = self._places().between(array, row, row + 1).tolist()
-        found = [s for s in samples if int(self._known()[s]) == google_crc32c.value(pixels)]
+        found = [s for s in samples if int(self._known()[s]) == crc32c(pixels)]
         if not found:
             raise DamagedError(
                 f"{path}: the frame in slot {slot} has another CRC-32C than frames/ says: it is "

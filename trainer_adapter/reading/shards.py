@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import google_crc32c
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainer_adapter.errors import DamagedError
+from trainer_adapter.format.checksum import crc32c
 from trainer_adapter.format.files import REMEDY, below, opened, read_into
 from trainer_adapter.format.members import Array
 from trainer_adapter.format.places import Places, read_places
@@ -350,7 +350,7 @@ def check_shard(
     if size != facts.bytes or data < 0 or (plain and data != facts.slots * spec.slot_bytes):
         raise _wrong_size(path, size, facts)
     raw, stated = tail[:-4].tobytes(), int.from_bytes(tail[-4:].tobytes(), "little")
-    if stated != facts.index_crc32c or google_crc32c.value(raw) != stated:
+    if stated != facts.index_crc32c or crc32c(raw) != stated:
         raise DamagedError(f"{path}: the CRC-32C of its index does not match; {REMEDY}")
     index: NDArray[np.int64] = np.frombuffer(raw, "<i8").reshape(-1, 2)
     used = np.flatnonzero(index[:, 0] != -1)

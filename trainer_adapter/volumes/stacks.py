@@ -17,7 +17,7 @@ from trainer_adapter.volumes.geometry import Floats, affines, tilts
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-_COLUMNS = ("stack", "stack_index", "stack_regular", "stack_flags", "matrix_row", "tilt")
+_COLUMNS = ("kind", "stack", "stack_index", "stack_regular", "stack_flags", "matrix_row", "tilt")
 _UNEVEN = "its positions are uneven or repeated"
 _NO_VOLUME = {
     "uneven": "its steps are uneven, or its slices do not lie on one line (flag uneven)",
@@ -225,13 +225,19 @@ class Stacks:
 
 
 def stacks_of(core: Core, chosen: Ints | None) -> Stacks:
-    """The stacks of the frames with these sample indices; None: of all, which are kept."""
+    """The stacks of the frames with these sample indices; None: of all, which are kept.
+
+    Waveforms are no slices of anything, and left out.
+    """
     if chosen is None and core.stacks is not None:
         known: Stacks = core.stacks
         return known
     core.ahead(_COLUMNS)
     stack, place = (core.column(c).to_numpy().astype(np.int64) for c in ("stack", "stack_index"))
     samples = np.arange(len(stack)) if chosen is None else np.unique(chosen)
+    waves = _numpy(pc.equal(core.column("kind"), "waveform").combine_chunks())
+    if waves.any():
+        samples = samples[~waves[samples]]
     stack, place = stack[samples], place[samples]
     later = (stack[1:] == stack[:-1]) & (place[1:] > place[:-1])
     if not (later | (stack[1:] > stack[:-1])).all():

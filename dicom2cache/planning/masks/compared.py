@@ -79,7 +79,8 @@ def compared(
     owner = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False).astype(np.int64)
     masks = Masks(
         planes.take(rows), file[rows].astype(np.int64), reference[rows],
-        ints(said["referenced_frame"], -1)[rows], np.stack([owner, named], axis=1),
+        ints(said["referenced_frame"], -1)[rows], ints(said["segment"], -1)[rows],
+        np.stack([owner, named], axis=1),
     )  # fmt: skip
     is_image = [mask_of(pc.equal(t["kind"], "image")) for t in (files, stored)]
     slices = np.r_[is_image[0][file], is_image[1]]

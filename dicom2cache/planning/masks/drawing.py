@@ -19,7 +19,7 @@ from dicom2cache.arrow import Codes, combine, floats, ints, mask_of
 from dicom2cache.pixels.resize import Placement
 from dicom2cache.planning.arrays import MASKS
 from dicom2cache.planning.masks.compared import Compared, compared
-from dicom2cache.planning.masks.join import Pairs, join
+from dicom2cache.planning.masks.join import Pairs, between, join
 from dicom2cache.planning.masks.marked import BY, how, image_columns
 from dicom2cache.planning.masks.outlined import CONTOUR_DATA
 from dicom2cache.planning.masks.segments import Segments
@@ -94,15 +94,18 @@ def drawing(
 ) -> Drawing:
     """`said`, and `stored`: as of `compared`."""
     found = compared(files, file, frame, said, stored)
-    pairs = join(found.masks, found.images, found.slices)
-    usable = pairs.same.copy()
-    if recipe.mask_grid == "image":
-        usable |= np.isfinite(pairs.lead).all(axis=(1, 2))
+    other = recipe.mask_grid == "image"
+    pairs = join(found.masks, found.images, found.slices, nearest=other)
+    usable = pairs.same | (np.isfinite(pairs.lead).all(axis=(1, 2)) & other)
+    on = np.zeros(len(found.masks.file), bool)
+    if other:
+        on = between(found.masks, found.images, found.slices, pairs.take(usable))
+    on[pairs.mask[usable]] = True
     segments = Segments.of(files, file, said, found.mask_rows, recipe)
     drawn = _drawn(files, frame, found, pairs.take(usable), segments, recipe)
     kept = mask_of(pc.not_equal(files["kind"], "mask"))
     kept[found.masks.file[drawn.mask]] = True
-    rejects = unplaced(files, frame, found, pairs, usable, segments, kept)
+    rejects = unplaced(files, frame, found, pairs, on, segments, kept)
 
     count = len(file)
     others = found.image_rows[found.image_rows < count]

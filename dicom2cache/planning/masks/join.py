@@ -8,7 +8,7 @@ and frame of reference.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,8 @@ APART = 0.5
 _ROUNDING = 1e-6
 """mm"""
 _NOISE = 1e-4
+_WIDEST = 50.0
+"""mm that a plane of a mask, or an image, stands for to each side, at most"""
 _MOST = 1024
 """images at one place that one mask is held to: files that lie cost no more than these"""
 _ALIKE = 1e-3
@@ -47,6 +49,8 @@ class Masks:
     """instance that a frame refers to, coded as `planes.sop`; -1: none, or several"""
     referenced_frame: Codes
     """and its frame; -1: not said"""
+    segment: Codes
+    """number of the segment that a frame shows; -1: not said"""
     named: Rows
     """(k, 2) file, and series that it refers to, coded as `planes.series`"""
 
@@ -54,7 +58,7 @@ class Masks:
         """Some of them."""
         return Masks(
             self.planes.take(rows), self.file[rows], self.reference[rows],
-            self.referenced_frame[rows], self.named,
+            self.referenced_frame[rows], self.segment[rows], self.named,
         )  # fmt: skip
 
 
@@ -83,22 +87,27 @@ class Pairs:
         return np.asarray(np.r_[True, np.diff(self.mask) != 0][: len(self.mask)])
 
 
-def join(masks: Masks, images: Planes, slices: Mask) -> Pairs:
+def join(masks: Masks, images: Planes, slices: Mask, nearest: bool = False) -> Pairs:
     """The images that masks lie on; several where nothing tells them apart.
 
     `slices`: (n,) False for what can only be referred to, such as a dose. Grids that differ are
-    found, too, and said to.
+    found, too, and said to. `nearest`: by geometry an image takes the nearest plane of a file that
+    claims its place, however far it is; its grid differs then.
     """
     found = [_referred(masks, images)]
     rest = _without(len(masks.file), found[0][0])
     found.append(_tiles(masks, images, rest))
     rest = rest[~np.isin(rest, found[1][0])]
-    found.append(_planes(masks, images, rest, np.flatnonzero(slices)))
+    found.append(_planes(masks, images, rest, np.flatnonzero(slices), nearest))
     mask, image = (np.concatenate([f[k] for f in found]) for k in (0, 1))
     aside = np.concatenate([f[2] for f in found])
     one, other = masks.planes.take(mask), images.take(image)
     lead = maps(one, other)
     same = same_grid(one, other, lead)
+    whose = np.repeat(np.arange(3), [len(f[0]) for f in found])
+    far = (whose == 2) & (aside > APART + _ROUNDING)
+    if nearest:  # one mask may be the nearest to several images
+        aside = np.where(whose == 2, 0.0, aside)
     referred = (masks.reference[mask] >= 0) & (masks.reference[mask] == other.sop)
     named = _is_named(masks, mask, other.series)
     rank = [mask, ~referred, ~named, ~same, one.study != other.study, np.rint(aside / _ALIKE)]
@@ -106,6 +115,7 @@ def join(masks: Masks, images: Planes, slices: Mask) -> Pairs:
     best = _equal_to_first([key[order] for key in rank])
     order = order[best]
     by = np.where(referred, REFERENCE, GEOMETRY).astype(np.int8)
+    same &= ~far
     return Pairs(mask[order], image[order], by[order], same[order], lead[order])
 
 
@@ -228,10 +238,66 @@ def _tiles(masks: Masks, images: Planes, rows: Rows) -> tuple[Rows, Rows, Floats
     return mask[kept], image[kept], aside[kept]
 
 
-def _planes(masks: Masks, images: Planes, rows: Rows, slices: Rows) -> tuple[Rows, Rows, Floats]:
-    """(masks, images, mm between them) that share a plane."""
-    rows = rows[masks.planes.placed[rows]]
-    own = masks.planes.take(rows)
+def _planes(
+    masks: Masks, images: Planes, rows: Rows, slices: Rows, nearest: bool
+) -> tuple[Rows, Rows, Floats]:
+    """(masks, images, mm between them) that share a plane; as `join` for `nearest`."""
+    reach = _claimed(masks)[rows] if nearest else np.zeros(len(rows))
+    mask, image, aside, half = _candidates(masks.planes, images, rows, slices, reach)
+    most = np.fmin(APART, half)
+    if nearest:
+        own = np.zeros(len(masks.file))
+        own[rows] = reach
+        most = np.fmax(most, own[mask])
+    kept = aside <= most + _ROUNDING
+    mask, image, aside = mask[kept], image[kept], aside[kept]
+    if nearest and len(mask):
+        key = combine([masks.file[mask], masks.segment[mask], image])
+        order = np.lexsort((mask, np.rint(aside / _ALIKE), key))
+        first = order[np.r_[True, np.diff(key[order]) != 0]]
+        mask, image, aside = mask[first], image[first], aside[first]
+    return mask, image, aside
+
+
+def between(masks: Masks, images: Planes, slices: Mask, pairs: Pairs) -> Mask:
+    """(n,) True for masks that lie nearest to an image which has taken another plane of their
+    segment, as `nearest` of `join`: they are no loss."""
+    rows, found = np.arange(len(masks.file)), np.zeros(len(masks.file), bool)
+    wide = np.full(len(rows), _WIDEST)
+    mask, image, aside, half = _candidates(
+        masks.planes, images, rows, np.flatnonzero(slices), wide
+    )  # fmt: skip
+    inside = aside <= half + _ROUNDING
+    mask, image = mask[inside], image[inside]
+    both, images_of = np.r_[mask, pairs.mask], np.r_[image, pairs.image]
+    key = combine([masks.file[both], masks.segment[both], images_of])
+    found[mask[np.isin(key[: len(mask)], key[len(mask) :])]] = True
+    return found
+
+
+def _claimed(masks: Masks) -> Floats:
+    """(n,) mm to each side that the plane of a mask stands for: half of its thickness, or of the
+    least step in its file; 0 where neither is known."""
+    planes, thick = masks.planes, masks.planes.thickness
+    step = np.full(len(thick), np.inf)
+    placed = np.flatnonzero(planes.placed)
+    if len(placed):
+        own = replace(planes.take(placed), series=masks.file[placed])
+        least = np.full(int(masks.file.max()) + 1, np.inf)
+        np.minimum.at(least, masks.file[placed], gaps(*stacked(own)))
+        step = least[masks.file]
+    claimed = np.where(thick > 0, thick, step) / 2
+    return np.asarray(np.where(np.isfinite(claimed), np.minimum(claimed, _WIDEST), 0.0))
+
+
+def _candidates(
+    masks: Planes, images: Planes, rows: Rows, slices: Rows, reach: Floats
+) -> tuple[Rows, Rows, Floats, Floats]:
+    """(masks, images, mm between them, mm from the image half way to the next slice), parallel ones
+    within APART or `reach` of each of the `rows`."""
+    placed = masks.placed[rows]
+    rows, reach = rows[placed], reach[placed]
+    own = masks.take(rows)
     slices = slices[np.isin(images.space[slices], own.space)]
     slices = slices[images.take(slices).placed]
     there = images.take(slices)
@@ -241,17 +307,15 @@ def _planes(masks: Masks, images: Planes, rows: Rows, slices: Rows) -> tuple[Row
             place, known = own.position[mine] @ normal, there.position[theirs] @ normal
             order = np.argsort(known, kind="stable")
             known, order = known[order], theirs[order]
-            wide = APART + 0.15  # rounded normals of a stack move what lies far aside
+            wide = np.maximum(APART, reach[mine]) + 0.15  # rounded normals move what lies far aside
             low, high = np.searchsorted(known, place - wide), np.searchsorted(known, place + wide)
             here, found = _spread(low, np.minimum(high, low + _MOST), order)
             one.append(mine[here])
             other.append(found)
     mask, image = np.concatenate(one), np.concatenate(other)
-    a, b = own.take(mask), there.take(image)
-    aside, parallel = _between(a, b)
-    most = np.fmin(APART, _reach(there, np.arange(len(there)))[image]) + _ROUNDING
-    kept = parallel & (aside <= most)
-    return rows[mask[kept]], slices[image[kept]], aside[kept]
+    aside, parallel = _between(own.take(mask), there.take(image))
+    half = _reach(there, np.arange(len(there)))[image]
+    return rows[mask[parallel]], slices[image[parallel]], aside[parallel], half[parallel]
 
 
 def _parallel(masks: Planes, images: Planes, group: Codes) -> Iterator[tuple[Rows, Rows, Floats]]:

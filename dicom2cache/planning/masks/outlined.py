@@ -16,7 +16,17 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dicom2cache import syntaxes
-from dicom2cache.arrow import Floats, expand, floats, ints, mask_of, vectors
+from dicom2cache.arrow import (
+    Floats,
+    by_file,
+    codes,
+    combine,
+    expand,
+    floats,
+    ints,
+    mask_of,
+    vectors,
+)
 from dicom2cache.pixels.outlines import Outlines, Slices, place, structures_in
 from dicom2cache.planning import parts
 from dicom2cache.recipes.recipe import Recipe
@@ -48,18 +58,9 @@ def numbers_of(contours: pa.Table) -> dict[int, int]:
 
 def as_files(contours: pa.Table, seen: pa.Table) -> pa.Table:
     """FILES of structure sets, without frames yet; `contours` CONTOURS_TABLE, `seen` SEEN."""
-    rows = [
-        _file(mine, about)
-        for about in seen.to_pylist()
-        for mine in [_of(contours, about["root"], about["path"])]
-        if mine.num_rows
-    ]
+    known = {(about["root"], about["path"]): about for about in seen.to_pylist()}
+    rows = [_file(mine, known[key]) for key, mine in by_file(contours) if key in known]
     return pa.Table.from_pylist(rows, FILES)
-
-
-def _of(contours: pa.Table, root: int, path: str) -> pa.Table:
-    mine = pc.and_(pc.equal(contours["root"], root), pc.equal(contours["path"], path))
-    return contours.filter(mine)
 
 
 def _file(contours: pa.Table, seen: dict[str, Any]) -> dict[str, Any]:
@@ -92,8 +93,9 @@ def _file(contours: pa.Table, seen: dict[str, Any]) -> dict[str, Any]:
 class _Images:
     """n images, new ones and those of a cache."""
 
-    sop: list[str | None]
-    series: list[str | None]
+    sop: Any
+    """(n,) texts, as is `series`"""
+    series: Any
     frame: Rows
     position: Floats
     orientation: Floats
@@ -115,9 +117,9 @@ def _images(files: pa.Table, stored: pa.Table) -> _Images:
     def both(name: str) -> Floats:
         return np.concatenate([floats(said[name]), floats(stored[name])])
 
-    def texts(name: str) -> list[str | None]:
-        own = files[name].to_pylist()
-        return [*(own[k] for k in file), *stored[name].to_pylist()]
+    def texts(name: str) -> Any:
+        own, old = (t[name].combine_chunks().cast(pa.string()) for t in (files, stored))
+        return pa.concat_arrays([own.take(pa.array(file)), old])
 
     position, orientation = (
         np.concatenate([vectors(t[name], size) for t in (said, stored)])
@@ -127,17 +129,21 @@ def _images(files: pa.Table, stored: pa.Table) -> _Images:
     kinds = [mask_of(pc.equal(t["kind"], "image")) for t in (files, stored)]
     known = np.r_[kinds[0][file], kinds[1]] & (spacing > 0).all(axis=1)
     known &= np.isfinite(position).all(axis=1) & np.isfinite(orientation).all(axis=1)
-    of: dict[tuple[str | None, str | None], list[int]] = {}
-    for k, key in enumerate(zip(texts("patient"), texts("frame_of_reference_uid"), strict=True)):
-        if known[k]:
-            of.setdefault(key, []).append(k)
+    rows = np.flatnonzero(known)
+    of: dict[tuple[str | None, str | None], Rows] = {}
+    if len(rows):
+        whose = [texts(name).take(pa.array(rows)) for name in ("patient", "frame_of_reference_uid")]
+        key = combine([codes(column) for column in whose])
+        order = np.argsort(key, kind="stable")
+        for mine in np.split(order, np.flatnonzero(np.diff(key[order])) + 1):
+            patient, space = (column[int(mine[0])].as_py() for column in whose)
+            of[patient, space] = rows[mine]
     sides = [np.r_[side[file], ints(stored[f"source_{name}"], 0)]
              for side, name in ((height, "height"), (width, "width"))]  # fmt: skip
     return _Images(
         texts("sop_uid"), texts("series_uid"),
         np.r_[frame, ints(stored["frame"], 0)].astype(np.int64),
-        position, orientation, spacing, np.stack(sides, axis=1), both("thickness"),
-        {key: np.array(rows, np.int64) for key, rows in of.items()},
+        position, orientation, spacing, np.stack(sides, axis=1), both("thickness"), of,
     )  # fmt: skip
 
 
@@ -149,9 +155,12 @@ def with_structures(
     `outlined`: `as_files` of all; `stored`: images of a cache (masks.stored).
     """
     images = _images(files.filter(pc.not_equal(files["kind"], "mask")), stored)
-    rows, rejects = [], []
-    for about in outlined.to_pylist():
-        mine = _of(contours, about["root"], about["path"])
+    added, rejects = [files], []
+    known = {(about["root"], about["path"]): about for about in outlined.to_pylist()}
+    for key, mine in by_file(contours):
+        about = known.get(key)
+        if about is None:
+            continue
         found = _Found()
         for space in dict.fromkeys(mine["frame_of_reference_uid"].to_pylist()):
             some = mine.filter(pc.equal(mine["frame_of_reference_uid"], space)) if space else mine
@@ -159,8 +168,9 @@ def with_structures(
         frames = list(_frames(found, images, about, numbers_of(mine)))
         if frames:
             height, width = (int(v) for v in images.size[found.pairs[0][0]])
-            rows.append({**about, "frames": len(frames), "per_frame": frames,
-                         "height": height, "width": width})  # fmt: skip
+            row = {**about, "frames": len(frames), "per_frame": frames, "height": height,
+                   "width": width}  # fmt: skip
+            added.append(pa.Table.from_pylist([row], files.schema))
         if found.why:
             whose = {name: about[name] for name in ("root", "path", *WHOSE)}
             more = f"; and {len(found.why) - _NAMES} more" if len(found.why) > _NAMES else ""
@@ -168,8 +178,7 @@ def with_structures(
                 **whose, "outcome": "failed", "stage": "plan",
                 "reason": f"{'; '.join(found.why[:_NAMES])}{more}",
             })  # fmt: skip
-    added = pa.Table.from_pylist(rows, files.schema)
-    return pa.concat_tables([files, added]), pa.Table.from_pylist(rejects, REJECTS)
+    return pa.concat_tables(added), pa.Table.from_pylist(rejects, REJECTS)
 
 
 @dataclass
@@ -240,12 +249,14 @@ def _names(wanted: dict[int, Outlines], names: dict[int, str | None]) -> str:
 def _of_series(rows: Rows, contours: pa.Table, images: _Images) -> Rows:
     """The images of the series that the contours refer to, if there are any; else all."""
     named = set(contours["referenced_series_uid"].drop_null().unique().to_pylist())
-    mine = np.array([images.series[k] in named for k in rows], bool)
+    some = pa.array(rows)
+    series = images.series.take(some).to_pylist()
+    mine = np.array([uid in named for uid in series], bool)
     referred = set(contours["referenced_sop_uid"].drop_null().unique().to_pylist())
-    direct = np.array([images.sop[k] in referred for k in rows], bool)
+    direct = np.array([uid in referred for uid in images.sop.take(some).to_pylist()], bool)
     if not mine.any() and direct.any():
-        series = {images.series[k] for k in rows[direct]}
-        mine = np.array([images.series[k] in series for k in rows], bool)
+        named = {uid for uid, has in zip(series, direct, strict=True) if has}
+        mine = np.array([uid in named for uid in series], bool)
     if not mine.any():
         return rows
     rows, direct = rows[mine], direct[mine]
@@ -263,9 +274,9 @@ def _of_series(rows: Rows, contours: pa.Table, images: _Images) -> Rows:
 
 def _groups(rows: Rows, images: _Images) -> Iterator[Rows]:
     """Images of one series, orientation, spacing and size, the largest group first."""
-    series = {uid: k for k, uid in enumerate(dict.fromkeys(images.series[k] for k in rows))}
+    series = images.series.take(pa.array(rows)).dictionary_encode().indices
     key = np.c_[
-        [series[images.series[k]] for k in rows], images.size[rows],
+        ints(series, -1), images.size[rows],
         np.round(images.orientation[rows], _ALIKE), np.round(images.spacing[rows], _ALIKE),
     ]  # fmt: skip
     _, group = np.unique(key, axis=0, return_inverse=True)
@@ -309,7 +320,7 @@ def _frames(
         spacing = images.spacing[image]
         yield {
             "segment": number, "segment_label": labels.get(number),
-            "referenced_sop_uid": images.sop[image],
+            "referenced_sop_uid": images.sop[image].as_py(),
             "referenced_frame": int(images.frame[image]),
             "position": images.position[image].tolist(),
             "orientation": images.orientation[image].tolist(),

@@ -23,17 +23,14 @@ def unplaced(
     frame: NDArray[np.int32],
     found: Compared,
     pairs: Pairs,
-    usable: NDArray[np.bool_],
+    on: NDArray[np.bool_],
     segments: Segments,
     kept: NDArray[np.bool_],
 ) -> pa.Table:
     """REJECTS: frames of masks on no image, or their whole file; and files of no class.
 
-    `kept`: the files that have rows.
+    `on`: (n,) masks that lie on one; `kept`: the files that have rows.
     """
-    count = len(found.masks.file)
-    on = np.zeros(count, bool)
-    on[pairs.mask[usable]] = True
     mine = found.masks.file
     maps = segments.drawn < 0
     unnumbered = ~maps & (segments.shown < 0)

@@ -11,13 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dicom2cache.arrow import ints
+from dicom2cache.arrow import by_file, ints
 from dicom2cache.privacy.veil import KEY
 from dicom2cache.running import contours
 from dicom2cache.running.merge.parts import Part
 from dicom2cache.schema import REJECTS
 from dicom2cache.store.committed import read_table
 
+_FILE = ["root", "path"]
 _Roots = Sequence[NDArray[np.int64]]
 """of each part, the new number of each root"""
 
@@ -93,18 +94,20 @@ def _copies(parts: Sequence[Part]) -> list[list[Copy]]:
     shared = pc.filter(counts.field("values"), pc.greater(counts.field("counts"), 1))
     first: dict[tuple[str, str], tuple[int, int, str]] = {}
     for k, part in enumerate(parts if len(shared) else ()):
-        drawn = read_table(part.cache, part.attributes, "frames", ["root", "path"])
+        frames = contours.files_of(read_table(part.cache, part.attributes, "frames", _FILE))
+        drawn = set(zip(frames["root"].to_pylist(), frames["path"].to_pylist(), strict=True))
         for entry in part.attributes["tables"].get(contours.KIND, ()):
             whole = pa.concat_tables([
                 table.filter(pc.is_in(table["sop_uid"], value_set=shared))
                 for table in contours.stored(part.cache, entry)
             ])  # fmt: skip
-            for file in contours.files_of(whole).to_pylist():
-                rows = contours.of_file(whole, file["root"], file["path"])
+            for (root, path), rows in by_file(whole):
                 row = rows.slice(0, 1).drop_columns(["points"]).to_pylist()[0]
                 key = row["sop_uid"], contours.said_of(rows, False)
-                kept = first.setdefault(key, (k, file["root"], file["path"]))
-                if kept[0] < k and not contours.of_file(drawn, **file).num_rows:
+                kept = first.setdefault(key, (k, root, path))
+                if kept[0] < k and (root, path) not in drawn:
                     whose = {name: row[name] for name in ("patient", "study_uid", "series_uid")}
-                    found[k].append(Copy(Path(entry["path"]).name, **file, same=kept, whose=whose))
+                    found[k].append(
+                        Copy(Path(entry["path"]).name, root, path, same=kept, whose=whose)
+                    )
     return found

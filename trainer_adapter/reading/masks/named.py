@@ -87,7 +87,8 @@ def _segments(core: Core, masks: Ints) -> Segments:
     place[order] = np.arange(len(names))
     code = place[coded.indices.to_numpy(zero_copy_only=False)]
     is_map = _filled(pc.equal(core.said("unit", masks), "labelmap"))
-    kept = ~is_map[row] | (values > 0)  # 0 of a label map is what nothing is drawn on
+    # 0 of a label map is what nothing is drawn on; what is beyond uint16 no pixel has.
+    kept = ~is_map[row] | (values > 0) & (values < MOST)
     sorting = np.argsort(row[kept], kind="stable")
     row, code, values, count = (c[kept][sorting] for c in (row, code, values, count))
     there = np.unique(code)

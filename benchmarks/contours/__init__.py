@@ -1,0 +1,1 @@
+"""Structures to masks, beside the tools that make masks of structure sets."""

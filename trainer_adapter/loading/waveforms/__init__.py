@@ -1,0 +1,1 @@
+"""Waveforms as windows of one length, for training."""

@@ -1,0 +1,62 @@
+"""A stretch of a recording at another sampling rate, as if all of it had been resampled."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer_adapter.errors import MissingLibraryError
+
+_REACH = 10
+"""samples of the lower rate that the filter of scipy.signal.resample_poly sees on each side"""
+_FINEST = 10_000
+"""the greatest number that a ratio of two rates is made of"""
+
+
+def ratio_of(rate: float, wanted: float) -> Fraction:
+    """wanted / rate. Raises ValueError where that is no ratio of small whole numbers."""
+    found = Fraction(wanted).limit_denominator(_FINEST) / Fraction(rate).limit_denominator(_FINEST)
+    if max(found.numerator, found.denominator) > _FINEST:
+        raise ValueError(f"rate {wanted:g}: no ratio of small whole numbers to {rate:g} Hz")
+    return found
+
+
+def resampled(
+    values: NDArray[np.float32], start: int, count: int, ratio: Fraction
+) -> NDArray[np.float32]:
+    """(k, count) samples from `start` on, of (k, samples) at `ratio` times their rate.
+
+    Through a polyphase low pass (scipy.signal.resample_poly), whose ends are held; NaN where the
+    nearest sample is NaN, over which the filter sees a straight line. Beyond the end NaN. Raises
+    MissingLibraryError.
+    """
+    try:
+        from scipy.signal import resample_poly
+    except ImportError as e:
+        raise MissingLibraryError("scipy", "resampled waveforms") from e
+    up, down = ratio.numerator, ratio.denominator
+    total = values.shape[1]
+    reach = -(-_REACH * max(up, down) // up) + 1
+    # From a sample that is one at the other rate too, so that the phase is that of the whole.
+    first = max(0, start * down // up - reach) // down * down
+    last = min(total, -(-(start + count) * down // up) + reach + 1)
+    out = np.full((len(values), count), np.nan, np.float32)
+    made = min(start + count, -(-total * up // down)) - start
+    if made <= 0:
+        return out
+    part = values[:, first:last].astype(np.float64)
+    nearest = np.minimum((np.arange(start, start + made) * down + up // 2) // up, total - 1) - first
+    for row, samples in enumerate(part):
+        known = np.isfinite(samples)
+        if not known.any():
+            continue
+        if not known.all():
+            at = np.arange(len(samples))
+            samples = np.interp(at, at[known], samples[known])
+        skip = start - first * up // down
+        # "line" and the like would make the ends of a stretch other than those of the whole.
+        found = resample_poly(samples, up, down, padtype="edge")[skip : skip + made]
+        out[row, :made] = np.where(known[nearest], found, np.nan)
+    return out
