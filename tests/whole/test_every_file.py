@@ -18,8 +18,8 @@ from tests.support.caches import attributes, built, failures, run_here, stored, 
 from tests.support.dicom_files import DATA_STORE, WHEEL, real
 
 # Files that pydicom with Pillow, NumPy and pyjpegls cannot decode, with (shape, CRC-32 of the
-# pixels as little-endian int32) as SimpleITK 2.5.7 (GDCM) reads them: a program that shares no code with us
-# but libjpeg, CharLS and OpenJPEG.
+# pixels as little-endian int32) as SimpleITK 2.5.7 (GDCM) reads them: a program that
+# shares no code with us but libjpeg, CharLS and OpenJPEG.
 NOT_BY_PYDICOM: dict[str, tuple[tuple[int, ...], int]] = {
     "JPEG-LL.dcm": ((1024, 256), 0x98B22546),  # JPEG Lossless: Pillow has no decoder
     "JPEG-lossy.dcm": ((1024, 256), 0x9243C23B),  # 12-bit JPEG
