@@ -328,6 +328,21 @@ def test_label_maps_of_the_recipe(tmp_path: Path) -> None:
         cache.has_mask("liver")
 
 
+@pytest.mark.parametrize("masks", ["none", "labelmap"])
+def test_values_that_the_file_does_not_list(tmp_path: Path, masks: str) -> None:
+    """They are no class, however the label map came to the cache."""
+    write_ct(tmp_path / "in", "a", 1, SHAPE)
+    pixels = drawn((1, 0, 2, 0, 12), (2, 2, 4, 0, 12), (3, 4, 6, 0, 12))
+    write_seg(
+        tmp_path / "in/map.dcm", [(0, uid("a0"), 0, pixels)], {1: "cyst", 2: "liver"}, "LABELMAP"
+    )
+    cache = open_cache(built("--masks", masks, tmp_path / "in", tmp_path / "cache"))
+    images = cache.select(kind="image")
+    expected = drawn((1, 0, 2, 0, 12), (2, 2, 4, 0, 12))
+    assert np.array_equal(images.labelmap([0])[0], expected)
+    assert images.mask_counts().tolist() == [[24, 24]]
+
+
 def test_numbers_that_no_pixel_has(tmp_path: Path) -> None:
     """A table that lies costs no memory, and leaves what is true."""
     path = built(world(tmp_path), tmp_path / "cache")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from scipy.signal import resample_poly
@@ -18,6 +19,7 @@ from tests.support.caches import built
 from tests.support.dicom_files import write_dicom
 from tests.support.waveforms import channel, group, write_waveform
 from trainer_adapter import CacheLoader, FrameDataset, WaveformDataset, WaveformLoader, open_cache
+from trainer_adapter.loading.waveforms.channels import Channels
 
 _LEADS = [
     ("I", "2:1"), ("II", "2:2"), ("III", "2:61"), ("aVR", "2:62"), ("aVL", "2:63"),
@@ -245,3 +247,17 @@ def test_whatever_is_for_images_leaves_them_out(path: Path) -> None:
 def test_what_is_not_legal(path: Path, said: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=re.escape(why)):
         WaveformDataset(_only(path, "a"), **said)
+
+
+def test_channels_of_odd_files() -> None:
+    """A control character in a label, and a last recording that has no channels at all."""
+    kind = pa.list_(pa.struct([(name, pa.string()) for name in ("label", "source", "unit")]))
+    rows = [
+        [{"label": "Lead II\x1f", "source": "MDC:2:2", "unit": "uV"}],
+        [{"label": "II", "source": None, "unit": "mV"}],
+        [],
+    ]
+    channels = Channels(pa.chunked_array([pa.array(rows, kind)]))
+    picked = channels.picked(["II"], "mV", "drop")
+    assert picked.kept.tolist() == [True, True, False]
+    assert picked.factor[:2].tolist() == [[1e-3], [1.0]]

@@ -14,7 +14,9 @@ from trainer_adapter.format.files import REMEDY
 
 _WINDOW = [("center", pa.float64()), ("width", pa.float64()), ("function", pa.string())]
 _SEGMENT = [("number", pa.int32()), ("label", pa.string()), ("type", pa.string())]
-_MEMBERS = {"windows": _WINDOW, "segments": _SEGMENT}
+_DRAWN = [("value", pa.int32())]
+_CHANNEL = [("label", pa.string()), ("source", pa.string()), ("unit", pa.string())]
+_MEMBERS = {"windows": _WINDOW, "segments": _SEGMENT, "drawn": _DRAWN, "channels": _CHANNEL}
 """members that lists of structs have; later versions may add some"""
 _TYPES = {
     **dict.fromkeys(("array", "root", "part_of_frame", "same_root", "bits_stored"), pa.int16()),
@@ -31,7 +33,7 @@ _TYPES = {
     **dict.fromkeys(("padding_value", "padding_limit", "full_scale"), pa.float64()),
     **dict.fromkeys(("mean", "std", "p0_5", "p99_5"), pa.float64()),
     **dict.fromkeys(("time", "trigger_time", "phase", "echo_time", "b_value"), pa.float64()),
-    **dict.fromkeys(("flip_angle", "inversion_time"), pa.float64()),
+    **dict.fromkeys(("flip_angle", "inversion_time", "sampling_rate"), pa.float64()),
     **dict.fromkeys(("kind", "unit", "modality", "polarity", "patient", "path"), pa.string()),
     **dict.fromkeys(("same_path", "outcome", "stage", "reason"), pa.string()),
     **dict.fromkeys(("study_uid", "series_uid", "asl_label"), pa.string()),
@@ -39,6 +41,7 @@ _TYPES = {
     "points": pa.list_(pa.float64()),
     "mask_counts": pa.list_(pa.int64()),
     "segments": pa.list_(pa.struct(_SEGMENT)),
+    "drawn": pa.list_(pa.struct(_DRAWN)),
     "padding_fraction": pa.float32(),
     "stack_regular": pa.bool_(),
     "stack_flags": pa.list_(pa.string()),

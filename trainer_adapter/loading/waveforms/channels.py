@@ -81,7 +81,7 @@ class Channels:
         )
         both = pc.binary_join_element_wise(label, source, "\x1f").dictionary_encode()
         self._code = both.indices.to_numpy().astype(np.int64)
-        self._said = [tuple(text.split("\x1f")) for text in both.dictionary.to_pylist()]
+        self._said = [text.partition("\x1f")[::2] for text in both.dictionary.to_pylist()]
         units = unit.dictionary_encode()
         self._unit = units.indices.to_numpy().astype(np.int64)
         self._units: list[str] = units.dictionary.to_pylist()
@@ -102,6 +102,7 @@ class Channels:
             if not kept.all() and (missing == "error" or not kept.any()):
                 raise self._lacking(place, names)
         at = self._first[:, None] + np.where(kept[:, None], place, 0)
+        at = np.minimum(at, len(self._unit) - 1)  # the last recording may have none
         factor, units = self._in_units(at, kept, names, unit)
         return Picked(place, factor, names, units, kept)
 

@@ -119,8 +119,9 @@ def rois(core: Core) -> list[str]:
     said = recipe.get("rois") or ()
     if isinstance(said, Mapping):
         return [str(name) for name in said]
-    found = [one if isinstance(one, str) else one[0] for one in said if one]
-    return [str(name) for name in found]
+    if not isinstance(said, list) or not all(isinstance(one, list) and one for one in said):
+        return []  # what is no pairs of a name and its expressions names no class
+    return [str(name) for name, *_ in said]
 
 
 def mask_classes(core: Core) -> tuple[str, ...]:

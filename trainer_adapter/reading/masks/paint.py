@@ -185,12 +185,22 @@ def painter_of(
     # As files have them, label maps may hold values that they do not list.
     ours = np.array([a.name.startswith(_OURS) for a in core.root.arrays])
     straight &= ours[core.places.array[mask]]
+    straight[straight] = ~_as_they_are(core, mask[straight])
     return Painter(
         images, annotated, np.searchsorted(which, np.arange(len(images) + 1)), mask,
         core.spots(mask), value, least,
         np.append(np.cumsum(high - low) - (high - low), len(entry)), stored, classes, straight,
         max(numbers.values(), default=0),
     )  # fmt: skip
+
+
+def _as_they_are(core: Core, masks: Ints) -> Bools:
+    """Whether rows of masks have the values that their files have."""
+    said = core.said("drawn", masks)
+    found: Bools = said.is_null().to_numpy(zero_copy_only=False).copy()
+    raw = pc.struct_field(said.flatten(), "value").is_null()
+    found[pc.list_parent_indices(said).filter(raw).to_numpy(zero_copy_only=False)] = True
+    return found
 
 
 def _stacks(core: Core, samples: Ints) -> Ints:
