@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import dataset
 
-from dicom2cache.arrow import Codes, canonical, combine, floats, ints, rows_of, with_column
+from dicom2cache.arrow import Codes, canonical, combine, floats, ints, mask_of, rows_of, with_column
 from dicom2cache.errors import RecipeError
 from dicom2cache.planning import treatments
 from dicom2cache.planning.weigh import over_limits
@@ -113,6 +113,8 @@ def _refusals(files: pa.Table, recipe: Recipe) -> Iterator[tuple[int, str]]:
     for i in np.flatnonzero(wants & np.isnan(floats(files["suv_factor"]))):
         yield int(i), files["suv_refusal"][int(i)].as_py()
     spaced = treatments.holds(files, recipe, lambda t: t.spacing is not None)
+    if recipe.masks != "none":  # drawn masks are resized as their images are
+        spaced &= ~mask_of(pc.equal(files["kind"], "mask"))
     spaced &= ~treatments.waveforms(files)
     for i in np.flatnonzero(spaced & np.isnan(floats(files["spacing_y"]))):
         frames = files["per_frame"][int(i)].as_py()

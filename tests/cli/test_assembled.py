@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dicom2cache.cli.assembled import assembled
+from dicom2cache.cli.assembled import assembled, recorded
 from tests.support.caches import run_here
 from tests.support.dicom_files import uid, write_dicom
 
 SCHEMA = pa.schema([
-    ("modality", pa.string()), ("stack", pa.int64()), ("stack_regular", pa.bool_()),
-    ("stack_of", pa.int64()), ("stack_flags", pa.list_(pa.string())),
+    ("modality", pa.string()), ("kind", pa.string()), ("stack", pa.int64()),
+    ("stack_regular", pa.bool_()), ("stack_of", pa.int64()), ("stack_flags", pa.list_(pa.string())),
 ])  # fmt: skip
 
 
 def _stack(number: int, frames: int, **values: Any) -> list[dict[str, Any]]:
-    row = {"modality": "CT", "stack_regular": True, "stack_of": number, **values}
+    row = {"modality": "CT", "kind": "image", "stack_regular": True, "stack_of": number, **values}
     return [{**row, "stack": number}] * frames
 
 
@@ -42,12 +42,24 @@ def test_a_line_for_each_modality() -> None:
 
 def test_caches_made_before_the_columns_came() -> None:
     rows = [*_stack(0, 5), *_stack(1, 3, stack_regular=False)]
-    old = pa.Table.from_pylist(rows, SCHEMA).select(["modality", "stack", "stack_regular"])
+    old = pa.Table.from_pylist(rows, SCHEMA).select(["modality", "kind", "stack", "stack_regular"])
     assert list(assembled(old)) == ["  CT: 2 stacks, 3 to 5 frames each: 1 regular, 1 not regular"]
 
 
 def test_nothing() -> None:
     assert list(assembled(SCHEMA.empty_table())) == []
+    assert list(recorded(SCHEMA.empty_table())) == []
+
+
+def test_waveforms_are_no_stacks() -> None:
+    rows = [
+        *_stack(0, 1), *_stack(1, 1, kind="waveform", modality="ECG"),
+        *_stack(2, 1, kind="waveform", modality="HD"),
+        *_stack(3, 1, kind="waveform", modality="ECG"),
+    ]  # fmt: skip
+    table = pa.Table.from_pylist(rows, SCHEMA)
+    assert list(assembled(table)) == ["  CT: 1 stack, 1 frame each: 1 of a single frame"]
+    assert list(recorded(table)) == ["  ECG: 2 multiplex groups", "  HD: 1 multiplex group"]
 
 
 def test_plan_and_info_say_what_was_assembled(tmp_path: Path) -> None:

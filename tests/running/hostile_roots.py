@@ -85,6 +85,10 @@ def commands(cache: Path, other: Path, source: Path) -> list[tuple[object, ...]]
         ("info", cache), ("info", cache, "--errata"), ("info", cache, "--json"),
         ("compare", cache, other), ("compare", other, cache), ("convert", cache),
         ("commit", cache), ("plan", source, cache), ("build", source, cache),
+        ("report", cache, "-o", other.parent / "page.html"),
+        ("show", cache, "1", "-o", other.parent / "1.png"),
+        ("show", cache, "--path", "0.dcm", "-o", other.parent / "0.png"),
+        ("failures", cache), ("failures", cache, "--each"),
     ]  # fmt: skip
 
 

@@ -626,3 +626,82 @@ def test_neither_workers_nor_the_order_of_files_matter(tmp_path: Path) -> None:
     built(tmp_path / "in", other, "--masks", "planes", "--jobs", "2")
     kept = {name: digest for name, digest in tree(one).items() if "seen" not in name}
     assert kept == {name: digest for name, digest in tree(other).items() if "seen" not in name}
+
+
+def test_a_mask_without_a_spacing_is_resized_as_its_image_is(tmp_path: Path) -> None:
+    """A mask of one plane may say nothing of its pixels but which image it marks."""
+    write_ct(tmp_path / "in")
+    planes = np.zeros((1, 1, SIZE, SIZE), np.uint8)
+    planes[0, 0, 8:16, 4:24] = 1
+    write_segmentation(
+        tmp_path / "in/seg.dcm", [tmp_path / "in/ct2.dcm"], planes, ["a"],
+        SharedFunctionalGroupsSequence=[],
+    )  # fmt: skip
+    cache = tmp_path / "cache"
+    built(tmp_path / "in", *recipe(tmp_path, "masks = 'planes'\nspacing = 1.6\n"), cache)
+    ((row, pixels),) = drawn_of(cache)
+    np.testing.assert_array_equal(pixels, planes[0, 0, ::2, ::2])
+    assert (row["image_sop_uid"], row["image_by"]) == (IMAGES[2], "reference")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_frames_of_one_bit_that_end_within_a_byte(tmp_path: Path, compressed: bool) -> None:
+    """35 pixels each: the second frame begins at bit 3 of the fifth byte; or RLE by highdicom."""
+    rng = np.random.default_rng(3)
+    for k in range(3):
+        write_dicom(
+            tmp_path / f"in/ct{k}.dcm", np.full((5, 7), k, np.uint16), SOPClassUID=CT_IMAGE,
+            Modality="CT", SOPInstanceUID=uid(f"ct {k}"), ImagePositionPatient=[0, 0, k],
+            ImageOrientationPatient=[1, 0, 0, 0, 1, 0], PixelSpacing=[1, 1], SliceThickness=1,
+            FrameOfReferenceUID=uid("space"), PatientName="A^B", PatientBirthDate="",
+            PatientSex="", StudyID="1", StudyDate="20200101", StudyTime="120000",
+            AccessionNumber="", ReferringPhysicianName="", SeriesNumber=1, InstanceNumber=k + 1,
+        )  # fmt: skip
+    images = [tmp_path / f"in/ct{k}.dcm" for k in range(3)]
+    planes = (rng.random((1, 3, 5, 7)) > 0.5).astype(np.uint8)
+    if compressed:  # of 8 bits: one bit is not compressed by RLE
+        write_seg(
+            tmp_path / "in/seg.dcm", [dcmread(image) for image in images], planes[0].copy(), ["a"],
+            "FRACTIONAL", fractional_type="PROBABILITY", transfer_syntax_uid="1.2.840.10008.1.2.5",
+        )  # fmt: skip
+    else:
+        write_segmentation(tmp_path / "in/seg.dcm", images, planes, ["a"])
+    cache = tmp_path / "cache"
+    built(tmp_path / "in", cache, "--masks", "labelmap")
+    found = drawn_of(cache)
+    assert len(found) == 3
+    for k, (_, pixels) in enumerate(found):
+        np.testing.assert_array_equal(pixels, planes[0, k])
+
+
+def test_a_label_map_with_a_palette(tmp_path: Path) -> None:
+    """Its colours are for the eye: values stay numbers."""
+    write_ct(tmp_path / "in")
+    images = [tmp_path / f"in/ct{k}.dcm" for k in range(SLICES)]
+    look = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for colour in ("Red", "Green", "Blue"):
+        look[f"{colour}PaletteColorLookupTableDescriptor"] = [3, 0, 16]
+        look[f"{colour}PaletteColorLookupTableData"] = bytes([0, 0, 255, 255, 128, 128])
+    write_segmentation(
+        tmp_path / "in/seg.dcm", images, drawn(), ["a", "b"], kind="LABELMAP", **look
+    )
+    cache = tmp_path / "cache"
+    built(tmp_path / "in", cache, "--masks", "labelmap")
+    for row, pixels in drawn_of(cache):
+        assert pixels.dtype == np.uint8
+        np.testing.assert_array_equal(pixels, drawn()[IMAGES.index(row["image_sop_uid"])])
+
+
+def test_masks_stay_apart_when_caches_are_merged_and_images_go(tmp_path: Path) -> None:
+    overlapping(tmp_path / "in")
+    built(tmp_path / "in", tmp_path / "a", "--masks", "labelmap")
+    write_dicom(tmp_path / "other/x.dcm", np.full((SIZE, SIZE), 7, np.uint8), PatientID="other")
+    built(tmp_path / "other", tmp_path / "c", "--masks", "labelmap")
+    whole = tmp_path / "whole"
+    assert run_here("merge", tmp_path / "a", tmp_path / "c", whole).returncode == 0
+    names = [about["name"] for about in attributes(whole)["arrays"]]
+    assert names == ["int16_32x32", "mask_uint8_32x32", "uint8_32x32"]
+    assert run_here("verify", whole, "--deep", "1").returncode == 0
+    assert run_here("remove", whole, "--series", uid("ct")).returncode == 0
+    assert sorted(row["kind"] for row in rows_of(whole)) == ["image", "mask"]
+    assert run_here("verify", whole, "--deep", "1").returncode == 0

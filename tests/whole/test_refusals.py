@@ -299,7 +299,7 @@ def test_what_macos_keeps_beside_files_is_no_failure(tmp_path: Path) -> None:
     ("elements", "outcome", "reason"),
     [
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.481.3", "Modality": "RTSTRUCT"}, "no-pixels",
-         "contours: RT Structure Set Storage outlines regions"),
+         "RT Structure Set Storage has no pixel data, and this one no contours"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66", "Rows": 4, "Columns": 4}, "no-pixels",
          "Raw Data Storage has no pixel data, though it has Rows"),
         ({"SOPClassUID": "1.3.12.2.1107.5.9.1", "Rows": 4, "Columns": 4}, "no-pixels",

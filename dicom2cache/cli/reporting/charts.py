@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from dicom2cache.cli.reporting.markup import Html, element, joined
 from dicom2cache.cli.reporting.shapes import Histogram
 
@@ -11,7 +13,9 @@ BETWEEN = "\u202f"
 
 
 def number(value: float) -> str:
-    """A number for a person: 4 digits, thousands apart."""
+    """A number for a person: 3 digits, or all before the point, thousands apart."""
+    if not math.isfinite(value):
+        return str(value)
     if value == int(value) and abs(value) < 1e9:
         return grouped(int(value))
     said = f"{value:.3g}" if abs(value) < 1000 or abs(value) >= 1e9 else f"{value:,.0f}"
