@@ -25,9 +25,8 @@ class Patches:
         for k in np.flatnonzero(no_volume)[:1].tolist():
             if found := stacks.refusal(k, gaps=False, sheared=False):
                 raise VolumeError(
-                    f"stack {int(stacks.number[k])}: {found.why}; patches are of whole volumes, so "
-                    "leave this stack out: select(stack_regular=True, tilt=None) leaves out what is "
-                    "no volume"
+                    f"stack {int(stacks.number[k])}: {found.why}; patches are of volumes: leave "
+                    "this stack out, as select(stack_regular=True, tilt=None) does with such"
                 )
         self.each, self.stacks = depth, stacks
         self._order = np.argsort(stacks.samples)
