@@ -17,22 +17,16 @@ from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 from tests.support.caches import attributes, built, failures, run_here, stored, table
 from tests.support.dicom_files import DATA_STORE, WHEEL, real
 
-# Files that pydicom with Pillow and NumPy cannot decode, with (shape, CRC-32 of the pixels as
-# little-endian int32) as SimpleITK 2.5.7 (GDCM) reads them: a program that shares no code with us
-# but libjpeg, CharLS and OpenJPEG.
+# Files that pydicom with Pillow, NumPy and pyjpegls cannot decode, with (shape, CRC-32 of the
+# pixels as little-endian int32) as SimpleITK 2.5.7 (GDCM) reads them: a program that
+# shares no code with us but libjpeg, CharLS and OpenJPEG.
 NOT_BY_PYDICOM: dict[str, tuple[tuple[int, ...], int]] = {
     "JPEG-LL.dcm": ((1024, 256), 0x98B22546),  # JPEG Lossless: Pillow has no decoder
     "JPEG-lossy.dcm": ((1024, 256), 0x9243C23B),  # 12-bit JPEG
     "JPGExtended.dcm": ((1024, 256), 0x9243C23B),  # the same frame
     "JPGLosslessP14SV1_1s_1f_8b.dcm": ((768, 1024), 0x94581144),
     "bad_sequence.dcm": ((512, 512), 0xCE72327E),  # JPEG Lossless
-    "JPEGLSNearLossless_08.dcm": ((45, 10), 0x0B61A562),  # JPEG-LS: wants pyjpegls
-    "JPEGLSNearLossless_16.dcm": ((50, 10), 0x75B26D78),
-    "SC_rgb_jls_lossy_sample.dcm": ((100, 100, 3), 0x926FBCE5),
-    "SC_rgb_jls_lossy_line.dcm": ((100, 100, 3), 0x926FBCE5),
     "SC_rgb_jpeg_gdcm.dcm": ((100, 100, 3), 0x7EC1CF95),  # JPEG Lossless
-    "MR_small_jpeg_ls_lossless.dcm": ((64, 64), 0x8EA45D32),  # JPEG-LS
-    "emri_small_jpeg_ls_lossless.dcm": ((10, 64, 64), 0x247203FC),  # all 10 frames in one CRC
     # No sequence delimiter at its end: pydicom gives up the whole dataset; its frames are whole.
     "emri_small_jpeg_2k_lossless_too_short.dcm": ((10, 64, 64), 0x247203FC),
     "GDCMJ2K_TextGBR.dcm": ((400, 400, 3), 0x3D6FC354),  # a JPEG 2000 that Pillow calls broken
