@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dicom2cache.errors import FrameError
 from dicom2cache.frames.decode import Room, Source, Stored
 from dicom2cache.pixels.outlines import Slices, draw
+from dicom2cache.pixels.scanline import snapped
 from dicom2cache.planning.masks.outlined import CONTOUR_DATA
 from dicom2cache.records import Drawn, FrameRow, Header
 
@@ -99,13 +100,17 @@ _PARTS = ((0, 3), (3, 9), (9, 12))
 def _on_grid(
     pixels: NDArray[Any], lead: list[float] | None, shape: tuple[int, int]
 ) -> NDArray[Any]:
-    """The pixels of the mask at those of the image, the nearest; 0 beyond it."""
+    """The pixels of the mask at those of the image, the nearest; 0 beyond it.
+
+    Halfway between two the next one counts. Places are rounded first: by the noise of floats some
+    columns of one mask would take the one before, others the next, and one between would be lost.
+    """
     if lead is None:
         return pixels
     a = np.asarray(lead).reshape(2, 3)
     y, x = np.arange(shape[0])[:, None], np.arange(shape[1])[None, :]
     column, row = (
-        np.floor(a[k, 0] * x + a[k, 1] * y + a[k, 2] + 0.5) for k in (0, 1)
+        np.floor(snapped(a[k, 0] * x + a[k, 1] * y + a[k, 2]) + 0.5) for k in (0, 1)
     )  # fmt: skip
     inside = (row >= 0) & (row < pixels.shape[0]) & (column >= 0) & (column < pixels.shape[1])
     found = np.zeros(shape, pixels.dtype)

@@ -30,6 +30,8 @@ _BITS = {
 }  # fmt: skip
 """Waveform Sample Interpretation (PS3.3 C.10.9.1.5) and its bits"""
 _LONGEST_CODE = 64
+_GREATEST = 3.4e38
+"""of float32"""
 
 
 def waveform_of(
@@ -223,6 +225,12 @@ def _channel(
     # Companded samples are bytes of a code, whatever is said of their bits.
     line["bits"] = bits if stored is None or interpretation in ("MB", "AB") else stored
     step = line["sensitivity"] * line["correction"]
+    if abs(step) * 2.0 ** (line["bits"] - 1) + abs(line["baseline"]) > _GREATEST:
+        raise FrameError(
+            f"{name('ChannelSensitivity')} is {raw(item, 'ChannelSensitivity')}, and "
+            f"{name('ChannelBaseline')} {raw(item, 'ChannelBaseline')}: values are beyond float32; "
+            "get the file again"
+        )
     channel: Channel = {
         "label": text(item, "ChannelLabel"),
         "source": _code(item, "ChannelSourceSequence"),

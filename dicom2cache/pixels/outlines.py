@@ -320,7 +320,10 @@ def _stand_in(pixels: Bools, polygons: Sequence[Floats]) -> bool:
 
 def structures_in(table: pa.Table) -> dict[int, Outlines]:
     """Of rows of contours/ of one file, the contours that have an inside, by ROI Number."""
-    rows = table.filter(pc.is_in(table["geometry"], value_set=pa.array(FILLED))).combine_chunks()
+    filled = pc.is_in(table["geometry"], value_set=pa.array(FILLED))
+    # Fewer than three points are no plane either: a real one farther off would not be drawn.
+    area = pc.greater_equal(pc.list_value_length(table["points"]), 9)
+    rows = table.filter(pc.and_(filled, area)).combine_chunks()
     if not rows.num_rows:
         return {}
     lists = rows["points"].combine_chunks()

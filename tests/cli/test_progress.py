@@ -130,10 +130,13 @@ def test_a_run_that_is_cut_short_does_not_run_back(capsys: pytest.CaptureFixture
     lines.first = lines.every = 0.01
     lines.begin("converting", Work(256, 256, 256.0), "frames", lambda: Work(2, 2, 2.0))
     lines.advance(Work(24, 24, 24.0))
-    time.sleep(0.05)
+    text, end = "", time.monotonic() + 30
+    while "26 of 256" not in text and time.monotonic() < end:  # another thread says it
+        time.sleep(0.01)
+        text += capsys.readouterr().err
     lines.end()
-    said = capsys.readouterr().err.splitlines()
-    told = [text.split(" frames")[0] for text in said]  # the first may come before the 24 do
+    said = (text + capsys.readouterr().err).splitlines()
+    told = [line.split(" frames")[0] for line in said]  # the first may come before the 24 do
     assert set(told[told.index("converting: 26 of 256") :]) == {"converting: 26 of 256"}
     assert set(told) <= {"converting: 2 of 256", "converting: 26 of 256"}
 

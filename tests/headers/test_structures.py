@@ -101,6 +101,16 @@ def test_structures_to_fill_by_number(tmp_path: Path) -> None:
     assert np.array_equal(found[4].slab, [np.nan, 5.0], equal_nan=True)
 
 
+def test_less_than_three_points_are_not_drawn_nor_a_plane(tmp_path: Path) -> None:
+    line = contour([(1, 1, 1), (2, 2, 1)])
+    path = write_structures(
+        tmp_path / "rt.dcm", [("a", [line, contour(box(1, 1, 5, 5))]), ("line", [line])]
+    )
+    found = structures_in(read(path))
+    assert {number: len(outlines) for number, outlines in found.items()} == {1: 1}
+    assert found[1].points.tolist() == box(1, 1, 5, 5).tolist()
+
+
 def test_less_than_three_points_have_no_area(tmp_path: Path) -> None:
     table = one(tmp_path, contour([(1, 1, 1)]), contour([(1, 1, 1), (2, 2, 1)]))
     assert table["flags"].to_pylist() == [["no-area"], ["no-area"]]

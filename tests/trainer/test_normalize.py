@@ -10,6 +10,9 @@ import pytest
 import torch
 
 from dicom2cache.pixels import window
+from tests.support.caches import built
+from tests.support.dicom_files import write_dicom
+from tests.support.waveforms import channel, group, write_waveform
 from trainer_adapter import Normalize, open_cache
 from trainer_adapter.device import presets
 
@@ -130,6 +133,19 @@ def test_from_cache_is_the_mean_of_all_pixels(ct_series_cache: Path) -> None:
     y = Normalize.from_cache(cache)(torch.from_numpy(cache.gather(range(12))))
     expected = (pixels - pixels.mean()) / pixels.std()
     np.testing.assert_allclose(y[:, 0].numpy(), expected, atol=1e-4)
+
+
+def test_what_lies_beside_images_is_not_counted(tmp_path: Path) -> None:
+    pixels = np.array([[0, 2], [4, 6]], np.uint8)
+    write_dicom(tmp_path / "in" / "image", pixels, RescaleSlope=1, RescaleIntercept=0)
+    ecg = group(np.full((50, 1), 900, "<i2"), [channel("I", 1, unit=None)])
+    write_waveform(tmp_path / "in" / "ecg", [ecg])
+    cache = open_cache(built(tmp_path / "in", tmp_path / "cache"))
+    assert cache.column("unit").to_pylist() == ["US", "US"]
+    y = Normalize.of(cache)(torch.from_numpy(pixels)[None])
+    np.testing.assert_allclose(y[0, 0], (pixels - 3.0) / 5**0.5, atol=1e-6)
+    alone = Normalize.of(cache.select(kind="waveform"))
+    assert not alone(torch.full((1, 1, 50), 900.0)).any()
 
 
 def test_from_cache_refuses_several_units(examples_cache: Path) -> None:

@@ -47,6 +47,16 @@ def _bad() -> dict[str, tuple[list[Any], str]]:
             [_group(), _group(NumberOfWaveformSamples=13)],
             "multiplex group 2: WaveformData (5400,1010) is truncated: 48 bytes, 52 expected for",
         ),
+        "beyond-float32": (
+            [group(_DATA, [channel("A", "1e40"), channel("B", "1")])],
+            "ChannelSensitivity (003A,0210) is '1e40', and ChannelBaseline (003A,0213) '0': values "
+            "are beyond float32",
+        ),
+        "baseline-beyond-float32": (
+            [group(_DATA, [channel("A", "1"), channel("B", "1", ChannelBaseline="-1e39")])],
+            "ChannelSensitivity (003A,0210) is '1', and ChannelBaseline (003A,0213) '-1e39': "
+            "values are beyond float32",
+        ),
         "bits": (
             [_group(WaveformBitsAllocated=32)],
             "WaveformBitsAllocated (5400,1004) is 32, but WaveformSampleInterpretation "

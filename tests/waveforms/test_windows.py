@@ -103,6 +103,24 @@ def test_all_channels_must_be_the_same(path: Path) -> None:
         WaveformDataset(cache, 5, channels="I")
 
 
+def test_a_name_that_several_channels_have(tmp_path: Path) -> None:
+    one, two = ("2:1", "MDC", "Lead I"), ("2:2", "MDC", "Lead II")
+    data = np.array([[1, 2, 3, 4]] * 5, "<i2")
+    said = [("I", one), ("I", one), ("Rhythm", two), ("II", two)]
+    channels = [channel(label, "1", "mV", source) for label, source in said]
+    write_waveform(tmp_path / "in" / "a.dcm", [group(data, channels)])
+    cache = open_cache(built(tmp_path / "in", tmp_path / "cache"))
+    with pytest.raises(
+        ValueError, match="several channels of a recording are called I: I, I, Rhyt"
+    ):
+        WaveformDataset(cache, 5, channels=["I"])
+    with pytest.raises(ValueError, match="called MDC:2:2"):
+        WaveformDataset(cache, 5, channels=["MDC:2:2"])
+    labelled = WaveformDataset(cache, 5, channels=["II", "Rhythm"])
+    assert labelled[0].signal[:, 0].tolist() == [4, 3]
+    assert WaveformDataset(cache, 5)[0].signal[:, 0].tolist() == [1, 2, 3, 4]
+
+
 def test_recordings_that_lack_a_channel(tmp_path: Path) -> None:
     _record(tmp_path / "in" / "a", ["I", "II"], 5)
     _record(tmp_path / "in" / "b", ["II"], 5)

@@ -312,6 +312,8 @@ def other_grid(folder: Path, change: str) -> NDArray[np.uint8]:
         whole = pixels
         pixels = np.zeros_like(whole)
         pixels[:-3, :-4] = whole[3:, 4:]
+    elif change == "half":  # each centre of the image lies between two of the mask: the next counts
+        corner = corner + 0.4 * (row + column)
     said = Dataset()
     said.PixelSpacing = spacing
     turned = Dataset()
@@ -329,7 +331,7 @@ def other_grid(folder: Path, change: str) -> NDArray[np.uint8]:
     return pixels
 
 
-@pytest.mark.parametrize("change", ["flipped", "swapped", "coarse", "moved"])
+@pytest.mark.parametrize("change", ["flipped", "swapped", "coarse", "moved", "half"])
 def test_other_grids_are_resampled_if_that_is_asked_for(tmp_path: Path, change: str) -> None:
     expected = other_grid(tmp_path / "in", change)
     cache = tmp_path / "cache"

@@ -187,14 +187,17 @@ class Normalize(nn.Module):
 
     @classmethod
     def of(cls, cache: Any, **options: Any) -> Normalize:
-        """For the frames of a cache: by mean and std of all their values, padding left out; with
-        `window` by that alone.
+        """For the images of a cache: by mean and std of all their values, padding left out; with
+        `window` by that alone. A selection without images is taken as it is.
 
         Raises ValueError for a cache without frames, or of several units; with a window, for frames
         that went through one already.
         """
         import pyarrow.compute as pc
 
+        # As loaders do: what lies beside images may have their unit, and never is what they show.
+        if "image" in pc.unique(cache.column("kind")).to_pylist():
+            cache = cache.select(kind="image")
         units = pc.unique(cache.column("unit")).to_pylist()
         if options.get("window") is not None:
             made = cls(**options)

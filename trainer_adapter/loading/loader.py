@@ -357,7 +357,10 @@ def _depth_of(context: int, patch: Any, crop: Any) -> tuple[int, int, Any]:
         raise ValueError(f"context {context}; legal: from 0")
     if patch is None:
         return context, 0, crop
-    sides = tuple(map(index, patch))
+    try:
+        sides = tuple(map(index, patch))
+    except TypeError:
+        sides = ()
     if len(sides) != 3 or min(sides) < 1 or crop is not None or context:
         raise ValueError(f"patch {patch}; legal: (d, h, w) from 1, without crop and context")
     return 0, sides[0], sides[1:]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from trainer_adapter.errors import VolumeError
 from trainer_adapter.reading.opened import Core
 from trainer_adapter.reading.spots import Corners
 from trainer_adapter.volumes.stacks import Ints, stacks_of
@@ -22,7 +23,11 @@ class Patches:
         stacks = stacks_of(core, samples)
         no_volume = stacks.holes | stacks.tiles | stacks.odd | ~np.isnan(stacks.tilt)
         for k in np.flatnonzero(no_volume)[:1].tolist():
-            stacks.hold(k, gaps=False, sheared=False)
+            if found := stacks.refusal(k, gaps=False, sheared=False):
+                raise VolumeError(
+                    f"stack {int(stacks.number[k])}: {found.why}; patches are of volumes: leave "
+                    "this stack out, as select(stack_regular=True, tilt=None) does with such"
+                )
         self.each, self.stacks = depth, stacks
         self._order = np.argsort(stacks.samples)
 

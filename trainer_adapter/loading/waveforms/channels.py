@@ -130,11 +130,20 @@ class Channels:
         return tuple(name_of(*self._said[k]) for k in mine.tolist())
 
     def _place(self, name: str) -> Ints:
-        """(n,) the first channel of each recording that answers to a name; -1: none."""
-        answers = np.array([name.lower() in _answers_to(*said) for said in self._said], bool)
-        found = np.full(len(self.count), -1, np.int64)
-        items = np.flatnonzero(answers[self._code])[::-1]
-        found[self._row[items]] = items - self._first[self._row[items]]
+        """(n,) the channel of each recording that is called so, else that whose code says so; -1:
+        none. Raises ValueError where there are several."""
+        low, found = name.lower(), np.full(len(self.count), -1, np.int64)
+        own = [low in (name_of(*said).lower(), said[0].lower()) for said in self._said]
+        for answers in (own, [low in _answers_to(*said) for said in self._said]):
+            items = np.flatnonzero(np.array(answers, bool)[self._code])
+            items = items[found[self._row[items]] < 0]
+            rows = self._row[items]
+            for row in rows[1:][np.diff(rows) == 0][:1].tolist():
+                raise ValueError(
+                    f"several channels of a recording are called {name}: "
+                    f"{', '.join(self._names(row))}; leave it out, or take all channels"
+                )
+            found[rows] = items - self._first[rows]
         return found
 
     def _lacking(self, place: Ints, names: tuple[str, ...]) -> ValueError:
