@@ -7,6 +7,7 @@ is not de-identified.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,6 +35,8 @@ _CONTOURS = {
 
 HASHED = "#"
 """what is before a text of a plan that is the hash already: of an image that is stored under it"""
+_IS_HASHED = re.compile(f"{HASHED}[0-9a-f]{{32}}")
+"""all else that begins so is what a file says"""
 
 Map = Callable[[str], str | None]
 
@@ -101,7 +104,9 @@ class Veil:
         if column.name == "image_sop_uid":
             return each(
                 values,
-                lambda said: said[1:] if said[:1] == HASHED else self.hashed(column.domain, said),
+                lambda said: (
+                    said[1:] if _IS_HASHED.fullmatch(said) else self.hashed(column.domain, said)
+                ),
             )
         if column.privacy == "hashed":
             return each(values, lambda said: self.hashed(column.domain, said))

@@ -8,11 +8,13 @@ import hmac
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydicom import dcmread
 
 from tests.support.caches import attributes, built, failures, run_here, table, tree
 from tests.support.dicom_files import pattern, uid, write_dicom
+from tests.support.drawn import write_ct, write_seg
 
 KEY = bytes(range(40, 72))
 HASHED = {
@@ -291,3 +293,13 @@ def test_what_does_not_go_with_it(
     ran = run_here("build", source, tmp_path / "cache", "--mapping", tmp_path / "m.csv")
     assert ran.returncode == 2
     assert "--mapping" in ran.stderr
+
+
+def test_what_looks_like_a_hash_in_the_plan(key: Path, tmp_path: Path) -> None:
+    """A SOP Instance UID with the mark that hashes have there is hashed all the same."""
+    write_ct(tmp_path / "in", "a", 1, SOPInstanceUID="#SMITH")
+    pixels = np.ones((16, 12), np.uint8)
+    write_seg(tmp_path / "in/mask.dcm", [(1, "#SMITH", 0, pixels)], {1: "liver"})
+    cache = built("--deidentify", key, tmp_path / "in", tmp_path / "cache")
+    rows = {row["kind"]: row for row in table(cache, "frames")}
+    assert rows["image"]["sop_uid"] == rows["mask"]["image_sop_uid"] == hashed("uid", "#SMITH")
