@@ -14,6 +14,7 @@ import pytest
 from tests.support.caches import built, run_here
 from tests.support.dicom_files import uid, write_dicom
 from tests.support.drawn import AXIAL, item, write_ct, write_seg
+from tests.support.signed import rewrite, with_column
 from trainer_adapter import Cache, ExportError, VolumeError, open_cache
 
 CLASSES = ["liver", "cyst", "stone"]
@@ -186,6 +187,16 @@ def test_sources_that_moved(source: Path) -> None:
     write_ct(source, "a", 4, SOPInstanceUID=uid("another"))
     with pytest.raises(ExportError, match=r"no file there is a0\.dcm"):
         cache.to_seg(0, y, None, CLASSES, sources=source)
+
+
+@pytest.mark.parametrize("path", ["../secret.dcm", "/etc/secret.dcm", "a/../../secret.dcm"])
+def test_a_cache_chooses_no_file_outside_of_its_sources(source: Path, path: str) -> None:
+    cache = built(source, source.parent / "cache")
+    shutil.copy(source / "a0.dcm", source.parent / "secret.dcm")
+    rewrite(cache, "frames", with_column("path", [path, "a1.dcm", "a2.dcm", "a3.dcm"]))
+    for sources in (None, source):
+        with pytest.raises(ExportError, match="leads out of the folder of its source"):
+            open_cache(cache).to_seg(0, labels(4), None, CLASSES, sources=sources)
 
 
 def test_deidentified(source: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from tests.support.caches import built
 from tests.support.dicom_files import write_dicom
+from tests.support.signed import rewrite, with_column
 from tests.support.waveforms import channel, group, write_waveform
 from trainer_adapter import CacheLoader, FrameDataset, WaveformDataset, WaveformLoader, open_cache
 from trainer_adapter.loading.waveforms.channels import Channels
@@ -142,6 +143,15 @@ def test_one_unit_and_one_rate(tmp_path: Path) -> None:
         WaveformDataset(cache, 5, unit="mV", rate=250)
     one = cache.select(sampling_rate=500, path="a")
     assert WaveformDataset(one, seconds=0.02).length == 10
+
+
+@pytest.mark.parametrize("rate", [0.0, -500.0, float("inf"), float("nan")])
+def test_a_rate_that_lies(tmp_path: Path, rate: float) -> None:
+    _record(tmp_path / "in" / "a", ["I"], 50, rate=500)
+    cache = built("--jobs", "1", tmp_path / "in", tmp_path / "cache")
+    rewrite(cache, "frames", with_column("sampling_rate", [rate]))
+    with pytest.raises(ValueError, match=r"sampling_rate of the cache .*; legal: a number of Hz"):
+        WaveformDataset(open_cache(cache), 5, rate=250)
 
 
 @pytest.mark.parametrize("rate", [250, 400, 1000, 333])

@@ -87,15 +87,16 @@ class Beside:
 def beside(cache: Cache, target: Target) -> tuple[NDArray[np.int64], Beside]:
     """(positions of the frames that are kept, what is beside them).
 
-    Masks and doses themselves are no images, and left out. Raises LabelError for images that have
-    none, unless `missing` says what then, or if all have none; ValueError for what is not legal.
+    Masks, doses and waveforms themselves are no images, and left out. Raises LabelError for images
+    that have none, unless `missing` says what then, or if all have none; ValueError for what is not
+    legal.
     """
     if target.what not in _MAKERS:
         raise ValueError(f"target {target.what!r}; legal: {', '.join(_MAKERS)}")
     if target.missing not in _MISSING:
         raise ValueError(f"missing {target.missing!r}; legal: {', '.join(_MISSING)}")
     make = _MAKERS[target.what]
-    none = pc.is_in(cache.column("kind"), value_set=pa.array(["mask", target.what])).to_numpy()
+    none = pc.is_in(cache.column("kind"), value_set=_NO_IMAGES).to_numpy()
     kept = np.flatnonzero(~none)
     made = make(cache, cache.indices[kept], target)
     known = made.painter.known(cache.indices[kept])
@@ -106,6 +107,9 @@ def beside(cache: Cache, target: Target) -> tuple[NDArray[np.int64], Beside]:
         kept = kept[known]
         made = make(cache, cache.indices[kept], target)
     return kept, made
+
+
+_NO_IMAGES = pa.array(["mask", "dose", "waveform"])
 
 
 def _masks(cache: Cache, samples: Ints, target: Target) -> Beside:

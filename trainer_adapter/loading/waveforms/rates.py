@@ -16,7 +16,10 @@ _FINEST = 10_000
 
 
 def ratio_of(rate: float, wanted: float) -> Fraction:
-    """wanted / rate. Raises ValueError where that is no ratio of small whole numbers."""
+    """wanted / rate, in Hz. Raises ValueError where that is no ratio of small whole numbers."""
+    for what, value in (("rate", wanted), ("sampling_rate of the cache", rate)):
+        if not (np.isfinite(value) and value > 0):
+            raise ValueError(f"{what} {value:g}; legal: a number of Hz above 0")
     found = Fraction(wanted).limit_denominator(_FINEST) / Fraction(rate).limit_denominator(_FINEST)
     if max(found.numerator, found.denominator) > _FINEST:
         raise ValueError(f"rate {wanted:g}: no ratio of small whole numbers to {rate:g} Hz")

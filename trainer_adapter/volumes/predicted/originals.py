@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from trainer_adapter.errors import ExportError
@@ -60,7 +60,15 @@ def _several(sources: Any) -> list[Any]:
 
 
 def _places(core: Core, folders: list[Path] | None, root: int, path: str) -> list[Path]:
-    """Where a file may be, by its name."""
+    """Where a file may be, by its name.
+
+    Raises ExportError for a name that leads out of its folder: no cache has such of itself.
+    """
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        raise ExportError(
+            f"{core.root.path}: the path {path!r} of a frame leads out of the folder of its "
+            "source; the cache was altered, get it again"
+        )
     if folders is None:
         return [Path(core.root.sources[root]) / path]
     return [folder / path for folder in folders]
