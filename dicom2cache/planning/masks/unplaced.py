@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,41 @@ from dicom2cache.schema import REJECTS, WHOSE
 
 _NAMES = 5
 """labels that a reason tells"""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What reasons of many masks look up, made once."""
+
+    there: NDArray[np.bool_]
+    """(n,) masks whose image is stored"""
+    slices: NDArray[np.int64]
+    """those with a place, by their space"""
+    space: NDArray[np.int64]
+    """theirs"""
+    pairs: NDArray[np.int64]
+    """rows of pairs, by their mask"""
+    mask: NDArray[np.int64]
+    """theirs"""
+
+    @classmethod
+    def of(cls, found: Compared, pairs: Pairs) -> _Known:
+        images = found.images
+        rows = np.flatnonzero(found.slices & images.placed)
+        rows = rows[np.argsort(images.space[rows], kind="stable")]
+        order = np.argsort(pairs.mask, kind="stable")
+        there = np.isin(found.masks.reference, images.sop)
+        return cls(there, rows, images.space[rows], order, pairs.mask[order])
+
+    def in_space(self, space: int) -> NDArray[np.int64]:
+        """Slices of a frame of reference."""
+        low, high = (np.searchsorted(self.space, space, side=s) for s in ("left", "right"))
+        return self.slices[low:high]
+
+    def pairs_of(self, k: int) -> NDArray[np.int64]:
+        """Rows of pairs of a mask, in their order."""
+        low, high = (np.searchsorted(self.mask, k, side=s) for s in ("left", "right"))
+        return self.pairs[low:high]
 
 
 def unplaced(
@@ -39,17 +75,19 @@ def unplaced(
     lost = np.flatnonzero(unnumbered | ((segments.drawn > 0) | of_maps) & ~on)
     rows: list[dict[str, Any]] = []
     told: set[int] = set()
+    known = _Known.of(found, pairs)
+    of_file = np.bincount(mine[lost], minlength=files.num_rows)
     for k in lost.tolist():
         f = int(mine[k])
         number = int(frame[found.mask_rows[k]])
         if kept[f]:
-            rows.append(_row(files, f, number, _why(files, found, pairs, segments, k)))
+            rows.append(_row(files, f, number, _why(known, found, pairs, segments, k)))
         elif f not in told:
             told.add(f)
-            many = int((mine[lost] == f).sum())
+            many = int(of_file[f])
             first = f"frame {number}: " if many > 1 else ""
             more = f"; and {many - 1} more of its frames" if many > 1 else ""
-            rows.append(_row(files, f, None, first + _why(files, found, pairs, segments, k) + more))
+            rows.append(_row(files, f, None, first + _why(known, found, pairs, segments, k) + more))
     for f in sorted(set(mine.tolist()) - told):
         if not kept[f]:
             labels = segments.label.filter(pa.array(segments.owner == f)).to_pylist()
@@ -65,7 +103,7 @@ def _row(files: pa.Table, f: int, frame: int | None, reason: str) -> dict[str, A
     return {**whose, "frame": frame, "outcome": "failed", "stage": "plan", "reason": reason}
 
 
-def _why(files: pa.Table, found: Compared, pairs: Pairs, segments: Segments, k: int) -> str:
+def _why(known: _Known, found: Compared, pairs: Pairs, segments: Segments, k: int) -> str:
     """Why mask `k` is on no image."""
     if segments.shown[k] < 0 and segments.drawn[k] == 0:
         return (
@@ -74,12 +112,12 @@ def _why(files: pa.Table, found: Compared, pairs: Pairs, segments: Segments, k: 
         )
     number = int(segments.shown[k])
     what = "the mask" if number < 0 else f"segment {number}"
-    return f"{what} lies on no image: {'; '.join(_said(files, found, pairs, k))}"
+    return f"{what} lies on no image: {'; '.join(_said(known, found, pairs, k))}"
 
 
-def _said(files: pa.Table, found: Compared, pairs: Pairs, k: int) -> Iterator[str]:
+def _said(known: _Known, found: Compared, pairs: Pairs, k: int) -> Iterator[str]:
     mask, images = found.masks.planes.take(np.array([k])), found.images
-    mine = np.flatnonzero(pairs.mask == k)
+    mine = known.pairs_of(k)
     if len(mine):
         image = images.take(pairs.image[mine[:1]])
         yield (
@@ -89,7 +127,7 @@ def _said(files: pa.Table, found: Compared, pairs: Pairs, k: int) -> Iterator[st
         if np.isfinite(pairs.lead[mine[0]]).all():
             yield "give mask_grid image to resample it to the nearest"
         return
-    if found.masks.reference[k] >= 0 and not (images.sop == found.masks.reference[k]).any():
+    if found.masks.reference[k] >= 0 and not known.there[k]:
         yield "the image that it refers to (0008,1155) is not stored"
     if np.isfinite(mask.tile).all():
         column, row = mask.tile[0]
@@ -108,7 +146,7 @@ def _said(files: pa.Table, found: Compared, pairs: Pairs, k: int) -> Iterator[st
             "(Patient) (0020,0037)"
         )
         return
-    near = np.flatnonzero(found.slices & (images.space == mask.space[0]) & images.placed)
+    near = known.in_space(int(mask.space[0]))
     if not len(near):
         yield "no image of its patient and frame of reference is stored; add them"
         return
