@@ -25,14 +25,20 @@ def serve(descriptor: int) -> None:
     while True:
         try:
             function, arguments, named = pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             return
         found, error = None, None
         try:
             found = function(*arguments, **named)
         except Exception as e:
             error = sent(e, "in a worker process")
-        pipe.send((found, error))
+        try:
+            pipe.send((found, error))
+        except (
+            BrokenPipeError,
+            ConnectionResetError,
+        ):  # whoever asked was interrupted, and is gone
+            return
 
 
 class Alone:

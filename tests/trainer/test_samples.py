@@ -207,7 +207,7 @@ def test_a_batch_is_a_mapping(path: Path, made: type) -> None:
     cache = open_cache(path).select(modality="CR")
     loader: Any = DataLoader(FrameDataset(cache, "modality"), batch_size=3)
     batch = next(iter(CacheLoader(cache, 3, label="modality") if made is Batch else loader))
-    names = {"image", "label", "known", "index", "columns", "units"}
+    names = {"image", "mask", "dose", "label", "known", "index", "columns", "units"}
     assert set(batch) == names | ({"epoch"} if made is Batch else set())
     assert batch["image"] is batch.image
     moved = type(batch)({k: v.to("meta") if torch.is_tensor(v) else v for k, v in batch.items()})
