@@ -15,10 +15,13 @@ from trainer_adapter import Cache, CacheLoader, Crop, Normalize, open_cache
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
-    """Series a: slices 10 to 14; b: 20 to 24, of which 22 is lost; c: 30, 31, in no known order."""
+    """Series a: slices 10 to 14; b: 20 to 24, of which 22 is lost; c: 30, 31, in no known order; d:
+    40 to 45, of which the file of 43 is not there."""
     folder = tmp_path_factory.mktemp("context")
-    for number, name in enumerate("abc", 1):
-        for k in range(5 if name != "c" else 2):
+    for number, (name, places) in enumerate(
+        {"a": range(5), "b": range(5), "c": range(2), "d": (0, 1, 2, 4, 5)}.items(), 1
+    ):
+        for k in places:
             values = np.full((16, 12), 10 * number + k, np.uint16)
             values[5, 7] += 100
             if (name, k) == ("b", 2):
@@ -41,6 +44,8 @@ NEAR = {
     20: [20, 20, 20, 21, 21], 21: [20, 20, 21, 21, 21],
     23: [23, 23, 23, 24, 24], 24: [23, 23, 24, 24, 24],
     30: [30] * 5, 31: [31] * 5,
+    40: [40, 40, 40, 41, 42], 41: [40, 40, 41, 42, 42], 42: [40, 41, 42, 42, 42],
+    44: [44, 44, 44, 45, 45], 45: [44, 44, 45, 45, 45],
 }  # fmt: skip
 """of each frame, by its value, those of context=2"""
 

@@ -15,7 +15,7 @@ from trainer_adapter.order.permutations import Ints, Stream, key_of, uniform
 from trainer_adapter.reading.masks.named import numbers_of
 from trainer_adapter.reading.masks.paint import painter_of
 from trainer_adapter.reading.spots import Reading, Spots
-from trainer_adapter.volumes.foreground import Finds, Foreground, Voxels, looked_for
+from trainer_adapter.volumes.foreground import LEAST, Finds, Foreground, Voxels, looked_for
 from trainer_adapter.volumes.patches import Patches
 
 
@@ -56,7 +56,7 @@ class Centers:
         """`groups`: positions that may share a batch. Raises ValueError if one has no foreground,
         or nothing else."""
         self._cache, self._patches, self._voxels, self._seed = cache, patches, voxels, seed
-        self._share = Fraction(wanted.share).limit_denominator(1 << 20)
+        self._share = Fraction(wanted.share).limit_denominator(round(1 / LEAST))
         self._group = np.zeros(len(cache), np.int64)
         self._has = voxels.counts > 0
         self._groups: list[list[_Group]] = []

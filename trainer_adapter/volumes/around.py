@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from trainer_adapter.reading.opened import Core
-from trainer_adapter.volumes.stacks import Ints, stacks_of
+from trainer_adapter.volumes.stacks import Ints, Stacks, stacks_of, vectors
 
 
 class Around:
@@ -16,7 +18,7 @@ class Around:
         self.context, self.each = context, 2 * context + 1
         self._samples, self._place = stacks.samples, stacks.place
         # A number for all frames among which one may stand for another: those of a stack, or one.
-        self._run = np.repeat(np.arange(len(stacks.number)), stacks.count)
+        self._run = np.cumsum(_begins(stacks))
         alone = np.repeat(stacks.unordered | stacks.tiles, stacks.count)
         self._run[alone] = -1 - np.flatnonzero(alone)
         self._at = np.empty(len(stacks.samples), np.int64)
@@ -25,7 +27,8 @@ class Around:
     def of(self, samples: Ints) -> Ints:
         """(b, each) sample indices in the order of the stacks, the frames in the middle.
 
-        Where a stack ends, or a frame of it failed, the last one before that stands for the rest.
+        Where a stack ends, or a frame of it failed or is missing, the last one before that stands
+        for the rest.
         So does the frame itself where nothing says the order of its stack.
         """
         middle = self._at[samples]
@@ -40,6 +43,24 @@ class Around:
                 found[:, self.context + way * k] = here
         neighbours: Ints = self._samples[found]
         return neighbours
+
+
+def _begins(stacks: Stacks) -> NDArray[np.bool_]:
+    """(n,) True for frames that follow no other: the first of a stack, or behind missing slices."""
+    begins = np.zeros(len(stacks.samples), bool)
+    begins[stacks.ends[:-1]] = True
+    flags = stacks.flags
+    of = pc.list_parent_indices(flags).filter(pc.equal(pc.list_flatten(flags), "gap")).to_numpy()
+    for k in of.tolist():
+        low, high = int(stacks.ends[k]), int(stacks.ends[k + 1])
+        at = vectors(stacks.core.said("position", stacks.samples[low:high]), 3)
+        steps = np.linalg.norm(np.diff(at, axis=0), axis=1)
+        begins[low + 1 : high] |= steps > _WIDE * np.median(steps)
+    return begins
+
+
+_WIDE = 1.5
+"""of the median step of a stack: slices that are farther apart have another between"""
 
 
 def hold_grey(core: Core, samples: Ints, what: str) -> None:

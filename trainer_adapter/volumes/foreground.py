@@ -26,12 +26,15 @@ _AT_ONCE = 8 << 20
 Finds = Callable[[Ints], NDArray[Any]]
 """slices of one shape, by sample index, to (n, H, W): true or above 0 where there is foreground"""
 
+LEAST = 1e-6
+"""share of patches that a run may ask for: the finest that is counted"""
+
 
 @dataclass(frozen=True)
 class Foreground:
     """What patches are drawn around: voxels by their values, or where masks are drawn.
 
-    Raises ValueError for neither, both, or a share that is not above 0 and up to 1.
+    Raises ValueError for neither, both, or a share that is not from 1e-6 to 1.
     """
 
     above: float | None = None
@@ -49,8 +52,8 @@ class Foreground:
             raise ValueError(
                 f"{self}; legal: above and below (numbers), or masks (True, or names of classes)"
             )
-        if not all(map(math.isfinite, values)) or not 0 < self.share <= 1:
-            raise ValueError(f"{self}; legal: finite numbers, and a share above 0, up to 1")
+        if not all(map(math.isfinite, values)) or not LEAST <= self.share <= 1:
+            raise ValueError(f"{self}; legal: finite numbers, and a share from {LEAST:g} to 1")
 
     def holds(self, values: NDArray[Any]) -> NDArray[np.bool_]:
         """Which values are foreground."""
