@@ -252,6 +252,8 @@ def test_ranks_share_the_windows(path: Path) -> None:
 def test_whatever_is_for_images_leaves_them_out(path: Path) -> None:
     cache = open_cache(path)
     assert len(FrameDataset(cache)) == 1
+    with pytest.raises(ValueError, match=r"all of .* are waveforms: WaveformDataset"):
+        FrameDataset(cache.select(kind="waveform"))
     assert [len(batch.index) for batch in CacheLoader(cache, threads=0)] == [1]
     assert cache.stacks()["kind"].to_pylist() == ["image"]
     with pytest.raises(ValueError, match=r"none of 1 frames of .* is a waveform"):

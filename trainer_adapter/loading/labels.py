@@ -228,6 +228,10 @@ def labelled(cache: Cache, wanted: Labels) -> Labelled:
 def _hold_kind(cache: Cache, kind: str) -> None:
     """Raises ValueError for a selection of other kinds, where nobody asked for this one by name."""
     there = pc.unique(cache.column("kind")).to_pylist()
+    if there == ["waveform"]:
+        raise ValueError(
+            f"all of {len(cache)} are waveforms: WaveformDataset(cache, length) reads them"
+        )
     if there:
         raise ValueError(
             f"none of {len(cache)} frames is of kind {kind!r}, they are {', '.join(there)}; give "

@@ -162,7 +162,7 @@ class Stacks:
             whole = len(self.samples) == len(self.core.places.row)
             raise VolumeError(
                 f"{self.core.root.path}: no stack {stack}{'' if whole else ' in this selection'}; "
-                "the column `stack` has the numbers"
+                "cache.stacks() has the numbers (waveforms are no stacks)"
             )
         return k
 
