@@ -6,12 +6,11 @@ makes a value of. What describes it is parsed by pydicom, an item at a time.
 
 from __future__ import annotations
 
-import io
 from typing import IO, Any, Literal
 
 from dicom2cache.errors import FrameError
 from dicom2cache.sources.file import HEAD, ITEM
-from dicom2cache.sources.inflate import Inflater
+from dicom2cache.sources.inflate import Forward
 
 SEQUENCE = 0x54000100
 _DATA = 0x54001010
@@ -22,31 +21,8 @@ _DEFERRED = 1 << 16
 """bytes of an element from which on it is not read at once"""
 
 
-class Inflated(io.RawIOBase):
+class Inflated(Forward):
     """A deflated dataset as a stream that keeps nothing of what it has gone past."""
-
-    def __init__(self, file: IO[bytes], at: int, most: int, item: Any = None) -> None:
-        """It stands at byte `at` of the inflated dataset, and ends with a FrameError at `most`."""
-        self._inflater, self._at, self._most, self._item = Inflater(file), at, most, item
-
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def seekable(self) -> bool:
-        """True."""
-        return True
-
-    def tell(self) -> int:
-        """Offset in the inflated dataset."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to an offset from the start or from here; UnsupportedOperation from the end."""
-        if whence == io.SEEK_END:
-            raise io.UnsupportedOperation("the end of a deflated dataset is not known")
-        self._at = offset + (self._at if whence == io.SEEK_CUR else 0)
-        return self._at
 
     def read(self, size: int = -1) -> bytes:
         """Up to `size` bytes. Raises FrameError beyond the most."""

@@ -94,12 +94,14 @@ class Inflater:
         self._marks.append((self._at, self._place, self._stream.copy()))
 
 
-class _Header(io.RawIOBase):
-    """The inflated dataset as a stream that can go back; kept as far as it was read."""
+class Forward(io.RawIOBase):
+    """Where a stream of an inflated dataset stands; `read` is for those that are made of it."""
 
-    def __init__(self, file: IO[bytes], most: int, item: Callable[[], object] | None) -> None:
-        self._inflater, self._data, self._at = Inflater(file), bytearray(), 0
-        self._most, self._item = most, item
+    def __init__(
+        self, file: IO[bytes], at: int, most: int, item: Callable[[], object] | None
+    ) -> None:
+        """It stands at byte `at`, and ends with a FrameError at `most`; `item` counts items."""
+        self._inflater, self._at, self._most, self._item = Inflater(file), at, most, item
 
     def readable(self) -> bool:
         """True."""
@@ -119,6 +121,14 @@ class _Header(io.RawIOBase):
             raise io.UnsupportedOperation("the end of a deflated dataset is not known")
         self._at = offset + (self._at if whence == io.SEEK_CUR else 0)
         return self._at
+
+
+class _Header(Forward):
+    """The inflated dataset as a stream that can go back; kept as far as it was read."""
+
+    def __init__(self, file: IO[bytes], most: int, item: Callable[[], object] | None) -> None:
+        super().__init__(file, 0, most, item)
+        self._data = bytearray()
 
     def read(self, size: int = -1) -> bytes:
         """Up to `size` bytes, all by default. Raises FrameError beyond the most."""

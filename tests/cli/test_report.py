@@ -92,4 +92,4 @@ def test_printing_a_few_of_many_takes_no_memory_for_the_rest() -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 12 << 20
+    assert peak < 8 << 20

@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
@@ -37,7 +37,7 @@ from trainer_adapter.loading.options import (
     target_of,
 )
 from trainer_adapter.loading.parts import Helpers, Parts, Taken
-from trainer_adapter.loading.states import digest_of, refuse_other, said_of
+from trainer_adapter.loading.states import Resumable, digest_of, said_of
 from trainer_adapter.order.crop import Crop
 from trainer_adapter.order.ranks import distributed_rank
 from trainer_adapter.reading.choose import fits_in_memory, reading_of
@@ -72,7 +72,7 @@ class Batch(Fields):
     """what the order and the crops were drawn for"""
 
 
-class CacheLoader(WithLabels):
+class CacheLoader(Resumable, WithLabels):
     """An iterable of batches over a cache, in this process: threads, and no workers.
 
     Each `iter()` begins the next epoch, or that of `set_epoch`, and warns once, by NewerWarning, if
@@ -186,7 +186,7 @@ class CacheLoader(WithLabels):
         self._ahead = fitting if prefetch is None else prefetch
         self._transfer = Transfer(device)
         self._pool = BufferPool((self._ahead + 2) * largest, pinned=self._transfer.pinned)
-        self._order = {
+        order_of = {
             "numbering": found.cache.numbering, "generation": generation_of(found.cache.core.root),
             "cache": found.cache.core.root.digest, "frames": digest_of(found.cache.indices),
             "shuffle": shuffle, "window": window, "weights": digest_of(weights), "seed": seed,
@@ -197,9 +197,8 @@ class CacheLoader(WithLabels):
             "context": context or None, "patch": depth or None,  # None, as in states of before
             "foreground": str(wanted) if wanted else None,
         }  # fmt: skip
-        self._next, self._now = (0, 0), (0, 0)
-        self._begun = False
-        self._opened, self._told = cache, False
+        super().__init__(order_of, cache)
+        self._told = False
 
     def __len__(self) -> int:
         """Batches of an epoch, for this rank."""
@@ -208,27 +207,6 @@ class CacheLoader(WithLabels):
     def __repr__(self) -> str:
         said = self._found.said(f"CacheLoader: {len(self)} batches of {self.batch_size}")
         return f"{said[:-1]}; {self.foreground}>" if self.foreground else said
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next `iter()` begins, or goes on with after a resume."""
-        if epoch != self._next[0]:
-            self._next = index(epoch), 0
-        self._begun = False
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where the loop is: after the batch that was handed out last."""
-        epoch, batch = self._now if self._begun else self._next
-        if batch >= len(self) > 0:
-            epoch, batch = epoch + 1, 0
-        return {"epoch": epoch, "batch": batch, **self._order}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`, at once; the next `iter()` gives the batches that were left.
-
-        Raises ValueError if the state is that of another order, or numbering of the cache.
-        """
-        refuse_other(state, self._order, self._opened)
-        self._next, self._begun = (int(state["epoch"]), int(state["batch"])), False
 
     def patients_per_batch(self, batches: int = 64) -> float:
         """Mean number of different patients in a batch of the coming epoch, of up to `batches`.
@@ -247,8 +225,7 @@ class CacheLoader(WithLabels):
         return float(np.mean(counts))
 
     def __iter__(self) -> Iterator[Batch]:
-        (epoch, start), self._begun = self._next, True
-        self._next, self._now = (epoch + 1, 0), (epoch, start)
+        epoch, start = self._begin()
         self._tell_newer()
         return self._epoch(epoch, start)
 

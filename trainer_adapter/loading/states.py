@@ -1,8 +1,9 @@
-"""What a state of a loader says of its order, and whether it is that of another."""
+"""Where loaders are: states, what they say of their order, and whether it is that of another."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,47 @@ def refuse_other(state: Mapping[str, Any], order: Mapping[str, Any], cache: Cach
     if other:
         told = ", ".join(f"{k} {was!r}, here {now!r}" for k, (was, now) in other.items())
         raise ValueError(f"the state is that of another order: {told}")
+
+
+class Resumable:
+    """Where a loop over batches is, in which epoch: handed out as a state, and gone on from."""
+
+    def __init__(self, order: Mapping[str, Any], opened: Cache) -> None:
+        """`order`: what the order of batches follows from; `opened`: the cache as it was opened."""
+        self._order, self._opened = order, opened
+        self._next, self._now = (0, 0), (0, 0)
+        self._begun = False
+
+    def __len__(self) -> int:
+        """Batches of an epoch, for this rank."""
+        raise NotImplementedError
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next `iter()` begins, or goes on with after a resume."""
+        if epoch != self._next[0]:
+            self._next = index(epoch), 0
+        self._begun = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loop is: after the batch that was handed out last."""
+        epoch, batch = self._now if self._begun else self._next
+        if batch >= len(self) > 0:
+            epoch, batch = epoch + 1, 0
+        return {"epoch": epoch, "batch": batch, **self._order}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`, at once; the next `iter()` gives the batches that were left.
+
+        Raises ValueError if the state is that of another order, or numbering of the cache.
+        """
+        refuse_other(state, self._order, self._opened)
+        self._next, self._begun = (int(state["epoch"]), int(state["batch"])), False
+
+    def _begin(self) -> tuple[int, int]:
+        """(epoch, first batch) of an `iter()` that begins."""
+        (epoch, start), self._begun = self._next, True
+        self._next, self._now = (epoch + 1, 0), (epoch, start)
+        return epoch, start
 
 
 def _is_of_another_generation(

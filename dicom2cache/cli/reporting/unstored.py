@@ -43,73 +43,12 @@ _LEAST = 12
 """letters of a sentence of our own: fewer could fit anything"""
 OTHER = "other reasons"
 _SUFFIX = r"(?i)\.(?P<s>[a-z][a-z0-9]{0,7}(?:\.(?:gz|bz2|xz|zip))?|7z)$"
-_KNOWN = frozenset(
-    [
-        "7z",
-        "avi",
-        "bin",
-        "bmp",
-        "bval",
-        "bvec",
-        "cfg",
-        "csv",
-        "dat",
-        "db",
-        "dcm",
-        "dicom",
-        "doc",
-        "docx",
-        "exe",
-        "gif",
-        "gz",
-        "gzip",
-        "hdr",
-        "html",
-        "img",
-        "inf",
-        "ini",
-        "jpeg",
-        "jpg",
-        "js",
-        "json",
-        "log",
-        "md",
-        "mha",
-        "mhd",
-        "mov",
-        "mp4",
-        "mpg",
-        "mrc",
-        "nhdr",
-        "nii",
-        "nii.gz",
-        "npy",
-        "npz",
-        "nrrd",
-        "par",
-        "pdf",
-        "png",
-        "ppt",
-        "py",
-        "raw",
-        "rec",
-        "rtf",
-        "sh",
-        "tar",
-        "tar.gz",
-        "tgz",
-        "tif",
-        "tiff",
-        "tsv",
-        "txt",
-        "xls",
-        "xlsx",
-        "xml",
-        "yaml",
-        "yml",
-        "zip",
-    ]
-)
+_FORMATS = """
+    7z avi bin bmp bval bvec cfg csv dat db dcm dicom doc docx exe gif gz gzip hdr html img inf
+    ini jpeg jpg js json log md mha mhd mov mp4 mpg mrc nhdr nii nii.gz npy npz nrrd par pdf png
+    ppt py raw rec rtf sh tar tar.gz tgz tif tiff tsv txt xls xlsx xml yaml yml zip
+"""
+_KNOWN = frozenset(_FORMATS.split())
 """suffixes that name a format, and nobody"""
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from operator import index
-from typing import Any
 
 import numpy as np
 
-from trainer_adapter.loading.states import digest_of, refuse_other
+from trainer_adapter.loading.states import Resumable, digest_of
 from trainer_adapter.loading.waveforms.dataset import Recording, WaveformDataset
 from trainer_adapter.order.batches import Batches
 from trainer_adapter.order.permutations import Order, Sequential, Shuffle
@@ -16,7 +15,7 @@ from trainer_adapter.order.ranks import distributed_rank
 from trainer_adapter.reading.opened import generation_of
 
 
-class WaveformLoader:
+class WaveformLoader(Resumable):
     """An iterable of batches of a WaveformDataset's windows, each of one size.
 
     Order and places are functions of (seed, epoch, index), so that a run goes on exactly where it
@@ -46,7 +45,7 @@ class WaveformLoader:
             drop_last=drop_last,
         )  # fmt: skip
         cache = dataset.cache
-        self._order = {
+        order_of = {
             "numbering": cache.numbering, "generation": generation_of(cache.core.root),
             "cache": cache.core.root.digest, "frames": digest_of(cache.indices),
             "windows": len(dataset), "length": dataset.length, "at": dataset.at,
@@ -55,8 +54,7 @@ class WaveformLoader:
             "shuffle": bool(shuffle), "seed": seed, "batch_size": self.batch_size,
             "drop_last": drop_last, "rank": rank, "ranks": ranks, "pad": pad,
         }  # fmt: skip
-        self._next, self._now = (0, 0), (0, 0)
-        self._begun = False
+        super().__init__(order_of, cache)
 
     def __len__(self) -> int:
         """Batches of an epoch, for this rank."""
@@ -65,31 +63,8 @@ class WaveformLoader:
     def __repr__(self) -> str:
         return f"<WaveformLoader: {len(self)} batches of {self.batch_size} of {self.dataset!r}>"
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next `iter()` begins, or goes on with after a resume."""
-        if epoch != self._next[0]:
-            self._next = index(epoch), 0
-        self._begun = False
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where the loop is: after the batch that was handed out last."""
-        epoch, batch = self._now if self._begun else self._next
-        if batch >= len(self) > 0:
-            epoch, batch = epoch + 1, 0
-        return {"epoch": epoch, "batch": batch, **self._order}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`; the next `iter()` gives the batches that were left.
-
-        Raises ValueError if the state is that of another order, or numbering of the cache.
-        """
-        refuse_other(state, self._order, self.dataset.cache)
-        self._next, self._begun = (int(state["epoch"]), int(state["batch"])), False
-
     def __iter__(self) -> Iterator[Recording]:
-        (epoch, start), self._begun = self._next, True
-        self._next, self._now = (epoch + 1, 0), (epoch, start)
-        return self._epoch(epoch, start)
+        return self._epoch(*self._begin())
 
     def _epoch(self, epoch: int, start: int) -> Iterator[Recording]:
         for number in range(start, len(self)):
