@@ -47,6 +47,7 @@ class Waiting:
         self._path: str | None = None
         self._writer: Any = None
         self._batch_of: dict[tuple[int, str], int] = {}
+        self._batches = 0
 
     def add(self, tables: Iterable[pa.Table]) -> None:
         """Tables of one file each. Raises OSError where there is no room."""
@@ -56,7 +57,8 @@ class Waiting:
                 os.close(descriptor)
                 self._writer = pa.ipc.new_file(self._path, CONTOURS_TABLE)
             key = table["root"][0].as_py(), table["path"][0].as_py()
-            self._batch_of[key] = len(self._batch_of)
+            self._batch_of[key] = self._batches  # of a file that is read again the last one holds
+            self._batches += 1
             with on_path(self._path or ""):
                 self._writer.write_batch(table.combine_chunks().to_batches()[0])
 

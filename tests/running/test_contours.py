@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dicom2cache.running.contours import Waiting
+from dicom2cache.schema import CONTOURS_TABLE
 from tests.support.caches import attributes, built, failures, run_here, table, tree
 from tests.support.dicom_files import uid, write_dicom, write_series
 from tests.support.structures import box, circle, contour, write_structures
@@ -293,3 +296,14 @@ def test_names_are_left_out_and_uids_hashed_under_a_key(tmp_path: Path) -> None:
     ran = run_here("remove", made, "--patient-id", "MRN-0815", "--deidentify", key)
     assert ran.returncode == 0, ran.stderr
     assert "contours" not in attributes(made)["tables"]
+
+
+def test_a_structure_set_that_is_read_again_counts_as_the_last(tmp_path: Path) -> None:
+    """A header that is retried gives its file twice: no other file's contours take its place."""
+    waiting = Waiting()
+    for name in "aab":
+        row = {"root": 0, "path": f"{name}.dcm", "structure": 7, "name": name, "sop_uid": name}
+        waiting.add([pa.Table.from_pylist([row], CONTOURS_TABLE)])
+    found = waiting.take()
+    assert found["path"].to_pylist() == ["a.dcm", "b.dcm"]
+    assert found["sop_uid"].to_pylist() == ["a", "b"]
