@@ -35,6 +35,8 @@ _MOST = 1024
 """images at one place that one mask is held to: files that lie cost no more than these"""
 _ALIKE = 1e-3
 """of the spacing of tiles, relative"""
+SAME_THICKNESS = 0.01
+"""relative"""
 REFERENCE, GEOMETRY = 0, 1
 
 
@@ -51,6 +53,8 @@ class Masks:
     """and its frame; -1: not said"""
     segment: Codes
     """number of the segment that a frame shows; -1: not said"""
+    step: Floats
+    """mm between planes of its file, as that says; NaN: not said; 0: they are contours"""
     named: Rows
     """(k, 2) file, and series that it refers to, coded as `planes.series`"""
 
@@ -58,7 +62,7 @@ class Masks:
         """Some of them."""
         return Masks(
             self.planes.take(rows), self.file[rows], self.reference[rows],
-            self.referenced_frame[rows], self.segment[rows], self.named,
+            self.referenced_frame[rows], self.segment[rows], self.step[rows], self.named,
         )  # fmt: skip
 
 
@@ -98,19 +102,29 @@ def join(masks: Masks, images: Planes, slices: Mask, nearest: bool = False) -> P
     rest = _without(len(masks.file), found[0][0])
     found.append(_tiles(masks, images, rest))
     rest = rest[~np.isin(rest, found[1][0])]
-    found.append(_planes(masks, images, rest, np.flatnonzero(slices), nearest))
+    around = np.unique(found[0][0]) if nearest else rest[:0]
+    placed = _planes(masks, images, np.sort(np.r_[rest, around]), np.flatnonzero(slices), nearest)
+    found += _apart(masks, images, placed, found[0]) if nearest else [placed]
     mask, image = (np.concatenate([f[k] for f in found]) for k in (0, 1))
     aside = np.concatenate([f[2] for f in found])
     one, other = masks.planes.take(mask), images.take(image)
     lead = maps(one, other)
     same = same_grid(one, other, lead)
-    whose = np.repeat(np.arange(3), [len(f[0]) for f in found])
-    far = (whose == 2) & (aside > APART + _ROUNDING)
+    whose = np.repeat(np.arange(len(found)), [len(f[0]) for f in found])
+    far = (whose == 2) & (aside > APART + _ROUNDING) | (whose == 3)
     if nearest:  # one mask may be the nearest to several images
-        aside = np.where(whose == 2, 0.0, aside)
+        aside = np.where(whose == 1, aside, 0.0)
     referred = (masks.reference[mask] >= 0) & (masks.reference[mask] == other.sop)
+    first = referred | (whose == 3)
     named = _is_named(masks, mask, other.series)
-    rank = [mask, ~referred, ~named, ~same, one.study != other.study, np.rint(aside / _ALIKE)]
+    rank = [
+        mask,
+        ~first,
+        ~named,
+        ~same,
+        one.study != other.study,
+        np.rint(aside / _ALIKE),
+    ]
     order = np.lexsort((image, *rank[::-1]))
     best = _equal_to_first([key[order] for key in rank])
     order = order[best]
@@ -248,7 +262,11 @@ def _planes(
     if nearest:
         own = np.zeros(len(masks.file))
         own[rows] = reach
-        most = np.fmax(most, own[mask])
+        thick = masks.planes.thickness[mask]
+        with np.errstate(invalid="ignore"):
+            alike = np.abs(thick - images.thickness[image]) <= SAME_THICKNESS * thick
+        # As thick as the image it is one of its slices, which may overlap.
+        most = np.fmax(most, np.where(alike & np.isnan(masks.step[mask]), 0.0, own[mask]))
     kept = aside <= most + _ROUNDING
     mask, image, aside = mask[kept], image[kept], aside[kept]
     if nearest and len(mask):
@@ -275,9 +293,25 @@ def between(masks: Masks, images: Planes, slices: Mask, pairs: Pairs) -> Mask:
     return found
 
 
+def _apart(
+    masks: Masks, images: Planes, pairs: tuple[Rows, Rows, Floats], referred: Any
+) -> list[tuple[Rows, Rows, Floats]]:
+    """(pairs of masks that refer to nothing, those around what masks refer to, in its series)."""
+    mask, image, aside = pairs
+    both, images_of = np.r_[mask, referred[0]], np.r_[image, referred[1]]
+    key = combine([masks.file[both], masks.segment[both], images_of])
+    free = ~np.isin(key[: len(mask)], key[len(mask) :])
+    series = np.full(len(masks.file), -1)
+    series[referred[0]] = images.series[referred[1]]
+    refers = np.isin(mask, referred[0])
+    near = refers & (images.series[image] == series[mask])
+    return [(mask[k], image[k], aside[k]) for k in (free & ~refers, free & near)]
+
+
 def _claimed(masks: Masks) -> Floats:
-    """(n,) mm to each side that the plane of a mask stands for: half of its thickness, or of the
-    least step in its file; 0 where neither is known."""
+    """(n,) mm to each side that the plane of a mask stands for: half of the step that its file
+    says, of its thickness, or of the least step in its file; 0 where none is known, and of
+    contours."""
     planes, thick = masks.planes, masks.planes.thickness
     step = np.full(len(thick), np.inf)
     placed = np.flatnonzero(planes.placed)
@@ -286,7 +320,8 @@ def _claimed(masks: Masks) -> Floats:
         least = np.full(int(masks.file.max()) + 1, np.inf)
         np.minimum.at(least, masks.file[placed], gaps(*stacked(own)))
         step = least[masks.file]
-    claimed = np.where(thick > 0, thick, step) / 2
+    step = np.where(thick > 0, np.fmin(thick, step), step)
+    claimed = np.where(np.isfinite(masks.step), masks.step, step) / 2
     return np.asarray(np.where(np.isfinite(claimed), np.minimum(claimed, _WIDEST), 0.0))
 
 
