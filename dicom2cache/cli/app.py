@@ -19,6 +19,7 @@ from dicom2cache.arrow import tally
 from dicom2cache.cli import (
     changing,
     dividing,
+    doctoring,
     exporting,
     interrupts,
     keys,
@@ -312,6 +313,7 @@ def compare(
 app.command()(dividing.split)
 app.command()(exporting.export)
 app.command()(predicting.labels)
+app.command()(doctoring.doctor)
 for _command in (looking.report, looking.show, looking.failures):
     app.command()(_command)
 app.add_typer(keys.app, name="key")
