@@ -37,7 +37,10 @@ def converted(path: str | os.PathLike[str], like: Cache, beside: Paths = ()) -> 
     version than the one that `like` was made with. Raises ConvertError with the converter's words.
     """
     if find_spec("dicom2cache") is None:
-        raise ConvertError(f"{path}: not in {like.path}; to load new files, install dicom2cache")
+        raise ConvertError(
+            f"{path}: not in {like.path}; new files are loaded by the converter, which is not "
+            "installed here: pip install dicom2cache, of the version of trainer_adapter"
+        )
     file = os.fspath(path)
     more = [beside] if isinstance(beside, str | os.PathLike) else beside
     with tempfile.TemporaryDirectory(prefix="trainer_adapter-") as temporary:
