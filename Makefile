@@ -151,8 +151,12 @@ $(DIST): packaging/requirements.txt
 dist: $(DIST)  ## sdists and wheels of both distributions, in dist/; takes a C compiler
 	.venv-dist/bin/python packaging/dist.py
 
+.venv-dist/.checkers: $(DIST) tests/packages/requirements.txt
+	$(INSTALL) -r tests/packages/requirements.txt
+	touch $@
+
 .PHONY: test-dist
-test-dist: $(READY) dist  ## what make dist made, installed anew: converts, reads and trains; takes an index of packages
+test-dist: $(READY) .venv-dist/.checkers dist  ## what make dist made, installed anew: converts, reads and trains; takes an index of packages
 	$(BIN)/python -m pytest tests/packages
 
 .PHONY: bench-plan
