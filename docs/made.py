@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parents[1]
-PAGES = ("*.md", "dicom2cache/FORMAT.md", "docs/*.md", "benchmarks/results/*.md")
+PAGES = (
+    "*.md",
+    "dicom2cache/FORMAT.md",
+    "docs/*.md",
+    "benchmarks/results/*.md",
+    "packaging/README.md",
+)
 PACKAGES = ("dicom2cache", "trainer_adapter", "trainer_adapter.lightly")
 LINK = re.compile(r"(?<=\]\()([^)#\s]+)(?=[)#])")
 
@@ -82,7 +88,14 @@ def reference(package: str) -> str:
     }
     told = (ast.get_docstring(tree) or "").split("\n\n")[0]
     lines = [f"# {package}\n", f"{told}\n"]
-    lines += [f"::: {package}.{name}\n" for name in public if name not in raised]
+    for name in public:
+        if name == "Recipe":  # its keys have a page
+            lines.append(f"::: {package}.{name}\n    options: {{ show_signature: false }}\n")
+            lines.append(
+                "Its keywords are the keys of a recipe: [docs/recipe.md](../docs/recipe.md).\n"
+            )
+        elif name not in raised:
+            lines.append(f"::: {package}.{name}\n")
     if raised:
         lines.append("## What is raised\n")
         three = "    options: { heading_level: 3, inherited_members: false }"

@@ -61,8 +61,8 @@ def _written(page: Path) -> dict[str, int]:
 
 
 def _made_of(page: Path) -> Path:
-    place = page.relative_to(HERE).with_suffix(".html")
-    return SITE / ("index.html" if page.name == "README.md" else place)
+    place = page.with_name("index.html") if page.name == "README.md" else page.with_suffix(".html")
+    return SITE / place.relative_to(HERE)
 
 
 def _faults(pages: dict[Path, Html]) -> Iterator[str]:
