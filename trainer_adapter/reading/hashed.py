@@ -13,6 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from trainer_adapter.format import system
+
 _KEY = "deidentify_key"
 DOMAINS = {
     "path": "path", "study_uid": "uid", "series_uid": "uid", "sop_uid": "uid",
