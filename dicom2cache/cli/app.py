@@ -303,7 +303,7 @@ def compare(
     new: Annotated[Path, typer.Argument(metavar="NEW", help="Another one of the same sources.")],
     deidentify: Deidentify = None,
 ) -> None:
-    """List the frames whose unit, stack or pixels differ; exit status 1 if there are any."""
+    """List frames whose unit, stack or pixels differ, and contours; exit status 1 if any do."""
     if report.print_differences(pipeline.compare(old, new, deidentify=deidentify)):
         raise typer.Exit(1)
     same = f"{old} and {new}: every frame has the same unit, stack and pixels"
