@@ -14,6 +14,8 @@ $(READY): pyproject.toml constraints.txt dicom2cache/__init__.py $(KERNEL)
 	$(PYTHON) -m venv $(@D)
 	$(INSTALL) -c constraints.txt -e '.[train,dev]'
 	$(@D)/bin/python -m tests.house.kernel
+	@# Where PYTHONDONTWRITEBYTECODE is set each of the many processes of the tests would compile anew.
+	$(@D)/bin/python -m compileall -q dicom2cache trainer_adapter tests
 	touch $@
 
 .PHONY: demo
