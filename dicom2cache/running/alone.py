@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from importlib.abc import MetaPathFinder
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -21,6 +23,7 @@ serve(int(sys.argv[1]))
 
 def serve(descriptor: int) -> None:
     """Make the calls that are asked for until the other end of the socket is closed."""
+    without_pandas()
     pipe = Connection(descriptor)
     while True:
         try:
@@ -39,6 +42,33 @@ def serve(descriptor: int) -> None:
             ConnectionResetError,
         ):  # whoever asked was interrupted, and is gone
             return
+
+
+def without_pandas() -> None:
+    """Keep pyarrow from importing pandas, where that is installed, in a process that is all ours.
+
+    With the first array that it makes it looks for it, which takes as long as all that a worker
+    imports. Who imports pandas later gets it, and pyarrow converts nothing to it.
+    """
+    import pyarrow
+
+    if "pandas" in sys.modules:
+        return
+    nobody = _NoPandas()
+    sys.meta_path.insert(0, nobody)
+    try:
+        pyarrow.array([0])
+    finally:
+        sys.meta_path.remove(nobody)
+
+
+class _NoPandas(MetaPathFinder):
+    """Finds that pandas is not installed."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        """As of any finder; raises ModuleNotFoundError."""
+        if name == "pandas":
+            raise ModuleNotFoundError("not wanted", name=name)
 
 
 class Alone:

@@ -4,19 +4,19 @@ FAULT says which: `abort-decoder SHA256`: the JPEG 2000 decoder aborts the proce
 of that digest; `sleep SHA256 [held]`: so, but it sleeps instead, and lets no other Python code run
 meanwhile (`held`); `kill SHA256 MARKER`: so, but it kills the process, unless that file exists,
 which it makes; `together COUNT`: the first so many calls of that decoder wait for each other, and
-fail if they do not meet; `all-workers`: any work is worth a process; `eat SHA256`: so, but it
-takes memory until there is none; `sleep-header NAME [here]`: reading the header of that file
-sleeps, in worker processes, which are needed at once, or where it is asked for; `abort-workers [at-
-once]`: worker processes die at start, and are needed at once; `abort-isolated`: processes that
-decode in isolation die at start; `slow-publish`: half a second goes by after each receipt; `keep
-NAME`: files of that name cannot be removed; `errno FUNCTION NUMBER [MARKER]`: the function of `os`
-fails, with MARKER only until that file exists, which the first failure makes; `raise
-MODULE:NAME...`: each of these functions raises X where it works on the file X.dcm: one of its
-arguments has that name in it, or is an array that begins with the number that `BEGINS` has for X;
-`no-kernel`: the compiled loops over pixels are not there; `old-kernel`: they are of another
-revision; `no-crc32c`: google-crc32c has no compiled part. `broken-decoder FUNCTION
-wrong|abort|sleep`: that function of imagecodecs makes one wrong value, aborts, or sleeps. `no-
-links`, `no-direct`, `late` and `clock` are of `poor`. Several faults have a semicolon between them.
+fail if they do not meet; `all-workers`: any work is worth a process; `eat SHA256`: so, but it takes
+memory until there is none; `sleep-header NAME [here]`: reading the header of that file sleeps, in
+worker processes, which are needed at once, or where it is asked for; `abort-workers [at-once]`:
+worker processes die at start, and are needed at once; `abort-isolated`: processes that decode in
+isolation die at start; `slow-publish`: half a second goes by after each receipt; `keep NAME`: files
+of that name cannot be removed; `errno FUNCTION NUMBER [MARKER]`: the function of `os` fails, with
+MARKER only until that file exists, which the first failure makes; `raise MODULE:NAME...`: each of
+these functions raises X where it works on the file X.dcm: one of its arguments has that name in it,
+or is an array that begins with the number that `BEGINS` has for X; `no-kernel`: the compiled loops
+over pixels are not there; `old-kernel`: they are of another revision; `no-crc32c`: google-crc32c
+has no compiled part. `broken-decoder FUNCTION wrong|abort|sleep`: that function of imagecodecs
+makes one wrong value, aborts, or sleeps. `no-links`, `no-direct`, `late` and `clock` are of `poor`.
+Several faults have a semicolon between them.
 """
 
 import errno
