@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -12,12 +13,13 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from dicom2cache.planning import crew
 from dicom2cache.records import Candidate, ShardTask
 from dicom2cache.running.worth import worth
 from tests.support.caches import built, failures, run_cli, tree
-from tests.support.dicom_files import pattern, write_dicom, write_series
+from tests.support.dicom_files import pattern, uid, write_dicom, write_series
 from tests.support.faults import wavelets, with_fault
 
 _CT, _J2K = float(128 << 20), 65.0 * (128 << 20)  # cost of a whole shard of 256 files
@@ -28,8 +30,10 @@ def waves(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str
     """(six files of JPEG 2000 and one that is cut, digest of the fourth, the cache by one job)."""
     folder = tmp_path_factory.mktemp("waves")
     _, digest = wavelets(folder / "in")
-    cut = (folder / "in" / "j1.dcm").read_bytes()
-    (folder / "in" / "cut.dcm").write_bytes(cut[: len(cut) // 2])
+    cut = dcmread(folder / "in" / "j1.dcm")
+    cut.SOPInstanceUID = cut.file_meta.MediaStorageSOPInstanceUID = uid("cut")  # it is no copy
+    cut.save_as(folder / "in" / "cut.dcm")
+    os.truncate(folder / "in" / "cut.dcm", (folder / "in" / "cut.dcm").stat().st_size // 2)
     ran = run_cli("build", folder / "in", folder / "one", "--jobs", "1")
     assert ran.returncode == 1, ran.stderr
     assert len(list((folder / "one").glob("int16_512x512/c.*"))) == 1  # all in one shard
