@@ -25,7 +25,7 @@ from dicom2cache.running import damage, pool, target, versions
 from dicom2cache.running.contours import of_instances
 from dicom2cache.running.identity import facts_of, identity_of
 from dicom2cache.running.job import Job, load_job, save_plan, update_of
-from dicom2cache.running.known import Looked, look, seen_of, state_of, still_new
+from dicom2cache.running.known import Looked, awaited, look, seen_of, state_of, still_new
 from dicom2cache.running.listing import listed
 from dicom2cache.running.lost import nothing
 from dicom2cache.running.processors import cpu_count
@@ -153,6 +153,10 @@ def _plan_update(asked: Request) -> tuple[Job | None, Looked | None] | None:
     some = pool.worth(workers, looked.new, recipe.shard_bytes) if asked.is_built else 0
     with pool.workers_starting(some, asked.backend, pool.CONVERT):
         planned = _planned(asked, attributes, recipe, looked, workers, withheld)
+        if waiting := awaited(cache, attributes, looked, planned, veil):
+            both = sorted((*looked.new, *waiting), key=lambda c: (c.root, c.path))
+            looked = replace(looked, new=tuple(both))
+            planned = _planned(asked, attributes, recipe, looked, workers, withheld)
     new = tuple(c for c in looked.new if (c.root, c.path) not in withheld.files)
     looked = replace(looked, withheld=looked.withheld + len(looked.new) - len(new), new=new)
     if not new and not looked.unlisted.num_rows:
