@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from dicom2cache.store import seen
 from dicom2cache.store.committed import file_keys, read_table
 from dicom2cache.store.root import CONTOURS
 
+_log = logging.getLogger("dicom2cache")
 Key = tuple[int, str]
 """(root, path), as frames/ and failures/ name a file"""
 
@@ -157,6 +159,26 @@ def look(
         everywhere=len(gone) == len(lost),
         alike=tuple(_alike(known, numbers, attributes, first, list(compress(placed, is_new)))),
     )
+
+
+def tell_alike(cache: Path, looked: Looked, veil: Veil | None) -> None:
+    """Say which new folders look like those that the cache has: each file would be read again.
+
+    Raises CacheError if such a folder is there no more: then it has moved.
+    """
+    for alike in looked.alike:
+        files = f"{alike.files} files there are as those that the cache has"
+        if veil is None and not os.path.isdir(alike.known):
+            raise CacheError(
+                f"{alike.folder}: {files} from {alike.known}, which is not there any more; give "
+                f"--moved {alike.known}={alike.folder}"
+            )
+        known = "one of its folders" if veil else alike.known
+        _log.warning(
+            "%s: %s from %s, by path, size and time; each is read again, to be compared. If that "
+            "folder has moved, stop this and give --moved OLD=NEW",
+            cache if veil else alike.folder, files, known,
+        )  # fmt: skip
 
 
 def awaited(
