@@ -65,6 +65,9 @@ Sources = Annotated[
         help="Where a source folder is by now; once for each, in the order of `info --json`.",
     ),
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only say what would be stored; nothing is written.")
+]
 Mapping = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="With --deidentify: write there what hashes stand for."),
@@ -101,7 +104,7 @@ def recipe_options(command: Callable[..., None]) -> Callable[..., None]:
         if optional and not said and path is None:
             command(recipe=None, **given)
             return
-        recipe = Recipe.from_toml(path, **said) if path else Recipe.from_dict(said, "flags")
+        recipe = Recipe.from_toml(path, **said) if path else Recipe.said(said, "flags")
         command(recipe=recipe, **given)
 
     run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]

@@ -112,6 +112,7 @@ def _refusals(files: pa.Table, recipe: Recipe) -> Iterator[tuple[int, str]]:
     wants = treatments.suv_files(files, recipe)
     for i in np.flatnonzero(wants & np.isnan(floats(files["suv_factor"]))):
         yield int(i), files["suv_refusal"][int(i)].as_py()
+    yield from _without_window(files, recipe)
     spaced = treatments.holds(files, recipe, lambda t: t.spacing is not None)
     if recipe.masks != "none":  # drawn masks are resized as their images are
         spaced &= ~mask_of(pc.equal(files["kind"], "mask"))
@@ -126,6 +127,26 @@ def _refusals(files: pa.Table, recipe: Recipe) -> Iterator[tuple[int, str]]:
                     "leave it out by `where`, or give it a rule without spacing"
                 ),
             )
+
+
+def _without_window(files: pa.Table, recipe: Recipe) -> Iterator[tuple[int, str]]:
+    """(row, reason) of grey images that are to go through a window that they do not have.
+
+    Where only some frames of a file lack one, these fail when they are converted.
+    """
+    wants = treatments.graded_files(files, recipe)
+    wants &= treatments.holds(files, recipe, lambda t: "dicom" in t.window)
+    for i in np.flatnonzero(wants & ~mask_of(files["voi"])):
+        unread = "windows-unreadable" in (files["flags"][int(i)].as_py() or ())
+        why = "its Window Center (0028,1050) and Window Width (0028,1051) are no pairs of numbers"
+        none = "the file has no VOI LUT and no Window Center (0028,1050)"
+        yield (
+            int(i),
+            (
+                f"the recipe says window dicom, but {why if unread else none}; give CENTER,WIDTH, "
+                "a rule of its own, or leave it out by `where`"
+            ),
+        )
 
 
 def _holds(files: pa.Table, expression: pc.Expression) -> NDArray[np.bool_]:
