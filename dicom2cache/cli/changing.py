@@ -43,7 +43,7 @@ def remove(
     )  # fmt: skip
     voice.say(
         lambda: report.print_removed(cache, done, dry_run),
-        lambda: events.of_record("would-remove" if dry_run else "removed", cache, done),
+        lambda: events.of_record("removed", cache, done, dry_run=dry_run),
     )
 
 

@@ -112,6 +112,6 @@ def of_differences(differences: Iterable[Difference]) -> Iterator[Event]:
         yield {"event": "differs", **dataclasses.asdict(one)}
 
 
-def of_record(event: str, cache: Path, done: Any) -> Iterator[Event]:
+def of_record(event: str, cache: Path, done: Any, **more: Any) -> Iterator[Event]:
     """One event with the fields of a record."""
-    yield {"event": event, "cache": str(cache), **dataclasses.asdict(done)}
+    yield {"event": event, "cache": str(cache), **more, **dataclasses.asdict(done)}

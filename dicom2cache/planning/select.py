@@ -21,6 +21,9 @@ from dicom2cache.recipes.where import parse_where
 from dicom2cache.schema import FILE_COLUMNS, REJECTS, WHOSE
 from dicom2cache.syntaxes import refusal, supported
 
+UNREADABLE = "windows-unreadable"
+"""flag of a file whose windows are no numbers"""
+
 
 def _third(word: str) -> str:
     """Pattern of an Image Type whose value 3 is `word`."""
@@ -132,21 +135,21 @@ def _refusals(files: pa.Table, recipe: Recipe) -> Iterator[tuple[int, str]]:
 def _without_window(files: pa.Table, recipe: Recipe) -> Iterator[tuple[int, str]]:
     """(row, reason) of grey images that are to go through a window that they do not have.
 
-    Where only some frames of a file lack one, these fail when they are converted.
+    Where only some frames of a file lack one these fail when they are converted, and so does what
+    cannot be read, since only the file can tell what it says.
     """
     wants = treatments.graded_files(files, recipe)
     wants &= treatments.holds(files, recipe, lambda t: "dicom" in t.window)
     for i in np.flatnonzero(wants & ~mask_of(files["voi"])):
-        unread = "windows-unreadable" in (files["flags"][int(i)].as_py() or ())
-        why = "its Window Center (0028,1050) and Window Width (0028,1051) are no pairs of numbers"
-        none = "the file has no VOI LUT and no Window Center (0028,1050)"
-        yield (
-            int(i),
-            (
-                f"the recipe says window dicom, but {why if unread else none}; give CENTER,WIDTH, "
-                "a rule of its own, or leave it out by `where`"
-            ),
-        )
+        if UNREADABLE not in (files["flags"][int(i)].as_py() or ()):
+            yield (
+                int(i),
+                (
+                    "the recipe says window dicom, but the file has no VOI LUT and no Window "
+                    "Center (0028,1050); give CENTER,WIDTH, a rule of its own, or leave it out by "
+                    "`where`"
+                ),
+            )
 
 
 def _holds(files: pa.Table, expression: pc.Expression) -> NDArray[np.bool_]:
