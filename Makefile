@@ -14,6 +14,8 @@ $(READY): pyproject.toml constraints.txt dicom2cache/__init__.py $(KERNEL)
 	$(PYTHON) -m venv $(@D)
 	$(INSTALL) -c constraints.txt -e '.[train,dev]'
 	$(@D)/bin/python -m tests.house.kernel
+	@# Where PYTHONDONTWRITEBYTECODE is set each of the many processes of the tests would compile anew.
+	$(@D)/bin/python -m compileall -q dicom2cache trainer_adapter tests
 	touch $@
 
 .PHONY: demo
@@ -140,6 +142,25 @@ $(ENGINES): pyproject.toml $(KERNEL) constraints.txt tests/engines/requirements.
 test-engines: $(ENGINES)  ## builds on Dask: a scheduler and workers of their own, one killed, one late
 	.venv-engines/bin/python -m pytest tests/engines --disable-warnings
 
+DIST := .venv-dist/.ready
+
+$(DIST): packaging/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(INSTALL) -r packaging/requirements.txt
+	touch $@
+
+.PHONY: dist
+dist: $(DIST)  ## sdists and wheels of both distributions, in dist/; takes a C compiler
+	.venv-dist/bin/python packaging/dist.py
+
+.venv-dist/.checkers: $(DIST) tests/packages/requirements.txt
+	$(INSTALL) -r tests/packages/requirements.txt
+	touch $@
+
+.PHONY: test-dist
+test-dist: $(READY) .venv-dist/.checkers dist  ## what make dist made, installed anew: converts, reads and trains; takes an index of packages
+	$(BIN)/python -m pytest tests/packages
+
 .PHONY: bench-plan
 bench-plan: $(READY)  ## plan and open 1,000,000 frames: time and memory
 	$(BIN)/python -m benchmarks.planning
@@ -237,5 +258,5 @@ bench-lightly: $(LIGHTLY)  ## LightlyTrain's own loading of DICOM against a cach
 .PHONY: clean
 clean:  ## remove what the targets made, all virtual environments too
 	rm -rf .venv .venv-oracles .venv-lightly .venv-peers .venv-headers .venv-engines .venv-fuzz \
-		.venv-judges .venv-volumes .venv-contours demo build dist .pytest_cache \
+		.venv-judges .venv-dist .venv-volumes .venv-contours demo build dist .pytest_cache \
 		.mypy_cache .ruff_cache .hypothesis *.egg-info dicom2cache/pixels/*.so

@@ -19,6 +19,7 @@ from dicom2cache.cli import (
     changing,
     converting,
     dividing,
+    doctoring,
     events,
     exporting,
     interrupts,
@@ -175,7 +176,7 @@ def compare(
     new: Annotated[Path, typer.Argument(metavar="NEW", help="Another one of the same sources.")],
     deidentify: Deidentify = None,
 ) -> None:
-    """List the frames whose unit, stack or pixels differ; exit status 1 if there are any."""
+    """List frames whose unit, stack or pixels differ, and contours; exit status 1 if any do."""
     found = pipeline.compare(old, new, deidentify=deidentify)
     if voice.now().json:
         some = voice.emit_all(events.of_differences(found))
@@ -193,7 +194,7 @@ def compare(
 
 
 for _function in (
-    dividing.split, exporting.export, predicting.labels, looking.report, looking.show,
+    dividing.split, exporting.export, predicting.labels, doctoring.doctor, looking.report, looking.show,
     looking.failures,
 ):  # fmt: skip
     told(_function)

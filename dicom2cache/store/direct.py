@@ -151,6 +151,24 @@ def _set_direct(descriptor: int, wanted: bool) -> bool:
     return True
 
 
+def tried(folder: Path) -> str:
+    """Whether files in `folder` can be written past the page cache, and whether shards are."""
+    path = folder / "direct"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        if not _set_direct(descriptor, True):
+            return "no: written through the page cache"
+        with mmap(-1, PAGESIZE) as block:
+            os.write(descriptor, block)
+    except OSError:
+        return "no: written through the page cache"
+    finally:
+        os.close(descriptor)
+        path.unlink()
+    used = file_system(folder) in _FILE_SYSTEMS
+    return "yes" if used else "yes, but not used: measured on ext4 and XFS only"
+
+
 def file_system(path: Path) -> str:
     """The type of the file system that `path` lies on, as the kernel names it; "" if not known."""
     device = os.stat(path).st_dev

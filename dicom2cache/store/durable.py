@@ -109,10 +109,11 @@ _REFUSED = (errno.ENOTEMPTY, errno.EEXIST)
 """how they say that a folder is not replaced, since something is in it"""
 
 
-def has_links(one: Path, other: Path) -> bool:
+def has_links(one: Path, other: Path, quiet: bool = False) -> bool:
     """Whether a file in the folder `one` can get a second name in the folder `other`: tried out.
 
-    Logs that there are none. Raises OSError where nothing can tell which process was first.
+    Logs that there are none, unless `quiet`. Raises OSError where nothing can tell which process
+    was first.
     """
     own = one / f".links.{secrets.token_hex(8)}"
     target = other / own.name
@@ -142,7 +143,8 @@ def has_links(one: Path, other: Path) -> bool:
     finally:
         for folder in (own, target):
             shutil.rmtree(folder, ignore_errors=True)
-    _log.warning("%s: %s", one, NO_LINKS)
+    if not quiet:
+        _log.warning("%s: %s", one, NO_LINKS)
     return False
 
 

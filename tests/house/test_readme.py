@@ -64,7 +64,7 @@ def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_readme_has_commands() -> None:
     assert {c.split()[0] for c in COMMANDS} == {
-        "build", "plan", "info", "report", "failures", "verify", "update",
+        "build", "plan", "info", "report", "failures", "doctor", "verify", "update",
     }  # fmt: skip
     assert len(README.splitlines()) <= 114  # half of what it was: ten minutes
 

@@ -21,7 +21,7 @@ from dicom2cache.planning.arrays import MASKS
 from dicom2cache.planning.masks.compared import Compared, compared
 from dicom2cache.planning.masks.join import Pairs, between, join
 from dicom2cache.planning.masks.marked import BY, how, image_columns
-from dicom2cache.planning.masks.outlined import CONTOUR_DATA
+from dicom2cache.planning.masks.reach import reaches
 from dicom2cache.planning.masks.segments import Segments
 from dicom2cache.planning.masks.stored import PLACEMENT
 from dicom2cache.planning.masks.unplaced import unplaced
@@ -162,6 +162,7 @@ class _Drawn:
     wide: NDArray[np.bool_]
     segment: Any
     label: Any
+    reach: Any
 
     def columns(
         self,
@@ -180,6 +181,7 @@ class _Drawn:
             "image_by": pa.array(BY).take(pa.array(self.by)), "drawn": self.drawn,
             "drawn_height": pa.array(size[:, 1]), "drawn_width": pa.array(size[:, 0]),
             "segment": self.segment, "segment_label": self.label,
+            "mask_reach": self.reach,
         }  # fmt: skip
 
 
@@ -229,9 +231,12 @@ def _drawn(
         ),
         type=FRAMES.field("drawn").type,
     )  # fmt: skip
+    reach = reaches(found.masks, found.images, pairs)
+    reach[~pairs.same] = np.nan  # the slices that their planes reach are drawn
+    reach = np.fmin.reduceat(reach[pair], starts) if len(starts) else reach[:0]
     return _Drawn(
         mask[first], image[first], part, how(pairs)[pair[first]], drawn, unit.cast(pa.string()),
-        wide, own, label,
+        wide, own, label, pa.array(reach, from_pandas=True),
     )  # fmt: skip
 
 
@@ -291,8 +296,7 @@ def _or_null(numbers: Codes) -> Any:
 def _leads(pairs: Pairs, files: pa.Table, found: Compared, segments: Segments) -> Any:
     """Lists of 6 numbers, null where grids are the same; of contours what they are drawn by:
     structure, position, orientation, spacing of rows and columns, mm from image to image."""
-    outlined = mask_of(pc.equal(files["pixel_keyword"], CONTOUR_DATA))
-    drawn = outlined[found.masks.file[pairs.mask]]
+    drawn = (found.masks.step == 0)[pairs.mask]
     planes = found.masks.planes.take(pairs.mask)
     by = np.c_[
         segments.shown[pairs.mask], planes.position, planes.axes.reshape(-1, 6),

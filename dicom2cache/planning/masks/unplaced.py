@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dicom2cache.planning.masks.compared import Compared
-from dicom2cache.planning.masks.join import ANGLE, Pairs
+from dicom2cache.planning.masks.join import ANGLE, Pairs, most_images
 from dicom2cache.planning.masks.segments import Segments
 from dicom2cache.schema import REJECTS, WHOSE
 
@@ -95,6 +95,15 @@ def unplaced(
             dots = ", ..." if len(labels) > _NAMES else ""
             why = f"recipe: rois finds none of the labels of its segments: {said}{dots}"
             rows.append({**_row(files, f, None, why), "outcome": "excluded"})
+    crowded = pairs.crowded[np.isin(mine[pairs.crowded], np.flatnonzero(kept))]
+    for f, k in zip(*np.unique(mine[crowded], return_index=True), strict=True):
+        why = (
+            f"frame {int(frame[found.mask_rows[crowded[k]]])}: more images lie at the place of a "
+            f"mask than the {most_images(len(mine))} that each of {len(mine)} masks may be on, and "
+            "it was drawn on these only; refer to the images that are meant, or convert fewer "
+            "masks at once"
+        )
+        rows.append(_row(files, int(f), None, why))
     return pa.Table.from_pylist(rows, REJECTS)
 
 

@@ -125,7 +125,7 @@ def _by_place(core: Core, images: Ints, masks: Ints, have: Ints, want: Ints) -> 
     """One name for many images, as careless exports have it: the name and the place are the key."""
     keys = [(have, want)]
     for axis in range(3):
-        ours, theirs = (_vectors(core, "position", s, 3)[:, axis] for s in (images, masks))
+        ours, theirs = (vectors(core, "position", s, 3)[:, axis] for s in (images, masks))
         keys.append((_rounded(ours), _rounded(theirs)))
     have, want = _key(*keys)
     order = np.argsort(have, kind="stable")
@@ -163,10 +163,10 @@ def _alike(core: Core, image: Ints, mask: Ints) -> tuple[NDArray[np.bool_], NDAr
     tolerance = np.fmin.reduce(step, axis=1)
     tolerance = _OFF * np.where(np.isfinite(tolerance), tolerance, 1.0)
     away = np.linalg.norm(
-        _vectors(core, "position", image, 3) - _vectors(core, "position", mask, 3), axis=1
+        vectors(core, "position", image, 3) - vectors(core, "position", mask, 3), axis=1
     )
     turned = np.abs(
-        _vectors(core, "orientation", image, 6) - _vectors(core, "orientation", mask, 6)
+        vectors(core, "orientation", image, 6) - vectors(core, "orientation", mask, 6)
     ).max(1, initial=0)
     wider = np.zeros(len(image))
     for k, name in enumerate(("spacing_y", "spacing_x")):
@@ -222,7 +222,7 @@ def _floats(column: Any) -> NDArray[np.float64]:
     return found
 
 
-def _vectors(core: Core, name: str, samples: Ints, width: int) -> NDArray[np.float64]:
+def vectors(core: Core, name: str, samples: Ints, width: int) -> NDArray[np.float64]:
     """(n, width) of a column of fixed lists; NaN where it is null."""
     column = core.said(name, samples)
     found = np.full((len(column), width), np.nan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -173,7 +174,7 @@ def _uid(told: list[str]) -> str:
 
 
 def _version() -> str:
-    try:
-        return version("dicom2cache")
-    except PackageNotFoundError:
-        return "unknown"
+    for name in ("trainer-adapter", "dicom2cache"):  # a clone is one distribution
+        with suppress(PackageNotFoundError):
+            return version(name)
+    return "unknown"
