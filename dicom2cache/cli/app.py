@@ -194,8 +194,8 @@ def compare(
 
 
 for _function in (
-    dividing.split, exporting.export, predicting.labels, doctoring.doctor, looking.report, looking.show,
-    looking.failures,
+    dividing.split, exporting.export, predicting.labels, doctoring.doctor, looking.report,
+    looking.show, looking.failures,
 ):  # fmt: skip
     told(_function)
 app.add_typer(keys.app, name="key")

@@ -26,7 +26,7 @@ EXAMPLES = {
     "report": ("report cache/ -o report.html", "docs/report.md"),
     "show": ("show cache/ 12 --window lung", "docs/report.md"),
     "failures": ("failures cache/ --outcome failed", "docs/report.md"),
-    "doctor": ("doctor cache/ --json", "docs/convert.md#checking"),
+    "doctor": ("doctor cache/ --json", "docs/convert.md#is-this-machine-fit"),
     "key show": ("key show", "docs/privacy.md"),
     "key export": ("key export patient.key", "docs/privacy.md"),
     "key check": ("key check cache/", "docs/privacy.md"),
