@@ -49,6 +49,13 @@ test-more: $(READY)  ## tests that take a share of what they could, ten times as
 		tests/running tests/headers tests/trainer/test_hostile.py tests/trainer/test_compressed.py \
 		tests/whole/test_legal_files.py
 
+.PHONY: test-portable
+test-portable: $(READY)  ## the core's tests without what macOS and Windows lack; by PROCESSES=3
+	FAULT=bare PYTHONPATH=tests/support/hooks $(BIN)/python -m pytest --numprocesses $(or $(PROCESSES),3) \
+		--dist worksteal tests/frames tests/headers tests/pixels tests/planning tests/sources \
+		tests/store tests/trainer tests/waveforms tests/whole tests/running/test_update.py \
+		tests/running/test_verify.py tests/running/test_repair.py tests/running/test_remove.py
+
 .PHONY: test-crash
 test-crash: $(READY)  ## kills, disks that fail, power cuts (root), Ctrl-C; KIND=kills COUNT=9 SEED=2 for some
 	$(BIN)/python -m tests.crash $(KIND) $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from dicom2cache.errors import on_path
+from dicom2cache.sources import system
 from dicom2cache.store.late import look_anew, until_seen
 
 _log = logging.getLogger("dicom2cache")
@@ -20,12 +21,8 @@ _log = logging.getLogger("dicom2cache")
 
 def sync_folder(folder: Path) -> None:
     """Make names in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with on_path(folder):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with on_path(folder):
+        system.sync_folder(folder)
 
 
 def make_folder(folder: Path) -> None:

@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from dicom2cache import __version__
 from dicom2cache.errors import what_failed
 from dicom2cache.pixels import kernel
 from dicom2cache.running.processors import cpu_count
+from dicom2cache.sources import system
 from dicom2cache.store import direct, durable, late
 from dicom2cache.store.shards import without_compiled_crc32c
 
@@ -146,21 +146,19 @@ def _tried(folder: Path) -> Iterator[Fact]:
         yield Fact("hard links", str(e.strerror), WRONG, "give a path on another file system")
     else:
         yield Fact("hard links", "yes" if linked else "no: folders are renamed in their place")
-    if sys.platform == "win32":
-        yield Fact("locks (flock)", "not on this system: copies and exports are not held apart")
+    if not system.HAS_LOCKS:
+        yield Fact("locks", "none on this system: copies and exports are not held apart", SLOW)
         return
-    import fcntl
-
     with open(folder / "lock", "wb") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            system.lock(file.fileno(), wait=False)
         except OSError as e:
             yield Fact(
-                "locks (flock)", f"no: {e.strerror}", SLOW,
+                "locks", f"no: {e.strerror}", SLOW,
                 "stage and export to another file system; caches are made without locks",
             )  # fmt: skip
         else:
-            yield Fact("locks (flock)", "yes")
+            yield Fact("locks", "yes")
 
 
 def _sync_times(folder: Path) -> list[float]:

@@ -14,8 +14,8 @@ the number that `BEGINS` has for X; `no-kernel`: the compiled loops over pixels 
 `old-kernel`: they are of another revision; `no-crc32c`: google-crc32c has no compiled part.
 `broken-decoder
 FUNCTION wrong|abort|sleep`: that function of imagecodecs makes one wrong value, aborts, or sleeps.
-`no-links`, `no-direct`, `late` and `clock` are of `poor`. Several faults have a semicolon between
-them.
+`no-links`, `no-direct`, `late` and `clock` are of `poor`; `bare` is of `bare`. Several
+faults have a semicolon between them.
 """
 
 import errno
@@ -147,6 +147,12 @@ def _poor(what):
     return begin
 
 
+def _bare():
+    import bare
+
+    bare.hide()
+
+
 def _no_kernel():
     sys.modules["dicom2cache.pixels._kernel"] = None  # an ImportError for who wants it
 
@@ -225,6 +231,7 @@ _FAULTS = {
     "no-crc32c": _no_crc32c,
     "no-kernel": _no_kernel,
     "old-kernel": _old_kernel,
+    "bare": _bare,
     "no-links": _poor("no_links"),
     "no-direct": _poor("no_direct"),
     "late": _poor("late"),
