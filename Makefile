@@ -22,6 +22,18 @@ $(READY): pyproject.toml constraints.txt dicom2cache/__init__.py $(KERNEL)
 demo: $(READY)  ## convert real sample files, show them, train from them
 	$(BIN)/python -m docs.demo
 
+SITE := .venv-docs/.ready
+
+$(SITE): docs/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(INSTALL) -r docs/requirements.txt
+	touch $@
+
+.PHONY: docs
+docs: $(SITE)  ## the pages as a site in build/site; warnings are errors, all links are followed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict
+	$(PYTHON) -m tests.site
+
 .PHONY: pictures
 pictures: $(READY)  ## draw the pictures of docs/ anew, from caches
 	$(BIN)/python -m docs.draw_stacks
@@ -265,5 +277,5 @@ bench-lightly: $(LIGHTLY)  ## LightlyTrain's own loading of DICOM against a cach
 .PHONY: clean
 clean:  ## remove what the targets made, all virtual environments too
 	rm -rf .venv .venv-oracles .venv-lightly .venv-peers .venv-headers .venv-engines .venv-fuzz \
-		.venv-judges .venv-dist .venv-volumes .venv-contours demo build dist .pytest_cache \
+		.venv-judges .venv-dist .venv-volumes .venv-contours .venv-docs demo build dist .pytest_cache \
 		.mypy_cache .ruff_cache .hypothesis *.egg-info dicom2cache/pixels/*.so
