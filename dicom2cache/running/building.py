@@ -48,6 +48,8 @@ class Wanted:
     progress: Progress
     is_built: bool = False
     """whether frames are converted as soon as there is a plan"""
+    is_dry: bool = False
+    """whether the plan is only looked at: nothing is written"""
 
 
 def plan_build(wanted: Wanted) -> Job | None:
@@ -113,6 +115,8 @@ def _planned(wanted: Wanted, sources: Sources, veil: Veil | None, key: bytes) ->
         raise SourceError(nothing(sources, pa.concat_tables([every, alone(contours)])))
     if not wanted.force:
         target_folder.check_room(target, planned, roots)
+    if wanted.is_dry:
+        return Job(target, identity, tuple(roots), recipe, planned, facts)
     if overwrite:
         holders.tell(target, "--overwrite takes the plan from %s, which ends then")
         target_folder.clear(target, (os.path.join(roots[c.root], c.path) for c in candidates))
