@@ -22,6 +22,18 @@ $(READY): pyproject.toml constraints.txt dicom2cache/__init__.py $(KERNEL)
 demo: $(READY)  ## convert real sample files, show them, train from them
 	$(BIN)/python -m docs.demo
 
+SITE := .venv-docs/.ready
+
+$(SITE): docs/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(INSTALL) -r docs/requirements.txt
+	touch $@
+
+.PHONY: docs
+docs: $(SITE)  ## the pages as a site in build/site; warnings are errors, all links are followed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict
+	$(PYTHON) -m tests.site
+
 .PHONY: pictures
 pictures: $(READY)  ## draw the pictures of docs/ anew, from caches
 	$(BIN)/python -m docs.draw_stacks
@@ -188,6 +200,10 @@ bench-scale: $(READY)  ## 10,000 to 1,000,000 frames: plan on disk, a worker's s
 bench-parts: $(READY)  ## two tasks of an array against one, JPEG 2000; FILES=N
 	$(BIN)/python -m benchmarks.parts $(if $(FILES),--files $(FILES))
 
+.PHONY: bench-cores
+bench-cores: $(READY)  ## 64 jobs by counting; builds with one job and with two: FILES=512 of JPEG 2000
+	$(BIN)/python -m benchmarks.cores $(if $(FILES),--files $(FILES))
+
 .PHONY: bench-growing
 bench-growing: $(READY)  ## an update that adds 1%, against its build; FILES=N
 	$(BIN)/python -m benchmarks.growing $(if $(FILES),--files $(FILES))
@@ -265,5 +281,5 @@ bench-lightly: $(LIGHTLY)  ## LightlyTrain's own loading of DICOM against a cach
 .PHONY: clean
 clean:  ## remove what the targets made, all virtual environments too
 	rm -rf .venv .venv-oracles .venv-lightly .venv-peers .venv-headers .venv-engines .venv-fuzz \
-		.venv-judges .venv-dist .venv-volumes .venv-contours demo build dist .pytest_cache \
+		.venv-judges .venv-dist .venv-volumes .venv-contours .venv-docs demo build dist .pytest_cache \
 		.mypy_cache .ruff_cache .hypothesis *.egg-info dicom2cache/pixels/*.so

@@ -253,7 +253,8 @@ class CacheLoader(Resumable, WithLabels):
 
     def _epoch(self, epoch: int, start: int) -> Iterator[Batch]:
         numbers = range(start, len(self))
-        coming_up = ((k * self.batch_size, self._batches.batch(epoch, k)) for k in numbers)
+        before = self._batches.before(epoch)
+        coming_up = ((int(before[k]), self._batches.batch(epoch, k)) for k in numbers)
         parts = self._parts.in_turn(epoch, coming_up)
         if not self._threads:
             for number, taken in zip(numbers, parts, strict=True):

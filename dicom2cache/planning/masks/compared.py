@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dicom2cache.arrow import Codes, Floats, codes, combine, floats, ints, mask_of, vectors
+from dicom2cache.arrow import Codes, Floats, codes, combine, floats, ints, mask_of, plain, vectors
 from dicom2cache.planning import parts
 from dicom2cache.planning.masks.join import Masks
 from dicom2cache.planning.masks.outlined import CONTOUR_DATA
@@ -97,13 +97,6 @@ def _steps(files: pa.Table, file: NDArray[np.int32], said: dict[str, Any]) -> Fl
 
 def _together(*columns: Any) -> list[Codes]:
     """Codes of columns of texts, equal for equal ones; -1 for null."""
-    plain = [_plain(column) for column in columns]
-    bounds = np.cumsum([len(column) for column in plain])[:-1]
-    return list(np.split(codes(pa.concat_arrays(plain)), bounds))
-
-
-def _plain(column: Any) -> Any:
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    return array.cast(pa.string())
+    texts = [plain(column).cast(pa.string()) for column in columns]
+    bounds = np.cumsum([len(column) for column in texts])[:-1]
+    return list(np.split(codes(pa.concat_arrays(texts)), bounds))

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dicom2cache.arrow import Codes, combine, floats, ints, mask_of
+from dicom2cache.arrow import Codes, combine, floats, ints, mask_of, plain
 from dicom2cache.pixels.resize import Placement
 from dicom2cache.planning.arrays import MASKS
 from dicom2cache.planning.masks.compared import Compared, compared
@@ -122,13 +122,13 @@ def drawing(
     made = {name: column.take(taken) for name, column in said.items()}
     for name in _OF_IMAGE:
         if name in said:
-            kind = FRAMES.field(name).type if name in FRAMES.names else _plain(said[name]).type
-            both = [_plain(t[name]).cast(kind) for t in (said, stored)]
+            kind = FRAMES.field(name).type if name in FRAMES.names else plain(said[name]).type
+            both = [plain(t[name]).cast(kind) for t in (said, stored)]
             made[name] = pa.concat_arrays(both).take(of_image)
     spread = pa.array(own, mask=own < 0)
     for name, column in drawn.columns(found, files, stored, file, frame, part).items():
         mine = column.take(spread)
-        before = _plain(said[name]).take(taken) if name in said else None
+        before = plain(said[name]).take(taken) if name in said else None
         made[name] = mine if before is None else pc.if_else(pa.array(own < 0), before, mine)
     numbers = np.cumsum(kept) - 1
     return Drawing(
@@ -137,11 +137,6 @@ def drawing(
         image=np.where(own < 0, -1, now[source]), unit=drawn.unit.take(spread),
         wide=np.r_[np.zeros(len(others), bool), drawn.wide][order], stored=stored, rejects=rejects,
     )  # fmt: skip
-
-
-def _plain(column: Any) -> Any:
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
 @dataclass(frozen=True)

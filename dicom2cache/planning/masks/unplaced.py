@@ -15,6 +15,8 @@ from dicom2cache.planning.masks.join import ANGLE, Pairs, most_images
 from dicom2cache.planning.masks.segments import Segments
 from dicom2cache.schema import REJECTS, WHOSE
 
+NOWHERE = "lies on no image"
+"""what the reason says of a mask that images may still come to"""
 _NAMES = 5
 """labels that a reason tells"""
 
@@ -121,7 +123,7 @@ def _why(known: _Known, found: Compared, pairs: Pairs, segments: Segments, k: in
         )
     number = int(segments.shown[k])
     what = "the mask" if number < 0 else f"segment {number}"
-    return f"{what} lies on no image: {'; '.join(_said(known, found, pairs, k))}"
+    return f"{what} {NOWHERE}: {'; '.join(_said(known, found, pairs, k))}"
 
 
 def _said(known: _Known, found: Compared, pairs: Pairs, k: int) -> Iterator[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer_adapter.reading.masks.joined import Ints, spread, vectors
+from trainer_adapter.reading.masks.joined import Ints, spread
 from trainer_adapter.reading.opened import Core
 
 _ROUNDING = 1e-3
@@ -76,8 +76,8 @@ def stacks_of(core: Core, samples: Ints) -> Ints:
 
 def _along(core: Core, samples: Ints) -> NDArray[np.float64]:
     """mm along the normals of frames; those of one stack are parallel."""
-    axes = vectors(core, "orientation", samples, 6)
+    axes = core.vectors("orientation", samples, 6)
     normal = np.cross(axes[:, :3], axes[:, 3:])
-    position = vectors(core, "position", samples, 3)
+    position = core.vectors("position", samples, 3)
     found = (position * normal).sum(axis=1)
     return np.asarray(np.where(np.abs(found) < _FAR, found, np.nan))

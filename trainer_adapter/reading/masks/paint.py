@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from trainer_adapter.errors import FormatError
 from trainer_adapter.reading.masks.between import between, files_of, stacks_of
-from trainer_adapter.reading.masks.joined import Ints, Joined, joined, spread
+from trainer_adapter.reading.masks.joined import Ints, Joined, filled, joined, spread
 from trainer_adapter.reading.masks.named import segments
 from trainer_adapter.reading.opened import Core
 from trainer_adapter.reading.spots import Corners, Reading, Spots
@@ -174,10 +174,7 @@ def painter_of(
     which, at = drawn.of(images)
     mask, place = mask[at], place[at]
     unit = core.said("unit", mask)
-    is_map, is_fraction = (
-        pc.equal(unit, word).fill_null(False).to_numpy(zero_copy_only=False)
-        for word in ("labelmap", "fractional")
-    )
+    is_map, is_fraction = (filled(pc.equal(unit, word)) for word in ("labelmap", "fractional"))
     _hold_numbers(core, mask[is_map])
     low, high = named.ends[place], named.ends[place + 1]
     value = np.zeros(len(mask), np.int64)

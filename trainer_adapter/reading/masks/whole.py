@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from trainer_adapter.errors import LabelError, MixedShapesError
@@ -81,6 +82,7 @@ class Masked:
         if missing not in MISSING:
             raise ValueError(f"missing {missing!r}; legal: {', '.join(MISSING)}")
         samples = self.samples(np.asarray(indices, np.int64))
+        _hold_images(self.core, samples)
         numbers = numbers_of(self.core, classes)
         painter = painter_of(self.core, samples, numbers, combine)
         dtype = dtype_of(painter.most, ignore if missing == "ignore" else None, numbers.values())
@@ -157,6 +159,16 @@ class Masked:
             )
         height, width = sizes[:, 0].tolist() if sizes.size else (0, 0)
         return len(samples), height, width
+
+
+def _hold_images(core: Core, samples: Ints) -> None:
+    """Raises ValueError for waveforms."""
+    waves = pc.equal(core.said("kind", samples), "waveform").fill_null(False)
+    if some := pc.sum(waves).as_py():
+        raise ValueError(
+            f"{some} of {len(samples)} frames are waveforms, on which no mask lies; "
+            'select(kind="image")'
+        )
 
 
 def dtype_of(most: int, ignore: int | None, numbers: Any) -> np.dtype[Any]:
