@@ -27,7 +27,7 @@ if os.environ.get("CI"):
 
 _BARE = "bare" in os.environ.get("FAULT", "").split(";")  # `make test-portable`
 _NAMES_WHAT_IS_HIDDEN = re.compile(
-    r"import (fcntl|resource)\b|support\.hostile|pass_fds|dir_fd|/proc/"
+    r"import (fcntl|resource)\b|from benchmarks|support\.hostile|pass_fds|dir_fd|/proc/"
     r"|os\.(pread|preadv|pwrite|O_DIRECT)\b|\bos, \"(pread|preadv|pwrite)\""
     r"|signal\.(SIGALRM|SIGHUP|setitimer|getitimer|pthread_)"
 )
