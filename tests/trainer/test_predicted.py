@@ -14,7 +14,8 @@ import pytest
 
 from tests.support.caches import built, run_here
 from tests.support.dicom_files import uid, write_dicom
-from tests.support.drawn import AXIAL, item, write_ct, write_seg
+from tests.support.drawn import AXIAL, write_ct, write_seg
+from tests.support.segmentations import item
 from tests.support.siemens import write_mosaic
 from tests.support.signed import rewrite, with_column
 from tests.whole.test_slides import write_slide
