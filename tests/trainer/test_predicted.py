@@ -56,6 +56,11 @@ def test_round_trip(source: Path, kind: str) -> None:
     }
     assert referred == {uid(f"a{k}") for k in range(4)}
     assert file.FrameOfReferenceUID == uid("space a")
+    read = highdicom.seg.segread(source / "seg.dcm").get_pixels_by_source_instance(
+        [uid(f"a{k}") for k in range(4)], combine_segments=True, ignore_spatial_locations=True,
+        assert_missing_frames_are_empty=True,
+    )  # fmt: skip
+    assert np.array_equal(read, y)
     assert (file.PatientName, file.PatientID, file.StudyDate) == (
         "Doe^Jane",
         "MRN-0815",
