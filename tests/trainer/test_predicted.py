@@ -297,7 +297,7 @@ def test_command(source: Path, tmp_path: Path) -> None:
     told = ("labels", cache, tmp_path / "y", source / "out", "--classes", "liver, cyst,stone")
     ran = run_here(*told)
     assert ran.returncode == 1
-    assert "1 files; 1 failed" in ran.stdout
+    assert "1 file; 1 failed" in ran.stdout
     assert "best_7.npy: " in ran.stderr
     assert "no stack 7" in ran.stderr
     assert np.array_equal(again(source).labelmap(range(4), CLASSES), y)
