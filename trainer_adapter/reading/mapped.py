@@ -42,13 +42,12 @@ class Mapped:
             unpack_whole(out, spots, spec, self._chunk)
             return
         shards, places = spots.shard.tolist(), spots.slot.tolist()
-        held = self._store.held(array, shards, places)
-        if out.shape[1:] == spec.slot and out.dtype == spec.dtype and out.flags.carray:
-            rows = self._store.rows(array, 0, spec.slots, list(held.values()))
-            if rows is not None:
-                at = spots.shard * spec.frames_per_shard + spots.slot
-                np.take(rows, at, axis=0, out=out, mode="clip")  # other modes copy into a buffer
-                return
+        rows, held = self._store.together(array, shards, places)
+        straight = out.shape[1:] == spec.slot and out.dtype == spec.dtype and out.flags.carray
+        if straight and rows is not None:
+            at = spots.shard * spec.frames_per_shard + spots.slot
+            rows.take(at, 0, out, "clip")  # other modes copy into a buffer
+            return
         height, width = out.shape[1:3]
         for target, shard, slot in zip(out, shards, places, strict=True):
             np.copyto(target, held[shard][slot, :height, :width])

@@ -87,6 +87,8 @@ class ShardStore:
         """maps of which no frame was checked yet"""
         self._ranges: dict[int, Range | None] = {}
         """{array: its addresses, if it has one range of them}"""
+        self._together: dict[int, tuple[NDArray[Any], dict[int, NDArray[Any]]]] = {}
+        """{array: all of its rows, the slots of shards that were read of them}"""
         self._released: Released = deque()
         self._facts: dict[Key, Facts] | None = None
         self._stamp: tuple[int, ...] | None = None
@@ -114,6 +116,31 @@ class ShardStore:
             if all(one is not None for one in found.values()):
                 return dict(found)
         return {s: self.slots(array, s, k) for s, k in zip(shards, slots, strict=True)}
+
+    def together(
+        self, array: int, shards: list[int], slots: list[int]
+    ) -> tuple[NDArray[Any] | None, dict[int, NDArray[Any]]]:
+        """(all rows of the array, if its shards lie in their places, else None; `held` of these).
+
+        Of the rows only those of shards that are held may be touched.
+        """
+        known = self._together.get(array)
+        if known is not None and not self._watchful and known[1].keys() >= set(shards):
+            return known
+        held = self.held(array, shards, slots)
+        slots_of = list(held.values())
+        place = self._ranges.get(array)
+        if place is None or not all(map(place.has, slots_of)):
+            return None, held
+        if self._watchful:
+            return self.rows(array, 0, self.root.arrays[array].slots, slots_of), held
+        known = self._together.get(array)
+        if known is None:
+            every = dict[int, NDArray[Any]]()
+            known = place.rows(0, self.root.arrays[array].slots, every), every
+            self._together[array] = known
+        known[1].update(held)  # which the rows keep
+        return known
 
     def packed(self, array: int, shard: int, slot: int) -> Packed:
         """A compressed shard, for the frame in `slot`. Raises DamagedError as `slots` does."""
@@ -174,6 +201,7 @@ class ShardStore:
             with self._lock:
                 self._maps[key] = self._new.pop(key, found)
                 while len(self._maps) > _MOST_MAPS:
+                    self._together.clear()
                     self._maps.popitem(last=False)  # views that are out keep theirs
                 self._release()
         return found
