@@ -158,12 +158,17 @@ class ShardStore:
         Each is to hold a frame. None where they do not lie one behind the other in memory.
         """
         size = self.root.arrays[array].frames_per_shard
+        start = first % size
+        if start + count <= size and not self._watchful:
+            found = self._maps.get((array, first // size))
+            if found is not None:
+                within: NDArray[Any] = found[start : start + count]
+                return within
         end, held, row = first + count, [], first
         while row < end:
             shard, slot = divmod(row, size)
             held.append(self.slots(array, shard, slot))
             row = (shard + 1) * size if self.checks.how == "never" else row + 1
-        start = first % size
         if start + count <= size:
             return held[0][start : start + count]
         return self.rows(array, first, count, held)
