@@ -75,6 +75,11 @@ class Advised(Mapped):
         first = np.clip(corners.top, 0, spots.height)
         return spots, first, np.clip(corners.top + rows, 0, spots.height) - first
 
+    def there(self, spots: Spots) -> bool:
+        """Whether the first of these frames is in memory."""
+        first = spots.part(slice(1))
+        return self._is_there(first, np.zeros_like(first.height), first.height)
+
     def _start(self, array: int, shard: int) -> int:
         """Address of the shard's map; no read-ahead from it, for what a batch needs is told."""
         found = self._store.mapped(array, shard)
