@@ -30,6 +30,7 @@ from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import Candidate, Header, Multiplex
 from dicom2cache.sources import inflate
 from dicom2cache.sources.file import opened, read_into
+from dicom2cache.sources.system import pread
 
 Buffer = bytes | NDArray[np.uint8]
 Room = NDArray[np.uint8] | None
@@ -178,7 +179,7 @@ class Source:
         end = h["pixel_offset"] + (h["pixel_length"] or 0)
         if h["transfer_syntax"] == syntaxes.DEFLATED or end + 8 > h["size"]:
             return ()
-        data = os.pread(self._file.fileno(), 4, end)
+        data = pread(self._file.fileno(), 4, end)
         order = ">" if h["transfer_syntax"] == syntaxes.EXPLICIT_BE else "<"
         group, element = np.frombuffer(data, f"{order}u2").tolist()
         return ("elements-after-pixels",) if 0 < group << 16 | element < 0x7FE00010 else ()

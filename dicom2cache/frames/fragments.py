@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
 from dicom2cache.sources.file import read_into, read_range, reused
+from dicom2cache.sources.system import pread
 
 _ITEM, _END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _UNTERMINATED, _EXCESS = ("unterminated",), ("excess-pixel-data",)
@@ -155,12 +156,12 @@ def _lone(data: memoryview, marked: bool) -> Lone | None:
 
 def _table(descriptor: int, start: int, frames: int) -> NDArray[np.int64] | None:
     """Offsets in the file of the first items of the frames; None if no table can be right."""
-    head = os.pread(descriptor, 8, start)
+    head = pread(descriptor, 8, start)
     if len(head) < 8 or head[:4] != _ITEM:
         return None
     length = int.from_bytes(head[4:], "little")
     if length == 4 * frames:
-        data = os.pread(descriptor, length, start + 8)
+        data = pread(descriptor, length, start + 8)
         said = np.frombuffer(data[: len(data) & ~3], "<u4")  # fewer where the file ends
     elif length == 0:
         said = _extended(descriptor, start, frames)
@@ -183,9 +184,9 @@ def _extended(descriptor: int, start: int, frames: int) -> NDArray[Any]:
     place = start - 12 - 2 * (12 + count)
     if count >= 1 << 32 or place < 0:
         return np.empty(0, "<u8")
-    if [os.pread(descriptor, 12, place + k * (12 + count)) for k in (0, 1)] != elements:
+    if [pread(descriptor, 12, place + k * (12 + count)) for k in (0, 1)] != elements:
         return np.empty(0, "<u8")
-    data = os.pread(descriptor, count, place + 12)
+    data = pread(descriptor, count, place + 12)
     return np.frombuffer(data[: len(data) & ~7], "<u8")
 
 
@@ -288,7 +289,7 @@ def _items(descriptor: int, start: int, size: int) -> _Walk:
     found: list[_Item] = []
     place = start
     while place + 8 <= size:
-        head = os.pread(descriptor, 8 + _HEAD, place)
+        head = pread(descriptor, 8 + _HEAD, place)
         if head[:4] == _END:
             return _Walk(found, place)
         length, begins = int.from_bytes(head[4:8], "little"), _begins(head[8:])
@@ -305,7 +306,7 @@ def _items(descriptor: int, start: int, size: int) -> _Walk:
             return _Walk(found, place, (), problem, begins)
         found.append(_Item(place + 8, length, begins and length >= 3))
         place += 8 + length
-    rest = os.pread(descriptor, 8, place)
+    rest = pread(descriptor, 8, place)
     if rest[:3] == _ITEM[:3]:
         return _Walk(found, place, (), (
             f"pixel data is truncated: the file ends at byte {size}, within the header of a "
@@ -326,7 +327,7 @@ def _begins(fragment: bytes) -> bool:
 def _ends(descriptor: int, fragment: _Item) -> bool:
     """True if a codestream ends here by EOI or EOC (FFD9), perhaps padded: no coded bytes are."""
     length = min(fragment.length, 10)
-    return b"\xff\xd9" in os.pread(descriptor, length, fragment.offset + fragment.length - length)
+    return b"\xff\xd9" in pread(descriptor, length, fragment.offset + fragment.length - length)
 
 
 def _closed(descriptor: int, group: list[_Item], walk: _Walk, marked: bool) -> bool:

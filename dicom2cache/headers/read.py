@@ -46,6 +46,7 @@ from dicom2cache.records import Candidate, Header
 from dicom2cache.schema import FILES, REJECTS
 from dicom2cache.sources import mounts
 from dicom2cache.sources.file import ITEMS, opened
+from dicom2cache.sources.system import pread
 from dicom2cache.syntaxes import DEFLATED
 
 _TRIES, _PAUSE = 3, 0.25  # EIO may pass; seconds between
@@ -250,7 +251,7 @@ class _Heavy(Exception):
 def _is_heavy(path: str, candidate: Candidate) -> bool:
     descriptor = opened(path)
     try:
-        head = os.pread(descriptor, 4096, 0)
+        head = pread(descriptor, 4096, 0)
     finally:
         os.close(descriptor)
     meta = 132 if head[128:132] == b"DICM" else 0

@@ -13,6 +13,7 @@ from struct import error as StructError
 
 from dicom2cache.headers.elements import CHARSET, Elements, Raw, dictionary_vr, is_uid
 from dicom2cache.headers.stretches import learned
+from dicom2cache.sources.system import pread
 
 _FIRST, _MORE = 16384, 65536  # bytes read at once: most headers end in the first
 _UNDEFINED = 0xFFFFFFFF
@@ -157,18 +158,18 @@ class _Window:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor, self.start = descriptor, 0
-        self.data = os.pread(descriptor, _FIRST, 0)
+        self.data = pread(descriptor, _FIRST, 0)
 
     def move(self, start: int) -> int:
         """Have `start` in memory; its place there."""
-        self.start, self.data = start, os.pread(self.descriptor, _MORE, start)
+        self.start, self.data = start, pread(self.descriptor, _MORE, start)
         return 0
 
     def value(self, start: int, length: int) -> bytes:
         """The bytes at index `start`, which go on beyond `data`."""
         if self.start + start + length > os.fstat(self.descriptor).st_size:
             raise _Unusual  # it would be allocated before it is found to be absent
-        return os.pread(self.descriptor, length, self.start + start)
+        return pread(self.descriptor, length, self.start + start)
 
     def at(self, place: int, count: int) -> int:
         """Index in `data` of `count` bytes of the file."""

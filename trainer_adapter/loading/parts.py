@@ -122,7 +122,7 @@ class Parts:
     def in_turn(
         self, epoch: int, batches: Iterable[tuple[int, Ints]]
     ) -> Iterator[Callable[[], Taken]]:
-        """What each of `batches`, (samples before it in the epoch, indices), is made of.
+        """What each of `batches`, (samples before it of all epochs, indices), is made of.
 
         To be called for, by any thread; where frames and patches lie is worked out for many at
         once.
