@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from threading import Lock
 
 
@@ -21,6 +22,11 @@ class Crew:
         """End them."""
         self.threads.shutdown(wait=wait, cancel_futures=True)
         self.helpers.shutdown(wait=wait)
+
+    def __del__(self) -> None:  # with their loader, not some time after
+        if self.process == os.getpid():
+            with suppress(RuntimeError):  # collected by one of them
+                self.shutdown(wait=True)
 
 
 class Helpers:

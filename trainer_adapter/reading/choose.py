@@ -43,7 +43,7 @@ def reading_of(store: ShardStore, how: str, nbytes: int) -> Reading:
 def in_memory(store: ShardStore, spots: Spots) -> bool:
     """Whether the first of these frames is in memory already, where the system says so."""
     path = store.root.path
-    if is_remote(path) or not hasattr(mmap, "MADV_WILLNEED") or not _says_resident(path):
+    if is_remote(path) or not system.ADVISES or not _says_resident(path):
         return False
     return Advised(store, probe=True).there(spots)
 

@@ -128,18 +128,14 @@ class ShardStore:
         if known is not None and not self._watchful and known[1].keys() >= set(shards):
             return known
         held = self.held(array, shards, slots)
-        slots_of = list(held.values())
-        place = self._ranges.get(array)
-        if place is None or not all(map(place.has, slots_of)):
+        place, slots_in = self._ranges.get(array), self.root.arrays[array].slots
+        if place is None or not all(map(place.has, held.values())):
             return None, held
-        if self._watchful:
-            return self.rows(array, 0, self.root.arrays[array].slots, slots_of), held
-        known = self._together.get(array)
-        if known is None:
-            every = dict[int, NDArray[Any]]()
-            known = place.rows(0, self.root.arrays[array].slots, every), every
+        if self._watchful or known is None:
+            known = place.rows(0, slots_in, held), held
+        if not self._watchful:
+            known[1].update(held)  # which the rows keep
             self._together[array] = known
-        known[1].update(held)  # which the rows keep
         return known
 
     def packed(self, array: int, shard: int, slot: int) -> Packed:
@@ -159,11 +155,10 @@ class ShardStore:
         """
         size = self.root.arrays[array].frames_per_shard
         start = first % size
-        if start + count <= size and not self._watchful:
-            found = self._maps.get((array, first // size))
-            if found is not None:
-                within: NDArray[Any] = found[start : start + count]
-                return within
+        known = None if self._watchful else self._maps.get((array, first // size))
+        if known is not None and start + count <= size:
+            within: NDArray[Any] = known[start : start + count]
+            return within
         end, held, row = first + count, [], first
         while row < end:
             shard, slot = divmod(row, size)
