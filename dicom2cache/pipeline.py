@@ -53,11 +53,11 @@ def build(
 ) -> dict[str, int]:
     """Convert the DICOM files in `sources` (files or folders) to a cache; its counts.
 
-    A run that was interrupted is taken up where it stopped. `jobs` is the number of processes (all
-    processors by default), `on_error` "skip" (a bad file costs itself only) or "raise". With
-    `force` it goes on though the disk has no room for all frames. `deidentify`: a key file; the
-    cache then has keyed hashes of UIDs and paths and no free text (docs/privacy.md), and `mapping`
-    is where a file shall be written that says what they stand for.
+    A run that was interrupted is taken up where it stopped. `jobs` is how many processors it uses
+    at most (all by default; fewer where more do not pay), `on_error` "skip" (a bad file costs
+    itself only) or "raise". With `force` it goes on though the disk has no room for all frames.
+    `deidentify`: a key file; the cache then has keyed hashes of UIDs and paths and no free text
+    (docs/privacy.md), and `mapping` is where a file shall be written that says what they stand for.
 
     Raises SourceError if there is nothing to convert, CacheError if `cache` holds something else,
     RecipeError, Unfinished if the machine could not end it, FrameError if `on_error` is "raise".

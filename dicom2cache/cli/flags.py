@@ -24,7 +24,7 @@ Paths = Annotated[
 ]
 CachePath = Annotated[Path, typer.Argument(metavar="CACHE", help="The cache's folder.")]
 Jobs = Annotated[
-    int | None, typer.Option("--jobs", "-j", min=1, help="Processes (all processors).")
+    int | None, typer.Option("--jobs", "-j", min=1, help="Processors to use, at most (all).")
 ]
 Backend = Annotated[str, typer.Option(help=f"joblib's backend: {', '.join(pool.BACKENDS)}.")]
 Scheduler = Annotated[

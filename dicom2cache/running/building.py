@@ -26,6 +26,7 @@ from dicom2cache.running.listing import listed
 from dicom2cache.running.lost import nothing
 from dicom2cache.running.processors import cpu_count
 from dicom2cache.running.progress import Progress
+from dicom2cache.running.worth import worth
 from dicom2cache.store.layout import ROOT, SPARE
 
 Sources = Sequence[str | os.PathLike[str]]
@@ -104,7 +105,7 @@ def _planned(wanted: Wanted, sources: Sources, veil: Veil | None, key: bytes) ->
         damage.refuse(target)
         return None
     patients = keys.PatientKey(key, veil is not None)
-    some = pool.worth(workers, candidates, recipe.shard_bytes) if wanted.is_built else 0
+    some = worth(workers, roots, candidates, recipe.shard_bytes) if wanted.is_built else 0
     with pool.workers_starting(
         some, wanted.backend, pool.CONVERT
     ):  # and what plans is imported meanwhile

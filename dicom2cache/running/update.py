@@ -38,6 +38,7 @@ from dicom2cache.running.listing import listed
 from dicom2cache.running.lost import nothing
 from dicom2cache.running.processors import cpu_count
 from dicom2cache.running.progress import Progress, Silent
+from dicom2cache.running.worth import worth
 from dicom2cache.schema import FRAMES
 from dicom2cache.store import root, seen
 from dicom2cache.store.committed import read_table, spec_of
@@ -160,7 +161,7 @@ def _plan_update(asked: Request) -> tuple[Job | None, Looked | None] | None:
         return None, looked
     tell_alike(cache, looked, veil)
     workers = asked.jobs or cpu_count()
-    some = pool.worth(workers, looked.new, recipe.shard_bytes) if asked.is_built else 0
+    some = worth(workers, looked.roots, looked.new, recipe.shard_bytes) if asked.is_built else 0
     with pool.workers_starting(some, asked.backend, pool.CONVERT):
         planned = _planned(asked, attributes, recipe, looked, workers, withheld)
         if waiting := awaited(cache, attributes, looked, planned, veil):
