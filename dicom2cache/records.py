@@ -366,6 +366,7 @@ class Header(TypedDict):
     part_height: int | None
     part_width: int | None
     part_step: list[float] | None
+    own: list[list[str]] | None
     tiles_down: int | None
     tiles_across: int | None
     focal_planes: int | None

@@ -462,6 +462,7 @@ PLANNED = (
     Column("part_width", INT32, "file", "columns of one", "px", where=False),
     Column("part_step", VECTOR3, "file", "from one to the next, in patient coordinates", "mm",
            "SpacingBetweenSlices"),
+    Column("own", pa.list_(TEXTS), "file", "values of the recipe's `columns`", where=False),
     # how the frames of a TILED_FULL slide follow each other
     Column("tiles_down", INT32, "file", "rows of tiles", dicom="DimensionOrganizationType "
            "TotalPixelMatrixRows", where=False),
@@ -579,7 +580,6 @@ FILES = pa.schema([*_fields(COLUMNS, "file"), ("per_frame", pa.list_(PER_FRAME))
 
 IN_MEMORY = ("acquired", "gradient_said", "person", "born")
 """columns that only the planning of stacks may see: no table on a disk has them"""
-
 FILE_COLUMNS = tuple(
     c.name for c in COLUMNS if "file" in c.levels and c.where and not pa.types.is_nested(c.type)
 )

@@ -15,6 +15,7 @@ from dicom2cache.errors import FrameError, NotDicom
 from dicom2cache.headers import multiplex
 from dicom2cache.headers.describe import describe, describe_waveform, wanted_tags
 from dicom2cache.headers.elements import CHARSET
+from dicom2cache.headers.own import wanted_by, with_own
 from dicom2cache.headers.tags import name, text
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import Candidate, Header
@@ -40,13 +41,15 @@ def by_pydicom(path: str, candidate: Candidate, limits: Limits = LIMITS) -> Row:
         check_unchanged(file.fileno(), candidate)
         sniff(file, candidate, claims)
         items = counted(file, limits)
-        ds, stream = parse(file, claims, wanted_tags(), limits.header_mib << 20, items)
+        tags = sorted({*wanted_tags(), *wanted_by(limits)})
+        ds, stream = parse(file, claims, tags, limits.header_mib << 20, items)
         items(sum(items_in(element.value) for element in ds.values()))
         try:
             row = _described(ds, stream, file, limits, candidate, path)
         except Exception as e:
             vars(e)[WHOSE_FILE] = [text(ds, keyword) for keyword in _WHOSE]
             raise
+        row = with_own(row, ds, limits)
         return row, text(ds, "PatientID"), text(ds, "AccessionNumber")
 
 

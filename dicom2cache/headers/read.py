@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -36,6 +36,7 @@ from dicom2cache.headers.by_pydicom import (
     whole_header,
 )
 from dicom2cache.headers.mosaic import is_tiled, with_slices
+from dicom2cache.headers.own import wanted_by
 from dicom2cache.headers.pixel_module import OnlyContours
 from dicom2cache.headers.scan import scan
 from dicom2cache.headers.series import row_of
@@ -262,12 +263,17 @@ def _is_heavy(path: str, candidate: Candidate) -> bool:
     return candidate.size > _LIGHT and (head[128:132] == b"DICM" or other_format(head) is None)
 
 
+@lru_cache(maxsize=8)
+def _wanted(limits: Limits) -> frozenset[int]:
+    return wanted() | wanted_by(limits)
+
+
 def _by_scan(path: str, candidate: Candidate, limits: Limits) -> Row | None:
     """None if pydicom shall judge the file."""
     descriptor = opened(path)
     try:
         check_unchanged(descriptor, candidate)
-        elements = scan(descriptor, wanted())
+        elements = scan(descriptor, _wanted(limits))
     finally:
         os.close(descriptor)
     if elements is None:
@@ -275,7 +281,7 @@ def _by_scan(path: str, candidate: Candidate, limits: Limits) -> Row | None:
     if elements.offset > limits.header_items * len(ITEMS[0]):  # else there is no room
         check_items(sum(items_in(value) for _, value in elements.found.values()), limits)
     try:
-        return row_of(elements, candidate, path)
+        return row_of(elements, candidate, path, limits)
     except MemoryError:
         raise
     except Exception:  # refused, or a value that provokes pydicom: then in the words of its way
