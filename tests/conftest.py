@@ -37,6 +37,7 @@ _OF_WHAT_IS_HIDDEN = {
     "test_volume_is_a_view": "shards in one range of addresses",
     "test_patches_across_shards": "shards in one range of addresses",
     "test_processes_of_a_node_share_the_work": "locks",
+    "test_killed_before_durable_steps": "whether a process lives",
     "test_no_permission": "libc, by ctypes",
     "test_no_permission_to_write": "libc, by ctypes",
 }
