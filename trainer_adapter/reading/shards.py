@@ -131,7 +131,8 @@ class ShardStore:
         place, slots_in = self._ranges.get(array), self.root.arrays[array].slots
         if place is None or not all(map(place.has, held.values())):
             return None, held
-        if self._watchful or known is None:
+        known = None if self._watchful else self._together.get(array)  # evicted meanwhile?
+        if known is None:
             known = place.rows(0, slots_in, held), held
         if not self._watchful:
             known[1].update(held)  # which the rows keep
