@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from multiprocessing import current_process
 from typing import Any
@@ -219,12 +219,24 @@ def _starting_processes() -> Iterator[None]:
         return
     from multiprocessing import resource_tracker
 
+    from joblib.externals.loky.backend import popen_loky_posix
     from joblib.externals.loky.backend import resource_tracker as joblib_s
 
+    if not hasattr(popen_loky_posix.Popen, "kill"):
+        # What joblib ends the workers by that are left when one has died, where there is neither
+        # pgrep nor psutil, as in slim containers: else this process waits 300 s for them.
+        popen_loky_posix.Popen.kill = _kill
     resource_tracker.ensure_running()
     joblib_s.ensure_running()
     with without_interrupts():
         yield
+
+
+def _kill(process: Any) -> None:
+    """End a process of joblib's that has not been waited for."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
 
 
 def _ready(module: str) -> None:

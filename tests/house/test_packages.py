@@ -83,6 +83,13 @@ def test_a_reader_is_told_all_that_it_imports() -> None:
     assert extra["export"] == extra["volumes"]
 
 
+def test_what_is_missing_is_named_by_itself() -> None:
+    """An extra's name is another one in a clone than in an index."""
+    assert errors.remedy("dask") == "pip install 'dask[distributed]>=2024.8'"
+    assert errors.remedy("volumes") == "pip install 'nibabel>=5.2' 'scipy>=1.11'"
+    assert errors.remedy() == "install dicom2cache again"
+
+
 def test_the_conda_recipe_asks_for_the_same() -> None:
     recipe = (HERE / "packaging/conda/recipe.yaml").read_text()
     source = tomllib.loads((HERE / "pyproject.toml").read_text())

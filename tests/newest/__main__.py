@@ -18,7 +18,7 @@ VENV, DEBIAN = HERE / ".venv-newest", HERE / ".newest-debian"
 PINS = HERE / "constraints-newest.txt"
 RELEASE = "trixie"
 """the newest stable Debian; its Python is 3.13"""
-_PACKAGES = "python3,python3-venv,python3-dev,gcc,libc6-dev,make,git,ca-certificates"
+_PACKAGES = "python3,python3-venv,python3-dev,gcc,libc6-dev,make,git,ca-certificates,e2fsprogs"
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 _WORKS = "import ctypes, ensurepip, lzma, ssl, sys, venv; sys.exit(sys.version_info < (3, 12))"
 

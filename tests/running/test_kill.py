@@ -252,3 +252,14 @@ def test_nothing_of_an_attempt_is_left(tmp_path: Path, ct_series_cache: Path) ->
     assert attributes(ct_series_cache)["counts"]["frames_stored"] == 12
     assert [row["slots"] for row in table(ct_series_cache, "shards")] == [2] * 6
     assert uid("slice000.dcm") == table(ct_series_cache, "frames")[0]["sop_uid"]
+
+
+def test_a_decoder_that_aborts_where_there_is_no_pgrep(tmp_path: Path) -> None:
+    """As in slim containers: joblib ends its other workers by a way that they do not have."""
+    pixels, digest = wavelets(tmp_path / "source")
+    fault = {**with_fault("abort-decoder", digest), "PATH": str(tmp_path)}
+    cache = tmp_path / "cache"
+    # It waited 300 s for a worker that nobody ended.
+    ran = run_cli("build", tmp_path / "source", cache, "--shard-mib", "1", "--jobs", "2", env=fault)
+    _check_one_lost(cache, ran, pixels)
+    assert "AttributeError" not in ran.stderr
