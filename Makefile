@@ -6,6 +6,9 @@ KERNEL := dicom2cache/pixels/_kernel.c
 # Into the environment whose .ready is made.
 INSTALL = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
 
+# Sources that each process compiles anew are a start-up that no user has.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
