@@ -24,6 +24,8 @@ from dicom2cache.sources.file import HEAD, ITEMS, opened, read_into, read_range,
 _HEAD = 1 << 20
 """bytes that are inflated one after the other, as a header asks for them"""
 _INPUT = 1 << 14
+_AMPLE = 256 << 20
+"""bytes that any file may inflate to: an empty image deflates to a thousandth"""
 _AT_ONCE = 1 << 20
 SEPARATOR = "!/"
 """between an archive and the name of a member"""
@@ -350,13 +352,14 @@ def check_claims(candidate: Candidate, limits: Bounds) -> None:
     if member is None or member.kind not in (DEFLATED, GZIP):
         return
     for most, name in (
-        (limits.inflate * member.packed, f"inflate={limits.inflate}"),
+        (max(_AMPLE, limits.inflate * member.packed), f"inflate={limits.inflate}"),
         (limits.inflate_mib << 20, f"inflate_mib={limits.inflate_mib}"),
     ):
         if candidate.size > most:
             raise FrameError(
-                f"{member.packed} bytes in the archive that inflate to {candidate.size}, more than "
-                f"limits.{name} allows; if that is right, give --limits {name.split('=')[0]}=NUMBER"
+                f"{member.packed} bytes, {'gzip' if member.kind == GZIP else 'deflated'}, that "
+                f"are said to inflate to {candidate.size}, more than limits.{name} allows; if that "
+                f"is right, give --limits {name.split('=')[0]}=NUMBER, else copy the file again"
             )
 
 

@@ -72,9 +72,7 @@ def members(descriptor: int, size: int, most: int) -> Iterator[Found]:
         for name, target in links:
             known = places.get(target)
             if known is None:
-                yield Found(
-                    name, problem=f"a link that leads to no member of the archive: {target}"
-                )
+                yield Found(name, problem=f"a link to {target}, which is no member of the archive")
             elif known.member is None:
                 yield known._replace(name=name)
             else:

@@ -83,18 +83,17 @@ def _directory(descriptor: int, size: int) -> tuple[bytes, int, int]:
         raise Broken("it has no end of central directory: it is cut off, copy it again")
     _, disk, disk_of, here, count, length, offset, _ = _END.unpack_from(tail, at)
     end = tail_at + at
-    if _FULL16 in (disk, here, count) or _FULL in (length, offset):
-        locator = read_range(descriptor, max(0, end - _LOCATOR.size), _LOCATOR.size)
-        if locator[:4] == b"PK\6\7":
-            _, _, at64, _ = _LOCATOR.unpack(locator)
-            found = read_range(descriptor, min(at64, size), _END64.size)
-            if found[:4] != b"PK\6\6":  # what lies before the archive moves it
-                at64 = end - _LOCATOR.size - _END64.size
-                found = read_range(descriptor, max(0, at64), _END64.size)
-            if found[:4] != b"PK\6\6":
-                raise Broken("its zip64 end of central directory is not there; copy it again")
-            _, _, _, _, disk, disk_of, here, count, length, offset = _END64.unpack(found)
-            end = at64
+    locator = read_range(descriptor, max(0, end - _LOCATOR.size), _LOCATOR.size)
+    if locator[:4] == b"PK\6\7":
+        _, _, at64, _ = _LOCATOR.unpack(locator)
+        found = read_range(descriptor, min(at64, size), _END64.size)
+        if found[:4] != b"PK\6\6":  # what lies before the archive moves it
+            at64 = end - _LOCATOR.size - _END64.size
+            found = read_range(descriptor, max(0, at64), _END64.size)
+        if found[:4] != b"PK\6\6" or len(found) < _END64.size:
+            raise Broken("its zip64 end of central directory is not there; copy it again")
+        _, _, _, _, disk, disk_of, here, count, length, offset = _END64.unpack(found)
+        end = at64
     if disk or disk_of or here != count:
         raise Broken("one part of a zip in several: join them (zip -s 0 PART --out WHOLE)")
     if length > end or length > _MOST_DIRECTORY:
