@@ -14,11 +14,25 @@ $(READY): pyproject.toml constraints.txt dicom2cache/__init__.py $(KERNEL)
 	$(PYTHON) -m venv $(@D)
 	$(INSTALL) -c constraints.txt -e '.[train,dev]'
 	$(@D)/bin/python -m tests.house.kernel
+	@# Where PYTHONDONTWRITEBYTECODE is set each of the many processes of the tests would compile anew.
+	$(@D)/bin/python -m compileall -q dicom2cache trainer_adapter tests
 	touch $@
 
 .PHONY: demo
 demo: $(READY)  ## convert real sample files, show them, train from them
 	$(BIN)/python -m docs.demo
+
+SITE := .venv-docs/.ready
+
+$(SITE): docs/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(INSTALL) -r docs/requirements.txt
+	touch $@
+
+.PHONY: docs
+docs: $(SITE)  ## the pages as a site in build/site; warnings are errors, all links are followed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict
+	$(PYTHON) -m tests.site
 
 .PHONY: pictures
 pictures: $(READY)  ## draw the pictures of docs/ anew, from caches
@@ -46,6 +60,13 @@ test-more: $(READY)  ## tests that take a share of what they could, ten times as
 	TEST_TIMES=10 $(BIN)/python -m pytest --numprocesses $(or $(PROCESSES),3) --dist worksteal \
 		tests/running tests/headers tests/trainer/test_hostile.py tests/trainer/test_compressed.py \
 		tests/whole/test_legal_files.py
+
+.PHONY: test-portable
+test-portable: $(READY)  ## the core's tests without what macOS and Windows lack; by PROCESSES=3
+	FAULT=bare PYTHONPATH=tests/support/hooks $(BIN)/python -m pytest --numprocesses $(or $(PROCESSES),3) \
+		--dist worksteal tests/frames tests/headers tests/pixels tests/planning tests/sources \
+		tests/store tests/trainer tests/waveforms tests/whole tests/running/test_update.py \
+		tests/running/test_verify.py tests/running/test_repair.py tests/running/test_remove.py
 
 .PHONY: test-crash
 test-crash: $(READY)  ## kills, disks that fail, power cuts (root), Ctrl-C; KIND=kills COUNT=9 SEED=2 for some
@@ -139,6 +160,25 @@ $(ENGINES): pyproject.toml $(KERNEL) constraints.txt tests/engines/requirements.
 .PHONY: test-engines
 test-engines: $(ENGINES)  ## builds on Dask: a scheduler and workers of their own, one killed, one late
 	.venv-engines/bin/python -m pytest tests/engines --disable-warnings
+
+DIST := .venv-dist/.ready
+
+$(DIST): packaging/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(INSTALL) -r packaging/requirements.txt
+	touch $@
+
+.PHONY: dist
+dist: $(DIST)  ## sdists and wheels of both distributions, in dist/; takes a C compiler
+	.venv-dist/bin/python packaging/dist.py
+
+.venv-dist/.checkers: $(DIST) tests/packages/requirements.txt
+	$(INSTALL) -r tests/packages/requirements.txt
+	touch $@
+
+.PHONY: test-dist
+test-dist: $(READY) .venv-dist/.checkers dist  ## what make dist made, installed anew: converts, reads and trains; takes an index of packages
+	$(BIN)/python -m pytest tests/packages
 
 .PHONY: bench-plan
 bench-plan: $(READY)  ## plan and open 1,000,000 frames: time and memory
@@ -241,5 +281,5 @@ bench-lightly: $(LIGHTLY)  ## LightlyTrain's own loading of DICOM against a cach
 .PHONY: clean
 clean:  ## remove what the targets made, all virtual environments too
 	rm -rf .venv .venv-oracles .venv-lightly .venv-peers .venv-headers .venv-engines .venv-fuzz \
-		.venv-judges .venv-volumes .venv-contours demo build dist .pytest_cache \
+		.venv-judges .venv-dist .venv-volumes .venv-contours .venv-docs demo build dist .pytest_cache \
 		.mypy_cache .ruff_cache .hypothesis *.egg-info dicom2cache/pixels/*.so

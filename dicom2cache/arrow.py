@@ -109,10 +109,7 @@ def codes(column: Any) -> Codes:
 
 def appearance(column: Any) -> Codes:
     """A number for each text, -1 for null, in the order in which they first appear."""
-    array = _one(column)
-    if isinstance(array, pa.DictionaryArray):
-        array = array.dictionary_decode()
-    return ints(array.dictionary_encode().indices, -1)
+    return ints(plain(column).dictionary_encode().indices, -1)
 
 
 def vectors(column: Any, length: int) -> NDArray[np.float64]:
@@ -122,6 +119,19 @@ def vectors(column: Any, length: int) -> NDArray[np.float64]:
     valid = array.is_valid().to_numpy(zero_copy_only=False)
     result[valid] = array.flatten().to_numpy(zero_copy_only=False).reshape(-1, length)
     return result
+
+
+def vector_column(values: Floats) -> Any:
+    """A fixed-size list column of (n, length), null where a number of a row is not known."""
+    unknown = np.isnan(values).any(axis=1)
+    flat = pa.array(np.nan_to_num(values).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=pa.array(unknown))
+
+
+def plain(column: Any) -> Any:
+    """The column in one piece, without a dictionary."""
+    array = _one(column)
+    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
 def expand(files: pa.Table, file: NDArray[np.int32]) -> dict[str, Any]:

@@ -256,3 +256,21 @@ def fault_of(error: Exception, where: str) -> Fault | None:
     kind = f"{type(error).__name__} {notes or last}"
     shown = "".join(traceback.format_exception(error))
     return Fault(kind, f"{where}: {reason_of(error)}\n{shown}")
+
+
+def remedy(extra: str | None = None) -> str:
+    """How what is not installed comes here: all of the package, or what an extra of it asks for.
+
+    That itself and not the extra's name, which a clone and an index have under names of their own.
+    """
+    from importlib.metadata import PackageNotFoundError, requires
+
+    found: list[str] = []
+    try:
+        for each in requires("dicom2cache") or ():
+            name, _, marker = each.partition(";")
+            if extra and re.fullmatch(rf"""\s*extra == ["']{re.escape(extra)}["']\s*""", marker):
+                found.append(f"'{name.strip()}'")
+    except PackageNotFoundError:  # a copy of the files
+        pass
+    return f"pip install {' '.join(found)}" if found else "install dicom2cache again"

@@ -278,6 +278,7 @@ class FrameHeader(TypedDict, total=False):
     acquired: float | None
     in_stack: int | None
     stack_name: str | None
+    plane_step: float | None
 
 
 class Header(TypedDict):
@@ -390,6 +391,7 @@ class Header(TypedDict):
     born: str | None
     in_stack: int | None
     stack_name: str | None
+    plane_step: float | None
     parts: int | None
     parts_across: int | None
     part_height: int | None
@@ -442,6 +444,7 @@ class FrameRow(TypedDict, total=False):
     image_part: int | None
     drawn: list[Drawn] | None
     image_by: str | None
+    mask_reach: float | None
     unit: str | None
     slope: float | None
     intercept: float | None

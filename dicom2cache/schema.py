@@ -224,6 +224,10 @@ STORED = (
     Column("image_by", TEXT, "plan",
            "how that was found: `reference`, by what the mask refers to; `geometry`, by where both "
            "lie; `resampled`, so, and the grids differ", privacy="kept"),
+    Column("mask_reach", FLOAT64, "plan",
+           "of a mask whose planes are farther apart than the slices of its image, how far its "
+           "plane stands for to each side: of a slice so near that has no row of its file it is "
+           "not known what is drawn; null: its plane is its image's", "mm"),
     Column("contrast", BOOL, "file", "true if a contrast agent is named",
            dicom="ContrastBolusAgent"),
     Column("photometric", TEXT, "file", "that of the file, not of what is stored",
@@ -457,6 +461,8 @@ PLANNED = (
     Column("in_stack", INT32, "frame", "place in the stack that the file names",
            dicom="InStackPositionNumber", read="whole"),
     Column("stack_name", TEXT, "frame", "name of that stack", dicom="StackID", read="text"),
+    Column("plane_step", FLOAT64, "frame", "from plane to plane of a multi-frame file", "mm",
+           dicom="SpacingBetweenSlices", where=False),
     # slices that were tiled into one frame; null: it is one image
     Column("parts", INT16, "file", "how many", where=False),
     Column("parts_across", INT16, "file", "how many side by side", where=False),

@@ -6,13 +6,17 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from pydicom import examples
 
+from dicom2cache.errors import Unfinished
 from dicom2cache.privacy.keys import patient_key
+from dicom2cache.running.proof import gate
+from dicom2cache.syntaxes import SYNTAXES
 from tests.support.caches import built
 from tests.support.dicom_files import write_series
 
@@ -35,6 +39,10 @@ def config_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.environ["XDG_CONFIG_HOME"] = str(home)
     with warnings.catch_warnings(action="ignore"):  # said once, and not in some test or other
         patient_key(None)
+    with suppress(
+        Unfinished
+    ):  # remembered in the user's cache folder: no build under a fault does it
+        gate.check(SYNTAXES)
     yield home
     if before is None:
         del os.environ["XDG_CONFIG_HOME"]
@@ -43,7 +51,7 @@ def config_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def example_files(folder: Path) -> list[Path]:
-    """All examples of pydicom as sources; its DICOMDIR in a folder, else it stands for its files."""
+    """Pydicom's examples as sources; its DICOMDIR in a folder, else it stands for its files."""
     paths = [Path(examples.get_path(name)) for name in (*IMAGE_EXAMPLES, *OTHER_EXAMPLES)]
     named = [path for path in paths if path.name == "DICOMDIR"]
     for path in named:

@@ -109,5 +109,12 @@ def __getattr__(name: str) -> Any:  # PEP 562: reading frames needs no torch
     if name in _LATE:
         from importlib import import_module
 
-        return getattr(import_module(f"trainer_adapter.{_LATE[name]}"), name)
+        try:
+            return getattr(import_module(f"trainer_adapter.{_LATE[name]}"), name)
+        except ModuleNotFoundError as e:
+            if e.name != "torch":
+                raise
+            raise MissingLibraryError(
+                "torch", f"trainer_adapter.{name} and its like", "train"
+            ) from e
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

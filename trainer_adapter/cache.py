@@ -18,7 +18,7 @@ from trainer_adapter.errors import MixedShapesError, VolumeError
 from trainer_adapter.format.members import Array
 from trainer_adapter.order.batches import shape_groups
 from trainer_adapter.reading.errata import warn_of
-from trainer_adapter.reading.masks.whole import Masked
+from trainer_adapter.reading.masks.whole import HAS_MASK, Masked
 from trainer_adapter.reading.opened import Core, open_core
 from trainer_adapter.reading.shown import page_of, shapes_of
 from trainer_adapter.reading.split.whole import Divisible
@@ -191,13 +191,14 @@ class Cache(Divisible, Masked, Conversions, Sequence[NDArray[Any]]):
         `rows` is a boolean mask (n,), indices into this selection, a pyarrow expression over the
         columns of frames/, or a text as `where` in a recipe: `select('thickness <= 2.5')`; `equals`
         names columns with a value, a list of values, or None for null: `select(kind="image",
-        modality=["CT", "PT"])`; `has_mask`: True, False, or names of classes. Raises KeyError for
+        modality=["CT", "PT"])`; `has_mask`: True, False (nothing is drawn there), None (not
+        known), or names of classes; texts know it too: `'not has_mask'`. Raises KeyError for
         an unknown column, IndexError for indices out of bounds, ValueError for a mask of another
         length, a class that no mask has, and a text that is not legal.
         """
         chosen = self.indices
         if isinstance(rows, str):
-            chosen = chosen[holding(rows, self.column, self.core.names())]
+            chosen = chosen[holding(rows, self.said, [*self.core.names(), HAS_MASK])]
         elif isinstance(rows, pc.Expression):
             found = arrow_dataset.dataset(self.frames).to_table(columns={"holds": rows})["holds"]
             chosen = chosen[found.fill_null(False).to_numpy()]
@@ -208,10 +209,8 @@ class Cache(Divisible, Masked, Conversions, Sequence[NDArray[Any]]):
             chosen = chosen[picked if picked.size else picked.astype(np.int64)]
         holds = np.ones(len(chosen), bool)
         narrowed = Cache(self.core, chosen)
-        if "has_mask" in equals:
-            drawn = equals.pop("has_mask")
-            some = isinstance(drawn, bool)
-            holds &= narrowed.has_mask() == drawn if some else narrowed.has_mask(drawn)
+        if HAS_MASK in equals:
+            holds &= narrowed.drawn_on(equals.pop(HAS_MASK))
         for name, value in equals.items():
             column = narrowed.column(name)
             if value is None:

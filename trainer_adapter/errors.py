@@ -8,7 +8,7 @@ CacheError
 ├── MixedShapesError (ValueError)       frames of several shapes where one is needed
 ├── VolumeError (ValueError)            a stack that is no volume: unknown, gaps, irregular
 ├── MissingCodecError (ImportError)      a compressed cache, and what decompresses it is not there
-├── MissingLibraryError (ImportError)     a library that a conversion needs is not there
+├── MissingLibraryError (ImportError)    a library that a part of this needs is not there
 ├── ExportError (OSError)               a folder that volumes cannot be exported to
 ├── LabelError (ValueError)             labels that do not match the frames
 ├── SplitError (ValueError)             frames that cannot be divided as asked
@@ -20,6 +20,9 @@ CacheError
 """
 
 from __future__ import annotations
+
+import re
+from contextlib import suppress
 
 
 class ErrataWarning(UserWarning):
@@ -59,11 +62,27 @@ class MissingCodecError(CacheError, ImportError):
 
 
 class MissingLibraryError(CacheError, ImportError):
-    """A library that volumes are converted or resampled by is not installed."""
+    """A library that a part of this package needs is not installed."""
 
     def __init__(self, library: str, what: str, extra: str | None = "volumes") -> None:
-        remedy = f"'dicom2cache[{extra}]'" if extra else library
+        names = (extra and extra_requires(extra)) or [library]
+        remedy = " ".join(f"'{name}'" if set(name) & set("<>=[") else name for name in names)
         super().__init__(f"{what} need {library}, which is not there: pip install {remedy}")
+
+
+def extra_requires(extra: str) -> list[str]:
+    """What an extra of this package asks for, as its metadata say; nothing where there are none.
+
+    Itself and not the extra's name, which a clone and an index have under names of their own.
+    """
+    from importlib.metadata import PackageNotFoundError, requires
+
+    for name in ("trainer-adapter", "dicom2cache"):  # a clone is one distribution
+        with suppress(PackageNotFoundError):
+            parts = [each.partition(";") for each in requires(name) or ()]
+            marked = re.compile(rf"""\s*extra == ["']{re.escape(extra)}["']\s*""")
+            return [part[0].strip() for part in parts if marked.fullmatch(part[2])]
+    return []
 
 
 class ExportError(CacheError, OSError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -16,6 +15,7 @@ import pyarrow.compute as pc
 
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import DamagedError, StageError
+from trainer_adapter.format import system
 from trainer_adapter.format.checksum import crc32c
 from trainer_adapter.format.files import REMEDY, opened
 from trainer_adapter.format.root import root_document
@@ -76,7 +76,7 @@ def _locked(path: Path, wait: bool = True) -> Iterator[bool]:
     """Hold the lock file, which the kernel takes back when its process dies; False if taken."""
     with path.open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            system.lock(file.fileno(), wait)
         except BlockingIOError:
             yield False
             return

@@ -37,7 +37,10 @@ BATCH, ROUNDS = 64, 7
 
 
 def write_cache(path: Path, spec: ArraySpec, frames: np.ndarray | None) -> None:
-    """A cache of one array, all columns filled; without `frames`, only tables and no shards."""
+    """A cache of one array, all columns filled; without `frames`, only tables and no shards.
+
+    Of more frames than `spec` has slots, the first.
+    """
     for folder in (spec.name, "frames", "failures", "shards"):
         (path / folder).mkdir(parents=True, exist_ok=True)
     (path / spec.name / "zarr.json").write_bytes(array_metadata(spec))
@@ -45,11 +48,12 @@ def write_cache(path: Path, spec: ArraySpec, frames: np.ndarray | None) -> None:
     for shard in range(spec.shards if frames is not None else 0):
         assert frames is not None
         start = shard * spec.frames_per_shard
-        part = frames[start : start + spec.frames_per_shard]
+        part = frames[start : min(start + spec.frames_per_shard, spec.slots)]
         with ShardWriter(path / shard_path(spec, shard), spec) as writer:
-            for frame in part:
+            for given in part:
+                frame: Any = np.ascontiguousarray(given)  # of one that is broadcast
                 writer.frame(frame)
-                crcs.append(google_crc32c.value(np.ascontiguousarray(frame).tobytes()))
+                crcs.append(google_crc32c.value(frame.tobytes()))
             size, crc = writer.finish()
         facts = {"bytes": size, "index_crc32c": crc, "frames": len(part), "slots": len(part)}
         shards.append({"array": 0, "shard": shard, **facts})

@@ -19,6 +19,7 @@ from dicom2cache.arrow import tally
 from dicom2cache.cli import (
     changing,
     dividing,
+    doctoring,
     exporting,
     interrupts,
     keys,
@@ -302,7 +303,7 @@ def compare(
     new: Annotated[Path, typer.Argument(metavar="NEW", help="Another one of the same sources.")],
     deidentify: Deidentify = None,
 ) -> None:
-    """List the frames whose unit, stack or pixels differ; exit status 1 if there are any."""
+    """List frames whose unit, stack or pixels differ, and contours; exit status 1 if any do."""
     if report.print_differences(pipeline.compare(old, new, deidentify=deidentify)):
         raise typer.Exit(1)
     same = f"{old} and {new}: every frame has the same unit, stack and pixels"
@@ -312,6 +313,7 @@ def compare(
 app.command()(dividing.split)
 app.command()(exporting.export)
 app.command()(predicting.labels)
+app.command()(doctoring.doctor)
 for _command in (looking.report, looking.show, looking.failures):
     app.command()(_command)
 app.add_typer(keys.app, name="key")

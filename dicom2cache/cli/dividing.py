@@ -11,7 +11,7 @@ import typer
 
 from dicom2cache.cli import words
 from dicom2cache.cli.flags import CachePath
-from dicom2cache.errors import Dicom2cacheError
+from dicom2cache.errors import Dicom2cacheError, remedy
 
 
 def split(
@@ -65,13 +65,13 @@ def _reader() -> Iterator[None]:
     try:
         from trainer_adapter import CacheError
     except ImportError as e:
-        raise Dicom2cacheError(f"{e}; pip install 'dicom2cache[train]'") from e
+        raise Dicom2cacheError(f"{e}; {remedy()}") from e
     try:
         yield
-    except ImportError as e:
-        raise Dicom2cacheError(f"{e}; pip install 'dicom2cache[train]'") from e
     except CacheError as e:
         raise Dicom2cacheError(str(e)) from e
+    except ImportError as e:
+        raise Dicom2cacheError(f"{e}; {remedy()}") from e
     except KeyError as e:
         raise Dicom2cacheError(str(e.args[0])) from e
 

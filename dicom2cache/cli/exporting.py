@@ -12,7 +12,7 @@ import typer
 from dicom2cache.cli import words
 from dicom2cache.cli.bars import progress
 from dicom2cache.cli.flags import CachePath
-from dicom2cache.errors import Dicom2cacheError
+from dicom2cache.errors import Dicom2cacheError, remedy
 from dicom2cache.recipes.where import parse_where
 from dicom2cache.running.progress import Work
 
@@ -57,7 +57,7 @@ def _run(cache: Path, out: Path, to: str, where: str | None, **options: Any) -> 
         from trainer_adapter import CacheError, open_cache
         from trainer_adapter import export as export_stacks
     except ImportError as e:
-        raise Dicom2cacheError(f"{e}; pip install 'dicom2cache[volumes]'") from e
+        raise Dicom2cacheError(f"{e}; {remedy()}") from e
 
     bar, begun = progress(), [0]
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+from dicom2cache.sources.system import interrupt_thread
+
 INTERRUPTED = 130
 """exit status: 128 + SIGINT"""
 SAID = "interrupted; run the same command again to go on"
@@ -80,6 +82,6 @@ def _again(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
             return
         _asked_at = None
         main = threading.main_thread().ident or 0
-        threading.Timer(0.01, signal.pthread_kill, (main, signal.SIGINT)).start()
+        threading.Timer(0.01, interrupt_thread, (main,)).start()
 
     return look

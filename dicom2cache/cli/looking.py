@@ -15,7 +15,7 @@ from dicom2cache import pipeline
 from dicom2cache.cli import words
 from dicom2cache.cli.flags import CachePath, Deidentify
 from dicom2cache.cli.reporting.unstored import OUTCOMES
-from dicom2cache.errors import Dicom2cacheError
+from dicom2cache.errors import Dicom2cacheError, remedy
 from dicom2cache.pixels.window import FromFile, parse_window
 from dicom2cache.privacy.veil import KEY, check_key, veil_of
 from dicom2cache.running.job import Job
@@ -180,7 +180,7 @@ def _sides(cache: Path, split: Path) -> dict[str, Any]:
     try:
         from trainer_adapter import CacheError, open_cache
     except ImportError as e:
-        raise Dicom2cacheError(f"{e}; pip install 'dicom2cache[train]'") from e
+        raise Dicom2cacheError(f"{e}; {remedy()}") from e
     try:
         found = open_cache(cache).split(split)
         return {name: side.indices for name, side in found.items()}

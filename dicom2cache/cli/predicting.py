@@ -12,7 +12,7 @@ import typer
 
 from dicom2cache.cli import words
 from dicom2cache.cli.flags import CachePath, Deidentify, Sources
-from dicom2cache.errors import Dicom2cacheError
+from dicom2cache.errors import Dicom2cacheError, remedy
 
 _NUMBER = re.compile(r"(\d+)\.npy$")
 _SUFFIXES = {"seg": ".dcm", "nifti": ".nii.gz"}
@@ -49,7 +49,7 @@ def labels(
     try:
         from trainer_adapter import CacheError, open_cache
     except ImportError as e:
-        raise Dicom2cacheError(f"{e}; pip install 'dicom2cache[train]'") from e
+        raise Dicom2cacheError(f"{e}; {remedy()}") from e
     names = None if classes is None else [name.strip() for name in classes.split(",")]
     name, _, version = algorithm.partition(",")
     told: dict[str, Any] = {

@@ -266,7 +266,8 @@ def print_frames(found: list[Concerned], about: dict[str, Any]) -> None:
 
 
 def print_differences(differences: Iterable[Difference]) -> int:
-    """A line for each frame that differs, and how many differ in what; their number."""
+    """A line for each frame, or file of contours, that differs, and how many in what; their
+    number."""
     counts: Counter[str] = Counter()
     total = 0
     for found in differences:
@@ -274,9 +275,11 @@ def print_differences(differences: Iterable[Difference]) -> int:
         counts.update(found.words.keys())
         part = f", part {found.part}" if found.part else ""
         said = "; ".join(f"{kind} {words}".rstrip() for kind, words in found.words.items())
-        print(one_line(f"{found.path}, frame {found.frame}{part}: {said}"))
+        frame = "" if "contours" in found.words else f", frame {found.frame}{part}"
+        print(one_line(f"{found.path}{frame}: {said}"))
     if total:
-        print(f"frames that differ: {total} ({', '.join(f'{k} {n}' for k, n in counts.items())})")
+        what = "frames and files" if "contours" in counts else "frames"
+        print(f"{what} that differ: {total} ({', '.join(f'{k} {n}' for k, n in counts.items())})")
     return total
 
 

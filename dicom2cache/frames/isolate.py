@@ -6,22 +6,22 @@ import errno
 import json
 import os
 import pickle
-import resource
+import secrets
 import signal
 import subprocess
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 from dicom2cache.errors import FrameError, OutOfTime
+from dicom2cache.sources import system
 
 T = TypeVar("T")
 
@@ -31,9 +31,8 @@ _CHILD = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[2])
 from dicom2cache.frames.isolate import serve
-serve(int(sys.argv[1]))
+serve(sys.argv[1])
 """
-_FROM_OUTSIDE = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
 @contextmanager
@@ -43,12 +42,8 @@ def without_interrupts() -> Iterator[None]:
     They inherit the mask of the thread that starts them, from their first moment on; and so does
     joblib's thread that starts others later. Here what comes meanwhile comes after the block.
     """
-    with _later():
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with _later(), system.sigint_blocked():
+        yield
 
 
 @contextmanager
@@ -90,9 +85,18 @@ class Allowance:
         return replace(self, seconds=self.seconds * factor, memory=self.memory * factor)
 
 
-def serve(descriptor: int) -> None:
+def reached(where: str) -> Any:
+    """This process's end of what `started` made."""
+    if where.isdecimal():
+        return Connection(int(where))
+    from multiprocessing.connection import Client
+
+    return Client(where, authkey=bytes.fromhex(sys.stdin.readline()))
+
+
+def serve(where: str) -> None:
     """Make the calls that are asked for until the other end of the socket is closed."""
-    pipe = Connection(descriptor)
+    pipe = reached(where)
     pipe.send(None)  # it has started
     # What it dies of is told by its parent; what libraries print meanwhile is nobody's.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -103,30 +107,12 @@ def serve(descriptor: int) -> None:
             return
         found, error = None, None
         try:
-            allow(memory)
+            system.limit_memory(memory)
             found = function(*arguments)
         except Exception as e:
-            _allow_all()  # what took the memory may still hold it
+            system.limit_memory(None)  # what took the memory may still hold it
             error = sent(e, "in a child process")
         pipe.send((found, error))
-
-
-def allow(memory: int) -> None:
-    """Let the process have `memory` bytes more than now."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-    except OSError:
-        return  # not Linux
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    most = pages * resource.getpagesize() + memory
-    if hard != resource.RLIM_INFINITY:
-        most = min(most, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (most, hard))
-
-
-def _allow_all() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
 
 def sent(error: Exception, where: str) -> Exception:
@@ -144,12 +130,14 @@ def sent(error: Exception, where: str) -> Exception:
     return error
 
 
-def started(code: str) -> tuple[subprocess.Popen[bytes], Connection]:
+def started(code: str) -> tuple[subprocess.Popen[bytes], Any]:
     """A Python process that runs `code`, and our end of a socket.
 
-    The code has the descriptor of its end in sys.argv, and after it sys.path as JSON. Ctrl-C leaves
+    The code has in sys.argv what `reached` takes, and after it sys.path as JSON. Ctrl-C leaves
     it alone. Raises OSError.
     """
+    if not system.UNIX:
+        return _started_by_address(code)
     pipe, theirs = Pipe()
     with theirs:
         arguments = [str(theirs.fileno()), json.dumps(sys.path)]
@@ -166,11 +154,38 @@ def started(code: str) -> tuple[subprocess.Popen[bytes], Connection]:
     return process, pipe
 
 
+def _started_by_address(code: str) -> tuple[subprocess.Popen[bytes], Any]:
+    """As `started`, where a child cannot be given a descriptor: it connects by itself."""
+    from multiprocessing import AuthenticationError
+    from multiprocessing.connection import Client, Listener
+
+    key = secrets.token_bytes(32)
+    with Listener(authkey=key) as listener:
+        where = str(listener.address)
+        command = [sys.executable, "-c", code, where, json.dumps(sys.path)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE)
+
+        def unblock() -> None:
+            process.wait()
+            with suppress(Exception):  # whoever accepts waits for a process that is gone
+                Client(where).close()
+
+        threading.Thread(target=unblock, daemon=True).start()
+        assert process.stdin is not None
+        try:
+            with process.stdin:
+                process.stdin.write(key.hex().encode() + b"\n")
+            return process, listener.accept()
+        except (AuthenticationError, EOFError, OSError) as e:
+            process.kill()
+            raise OSError(errno.ECHILD, f"it ends with {process.wait()}") from e
+
+
 class Child:
     """A process that makes calls; started at the first one, and anew after it has died."""
 
     def __init__(self) -> None:
-        self._running: tuple[subprocess.Popen[bytes], Connection] | None = None
+        self._running: tuple[subprocess.Popen[bytes], Any] | None = None
 
     def __enter__(self) -> Child:
         return self
@@ -180,7 +195,7 @@ class Child:
     ) -> None:
         self._end(at_once=kind is not None)  # it may be busy with what nobody waits for
 
-    def _start(self) -> Connection:
+    def _start(self) -> Any:
         try:
             process, pipe = started(_CHILD)
         except OSError as e:
@@ -240,9 +255,9 @@ class Child:
             answer, error = pipe.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError):
             code = self._end()
-            if code == -signal.SIGKILL:  # nothing in a file does that: the kernel, short of memory
+            if code == -system.KILLED:  # nothing in a file does that: the kernel, short of memory
                 raise MemoryError("the process was killed, perhaps for memory") from None
-            if -code in _FROM_OUTSIDE:
+            if -code in system.ENDED:
                 why = f"the decoding process was ended from outside ({_name(code)})"
                 raise ChildProcessError(errno.ECHILD, why) from None
             raise FrameError(f"the decoder died ({_name(code)}); the file may be damaged") from None

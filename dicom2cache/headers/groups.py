@@ -46,6 +46,7 @@ def _functional(groups: Dataset, ds: Dataset, grey: bool, flags: set[str]) -> di
         take("spacing_y", y)
         take("spacing_x", x)
         take("thickness", number(measures, "SliceThickness"))
+        take("plane_step", number(measures, "SpacingBetweenSlices"))
     if content := _group(groups, "FrameContentSequence"):
         take("stack_name", text(content, "StackID"))
         take("in_stack", whole(content, "InStackPositionNumber"))

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dicom2cache.arrow import first_of, floats, ints, vectors
+from dicom2cache.arrow import first_of, floats, ints, vector_column, vectors
 from dicom2cache.schema import FRAMES
 
 Ints = NDArray[np.int32]
@@ -74,13 +74,7 @@ def _slices(
         return {}
     step = np.nan_to_num(vectors(files["part_step"], 3))[file]
     position = vectors(said["position"], 3) + part[:, None] * step
-    return {"position": _vectors(position)}
-
-
-def _vectors(values: NDArray[np.float64]) -> Any:
-    unknown = np.isnan(values).any(axis=1)
-    flat = pa.array(np.nan_to_num(values).reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, 3, mask=pa.array(unknown))
+    return {"position": vector_column(position)}
 
 
 def _tiles(files: pa.Table, file: Ints, frame: Ints, said: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+from dicom2cache.sources.system import UNIX
+
 _LEAST = 16  # bytes
 
 
@@ -55,7 +57,7 @@ def read_key(path: str | os.PathLike[str]) -> bytes:
         )
     with open(path, "rb") as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-        if mode & 0o077:
+        if UNIX and mode & 0o077:  # Windows knows no modes, and says that all may read
             raise ValueError(
                 f"{path}: a key that others than its owner have access to (mode {mode:04o}), and "
                 f"who has it can find whom a hash stands for; run `chmod 600 {path}`"

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import Connection
 from typing import Any
 
-from dicom2cache.frames.isolate import sent, started
+from dicom2cache.frames.isolate import reached, sent, started
 
 _CODE = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[2])
 from dicom2cache.running.alone import serve
-serve(int(sys.argv[1]))
+serve(sys.argv[1])
 """
 
 
-def serve(descriptor: int) -> None:
+def serve(where: str) -> None:
     """Make the calls that are asked for until the other end of the socket is closed."""
-    pipe = Connection(descriptor)
+    pipe = reached(where)
     while True:
         try:
             function, arguments, named = pipe.recv()
@@ -84,5 +82,5 @@ class Alone:
         if os.getpid() != self._owner:
             return
         if at_once:
-            self.process.send_signal(signal.SIGKILL)
+            self.process.kill()
         self.process.wait()

@@ -8,6 +8,8 @@ import secrets
 import socket
 from functools import cache
 
+from dicom2cache.sources.system import is_running
+
 
 def attempt_name(what: str) -> str:
     """A new name for an attempt of this process at something."""
@@ -20,13 +22,7 @@ def abandoned(attempt: str) -> bool:
     pid = rest.partition("-")[0]
     if where != machine() or not pid.isdecimal():
         return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass  # another user's
-    return False
+    return not is_running(int(pid))
 
 
 @cache

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from dicom2cache.arrow import ints
 from dicom2cache.errors import CacheError
@@ -34,6 +35,16 @@ def roots_of(job: Job, wanted: Iterable[ShardTask]) -> list[str]:
     file, root = ints(job.plan.frames["file"], 0), ints(job.plan.files["root"], 0)
     numbers = {n for task in wanted for n in np.unique(root[file[task.start : task.stop]]).tolist()}
     return [job.roots[number] for number in sorted(numbers)]
+
+
+def syntaxes_of(job: Job, wanted: Iterable[ShardTask]) -> set[str]:
+    """The transfer syntaxes of the files that these tasks read."""
+    job.check("frames", ["file"])
+    job.check("files", ["transfer_syntax"])
+    met, file = np.zeros(job.plan.files.num_rows, bool), ints(job.plan.frames["file"], 0)
+    for task in wanted:
+        met[file[task.start : task.stop]] = True
+    return set(job.plan.files["transfer_syntax"].filter(pa.array(met)).unique().to_pylist())
 
 
 def under_way(job: Job, work: Mapping[str, Work]) -> Work:

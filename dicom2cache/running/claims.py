@@ -16,7 +16,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any
 from dicom2cache.records import ShardTask
 from dicom2cache.running.attempts import machine
 from dicom2cache.running.job import Job
+from dicom2cache.sources.system import is_running, pwrite
 from dicom2cache.store.names import read_plain
 
 STALE = 120.0
@@ -52,11 +52,8 @@ class Holder:
         """True if the process is known to be gone; False too where nobody here can know."""
         if self.machine != machine():
             return False
-        with suppress(PermissionError):  # another user's
-            try:
-                os.kill(self.pid, 0)
-            except (ProcessLookupError, OverflowError):
-                return True
+        if not is_running(self.pid):
+            return True
         return _started(self.pid) != self.started
 
 
@@ -136,7 +133,7 @@ class Claim:
                 if self.token.encode() not in said:
                     return False
                 count = int(said[:_COUNTER]) + 1
-                os.pwrite(file.fileno(), b"%0*d" % (_COUNTER, count), 0)
+                pwrite(file.fileno(), b"%0*d" % (_COUNTER, count), 0)
         except (OSError, ValueError):
             return self.path.exists()
         return True

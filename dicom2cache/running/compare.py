@@ -1,4 +1,4 @@
-"""Two caches of the same sources: the frames whose unit, stack or pixels differ."""
+"""Two caches of the same sources: frames whose unit, stack or pixels differ, and contours."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dicom2cache.arrow import ints, mask_of
+from dicom2cache.arrow import by_file, ints, mask_of
 from dicom2cache.errors import CacheError
 from dicom2cache.privacy.veil import KEY, Veil, check_key, each
+from dicom2cache.running.contours import said_of
 from dicom2cache.store.committed import as_in_format, read_table, spec_of
 from dicom2cache.store.layout import shard_path
 from dicom2cache.store.names import open_below
+from dicom2cache.store.root import CONTOURS
 from dicom2cache.store.shards import read_index, read_slot
 
 Ints = NDArray[np.int64]
@@ -41,7 +43,8 @@ class Difference:
     part: int
     """which of the slices that were cut from the frame; 0 where none were"""
     words: dict[str, str]
-    """what was and what is, by `unit`, `stack`, `pixels`, `only in OLD` or `only in NEW`"""
+    """what was and what is, by `unit`, `stack`, `pixels`, `only in OLD` or `only in NEW`; of a file
+    of contours `contours`, which is of no frame"""
 
 
 class _Side:
@@ -76,6 +79,17 @@ class _Side:
         """The paths as both caches name them."""
         return each(paths, partial(self._veil.hashed, "path")) if self._veil else paths
 
+    def contours(self, veiled: bool) -> dict[tuple[str, str], tuple[int, str]]:
+        """{(folder, path): (rows, digest of what they say)} of the files of contours/."""
+        table = read_table(self.cache, self.about, CONTOURS)
+        keys, found = [], []
+        for key, rows in by_file(table):
+            keys.append(key)
+            found.append((rows.num_rows, said_of(rows, veiled)))
+        paths = self.named(pa.array([path for _, path in keys], pa.string())).to_pylist()
+        folders = [self.sources[root] for root, _ in keys]
+        return dict(zip(zip(folders, paths, strict=True), found, strict=True))
+
     def place(self, k: int) -> tuple[str, int, int]:
         """(path of the source file, frame, part) of frame `k`."""
         numbers = (int(self.numbers[c][k]) for c in ("root", "frame", "part_of_frame"))
@@ -105,14 +119,16 @@ class _Side:
 def compare(
     old: tuple[Path, dict[str, Any]], new: tuple[Path, dict[str, Any]], veil: Veil | None = None
 ) -> Iterator[Difference]:
-    """Frames that differ, by path, frame and part; each cache as its folder and root attributes.
+    """Frames that differ, by path, frame and part, then files whose contours do.
+
+    Each cache is its folder and its root attributes.
 
     They are matched by source folder, path, frame and part; where both caches have one source
     folder, it may have moved. Of a stack it counts which frames it has, in what order, and whether
     it is regular; its number means nothing. Pixels are compared by checksum where slots are alike,
-    else by value: another dtype with the same values is no difference. `veil`: the key, where one
-    cache is de-identified and the other is not. Raises CacheError for a cache that contradicts
-    itself.
+    else by value: another dtype with the same values is no difference. Contours are the same if
+    their files say the same of them, whatever is hashed. `veil`: the key, where one cache
+    is de-identified and the other is not. Raises CacheError for a cache that contradicts itself.
     """
     with as_in_format(f"{old[0]} or {new[0]}"):
         yield from _compare(old, new, veil)
@@ -146,6 +162,25 @@ def _compare(
     finally:
         a.close()
         b.close()
+    yield from _outlines(a, b)
+
+
+def _outlines(a: _Side, b: _Side) -> Iterator[Difference]:
+    """Files of contours that one of the caches has others of, or none."""
+    said = [KEY in side.about for side in (a, b)]
+    moved = len(a.sources) == len(b.sources) == 1
+    one, other = (side.contours(any(said)) for side in (a, b))
+    keys = ({(key[0] * (not moved), key[1]): key for key in of} for of in (one, other))
+    mine, theirs = keys
+    for key in sorted(mine.keys() | theirs.keys()):
+        was, now = (one.get(mine.get(key, key)), other.get(theirs.get(key, key)))
+        if was == now:
+            continue
+        many = (0 if found is None else found[0] for found in (was, now))
+        yield Difference(
+            os.path.join(*(mine.get(key) or theirs[key])), 0, 0,
+            {"contours": " -> ".join(str(n) for n in many)},
+        )  # fmt: skip
 
 
 def _sides(

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dicom2cache.errors import EngineError
+from dicom2cache.errors import EngineError, remedy
 
 _log = logging.getLogger("dicom2cache")
 
@@ -55,7 +55,7 @@ def _dask(scheduler: str | os.PathLike[str] | None) -> Iterator[None]:
         from distributed import Client, default_client
     except ImportError as e:
         raise EngineError(
-            f"--backend dask: {e.name} is not installed here; pip install 'dicom2cache[dask]'"
+            f"--backend dask: {e.name} is not installed here; {remedy('dask')}"
         ) from e
     if scheduler is None:
         try:

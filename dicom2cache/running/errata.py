@@ -1,12 +1,13 @@
 """What may be wrong in a cache of an earlier version, row by row: trainer_adapter's errata.toml.
 
-That package is not imported, its page is read: it lies beside this one, in the same wheel.
+That package is not imported, its page is read where it is installed.
 """
 
 from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dicom2cache.arrow import floats, ints, mask_of, vectors
+from dicom2cache.errors import Dicom2cacheError, remedy
 from dicom2cache.store.committed import read_table
 
-_PAGE = Path(__file__).parents[2] / "trainer_adapter" / "errata.toml"
 _WHERE = ["root", "path", "frame"]
 _SHAPE = {"stack", "stack_index", "position", "orientation", "spacing_y", "spacing_x"}
 _TILT = 0.5  # degrees off the normal, from which a stack counts as sheared
@@ -33,11 +34,11 @@ class Concerned:
     """root, path and frame of the rows of frames/ or failures/; frame is null for a whole file"""
 
 
-def concerned(cache: Path, attributes: dict[str, Any], page: Path = _PAGE) -> list[Concerned]:
+def concerned(cache: Path, attributes: dict[str, Any], page: Path | None = None) -> list[Concerned]:
     """The errata of the version that made the cache, in order; none without rows."""
     made = str(attributes.get("software", {}).get("dicom2cache", ""))
     found = []
-    for erratum in tomllib.loads(page.read_text("utf-8"))["errata"]:
+    for erratum in tomllib.loads((page or _page()).read_text("utf-8"))["errata"]:
         if not _numbers(erratum["since"]) <= _numbers(made) < _numbers(erratum["before"]):
             continue
         for kind in ("frames", "failures"):
@@ -45,6 +46,13 @@ def concerned(cache: Path, attributes: dict[str, Any], page: Path = _PAGE) -> li
             if rows.num_rows:
                 found.append(Concerned(erratum["name"], erratum["what"], rows))
     return found
+
+
+def _page() -> Path:
+    spec = find_spec("trainer_adapter")
+    if spec is None or spec.origin is None:
+        raise Dicom2cacheError(f"trainer_adapter is not here, which has errata.toml; {remedy()}")
+    return Path(spec.origin).with_name("errata.toml")
 
 
 def _numbers(version: str) -> list[int]:

@@ -20,6 +20,7 @@ from dicom2cache.running.faults import FaultLog
 from dicom2cache.running.job import GIVE_UP, Job, is_planned
 from dicom2cache.running.pool import call, enough, parallel
 from dicom2cache.running.progress import Progress, Work, phase
+from dicom2cache.running.proof import gate
 from dicom2cache.sources import mounts
 from dicom2cache.store.shards import without_compiled_crc32c
 
@@ -36,8 +37,8 @@ def convert_part(
 ) -> int:
     """Convert what is not done of a part; how many of its frames failed, those of earlier runs too.
 
-    Raises SourceAway before anything is done if a folder that it needs cannot be seen, and as
-    `run_tasks`.
+    Raises before anything is done: SourceAway if a folder that it needs cannot be seen, Unfinished
+    if a decoder that it needs is wrong on this machine; and as `run_tasks`.
     """
     slow = without_compiled_crc32c()
     if slow and mine:
@@ -45,6 +46,8 @@ def convert_part(
     failed = {task.name: receipts.failed_frames(job, task) for task in mine}
     todo = [task for task in mine if failed[task.name] is None]
     mounts.check(backlog.roots_of(job, todo), f"; {GIVE_UP.format(job.cache)}" if job.onto else "")
+    if todo:
+        gate.check(backlog.syntaxes_of(job, todo))
     if on_error == "skip":  # else a failure of an earlier run, in its receipt, must stop this one
         mine = todo
     work = {task.name: backlog.work_of(job, task) for task in mine}

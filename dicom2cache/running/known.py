@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dicom2cache.errors import CacheError
+from dicom2cache.planning.masks.unplaced import NOWHERE
 from dicom2cache.privacy.veil import Veil
-from dicom2cache.records import Candidate
+from dicom2cache.records import Candidate, Plan
 from dicom2cache.running.remove.withheld import Withheld
 from dicom2cache.sources.archives.kinds import GZIP
 from dicom2cache.sources.place import SEPARATOR
@@ -23,6 +25,7 @@ from dicom2cache.store import seen
 from dicom2cache.store.committed import file_keys, read_table
 from dicom2cache.store.root import CONTOURS
 
+_log = logging.getLogger("dicom2cache")
 Key = tuple[int, str]
 """(root, path), as frames/ and failures/ name a file"""
 
@@ -162,6 +165,58 @@ def look(
         everywhere=len(gone) == len(lost),
         alike=tuple(_alike(known, numbers, attributes, first, list(compress(placed, is_new)))),
     )
+
+
+def tell_alike(cache: Path, looked: Looked, veil: Veil | None) -> None:
+    """Say which new folders look like those that the cache has: each file would be read again.
+
+    Raises CacheError if such a folder is there no more: then it has moved.
+    """
+    for alike in looked.alike:
+        files = f"{alike.files} files there are as those that the cache has"
+        if veil is None and not os.path.isdir(alike.known):
+            raise CacheError(
+                f"{alike.folder}: {files} from {alike.known}, which is not there any more; give "
+                f"--moved {alike.known}={alike.folder}"
+            )
+        known = "one of its folders" if veil else alike.known
+        _log.warning(
+            "%s: %s from %s, by path, size and time; each is read again, to be compared. If that "
+            "folder has moved, stop this and give --moved OLD=NEW",
+            cache if veil else alike.folder, files, known,
+        )  # fmt: skip
+
+
+def awaited(
+    cache: Path, attributes: dict[str, Any], looked: Looked, planned: Plan, veil: Veil | None
+) -> list[Candidate]:
+    """Files of masks that lay on no image, and of whose patients the plan adds images.
+
+    Nothing of them is stored; of masks some of whose frames are, the rest stays in failures/.
+    """
+    images = planned.files.filter(pc.equal(planned.files["kind"], "image"))
+    if not images.num_rows:
+        return []
+    columns = ["root", "path", "frame", "stage", "reason", "patient"]
+    table = read_table(cache, attributes, "failures", columns)
+    whole = pc.and_(table["frame"].is_null(), pc.equal(table["stage"], "plan"))
+    lost = pc.and_(whole, pc.match_substring(table["reason"], NOWHERE).fill_null(False))
+    table = table.filter(
+        pc.and_(lost, pc.is_in(table["patient"], value_set=images["patient"].unique()))
+    )
+    if not table.num_rows:
+        return []
+    keys = file_keys(table["root"], table["path"]).unique()
+    stored = read_table(cache, attributes, "frames", ["root", "path"])
+    there = file_keys(stored["root"], stored["path"])
+    wanted = set(keys.filter(pc.invert(pc.is_in(keys, value_set=there))).to_pylist())
+    plain = replace(veil, seen=None) if veil else None
+    new = {(c.root, c.path) for c in looked.new}
+    return [
+        c for c in looked.candidates
+        if (c.root, c.path) not in new
+        and f"{c.root}/{plain.hashed('path', c.path) if plain else c.path}" in wanted
+    ]  # fmt: skip
 
 
 def _alike(

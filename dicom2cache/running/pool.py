@@ -8,7 +8,6 @@ from __future__ import annotations
 import atexit
 import importlib
 import os
-import resource
 import signal
 import threading
 import time
@@ -18,10 +17,11 @@ from functools import cache
 from multiprocessing import current_process
 from typing import Any
 
-from dicom2cache.frames.isolate import allow, without_interrupts
+from dicom2cache.frames.isolate import without_interrupts
 from dicom2cache.records import Candidate, ShardTask
 from dicom2cache.running.alone import Alone
 from dicom2cache.running.engines import ELSEWHERE, engine, never_here
+from dicom2cache.sources import system
 
 _at_work = threading.Lock()
 
@@ -50,11 +50,11 @@ def within(seconds: float) -> Iterator[None]:
     with nullcontext() if _is_worker or _handled else handling():
         try:
             _armed = True
-            signal.setitimer(signal.ITIMER_REAL, seconds, 0 if _is_worker else _LOOKS)
+            system.set_timer(seconds, 0 if _is_worker else _LOOKS)
             yield
         finally:
             _armed = False  # what is on its way comes too late
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            system.set_timer(0)
 
 
 @contextmanager
@@ -64,34 +64,33 @@ def handling() -> Iterator[None]:
     if _is_worker or _handled or not can_interrupt():
         yield
         return
-    before = signal.signal(signal.SIGALRM, _overdue)
+    before = signal.signal(system.ALARM, _overdue)
     try:
         _handled = True
         yield
     finally:
         _handled = False
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(system.ALARM, before)
 
 
 @contextmanager
 def bounded(memory: int) -> Iterator[None]:
     """A block in which a worker process may take so many bytes more than it has; others are not
     bounded, nor is what is not Linux."""
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    if not _is_worker or before[0] != resource.RLIM_INFINITY:
+    if not _is_worker or system.is_memory_limited():
         yield
         return
-    allow(memory)
+    before = system.limit_memory(memory)
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
+        system.restore_memory(before)
 
 
 def can_interrupt() -> bool:
     """True if `within` can end what this process does itself: no other timer of it is running."""
     main = threading.current_thread() is threading.main_thread()
-    return main and not signal.getitimer(signal.ITIMER_REAL)[0]
+    return main and not system.has_timer()
 
 
 def _overdue(*_: object) -> None:
@@ -119,7 +118,8 @@ def _watch(parent: int) -> None:
     """Look after the parent while this process waits for work; a call under way is ended first."""
     global _is_worker
     _is_worker = True
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # it ends the process
+    if system.ALARM:
+        signal.signal(system.ALARM, signal.SIG_DFL)  # it ends the process
 
     def look() -> None:
         while os.getppid() == parent:
@@ -196,6 +196,9 @@ def _starting_processes() -> Iterator[None]:
 
     Its resource trackers, which ignore it, come first: whoever starts one undoes the mask.
     """
+    if not system.UNIX:
+        yield
+        return
     from multiprocessing import resource_tracker
 
     from joblib.externals.loky.backend import resource_tracker as joblib_s

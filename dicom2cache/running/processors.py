@@ -6,6 +6,8 @@ import math
 import os
 from pathlib import Path
 
+from dicom2cache.sources import system
+
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -16,7 +18,7 @@ def cpu_count(cgroups: Path = _CGROUPS) -> int:
     As joblib.cpu_count, whose import takes longer than a small command.
     """
     there = os.cpu_count() or 1
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else there
+    bound = system.processors()
     asked = os.environ.get("LOKY_MAX_CPU_COUNT", "")
     return max(1, min(there, bound, _share(cgroups) or there, int(asked) if asked else there))
 

@@ -6,12 +6,13 @@ machine has, though each is within its limits.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from dicom2cache.sources import system
 
 _LARGE = 128 << 20
 
@@ -24,7 +25,7 @@ def turn(count: int) -> Iterator[None]:
         yield
         return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # given back by the kernel, however this ends
+        system.lock(descriptor)  # given back by the kernel, however this ends
         yield
     finally:
         os.close(descriptor)
@@ -32,12 +33,16 @@ def turn(count: int) -> Iterator[None]:
 
 def _lock() -> int | None:
     """This user's lock, on the machine itself: other machines have memory of their own."""
-    path = Path(tempfile.gettempdir(), f"dicom2cache-{os.getuid()}.lock")
+    if not system.HAS_LOCKS:
+        return None
+    path = Path(tempfile.gettempdir(), f"dicom2cache-{system.user()}.lock")
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(
+            path, os.O_RDWR | os.O_CREAT | system.CLOSED_IN_CHILDREN | system.NO_LINK, 0o600
+        )
     except OSError:
         return None  # without turns it works too
-    if os.fstat(descriptor).st_uid == os.getuid():
+    if os.fstat(descriptor).st_uid == system.user():
         return descriptor
     os.close(descriptor)  # somebody else's, who may never let go
     return None

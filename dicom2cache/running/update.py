@@ -25,7 +25,15 @@ from dicom2cache.running import damage, pool, target, versions
 from dicom2cache.running.contours import of_instances
 from dicom2cache.running.identity import facts_of, identity_of
 from dicom2cache.running.job import Job, load_job, save_plan, update_of
-from dicom2cache.running.known import Looked, look, seen_of, state_of, still_new
+from dicom2cache.running.known import (
+    Looked,
+    awaited,
+    look,
+    seen_of,
+    state_of,
+    still_new,
+    tell_alike,
+)
 from dicom2cache.running.listing import listed
 from dicom2cache.running.lost import nothing
 from dicom2cache.running.processors import cpu_count
@@ -149,11 +157,15 @@ def _plan_update(asked: Request) -> tuple[Job | None, Looked | None] | None:
     looked, withheld = still_new(looked, cache, attributes, asked.key, veil)
     if not looked.new and not looked.unlisted.num_rows:
         return None, looked
-    _tell_alike(cache, looked, veil)
+    tell_alike(cache, looked, veil)
     workers = asked.jobs or cpu_count()
     some = pool.worth(workers, looked.new, recipe.shard_bytes) if asked.is_built else 0
     with pool.workers_starting(some, asked.backend, pool.CONVERT):
         planned = _planned(asked, attributes, recipe, looked, workers, withheld)
+        if waiting := awaited(cache, attributes, looked, planned, veil):
+            both = sorted((*looked.new, *waiting), key=lambda c: (c.root, c.path))
+            looked = replace(looked, new=tuple(both))
+            planned = _planned(asked, attributes, recipe, looked, workers, withheld)
     new = tuple(c for c in looked.new if (c.root, c.path) not in withheld.files)
     looked = replace(looked, withheld=looked.withheld + len(looked.new) - len(new), new=new)
     if not new and not looked.unlisted.num_rows:
@@ -175,26 +187,6 @@ def _plan_update(asked: Request) -> tuple[Job | None, Looked | None] | None:
         return save_plan(job), looked
     except Unfinished:
         return None
-
-
-def _tell_alike(cache: Path, looked: Looked, veil: Veil | None) -> None:
-    """Say which new folders look like those that the cache has: each file would be read again.
-
-    Raises CacheError if such a folder is there no more: then it has moved.
-    """
-    for alike in looked.alike:
-        files = f"{alike.files} files there are as those that the cache has"
-        if veil is None and not os.path.isdir(alike.known):
-            raise CacheError(
-                f"{alike.folder}: {files} from {alike.known}, which is not there any more; give "
-                f"--moved {alike.known}={alike.folder}"
-            )
-        known = "one of its folders" if veil else alike.known
-        _log.warning(
-            "%s: %s from %s, by path, size and time; each is read again, to be compared. If that "
-            "folder has moved, stop this and give --moved OLD=NEW",
-            cache if veil else alike.folder, files, known,
-        )  # fmt: skip
 
 
 def checked(asked: Request) -> tuple[dict[str, Any], Recipe, dict[str, Any]]:

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from dicom2cache.sources.system import BYTES, CLOSED_IN_CHILDREN, NO_WAIT, pread, pread_into
+
 _MOST = 1 << 30  # bytes in a call; macOS refuses more than 2 GiB, Linux cuts there
 
 
@@ -15,14 +17,14 @@ def opened(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
 
     Raises OSError.
     """
-    return os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK)
+    return os.open(path, flags | CLOSED_IN_CHILDREN | NO_WAIT | BYTES)
 
 
 def read_into(descriptor: int, offset: int, buffer: memoryview) -> int:
     """The bytes from `offset` on into `buffer`; how many there are, fewer where the file ends."""
     done = 0
     while done < len(buffer):
-        more = os.preadv(descriptor, [buffer[done : done + _MOST]], offset + done)
+        more = pread_into(descriptor, buffer[done : done + _MOST], offset + done)
         if not more:
             break
         done += more
@@ -31,9 +33,9 @@ def read_into(descriptor: int, offset: int, buffer: memoryview) -> int:
 
 def read_range(descriptor: int, offset: int, count: int) -> bytes:
     """`count` bytes from `offset` on; fewer where the file ends."""
-    data = os.pread(descriptor, min(count, _MOST), offset)
+    data = pread(descriptor, min(count, _MOST), offset)
     while 0 < len(data) < count:
-        more = os.pread(descriptor, min(count - len(data), _MOST), offset + len(data))
+        more = pread(descriptor, min(count - len(data), _MOST), offset + len(data))
         if not more:
             break
         data += more

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from dicom2cache.errors import on_path
+from dicom2cache.sources import system
 from dicom2cache.store.late import look_anew, until_seen
 
 _log = logging.getLogger("dicom2cache")
@@ -20,12 +21,8 @@ _log = logging.getLogger("dicom2cache")
 
 def sync_folder(folder: Path) -> None:
     """Make names in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with on_path(folder):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with on_path(folder):
+        system.sync_folder(folder)
 
 
 def make_folder(folder: Path) -> None:
@@ -109,10 +106,11 @@ _REFUSED = (errno.ENOTEMPTY, errno.EEXIST)
 """how they say that a folder is not replaced, since something is in it"""
 
 
-def has_links(one: Path, other: Path) -> bool:
+def has_links(one: Path, other: Path, quiet: bool = False) -> bool:
     """Whether a file in the folder `one` can get a second name in the folder `other`: tried out.
 
-    Logs that there are none. Raises OSError where nothing can tell which process was first.
+    Logs that there are none, unless `quiet`. Raises OSError where nothing can tell which process
+    was first.
     """
     own = one / f".links.{secrets.token_hex(8)}"
     target = other / own.name
@@ -142,7 +140,8 @@ def has_links(one: Path, other: Path) -> bool:
     finally:
         for folder in (own, target):
             shutil.rmtree(folder, ignore_errors=True)
-    _log.warning("%s: %s", one, NO_LINKS)
+    if not quiet:
+        _log.warning("%s: %s", one, NO_LINKS)
     return False
 
 

@@ -58,6 +58,11 @@ def look_anew(folder: Path) -> None:
         os.scandir(folder).close()
 
 
+def is_local(kind: str) -> bool:
+    """True for types of file systems that no other machine writes to; for "" too."""
+    return kind in _LOCAL
+
+
 def exists(path: Path) -> bool:
     """Whether a file is there, as far as can be told without waiting."""
     if not path.exists():
@@ -67,6 +72,6 @@ def exists(path: Path) -> bool:
 
 def _patience(folder: Path) -> float:
     try:
-        return PATIENCE if file_system(folder) in _LOCAL else ON_NETWORK
+        return PATIENCE if is_local(file_system(folder)) else ON_NETWORK
     except OSError:  # it is gone, too
         return PATIENCE

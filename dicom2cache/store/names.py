@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dicom2cache.errors import CacheError
+from dicom2cache.sources.system import PLAIN
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 _ARRAY = re.compile(
@@ -78,7 +79,7 @@ def open_plain(path: Path) -> BinaryIO:
     """A file of a cache, open to be read. Raises CacheError for a link, FIFO or folder."""
     what = CacheError(f"{path}: not a plain file, and a cache has no other")
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, PLAIN)
     except OSError as e:
         if e.errno in (errno.ENXIO, errno.ELOOP):  # a socket, a link
             raise what from e

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
 from dicom2cache.records import ArraySpec
+from dicom2cache.sources.system import next_data, pread
 from dicom2cache.store.compression import CHUNK_HEADER, pack, unpack
 from dicom2cache.store.direct import DirectFile
 from dicom2cache.store.layout import MISSING
@@ -180,7 +181,7 @@ def filled_gap(
     for slot in np.setdiff1d(np.arange(slots), used).tolist():
         at, end = slot * size, (slot + 1) * size
         while (at := _next_data(file, at)) < end and (
-            block := os.pread(file, min(_BLOCK, end - at), at)
+            block := pread(file, min(_BLOCK, end - at), at)
         ):
             if block.strip(b"\0"):
                 return int(slot)
@@ -191,9 +192,7 @@ def filled_gap(
 def _next_data(file: int, at: int) -> int:
     """Where the file has data from `at` on, if its file system tells holes apart."""
     try:
-        return os.lseek(file, at, os.SEEK_DATA)
-    except AttributeError:  # not on macOS
-        return at
+        return next_data(file, at)
     except OSError as e:
         return 1 << 62 if e.errno == errno.ENXIO else at  # no data any more
 

@@ -1,4 +1,7 @@
-"""Tables of the docs that are written from the code: `python -m tests.house.pages` writes them."""
+"""Tables of the docs that are written from the code: `python -m tests.house.pages` writes them.
+
+Those of docs/alternatives.md come from what benchmarks have left in benchmarks/results.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,19 @@ from pathlib import Path
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.recipes.recipe import Recipe
 
-RECIPE = Path(__file__).parents[2] / "docs" / "recipe.md"
+HERE = Path(__file__).parents[2]
+RECIPE = HERE / "docs" / "recipe.md"
+ALTERNATIVES = HERE / "docs" / "alternatives.md"
+RESULTS = HERE / "benchmarks" / "results"
+_READERS = (
+    "CacheLoader", "FrameDataset, DataLoader", "one .npy map, DataLoader", "LitData",
+    "tensorstore, batched", "MONAI PersistentDataset", "WebDataset", "MosaicML streaming",
+    "pydicom, uncompressed", "zarr-python", "pydicom, JPEG 2000",
+)  # fmt: skip
+_CONVERTERS = (
+    "dicom2cache, 1 job", "dcm2niix", "dicomsdl to .npy", "pydicom to .npy", "SimpleITK to .npy",
+    "MONAI PersistentDataset",
+)  # fmt: skip
 
 
 def recipe_table() -> str:
@@ -28,5 +43,36 @@ def with_table(page: str, table: str) -> str:
     return head + table
 
 
+def _column(page: Path, section: str, column: str) -> dict[str, str]:
+    """Of the section's table, what stands in a column, by what stands in the first."""
+    (found,) = [s for s in page.read_text().split("\n## ") if s.startswith(section)]
+    rows = [line.strip("| ").split(" | ") for line in found.splitlines() if line.startswith("|")]
+    place = rows[0].index(column)
+    return {row[0]: row[place] for row in rows[2:] if len(row) > place}
+
+
+def _best(rates: dict[str, str], reader: str) -> str:
+    """The highest rate of a reader's rows: alone, with workers, with threads."""
+    own = [rate for name, rate in rates.items() if name.startswith(reader)]
+    return max(own, key=lambda rate: float(rate.replace(",", "")))
+
+
+def with_results(page: str) -> str:
+    """docs/alternatives.md with its figures as the benchmarks' results have them."""
+    sizes = ("512x512 int16,", "224x224x3 uint8,")
+    grey, colour = (_column(RESULTS / "read.md", size, "frames/s") for size in sizes)
+    reading = ["| | 512x512 int16 | 224x224x3 uint8 |", "| --- | ---: | ---: |"]
+    reading += [f"| {name} | {_best(grey, name)} | {_best(colour, name)} |" for name in _READERS]
+    spent = _column(RESULTS / "convert.md", "CT 512x512, 12 bits, uncompressed", "CPU, ms/file")
+    converting = ["| | ms |", "| --- | ---: |"]
+    converting += [f"| {name} | {spent[name]} |" for name in _CONVERTERS]
+    for mark, table in (("reading", reading), ("converting", converting)):
+        head, _, rest = page.partition(f"<!-- {mark} -->\n\n")
+        _, _, rest = rest.partition("\n\n") if rest.startswith("|") else ("", "", rest)
+        page = f"{head}<!-- {mark} -->\n\n" + "\n".join(table) + f"\n\n{rest}"
+    return page
+
+
 if __name__ == "__main__":
     RECIPE.write_text(with_table(RECIPE.read_text(), recipe_table()))
+    ALTERNATIVES.write_text(with_results(ALTERNATIVES.read_text()))

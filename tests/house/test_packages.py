@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 
@@ -52,6 +53,53 @@ def test_a_command_is_no_module() -> None:
         "('build', 'plan', 'convert', 'commit', 'verify', 'repair', 'info', 'compare'))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_reader_is_told_all_that_it_imports() -> None:
+    """What it imports is asked for by the distribution of `make dist`, or by an extra of it."""
+    source = tomllib.loads((HERE / "pyproject.toml").read_text())
+    reader = source["tool"]["distributions"]["trainer-adapter"]
+    modules = {"google-crc32c": "google_crc32c"}
+    asked = {modules.get(name, name) for name in reader["dependencies"]}
+    always, late = set(), set()
+    for path in (HERE / "trainer_adapter").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            for inner in ast.iter_child_nodes(node):
+                names = (
+                    [a.name for a in inner.names] if isinstance(inner, ast.Import)
+                    else [str(inner.module)] if isinstance(inner, ast.ImportFrom)
+                    else []
+                )  # fmt: skip
+                at_import = isinstance(node, ast.Module | ast.With)
+                (always if at_import else late).update(name.split(".")[0] for name in names)
+    own = {*sys.stdlib_module_names, "trainer_adapter", "__future__"}
+    assert always - own == {"numpy", "pyarrow", "google_crc32c", "torch"}
+    assert always - own - {"torch"} <= asked  # `train`; by name in trainer_adapter.__getattr__
+    extras = {"torch", "scipy", "lightly_train", "nibabel", "highdicom"}
+    brought = {"cv2"}  # by lightly-train
+    assert late - own <= asked | extras | brought
+    assert {"train", "volumes", "export", "seg", "lightly"} == set(reader["extras"])
+    extra = source["project"]["optional-dependencies"]
+    assert extra["export"] == extra["volumes"]
+
+
+def test_the_conda_recipe_asks_for_the_same() -> None:
+    recipe = (HERE / "packaging/conda/recipe.yaml").read_text()
+    source = tomllib.loads((HERE / "pyproject.toml").read_text())
+    wanted = source["project"]["dependencies"]
+    listed = re.findall(r"- ([\w.-]+) ([<>=][^\n]*)", recipe.rpartition("\n      run:\n")[2])
+    bounds = {name: spec for name, spec in listed if name not in ("setuptools", "trainer-adapter")}
+    assert bounds == {name: spec for name, spec in (_apart(each) for each in wanted)}
+    reader = recipe.partition("name: trainer-adapter")[2].partition("run_constraints")[0]
+    for name in source["tool"]["distributions"]["trainer-adapter"]["dependencies"]:
+        assert f"- {name} {bounds[name]}\n" in reader
+    assert f'version: "{dicom2cache.__version__}"' in recipe
+
+
+def _apart(requirement: str) -> tuple[str, str]:
+    name = re.match(r"[\w.-]+", requirement)
+    assert name is not None
+    return name[0], requirement.removeprefix(name[0])
 
 
 _USE = """

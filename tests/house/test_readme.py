@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dicom2cache import Recipe
-from tests.house.pages import recipe_table, with_table
+from tests.house.pages import ALTERNATIVES, recipe_table, with_results, with_table
 from tests.support.caches import run_cli, run_here
 from tests.support.dicom_files import CT_IMAGE, pattern, real, uid, write_dicom
 from tests.support.drawn import write_seg
@@ -64,7 +64,7 @@ def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_readme_has_commands() -> None:
     assert {c.split()[0] for c in COMMANDS} == {
-        "build", "plan", "info", "report", "failures", "verify", "update",
+        "build", "plan", "info", "report", "failures", "doctor", "verify", "update",
     }  # fmt: skip
     assert len(README.splitlines()) <= 114  # half of what it was: ten minutes
 
@@ -181,6 +181,12 @@ def test_the_recipe_page_is_current() -> None:
     assert with_table(RECIPE, recipe_table()) == RECIPE, "run python -m tests.house.pages"
     rows = re.findall(r"^\| `(\w+)` \| .+ \| .+ \|$", RECIPE, re.MULTILINE)
     assert {"intensity", "window", "size", "exclude", "codec"} <= set(rows)
+
+
+def test_the_page_of_alternatives_has_the_figures_of_the_benchmarks() -> None:
+    page = ALTERNATIVES.read_text()
+    assert with_results(page) == page, "run python -m tests.house.pages"
+    assert len(re.findall(r"^\| .* \| [\d,.]+ \|$", page, re.MULTILINE)) == 17
 
 
 def test_every_key_has_its_flag() -> None:

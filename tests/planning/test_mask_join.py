@@ -201,3 +201,24 @@ def test_the_order_of_files_does_not_matter() -> None:
             segmentation([at(2.0), at(6.2), at(3.0)])]  # fmt: skip
     expected = [("a.1", 0, "geometry"), ("a.3", 0, "geometry"), NOWHERE]
     assert joined(*rows) == joined(*rows[::-1]) == expected
+
+
+def test_more_images_at_one_place_than_any_series_has() -> None:
+    """A mask of 1,100 moments that refers to none of them lies on each."""
+    images = [image(1, f"m{k}", temporal_index=k, series_uid="m") for k in range(1100)]
+    plan = plan_of([*images, segmentation([at(2.0)])], masks="planes")
+    drawn = {f["image_sop_uid"] for f in frames_of(plan) if f["path"] == "seg.dcm"}
+    assert drawn == {f"m{k}.1" for k in range(1100)}
+    assert plan.rejects.num_rows == 0
+
+
+def test_where_there_are_too_many_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicom2cache.planning.masks.join._MOST", 2)
+    monkeypatch.setattr("dicom2cache.planning.masks.join._PAIRS", 2)
+    images = [image(1, f"m{k}", temporal_index=k, series_uid="m") for k in range(3)]
+    plan = plan_of([*images, segmentation([at(2.0)])], masks="planes")
+    drawn = [f["image_sop_uid"] for f in frames_of(plan) if f["path"] == "seg.dcm"]
+    assert len(drawn) == 2
+    (told,) = plan.rejects.to_pylist()
+    assert (told["path"], told["frame"], told["outcome"]) == ("seg.dcm", None, "failed")
+    assert told["reason"].startswith("frame 0: more images lie at the place of a mask than the 2")

@@ -17,6 +17,7 @@ from tests.support import hand_made
 from tests.support.caches import built, run_here
 from tests.support.dicom_files import pattern, uid, write_dicom, write_series
 from tests.support.signed import rewrite, sign, with_column
+from tests.support.structures import box, contour, write_structures
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +179,30 @@ def test_parts_of_a_frame(tmp_path: Path) -> None:
     assert len(found) == 7
     said = run_here("compare", old, new).stdout
     assert "/nowhere/1/grey/8.dcm, frame 0, part 2: only in NEW\n" in said
+
+
+def test_contours(tmp_path: Path) -> None:
+    """A point that moved, a structure more, a file that only one has; a name is no frame's."""
+    square = box(2, 2, 6, 6, 0)
+    caches = []
+    for name, corner, more in (("old", 6.0, []), ("new", 6.5, [("cord", [contour(square)])])):
+        folder = tmp_path / name
+        write_series(folder, 2, size=16)
+        moved = [*square[:2], (corner, 6.0, 0.0), *square[3:]]
+        write_structures(folder / "a.dcm", [("liver", [contour(moved)]), *more])
+        write_structures(folder / "same.dcm", [("liver", [contour(square)])])
+        if more:
+            write_structures(folder / "added.dcm", [("liver", [contour(square)])])
+        caches.append(built(folder, tmp_path / f"{name} cache"))
+    old, new = caches
+    assert differences(old, new) == {
+        ("a.dcm", 0, 0): {"contours": "1 -> 2"}, ("added.dcm", 0, 0): {"contours": "0 -> 1"}
+    }  # fmt: skip
+    assert differences(old, old) == {}
+    ran = run_here("compare", old, new)
+    assert ran.returncode == 1
+    assert ran.stdout.splitlines()[0].endswith("a.dcm: contours 1 -> 2")
+    assert ran.stdout.splitlines()[-1] == "frames and files that differ: 2 (contours 2)"
 
 
 def test_sources_are_told_apart(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom2cache.store.direct import DirectFile, _set_direct, _write, file_system
+from dicom2cache.sources.system import set_direct
+from dicom2cache.store.direct import DirectFile, _write, file_system
 
 
 @pytest.fixture(params=["here", "/dev/shm"])
@@ -93,7 +94,7 @@ def test_a_file_system_is_named_as_mount_names_it() -> None:
 
 def test_what_direct_io_refuses_is_written_in_the_usual_way(tmp_path: Path) -> None:
     descriptor = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    _set_direct(descriptor, True)
+    set_direct(descriptor, True)
     _write(descriptor, memoryview(b"odd"), 5)  # neither size nor place is that of a block
     os.close(descriptor)
     assert (tmp_path / "file").read_bytes() == b"\0\0\0\0\0odd"

@@ -125,6 +125,7 @@ def test_counts_add_up(examples_cache: Path) -> None:
 
 _NO_FLAGS = {
     "no-volume", "first-touch",  # of exports
+    "google-crc32c",  # a package
     "big-endian", "burned-in", "deflated-frame", "jpeg-2000", "jpeg-ls", "jpeg-xl", "latin-1",
     "no-pixels", "not-dicom", "parent-watch", "shard-writer", "utf-8",
 }  # fmt: skip

@@ -26,7 +26,12 @@ def item(**elements: Any) -> Dataset:
 
 
 def write_ct(
-    folder: Path, name: str, count: int, shape: tuple[int, int] = (16, 12), **elements: Any
+    folder: Path,
+    name: str,
+    count: int,
+    shape: tuple[int, int] = (16, 12),
+    space: str = "",
+    **elements: Any,
 ) -> list[Path]:
     """A CT `name` of slices 2 mm apart: pixel (y, x) of slice k is 1000 k + 20 y + x."""
     y, x = np.mgrid[: shape[0], : shape[1]]
@@ -35,7 +40,8 @@ def write_ct(
             folder / f"{name}{k}.dcm", (1000 * k + 20 * y + x).astype(np.uint16),
             SOPClassUID=CT_IMAGE, Modality="CT", SeriesInstanceUID=uid(name),
             ImagePositionPatient=[0, 0, 2 * k], ImageOrientationPatient=AXIAL, PixelSpacing=[1, 1],
-            FrameOfReferenceUID=uid(f"space {name}"), SliceThickness=2, InstanceNumber=k + 1,
+            FrameOfReferenceUID=uid(f"space {space or name}"), SliceThickness=2,
+            InstanceNumber=k + 1,
             **{"SOPInstanceUID": uid(f"{name}{k}")} | elements,
         )
         for k in range(count)
@@ -48,6 +54,7 @@ def write_seg(
     labels: dict[int, str],
     kind: str = "BINARY",
     spacing: float = 1,
+    thickness: float = 2,
     **elements: Any,
 ) -> Path:
     """A segmentation of (segment, SOP Instance UID of the image, its z in mm, (H, W) pixels).
@@ -78,6 +85,7 @@ def write_seg(
         SegmentSequence=[item(SegmentNumber=n, SegmentLabel=label) for n, label in labels.items()],
         SharedFunctionalGroupsSequence=[item(
             PlaneOrientationSequence=[item(ImageOrientationPatient=AXIAL)],
-            PixelMeasuresSequence=[item(PixelSpacing=[spacing, spacing], SliceThickness=2)])],
+            PixelMeasuresSequence=[item(
+                PixelSpacing=[spacing, spacing], SliceThickness=thickness)])],
         PerFrameFunctionalGroupsSequence=groups, **told | elements,
     )  # fmt: skip

@@ -192,11 +192,11 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("nibabel", "SimpleITK", "monai", "torchio", "scipy"):
         monkeypatch.setitem(__import__("sys").modules, name, None)
     for call, remedy in (
-        (image.to_nifti, r"nibabel.*pip install 'dicom2cache\[volumes\]'"),
+        (image.to_nifti, "nibabel.*pip install 'nibabel>=5.2' 'scipy>=1.11'"),
         (image.to_sitk, "pip install SimpleITK"),
         (image.to_metatensor, "pip install monai"),
         (image.to_torchio, "pip install torchio"),
-        (lambda: image.resample((1, 1, 0.5)), r"scipy.*pip install 'dicom2cache\[volumes\]'"),
+        (lambda: image.resample((1, 1, 0.5)), "scipy.*pip install 'nibabel>=5.2' 'scipy>=1.11'"),
     ):
         with pytest.raises(MissingLibraryError, match=remedy):
             call()

@@ -114,6 +114,22 @@ def test_how_many(cache: Cache, size: int, share: float, expected: list[int]) ->
         assert found[:full] == expected[:full]
 
 
+def test_the_share_is_counted_on_from_epoch_to_epoch(cache: Cache) -> None:
+    """Epochs of two patches, a third of which are around foreground: two of three have one."""
+    two = cache.select(np.arange(2))
+    loader = CacheLoader(two, 2, patch=(2, 8, 8), shuffle=True, foreground=-500)
+    found = [int(b.columns["positive"].sum()) for _ in range(6) for b in loader]
+    assert found == [0, 1, 1, 0, 1, 1]
+    weighted = CacheLoader(
+        two, 2, patch=(2, 8, 8), weights=np.ones(2), samples=1, foreground=-500, threads=0
+    )
+    found = [int(b.columns["positive"].sum()) for _ in range(6) for b in weighted]
+    assert found == [0, 0, 1, 0, 0, 1]
+    again = CacheLoader(two, 2, patch=(2, 8, 8), shuffle=True, foreground=-500)
+    again.set_epoch(4)
+    assert [int(b.columns["positive"].sum()) for b in again] == [1]
+
+
 def test_each_voxel_is_as_likely(cache: Cache) -> None:
     """Of a volume; volumes are as likely as they have slices, those without lesions left out."""
     seen: Counter[tuple[int, ...]] = Counter()

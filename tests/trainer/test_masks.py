@@ -14,7 +14,7 @@ from tests.support.caches import built
 from tests.support.dicom_files import uid
 from tests.support.drawn import write_ct, write_seg
 from tests.support.signed import rewrite
-from trainer_adapter import Cache, LabelError, MixedShapesError, open_cache
+from trainer_adapter import Cache, FormatError, LabelError, MixedShapesError, open_cache
 from trainer_adapter.reading.masks.paint import painter_of
 from trainer_adapter.reading.spots import Corners
 
@@ -189,7 +189,8 @@ def test_what_is_drawn_on(cache: Cache) -> None:
     assert of(cache, "a").has_mask("cyst").tolist() == [False, True, False]
     assert of(cache, "c").has_mask(["cyst", "spleen"]).tolist() == [False, False, True]
     assert len(images.select(has_mask=True)) == 4
-    assert len(images.select(has_mask=False)) == 8
+    assert len(images.select(has_mask=False)) == 2  # of c: nobody looked at b and d
+    assert len(images.select(has_mask=None)) == 6
     assert len(images.select(has_mask="spleen", series_uid=uid("c"))) == 1
     assert len(images.select("series_uid == " + repr(uid("a")), has_mask="liver")) == 3
     assert len(images.select(has_mask=["spleen", "cyst"])) == 2
@@ -341,6 +342,23 @@ def test_values_that_the_file_does_not_list(tmp_path: Path, masks: str) -> None:
     expected = drawn((1, 0, 2, 0, 12), (2, 2, 4, 0, 12))
     assert np.array_equal(images.labelmap([0])[0], expected)
     assert images.mask_counts().tolist() == [[24, 24]]
+
+
+def test_a_label_map_that_is_no_numbers(tmp_path: Path) -> None:
+    """A table may say so of an image of float32."""
+    write_ct(tmp_path / "in", "a", 2, SHAPE)
+    path = built("--dtype", "float32", tmp_path / "in", tmp_path / "cache")
+
+    def lie(table: pa.Table) -> pa.Table:
+        segment = dict.fromkeys(("category", "type", "type_meaning")) | {"number": 1, "label": "x"}
+        first, second = table.to_pylist()
+        second |= {"kind": "mask", "unit": "labelmap", "segments": [segment], "image_part": 0,
+                   "image_sop_uid": first["sop_uid"], "image_frame": 0}  # fmt: skip
+        return pa.Table.from_pylist([first, second], table.schema)
+
+    rewrite(path, "frames", lie)
+    with pytest.raises(FormatError, match="array float32_16x12 has label maps, and is of float32"):
+        open_cache(path).labelmap([0])
 
 
 def test_numbers_that_no_pixel_has(tmp_path: Path) -> None:

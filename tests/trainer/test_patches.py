@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -135,6 +136,17 @@ def test_patches_of_a_selection_and_staged(cache: Cache, tmp_path: Path) -> None
         (batch,) = CacheLoader(middle, 5, patch=(2, 40, 48), threads=0, **more)
         assert batch.columns["corner"][:, 0].tolist() == [0, 0, 1, 2, 3]
         np.testing.assert_array_equal(batch.image[2, 0], volume("a", 12)[5:7])
+
+
+def test_few_slices_of_a_stack_are_told(cache: Cache) -> None:
+    """One that is as thin as it is anyway is none of the user's doing."""
+    one = cache.select(np.arange(0, len(cache), 12))
+    with pytest.warns(UserWarning, match="of 2 volumes fewer are selected, such as 1 of stack 0"):
+        CacheLoader(one, 1, patch=(8, 8, 8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CacheLoader(cache, 2, patch=(8, 8, 8))
+        CacheLoader(one, 1, patch=(1, 8, 8))
 
 
 def test_normalized(cache: Cache) -> None:

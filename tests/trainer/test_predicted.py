@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import highdicom
 import nibabel
 import numpy as np
 import pydicom
@@ -14,7 +15,9 @@ import pytest
 from tests.support.caches import built, run_here
 from tests.support.dicom_files import uid, write_dicom
 from tests.support.drawn import AXIAL, item, write_ct, write_seg
+from tests.support.siemens import write_mosaic
 from tests.support.signed import rewrite, with_column
+from tests.whole.test_slides import write_slide
 from trainer_adapter import Cache, ExportError, VolumeError, open_cache
 
 CLASSES = ["liver", "cyst", "stone"]
@@ -118,18 +121,23 @@ def test_nifti(source: Path) -> None:
     np.testing.assert_array_equal(file.affine, image.affine)
 
 
-def test_one_instance_of_many_frames(tmp_path: Path) -> None:
-    """An enhanced CT of four frames: the segmentation refers to each of them."""
-    groups = [item(PlanePositionSequence=[item(ImagePositionPatient=[0, 0, 2 * k])])
-              for k in range(4)]  # fmt: skip
+def write_many(path: Path, places: list[float]) -> None:
+    """An enhanced CT of axial frames at these z in mm."""
+    groups = [item(PlanePositionSequence=[item(ImagePositionPatient=[0, 0, z])]) for z in places]
+    pixels = np.arange(len(places) * 192, dtype=np.uint16).reshape(-1, *SHAPE)
     write_dicom(
-        tmp_path / "in/ct.dcm", np.arange(4 * 192, dtype=np.uint16).reshape(4, *SHAPE),
-        SOPClassUID="1.2.840.10008.5.1.4.1.1.2.1", Modality="CT", FrameOfReferenceUID=uid("space"),
+        path, pixels, SOPClassUID="1.2.840.10008.5.1.4.1.1.2.1", Modality="CT",
+        FrameOfReferenceUID=uid("space"), SOPInstanceUID=uid(path.stem),
+        SeriesInstanceUID=uid("many"), PerFrameFunctionalGroupsSequence=groups,
         SharedFunctionalGroupsSequence=[item(
             PlaneOrientationSequence=[item(ImageOrientationPatient=AXIAL)],
             PixelMeasuresSequence=[item(PixelSpacing=[1, 1], SliceThickness=2)])],
-        PerFrameFunctionalGroupsSequence=groups,
     )  # fmt: skip
+
+
+def test_one_instance_of_many_frames(tmp_path: Path) -> None:
+    """An enhanced CT of four frames: the segmentation refers to each of them."""
+    write_many(tmp_path / "in/ct.dcm", [2.0 * k for k in range(4)])
     cache, y = open_cache(built(tmp_path / "in", tmp_path / "cache")), labels(4)
     cache.to_seg(0, y, tmp_path / "in/seg.dcm", CLASSES)
     assert np.array_equal(again(tmp_path / "in").labelmap(range(4), CLASSES), y)
@@ -138,6 +146,46 @@ def test_one_instance_of_many_frames(tmp_path: Path) -> None:
     images = again_at(tmp_path / "in", "few")
     assert images.labelmap(range(2), CLASSES).sum() == 0
     assert np.array_equal(images.labelmap([2, 3], CLASSES), y[2:])
+
+
+def test_tiles_of_a_slide(tmp_path: Path) -> None:
+    write_slide(tmp_path / "in/s.dcm", 6, (8, 18), FrameOfReferenceUID=uid("slide"))
+    cache = open_cache(built(tmp_path / "in", tmp_path / "cache"))
+    y = np.random.default_rng(1).integers(0, 3, (6, 4, 6)).astype(np.uint8)
+    cache.to_seg(0, y, tmp_path / "in/seg.dcm", ["tumour", "stroma"])
+    images = again(tmp_path / "in", "--masks", "labelmap")
+    assert np.array_equal(images.labelmap(range(6), ["tumour", "stroma"]), y)
+    read = highdicom.seg.segread(tmp_path / "in/seg.dcm")
+    whole = read.get_total_pixel_matrix(combine_segments=True)
+    assert np.array_equal(whole, np.concatenate(
+        [np.concatenate(list(y[k : k + 3]), axis=1) for k in (0, 3)]
+    ))  # fmt: skip
+
+
+def test_each_of_several_instances_of_many_frames(tmp_path: Path) -> None:
+    """Together they are refused, with what to do: each by itself, or NIfTI."""
+    for name, first in (("a", 0), ("b", 2)):
+        write_many(tmp_path / f"in/{name}.dcm", [2.0 * (first + k) for k in range(2)])
+    cache, y = open_cache(built(tmp_path / "in", tmp_path / "cache")), labels(4)
+    assert cache.stacks()["shape"].to_pylist() == [[4, *SHAPE]]
+    with pytest.raises(VolumeError, match=r"2 instances .*select\(sop_uid=...\).to_seg, or write"):
+        cache.to_seg(0, y, None, CLASSES)
+    for k, name in enumerate("ab"):
+        one = cache.select(sop_uid=uid(name))
+        one.to_seg(0, y[2 * k : 2 * k + 2], tmp_path / f"in/seg {name}.dcm", CLASSES)
+    images = again(tmp_path / "in")
+    assert np.array_equal(images.labelmap(range(4), CLASSES), y)
+
+
+def test_slices_of_a_mosaic(tmp_path: Path) -> None:
+    """Refused, with what to do, which works."""
+    slices = np.arange(4 * 192, dtype=np.uint16).reshape(4, *SHAPE)
+    write_mosaic(tmp_path / "in/m.dcm", slices, AXIAL, [0, 0, 1])
+    cache, y = open_cache(built(tmp_path / "in", tmp_path / "cache")), labels(4)
+    with pytest.raises(VolumeError, match=r"out of mosaics, .*; write NIfTI: cache.prediction"):
+        cache.to_seg(0, y, None, CLASSES)
+    cache.prediction(0, y).to_nifti(tmp_path / "y.nii.gz")
+    assert np.array_equal(np.asarray(nibabel.load(tmp_path / "y.nii.gz").dataobj).T, y)
 
 
 def test_codes(source: Path) -> None:

@@ -14,8 +14,9 @@ from pydicom import dcmread
 from dicom2cache.planning.arrays import array_spec, fit_slots
 from tests.support.caches import attributes, built, by_path, failures, run_here, table, tree
 from tests.support.dicom_files import real, uid, write_dicom
+from tests.support.drawn import write_ct, write_seg
 from tests.support.waveforms import channel, group, write_waveform
-from trainer_adapter import open_cache
+from trainer_adapter import CacheLoader, open_cache
 
 _ECG = "waveform_ecg.dcm"
 
@@ -46,6 +47,26 @@ def _run(*words: object, status: int = 0) -> str:
     ran = run_here(*words)
     assert ran.returncode == status, ran.stdout + ran.stderr
     return ran.stdout
+
+
+def test_masks_lie_on_images_beside_them(sources: Path, tmp_path: Path) -> None:
+    """Of one patient and study; a recording has no label map, and is no image of a loader."""
+    folder = tmp_path / "in"
+    shutil.copytree(sources, folder)
+    write_ct(folder, "ct", 2)
+    square = np.zeros((16, 12), np.uint8)
+    square[2:6, 3:9] = 1
+    write_seg(folder / "seg", [(1, uid("ct1"), 2, square)], {1: "liver"})
+    cache = open_cache(built("--jobs", "1", "--masks", "labelmap", folder, tmp_path / "cache"))
+    images = cache.select(modality="CT", kind="image")
+    assert np.array_equal(images.labelmap([0, 1]), [0 * square, square])
+    waves = cache.select(kind="waveform")
+    assert not waves.annotated().any()
+    with pytest.raises(ValueError, match=r'1 of 1 frames are waveforms, .*; select\(kind="image"'):
+        waves.labelmap([0])
+    loader = CacheLoader(cache, 1, target="mask", missing="drop")
+    assert [int(batch.mask.sum()) for batch in loader] == [0, 24]
+    assert cache.mask_counts().sum() == 24
 
 
 def test_a_real_one_is_what_pydicom_makes_of_it(cache: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.support.signed import rewrite, with_column
 from tests.support.waveforms import channel, group, write_waveform
 from trainer_adapter import CacheLoader, FrameDataset, WaveformDataset, WaveformLoader, open_cache
 from trainer_adapter.loading.waveforms.channels import Channels
+from trainer_adapter.loading.waveforms.rates import ratio_of
 
 _LEADS = [
     ("I", "2:1"), ("II", "2:2"), ("III", "2:61"), ("aVR", "2:62"), ("aVL", "2:63"),
@@ -143,6 +145,23 @@ def test_one_unit_and_one_rate(tmp_path: Path) -> None:
         WaveformDataset(cache, 5, unit="mV", rate=250)
     one = cache.select(sampling_rate=500, path="a")
     assert WaveformDataset(one, seconds=0.02).length == 10
+
+
+def test_a_rate_that_is_nearly_a_simple_one(tmp_path: Path) -> None:
+    """499.99 Hz counts as 500; all samples are what they were."""
+    _record(tmp_path / "in" / "a", ["I"], 50, rate=499.99)
+    _record(tmp_path / "in" / "b", ["I"], 50, rate=500)
+    cache = open_cache(built("--jobs", "1", tmp_path / "in", tmp_path / "cache"))
+    near, exact = (WaveformDataset(cache, 50, rate=500)[k].signal for k in (0, 1))
+    np.testing.assert_array_equal(near, exact)
+    assert len(WaveformDataset(cache, 25, rate=250)) == 2
+    ratios = {(499.99, 500): 1, (499.99, 250): "1/2", (360, 500): "25/18", (333.3333, 500): "3/2",
+              (1000, 999.9): "9999/10000", (500, 499.8): "2499/2500"}  # fmt: skip
+    for (rate, wanted), ratio in ratios.items():
+        assert ratio_of(rate, wanted) == Fraction(ratio)
+    for rate, wanted in ((500, 1e9), (1e-300, 500)):
+        with pytest.raises(ValueError, match=r"no ratio of whole numbers up to 10000 is near"):
+            ratio_of(rate, wanted)
 
 
 @pytest.mark.parametrize("rate", [0.0, -500.0, float("inf"), float("nan")])

@@ -17,6 +17,7 @@ from tests.support.caches import attributes, built, failures, rows_of, run_here,
 from tests.support.dicom_files import CT_IMAGE, real, uid, write_dicom
 from tests.support.segmentations import write_segmentation
 from tests.whole.test_slides import write_slide
+from trainer_adapter import open_cache
 
 SLICES, SIZE = 4, 32
 
@@ -461,6 +462,33 @@ def test_without_a_reference_a_mask_lies_on_every_phase(tmp_path: Path) -> None:
     assert sorted(row["part_of_frame"] for row, _ in found) == [0, 1]
     for _, pixels in found:
         np.testing.assert_array_equal(pixels, planes[0, 0])
+
+
+@pytest.mark.parametrize("veiled", [False, True])
+def test_images_that_come_later_have_the_masks_that_waited(tmp_path: Path, veiled: bool) -> None:
+    """Of their patient; nothing is asked again of those of another one."""
+    sources, pixels = write_ct(tmp_path / "ct"), drawn()
+    write_seg(tmp_path / "in/seg.dcm", sources, pixels, ["Liver", "cyst 1"], "BINARY")
+    for image in sources:
+        image.PatientID = "another"
+    write_seg(tmp_path / "in/other.dcm", sources, pixels, ["Liver", "cyst 1"], "BINARY")
+    write_dicom(tmp_path / "in/x.dcm", np.full((SIZE, SIZE), 7, np.uint8), PatientID="x")
+    (tmp_path / "key").write_bytes(bytes(range(32)))
+    (tmp_path / "key").chmod(0o600)
+    key = ("--deidentify", tmp_path / "key") if veiled else ()
+    options = ("--masks", "labelmap", *key)
+    cache = built(tmp_path / "in", *options, tmp_path / "cache", status=1)
+    assert len(failures(cache)) == 2
+    for path in (tmp_path / "ct").iterdir():
+        path.rename(tmp_path / "in" / path.name)
+    assert run_here("update", tmp_path / "in", cache, *key).returncode == 0
+    found = [mask for row, mask in stored(cache) if row["kind"] == "mask"]
+    assert sorted(int(np.count_nonzero(mask)) for mask in found) == [126, 140, 162]
+    images = open_cache(cache).select(kind="image", modality="CT")
+    assert images.labelmap(range(SLICES)).any(axis=(1, 2)).tolist() == [True, True, True, False]
+    assert run_here("verify", cache).returncode == 0
+    assert attributes(cache)["counts"]["files_stored"] == 6
+    assert "nothing new" in run_here("update", tmp_path / "in", cache, *key).stdout
 
 
 def test_plan_lists_the_labels_that_it_found(tmp_path: Path) -> None:

@@ -11,12 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from trainer_adapter.errors import DamagedError
+from trainer_adapter.format import system
 
 REMEDY = "run `dicom2cache verify` on it, then `dicom2cache repair`, or copy the cache again"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 """of a file or folder: no separator, no dot first"""
-_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe without a writer waits
-_FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
 _NOT_OURS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR}
 """errors of the process or the machine, which say nothing of the cache"""
 _AT_ONCE = 64 << 20
@@ -54,22 +53,14 @@ def open_below(cache: Path, path: str) -> int:
     place = below(cache, path)
     *folders, name = path.split("/")
     try:
-        here = os.open(cache, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
-        try:
-            for folder in folders:
-                inner = os.open(folder, _FOLDER, dir_fd=here)
-                here, outer = inner, here
-                os.close(outer)
-            # Opening a device may do something: it is looked at before, and once more after.
-            if not stat.S_ISREG(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode):
-                raise _not_plain(place)
-            descriptor = os.open(name, _FILE, dir_fd=here)
-        finally:
-            os.close(here)
+        if not system.OPENS_FOLDERS:
+            descriptor = _open_step_by_step(cache, [*folders, name])
+        else:
+            descriptor = _open_folder_by_folder(cache, folders, name)
     except FileNotFoundError:
         raise DamagedError(f"{place}: missing; {REMEDY}") from None
-    except DamagedError:
-        raise
+    except _NotPlain:
+        raise _not_plain(place) from None
     except OSError as e:
         if e.errno in _NOT_OURS:
             raise
@@ -86,6 +77,36 @@ def open_below(cache: Path, path: str) -> int:
     return descriptor
 
 
+class _NotPlain(Exception):
+    """A link, or no file."""
+
+
+def _open_folder_by_folder(cache: Path, folders: list[str], name: str) -> int:
+    here = os.open(cache, system.CACHE)
+    try:
+        for folder in folders:
+            inner = os.open(folder, system.FOLDER, dir_fd=here)
+            here, outer = inner, here
+            os.close(outer)
+        # Opening a device may do something: it is looked at before, and once more after.
+        if not stat.S_ISREG(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode):
+            raise _NotPlain
+        return os.open(name, system.FILE, dir_fd=here)
+    finally:
+        os.close(here)
+
+
+def _open_step_by_step(cache: Path, names: list[str]) -> int:
+    """Where folders cannot be opened: what is exchanged between a look and the next is not seen."""
+    here = cache
+    for name in names:
+        here = here / name
+        mode = os.lstat(here).st_mode
+        if not (stat.S_ISREG(mode) if name is names[-1] else stat.S_ISDIR(mode)):
+            raise _NotPlain
+    return os.open(here, system.FILE)
+
+
 def _not_plain(place: Path) -> DamagedError:
     return DamagedError(
         f"{place}: not a plain file in plain folders, but a link, or something else; {REMEDY}"
@@ -96,7 +117,7 @@ def read_into(descriptor: int, out: memoryview, offset: int, place: Path) -> Non
     """Fill `out` from `offset` of a file. Raises DamagedError where it ends, or cannot be read."""
     while out:
         try:
-            done = os.preadv(descriptor, [out[:_AT_ONCE]], offset)
+            done = system.pread_into(descriptor, out[:_AT_ONCE], offset)
         except OSError as e:
             raise DamagedError(f"{place}: cannot be read: {e.strerror}; {REMEDY}") from e
         if not done:

@@ -8,7 +8,6 @@ what it claims is held to the bytes that it has before anything is allocated for
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 from trainer_adapter.errors import DamagedError
 from trainer_adapter.format.files import REMEDY, below, opened, read_into
 from trainer_adapter.format.footer import row_groups
+from trainer_adapter.format.system import own_memory
 
 _MAGIC = b"PAR1"
 _MOST_FOOTER = 32 << 20
@@ -60,9 +60,7 @@ class Table:
         if size < 3 * len(_MAGIC):
             raise self._damaged("no Parquet file")
         # Columns are put where they are in the file: memory that is not written to takes no room.
-        self._memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        if hasattr(mmap, "MADV_NOHUGEPAGE"):
-            self._memory.madvise(mmap.MADV_NOHUGEPAGE)
+        self._memory = own_memory(size)
         self._file, self._view = file, memoryview(self._memory)
         by_column = "columns" in self._entry
         if not by_column and "sha256" in self._entry and self._path.parent.name != "frames":

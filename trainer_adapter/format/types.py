@@ -30,7 +30,7 @@ _TYPES = {
     **dict.fromkeys(("crc32c", "index_crc32c"), pa.uint32()),
     **dict.fromkeys(("scale_y", "scale_x", "offset_y", "offset_x"), pa.float64()),
     **dict.fromkeys(("slope", "intercept", "spacing_y", "spacing_x", "tilt"), pa.float64()),
-    **dict.fromkeys(("padding_value", "padding_limit", "full_scale"), pa.float64()),
+    **dict.fromkeys(("padding_value", "padding_limit", "full_scale", "mask_reach"), pa.float64()),
     **dict.fromkeys(("mean", "std", "p0_5", "p99_5"), pa.float64()),
     **dict.fromkeys(("time", "trigger_time", "phase", "echo_time", "b_value"), pa.float64()),
     **dict.fromkeys(("flip_angle", "inversion_time", "sampling_rate"), pa.float64()),

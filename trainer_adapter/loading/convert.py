@@ -36,8 +36,12 @@ def converted(path: str | os.PathLike[str], like: Cache, beside: Paths = ()) -> 
     stack; without, they are those of this file. Warns if the converter or a codec is of another
     version than the one that `like` was made with. Raises ConvertError with the converter's words.
     """
-    if find_spec("dicom2cache") is None:
-        raise ConvertError(f"{path}: not in {like.path}; to load new files, install dicom2cache")
+    found = find_spec("dicom2cache")
+    if found is None or found.origin is None:  # a folder of that name is no package
+        raise ConvertError(
+            f"{path}: not in {like.path}; new files are loaded by the converter, which is not "
+            "installed here: pip install dicom2cache, of the version of trainer_adapter"
+        )
     file = os.fspath(path)
     more = [beside] if isinstance(beside, str | os.PathLike) else beside
     with tempfile.TemporaryDirectory(prefix="trainer_adapter-") as temporary:

@@ -24,6 +24,7 @@ from trainer_adapter.batch.transfer import Transfer
 from trainer_adapter.batch.units import Units
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import NewerWarning
+from trainer_adapter.format import system
 from trainer_adapter.loading.epoch import Share, batches_of
 from trainer_adapter.loading.labels import WithLabels, labelled
 from trainer_adapter.loading.options import (
@@ -252,7 +253,8 @@ class CacheLoader(Resumable, WithLabels):
 
     def _epoch(self, epoch: int, start: int) -> Iterator[Batch]:
         numbers = range(start, len(self))
-        coming_up = ((k * self.batch_size, self._batches.batch(epoch, k)) for k in numbers)
+        before = self._batches.before(epoch)
+        coming_up = ((int(before[k]), self._batches.batch(epoch, k)) for k in numbers)
         parts = self._parts.in_turn(epoch, coming_up)
         if not self._threads:
             for number, taken in zip(numbers, parts, strict=True):
@@ -322,9 +324,7 @@ class CacheLoader(Resumable, WithLabels):
 
 def _cores() -> int:
     """Cores that this process may use; a scheduler may have given it few of many."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return system.processors()
 
 
 def _depth_of(context: int, patch: Any, crop: Any) -> tuple[int, int, Any]:

@@ -123,7 +123,7 @@ class Parts:
     def in_turn(
         self, epoch: int, batches: Iterable[tuple[int, Ints]]
     ) -> Iterator[Callable[[], Taken]]:
-        """What each of `batches`, (samples before it in the epoch, indices), is made of.
+        """What each of `batches`, (samples before it of all epochs, indices), is made of.
 
         To be called for, by any thread; where patches are taken is worked out for many at once.
         """

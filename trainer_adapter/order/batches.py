@@ -67,6 +67,10 @@ class Batches:
         ]
         counts = [n // size if drop_last else -(-n // size) for n in self._each]
         self._ends = np.cumsum([0, *counts])
+        self._sizes = np.full(len(self), size)
+        for end, n in zip(self._ends[1:].tolist(), self._each, strict=True):
+            if n % size and not drop_last:
+                self._sizes[end - 1] = n % size
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -88,6 +92,11 @@ class Batches:
                 self._known.popitem(last=False)
         self._known.move_to_end(key)
         return self._known[key][within * self._size : (within + 1) * self._size]
+
+    def before(self, epoch: int) -> Ints:
+        """(len(self),) samples that come before each batch, those of earlier epochs too."""
+        sizes = self._sizes[self._mix(epoch)] if self._mixed else self._sizes
+        return np.asarray(np.cumsum(sizes) - sizes + epoch * int(sizes.sum()), np.int64)
 
     def _mix(self, epoch: int) -> Ints:
         """Batches of all groups in the order of the epoch: each somewhere in its stretch."""
@@ -137,6 +146,11 @@ class WeightedBatches:
 
     def __len__(self) -> int:
         return self._count if self._members else 0
+
+    def before(self, epoch: int) -> Ints:
+        """(len(self),) samples that come before each batch, those of earlier epochs too."""
+        whole = min(self._each, self._count * self._size)
+        return np.arange(len(self)) * self._size + epoch * whole
 
     def batch(self, epoch: int, number: int) -> Ints:
         """The samples of batch `number`, from 0."""

@@ -8,11 +8,11 @@ compressed is decompressed straight into the batch.
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+from trainer_adapter.format import system
 from trainer_adapter.reading.advised import Advised
 from trainer_adapter.reading.mapped import Mapped
 from trainer_adapter.reading.mounts import is_remote
@@ -28,7 +28,7 @@ def reading_of(store: ShardStore, how: str, nbytes: int) -> Reading:
     """
     if how == "auto":
         how = "pread" if is_remote(store.root.path) else "advise"
-        if how == "advise" and not hasattr(mmap, "MADV_WILLNEED"):
+        if how == "advise" and not system.ADVISES:
             how = "map"
         # What fits in memory is warm after an epoch.
         if how == "advise":
@@ -43,7 +43,7 @@ def reading_of(store: ShardStore, how: str, nbytes: int) -> Reading:
 def _says_resident(path: Path) -> bool:
     """Whether mincore tells the truth: of files of others, Linux says that all is in memory."""
     try:
-        return os.access(path / "zarr.json", os.W_OK) or path.stat().st_uid == os.getuid()
+        return os.access(path / "zarr.json", os.W_OK) or system.is_mine(path.stat().st_uid)
     except OSError:
         return False
 

@@ -13,6 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from trainer_adapter.format import system
+
 _KEY = "deidentify_key"
 DOMAINS = {
     "path": "path", "study_uid": "uid", "series_uid": "uid", "sop_uid": "uid",
@@ -97,7 +99,7 @@ def own_key() -> Path:
 
 def _key_of(cache: Path, attributes: dict[str, Any], member: str, kind: str, path: Path) -> bytes:
     with open(path, "rb") as file:
-        if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+        if system.HAS_MODES and stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
             raise ValueError(f"{path}: others have access to this key; run `chmod 600 {path}`")
         found = file.read(1 << 20)
     said = hashlib.sha256(f"dicom2cache {kind} key".encode() + found).hexdigest()[:16]

@@ -73,6 +73,20 @@ class Core:
             return pa.nulls(len(samples), type_of(name))
         return pa.chunked_array(column.take(pa.array(samples))).combine_chunks()
 
+    def vectors(self, name: str, samples: NDArray[np.int64], width: int) -> NDArray[np.float64]:
+        """(n, width) of a column of fixed lists for these frames; NaN where it is null."""
+        return vectors(self.said(name, samples), width)
+
+    def coded(
+        self, ours: str, theirs: str, mine: NDArray[np.int64], others: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Numbers of the texts of two columns for two kinds of frames, equal for equal ones; -1 for
+        null."""
+        texts = [self.said(n, s).cast(pa.string()) for n, s in ((ours, mine), (theirs, others))]
+        codes = pa.concat_arrays(texts).dictionary_encode().indices.fill_null(-1)
+        found = codes.to_numpy(zero_copy_only=False).astype(np.int64)
+        return found[: len(mine)], found[len(mine) :]
+
     def spots(self, samples: NDArray[np.int64]) -> Spots:
         """Where frames lie, by sample index in the whole cache."""
         places = self.places
@@ -95,6 +109,14 @@ class Core:
         root = self.root
         known = root.generations, root.digest, self.store.checks.how, root.numbering
         return _again, (root.path, *known)
+
+
+def vectors(column: pa.Array, width: int) -> NDArray[np.float64]:
+    """(n, width) of a column of fixed lists; NaN where it is null."""
+    found = np.full((len(column), width), np.nan)
+    known = column.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+    found[column.is_valid().to_numpy(zero_copy_only=False)] = known.reshape(-1, width)
+    return found
 
 
 def open_core(path: Path, check: str, generation: int | None = None) -> Core:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer_adapter.format import system
 from trainer_adapter.format.members import Array
 
 _MOST = 16 << 40
@@ -42,16 +43,10 @@ def reserve(spec: Array) -> Range | None:
     size = -(-spec.slots // spec.frames_per_shard) * step
     if spec.codec != "none" or step % mmap.PAGESIZE or size > _MOST or not spec.dtype.isnative:
         return None
-    if not sys.platform.startswith("linux") or sys.maxsize < 1 << 32 or _limited():
+    if not system.MAPS_RANGES or sys.maxsize < 1 << 32 or system.is_memory_limited():
         return None
     start = _libc().mmap(None, size, 0, _NOTHING, -1, 0)
     return None if start == _FAILED else Range(spec, start, size)
-
-
-def _limited() -> bool:
-    import resource
-
-    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
 
 
 @cache

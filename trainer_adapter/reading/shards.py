@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainer_adapter.errors import DamagedError
+from trainer_adapter.format import system
 from trainer_adapter.format.checksum import crc32c
 from trainer_adapter.format.files import REMEDY, below, opened, read_into
 from trainer_adapter.format.members import Array
@@ -33,7 +34,6 @@ from trainer_adapter.reading.ranges import Range, Released, reserve
 _MOST_MAPS = 16384
 _LOOK = 1.0
 """seconds between two looks at the size of a mapped file on a network"""
-_BY_DESCRIPTOR = os.path.isdir("/dev/fd")
 
 
 class Facts(NamedTuple):
@@ -288,7 +288,9 @@ class ShardStore:
                     return slots
             try:
                 # By its descriptor, since the name may be another file's by now.
-                with pa.memory_map(f"/dev/fd/{file}" if _BY_DESCRIPTOR else str(path)) as source:
+                with pa.memory_map(
+                    f"/dev/fd/{file}" if system.BY_DESCRIPTOR else str(path)
+                ) as source:
                     raw = np.frombuffer(source.read_buffer(), np.uint8)
             except OSError as e:
                 raise DamagedError(f"{path}: cannot be mapped: {e}; {REMEDY}") from e

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from trainer_adapter.reading.opened import Core
-from trainer_adapter.volumes.stacks import Ints, Stacks, stacks_of, vectors
+from trainer_adapter.volumes.stacks import Ints, Stacks, stacks_of
 
 
 class Around:
@@ -53,7 +53,7 @@ def _begins(stacks: Stacks) -> NDArray[np.bool_]:
     of = pc.list_parent_indices(flags).filter(pc.equal(pc.list_flatten(flags), "gap")).to_numpy()
     for k in of.tolist():
         low, high = int(stacks.ends[k]), int(stacks.ends[k + 1])
-        at = vectors(stacks.core.said("position", stacks.samples[low:high]), 3)
+        at = stacks.core.vectors("position", stacks.samples[low:high], 3)
         steps = np.linalg.norm(np.diff(at, axis=0), axis=1)
         begins[low + 1 : high] |= steps > _WIDE * np.median(steps)
     return begins

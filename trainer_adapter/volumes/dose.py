@@ -9,7 +9,6 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -17,7 +16,7 @@ from trainer_adapter.reading.opened import Core
 from trainer_adapter.reading.spots import Corners, Reading
 from trainer_adapter.volumes import placed, resample
 from trainer_adapter.volumes.image import SpatialImage
-from trainer_adapter.volumes.stacks import Ints, stacks_of, vectors
+from trainer_adapter.volumes.stacks import Ints, stacks_of
 
 _KEPT = 4
 """volumes that a process keeps: frames of few patients come one after another"""
@@ -85,7 +84,9 @@ def doses_of(core: Core, samples: Ints, rows: Ints | None = None) -> Doses:
     numbers = np.unique(core.column("stack").take(doses).to_numpy())
     places = np.searchsorted(stacks.number, numbers)
     first = stacks.first[places]
-    space, study = (_both(core, c, first, images) for c in ("frame_of_reference_uid", "study_uid"))
+    space, study = (
+        core.coded(c, c, first, images) for c in ("frame_of_reference_uid", "study_uid")
+    )
     lies = np.isfinite(grids_of(core, images)).all((1, 2))
     order = np.argsort(space[0], kind="stable")
     low, high = (np.searchsorted(space[0][order], space[1], side) for side in ("left", "right"))
@@ -113,14 +114,14 @@ def doses_of(core: Core, samples: Ints, rows: Ints | None = None) -> Doses:
 
 def grids_of(core: Core, samples: Ints) -> NDArray[np.float64]:
     """(b, 4, 4): (column, row, along the normal, 1) of each frame to mm, LPS; NaN: not known."""
-    ways = vectors(core.said("orientation", samples), 6)
+    ways = core.vectors("orientation", samples, 6)
     found = np.zeros((len(samples), 4, 4))
     found[:, 3, 3] = 1
     for axis, name, way in ((0, "spacing_x", ways[:, :3]), (1, "spacing_y", ways[:, 3:])):
         step = core.said(name, samples).to_numpy(zero_copy_only=False).astype(np.float64)
         found[:, :3, axis] = way * step[:, None]
     found[:, :3, 2] = np.cross(ways[:, :3], ways[:, 3:])
-    found[:, :3, 3] = vectors(core.said("position", samples), 3)
+    found[:, :3, 3] = core.vectors("position", samples, 3)
     return found
 
 
@@ -160,11 +161,3 @@ def _volume(core: Core, stack: int, reading: Reading | None) -> SpatialImage:
     voxels = np.empty((len(frames), height, width), spec.dtype)
     (reading or core.mapped).whole(voxels, core.spots(frames))
     return placed.placed(stacks, k, voxels, gaps=True, sheared=False)
-
-
-def _both(core: Core, name: str, ours: Ints, theirs: Ints) -> tuple[Ints, Ints]:
-    """Numbers of texts of two kinds of frames, the same for the same; -1 for null."""
-    parts = [core.said(name, s).cast(pa.string()) for s in (ours, theirs)]
-    codes = pa.concat_arrays(parts).dictionary_encode().indices.fill_null(-1)
-    found = codes.to_numpy(zero_copy_only=False).astype(np.int64)
-    return found[: len(ours)], found[len(ours) :]

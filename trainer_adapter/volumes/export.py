@@ -7,7 +7,6 @@ what is not there in this way, and nothing else.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer_adapter.errors import CacheError, ExportError, VolumeError
+from trainer_adapter.format import system
 from trainer_adapter.volumes import convert, nnunet
 from trainer_adapter.volumes.files import PART, as_text, write_whole
 from trainer_adapter.volumes.items import Item, Options, item_of
@@ -143,7 +143,7 @@ def _made(
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[Row]:
     """The items, in threads: NumPy, scipy and zlib let each other work."""
-    pool = ThreadPoolExecutor(jobs or _processors())
+    pool = ThreadPoolExecutor(jobs or system.processors())
     try:
         asked = {pool.submit(_one, folder, item): item for item in items}
         for done, future in enumerate(as_completed(asked), 1):
@@ -155,12 +155,6 @@ def _made(
                 progress(done, len(items))
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _one(folder: Path, item: Item) -> tuple[str, str]:
@@ -209,7 +203,7 @@ def _mine(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            system.lock(lock.fileno(), wait=False)
         except BlockingIOError:
             raise ExportError(f"{folder}: another process exports to it; wait for it") from None
         for part in folder.rglob(f".*{PART}"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from trainer_adapter.errors import VolumeError
 from trainer_adapter.reading.opened import Core
 from trainer_adapter.reading.spots import Corners
-from trainer_adapter.volumes.stacks import Ints, stacks_of
+from trainer_adapter.volumes.stacks import Ints, Stacks, stacks_of
 
 _NOWHERE = 1 << 40
 """top of the crop of a slice that is not there: below each frame"""
@@ -28,6 +29,7 @@ class Patches:
                     f"stack {int(stacks.number[k])}: {found.why}; patches are of volumes: leave "
                     "this stack out, as select(stack_regular=True, tilt=None) does with such"
                 )
+        _tell_thin(core, stacks, depth)
         self.each, self.stacks = depth, stacks
         self._order = np.argsort(stacks.samples)
 
@@ -81,6 +83,23 @@ class Patches:
         """(b,) which of the stacks each slice is of, and its place among all of their slices."""
         at = self._order[np.searchsorted(self.stacks.samples, samples, sorter=self._order)]
         return np.searchsorted(self.stacks.ends, at, side="right") - 1, at
+
+
+def _tell_thin(core: Core, stacks: Stacks, depth: int) -> None:
+    """Warn of volumes of which so few slices are selected that patches are mostly air."""
+    few = np.flatnonzero(stacks.count < depth)
+    if not len(few):
+        return
+    number = np.asarray(core.column("stack").to_numpy(), np.int64)
+    known, counts = np.unique(number[np.isin(number, stacks.number[few])], return_counts=True)
+    cut = few[counts[np.searchsorted(known, stacks.number[few])] > stacks.count[few]]
+    for k in cut[:1].tolist():
+        warnings.warn(
+            f"patches have {depth} slices, and of {len(cut)} volumes fewer are selected, such as "
+            f"{stacks.count[k]} of stack {int(stacks.number[k])}: around these is nothing. Select "
+            "whole stacks; foreground= says what patches are around",
+            stacklevel=5,
+        )
 
 
 def starts(center: Ints, side: int, sizes: Ints) -> Ints:

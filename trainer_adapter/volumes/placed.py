@@ -11,7 +11,7 @@ from trainer_adapter.errors import VolumeError
 from trainer_adapter.reading.opened import Core
 from trainer_adapter.volumes import resample
 from trainer_adapter.volumes.image import SpatialImage
-from trainer_adapter.volumes.stacks import Stacks, vectors
+from trainer_adapter.volumes.stacks import Stacks
 
 AIR = -1024.0
 """HU around a CT where its headers name no padding"""
@@ -128,8 +128,8 @@ def evenly(
 def _slices(stacks: Stacks, k: int, voxels: NDArray[Any], mask: bool, name: str) -> resample.Slices:
     """The slices of a stack that is not even, by the positions of each."""
     core, frames = stacks.core, stacks.frames(k)
-    places = vectors(core.said("position", frames), 3)
-    plane = vectors(core.said("orientation", frames[:1]), 6)[0]
+    places = core.vectors("position", frames, 3)
+    plane = core.vectors("orientation", frames[:1], 6)[0]
     pitch = [said(core, c, frames[:1])[0] for c in ("spacing_y", "spacing_x")]
     if np.isnan(places).any() or np.isnan(plane).any() or None in pitch:
         raise VolumeError(

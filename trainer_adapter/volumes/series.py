@@ -10,8 +10,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainer_adapter.errors import VolumeError
+from trainer_adapter.reading.opened import vectors
 from trainer_adapter.volumes.geometry import Floats
-from trainer_adapter.volumes.stacks import Ints, Stacks, vectors
+from trainer_adapter.volumes.stacks import Ints, Stacks
 
 _NUMBERS = (
     "time", "trigger_time", "phase", "echo_time", "b_value", "flip_angle", "inversion_time",

@@ -134,7 +134,7 @@ class Stacks:
     def affine(self) -> Floats:
         """(s, 4, 4) as geometry.affines; NaN for what is no volume at even steps."""
         found = affines(*self._ways, *self.plane)
-        found[:, :3, 3] = vectors(self.core.said("position", self.first), 3)
+        found[:, :3, 3] = self.core.vectors("position", self.first, 3)
         found[~_numpy(self.regular.fill_null(False)) | self.holes | self.tiles] = np.nan
         return found
 
@@ -144,7 +144,7 @@ class Stacks:
         stored = stacks_of(self.core, None)
         of = np.searchsorted(stored.number, self.number)
         first, last = (
-            vectors(self.core.said("position", ends[of]), 3) for ends in (stored.first, stored.last)
+            self.core.vectors("position", ends[of], 3) for ends in (stored.first, stored.last)
         )
         steps = stored.place[stored.ends[of + 1] - 1] - stored.place[stored.ends[of]]
         return first, last, steps
@@ -153,7 +153,7 @@ class Stacks:
     def plane(self) -> tuple[Floats, Floats]:
         """(s, 6) directions of a row and of a column, (s, 2) mm between rows, between columns."""
         spacing = [_floats(self.core.said(c, self.first)) for c in ("spacing_y", "spacing_x")]
-        return vectors(self.core.said("orientation", self.first), 6), np.stack(spacing, axis=1)
+        return self.core.vectors("orientation", self.first, 6), np.stack(spacing, axis=1)
 
     def find(self, stack: int) -> int:
         """Which of these a stack is. Raises VolumeError if it is none."""
@@ -252,13 +252,6 @@ def stacks_of(core: Core, chosen: Ints | None) -> Stacks:
     found = Stacks(core, number, np.append(new, len(stack)), samples, place, low)
     if chosen is None:
         core.stacks = found
-    return found
-
-
-def vectors(column: pa.Array, width: int) -> Floats:
-    """(n, width) of a column of fixed lists; NaN where it is null."""
-    found = np.full((len(column), width), np.nan)
-    found[_numpy(column.is_valid())] = _floats(column.flatten()).reshape(-1, width)
     return found
 
 

@@ -35,7 +35,7 @@ def opened(folder: Path, work: Workload, options: Options) -> Reader:
 
     cache = open_cache(folder / "cache")
     if "workers" in options:
-        crop = (lambda image: cropped(image, work)) if work.crop else None
+        crop = (lambda image: cropped(image[0], work)) if work.crop else None  # of (1, H, W)
         samples = in_dataloader(FrameDataset(cache, transform=crop), work, options)
         return lambda order: ((b.image, b.index) for b in samples(order))
     in_read = (work.crop, work.crop) if work.crop and not options.get("whole") else None

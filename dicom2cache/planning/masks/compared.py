@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dicom2cache.arrow import Codes, Floats, codes, combine, floats, ints, mask_of, vectors
+from dicom2cache.arrow import Codes, Floats, codes, combine, floats, ints, mask_of, plain, vectors
 from dicom2cache.planning import parts
 from dicom2cache.planning.masks.join import Masks
+from dicom2cache.planning.masks.outlined import CONTOUR_DATA
 from dicom2cache.planning.masks.planes import Planes, axes_of
 
 
@@ -80,22 +81,22 @@ def compared(
     masks = Masks(
         planes.take(rows), file[rows].astype(np.int64), reference[rows],
         ints(said["referenced_frame"], -1)[rows], ints(said["segment"], -1)[rows],
-        np.stack([owner, named], axis=1),
+        _steps(files, file, said)[rows], np.stack([owner, named], axis=1),
     )  # fmt: skip
     is_image = [mask_of(pc.equal(t["kind"], "image")) for t in (files, stored)]
     slices = np.r_[is_image[0][file], is_image[1]]
     return Compared(masks, planes.take(others), slices[others], rows, others)
 
 
+def _steps(files: pa.Table, file: NDArray[np.int32], said: dict[str, Any]) -> Floats:
+    """(n,) mm between planes, where a file says it; 0 of contours."""
+    step = floats(said["plane_step"])
+    step = np.where(step > 0, step, np.nan)
+    return np.where(mask_of(pc.equal(files["pixel_keyword"], CONTOUR_DATA))[file], 0.0, step)
+
+
 def _together(*columns: Any) -> list[Codes]:
     """Codes of columns of texts, equal for equal ones; -1 for null."""
-    plain = [_plain(column) for column in columns]
-    bounds = np.cumsum([len(column) for column in plain])[:-1]
-    return list(np.split(codes(pa.concat_arrays(plain)), bounds))
-
-
-def _plain(column: Any) -> Any:
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    return array.cast(pa.string())
+    texts = [plain(column).cast(pa.string()) for column in columns]
+    bounds = np.cumsum([len(column) for column in texts])[:-1]
+    return list(np.split(codes(pa.concat_arrays(texts)), bounds))

@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dicom2cache.arrow import Codes, combine, floats, ints, mask_of
+from dicom2cache.arrow import Codes, combine, floats, ints, mask_of, plain
 from dicom2cache.pixels.resize import Placement
 from dicom2cache.planning.arrays import MASKS
 from dicom2cache.planning.masks.compared import Compared, compared
 from dicom2cache.planning.masks.join import Pairs, between, join
 from dicom2cache.planning.masks.marked import BY, how, image_columns
-from dicom2cache.planning.masks.outlined import CONTOUR_DATA
+from dicom2cache.planning.masks.reach import reaches
 from dicom2cache.planning.masks.segments import Segments
 from dicom2cache.planning.masks.stored import PLACEMENT
 from dicom2cache.planning.masks.unplaced import unplaced
@@ -122,13 +122,13 @@ def drawing(
     made = {name: column.take(taken) for name, column in said.items()}
     for name in _OF_IMAGE:
         if name in said:
-            kind = FRAMES.field(name).type if name in FRAMES.names else _plain(said[name]).type
-            both = [_plain(t[name]).cast(kind) for t in (said, stored)]
+            kind = FRAMES.field(name).type if name in FRAMES.names else plain(said[name]).type
+            both = [plain(t[name]).cast(kind) for t in (said, stored)]
             made[name] = pa.concat_arrays(both).take(of_image)
     spread = pa.array(own, mask=own < 0)
     for name, column in drawn.columns(found, files, stored, file, frame, part).items():
         mine = column.take(spread)
-        before = _plain(said[name]).take(taken) if name in said else None
+        before = plain(said[name]).take(taken) if name in said else None
         made[name] = mine if before is None else pc.if_else(pa.array(own < 0), before, mine)
     numbers = np.cumsum(kept) - 1
     return Drawing(
@@ -137,11 +137,6 @@ def drawing(
         image=np.where(own < 0, -1, now[source]), unit=drawn.unit.take(spread),
         wide=np.r_[np.zeros(len(others), bool), drawn.wide][order], stored=stored, rejects=rejects,
     )  # fmt: skip
-
-
-def _plain(column: Any) -> Any:
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
 @dataclass(frozen=True)
@@ -162,6 +157,7 @@ class _Drawn:
     wide: NDArray[np.bool_]
     segment: Any
     label: Any
+    reach: Any
 
     def columns(
         self,
@@ -180,6 +176,7 @@ class _Drawn:
             "image_by": pa.array(BY).take(pa.array(self.by)), "drawn": self.drawn,
             "drawn_height": pa.array(size[:, 1]), "drawn_width": pa.array(size[:, 0]),
             "segment": self.segment, "segment_label": self.label,
+            "mask_reach": self.reach,
         }  # fmt: skip
 
 
@@ -229,9 +226,12 @@ def _drawn(
         ),
         type=FRAMES.field("drawn").type,
     )  # fmt: skip
+    reach = reaches(found.masks, found.images, pairs)
+    reach[~pairs.same] = np.nan  # the slices that their planes reach are drawn
+    reach = np.fmin.reduceat(reach[pair], starts) if len(starts) else reach[:0]
     return _Drawn(
         mask[first], image[first], part, how(pairs)[pair[first]], drawn, unit.cast(pa.string()),
-        wide, own, label,
+        wide, own, label, pa.array(reach, from_pandas=True),
     )  # fmt: skip
 
 
@@ -291,8 +291,7 @@ def _or_null(numbers: Codes) -> Any:
 def _leads(pairs: Pairs, files: pa.Table, found: Compared, segments: Segments) -> Any:
     """Lists of 6 numbers, null where grids are the same; of contours what they are drawn by:
     structure, position, orientation, spacing of rows and columns, mm from image to image."""
-    outlined = mask_of(pc.equal(files["pixel_keyword"], CONTOUR_DATA))
-    drawn = outlined[found.masks.file[pairs.mask]]
+    drawn = (found.masks.step == 0)[pairs.mask]
     planes = found.masks.planes.take(pairs.mask)
     by = np.c_[
         segments.shown[pairs.mask], planes.position, planes.axes.reshape(-1, 6),

@@ -21,6 +21,8 @@ from dicom2cache.planning.masks.planes import Planes, gaps, stacked
 
 Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+Found = tuple[Rows, Rows, Floats]
+"""masks, images, mm between them"""
 
 ANGLE = np.radians(0.1)
 """between normals of a mask and its image"""
@@ -32,9 +34,13 @@ _NOISE = 1e-4
 _WIDEST = 50.0
 """mm that a plane of a mask, or an image, stands for to each side, at most"""
 _MOST = 1024
-"""images at one place that one mask is held to: files that lie cost no more than these"""
+"""images at one place that one mask may lie on, however many masks there are"""
+_PAIRS = 1 << 24
+"""of masks and images, that masks may share beyond: files that lie cost no more memory"""
 _ALIKE = 1e-3
 """of the spacing of tiles, relative"""
+SAME_THICKNESS = 0.01
+"""relative"""
 REFERENCE, GEOMETRY = 0, 1
 
 
@@ -51,6 +57,8 @@ class Masks:
     """and its frame; -1: not said"""
     segment: Codes
     """number of the segment that a frame shows; -1: not said"""
+    step: Floats
+    """mm between planes of its file, as that says; NaN: not said; 0: they are contours"""
     named: Rows
     """(k, 2) file, and series that it refers to, coded as `planes.series`"""
 
@@ -58,7 +66,7 @@ class Masks:
         """Some of them."""
         return Masks(
             self.planes.take(rows), self.file[rows], self.reference[rows],
-            self.referenced_frame[rows], self.segment[rows], self.named,
+            self.referenced_frame[rows], self.segment[rows], self.step[rows], self.named,
         )  # fmt: skip
 
 
@@ -74,12 +82,15 @@ class Pairs:
     """True where their grids are one"""
     lead: Floats
     """(p, 2, 3) from the image's pixels to the mask's (grids.maps)"""
+    crowded: Rows
+    """masks with more images at their place than they were held to"""
 
     def take(self, rows: Any) -> Pairs:
         """Some of them."""
         return Pairs(
-            self.mask[rows], self.image[rows], self.by[rows], self.same[rows], self.lead[rows]
-        )
+            self.mask[rows], self.image[rows], self.by[rows], self.same[rows], self.lead[rows],
+            self.crowded,
+        )  # fmt: skip
 
     @property
     def first(self) -> Mask:
@@ -98,25 +109,42 @@ def join(masks: Masks, images: Planes, slices: Mask, nearest: bool = False) -> P
     rest = _without(len(masks.file), found[0][0])
     found.append(_tiles(masks, images, rest))
     rest = rest[~np.isin(rest, found[1][0])]
-    found.append(_planes(masks, images, rest, np.flatnonzero(slices), nearest))
+    around = np.unique(found[0][0]) if nearest else rest[:0]
+    rows = np.sort(np.r_[rest, around])
+    here = _planes(masks, images, rows, np.flatnonzero(slices), nearest)
+    placed, crowded = here[:3], here[3]
+    found += _apart(masks, images, placed, found[0]) if nearest else [placed]
     mask, image = (np.concatenate([f[k] for f in found]) for k in (0, 1))
     aside = np.concatenate([f[2] for f in found])
     one, other = masks.planes.take(mask), images.take(image)
     lead = maps(one, other)
     same = same_grid(one, other, lead)
-    whose = np.repeat(np.arange(3), [len(f[0]) for f in found])
-    far = (whose == 2) & (aside > APART + _ROUNDING)
+    whose = np.repeat(np.arange(len(found)), [len(f[0]) for f in found])
+    far = (whose == 2) & (aside > APART + _ROUNDING) | (whose == 3)
     if nearest:  # one mask may be the nearest to several images
-        aside = np.where(whose == 2, 0.0, aside)
+        aside = np.where(whose == 1, aside, 0.0)
     referred = (masks.reference[mask] >= 0) & (masks.reference[mask] == other.sop)
+    first = referred | (whose == 3)
     named = _is_named(masks, mask, other.series)
-    rank = [mask, ~referred, ~named, ~same, one.study != other.study, np.rint(aside / _ALIKE)]
+    rank = [
+        mask,
+        ~first,
+        ~named,
+        ~same,
+        one.study != other.study,
+        np.rint(aside / _ALIKE),
+    ]
     order = np.lexsort((image, *rank[::-1]))
     best = _equal_to_first([key[order] for key in rank])
     order = order[best]
     by = np.where(referred, REFERENCE, GEOMETRY).astype(np.int8)
     same &= ~far
-    return Pairs(mask[order], image[order], by[order], same[order], lead[order])
+    return Pairs(mask[order], image[order], by[order], same[order], lead[order], crowded)
+
+
+def most_images(masks: int) -> int:
+    """Images at one place that each of so many masks is held to."""
+    return max(_MOST, _PAIRS // max(1, masks))
 
 
 def _without(count: int, rows: Rows) -> Rows:
@@ -145,11 +173,11 @@ def _is_named(masks: Masks, mask: Rows, series: Codes) -> Mask:
 
 
 def _matches(wanted: Codes, there: Codes) -> tuple[Rows, Rows]:
-    """(rows of `wanted`, rows of `there`) with equal codes, at most _MOST of a code."""
+    """(rows of `wanted`, rows of `there`) with equal codes, at most `most_images` of a code."""
     order = np.argsort(there, kind="stable")
     ranked = there[order]
     low = np.searchsorted(ranked, wanted)
-    high = np.minimum(np.searchsorted(ranked, wanted, side="right"), low + _MOST)
+    high = np.minimum(np.searchsorted(ranked, wanted, side="right"), low + most_images(len(low)))
     return _spread(low, high, order)
 
 
@@ -240,15 +268,20 @@ def _tiles(masks: Masks, images: Planes, rows: Rows) -> tuple[Rows, Rows, Floats
 
 def _planes(
     masks: Masks, images: Planes, rows: Rows, slices: Rows, nearest: bool
-) -> tuple[Rows, Rows, Floats]:
-    """(masks, images, mm between them) that share a plane; as `join` for `nearest`."""
+) -> tuple[Rows, Rows, Floats, Rows]:
+    """(masks, images, mm between them) that share a plane, and masks that are crowded; as `join`
+    for `nearest`."""
     reach = _claimed(masks)[rows] if nearest else np.zeros(len(rows))
-    mask, image, aside, half = _candidates(masks.planes, images, rows, slices, reach)
+    mask, image, aside, half, crowded = _candidates(masks.planes, images, rows, slices, reach)
     most = np.fmin(APART, half)
     if nearest:
         own = np.zeros(len(masks.file))
         own[rows] = reach
-        most = np.fmax(most, own[mask])
+        thick = masks.planes.thickness[mask]
+        with np.errstate(invalid="ignore"):
+            alike = np.abs(thick - images.thickness[image]) <= SAME_THICKNESS * thick
+        # As thick as the image it is one of its slices, which may overlap.
+        most = np.fmax(most, np.where(alike & np.isnan(masks.step[mask]), 0.0, own[mask]))
     kept = aside <= most + _ROUNDING
     mask, image, aside = mask[kept], image[kept], aside[kept]
     if nearest and len(mask):
@@ -256,7 +289,7 @@ def _planes(
         order = np.lexsort((mask, np.rint(aside / _ALIKE), key))
         first = order[np.r_[True, np.diff(key[order]) != 0]]
         mask, image, aside = mask[first], image[first], aside[first]
-    return mask, image, aside
+    return mask, image, aside, crowded
 
 
 def between(masks: Masks, images: Planes, slices: Mask, pairs: Pairs) -> Mask:
@@ -264,7 +297,7 @@ def between(masks: Masks, images: Planes, slices: Mask, pairs: Pairs) -> Mask:
     segment, as `nearest` of `join`: they are no loss."""
     rows, found = np.arange(len(masks.file)), np.zeros(len(masks.file), bool)
     wide = np.full(len(rows), _WIDEST)
-    mask, image, aside, half = _candidates(
+    mask, image, aside, half, _ = _candidates(
         masks.planes, images, rows, np.flatnonzero(slices), wide
     )  # fmt: skip
     inside = aside <= half + _ROUNDING
@@ -275,9 +308,23 @@ def between(masks: Masks, images: Planes, slices: Mask, pairs: Pairs) -> Mask:
     return found
 
 
+def _apart(masks: Masks, images: Planes, pairs: Found, referred: Found) -> list[Found]:
+    """(pairs of masks that refer to nothing, those around what masks refer to, in its series)."""
+    mask, image, aside = pairs
+    both, images_of = np.r_[mask, referred[0]], np.r_[image, referred[1]]
+    key = combine([masks.file[both], masks.segment[both], images_of])
+    free = ~np.isin(key[: len(mask)], key[len(mask) :])
+    series = np.full(len(masks.file), -1)
+    series[referred[0]] = images.series[referred[1]]
+    refers = np.isin(mask, referred[0])
+    near = refers & (images.series[image] == series[mask])
+    return [(mask[k], image[k], aside[k]) for k in (free & ~refers, free & near)]
+
+
 def _claimed(masks: Masks) -> Floats:
-    """(n,) mm to each side that the plane of a mask stands for: half of its thickness, or of the
-    least step in its file; 0 where neither is known."""
+    """(n,) mm to each side that the plane of a mask stands for: half of the step that its file
+    says, of its thickness, or of the least step in its file; 0 where none is known, and of
+    contours."""
     planes, thick = masks.planes, masks.planes.thickness
     step = np.full(len(thick), np.inf)
     placed = np.flatnonzero(planes.placed)
@@ -286,15 +333,16 @@ def _claimed(masks: Masks) -> Floats:
         least = np.full(int(masks.file.max()) + 1, np.inf)
         np.minimum.at(least, masks.file[placed], gaps(*stacked(own)))
         step = least[masks.file]
-    claimed = np.where(thick > 0, thick, step) / 2
+    step = np.where(thick > 0, np.fmin(thick, step), step)
+    claimed = np.where(np.isfinite(masks.step), masks.step, step) / 2
     return np.asarray(np.where(np.isfinite(claimed), np.minimum(claimed, _WIDEST), 0.0))
 
 
 def _candidates(
     masks: Planes, images: Planes, rows: Rows, slices: Rows, reach: Floats
-) -> tuple[Rows, Rows, Floats, Floats]:
+) -> tuple[Rows, Rows, Floats, Floats, Rows]:
     """(masks, images, mm between them, mm from the image half way to the next slice), parallel ones
-    within APART or `reach` of each of the `rows`."""
+    within APART or `reach` of each of the `rows`; and masks with more of them than they may."""
     placed = masks.placed[rows]
     rows, reach = rows[placed], reach[placed]
     own = masks.take(rows)
@@ -302,6 +350,7 @@ def _candidates(
     slices = slices[images.take(slices).placed]
     there = images.take(slices)
     one, other = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    most, crowded = most_images(len(rows)), [np.empty(0, np.int64)]
     if len(rows) and len(slices):
         for mine, theirs, normal in _parallel(own, there, stacked(there)[0]):
             place, known = own.position[mine] @ normal, there.position[theirs] @ normal
@@ -309,13 +358,16 @@ def _candidates(
             known, order = known[order], theirs[order]
             wide = np.maximum(APART, reach[mine]) + 0.15  # rounded normals move what lies far aside
             low, high = np.searchsorted(known, place - wide), np.searchsorted(known, place + wide)
-            here, found = _spread(low, np.minimum(high, low + _MOST), order)
+            crowded.append(rows[mine[high - low > most]])
+            here, found = _spread(low, np.minimum(high, low + most), order)
             one.append(mine[here])
             other.append(found)
     mask, image = np.concatenate(one), np.concatenate(other)
     aside, parallel = _between(own.take(mask), there.take(image))
     half = _reach(there, np.arange(len(there)))[image]
-    return rows[mask[parallel]], slices[image[parallel]], aside[parallel], half[parallel]
+    told = np.unique(np.concatenate(crowded))
+    mask, image = rows[mask[parallel]], slices[image[parallel]]
+    return mask, image, aside[parallel], half[parallel], told
 
 
 def _parallel(masks: Planes, images: Planes, group: Codes) -> Iterator[tuple[Rows, Rows, Floats]]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dicom2cache.arrow import ints
 from dicom2cache.planning.masks.compared import compared
 from dicom2cache.planning.masks.join import Pairs, join
+from dicom2cache.planning.masks.reach import reaches
 
 BY = ("reference", "geometry", "resampled")
 """values of `image_by`"""
@@ -37,9 +38,12 @@ def marked(
     by = np.zeros(len(file), np.int64)
     by[found.mask_rows[pairs.mask]] = how(pairs)
     index = pa.array(image, mask=image < 0)
+    reach = np.full(len(file), np.nan)
+    reach[found.mask_rows[pairs.mask]] = reaches(found.masks, found.images, pairs)
     return {
         **image_columns(files, file, frame, part, stored, index),
         "image_by": pa.array(BY).take(pa.array(by, mask=image < 0)),
+        "mask_reach": pa.array(reach, from_pandas=True),
     }
 
 

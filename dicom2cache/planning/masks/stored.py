@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dicom2cache.arrow import Floats, floats, vectors
+from dicom2cache.arrow import floats, vector_column, vectors
 from dicom2cache.pixels.resize import Placement
 from dicom2cache.schema import FRAMES_TABLE
 
@@ -39,13 +39,7 @@ def as_in_files(rows: pa.Table) -> pa.Table:
     )
     first = position - right[:, None] * cosines[:, :3] - down[:, None] * cosines[:, 3:]
     found: dict[str, Any] = {name: rows[name] for name in COLUMNS}
-    found["position"] = _vectors(np.where(moved[:, None], first, position))
+    found["position"] = vector_column(np.where(moved[:, None], first, position))
     for axis, mm in zip("yx", spacing, strict=True):
         found[f"spacing_{axis}"] = pa.array(mm, from_pandas=True)
     return pa.table(found).cast(NONE.schema)
-
-
-def _vectors(values: Floats) -> Any:
-    unknown = np.isnan(values).any(axis=1)
-    flat = pa.array(np.nan_to_num(values).reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, 3, mask=pa.array(unknown))

@@ -11,10 +11,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dicom2cache.planning.masks.compared import Compared
-from dicom2cache.planning.masks.join import ANGLE, Pairs
+from dicom2cache.planning.masks.join import ANGLE, Pairs, most_images
 from dicom2cache.planning.masks.segments import Segments
 from dicom2cache.schema import REJECTS, WHOSE
 
+NOWHERE = "lies on no image"
+"""what the reason says of a mask that images may still come to"""
 _NAMES = 5
 """labels that a reason tells"""
 
@@ -95,6 +97,15 @@ def unplaced(
             dots = ", ..." if len(labels) > _NAMES else ""
             why = f"recipe: rois finds none of the labels of its segments: {said}{dots}"
             rows.append({**_row(files, f, None, why), "outcome": "excluded"})
+    crowded = pairs.crowded[np.isin(mine[pairs.crowded], np.flatnonzero(kept))]
+    for f, k in zip(*np.unique(mine[crowded], return_index=True), strict=True):
+        why = (
+            f"frame {int(frame[found.mask_rows[crowded[k]]])}: more images lie at the place of a "
+            f"mask than the {most_images(len(mine))} that each of {len(mine)} masks may be on, and "
+            "it was drawn on these only; refer to the images that are meant, or convert fewer "
+            "masks at once"
+        )
+        rows.append(_row(files, int(f), None, why))
     return pa.Table.from_pylist(rows, REJECTS)
 
 
@@ -112,7 +123,7 @@ def _why(known: _Known, found: Compared, pairs: Pairs, segments: Segments, k: in
         )
     number = int(segments.shown[k])
     what = "the mask" if number < 0 else f"segment {number}"
-    return f"{what} lies on no image: {'; '.join(_said(known, found, pairs, k))}"
+    return f"{what} {NOWHERE}: {'; '.join(_said(known, found, pairs, k))}"
 
 
 def _said(known: _Known, found: Compared, pairs: Pairs, k: int) -> Iterator[str]:

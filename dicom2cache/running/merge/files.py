@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dicom2cache.errors import CacheError
 from dicom2cache.records import ArraySpec
+from dicom2cache.sources.system import link_itself
 from dicom2cache.store.names import open_below
 from dicom2cache.store.shards import Chunk, ShardWriter, read_index
 
@@ -21,7 +22,7 @@ from dicom2cache.store.shards import Chunk, ShardWriter, read_index
 def link(source: Path, target: Path) -> None:
     """Give a shard a second name. Raises CacheError, with the remedy, where that is impossible."""
     try:
-        os.link(source, target, follow_symlinks=False)
+        link_itself(source, target)
     except OSError as e:
         if isinstance(e, FileNotFoundError):
             raise

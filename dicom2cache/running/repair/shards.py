@@ -23,6 +23,7 @@ from dicom2cache.running.attempts import abandoned, attempt_name
 from dicom2cache.running.originals import Originals
 from dicom2cache.running.repair.again import Again, again
 from dicom2cache.running.repair.state import REPLACED, Cache, Ints, State, Told, opened
+from dicom2cache.sources.system import PLAIN
 from dicom2cache.store.committed import whole_root
 from dicom2cache.store.compression import pack, unpack
 from dicom2cache.store.durable import sync_folder
@@ -77,7 +78,7 @@ def mend(
 def _file(path: Path) -> Iterator[int | None]:
     """The descriptor of a file; None of what is not there, or is no plain file."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, PLAIN)
     except PermissionError:
         raise
     except OSError:

@@ -17,6 +17,7 @@ from dicom2cache.arrow import ints
 from dicom2cache.errors import CacheError
 from dicom2cache.records import ArraySpec
 from dicom2cache.running.repair.again import COLUMNS
+from dicom2cache.sources.system import pread
 from dicom2cache.store.committed import read_table, spec_of, whole_root
 from dicom2cache.store.compression import CHUNK_HEADER, chunk_bytes, unpack
 from dicom2cache.store.layout import MISSING, shard_path
@@ -134,7 +135,7 @@ class State:
         parts = []
         while self.file is not None and length > 0:
             try:
-                part = os.pread(self.file, min(length, 1 << 30), offset)
+                part = pread(self.file, min(length, 1 << 30), offset)
             except OSError as e:
                 if e.errno != errno.EIO:
                     raise

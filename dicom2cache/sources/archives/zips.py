@@ -6,7 +6,6 @@ whose local header is not what the directory has of it.
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Iterator
 from struct import Struct
@@ -18,6 +17,7 @@ from dicom2cache.errors import FrameError
 from dicom2cache.records import Member
 from dicom2cache.sources.archives.kinds import DEFLATED, STORED, Found, clean
 from dicom2cache.sources.file import read_range
+from dicom2cache.sources.system import pread
 
 _END, _END64, _LOCATOR = Struct("<4s4H2LH"), Struct("<4sQ2H2L4Q"), Struct("<4sLQL")
 _ENTRY, _LOCAL = Struct("<4s6H3L5H2L"), Struct("<4s5H3L2H")
@@ -184,7 +184,7 @@ def start_of(descriptor: int, member: Member, inside: str) -> int:
 
     Raises FrameError if that is not what the directory says of it.
     """
-    head = os.pread(descriptor, _LOCAL.size + 1024, member.offset)
+    head = pread(descriptor, _LOCAL.size + 1024, member.offset)
     if len(head) < _LOCAL.size or head[:4] != b"PK\3\4":
         raise FrameError(
             f"no member begins at byte {member.offset} of its archive, where the directory says "
@@ -193,7 +193,7 @@ def start_of(descriptor: int, member: Member, inside: str) -> int:
     _, _, flags, method, _, _, crc, packed, _, n, extra = _LOCAL.unpack_from(head)
     raw = head[_LOCAL.size : _LOCAL.size + n]
     if len(raw) < n:
-        raw = os.pread(descriptor, n, member.offset + _LOCAL.size)
+        raw = pread(descriptor, n, member.offset + _LOCAL.size)
     said = []
     if clean(_decoded(raw, flags)) != inside:
         said.append(f"name {clean(_decoded(raw, flags))!r}")

@@ -12,8 +12,10 @@ which the first failure makes; `raise MODULE:NAME...`: each of these functions r
 works on the file X.dcm: one of its arguments has that name in it, or is an array that begins with
 the number that `BEGINS` has for X; `no-kernel`: the compiled loops over pixels are not there;
 `old-kernel`: they are of another revision; `no-crc32c`: google-crc32c has no compiled part.
-`no-links`, `no-direct`, `late` and `clock` are of `poor`. Several faults have a semicolon between
-them.
+`broken-decoder
+FUNCTION wrong|abort|sleep`: that function of imagecodecs makes one wrong value, aborts, or sleeps.
+`no-links`, `no-direct`, `late` and `clock` are of `poor`; `bare` is of `bare`. Several
+faults have a semicolon between them.
 """
 
 import errno
@@ -34,6 +36,23 @@ def _abort_decoder(digest):
         return decode(data, **options)
 
     imagecodecs.jpeg2k_decode = decode_or_die
+
+
+def _broken_decoder(function, how):
+    import imagecodecs
+
+    works = getattr(imagecodecs, function)
+
+    def broken(*arguments, **options):
+        if how == "abort":
+            os.abort()
+        if how == "sleep":
+            time.sleep(600)
+        pixels = works(*arguments, **options)
+        pixels.flat[7] ^= 2
+        return pixels
+
+    setattr(imagecodecs, function, broken)
 
 
 def _sleep(digest, held=""):
@@ -128,6 +147,12 @@ def _poor(what):
     return begin
 
 
+def _bare():
+    import bare
+
+    bare.hide()
+
+
 def _no_kernel():
     sys.modules["dicom2cache.pixels._kernel"] = None  # an ImportError for who wants it
 
@@ -194,6 +219,7 @@ def _is_of(name, argument):
 _FAULTS = {
     "raise": _raise,
     "abort-decoder": _abort_decoder,
+    "broken-decoder": _broken_decoder,
     "sleep": _sleep,
     "sleep-header": _sleep_header,
     "eat": _eat,
@@ -205,6 +231,7 @@ _FAULTS = {
     "no-crc32c": _no_crc32c,
     "no-kernel": _no_kernel,
     "old-kernel": _old_kernel,
+    "bare": _bare,
     "no-links": _poor("no_links"),
     "no-direct": _poor("no_direct"),
     "late": _poor("late"),

@@ -13,17 +13,31 @@ _REACH = 10
 """samples of the lower rate that the filter of scipy.signal.resample_poly sees on each side"""
 _FINEST = 10_000
 """the greatest number that a ratio of two rates is made of"""
+_OFF = 1e-4
+"""relative, that a ratio of smaller numbers may be off where the true one is of greater ones"""
 
 
 def ratio_of(rate: float, wanted: float) -> Fraction:
-    """wanted / rate, in Hz. Raises ValueError where that is no ratio of small whole numbers."""
+    """wanted / rate, in Hz, or what is within 1e-4 of it where that is no ratio of small numbers.
+
+    So a recording at 499.99 Hz counts as one at 500: after 10,000 samples it is one off, at most.
+    Raises ValueError where no ratio of small whole numbers is so near.
+    """
     for what, value in (("rate", wanted), ("sampling_rate of the cache", rate)):
         if not (np.isfinite(value) and value > 0):
             raise ValueError(f"{what} {value:g}; legal: a number of Hz above 0")
-    found = Fraction(wanted).limit_denominator(_FINEST) / Fraction(rate).limit_denominator(_FINEST)
-    if max(found.numerator, found.denominator) > _FINEST:
-        raise ValueError(f"rate {wanted:g}: no ratio of small whole numbers to {rate:g} Hz")
-    return found
+    exact, inexact = (Fraction(v).limit_denominator(_FINEST) for v in (wanted, rate))
+    ratios = [exact / inexact] if inexact else []
+    if 1 / _FINEST <= wanted / rate <= _FINEST:
+        ratios += [Fraction(wanted / rate).limit_denominator(10**k) for k in range(5)]
+    for found in ratios:
+        off = abs(found * Fraction(rate) / Fraction(wanted) - 1)
+        if 0 < max(found.numerator, found.denominator) <= _FINEST and off <= _OFF:
+            return found
+    raise ValueError(
+        f"rate {wanted:g}: no ratio of whole numbers up to {_FINEST} is near that to {rate:g} Hz; "
+        "give one nearer to it, or leave these recordings out by select(sampling_rate=...)"
+    )
 
 
 def resampled(

@@ -82,7 +82,7 @@ def _joined(core: Core) -> Joined:
 
 
 def _by_name(core: Core, images: Ints, masks: Ints) -> tuple[Ints, Ints]:
-    uid = _codes(core.said("sop_uid", images), core.said("image_sop_uid", masks))
+    uid = core.coded("sop_uid", "image_sop_uid", images, masks)
     frame = _numbers(core.said("frame", images), core.said("image_frame", masks))
     part = _numbers(core.said("part_of_frame", images), core.said("image_part", masks))
     have, want = _key(uid, frame, part)
@@ -91,7 +91,7 @@ def _by_name(core: Core, images: Ints, masks: Ints) -> tuple[Ints, Ints]:
 
 def _by_reference(core: Core, images: Ints, masks: Ints) -> tuple[Ints, Ints]:
     """By the image that a mask was derived from, and its frame, where it names one."""
-    uid = _codes(core.said("sop_uid", images), core.said("referenced_sop_uid", masks))
+    uid = core.coded("sop_uid", "referenced_sop_uid", images, masks)
     framed = core.said("referenced_frame", masks).is_valid().to_numpy(zero_copy_only=False)
     frame = _numbers(core.said("frame", images), core.said("referenced_frame", masks))
     have, want = _key(uid, frame)
@@ -125,7 +125,7 @@ def _by_place(core: Core, images: Ints, masks: Ints, have: Ints, want: Ints) -> 
     """One name for many images, as careless exports have it: the name and the place are the key."""
     keys = [(have, want)]
     for axis in range(3):
-        ours, theirs = (_vectors(core, "position", s, 3)[:, axis] for s in (images, masks))
+        ours, theirs = (core.vectors("position", s, 3)[:, axis] for s in (images, masks))
         keys.append((_rounded(ours), _rounded(theirs)))
     have, want = _key(*keys)
     order = np.argsort(have, kind="stable")
@@ -151,7 +151,7 @@ def _same(core: Core, image: Ints, mask: Ints, column: str) -> tuple[Ints, Ints]
         agrees &= ~unknown
     else:
         ours, theirs = (core.said(column, s) for s in (image, mask))
-        agrees = _filled(pc.equal(ours.cast(pa.string()), theirs.cast(pa.string())))
+        agrees = filled(pc.equal(ours.cast(pa.string()), theirs.cast(pa.string())))
     some = np.bincount(of, agrees, minlength=len(count))[of] > 0
     kept = ~torn | ~some | agrees
     return image[kept], mask[kept]
@@ -163,10 +163,10 @@ def _alike(core: Core, image: Ints, mask: Ints) -> tuple[NDArray[np.bool_], NDAr
     tolerance = np.fmin.reduce(step, axis=1)
     tolerance = _OFF * np.where(np.isfinite(tolerance), tolerance, 1.0)
     away = np.linalg.norm(
-        _vectors(core, "position", image, 3) - _vectors(core, "position", mask, 3), axis=1
+        core.vectors("position", image, 3) - core.vectors("position", mask, 3), axis=1
     )
     turned = np.abs(
-        _vectors(core, "orientation", image, 6) - _vectors(core, "orientation", mask, 6)
+        core.vectors("orientation", image, 6) - core.vectors("orientation", mask, 6)
     ).max(1, initial=0)
     wider = np.zeros(len(image))
     for k, name in enumerate(("spacing_y", "spacing_x")):
@@ -196,14 +196,6 @@ def _key(*columns: tuple[Ints, Ints]) -> tuple[Ints, Ints]:
     return np.where(first[0] < 0, -1, have), np.where(first[1] < 0, -1, want)
 
 
-def _codes(ours: Any, theirs: Any) -> tuple[Ints, Ints]:
-    """Numbers of texts, the same for the same; -1 for null."""
-    both = pa.concat_arrays([ours.cast(pa.string()), theirs.cast(pa.string())])
-    codes = both.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    codes = codes.astype(np.int64)
-    return codes[: len(ours)], codes[len(ours) :]
-
-
 def _numbers(ours: Any, theirs: Any) -> tuple[Ints, Ints]:
     """Whole numbers; null is 0."""
     one, other = (
@@ -212,21 +204,12 @@ def _numbers(ours: Any, theirs: Any) -> tuple[Ints, Ints]:
     return one, other
 
 
-def _filled(column: Any) -> NDArray[np.bool_]:
+def filled(column: Any) -> NDArray[np.bool_]:
+    """(n,) of a column of true and false; null is False."""
     found: NDArray[np.bool_] = column.fill_null(False).to_numpy(zero_copy_only=False)
     return found
 
 
 def _floats(column: Any) -> NDArray[np.float64]:
     found: NDArray[np.float64] = column.to_numpy(zero_copy_only=False).astype(np.float64)
-    return found
-
-
-def _vectors(core: Core, name: str, samples: Ints, width: int) -> NDArray[np.float64]:
-    """(n, width) of a column of fixed lists; NaN where it is null."""
-    column = core.said(name, samples)
-    found = np.full((len(column), width), np.nan)
-    found[column.is_valid().to_numpy(zero_copy_only=False)] = _floats(column.flatten()).reshape(
-        -1, width
-    )
     return found

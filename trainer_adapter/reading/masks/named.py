@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from trainer_adapter.format.keywords import nearest
-from trainer_adapter.reading.masks.joined import Ints, joined
+from trainer_adapter.reading.masks.joined import Ints, filled, joined
 from trainer_adapter.reading.opened import Core
 
 MOST = 1 << 16
@@ -86,7 +85,7 @@ def _segments(core: Core, masks: Ints) -> Segments:
     place = np.empty(len(names), np.int64)
     place[order] = np.arange(len(names))
     code = place[coded.indices.to_numpy(zero_copy_only=False)]
-    is_map = _filled(pc.equal(core.said("unit", masks), "labelmap"))
+    is_map = filled(pc.equal(core.said("unit", masks), "labelmap"))
     # 0 of a label map is what nothing is drawn on; what is beyond uint16 no pixel has.
     kept = ~is_map[row] | (values > 0) & (values < MOST)
     sorting = np.argsort(row[kept], kind="stable")
@@ -165,8 +164,3 @@ def hold_names(core: Core, names: Iterable[Any]) -> None:
                 f"no mask of {core.root.path} is called {name!r}; "
                 f"{nearest(str(name), sorted(there)) if there else 'it has no masks'}"
             )
-
-
-def _filled(column: Any) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = column.fill_null(False).to_numpy(zero_copy_only=False)
-    return found

@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from trainer_adapter.reading.masks.joined import Ints, Joined, joined, spread
+from trainer_adapter.errors import FormatError
+from trainer_adapter.reading.masks.between import between, files_of, stacks_of
+from trainer_adapter.reading.masks.joined import Ints, Joined, filled, joined, spread
 from trainer_adapter.reading.masks.named import segments
 from trainer_adapter.reading.opened import Core
 from trainer_adapter.reading.spots import Corners, Reading, Spots
@@ -31,6 +33,8 @@ class Painter:
     """(n,) sample indices, rising"""
     annotated: Bools
     """(n,) whether a mask of a wanted class lies on the image, or on another one of its stack"""
+    between: Bools
+    """(n,) whether nobody knows all the same, since it lies between planes that are far apart"""
     ends: Ints
     """(n + 1,) where the pairs of each image begin in the next, and the end"""
     mask: Ints
@@ -59,7 +63,8 @@ class Painter:
 
     def known(self, samples: Ints) -> Bools:
         """(b,) which of these images are annotated."""
-        found: Bools = self.annotated[np.searchsorted(self.images, samples)]
+        rows = np.searchsorted(self.images, samples)
+        found: Bools = self.annotated[rows] & ~self.between[rows]
         return found
 
     def paint(
@@ -149,7 +154,7 @@ def painter_of(
 
     `combine`: of several mask files on a stack all ("union") or the "first" that it has, by sample
     index, so that readers are not mixed. `rows`: sample indices of the masks that count; None: all.
-    Raises ValueError for another word.
+    Raises ValueError for another word, FormatError for label maps that are no whole numbers.
     """
     if combine not in COMBINE:
         raise ValueError(f"combine {combine!r}; legal: {', '.join(COMBINE)}")
@@ -164,14 +169,13 @@ def painter_of(
         kept[kept] = _of_first_file(core, pairs.image[kept], pairs.mask[kept])
     image, mask, place = pairs.image[kept], pairs.mask[kept], place[kept]
     drawn = Joined(image, mask, pairs.masks)
-    annotated = np.isin(_stacks(core, images), _stacks(core, np.unique(image)))
+    annotated = np.isin(stacks_of(core, images), stacks_of(core, np.unique(image)))
+    unknown = between(core, images, image, mask)
     which, at = drawn.of(images)
     mask, place = mask[at], place[at]
     unit = core.said("unit", mask)
-    is_map, is_fraction = (
-        pc.equal(unit, word).fill_null(False).to_numpy(zero_copy_only=False)
-        for word in ("labelmap", "fractional")
-    )
+    is_map, is_fraction = (filled(pc.equal(unit, word)) for word in ("labelmap", "fractional"))
+    _hold_numbers(core, mask[is_map])
     low, high = named.ends[place], named.ends[place + 1]
     value = np.zeros(len(mask), np.int64)
     value[~is_map] = meant[named.name[low[~is_map]]]
@@ -187,11 +191,22 @@ def painter_of(
     straight &= ours[core.places.array[mask]]
     straight[straight] = ~_as_they_are(core, mask[straight])
     return Painter(
-        images, annotated, np.searchsorted(which, np.arange(len(images) + 1)), mask,
+        images, annotated, unknown, np.searchsorted(which, np.arange(len(images) + 1)), mask,
         core.spots(mask), value, least,
         np.append(np.cumsum(high - low) - (high - low), len(entry)), stored, classes, straight,
         max(numbers.values(), default=0),
     )  # fmt: skip
+
+
+def _hold_numbers(core: Core, maps: Ints) -> None:
+    """Raises FormatError for label maps in an array of other values."""
+    for k in np.unique(core.places.array[maps]).tolist():
+        about = core.root.arrays[k]
+        if about.dtype.kind not in "ui":
+            raise FormatError(
+                f"{core.root.path}: array {about.name} has label maps, and is of {about.dtype}; "
+                "legal: whole numbers. Build the cache anew"
+            )
 
 
 def _as_they_are(core: Core, masks: Ints) -> Bools:
@@ -203,19 +218,12 @@ def _as_they_are(core: Core, masks: Ints) -> Bools:
     return found
 
 
-def _stacks(core: Core, samples: Ints) -> Ints:
-    found: Ints = core.column("stack").take(samples).to_numpy().astype(np.int64)
-    return found
-
-
 def _of_first_file(core: Core, image: Ints, mask: Ints) -> Bools:
     """Whether the mask of each pair is of the first file on the image's stack."""
-    path = core.said("path", mask).dictionary_encode().indices.to_numpy().astype(np.int64)
-    root = core.said("root", mask).to_numpy().astype(np.int64)
-    _, file = np.unique(np.stack([root, path]), axis=1, return_inverse=True)
+    file = files_of(core, mask)
     begins = np.full(len(mask), np.iinfo(np.int64).max)
     np.minimum.at(begins, file, mask)
-    _, stack = np.unique(_stacks(core, image), return_inverse=True)
+    _, stack = np.unique(stacks_of(core, image), return_inverse=True)
     first = np.full(len(mask), np.iinfo(np.int64).max)
     np.minimum.at(first, stack, begins[file])
     same: Bools = begins[file] == first[stack]

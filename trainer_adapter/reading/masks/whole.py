@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from trainer_adapter.errors import LabelError, MixedShapesError
@@ -23,6 +24,8 @@ from trainer_adapter.reading.masks.paint import Bools, painter_of
 from trainer_adapter.reading.opened import Core
 
 MISSING = ("zeros", "ignore", "error")
+HAS_MASK = "has_mask"
+"""what `select` and its texts know beside the columns of frames/"""
 
 
 class Masked:
@@ -33,6 +36,10 @@ class Masked:
     @property
     def indices(self) -> NDArray[np.int64]:
         """(n,) sample indices of this selection."""
+        raise NotImplementedError
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column of frames/ for this selection."""
         raise NotImplementedError
 
     def samples(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -68,13 +75,14 @@ class Masked:
         those of the whole cache that lie on the images, selected or not. Where several are drawn
         on a pixel, it has the greatest number; of a fraction, what is drawn by half or more.
         `combine`: of several mask files on a stack all ("union"), or the "first". `missing`: what
-        an image is where no mask of these classes lies on any image of its stack: "zeros",
-        `ignore` in each pixel, or an "error". Raises MixedShapesError for images of several sizes,
+        an image is of which nobody knows (`annotated`): "zeros", `ignore` in each pixel, or an
+        "error". Raises MixedShapesError for images of several sizes,
         LabelError, ValueError for what is not legal, IndexError.
         """
         if missing not in MISSING:
             raise ValueError(f"missing {missing!r}; legal: {', '.join(MISSING)}")
         samples = self.samples(np.asarray(indices, np.int64))
+        _hold_images(self.core, samples)
         numbers = numbers_of(self.core, classes)
         painter = painter_of(self.core, samples, numbers, combine)
         dtype = dtype_of(painter.most, ignore if missing == "ignore" else None, numbers.values())
@@ -96,13 +104,41 @@ class Masked:
     def has_mask(self, name: str | Sequence[str] | None = None) -> Bools:
         """(n,) whether a pixel of a frame is drawn on: by any mask, or one of this name (or these).
 
-        Raises ValueError for a name that no mask has.
+        False where that is not known, too (`annotated`). Raises ValueError for a name that no mask
+        has.
         """
-        names = [name] if isinstance(name, str) else name
-        if names is not None:
-            hold_names(self.core, names)
-        counts = self.mask_counts(segments(self.core).names if names is None else names)
+        counts = self.mask_counts(self._names(name))
         return np.asarray((counts > 0).any(axis=1))
+
+    def annotated(self, name: str | Sequence[str] | None = None) -> Bools:
+        """(n,) whether it is known what masks (of this name, or these) draw on a frame.
+
+        It is if one lies on an image of its stack, unless the frame is between planes of a mask
+        that are farther apart than the slices. Raises ValueError as `has_mask`.
+        """
+        numbers = numbers_of(self.core, self._names(name))
+        return painter_of(self.core, self.indices, numbers).known(self.indices)
+
+    def drawn_on(self, value: Any) -> Bools:
+        """(n,) which frames are what `has_mask` of `select` asks for."""
+        if value is None or isinstance(value, bool):
+            drawn = self.has_mask()
+            known = drawn | self.annotated()
+            return ~known if value is None else known & (drawn == value)
+        return self.has_mask(value)
+
+    def said(self, name: str) -> Any:
+        """A column for `where`: of frames/, or `has_mask`, null where nobody knows."""
+        if name != HAS_MASK:
+            return self.column(name)
+        return pa.array(self.drawn_on(True), mask=self.drawn_on(None))
+
+    def _names(self, name: str | Sequence[str] | None) -> Sequence[str]:
+        if name is None:
+            return segments(self.core).names
+        names = [name] if isinstance(name, str) else name
+        hold_names(self.core, names)
+        return names
 
     def mask_counts(self, classes: Any = None) -> NDArray[np.int64]:
         """(n, k) int64 pixels of each class on each frame, each mask by itself where they overlap.
@@ -125,6 +161,16 @@ class Masked:
         return len(samples), height, width
 
 
+def _hold_images(core: Core, samples: Ints) -> None:
+    """Raises ValueError for waveforms."""
+    waves = pc.equal(core.said("kind", samples), "waveform").fill_null(False)
+    if some := pc.sum(waves).as_py():
+        raise ValueError(
+            f"{some} of {len(samples)} frames are waveforms, on which no mask lies; "
+            'select(kind="image")'
+        )
+
+
 def dtype_of(most: int, ignore: int | None, numbers: Any) -> np.dtype[Any]:
     """uint8, or uint16 where a number needs it. Raises ValueError for `ignore` that is a class."""
     if ignore is not None:
@@ -139,7 +185,14 @@ def unannotated(core: Core, samples: Ints, lost: Ints, numbers: Any) -> LabelErr
     path = core.column("path")[int(samples[lost[0]])].as_py()
     pairs = joined(core)
     why = ""
-    if pairs.misfits:
+    apart = int(np.count_nonzero(painter_of(core, samples[lost], numbers).between))
+    if apart:
+        why = (
+            f"; {apart} of them lie between planes of a mask that are farther apart than the "
+            'slices: build the cache with masks = "labelmap" and mask_grid = "image", so that '
+            "each slice has what the plane that covers it has"
+        )
+    elif pairs.misfits:
         why = (
             f"; {pairs.misfits} masks are stored in another size than the image that they name: "
             'build the cache with masks = "labelmap" and mask_grid = "image"'
@@ -149,8 +202,8 @@ def unannotated(core: Core, samples: Ints, lost: Ints, numbers: Any) -> LabelErr
     elif alone := len(pairs.masks) - len(np.unique(pairs.mask)):
         why = f"; {alone} of {len(pairs.masks)} masks of the cache lie on none of its images"
     return LabelError(
-        f"{len(lost)} of {len(samples)} images have no mask of {', '.join(map(repr, numbers))} in "
-        f"their stacks, such as {path}{why}"
+        f"{len(lost)} of {len(samples)} images have no mask of {', '.join(map(repr, numbers))} on "
+        f"them or in their stacks, such as {path}{why}"
     )
 
 

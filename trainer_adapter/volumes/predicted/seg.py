@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -19,6 +20,7 @@ from trainer_adapter.volumes import convert
 from trainer_adapter.volumes.stacks import Ints
 
 KINDS = ("binary", "labelmap")
+_NIFTI = "write NIfTI: cache.prediction(stack, labels).to_nifti(path)"
 _TISSUE = ("SCT:85756007", "Tissue")
 """what a class is, where nobody said: category and type of Slicer's default segment"""
 _CATEGORIES = {
@@ -111,13 +113,13 @@ def _images(
 ) -> tuple[list[Any], NDArray[Any]]:
     """(the instances that are drawn on, and labels of all of their frames).
 
-    Raises VolumeError for slices of mosaics, tiles, and several instances of several frames.
+    Raises VolumeError for slices of mosaics, and several instances of several frames.
     """
-    tile = core.said("matrix_row", frames).null_count < len(frames)
-    part = core.said("part_of_frame", frames).fill_null(0).to_numpy(zero_copy_only=False).any()
-    if part or tile:
-        what = "tiles of a slide" if tile else "cut out of mosaics"
-        raise VolumeError(f"{name}: its frames are {what}, which no segmentation here refers to")
+    if core.said("part_of_frame", frames).fill_null(0).to_numpy(zero_copy_only=False).any():
+        raise VolumeError(
+            f"{name}: its frames were cut out of mosaics, and a segmentation refers to a mosaic "
+            f"only as a whole; {_NIFTI}"
+        )
     rows, columns = ({int(ds.get(n, 0)) for ds in headers} for n in ("Rows", "Columns"))
     if (rows, columns) != ({labels.shape[1]}, {labels.shape[2]}):
         raise VolumeError(
@@ -134,8 +136,9 @@ def _images(
         return list(files.values()), labels
     if len(files) > 1:
         raise VolumeError(
-            f"{name}: its frames are of {len(files)} instances of several frames each; a "
-            "segmentation refers to one of these only"
+            f"{name}: its frames are of {len(files)} instances of several frames each, and a "
+            "segmentation refers to one of these only: give each its own, with its part of the "
+            f"labels, by cache.select(sop_uid=...).to_seg, or {_NIFTI}"
         )
     image = headers[0]
     whole = np.zeros((int(image.get("NumberOfFrames", 1)), *labels.shape[1:]), labels.dtype)
@@ -173,7 +176,7 @@ def _uid(told: list[str]) -> str:
 
 
 def _version() -> str:
-    try:
-        return version("dicom2cache")
-    except PackageNotFoundError:
-        return "unknown"
+    for name in ("trainer-adapter", "dicom2cache"):  # a clone is one distribution
+        with suppress(PackageNotFoundError):
+            return version(name)
+    return "unknown"

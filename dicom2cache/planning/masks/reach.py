@@ -1,0 +1,89 @@
+"""How far a mask's plane stands for, where slices lie between its planes; pure and columnar."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom2cache.arrow import Floats, combine
+from dicom2cache.planning.masks.join import SAME_THICKNESS, Masks, Pairs
+from dicom2cache.planning.masks.planes import Planes, gaps, stacked
+
+_COARSE = 1.25
+"""steps of the images from which on planes of a mask are farther apart than these"""
+_ALIKE = 0.01
+"""relative, between equal steps"""
+_EVEN = 3
+"""planes that are equally far apart, from which on that is no accident"""
+_ONE = 0.02
+"""mm that planes at one place lie apart at most"""
+
+
+def reaches(masks: Masks, images: Planes, pairs: Pairs) -> Floats:
+    """(p,) mm to each side that the plane of each pair stands for; NaN: its image alone.
+
+    Half of what the file says that its planes are apart; of a plane that is thicker than its image,
+    half of that, or of the least step in the file; else, where no thickness is said, and of
+    contours, half of the one step of three planes and more. Where planes of the file lie on
+    no image, slices that they reach are as far again from the next one that does. Planes of slices
+    that are thick and overlap are those of their images: nothing is between them.
+    """
+    mine, image = masks.planes.take(pairs.mask), images.take(pairs.image)
+    flat = image.placed & ~np.isfinite(mine.tile).all(axis=1)
+    if not flat.any():
+        return np.full(len(flat), np.nan)
+    outlined = masks.step == 0
+    # A file of segments leaves out empty planes of any; contours of each have planes of their own.
+    key = combine([masks.file, np.where(outlined, masks.segment, -1)])
+    least, even = _steps(replace(masks.planes, series=key))
+    least, even, drawn = least[pairs.mask], even[pairs.mask], outlined[pairs.mask]
+    thick = np.where(mine.thickness > 0, mine.thickness, np.nan)
+    with np.errstate(invalid="ignore"):
+        thicker = (thick > 0) & ~(np.abs(thick - image.thickness) <= SAME_THICKNESS * thick)
+    said = masks.step[pairs.mask]
+    by_itself = even & (drawn | np.isnan(thick))
+    apart = np.select(
+        [(said > 0) & ~drawn, thicker & ~drawn, by_itself], [said, np.fmin(thick, least), least],
+        np.nan,
+    )  # fmt: skip
+    on = np.zeros(len(masks.file), bool)
+    on[pairs.mask] = True
+    lost = np.zeros(int(masks.file.max()) + 1, bool)
+    lost[masks.file[~on]] = True
+    with np.errstate(invalid="ignore"):
+        coarse = flat & (apart > _COARSE * _step(images, pairs))
+    return np.where(coarse, np.where(lost[masks.file[pairs.mask]], apart, apart / 2), np.nan)
+
+
+def _step(images: Planes, pairs: Pairs) -> Floats:
+    """(p,) mm to the next slice of the series of each image, or its thickness where it is alone."""
+    used = np.isin(images.series, images.series[pairs.image])
+    rows = np.flatnonzero(used & images.placed)
+    found = np.full(len(images), np.nan)
+    some = images.take(rows)
+    step = gaps(*stacked(some))
+    found[rows] = np.where(np.isfinite(step), step, some.thickness)
+    return found[pairs.image]
+
+
+def _steps(planes: Planes) -> tuple[Floats, NDArray[np.bool_]]:
+    """((n,) the least mm between planes of one series, whether there are some, all equal)."""
+    least, even = np.full(len(planes), np.inf), np.zeros(len(planes), bool)
+    rows = np.flatnonzero(planes.placed)
+    if not len(rows):
+        return least, even
+    group, along = stacked(planes.take(rows))
+    order = np.lexsort((along, group))
+    g, step = group[order], np.diff(along[order])
+    between = (g[1:] == g[:-1]) & (step > _ONE)
+    of, step = g[1:][between], step[between]
+    count = int(group.max(initial=-1)) + 1
+    low, high = np.full(count, np.inf), np.zeros(count)
+    np.minimum.at(low, of, step)
+    np.maximum.at(high, of, step)
+    many = np.bincount(of, minlength=count) + 1 >= _EVEN
+    least[rows] = low[group]
+    even[rows] = (many & (high - low <= np.maximum(_ONE, _ALIKE * high)))[group]
+    return least, even

@@ -1,0 +1,1 @@
+"""Decoders proved on samples of each transfer syntax."""
