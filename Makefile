@@ -200,6 +200,10 @@ bench-scale: $(READY)  ## 10,000 to 1,000,000 frames: plan on disk, a worker's s
 bench-parts: $(READY)  ## two tasks of an array against one, JPEG 2000; FILES=N
 	$(BIN)/python -m benchmarks.parts $(if $(FILES),--files $(FILES))
 
+.PHONY: bench-cores
+bench-cores: $(READY)  ## 64 jobs by counting; builds with one job and with two: FILES=512 of JPEG 2000
+	$(BIN)/python -m benchmarks.cores $(if $(FILES),--files $(FILES))
+
 .PHONY: bench-growing
 bench-growing: $(READY)  ## an update that adds 1%, against its build; FILES=N
 	$(BIN)/python -m benchmarks.growing $(if $(FILES),--files $(FILES))

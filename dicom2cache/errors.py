@@ -28,8 +28,9 @@ import errno
 import os
 import re
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from functools import wraps
 from inspect import signature
 from typing import NamedTuple, ParamSpec, TypeVar
@@ -256,6 +257,13 @@ def fault_of(error: Exception, where: str) -> Fault | None:
     kind = f"{type(error).__name__} {notes or last}"
     shown = "".join(traceback.format_exception(error))
     return Fault(kind, f"{where}: {reason_of(error)}\n{shown}")
+
+
+def meant(said: object, legal: Iterable[str]) -> str:
+    """Such as `; did you mean lung?`, for a name that is not among those that are legal."""
+    names = {name.lower(): name for name in sorted(legal)}
+    close = get_close_matches(str(said).strip().lower(), names, n=3)
+    return f"; did you mean {' or '.join(names[name] for name in close)}?" if close else ""
 
 
 def remedy(extra: str | None = None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,11 +53,11 @@ def build(
 ) -> dict[str, int]:
     """Convert the DICOM files in `sources` (files or folders) to a cache; its counts.
 
-    A run that was interrupted is taken up where it stopped. `jobs` is the number of processes (all
-    processors by default), `on_error` "skip" (a bad file costs itself only) or "raise". With
-    `force` it goes on though the disk has no room for all frames. `deidentify`: a key file; the
-    cache then has keyed hashes of UIDs and paths and no free text (docs/privacy.md), and `mapping`
-    is where a file shall be written that says what they stand for.
+    A run that was interrupted is taken up where it stopped. `jobs` is how many processors it uses
+    at most (all by default; fewer where more do not pay), `on_error` "skip" (a bad file costs
+    itself only) or "raise". With `force` it goes on though the disk has no room for all frames.
+    `deidentify`: a key file; the cache then has keyed hashes of UIDs and paths and no free text
+    (docs/privacy.md), and `mapping` is where a file shall be written that says what they stand for.
 
     Raises SourceError if there is nothing to convert, CacheError if `cache` holds something else,
     RecipeError, Unfinished if the machine could not end it, FrameError if `on_error` is "raise".
@@ -104,14 +105,15 @@ def plan(
     deidentify: str | os.PathLike[str] | None = None,
     update: bool = False,
     moved: Mapping[str, str | os.PathLike[str]] | None = None,
+    dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Job | None:
     """Read all headers and write the plan into `cache`; None if the cache is complete already.
 
-    No pixel is read, save of files that share a SOP Instance UID. With `update` it is the plan of
-    what is new below `sources`, as `pipeline.update` adds it to a committed cache by its own
-    recipe, `moved` as there. Raises as `build`, or as `update`, CacheError too if the cache is
-    complete but damaged.
+    With `dry_run` it is not written. No pixel is read, save of files that share a SOP Instance UID.
+    With `update` it is the plan of what is new below `sources`, as `pipeline.update` adds it to a
+    committed cache by its own recipe, `moved` as there. Raises as `build`, or as `update`,
+    CacheError too if the cache is complete but damaged.
     """
     if update:
         from dicom2cache.running.update import plan_update, request
@@ -123,12 +125,12 @@ def plan(
             cache_of(cache), sources, recipe, jobs, backend, force, patient_key, deidentify,
             progress, False, moved,
         )  # fmt: skip
-        return plan_update(asked)[0]
+        return plan_update(replace(asked, is_dry=dry_run))[0]
     from dicom2cache.running.building import Wanted, plan_build
 
     wanted = Wanted(
         sources, cache_of(cache), recipe or Recipe(), jobs, backend, overwrite, force, patient_key,
-        deidentify, progress or Silent(),
+        deidentify, progress or Silent(), is_dry=dry_run,
     )  # fmt: skip
     return plan_build(wanted)
 

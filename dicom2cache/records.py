@@ -96,6 +96,8 @@ class ShardTask:
     """row after the last"""
     cost: float
     """in uncompressed bytes, compressed ones weighted by their codec"""
+    abreast: int = 1
+    """frames that one process is at its best with side by side"""
 
     @property
     def name(self) -> str:

@@ -117,6 +117,16 @@ def foreign(data: bytes) -> str | None:
     return next((name for name, starts in _FOREIGN.items() if data.startswith(starts)), None)
 
 
+def abreast(transfer_syntax: str) -> int:
+    """How many frames of it one process is at its best with side by side, by threads.
+
+    All decoders of encapsulated frames let go of the interpreter while they work; the rest of a
+    frame, of cost 1, does not. Bytes of native ones are read in one pass, or inflated in order.
+    """
+    row = SYNTAXES.get(transfer_syntax)
+    return 1 if row is None or row.decoder == "native" else max(1, int(row.cost / 2))
+
+
 def cost_weight(transfer_syntax: str) -> float:
     """Time to convert a frame, relative to an uncompressed one of the same size."""
     row = SYNTAXES.get(transfer_syntax)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -83,6 +84,12 @@ def _locked(path: Path, wait: bool = True) -> Iterator[bool]:
         yield True
 
 
+def _part(copy: Path) -> Path:
+    """What a copy is called until it is whole; where nothing locks it, each has its own."""
+    own = "" if system.HAS_LOCKS else f".{secrets.token_hex(8)}"
+    return copy.with_name(f"{copy.name}{own}.part")
+
+
 def _tables(cache: Cache, target: Path) -> None:
     """The cache's tables and root, by whoever comes first and holds the lock; the root last.
 
@@ -94,7 +101,7 @@ def _tables(cache: Cache, target: Path) -> None:
         copy = target / name
         if not copy.exists():
             copy.parent.mkdir(exist_ok=True)
-            part = copy.with_name(copy.name + ".part")
+            part = _part(copy)
             if name == "zarr.json":
                 part.write_bytes(root_document(cache.core.root))
             else:
@@ -123,7 +130,7 @@ def _check_room(cache: Cache, target: Path, needed: list[tuple[int, int]]) -> No
         if not copy.exists():
             missing += cache.core.store.place(*key)[1].bytes
             with suppress(FileNotFoundError):  # whole by now
-                missing -= copy.with_name(copy.name + ".part").stat().st_size  # another is at it
+                missing -= _part(copy).stat().st_size  # another is at it
     free = shutil.disk_usage(target).free
     if missing > free:
         raise StageError(
@@ -144,7 +151,7 @@ def _copy(cache: Cache, key: tuple[int, int], target: Path, wait: bool) -> None:
     with _locked(copy.with_name(copy.name + ".lock"), wait) as mine:
         if not mine or copy.exists():
             return
-        part = copy.with_name(copy.name + ".part")
+        part = _part(copy)
         path, facts = cache.core.store.place(*key)
         with cache.core.store.opened(*key) as descriptor:
             try:

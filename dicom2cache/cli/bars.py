@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -9,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from dicom2cache.running.progress import Progress, Work
+from dicom2cache.cli import voice
+from dicom2cache.running.progress import Progress, Silent, Work
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def line(what: str, unit: str, done: Work, total: Work, seconds: float) -> str:
     """
     now = estimate(done, total, seconds)
     of = f" of {total.units}" if total.units else ""  # else nobody knows yet
-    parts = [f"{what}: {done.units}{of} {unit}"]
+    parts = [f"{what}: {done.units}{of} {_counted(unit, total.units or done.units)}"]
     if now.left is not None:
         parts.append(f"{now.units:.{0 if now.units >= 10 else 1}f}/s")
         if total.bytes:
@@ -49,6 +51,13 @@ def line(what: str, unit: str, done: Work, total: Work, seconds: float) -> str:
     if now.left is not None and done.units < total.units:
         parts.append(f"{clock(now.left)} left")
     return ", ".join(parts)
+
+
+def _counted(units: str, number: int) -> str:
+    """Such as `1 frame`'s word for `frames`."""
+    if number != 1:
+        return units
+    return f"{units[:-3]}y" if units.endswith("ies") else units.removesuffix("s")
 
 
 def clock(seconds: float) -> str:
@@ -101,7 +110,10 @@ class _Told:
         if now.cost < self._most.cost:  # between the end of a task and the word of it
             now = self._most
         self._most = now
-        said = line(self._what, self._unit, now, self._total, time.monotonic() - self._start)
+        self._show(now, time.monotonic() - self._start)
+
+    def _show(self, now: Work, seconds: float) -> None:
+        said = line(self._what, self._unit, now, self._total, seconds)
         self._say(said, now.cost / self._total.cost if self._total.cost else 1.0)
 
     def _open(self) -> None:
@@ -144,6 +156,43 @@ class Bar(_Told):
         self._bar.stop()
 
 
+class Often(Lines):
+    """Lines for --verbose: when a phase begins, every two seconds, and how long it took."""
+
+    every = 2.0
+
+    def _open(self) -> None:
+        print(f"{self._what}: begins", file=sys.stderr, flush=True)
+
+    def _close(self) -> None:
+        took = time.monotonic() - self._start
+        print(f"{self._what}: took {took:.1f} s", file=sys.stderr, flush=True)
+
+
+class Events(_Told):
+    """For machines: `phase` and `progress` events, the last of a phase when it is over."""
+
+    def _open(self) -> None:
+        voice.emit("phase", what=self._what, total=self._total.units or None, unit=self._unit)
+
+    def _show(self, now: Work, seconds: float) -> None:
+        left = estimate(now, self._total, seconds).left
+        voice.emit(
+            "progress", what=self._what, done=now.units, total=self._total.units or None,
+            unit=self._unit, failed=now.failed, bytes=now.bytes, seconds=round(seconds, 3),
+            seconds_left=None if left is None else round(left, 3),
+        )  # fmt: skip
+
+
 def progress() -> Progress:
-    """A bar if stderr is a terminal, else lines."""
-    return Bar() if sys.stderr.isatty() else Lines()
+    """Events or nothing, if the command is to speak so; else a bar if stderr is a terminal that a
+    bar can move on, else lines."""
+    said = voice.now()
+    if said.json:
+        return Events()
+    if said.quiet:
+        return Silent()
+    if said.verbose:
+        return Often()
+    is_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return Bar() if is_terminal else Lines()

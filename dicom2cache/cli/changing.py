@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dicom2cache import pipeline
-from dicom2cache.cli import report
+from dicom2cache.cli import events, report, voice
 from dicom2cache.cli.flags import CachePath, Deidentify, Force, PatientKey
 
 
@@ -41,7 +41,10 @@ def remove(
         cache, patient_id=patient_id or (), study=study or (), series=series or (), where=where,
         patient_key=patient_key, deidentify=deidentify, dry_run=dry_run, force=force,
     )  # fmt: skip
-    report.print_removed(cache, done, dry_run)
+    voice.say(
+        lambda: report.print_removed(cache, done, dry_run),
+        lambda: events.of_record("removed", cache, done, dry_run=dry_run),
+    )
 
 
 def purge(
@@ -56,7 +59,10 @@ def purge(
     """
     from dicom2cache.running.remove import whole
 
-    report.print_purged(cache, whole.purge(cache, mapping=mapping))
+    done = whole.purge(cache, mapping=mapping)
+    voice.say(
+        lambda: report.print_purged(cache, done), lambda: events.of_record("purged", cache, done)
+    )
 
 
 def merge(
@@ -81,4 +87,8 @@ def merge(
         caches[:-1], caches[-1], copy=copy, move=move, patient_key=patient_key,
         deidentify=deidentify,
     )  # fmt: skip
-    report.print_cache(caches[-1], pipeline.info(caches[-1]))
+    about = pipeline.info(caches[-1])
+    voice.say(
+        lambda: report.print_cache(caches[-1], about),
+        lambda: events.of_cache(caches[-1], about),
+    )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
 from dicom2cache.errors import Dicom2cacheError
+from dicom2cache.pixels.window import PRESETS
+from dicom2cache.recipes.choices import EXCLUDABLE, OF_RECIPES, OF_TREATMENTS
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.recipes.recipe import Recipe, named_recipes
 from dicom2cache.running import pool
@@ -22,7 +24,7 @@ Paths = Annotated[
 ]
 CachePath = Annotated[Path, typer.Argument(metavar="CACHE", help="The cache's folder.")]
 Jobs = Annotated[
-    int | None, typer.Option("--jobs", "-j", min=1, help="Processes (all processors).")
+    int | None, typer.Option("--jobs", "-j", min=1, help="Processors to use, at most (all).")
 ]
 Backend = Annotated[str, typer.Option(help=f"joblib's backend: {', '.join(pool.BACKENDS)}.")]
 Scheduler = Annotated[
@@ -65,6 +67,9 @@ Sources = Annotated[
         help="Where a source folder is by now; once for each, in the order of `info --json`.",
     ),
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only say what would be stored; nothing is written.")
+]
 Mapping = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="With --deidentify: write there what hashes stand for."),
@@ -101,7 +106,7 @@ def recipe_options(command: Callable[..., None]) -> Callable[..., None]:
         if optional and not said and path is None:
             command(recipe=None, **given)
             return
-        recipe = Recipe.from_toml(path, **said) if path else Recipe.from_dict(said, "flags")
+        recipe = Recipe.from_toml(path, **said) if path else Recipe.said(said, "flags")
         command(recipe=recipe, **given)
 
     run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
@@ -165,7 +170,24 @@ def _flag(key: dataclasses.Field[Any], hint: Any) -> Any:
         kind = str | None if _pair_of(hint) else _one(hint)
     if key.default not in (None, ()) and hint is not Limits:
         words += f" ({_plain(key.default)})"
-    return Annotated[kind, typer.Option(metavar=key.metadata["metavar"], help=words)]
+    completed = _starting(_WORDS[key.name]) if key.name in _WORDS else None
+    return Annotated[
+        kind,
+        typer.Option(metavar=key.metadata["metavar"], help=words, autocompletion=completed),
+    ]
+
+
+_WORDS = {
+    **OF_TREATMENTS, **OF_RECIPES, "exclude": EXCLUDABLE, "window": (*PRESETS, "dicom"),
+}  # fmt: skip
+"""values of keys that a shell can complete"""
+
+
+def _starting(words: Iterable[str]) -> Callable[[str], list[str]]:
+    def those(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return those
 
 
 def _value(said: Any, hint: Any) -> Any:

@@ -11,6 +11,7 @@ import typer
 
 from dicom2cache import pipeline
 from dicom2cache.cli import words
+from dicom2cache.cli.examples import added
 from dicom2cache.cli.flags import CachePath
 from dicom2cache.errors import Dicom2cacheError
 from dicom2cache.privacy.keys import fingerprint, own_key, read_key
@@ -24,7 +25,7 @@ KeyFile = Annotated[
 ]
 
 
-@app.command()
+@app.command(epilog=added("key show"))
 def show(key: KeyFile = None) -> None:
     """Say where the key is, and its fingerprint, which a cache has too; not the key itself."""
     path = key or own_key()
@@ -34,7 +35,7 @@ def show(key: KeyFile = None) -> None:
     print(f"{words.one_line(str(path))}: fingerprint {fingerprint(read_key(path), 'patient')}")
 
 
-@app.command()
+@app.command(epilog=added("key export"))
 def export(
     out: Annotated[Path, typer.Argument(metavar="FILE", help="A new file, for its owner alone.")],
     key: KeyFile = None,
@@ -52,7 +53,7 @@ def export(
     print(f"{words.one_line(str(out))}: fingerprint {fingerprint(secret, 'patient')}")
 
 
-@app.command()
+@app.command(epilog=added("key check"))
 def check(cache: CachePath, key: KeyFile = None) -> None:
     """Say whether the key is the one that CACHE was made with; exit status 1 if it is not."""
     about = pipeline.info(cache)

@@ -15,7 +15,7 @@ from dicom2cache import pipeline
 from dicom2cache.cli import words
 from dicom2cache.cli.flags import CachePath, Deidentify
 from dicom2cache.cli.reporting.unstored import OUTCOMES
-from dicom2cache.errors import Dicom2cacheError, remedy
+from dicom2cache.errors import Dicom2cacheError, meant, remedy
 from dicom2cache.pixels.window import FromFile, parse_window
 from dicom2cache.privacy.veil import KEY, check_key, veil_of
 from dicom2cache.running.job import Job
@@ -61,7 +61,8 @@ def report(
     write(path, document)
     print(
         words.one_line(
-            f"{path}: {whole.titled(contents.facts)}; {len(contents.pictures)} pictures, "
+            f"{path}: {whole.titled(contents.facts)}; "
+            f"{words.counting(len(contents.pictures), 'picture')}, "
             f"{len(document) / 1e6:.1f} MB"
         )
     )
@@ -138,7 +139,8 @@ def failures(
 
     for said in outcome or ():
         if said not in OUTCOMES:
-            raise Dicom2cacheError(f"--outcome {said}; legal: {', '.join(OUTCOMES)}")
+            legal = f"{', '.join(OUTCOMES)}{meant(said, OUTCOMES)}"
+            raise Dicom2cacheError(f"--outcome {said}; legal: {legal}")
     target, about = cache_of(cache), pipeline.info(cache)
     with as_in_format(cache):
         void = void_failures(target, about)

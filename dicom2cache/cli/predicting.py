@@ -12,7 +12,7 @@ import typer
 
 from dicom2cache.cli import words
 from dicom2cache.cli.flags import CachePath, Deidentify, Sources
-from dicom2cache.errors import Dicom2cacheError, remedy
+from dicom2cache.errors import Dicom2cacheError, meant, remedy
 
 _NUMBER = re.compile(r"(\d+)\.npy$")
 _SUFFIXES = {"seg": ".dcm", "nifti": ".nii.gz"}
@@ -42,7 +42,9 @@ def labels(
     Segmentations have the patient's data of the sources again. Exit status 1 if some failed.
     """
     if to not in _SUFFIXES:
-        raise Dicom2cacheError(f"--to {to}; legal: {', '.join(_SUFFIXES)}")
+        raise Dicom2cacheError(f"--to {to}; legal: {', '.join(_SUFFIXES)}{meant(to, _SUFFIXES)}")
+    if to != "seg" and (kind != "binary" or algorithm != "unnamed"):
+        raise Dicom2cacheError(f"--kind and --algorithm are of segmentations, not of --to {to}")
     files = {p: int(n[1]) for p in sorted(given.glob("*.npy")) if (n := _NUMBER.search(p.name))}
     if not files:
         raise Dicom2cacheError(f"{given}: no files there such as stack12.npy, labels of stack 12")
@@ -73,7 +75,7 @@ def labels(
         except (CacheError, ValueError, OSError) as e:
             print(words.one_line(f"{path}: {e}"), file=sys.stderr)
             failed += 1
-    said = f"{out}: {len(files) - failed} files"
+    said = f"{out}: {words.counting(len(files) - failed, 'file')}"
     print(words.one_line(f"{said}; {failed} failed" if failed else said))
     if failed:
         raise typer.Exit(1)

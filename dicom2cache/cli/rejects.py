@@ -20,13 +20,19 @@ _SHOWN, _RUNS = 20, 6  # most lines, and most runs of frames in one
 _EACH = 10  # failed files that are told one by one
 
 
-def print_rejects(rejects: pa.Table, where: str = ", all in failures/") -> None:
-    """Rows of failures/, a few lines: failed files, if there are few, then groups by reason."""
+def print_rejects(
+    rejects: pa.Table, where: str = ", all in failures/", whole: bool = False
+) -> None:
+    """Rows of failures/, a few lines: failed files, if there are few, then groups by reason.
+
+    `whole`: each file has a line.
+    """
     if not rejects.num_rows:
         return
     print(f"not stored: {_outcomes(rejects)}")
     left = rejects.num_rows
-    for line, covered in islice(_short(rejects), _SHOWN):
+    lines = _each_file(rejects) if whole else islice(_short(rejects), _SHOWN)
+    for line, covered in lines:
         print(f"  {one_line(line)}")
         left -= covered
     if left:
@@ -36,6 +42,13 @@ def print_rejects(rejects: pa.Table, where: str = ", all in failures/") -> None:
 def _outcomes(rejects: pa.Table) -> str:
     found = tally(rejects["outcome"])
     return ", ".join(f"{found[k]} {word}" for k, word in OUTCOMES.items() if found[k])
+
+
+def _each_file(rejects: pa.Table) -> Iterator[tuple[str, int]]:
+    for outcome in [*OUTCOMES, *sorted(set(tally(rejects["outcome"])) - set(OUTCOMES))]:
+        rows = rows_of_outcome(rejects, outcome)
+        for (_, path), mine in groupby(rows, lambda row: (row["root"], row["path"])):
+            yield from said_of(outcome, path, mine)
 
 
 def _short(rejects: pa.Table) -> Iterator[tuple[str, int]]:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from dicom2cache.arrow import tally
+from dicom2cache.cli import voice
 from dicom2cache.cli.assembled import COLUMNS, OF_FILES, assembled, recorded
 from dicom2cache.cli.named import classed, named
 from dicom2cache.cli.rejects import print_rejects, said_of
 from dicom2cache.cli.reporting.facts import WHOSE, whose_they_are
 from dicom2cache.cli.words import counting, one_line
+from dicom2cache.planning.foreseen import foreseen
 from dicom2cache.privacy.terms import keeper
 from dicom2cache.privacy.veil import Veil, each
 from dicom2cache.recipes.rois import Rois
@@ -35,11 +37,21 @@ if TYPE_CHECKING:
     from dicom2cache.running.remove.removing import Removed
     from dicom2cache.running.repair.whole import Repaired
 
-_SHOWN = 20  # most lines
+_MOST = 20
+"""lines, unless all are asked for"""
 _FILES, _AT_ONCE = 5, 1024  # most files of an erratum; most rows as objects
 _RESTORED = dict.fromkeys(
     (TIMES, SEEN), "removed, as it was damaged; times of sources are not compared any more"
 )
+
+
+def _whole() -> bool:
+    return voice.now().verbose
+
+
+def _shown() -> int:
+    """Most lines of a list."""
+    return sys.maxsize if _whole() else _MOST
 
 
 def size(count: float) -> str:
@@ -75,7 +87,9 @@ def print_plan(job: Job, veil: Veil | None = None) -> None:
         print(line)
     drawn = plan.contours
     _print_contours(veil.contours(drawn) if veil and drawn.num_rows else drawn, rois)
-    print_rejects(veil.failures(plan.rejects) if veil else plan.rejects, "")
+    for note in foreseen(plan.files, job.recipe, job.onto is not None):
+        print(one_line(f"note: {note}"))
+    print_rejects(veil.failures(plan.rejects) if veil else plan.rejects, "", _whole())
 
 
 def print_updated(cache: Path, done: Updated) -> None:
@@ -83,18 +97,18 @@ def print_updated(cache: Path, done: Updated) -> None:
     path = one_line(str(cache))
     added = done.added
     for what, names in (("changed since it was stored", done.changed), ("gone", done.vanished)):
-        for name in names[:_SHOWN]:
+        for name in names[: _shown()]:
             print(f"{one_line(name)}: {what}; the cache keeps it as it was", file=sys.stderr)
-        if len(names) > _SHOWN:
-            print(f"and {len(names) - _SHOWN} more: {what}", file=sys.stderr)
+        if len(names) > _shown():
+            print(f"and {len(names) - _shown()} more: {what}", file=sys.stderr)
     if done.withheld:
         what = counting(done.withheld, "file was", "files were")
         print(f"{what} removed from the cache before, and left out", file=sys.stderr)
-    for series, count in done.torn[:_SHOWN]:
+    for series, count in done.torn[: _shown()]:
         why = f"{count} of its files are gone, have changed or are not below the sources"
         print(f"series {one_line(series)}: stays in parts, since {why}", file=sys.stderr)
-    if len(done.torn) > _SHOWN:
-        print(f"and {len(done.torn) - _SHOWN} more series that stay in parts", file=sys.stderr)
+    if len(done.torn) > _shown():
+        print(f"and {len(done.torn) - _shown()} more series that stay in parts", file=sys.stderr)
     if not (added["frames_stored"] or done.rejects.num_rows):
         print(f"{path}: nothing new; {counting(done.counts['frames_stored'], 'frame')}")
     else:
@@ -103,7 +117,7 @@ def print_updated(cache: Path, done: Updated) -> None:
             f"{counting(added['files_stored'], 'file')} added; "
             f"{counting(done.counts['frames_stored'], 'frame')} now"
         )
-        print_rejects(done.rejects)
+        print_rejects(done.rejects, whole=_whole())
     if done.restacked:
         print(
             f"{path}: {counting(done.restacked, 'frame')} in whole stacks again; what was there "
@@ -134,8 +148,8 @@ def print_removed(cache: Path, done: Removed, dry_run: bool) -> None:
         print(f"they stay on the disk until `dicom2cache purge {path}`")
     if done.unknown:
         print(
-            f"{done.unknown} rows of failures/ stay: nobody knows whose they are; `update` looks "
-            "at a file once",
+            f"{counting(done.unknown, 'row of failures/ stays', 'rows of failures/ stay')}: nobody "
+            "knows whose; `update` looks at a file once",
             file=sys.stderr,
         )
 
@@ -195,7 +209,8 @@ def _print_cache(cache: Path, about: dict[str, Any], whose: bool) -> None:
     _print_stacks(read_table(cache, about, "frames", list(COLUMNS)))
     _print_contours(read_table(cache, about, CONTOURS, [*_OF_FILE, "name", "contour"]))
     void = void_failures(cache, about)
-    print_rejects(read_table(cache, about, "failures").filter(pa.array(~void)))
+    rejects = read_table(cache, about, "failures").filter(pa.array(~void))
+    print_rejects(rejects, whole=_whole())
 
 
 def print_repaired(cache: Path, done: Repaired, problems: list[str]) -> int:
@@ -206,20 +221,21 @@ def print_repaired(cache: Path, done: Repaired, problems: list[str]) -> int:
     for shard in done.shards:
         path = one_line(str(cache / shard.name))
         if shard.written:
-            print(f"{path}: written anew, {shard.mended} of {shard.frames} frames from sources")
+            frames = counting(shard.frames, "frame")
+            print(f"{path}: written anew, {shard.mended} of {frames} from sources")
         if shard.why:
             print(f"{path}: stays as it is: {one_line(shard.why)}", file=sys.stderr)
             left += 1
         if shard.lost and not shard.written:
+            lost = counting(len(shard.lost), "frame")
             print(
-                f"{path}: stays as it is, since of {len(shard.lost)} frames the sources are not "
-                "what they were",
+                f"{path}: stays as it is, since of {lost} the sources are not what they were",
                 file=sys.stderr,
             )
-        for line in shard.lost[:_SHOWN]:
+        for line in shard.lost[: _shown()]:
             print(f"  {one_line(line)}", file=sys.stderr)
-        if len(shard.lost) > _SHOWN:
-            print(f"  and {len(shard.lost) - _SHOWN} more", file=sys.stderr)
+        if len(shard.lost) > _shown():
+            print(f"  and {len(shard.lost) - _shown()} more", file=sys.stderr)
         left += len(shard.lost)
     for problem in problems:
         print(one_line(problem), file=sys.stderr)
@@ -285,7 +301,7 @@ def print_differences(differences: Iterable[Difference]) -> int:
 
 def _print_arrays(rows: list[tuple[str, int, int, int, str, dict[str, Any] | None]]) -> None:
     width = max((len(r[0]) for r in rows), default=0)
-    for name, frames, count, shards, codec, found in rows[:_SHOWN]:
+    for name, frames, count, shards, codec, found in rows[: _shown()]:
         values = ""
         if found and found["count"]:
             mean = "beyond float64" if found["mean"] is None else f"{found['mean']:.4g}"
@@ -293,8 +309,8 @@ def _print_arrays(rows: list[tuple[str, int, int, int, str, dict[str, Any] | Non
         many = f"{shards} {'shard' if shards == 1 else 'shards'}{codec}"
         word = "frame " if frames == 1 else "frames"
         print(f"  {name:<{width}}  {frames:>8} {word}  {size(count):>10}  {many}{values}")
-    if len(rows) > _SHOWN:
-        print(f"  and {len(rows) - _SHOWN} more arrays")
+    if len(rows) > _shown():
+        print(f"  and {len(rows) - _shown()} more arrays")
 
 
 def _print_stacks(frames: pa.Table) -> None:
@@ -317,7 +333,7 @@ def _print_contours(contours: pa.Table, rois: Rois = ()) -> None:
     each_file = contours.select([*_OF_FILE, "name"]).group_by([*_OF_FILE, "name"]).aggregate([])
     found = tally(each_file["name"].drop_null())
     most = sorted(found.items(), key=lambda one: (-one[1], one[0]))
-    for name, count in most[:_SHOWN]:
+    for name, count in most[: _shown()]:
         print(f"  {one_line(name)}: in {count}{classed(name, rois)}")
-    if len(most) > _SHOWN:
-        print(f"  and {len(most) - _SHOWN} more names, all in contours/")
+    if len(most) > _shown():
+        print(f"  and {len(most) - _shown()} more names, all in contours/")

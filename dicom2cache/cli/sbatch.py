@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from dicom2cache.cli.failing import MaxFailures, allowed
 from dicom2cache.cli.flags import (
     Deidentify,
     Force,
@@ -147,6 +148,7 @@ def slurm(
     patient_key: PatientKey = None,
     deidentify: Deidentify = None,
     update: Update = False,
+    max_failures: MaxFailures = None,
 ) -> None:
     """Write a batch script for Slurm that converts SRC... to CACHE on many nodes."""
     sources, cache = parts_of(paths)
@@ -157,9 +159,13 @@ def slurm(
         if any(c < " " for c in text):  # in a comment of the script: what follows would be run
             raise typer.BadParameter(f"{text!r}: a line end or the like cannot be in a script")
     here = [sys.executable, "-m", "dicom2cache"]
-    key = ["--deidentify", str(deidentify.absolute())] if deidentify else []
+    allowed(max_failures)
+    if update and overwrite:
+        raise typer.BadParameter("--update adds to CACHE, and --overwrite replaces it; leave one")
+    ends = ["--deidentify", str(deidentify.absolute())] if deidentify else []
+    ends += ["--max-failures", max_failures] if max_failures else []
     said = script(
-        here, sources, cache, [*plan_flags(context), *key], key, batch,
+        here, sources, cache, [*plan_flags(context), *ends], ends, batch,
         str(output or "dicom2cache.sbatch"),
     )  # fmt: skip
     if output is None:

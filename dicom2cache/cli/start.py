@@ -23,7 +23,9 @@ def main() -> None:
     """Run the command line, and leave by its exit status."""
     from dicom2cache.cli import interrupts
     from dicom2cache.cli.app import main as run
+    from dicom2cache.running.alone import without_pandas
 
+    without_pandas()
     try:
         run()
     finally:

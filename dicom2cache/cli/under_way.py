@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dicom2cache import pipeline
 from dicom2cache.cli.bars import clock
-from dicom2cache.cli.words import one_line
+from dicom2cache.cli.words import counting, one_line
 from dicom2cache.errors import Unfinished
 from dicom2cache.store.durable import NO_LINKS
 
@@ -50,8 +50,8 @@ def words(cache: Path, now: Standing) -> list[str]:
         remedy = f"if nobody works on it any more, run `dicom2cache commit {cache}`"
         return [one_line(f"{cache}: frames are being taken out; {remedy}")]
     parts = [
-        f"{now.shards_done} of {now.shards} shards",
-        f"{now.done.units} of {now.total.units} frames",
+        f"{now.shards_done} of {counting(now.shards, 'shard')}",
+        f"{now.done.units} of {counting(now.total.units, 'frame')}",
     ]
     if now.done.failed:
         parts.append(f"{now.done.failed} failed")

@@ -78,6 +78,10 @@ class Source:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
+    def find_frames(self) -> None:
+        """Find where encapsulated frames begin, before several threads read them."""
+        _ = self._fragments
+
     def check_unchanged(self) -> None:
         """Raises FrameError if size or time of the open file differ from the plan's."""
         same, size = self._file.is_as(self.header["size"], self.header["mtime_ns"])
@@ -364,19 +368,18 @@ def _dcmread(file: IO[bytes]) -> Any:
 
 
 class OpenSources:
-    """Open sources, a few at a time: neighbours in a shard often come from one file."""
+    """Open sources, the last few: neighbours in a shard often come from one file."""
 
-    _MOST = 4
-
-    def __init__(self, roots: Sequence[str], headers: dict[int, Header]) -> None:
-        self._roots, self._headers = roots, headers
+    def __init__(self, roots: Sequence[str], headers: dict[int, Header], most: int = 4) -> None:
+        self._roots, self._headers, self._most = roots, headers, most
         self._open: dict[int, Source] = {}
 
     def open(self, file: int) -> Source:
         """The source of a row of FILES; raises as Source."""
         if file in self._open:
+            self._open[file] = self._open.pop(file)  # the last in order
             return self._open[file]
-        while len(self._open) >= self._MOST:
+        while len(self._open) >= self._most:
             self._open.pop(next(iter(self._open))).__exit__()
         header = self._headers[file]
         path = os.path.join(self._roots[header["root"]], header["path"])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom2cache.errors import FrameError, RecipeError
+from dicom2cache.errors import FrameError, RecipeError, meant
 
 # Center and width in HU, as radiology textbooks and viewers have them.
 PRESETS = {
@@ -77,7 +77,7 @@ def parse_window(said: Any) -> Spec:
             return Window(center, width)
     raise RecipeError(
         f"recipe: window {said!r}; legal: CENTER,WIDTH with a width above 0, dicom, or one "
-        f"of {', '.join(PRESETS)}"
+        f"of {', '.join(PRESETS)}{meant(said, (*PRESETS, 'dicom'))}"
     )
 
 

@@ -21,6 +21,9 @@ from dicom2cache.recipes.where import parse_where
 from dicom2cache.schema import FILE_COLUMNS, REJECTS, WHOSE
 from dicom2cache.syntaxes import refusal, supported
 
+UNREADABLE = "windows-unreadable"
+"""flag of a file whose windows are no numbers"""
+
 
 def _third(word: str) -> str:
     """Pattern of an Image Type whose value 3 is `word`."""
@@ -112,6 +115,7 @@ def _refusals(files: pa.Table, recipe: Recipe) -> Iterator[tuple[int, str]]:
     wants = treatments.suv_files(files, recipe)
     for i in np.flatnonzero(wants & np.isnan(floats(files["suv_factor"]))):
         yield int(i), files["suv_refusal"][int(i)].as_py()
+    yield from _without_window(files, recipe)
     spaced = treatments.holds(files, recipe, lambda t: t.spacing is not None)
     if recipe.masks != "none":  # drawn masks are resized as their images are
         spaced &= ~mask_of(pc.equal(files["kind"], "mask"))
@@ -124,6 +128,26 @@ def _refusals(files: pa.Table, recipe: Recipe) -> Iterator[tuple[int, str]]:
                 (
                     "recipe: spacing wants a Pixel Spacing (0028,0030), and the file has none; "
                     "leave it out by `where`, or give it a rule without spacing"
+                ),
+            )
+
+
+def _without_window(files: pa.Table, recipe: Recipe) -> Iterator[tuple[int, str]]:
+    """(row, reason) of grey images that are to go through a window that they do not have.
+
+    Where only some frames of a file lack one these fail when they are converted, and so does what
+    cannot be read, since only the file can tell what it says.
+    """
+    wants = treatments.graded_files(files, recipe)
+    wants &= treatments.holds(files, recipe, lambda t: "dicom" in t.window)
+    for i in np.flatnonzero(wants & ~mask_of(files["voi"])):
+        if UNREADABLE not in (files["flags"][int(i)].as_py() or ()):
+            yield (
+                int(i),
+                (
+                    "the recipe says window dicom, but the file has no VOI LUT and no Window "
+                    "Center (0028,1050); give CENTER,WIDTH, a rule of its own, or leave it out by "
+                    "`where`"
                 ),
             )
 

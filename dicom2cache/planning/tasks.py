@@ -14,15 +14,20 @@ from dicom2cache.records import Plan, ShardTask
 def tasks(plan: Plan) -> list[ShardTask]:
     """One task for each shard, in the order of the cache; their rows cover the frame table once."""
     said = plan.files["transfer_syntax"].combine_chunks().dictionary_encode()
-    known = np.array([syntaxes.cost_weight(s) for s in said.dictionary.to_pylist()], np.float32)
-    weight = known[ints(said.indices, 0)] if len(said) else np.zeros(1, np.float32)
-    summed = np.r_[0.0, np.cumsum(weight[ints(plan.frames["file"], 0)], dtype=np.float64)]
+    legal = said.dictionary.to_pylist()
+    kind = ints(said.indices, 0)[ints(plan.frames["file"], 0)]
+    known = (syntaxes.cost_weight, syntaxes.abreast)
+    weights, abreast = (
+        np.r_[0.0, np.cumsum(np.array([of(s) for s in legal], np.float32)[kind], dtype=np.float64)]
+        for of in known
+    )
     result, start = [], 0
     for a, spec in enumerate(plan.arrays):
         for shard in range(spec.shards):
             stop = start + min(spec.frames_per_shard, spec.slots - shard * spec.frames_per_shard)
-            cost = float(summed[stop] - summed[start]) * spec.slot_bytes
-            result.append(ShardTask(a, spec.first + shard, start, stop, cost))
+            cost = float(weights[stop] - weights[start]) * spec.slot_bytes
+            many = max(1, int((abreast[stop] - abreast[start]) / (stop - start)))
+            result.append(ShardTask(a, spec.first + shard, start, stop, cost, many))
             start = stop
     return result
 

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from dicom2cache.errors import RecipeError
+from dicom2cache.errors import RecipeError, meant
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,6 @@ class Limits:
         if unknown:
             raise RecipeError(
                 f"recipe: unknown {', '.join(unknown)} in limits; legal: {', '.join(names)}, each "
-                "with a whole number"
+                f"with a whole number{meant(unknown[0], names)}"
             )
         return dataclasses.replace(base or cls(), **said)

@@ -9,30 +9,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dicom2cache.errors import RecipeError
+from dicom2cache.errors import RecipeError, meant
 from dicom2cache.pixels.window import PRESETS, window_text
+from dicom2cache.recipes.choices import (
+    DTYPES,
+    EXCLUDABLE,
+    OF_RECIPES,
+    OF_TREATMENTS,
+    illegal,
+)
+from dicom2cache.recipes.idle import check_said
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.recipes.rois import rois_of
-from dicom2cache.records import CODECS
 
-DTYPES = ("uint8", "int16", "uint16", "int32", "float32", "float64")
-EXCLUDABLE = (
-    "localizer", "derived", "secondary", "burned-in", "dose", "map", "mask", "lossy", "mosaic",
-    "label", "overview", "thumbnail", "waveform",
-)  # fmt: skip
 WAVEFORM = "waveform"
 """the kind of what has no pixels: of the recipe's keys, those of images do not hold for it"""
 _NAMED = Path(__file__).parent
-_TREATMENT_CHOICES = {
-    "intensity": ("modality", "stored", "window", "percentiles", "suv"),
-    "dtype": ("auto", *DTYPES),
-    "colour": ("rgb", "grey"),
-    "monochrome1": ("invert", "keep"),
-    "fit": ("pad", "crop", "stretch"),
-}
-_CHOICES = {
-    "codec": CODECS, "masks": ("none", "planes", "labelmap"), "mask_grid": ("same", "image")
-}  # fmt: skip
+_PERCENTILES = (0.5, 99.5)
 _MOST_PIXELS = 65535
 """on a side, as in DICOM"""
 
@@ -46,6 +39,12 @@ def _key(default: Any, values: str, metavar: str | None = None) -> Any:
     return field(default=default, metadata={"values": values, "metavar": metavar})
 
 
+class _Unsaid(str):
+    """A default that nobody asked for: what does not go with it replaces it."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Treatment:
     """How the frames of a file become what is stored.
@@ -54,7 +53,7 @@ class Treatment:
     """
 
     intensity: str = _key(
-        "modality",
+        _Unsaid("modality"),
         "`modality`: after the modality LUT (HU for CT); `stored`: as in the file; `window`: grey "
         "images through `window`; `percentiles`: between two percentiles of the stack; `suv`: PET "
         "as SUV by body weight",
@@ -66,7 +65,7 @@ class Treatment:
         "window); each a channel, 0 to 255 in uint8",
     )
     percentiles: tuple[float, float] = _key(
-        (0.5, 99.5), "two numbers from 0 to 100; padding does not count", "LOW,HIGH"
+        _PERCENTILES, "two numbers from 0 to 100; padding does not count", "LOW,HIGH"
     )
     dtype: str = _key(
         "auto",
@@ -95,20 +94,27 @@ class Treatment:
     )
 
     def __post_init__(self) -> None:
-        for name, legal in _TREATMENT_CHOICES.items():
+        for name, legal in OF_TREATMENTS.items():
             value = getattr(self, name)
             if value not in legal:
-                raise RecipeError(f"recipe: {name} = {value!r}; legal: {', '.join(legal)}")
-        self._check_window()
+                raise illegal(name, value, legal)
         self._check_percentiles()
+        self._check_window()
         self._check_geometry()
 
     def _check_window(self) -> None:
         if not isinstance(self.window, list | tuple):
             raise RecipeError(f"recipe: window = {self.window!r} must be a list")
         object.__setattr__(self, "window", tuple(window_text(w) for w in self.window))
-        if self.window and self.intensity == "modality":  # what else would a window be for
-            object.__setattr__(self, "intensity", "window")
+        if isinstance(self.intensity, _Unsaid):  # what else would they be for
+            graded = self.percentiles != _PERCENTILES
+            if self.window and graded:
+                raise RecipeError(
+                    f"recipe: window {list(self.window)} and percentiles {self.percentiles!r} "
+                    "contradict each other; leave one, or give rules of their own"
+                )
+            if self.window or graded:
+                object.__setattr__(self, "intensity", "window" if self.window else "percentiles")
         if bool(self.window) != (self.intensity == "window"):
             raise RecipeError(
                 f"recipe: intensity {self.intensity!r} with window {list(self.window)}; legal: "
@@ -236,10 +242,9 @@ class Recipe(Treatment):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "limits", Limits.of(self.limits))
-        for name, legal in _CHOICES.items():
+        for name, legal in OF_RECIPES.items():
             if getattr(self, name) not in legal:
-                said = getattr(self, name)
-                raise RecipeError(f"recipe: {name} = {said!r}; legal: {', '.join(legal)}")
+                raise illegal(name, getattr(self, name), legal)
         object.__setattr__(self, "rois", rois_of(self.rois))
         if self.rois and self.masks == "none":
             raise RecipeError("recipe: rois with masks none; legal: with masks planes or labelmap")
@@ -247,7 +252,10 @@ class Recipe(Treatment):
             raise RecipeError(f"recipe: exclude = {self.exclude!r} must be a list")
         for kind in self.exclude:
             if kind not in EXCLUDABLE:
-                raise RecipeError(f"recipe: exclude has {kind!r}; legal: {', '.join(EXCLUDABLE)}")
+                names = ", ".join(EXCLUDABLE)
+                raise RecipeError(
+                    f"recipe: exclude has {kind!r}; legal: {names}{meant(kind, EXCLUDABLE)}"
+                )
         object.__setattr__(self, "exclude", tuple(sorted(set(self.exclude))))
         for name, low, high in (("shard_mib", 1, 65536), ("max_arrays", 1, 32767)):
             value = getattr(self, name)
@@ -272,7 +280,7 @@ class Recipe(Treatment):
         if unknown:
             raise RecipeError(
                 f"recipe: unknown {', '.join(unknown)} in the rule for {said['where']!r}; legal: "
-                f"where, {', '.join(TREATMENT_KEYS)}"
+                f"where, {', '.join(TREATMENT_KEYS)}{meant(unknown[0], TREATMENT_KEYS)}"
             )
         base = {k: getattr(self, k) for k in TREATMENT_KEYS}
         if own.get("intensity", "window") != "window":
@@ -309,8 +317,16 @@ class Recipe(Treatment):
         if unknown:
             raise RecipeError(
                 f"{origin}: unknown {', '.join(unknown)}; legal: {', '.join(sorted(known))}"
+                f"{meant(unknown[0], known)}"
             )
         return cls(**_implied(values))
+
+    @classmethod
+    def said(cls, values: dict[str, Any], origin: str = "recipe") -> Recipe:
+        """As `from_dict`, of what a user says now: keys that would change nothing are refused."""
+        recipe = cls.from_dict(values, origin)
+        check_said(values, recipe, origin)
+        return recipe
 
     @classmethod
     def from_toml(cls, path: Path | str, **overrides: Any) -> Recipe:
@@ -326,15 +342,17 @@ class Recipe(Treatment):
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
             raise RecipeError(
                 f"{path}: cannot read the recipe: {e}; legal: a TOML file, or one of "
-                f"{', '.join(named)}"
+                f"{', '.join(named)}{meant(path, named)}"
             ) from e
-        if overrides.get("intensity", "window") != "window":
-            values.pop("window", None)
+        intensity = _implied(overrides).get("intensity")
+        for key, wanted in _IMPLIED:
+            if intensity not in (None, wanted) and key not in overrides:
+                values.pop(key, None)
         try:
             if "limits" in overrides:
                 base = Limits.of(values.get("limits", {}))
                 overrides = {**overrides, "limits": Limits.of(overrides["limits"], base)}
-            return cls.from_dict({**values, **_implied(overrides)}, origin=str(path))
+            return cls.said({**values, **_implied(overrides)}, origin=str(path))
         except RecipeError as e:
             raise RecipeError(e.args[0] if str(path) in str(e) else f"{path}: {e}") from e
 
@@ -344,10 +362,14 @@ def named_recipes() -> list[str]:
     return sorted(f.stem for f in _NAMED.glob("*.toml"))
 
 
+_IMPLIED = (("window", "window"), ("percentiles", "percentiles"))
+"""keys, and the intensity that each of them is for"""
+
+
 def _implied(values: dict[str, Any]) -> dict[str, Any]:
     """The values with the intensity that a window or percentiles imply."""
     if "intensity" not in values:
-        for key, intensity in (("window", "window"), ("percentiles", "percentiles")):
+        for key, intensity in _IMPLIED:
             if values.get(key):
                 return {**values, "intensity": intensity}
     return values

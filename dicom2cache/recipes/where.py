@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Any
 
 import pyarrow.compute as pc
 
-from dicom2cache.errors import RecipeError
+from dicom2cache.errors import RecipeError, meant
 from dicom2cache.schema import COLUMNS
 
 _COMPARE = {
@@ -140,10 +139,9 @@ class _Parser:
         if not isinstance(node, ast.Name):
             raise self.refuse(node, "expected a column")
         if node.id not in self.columns:
-            close = get_close_matches(node.id.lower(), sorted(self.columns), n=3)
-            hint = f"; did you mean {' or '.join(close)}?" if close else ""
+            names = sorted(self.columns)
             raise self.refuse(
-                node, f"no such column; the columns are {', '.join(sorted(self.columns))}{hint}"
+                node, f"no such column; the columns are {', '.join(names)}{meant(node.id, names)}"
             )
         return pc.field(node.id)
 

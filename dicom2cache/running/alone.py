@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from importlib.abc import MetaPathFinder
 from typing import Any
 
 from dicom2cache.frames.isolate import reached, sent, started
@@ -19,6 +21,7 @@ serve(sys.argv[1])
 
 def serve(where: str) -> None:
     """Make the calls that are asked for until the other end of the socket is closed."""
+    without_pandas()
     pipe = reached(where)
     while True:
         try:
@@ -37,6 +40,33 @@ def serve(where: str) -> None:
             ConnectionResetError,
         ):  # whoever asked was interrupted, and is gone
             return
+
+
+def without_pandas() -> None:
+    """Keep pyarrow from importing pandas, where that is installed, in a process that is all ours.
+
+    With the first array that it makes it looks for it, which takes as long as all that a worker
+    imports. Who imports pandas later gets it, and pyarrow converts nothing to it.
+    """
+    import pyarrow
+
+    if "pandas" in sys.modules:
+        return
+    nobody = _NoPandas()
+    sys.meta_path.insert(0, nobody)
+    try:
+        pyarrow.array([0])
+    finally:
+        sys.meta_path.remove(nobody)
+
+
+class _NoPandas(MetaPathFinder):
+    """Finds that pandas is not installed."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        """As of any finder; raises ModuleNotFoundError."""
+        if name == "pandas":
+            raise ModuleNotFoundError("not wanted", name=name)
 
 
 class Alone:

@@ -26,6 +26,7 @@ from dicom2cache.running.listing import listed
 from dicom2cache.running.lost import nothing
 from dicom2cache.running.processors import cpu_count
 from dicom2cache.running.progress import Progress
+from dicom2cache.running.worth import worth
 from dicom2cache.store.layout import ROOT, SPARE
 
 Sources = Sequence[str | os.PathLike[str]]
@@ -47,6 +48,8 @@ class Wanted:
     progress: Progress
     is_built: bool = False
     """whether frames are converted as soon as there is a plan"""
+    is_dry: bool = False
+    """whether the plan is only looked at: nothing is written"""
 
 
 def plan_build(wanted: Wanted) -> Job | None:
@@ -98,7 +101,7 @@ def _planned(wanted: Wanted, sources: Sources, veil: Veil | None, key: bytes) ->
         damage.refuse(target)
         return None
     patients = keys.PatientKey(key, veil is not None)
-    some = pool.worth(workers, candidates, recipe.shard_bytes) if wanted.is_built else 0
+    some = worth(workers, roots, candidates, recipe.shard_bytes) if wanted.is_built else 0
     with pool.workers_starting(
         some, wanted.backend, pool.CONVERT
     ):  # and what plans is imported meanwhile
@@ -112,6 +115,8 @@ def _planned(wanted: Wanted, sources: Sources, veil: Veil | None, key: bytes) ->
         raise SourceError(nothing(sources, pa.concat_tables([every, alone(contours)])))
     if not wanted.force:
         target_folder.check_room(target, planned, roots)
+    if wanted.is_dry:
+        return Job(target, identity, tuple(roots), recipe, planned, facts)
     if overwrite:
         holders.tell(target, "--overwrite takes the plan from %s, which ends then")
         target_folder.clear(target, (os.path.join(roots[c.root], c.path) for c in candidates))

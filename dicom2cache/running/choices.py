@@ -25,7 +25,7 @@ from dicom2cache.frames.decode import Room, Source
 from dicom2cache.frames.treat import FRAME_COLUMNS, modality, padding_of
 from dicom2cache.recipes.recipe import Treatment
 from dicom2cache.records import COMPRESSED, ArraySpec, FrameRow, Header
-from dicom2cache.running.each_frame import Failure, Worker
+from dicom2cache.running.each_frame import Failure, Step, Worker
 from dicom2cache.running.job import Job, scratch
 from dicom2cache.running.plan_rows import frames_of, headers_of
 from dicom2cache.store import names
@@ -118,8 +118,7 @@ def _percentiles(
     step = partial(_sample, treatments=job.recipe.treatments, budget=budget)
     samples, left_out = [], []
     with worker.frames(job.roots, headers_of(job, rows)) as frames:
-        for row in rows.to_pylist():
-            found = frames.do(row, step)
+        for row, found in frames.each(rows.to_pylist(), lambda _: step):
             if isinstance(found, Failure):
                 left_out.append([row["file"], row["frame"], found.reason])
             else:
@@ -186,12 +185,13 @@ def _chosen_codec(job: Job, array: int, worker: Worker) -> dict[str, Any]:
     rows = frames_of(job, places).select(FRAME_COLUMNS)
     headers = headers_of(job, rows)
     sizes = dict.fromkeys(("plain", *COMPRESSED), 0)
+
+    def step_of(row: FrameRow) -> Step[dict[str, int]]:
+        limits = limits_of(job, row, headers[row["file"]], worker)
+        return partial(_sizes, treatments=job.recipe.treatments, spec=spec, limits=limits)
+
     with worker.frames(job.roots, headers) as frames:
-        for row in rows.to_pylist():
-            limits = limits_of(job, row, headers[row["file"]], worker)
-            found = frames.do(
-                row, partial(_sizes, treatments=job.recipe.treatments, spec=spec, limits=limits)
-            )
+        for _, found in frames.each(rows.to_pylist(), step_of):
             if not isinstance(found, Failure):  # else it cannot be stored either
                 sizes = {name: size + found[name] for name, size in sizes.items()}
     return {"codec": chosen(**sizes), **sizes}

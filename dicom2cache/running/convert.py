@@ -23,14 +23,14 @@ from dicom2cache.errors import (
 )
 from dicom2cache.frames.chunk import chunk_of_frame
 from dicom2cache.frames.treat import FRAME_COLUMNS
-from dicom2cache.records import ShardTask
+from dicom2cache.records import FrameRow, ShardTask
 from dicom2cache.running import choices, claims, holders, receipts
 from dicom2cache.running.await_job import await_job
-from dicom2cache.running.each_frame import Failure, Worker
+from dicom2cache.running.each_frame import Failure, Step, Worker
 from dicom2cache.running.job import Job, is_planned
 from dicom2cache.running.plan_rows import frames_of, headers_of
 from dicom2cache.schema import RESULTS
-from dicom2cache.store.shards import ShardWriter
+from dicom2cache.store.shards import Chunk, ShardWriter
 
 
 @dataclass(frozen=True)
@@ -61,29 +61,32 @@ def convert_task(
     isolated: bool = False,
     run: str = "",
     over: str | None = None,
+    abreast: int = 1,
 ) -> Done:
     """Convert one shard of the plan of this nonce in `cache` and publish its receipt.
 
     `isolated`: a child process works on the frames, so that one it dies of costs itself only. `run`
-    and `over` are of `claims.take`. Raises Unfinished if that plan is no longer there.
+    and `over` are of `claims.take`; `abreast` is how many frames are decoded at once. Raises
+    Unfinished if that plan is no longer there.
     """
     with _while_planned(Path(cache), nonce):
         job = await_job(Path(cache))
         if job.nonce != nonce:
             raise Unfinished("another plan")
-        return _convert(job, task, isolated, run, over)
+        worker = Worker(isolated, job.recipe.limits, abreast=abreast)
+        return _convert(job, task, worker, run, over)
 
 
-def _convert(job: Job, task: ShardTask, isolated: bool, run: str, over: str | None) -> Done:
+def _convert(job: Job, task: ShardTask, worker: Worker, run: str, over: str | None) -> Done:
     start, count = time.perf_counter(), task.stop - task.start
-    faults: list[Fault] = []
     first = True
     if not receipts.is_done(job, task):
         claim = claims.take(job, task, run, over)
         if claim is None:
             return Done(task.name, count, 0, time.perf_counter() - start, elsewhere=True)
         try:
-            with claim, Worker(isolated or claim.left_behind, job.recipe.limits, faults) as worker:
+            worker.isolated |= claim.left_behind
+            with claim, worker:
                 first = write_shard(job, task, worker)
         except Exception as e:
             if is_environment(e):
@@ -102,7 +105,7 @@ def _convert(job: Job, task: ShardTask, isolated: bool, run: str, over: str | No
     said = _first_failure(job, task, receipt.results) if reasons else None
     seconds = time.perf_counter() - start
     return Done(
-        task.name, count, len(reasons), seconds, said, faults=tuple(faults), twice=not first
+        task.name, count, len(reasons), seconds, said, faults=tuple(worker.faults), twice=not first
     )
 
 
@@ -138,11 +141,13 @@ def write_shard(job: Job, task: ShardTask, worker: Worker) -> bool:
     attempt = receipts.new_attempt(job, task)
     results: list[dict[str, Any]] = []
     treatments = job.recipe.treatments
+
+    def step_of(row: FrameRow) -> Step[tuple[Chunk, dict[str, Any]]]:
+        limits = choices.limits_of(job, row, headers[row["file"]], worker)
+        return partial(chunk_of_frame, treatments=treatments, spec=spec, limits=limits)
+
     with ShardWriter(attempt, spec) as writer, worker.frames(job.roots, headers) as frames:
-        for row in rows.to_pylist():
-            limits = choices.limits_of(job, row, headers[row["file"]], worker)
-            step = partial(chunk_of_frame, treatments=treatments, spec=spec, limits=limits)
-            found = frames.do(row, step, writer.room())
+        for _, found in frames.each(rows.to_pylist(), step_of, writer.room):
             if isinstance(found, Failure):
                 writer.missing()
                 results.append({"reason": found.reason, "stage": found.stage})

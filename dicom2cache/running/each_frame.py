@@ -7,7 +7,9 @@ is to blame. Want of memory or time is told apart by a second try: alone, in a c
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -20,18 +22,25 @@ from dicom2cache.frames.decode import OpenSources, Room, Source
 from dicom2cache.frames.isolate import Allowance, Child
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import FrameRow, Header
-from dicom2cache.running.pool import Overdue, bounded, handling, within
+from dicom2cache.running.pool import Overdue, bounded, handling, may_use_threads, within
 from dicom2cache.running.turns import turn
 from dicom2cache.sources import mounts
 from dicom2cache.sources.archives.kinds import DEFLATED, GZIP
+from dicom2cache.syntaxes import abreast
 
 T = TypeVar("T")
 Step = Callable[[Source, FrameRow, Room], T]
 """what is done with a frame, by its row (`file` and `frame` at least); it can be pickled, and so
 can its result"""
 
+_OPEN = 4
+"""files that stay open"""
+_WAITING = 2
+"""frames for each thread that are begun, or done and wait for those before them"""
 _AMPLE = 4 << 30
 """bytes that a worker process may have for its frames, beside eight times the largest"""
+_THREAD = 256 << 20
+"""and for each thread: stack, and what malloc sets apart for it"""
 _SPARE = 1 << 30
 """bytes that a child may have for a frame, beside eight times the frame's"""
 
@@ -53,6 +62,8 @@ class Worker:
     limits: Limits = field(default_factory=Limits)
     faults: list[Fault] = field(default_factory=list)
     """errors of our own that cost a frame, for the log"""
+    abreast: int = 1
+    """frames that it works on at once, where that is worth it"""
     _child: Child = field(default_factory=Child, repr=False)
 
     def __enter__(self) -> Worker:
@@ -70,12 +81,15 @@ class Worker:
         Meanwhile a worker process may not take more memory than they are worth: what does is tried
         again in a child, before the machine has none left.
         """
-        sources = OpenSources(roots, headers)
-        most = _AMPLE + 8 * max(map(_bytes_of, headers.values()), default=0)
+        many = self.abreast if may_use_threads() and not self.isolated else 1
+        sources = OpenSources(roots, headers, _OPEN if many == 1 else _WAITING * many + 1)
+        largest = max(map(_bytes_of, headers.values()), default=0)
+        frames = Frames(self, roots, headers, sources, many)
         try:
-            with bounded(most), handling():
-                yield Frames(self, roots, headers, sources)
+            with bounded(_AMPLE + 8 * largest + (many - 1) * (8 * largest + _THREAD)), handling():
+                yield frames
         finally:
+            frames.end_threads()
             sources.close()
 
     def failure(self, error: Exception, where: str) -> Failure:
@@ -102,6 +116,67 @@ class Frames:
     roots: Sequence[str]
     headers: dict[int, Header]
     sources: OpenSources
+    abreast: int = 1
+    _threads: list[ThreadPoolExecutor] = field(default_factory=list, repr=False)
+
+    def each(
+        self,
+        rows: Iterable[FrameRow],
+        step_of: Callable[[FrameRow], Step[T]],
+        room: Callable[[], Room] = lambda: None,
+    ) -> Iterator[tuple[FrameRow, T | Failure]]:
+        """(row, what its step makes of it, or why it fails), in order; raises as `do`.
+
+        Some at once, where their decoder lets go of the interpreter. What fails so is done once
+        more, with nothing beside it: so nobody else's want of memory or time can be the reason.
+        """
+        waiting: deque[tuple[FrameRow, Step[T], Future[T]]] = deque()
+
+        def first() -> tuple[FrameRow, T | Failure]:
+            row, step, under_way = waiting.popleft()
+            if under_way.exception() is None:
+                return row, under_way.result()
+            wait([future for _, _, future in waiting])
+            return row, self.do(row, step)
+
+        for row in rows:
+            if self.abreast == 1 or not _is_apart(self.headers[row["file"]]):
+                while waiting:
+                    yield first()
+                yield row, self.do(row, step_of(row), room())
+                continue
+            if len(waiting) == _WAITING * self.abreast:
+                yield first()
+            step = step_of(row)
+            waiting.append((row, step, self._begun(row, step)))
+        while waiting:
+            yield first()
+
+    def _begun(self, row: FrameRow, step: Step[T]) -> Future[T]:
+        """The step on a frame, in a thread."""
+        header, source = self.headers[row["file"]], None
+        if header["frames"] > 1:  # to find its frames takes time: once for all threads
+            try:
+                source = self.sources.open(row["file"])
+                source.find_frames()
+            except Exception:
+                source = None  # the thread meets the same
+        if not self._threads:
+            self._threads.append(ThreadPoolExecutor(self.abreast, "frames"))
+        return self._threads[0].submit(self._beside, row, step, source)
+
+    def _beside(self, row: FrameRow, step: Step[T], source: Source | None) -> T:
+        header = self.headers[row["file"]]
+        with turn(_bytes_of(header)), within(self.worker.limits.frame_seconds):
+            if source is not None:
+                return _on_source(source, step, row, None)
+            path = os.path.join(self.roots[header["root"]], header["path"])
+            return _on_file(step, path, header, row)
+
+    def end_threads(self) -> None:
+        """End what is under way; nobody waits for it any more."""
+        while self._threads:
+            self._threads.pop().shutdown(cancel_futures=True)
 
     def do(self, row: FrameRow, step: Step[T], room: Room = None) -> T | Failure:
         """What the step makes of a frame, or why it fails.
@@ -126,6 +201,11 @@ class Frames:
             if not isinstance(e, MemoryError):
                 mounts.raise_environment(e, root, header["path"])
             return self.worker.failure(e, f"{path}, frame {row['frame']}")
+
+
+def _is_apart(header: Header) -> bool:
+    """True if frames of the file are worked on side by side: none needs what another one left."""
+    return abreast(header["transfer_syntax"]) > 1 and not header["parts"]
 
 
 def _bytes_of(header: Header) -> int:

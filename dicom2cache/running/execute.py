@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom2cache.errors import FrameError, Unfinished
+from dicom2cache.planning.crew import side_by_side
 from dicom2cache.privacy.veil import KEY
 from dicom2cache.records import ShardTask
 from dicom2cache.running import backlog, claims, receipts, versions
@@ -151,22 +152,28 @@ class _Calls:
         order = sorted(todo, key=lambda t: (t not in self.left, -t.cost))
         try:
             jobs = enough(self.jobs, todo) if self.backend == "loky" else self.jobs
-            for done in parallel(jobs, self.backend, map(self._of, order), ordered=False):
+            many = side_by_side(self.jobs, jobs, order)
+            for done in parallel(jobs, self.backend, map(self._of, order, many), ordered=False):
                 _take(done, on_error, seen, failed)
         except BrokenProcessPool:
             return False
         return True
 
-    def _of(self, task: ShardTask) -> Any:
+    def _of(self, task: ShardTask, abreast: int) -> Any:
         convert = convert_elsewhere if self.backend in ELSEWHERE else convert_task
-        job, over = self.watch.job, self.left.get(task)
-        return call(
-            convert, str(job.cache), job.nonce, task, over is not None, self.watch.run, over
-        )
+        job, run, over = self.watch.job, self.watch.run, self.left.get(task)
+        isolated = over is not None
+        return call(convert, str(job.cache), job.nonce, task, isolated, run, over, abreast)
 
 
 def convert_elsewhere(
-    cache: str, nonce: str, task: ShardTask, isolated: bool, run: str = "", over: str | None = None
+    cache: str,
+    nonce: str,
+    task: ShardTask,
+    isolated: bool,
+    run: str = "",
+    over: str | None = None,
+    _: int = 1,
 ) -> Done:
     """As `convert_task`, on a machine that may have other versions: raises CacheError then."""
     job = await_job(Path(cache))

@@ -18,7 +18,8 @@ from multiprocessing import current_process
 from typing import Any
 
 from dicom2cache.frames.isolate import without_interrupts
-from dicom2cache.records import Candidate, ShardTask
+from dicom2cache.planning.crew import for_tasks
+from dicom2cache.records import ShardTask
 from dicom2cache.running.alone import Alone
 from dicom2cache.running.engines import ELSEWHERE, engine, never_here
 from dicom2cache.sources import system
@@ -33,6 +34,8 @@ class Overdue(BaseException):
 _is_worker = False
 _handled = False  # SIGALRM is ours in a block of `handling`
 _armed = False  # in a block of `within`
+_timer = threading.Lock()
+_ends: dict[object, float] = {}  # of a worker's blocks of `within`: when each has to be done
 
 
 @contextmanager
@@ -43,18 +46,43 @@ def within(seconds: float) -> Iterator[None]:
     be ended by itself. The process that does the asking cannot be ended: there Overdue is raised as
     soon as Python code runs, in its main thread; in others nothing happens.
     """
-    if not _is_worker and not can_interrupt():
+    if _is_worker:
+        with _due(seconds):
+            yield
+        return
+    if not can_interrupt():
         yield
         return
     global _armed
-    with nullcontext() if _is_worker or _handled else handling():
+    with nullcontext() if _handled else handling():
         try:
             _armed = True
-            system.set_timer(seconds, 0 if _is_worker else _LOOKS)
+            system.set_timer(seconds, _LOOKS)
             yield
         finally:
             _armed = False  # what is on its way comes too late
             system.set_timer(0)
+
+
+@contextmanager
+def _due(seconds: float) -> Iterator[None]:
+    """A block of a worker process; several threads may be in one. A process has one timer."""
+    me = object()
+    with _timer:
+        _ends[me] = time.monotonic() + seconds
+        _set_timer()
+    try:
+        yield
+    finally:
+        with _timer:
+            del _ends[me]
+            _set_timer()
+
+
+def _set_timer() -> None:
+    """Let the first block that takes too long end the process."""
+    rest = max(1e-6, min(_ends.values()) - time.monotonic()) if _ends else 0
+    system.set_timer(rest)
 
 
 @contextmanager
@@ -85,6 +113,11 @@ def bounded(memory: int) -> Iterator[None]:
         yield
     finally:
         system.restore_memory(before)
+
+
+def may_use_threads() -> bool:
+    """True in a worker process: `within` ends it whatever thread takes too long."""
+    return _is_worker
 
 
 def can_interrupt() -> bool:
@@ -165,24 +198,9 @@ def workers_starting(jobs: int, backend: str, module: str) -> Iterator[None]:
         _await_workers()
 
 
-_SHRUNK = 4
-"""bytes of a frame for one of its file, where nothing but the file's size is known"""
-_WORTH = 128 << 20
-"""cost of tasks, as ShardTask has it, for which a worker more is worth its start"""
-
-
-def worth(jobs: int, candidates: Sequence[Candidate], shard_bytes: int) -> int:
-    """How many workers it takes, at most `jobs`, for about as many shards as files will be."""
-    if jobs == 1:
-        return 1
-    size = sum(c.size for c in candidates)
-    return int(min(jobs, 1 + _SHRUNK * size // shard_bytes))
-
-
 def enough(jobs: int, tasks: Sequence[ShardTask]) -> int:
     """How many workers these tasks take, at most `jobs`; those that have been started are there."""
-    wanted = min(jobs, len(tasks), 1 + int(sum(task.cost for task in tasks)) // _WORTH)
-    return max(1, wanted, min(jobs, _begun))
+    return max(for_tasks(jobs, tasks), min(jobs, _begun))
 
 
 def _watched() -> dict[str, Any]:

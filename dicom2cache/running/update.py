@@ -38,6 +38,7 @@ from dicom2cache.running.listing import listed
 from dicom2cache.running.lost import nothing
 from dicom2cache.running.processors import cpu_count
 from dicom2cache.running.progress import Progress, Silent
+from dicom2cache.running.worth import worth
 from dicom2cache.schema import FRAMES
 from dicom2cache.sources.archives.listed import candidate_at
 from dicom2cache.store import root, seen
@@ -70,6 +71,8 @@ class Request:
     """whether frames are converted as soon as there is a plan"""
     moved: Mapping[str, str] = field(default_factory=dict)
     """where source folders of the cache are by now"""
+    is_dry: bool = False
+    """whether the plan is only looked at: nothing is written"""
 
 
 def request(
@@ -159,7 +162,7 @@ def _plan_update(asked: Request) -> tuple[Job | None, Looked | None] | None:
         return None, looked
     tell_alike(cache, looked, veil)
     workers = asked.jobs or cpu_count()
-    some = pool.worth(workers, looked.new, recipe.shard_bytes) if asked.is_built else 0
+    some = worth(workers, looked.roots, looked.new, recipe.shard_bytes) if asked.is_built else 0
     with pool.workers_starting(some, asked.backend, pool.CONVERT):
         planned = _planned(asked, attributes, recipe, looked, workers, withheld)
         if waiting := awaited(cache, attributes, looked, planned, veil):
@@ -175,16 +178,14 @@ def _plan_update(asked: Request) -> tuple[Job | None, Looked | None] | None:
     used = {c.root for c in new} | set(looked.unlisted["root"].to_pylist())
     used |= {s["root"] for s in attributes["sources"]}
     roots = tuple(folder if k in used else "" for k, folder in enumerate(looked.roots))
-    identity = identity_of(
-        roots, looked.new, looked.unlisted, recipe, facts, veil
-    ).partition(":")[0]  # fmt: skip
-    chained = f"{attributes['identity']} {identity}"
+    mine = identity_of(roots, looked.new, looked.unlisted, recipe, facts, veil).partition(":")[0]
+    chained = f"{attributes['identity']} {mine}"
     job = Job(
         cache, hashlib.sha256(chained.encode()).hexdigest(), roots, recipe, planned,
         {name: attributes[name] for name in facts}, seen_of(looked.new, veil), attributes["sha256"],
     )  # fmt: skip
     try:
-        return save_plan(job), looked
+        return job if asked.is_dry else save_plan(job), looked
     except Unfinished:
         return None
 

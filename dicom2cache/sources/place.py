@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import threading
 import zlib
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -174,6 +175,7 @@ class Inflated(Opened):
         self._stream = self._new()
         self._head, self._taken, self._waiting = bytearray(), 0, b""
         self._whole: bytes | None = None
+        self._turn = threading.Lock()  # frames of one file may be read side by side
 
     def _new(self) -> Any:
         return zlib.decompressobj(zlib.MAX_WBITS + 16 if self._gzip else -zlib.MAX_WBITS)
@@ -183,7 +185,8 @@ class Inflated(Opened):
         stop = min(offset + count, self.size)
         if self._whole is None and stop <= _HEAD:
             try:
-                return bytes(self._begun(stop)[offset:stop])
+                with self._turn:
+                    return bytes(self._begun(stop)[offset:stop])
             except zlib.error as e:
                 raise self._damaged(str(e)) from e
         return self.whole()[offset:stop] if offset < stop else b""
@@ -217,6 +220,10 @@ class Inflated(Opened):
 
     def whole(self) -> bytes:
         """All of it, inflated and held to its size and CRC; kept. Raises FrameError."""
+        with self._turn:
+            return self._inflated()
+
+    def _inflated(self) -> bytes:
         if self._whole is None:
             if self._packed > self.size + (self.size >> 8) + (1 << 16):  # 5 of 65,535
                 raise self._damaged(f"{self._packed} bytes are more than {self.size} deflate to")
@@ -234,7 +241,7 @@ class Inflated(Opened):
             crc = self.member.crc if self.member else None
             if crc is not None and zlib.crc32(found) != crc:
                 raise self._damaged(f"CRC-32 {zlib.crc32(found):08x}, its archive says {crc:08x}")
-            self._whole, self._head = found, bytearray()
+            self._whole = found
         return self._whole
 
     def _damaged(self, why: str) -> FrameError:

@@ -25,6 +25,7 @@ import pydicom
 import trainer_adapter
 from dicom2cache.cli import app
 from dicom2cache.frames import libraries
+from dicom2cache.planning import crew
 from dicom2cache.running import commit, execute
 from tests.crash.disk import Disk
 from tests.support.dicom_files import pattern, write_dicom, write_series
@@ -33,6 +34,7 @@ from tests.support.dicom_files import pattern, write_dicom, write_series
 _READY = (joblib, numcodecs.blosc, numpy.ma, pyarrow.parquet, pydicom, commit, imagecodecs)
 libraries.versions()  # imports every codec
 execute._PAUSE = 0.0  # a fault that stays is not waited for
+crew._WORTH = crew._MUCH = 1  # any work is worth two processes
 STORED = 1
 """exit status of every build here: one file is truncated"""
 AGAIN = "run the same command again"

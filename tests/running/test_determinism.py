@@ -10,6 +10,7 @@ from pydicom import examples
 
 from tests.support.caches import attributes, built, failures, run_cli, run_here, table, tree
 from tests.support.dicom_files import pattern, uid, write_dicom
+from tests.support.faults import with_fault
 
 _EXAMPLES = [Path(examples.get_path(n)) for n in ("jpeg2k", "rt_dose", "ct", "waveform", "mr")]
 
@@ -26,7 +27,8 @@ def test_number_and_kind_of_workers(
     tmp_path: Path, ct_series: Path, ct_series_cache: Path, options: tuple[str, ...]
 ) -> None:
     cache = tmp_path / "cache"
-    ran = run_cli("build", ct_series, cache, "--shard-mib", "1", *options)
+    fault = with_fault("all-workers")  # however little there is to do
+    ran = run_cli("build", ct_series, cache, "--shard-mib", "1", *options, env=fault)
     assert (ran.returncode, "12 frames of 12 files" in ran.stdout) == (0, True)
     assert len([name for name in tree(cache) if "/c." in name]) == 6
     assert tree(cache) == tree(ct_series_cache)

@@ -28,8 +28,8 @@ def test_killed_once_the_first_receipt_is_there(
     cache = tmp_path / "cache"
     again = ("build", ct_series, cache, "--shard-mib", "1", "--jobs", "2")
     process = subprocess.Popen(
-        command(*again), env={**os.environ, **with_fault("slow-publish")}, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        command(*again), env={**os.environ, **with_fault("slow-publish;", "all-workers")},
+        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
         while not list(cache.glob("build/*/receipts/*")):
@@ -108,8 +108,9 @@ def _check_one_lost(cache: Path, ran: Ran, pixels: dict[str, np.ndarray]) -> Non
 def test_decoder_that_aborts_costs_one_frame(tmp_path: Path, codec: str) -> None:
     pixels, digest = wavelets(tmp_path / "source")  # the fourth is what `auto` tries
     fault = with_fault("abort-decoder", digest)
+    many = with_fault("abort-decoder", f"{digest};", "all-workers")
     cache, flags = tmp_path / "cache", ("--shard-mib", "1", "--codec", codec)
-    ran = run_cli("build", tmp_path / "source", cache, *flags, "--jobs", "2", env=fault)
+    ran = run_cli("build", tmp_path / "source", cache, *flags, "--jobs", "3", env=many)
     _check_one_lost(cache, ran, pixels)
 
     alone = tmp_path / "alone"
@@ -145,7 +146,7 @@ def test_decoder_that_aborts_where_copies_are_compared(tmp_path: Path) -> None:
 def test_workers_that_die_at_start_end_the_run(tmp_path: Path, ct_series: Path) -> None:
     cache = tmp_path / "cache"
     again = ("build", ct_series, cache, "--shard-mib", "1", "--jobs", "2")
-    ran = run_cli(*again, env=with_fault("abort-workers"))
+    ran = run_cli(*again, env=with_fault("abort-workers;", "all-workers"))
     assert ran.returncode == 2
     assert "shards could not be written" in ran.stderr
     assert not (cache / "zarr.json").exists()

@@ -32,7 +32,7 @@ import numpy as np
 cache = trainer_adapter.open_cache(sys.argv[1])
 sums = [int(cache[i].sum()) for i in range(len(cache))]
 batches = {}
-for read in ("auto", "map", "pread"):
+for read in ("auto", "map", "advise", "pread"):
     loader = trainer_adapter.CacheLoader(cache, batch_size=4, read=read)
     batches[read] = [int(batch.image.sum()) for batch in loader]
 from trainer_adapter.stage import staged
@@ -62,7 +62,7 @@ def test_a_cache_is_the_same_and_is_read(scans: Path, tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     sums, batches, staged = json.loads(ran.stdout)
     assert len(sums) == 9
-    assert batches["auto"] == batches["map"] == batches["pread"]
+    assert batches["auto"] == batches["map"] == batches["advise"] == batches["pread"]
     assert sum(batches["map"]) == sum(sums)
     assert staged == sums[0]
 

@@ -56,7 +56,7 @@ def slow_run(*arguments: object) -> Iterator[subprocess.Popen[str]]:
     What runs in the background of a shell ignores SIGINT, and its children inherit that.
     """
     process = subprocess.Popen(
-        command(*arguments), env={**os.environ, **with_fault("slow-publish")},
+        command(*arguments), env={**os.environ, **with_fault("slow-publish;", "all-workers")},
         start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip

@@ -55,6 +55,9 @@ def pread_into(descriptor: int, buffer: memoryview, offset: int) -> int:
     return len(data)
 
 
+HAS_LOCKS = fcntl is not None
+
+
 def lock(descriptor: int, wait: bool = True) -> None:
     """Hold an open file until it is closed, where the system has such locks.
 

@@ -35,6 +35,8 @@ def reading_of(store: ShardStore, how: str, nbytes: int) -> Reading:
             unseen = 0 if _says_resident(store.root.path) else nbytes
             return Advised(store, fits_in_memory(nbytes), unseen)
         return _NAMED[how](store)
+    if how == "advise" and not system.ADVISES:
+        how = "map"
     if how not in _NAMED:
         raise ValueError(f"read {how!r}; legal: auto, {', '.join(_NAMED)}")
     return _NAMED[how](store)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from dicom2cache.errors import Unfinished
-from dicom2cache.running.proof import apart, remembered
+from dicom2cache.running.proof import remembered
 from dicom2cache.running.proof.samples import of_syntaxes
 from dicom2cache.syntaxes import SYNTAXES
 
@@ -26,6 +26,8 @@ def check(met: Collection[str]) -> None:
     wanted = set(met) & set(SYNTAXES) - remembered.remembered()
     if not wanted:
         return
+    from dicom2cache.running.proof import apart
+
     wrong = [proof for proof in apart.proved(of_syntaxes(wanted)) if proof.wrong]
     remembered.remember(wanted - {proof.syntax for proof in wrong})
     if wrong:

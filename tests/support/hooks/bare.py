@@ -18,7 +18,7 @@ OS = (
     "pread", "preadv", "pwrite", "pwritev", "O_CLOEXEC", "O_DIRECT", "O_DIRECTORY", "O_NOFOLLOW",
     "O_NONBLOCK", "SEEK_DATA", "SEEK_HOLE", "sched_getaffinity", "posix_fadvise",
     "posix_fallocate", "fdatasync", "killpg", "sync", "fchmod", "fchown", "lockf", "sendfile",
-    "copy_file_range", "mkfifo", "major", "minor",
+    "copy_file_range", "major", "minor",
 )  # fmt: skip
 SIGNAL = (
     "SIGALRM", "SIGHUP", "ITIMER_REAL", "setitimer", "getitimer", "alarm", "pthread_sigmask",
@@ -35,7 +35,7 @@ def hide():
     tracker = multiprocessing.resource_tracker
     tracker._HAVE_SIGMASK = False
     tempfile.gettempdir()
-    shutil._use_fd_functions = False
+    shutil._use_fd_functions = shutil._USE_CP_SENDFILE = False
     works, is_folder = os.open, os.path.isdir
 
     def open_files(path, flags, mode=0o777, *, dir_fd=None):
