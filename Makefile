@@ -219,6 +219,10 @@ bench-cores: $(READY)  ## 64 jobs by counting; builds with one job and with two:
 bench-growing: $(READY)  ## an update that adds 1%, against its build; FILES=N
 	$(BIN)/python -m benchmarks.growing $(if $(FILES),--files $(FILES))
 
+.PHONY: bench-archives
+bench-archives: $(READY)  ## a build of a zip and of a tar against that of the folder; FILES=N
+	$(BIN)/python -m benchmarks.archives $(if $(FILES),--files $(FILES))
+
 .PHONY: bench-read
 bench-read: $(PEERS)  ## CacheLoader against its peers and memcpy; QUICK=1 for a short run
 	.venv-peers/bin/python -m benchmarks.read $(if $(QUICK),--quick)

@@ -17,6 +17,7 @@ from dicom2cache.headers.really import FLAG
 from dicom2cache.headers.tags import number, text, vector, whole
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import Candidate, Header
+from dicom2cache.sources.place import Where, packed_of
 from dicom2cache.syntaxes import NATIVE
 
 _CLOCKS = frozenset({0x00080022, 0x00080032, 0x0008002A})
@@ -38,7 +39,7 @@ _known: dict[Any, _Known] = {}
 
 
 def row_of(
-    elements: Elements, candidate: Candidate, path: str, limits: Limits
+    elements: Elements, candidate: Candidate, path: Where, limits: Limits
 ) -> tuple[Header, str | None, str | None]:
     """(row of FILES without its hashes, patient ID, accession number).
 
@@ -92,6 +93,7 @@ def _copy(
         "path": candidate.path,
         "size": candidate.size,
         "mtime_ns": candidate.mtime_ns,
+        "member": packed_of(candidate),
         "pixel_offset": model["pixel_offset"] - offset + elements.offset,
         "sop_uid": text(ds, "SOPInstanceUID"),
         "acquisition": whole(ds, "AcquisitionNumber"),

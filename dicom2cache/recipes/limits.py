@@ -26,6 +26,8 @@ class Limits:
     """bytes that each byte of a file with a deflated dataset may inflate to"""
     inflate_mib: int = 4096
     """MiB that a deflated dataset may inflate to"""
+    archive_members: int = 2_000_000
+    """members of an archive"""
     header_mib: int = 256
     """MiB that may lie before the pixel data"""
     header_items: int = 2_000_000

@@ -73,7 +73,7 @@ def plan_build(wanted: Wanted) -> Job | None:
 def _planned(wanted: Wanted, sources: Sources, veil: Veil | None, key: bytes) -> Job | None:
     target, recipe, overwrite = wanted.cache, wanted.recipe, wanted.overwrite
     progress, workers = wanted.progress, wanted.jobs or cpu_count()
-    roots, candidates, unlisted = listed(sources, target, progress)
+    roots, candidates, unlisted = listed(sources, target, progress, recipe.limits)
     if not candidates:
         raise SourceError(nothing(sources, unlisted))
     facts = facts_of(key, veil, recipe)

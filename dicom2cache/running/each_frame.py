@@ -25,6 +25,7 @@ from dicom2cache.records import FrameRow, Header
 from dicom2cache.running.pool import Overdue, bounded, handling, may_use_threads, within
 from dicom2cache.running.turns import turn
 from dicom2cache.sources import mounts
+from dicom2cache.sources.archives.kinds import DEFLATED, GZIP
 from dicom2cache.syntaxes import abreast
 
 T = TypeVar("T")
@@ -215,9 +216,12 @@ def _is_apart(header: Header) -> bool:
 
 
 def _bytes_of(header: Header) -> int:
-    """Bytes of a decoded frame of the file."""
+    """Bytes of a decoded frame of the file, and of what is held for it."""
     pixels = header["height"] * header["width"] * header["samples"]
-    return pixels * max(1, header["bits_allocated"] // 8)
+    # What is deflated in an archive is inflated as a whole.
+    member = header["member"]
+    packed = member is not None and member["kind"] in (DEFLATED, GZIP)
+    return pixels * max(1, header["bits_allocated"] // 8) + (header["size"] if packed else 0)
 
 
 def _on_source(source: Source, step: Step[T], row: FrameRow, room: Room) -> T:
