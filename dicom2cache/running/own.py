@@ -28,7 +28,7 @@ def schema_with(own: Sequence[Own]) -> pa.Schema:
 
 
 def own_columns(files: pa.Table, own: Sequence[Own]) -> pa.Table:
-    """A column for each of `own`, of the plan's files."""
+    """A column for each of `own`, by rows of the plan's files."""
     rows = files["own"].combine_chunks()
     columns = {}
     offsets = rows.offsets.to_numpy()

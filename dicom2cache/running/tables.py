@@ -91,10 +91,10 @@ def frame_rows(
     lut = pc.or_(pc.is_valid(own["lut_low"]), windowed)
     meant = _meant(files, frames)
     schema = schema_with(mine)
-    extra = own_columns(files, mine)
+    extra = own_columns(own, mine)
     for field in schema:
         if field.name in extra.column_names:
-            column = extra[field.name].take(frames["file"])
+            column = extra[field.name]
         elif field.name == "padding_value":
             column = pc.if_else(windowed, zero, pc.if_else(lut, None, padding))
         elif field.name == "padding_limit":
