@@ -33,8 +33,6 @@ from tests.support.dicom_files import pattern, write_dicom, write_series
 # Imported before the forks, but nothing of it run: Arrow's threads must start in the children.
 _READY = (joblib, numcodecs.blosc, numpy.ma, pyarrow.parquet, pydicom, commit, imagecodecs)
 libraries.versions()  # imports every codec
-execute._PAUSE = 0.0  # a fault that stays is not waited for
-crew._WORTH = crew._MUCH = 1  # any work is worth two processes
 STORED = 1
 """exit status of every build here: one file is truncated"""
 AGAIN = "run the same command again"
@@ -98,6 +96,9 @@ class World:
     """Sources in a folder, and what undisturbed runs made of them."""
 
     def __init__(self, folder: Path) -> None:
+        # Not where this module is imported: other tests are in that process.
+        execute._PAUSE = 0.0  # a fault that stays is not waited for
+        crew._WORTH = crew._MUCH = 1  # any work is worth two processes
         self.folder, self.source = folder, folder / "source"
         os.environ["XDG_CONFIG_HOME"] = str(folder / "config")
         write_sources(self.source)

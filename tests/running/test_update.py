@@ -375,7 +375,7 @@ def test_while_it_is_under_way(source: Path, cache: Path) -> None:
     assert standing(cache) is not None
     said = run_here("info", cache)
     assert "3 frames of 3 files" in said.stdout
-    assert "adding files: 0 of 1 shards" in said.stdout
+    assert "adding files: 0 of 1 shard, 0 of 2 frames" in said.stdout
     assert json.loads(run_here("info", cache, "--json").stdout)["generation"] == 0
     assert run_here("build", source, cache, *_FLAGS).returncode == 2  # neither of the two
     assert convert(cache, jobs=1) == 0

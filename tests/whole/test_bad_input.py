@@ -227,7 +227,7 @@ def test_what_cannot_run_says_so_and_touches_nothing(
 @pytest.mark.parametrize(
     ("toml", "said"),
     [
-        ("intensty = 'modality'", "unknown intensty; legal: codec, colour, dtype, exclude"),
+        ("intensty = 'modality'", "unknown intensty; legal: codec, colour, columns, dtype"),
         ("exclude = 'dose'", "exclude = 'dose' must be a list"),
         ("exclude = 3", "exclude = 3 must be a list"),
         ("exclude = [3, 'dose']", "exclude has 3; legal"),

@@ -279,6 +279,9 @@ def test_archives_are_named_as_such_and_are_no_failure(tmp_path: Path, suffix: s
     found = failures(tmp_path / "cache")
     for kind in archives:
         outcome, said = found[f"{kind}{suffix}", None]
+        if kind + suffix == "gzip.gz":  # it is looked into
+            assert outcome == "duplicate"
+            continue
         assert outcome == "not-dicom"
         assert said.startswith(f"an archive ({kind}): unpack it")
 
