@@ -6,6 +6,9 @@ KERNEL := dicom2cache/pixels/_kernel.c
 # Into the environment whose .ready is made.
 INSTALL = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
 
+# Sources that each process compiles anew are a start-up that no user has.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -18,8 +21,16 @@ $(READY): pyproject.toml constraints.txt dicom2cache/__init__.py $(KERNEL)
 	$(@D)/bin/python -m compileall -q dicom2cache trainer_adapter tests
 	touch $@
 
+# Without what only tests need, unless that is there already: half of the time of a first run.
+SHOWN := $(if $(wildcard $(READY)),$(READY),.venv/.shown)
+
+.venv/.shown: pyproject.toml constraints.txt dicom2cache/__init__.py $(KERNEL)
+	$(PYTHON) -m venv $(@D)
+	$(INSTALL) -c constraints.txt -e '.[train]'
+	touch $@
+
 .PHONY: demo
-demo: $(READY)  ## convert real sample files, show them, train from them
+demo: $(SHOWN)  ## convert real sample files, show them, train from them
 	$(BIN)/python -m docs.demo
 
 SITE := .venv-docs/.ready
@@ -207,6 +218,10 @@ bench-cores: $(READY)  ## 64 jobs by counting; builds with one job and with two:
 .PHONY: bench-growing
 bench-growing: $(READY)  ## an update that adds 1%, against its build; FILES=N
 	$(BIN)/python -m benchmarks.growing $(if $(FILES),--files $(FILES))
+
+.PHONY: bench-archives
+bench-archives: $(READY)  ## a build of a zip and of a tar against that of the folder; FILES=N
+	$(BIN)/python -m benchmarks.archives $(if $(FILES),--files $(FILES))
 
 .PHONY: bench-read
 bench-read: $(PEERS)  ## CacheLoader against its peers and memcpy; QUICK=1 for a short run

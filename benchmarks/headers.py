@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -34,6 +33,7 @@ from dicom2cache.headers.read import read_headers
 from dicom2cache.headers.scan import scan as scan_header
 from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.records import Candidate
+from dicom2cache.sources.place import Opened
 
 BAR = 0.25
 _FIRST = "pydicom dcmread(stop_before_pixels=True)"
@@ -114,11 +114,10 @@ def ways() -> dict[str, Way]:
 
     def scanned(paths: Sequence[Path]) -> None:
         for path in paths:
-            descriptor = os.open(path, os.O_RDONLY)
-            elements = scan_header(descriptor, wanted)
+            with Opened(path) as file:
+                elements = scan_header(file, wanted)
             assert elements is not None
             Scan(elements)
-            os.close(descriptor)
 
     def rows(paths: Sequence[Path]) -> None:
         folder = paths[0].parent

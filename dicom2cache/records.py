@@ -8,26 +8,46 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import NotRequired, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import pyarrow as pa
 
 
+class Member(NamedTuple):
+    """Where a file lies in an archive, and how; or how a file is packed by itself."""
+
+    kind: str
+    """`stored`, `deflated` (both of a zip), `tar` or `gzip`"""
+    offset: int
+    """of its local header in a zip, else of its bytes"""
+    packed: int
+    """bytes that it takes there"""
+    stop: int
+    """where they end at the latest: what follows is not its own"""
+    crc: int | None
+    """CRC-32 of its content, as the archive says it"""
+    inside: int
+    """length of its name in the archive: what is before that, and !/, is the archive's path"""
+    archive: int
+    """bytes of the archive"""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A file that may be DICOM."""
+    """A file that may be DICOM: of a folder, or a member of an archive."""
 
     root: int
     """id of the source folder"""
     path: str
-    """below that folder, with /"""
+    """below that folder, with /; of a member that of the archive, !/ and its name"""
     size: int
-    """in bytes"""
+    """in bytes; of a member without compression"""
     mtime_ns: int
-    """in nanoseconds"""
+    """in nanoseconds; of a member that of the archive"""
     inode: int = 0
     """in its folder, files of neighbouring inodes lie close on a disk"""
+    member: Member | None = None
 
 
 @dataclass(frozen=True)
@@ -199,6 +219,18 @@ class Meant(TypedDict):
     group_label: str | None
 
 
+class MemberRow(TypedDict):
+    """Where a file lies in an archive."""
+
+    kind: str
+    offset: int
+    packed: int
+    stop: int
+    crc: int | None
+    inside: int
+    archive: int
+
+
 class Drawn(TypedDict):
     """What of a mask is drawn on an image."""
 
@@ -326,6 +358,7 @@ class Header(TypedDict):
     flags: list[str] | None
     size: int
     mtime_ns: int
+    member: MemberRow | None
     pixel_keyword: str
     pixel_vr: str
     pixel_offset: int
@@ -366,6 +399,7 @@ class Header(TypedDict):
     part_height: int | None
     part_width: int | None
     part_step: list[float] | None
+    own: list[list[str]] | None
     tiles_down: int | None
     tiles_across: int | None
     focal_planes: int | None

@@ -47,6 +47,13 @@ CHANNEL = pa.struct(
 )  # fmt: skip
 """one channel of a waveform (PS3.3 C.10.9.1.4)"""
 
+MEMBER = pa.struct(
+    {
+        "kind": TEXT, "offset": INT64, "packed": INT64, "stop": INT64, "crc": INT64,
+        "inside": INT32, "archive": INT64,
+    }.items()
+)  # fmt: skip
+"""where a file lies in an archive: records.Member"""
 LINE = pa.struct(
     {"sensitivity": FLOAT64, "correction": FLOAT64, "baseline": FLOAT64, "bits": INT16}.items()
 )
@@ -387,6 +394,7 @@ PLANNED = (
     Column("stage", TEXT, "result", "`stage` of failures/; null: it is stored"),
     Column("size", INT64, "file", "of the file", "bytes"),
     Column("mtime_ns", INT64, "file", "when the file was changed", "ns"),
+    Column("member", MEMBER, "file", "where it lies in an archive; null: a file", where=False),
     # where and how the pixels lie
     Column("pixel_keyword", TEXT, "file", "PixelData, FloatPixelData or DoubleFloatPixelData",
            dicom="SpectroscopyData"),  # which has none of the three
@@ -462,6 +470,7 @@ PLANNED = (
     Column("part_width", INT32, "file", "columns of one", "px", where=False),
     Column("part_step", VECTOR3, "file", "from one to the next, in patient coordinates", "mm",
            "SpacingBetweenSlices"),
+    Column("own", pa.list_(TEXTS), "file", "values of the recipe's `columns`", where=False),
     # how the frames of a TILED_FULL slide follow each other
     Column("tiles_down", INT32, "file", "rows of tiles", dicom="DimensionOrganizationType "
            "TotalPixelMatrixRows", where=False),
@@ -579,7 +588,6 @@ FILES = pa.schema([*_fields(COLUMNS, "file"), ("per_frame", pa.list_(PER_FRAME))
 
 IN_MEMORY = ("acquired", "gradient_said", "person", "born")
 """columns that only the planning of stacks may see: no table on a disk has them"""
-
 FILE_COLUMNS = tuple(
     c.name for c in COLUMNS if "file" in c.levels and c.where and not pa.types.is_nested(c.type)
 )

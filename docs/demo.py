@@ -83,6 +83,9 @@ class Small(nn.Module):
 def train(cache: Any, steps: int = 100) -> tuple[float, float, list[str]]:
     """Tell the modalities apart for some steps: (first loss, last loss, classes)."""
     torch.manual_seed(0)
+    torch.set_num_threads(
+        1
+    )  # several wait for each other, mostly so where others use the processors
     dataset = FrameDataset(cache, label="modality")
     batches = GroupedBatchSampler(dataset, batch_size=8, shuffle=True, seed=0)
     model, loss_of = Small(len(dataset.classes)), nn.CrossEntropyLoss()
@@ -104,7 +107,7 @@ def train(cache: Any, steps: int = 100) -> tuple[float, float, list[str]]:
     return float(np.mean(losses[:8])), float(np.mean(losses[-8:])), list(dataset.classes)
 
 
-def frames_per_second(read: Callable[[int], Any], count: int, seconds: float = 2.0) -> float:
+def frames_per_second(read: Callable[[int], Any], count: int, seconds: float = 1.0) -> float:
     """How many frames `read(i)` gives in a second, in random order."""
     order = np.random.default_rng(0).integers(0, count, 100_000)
     start, done = time.perf_counter(), 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
@@ -27,7 +28,7 @@ if os.environ.get("CI"):
 
 _BARE = "bare" in os.environ.get("FAULT", "").split(";")  # `make test-portable`
 _NAMES_WHAT_IS_HIDDEN = re.compile(
-    r"import (fcntl|resource)\b|support\.hostile|pass_fds|dir_fd|/proc/"
+    r"import (fcntl|resource)\b|from benchmarks|support\.hostile|pass_fds|dir_fd|/proc/"
     r"|os\.(pread|preadv|pwrite|O_DIRECT)\b|\bos, \"(pread|preadv|pwrite)\""
     r"|signal\.(SIGALRM|SIGHUP|setitimer|getitimer|pthread_)"
 )
@@ -37,6 +38,7 @@ _OF_WHAT_IS_HIDDEN = {
     "test_volume_is_a_view": "shards in one range of addresses",
     "test_patches_across_shards": "shards in one range of addresses",
     "test_processes_of_a_node_share_the_work": "locks",
+    "test_killed_before_durable_steps": "whether a process lives",
     "test_no_permission": "libc, by ctypes",
     "test_no_permission_to_write": "libc, by ctypes",
 }
@@ -82,11 +84,22 @@ def config_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.environ["XDG_CONFIG_HOME"] = before
 
 
+def example_files(folder: Path) -> list[Path]:
+    """Pydicom's examples as sources; its DICOMDIR in a folder, else it stands for its files."""
+    paths = [Path(examples.get_path(name)) for name in (*IMAGE_EXAMPLES, *OTHER_EXAMPLES)]
+    named = [path for path in paths if path.name == "DICOMDIR"]
+    for path in named:
+        shutil.copyfile(path, folder / path.name)
+    return [path for path in paths if path not in named] + [folder]
+
+
 @pytest.fixture(scope="session")
 def examples_cache(tmp_path_factory: pytest.TempPathFactory, config_home: Path) -> Path:
     """All examples of pydicom that are whole, in one cache; nothing failed."""
-    paths = [Path(examples.get_path(name)) for name in (*IMAGE_EXAMPLES, *OTHER_EXAMPLES)]
-    return built(*paths, tmp_path_factory.mktemp("examples") / "cache")
+    return built(
+        *example_files(tmp_path_factory.mktemp("disc")),
+        tmp_path_factory.mktemp("examples") / "cache",
+    )
 
 
 @pytest.fixture(scope="session")

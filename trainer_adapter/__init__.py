@@ -20,6 +20,7 @@ from trainer_adapter.errors import (
     SplitError,
     StageError,
     VolumeError,
+    WorkersWarning,
 )
 from trainer_adapter.order.crop import Crop
 from trainer_adapter.reading.split.made import Splits
@@ -76,6 +77,7 @@ __all__ = [
     "VolumeError",
     "WaveformDataset",
     "WaveformLoader",
+    "WorkersWarning",
     "export",
     "load",
     "open_cache",

@@ -41,6 +41,10 @@ class NewerWarning(UserWarning):
     """Frames were added to a cache since it was opened; who has it open goes on without them."""
 
 
+class WorkersWarning(UserWarning):
+    """Worker processes of a DataLoader that cost more than they bring."""
+
+
 class FormatError(CacheError, ValueError):
     """A version or a layout that this reader does not know."""
 

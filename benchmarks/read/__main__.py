@@ -25,7 +25,7 @@ from benchmarks.read.bars import bars_of
 from benchmarks.read.cold import cold
 from benchmarks.read.contenders import CONTENDERS, compete
 from benchmarks.read.report import in_words
-from benchmarks.read.workloads import SLICES, WORKLOADS, write_frames
+from benchmarks.read.workloads import BATCHES, SLICES, WORKLOADS, write_frames
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -46,6 +46,11 @@ def run(here: Path, quick: bool, chosen: str) -> dict[str, Any]:
             told("memory beside the batches")
             cache = folder / f"ours-{used.frames}" / "cache"
             found["memory"] = limits.fresh(cache, work.batch, 3)
+            for batch in BATCHES:
+                other = replace(used, batch=batch)
+                rows = compete(other, folder, rounds, "^(memcpy|CacheLoader)$")
+                table = {"title": other.title, "frames": used.frames, "rows": rows}
+                found["warm"][f"{work.name}{batch}"] = table
         shutil.rmtree(folder)
     if chosen:
         return found

@@ -48,6 +48,8 @@ class Workload:
 SLICES = Workload("slices", (512, 512), "int16", 4096, 64)
 PHOTOS = Workload("photos", (224, 224, 3), "uint8", 4096, 64)
 RADIOGRAPHS = Workload("radiographs", (2048, 2048), "uint16", 256, 8, crop=512)
+BATCHES = (16, 256)
+"""other sizes of batches, for memcpy and CacheLoader alone"""
 WORKLOADS = {w.name: w for w in (SLICES, PHOTOS, RADIOGRAPHS)}
 
 

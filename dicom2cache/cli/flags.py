@@ -147,6 +147,8 @@ def plan_flags(context: typer.Context) -> list[str]:
         value, (flag, *_) = context.params[name], parameter.opts
         if value is True:
             found.append(flag)
+        elif value is False:
+            continue  # as it is without
         else:
             for one in value if isinstance(value, (list, tuple)) else [value]:
                 is_file = isinstance(one, Path) and str(one) not in named_recipes()

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,7 @@ from dicom2cache.planning.masks.outlined import numbers_of
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import Candidate, Header, Multiplex
 from dicom2cache.sources import inflate
-from dicom2cache.sources.file import opened, read_into
-from dicom2cache.sources.system import pread
+from dicom2cache.sources.place import Opened, Raw, open_at, place_of
 
 Buffer = bytes | NDArray[np.uint8]
 Room = NDArray[np.uint8] | None
@@ -62,14 +61,15 @@ class Source:
     header: Header
     treated: tuple[Any, list[Any]] | None = field(init=False, repr=False, default=None)
     """of a mosaic: (frame and how it was treated, values of each slice)"""
-    _file: IO[bytes] = field(init=False, repr=False)
+    _file: Opened = field(init=False, repr=False)
     _mosaic: tuple[int, Stored | FrameError] | None = field(init=False, repr=False, default=None)
     _voi_luts: dict[Any, VoiLut] = field(init=False, repr=False, default_factory=dict)
 
     def __enter__(self) -> Source:
-        self._file = open(self.path, "rb", buffering=0, opener=opened)
+        self._file = open_at(place_of(self.path, self.header))
         try:
             self.check_unchanged()
+            self._file.check_whole()
         except BaseException:
             self._file.close()
             raise
@@ -84,11 +84,12 @@ class Source:
 
     def check_unchanged(self) -> None:
         """Raises FrameError if size or time of the open file differ from the plan's."""
-        status = os.fstat(self._file.fileno())
-        planned = (self.header["size"], self.header["mtime_ns"])
-        if (status.st_size, status.st_mtime_ns) != planned:
+        same, size = self._file.is_as(self.header["size"], self.header["mtime_ns"])
+        if not same:
+            member = self.header["member"]
+            planned = member["archive"] if member else self.header["size"]
             raise FrameError(
-                f"changed since plan: {status.st_size} bytes now, {planned[0]} planned; "
+                f"changed since plan: {size} bytes now, {planned} planned; "
                 "build again with --overwrite"
             )
 
@@ -183,7 +184,7 @@ class Source:
         end = h["pixel_offset"] + (h["pixel_length"] or 0)
         if h["transfer_syntax"] == syntaxes.DEFLATED or end + 8 > h["size"]:
             return ()
-        data = pread(self._file.fileno(), 4, end)
+        data = self._file.read(end, 4)
         order = ">" if h["transfer_syntax"] == syntaxes.EXPLICIT_BE else "<"
         group, element = np.frombuffer(data, f"{order}u2").tolist()
         return ("elements-after-pixels",) if 0 < group << 16 | element < 0x7FE00010 else ()
@@ -200,23 +201,30 @@ class Source:
         """The header by pydicom, for lookup tables."""
         if self.header["transfer_syntax"] == syntaxes.DEFLATED:
             most = max(inflate.MOST_HEADER, self.header["pixel_offset"] + (1 << 20))
-            return inflate.parse(self._file, None, most)[0]  # it was weighed when it was planned
-        return _dcmread(self.path)
+            return inflate.parse(self._stream, None, most)[0]  # it was weighed when it was planned
+        return _dcmread(self._stream)
 
     @cached_property
     def outlines(self) -> dict[int, Outlines]:
         """Of a structure set, contours that have an inside, by the numbers of its segments."""
+        place = place_of(self.path, self.header)
         about = Candidate(
-            self.header["root"], self.header["path"], self.header["size"], self.header["mtime_ns"]
-        )
+            self.header["root"], self.header["path"], self.header["size"], self.header["mtime_ns"],
+            member=place.member,
+        )  # fmt: skip
         limits = Limits(header_items=1 << 40)  # they were counted when it was planned
-        table = read_structures(self.path, about, limits)
+        table = read_structures(place, about, limits)
         numbers = numbers_of(table)
         return {numbers[number]: found for number, found in structures_in(table).items()}
 
     @cached_property
     def _inflater(self) -> inflate.Inflater:
-        return inflate.Inflater(self._file)
+        return inflate.Inflater(self._stream)
+
+    @property
+    def _stream(self) -> IO[bytes]:
+        """The open file for who reads from a place on; it stays open."""
+        return cast(IO[bytes], Raw(self._file))
 
     @cached_property
     def modality_lut(self) -> Any:
@@ -258,7 +266,7 @@ class Source:
             data = np.empty(count, np.uint8) if room is None else room[:count]
             if len(data) < count:
                 data = np.empty(count, np.uint8)
-            done = read_into(self._file.fileno(), place, data.data)
+            done = self._file.into(place, data.data)
         if done < count:
             raise FrameError(f"pixel data is truncated: {done} of {count} bytes of a frame")
         return data
@@ -307,12 +315,12 @@ class Source:
     @cached_property
     def _fragments(self) -> fragments.Frames:
         return fragments.find_frames(
-            self._file.fileno(), self.header["pixel_offset"], self.header["size"],
+            self._file, self.header["pixel_offset"], self.header["size"],
             self.header["frames"], self.header["transfer_syntax"] not in syntaxes.UNMARKED,
         )  # fmt: skip
 
     def _encoded(self, frame: int) -> bytes:
-        return self._fragments.read(self._file.fileno(), frame)
+        return self._fragments.read(self._file, frame)
 
     def _masked(self, raw: NDArray[Any], flags: tuple[str, ...]) -> Samples:
         """Samples in words of BitsAllocated as stored values."""
@@ -351,12 +359,12 @@ def _native_order(pixels: NDArray[Any]) -> NDArray[Any]:
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
-def _dcmread(path: str) -> Any:
+def _dcmread(file: IO[bytes]) -> Any:
     from pydicom import dcmread
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the header was judged when it was planned
-        return dcmread(path, force=True, stop_before_pixels=True)
+        return dcmread(cast(Any, file), force=True, stop_before_pixels=True)
 
 
 class OpenSources:

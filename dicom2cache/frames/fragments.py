@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -13,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
-from dicom2cache.sources.file import read_into, read_range, reused
-from dicom2cache.sources.system import pread
+from dicom2cache.sources.file import reused
+from dicom2cache.sources.place import Opened
 
 _ITEM, _END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _UNTERMINATED, _EXCESS = ("unterminated",), ("excess-pixel-data",)
@@ -33,7 +32,7 @@ class Frames(Protocol):
     def flags(self) -> tuple[str, ...]:
         """Oddities of the items, for each frame of the file."""
 
-    def read(self, descriptor: int, frame: int) -> bytes:
+    def read(self, file: Opened, frame: int) -> bytes:
         """The codestream of frame `frame`, from 0."""
 
 
@@ -46,13 +45,13 @@ class Walked:
     lacking: str = ""
     """why frames beyond these are not there"""
 
-    def read(self, descriptor: int, frame: int) -> bytes:
+    def read(self, file: Opened, frame: int) -> bytes:
         """The codestream of frame `frame`, from 0."""
         if frame >= len(self.fragments):
             raise FrameError(f"frame {frame} is not there: {self.lacking}")
         parts = []
         for offset, length in self.fragments[frame]:
-            part = read_range(descriptor, offset, length)
+            part = file.read(offset, length)
             if len(part) < length:
                 raise FrameError(f"a fragment is truncated: {len(part)} of {length} bytes")
             parts.append(part)
@@ -71,7 +70,7 @@ class Lone:
     codestream: bytes
     flags: tuple[str, ...] = ()
 
-    def read(self, _: int, frame: int) -> bytes:
+    def read(self, _: Opened, frame: int) -> bytes:
         """The codestream of frame `frame`, which is 0."""
         if frame:
             raise FrameError(f"frame {frame} is not there; the file holds 1")
@@ -89,23 +88,23 @@ class Tabled:
 
     bounds: NDArray[np.int64]
     """offset of the first item of each frame, then the end of the last; fewer if the file is cut"""
-    walk: Callable[[int], Walked]
-    """descriptor to the frames as they are found without the table"""
+    walk: Callable[[Opened], Walked]
+    """open file to the frames as they are found without the table"""
     marked: bool
     flags: tuple[str, ...] = ()
 
-    def read(self, descriptor: int, frame: int) -> bytes:
+    def read(self, file: Opened, frame: int) -> bytes:
         """The codestream of frame `frame`, from 0."""
         if frame + 1 < len(self.bounds):
             start, stop = (int(place) for place in self.bounds[frame : frame + 2])
-            data = read_range(descriptor, start, stop - start)
+            data = file.read(start, stop - start)
             found = _values_of_items(data, stop - start, self.marked)
             if found:
                 return found
-        return self.walk(descriptor).read(descriptor, frame)
+        return self.walk(file).read(file, frame)
 
 
-def find_frames(descriptor: int, start: int, size: int, frames: int, marked: bool = True) -> Frames:
+def find_frames(file: Opened, start: int, size: int, frames: int, marked: bool = True) -> Frames:
     """The frames of the pixel data whose first item is at `start`, in a file of `size` bytes.
 
     By the extended or the basic offset table where it is valid, else by where codestreams begin
@@ -115,26 +114,25 @@ def find_frames(descriptor: int, start: int, size: int, frames: int, marked: boo
     """
     if frames == 1 and size - start <= _MOST_AT_ONCE:
         with reused(size - start) as buffer:
-            lone = _lone(buffer[: read_into(descriptor, start, buffer)], marked)
+            lone = _lone(buffer[: file.into(start, buffer)], marked)
         if lone is not None:
             return lone
-    status = os.fstat(descriptor)
-    key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+    key = file.key
 
-    def walk(descriptor: int) -> Walked:
-        found = _Opened(key, descriptor)
+    def walk(file: Opened) -> Walked:
+        found = _Opened(key, file)
         return (_remembered if frames > 1 else _walked)(found, start, size, frames, marked)
 
-    table = _table(descriptor, start, frames) if frames > 1 else None
+    table = _table(file, start, frames) if frames > 1 else None
     if table is None:
-        return walk(descriptor)
+        return walk(file)
     there = table[table + 8 <= size]
     if len(there) == len(table):
         # The last frame has no successor: its items end where the pixel data does.
-        last = _items(descriptor, int(table[-1]), size)
+        last = _items(file, int(table[-1]), size)
         if not last.problem:
             if not last.items or (marked and any(item.begins for item in last.items[1:])):
-                return walk(descriptor)  # it is not the last one
+                return walk(file)  # it is not the last one
             return Tabled(np.append(table, last.end), walk, marked, last.flags)
     return Tabled(there, walk, marked)  # the file is cut, or the table wrong: frame by frame
 
@@ -154,17 +152,17 @@ def _lone(data: memoryview, marked: bool) -> Lone | None:
     return Lone(joined) if joined else None
 
 
-def _table(descriptor: int, start: int, frames: int) -> NDArray[np.int64] | None:
+def _table(file: Opened, start: int, frames: int) -> NDArray[np.int64] | None:
     """Offsets in the file of the first items of the frames; None if no table can be right."""
-    head = pread(descriptor, 8, start)
+    head = file.read(start, 8)
     if len(head) < 8 or head[:4] != _ITEM:
         return None
     length = int.from_bytes(head[4:], "little")
     if length == 4 * frames:
-        data = pread(descriptor, length, start + 8)
+        data = file.read(start + 8, length)
         said = np.frombuffer(data[: len(data) & ~3], "<u4")  # fewer where the file ends
     elif length == 0:
-        said = _extended(descriptor, start, frames)
+        said = _extended(file, start, frames)
     else:
         return None
     # In uint64: an offset beyond 2^62 is no offset.
@@ -174,7 +172,7 @@ def _table(descriptor: int, start: int, frames: int) -> NDArray[np.int64] | None
     return places if (places[1:] > places[:-1]).all() else None
 
 
-def _extended(descriptor: int, start: int, frames: int) -> NDArray[Any]:
+def _extended(file: Opened, start: int, frames: int) -> NDArray[Any]:
     """The extended offset table (PS3.3 C.7.6.3.1.8); empty if there is none.
 
     It lies right before the pixel data, its own lengths between them: so its place is known.
@@ -184,9 +182,9 @@ def _extended(descriptor: int, start: int, frames: int) -> NDArray[Any]:
     place = start - 12 - 2 * (12 + count)
     if count >= 1 << 32 or place < 0:
         return np.empty(0, "<u8")
-    if [pread(descriptor, 12, place + k * (12 + count)) for k in (0, 1)] != elements:
+    if [file.read(place + k * (12 + count), 12) for k in (0, 1)] != elements:
         return np.empty(0, "<u8")
-    data = pread(descriptor, count, place + 12)
+    data = file.read(place + 12, count)
     return np.frombuffer(data[: len(data) & ~7], "<u8")
 
 
@@ -210,15 +208,15 @@ class _Opened:
     """A file that is known by what it is, so that a walk is remembered after it was closed."""
 
     key: tuple[int, ...]
-    descriptor: int = field(compare=False)
+    file: Opened = field(compare=False)
 
 
 def _walked(opened: _Opened, start: int, size: int, frames: int, marked: bool) -> Walked:
-    descriptor = opened.descriptor
-    walk = _items(descriptor, start, size)
+    file = opened.file
+    walk = _items(file, start, size)
     items, table = walk.items, list[int]()
     if items and not (marked and items[0].begins):  # else there is no item for a table
-        data = read_range(descriptor, items[0].offset, items[0].length)
+        data = file.read(items[0].offset, items[0].length)
         table = [int.from_bytes(data[k : k + 4], "little") for k in range(0, len(data) - 3, 4)]
         items = items[1:]
     if not items:
@@ -230,14 +228,14 @@ def _walked(opened: _Opened, start: int, size: int, frames: int, marked: bool) -
             f"the pixel data is empty: its {len(items)} fragments hold no byte; get the file again "
             "from where it came"
         )
-    groups = _dealt(descriptor, table, items, frames, marked)
+    groups = _dealt(file, table, items, frames, marked)
     if groups is None:
         raise FrameError(
             walk.problem
             or f"{len(items)} fragments cannot be dealt to {frames} frames: no offset table fits "
             f"them, and no codestream begins or ends there; {_FRAMES} may be wrong"
         )
-    if walk.problem and len(groups) <= frames and not _closed(descriptor, groups[-1], walk, marked):
+    if walk.problem and len(groups) <= frames and not _closed(file, groups[-1], walk, marked):
         del groups[-1]  # what is missing may belong to it
     if walk.problem and not groups:
         raise FrameError(walk.problem)
@@ -285,11 +283,11 @@ class _Walk:
     """what is cut is the first fragment of a codestream"""
 
 
-def _items(descriptor: int, start: int, size: int) -> _Walk:
+def _items(file: Opened, start: int, size: int) -> _Walk:
     found: list[_Item] = []
     place = start
     while place + 8 <= size:
-        head = pread(descriptor, 8 + _HEAD, place)
+        head = file.read(place, 8 + _HEAD)
         if head[:4] == _END:
             return _Walk(found, place)
         length, begins = int.from_bytes(head[4:8], "little"), _begins(head[8:])
@@ -306,7 +304,7 @@ def _items(descriptor: int, start: int, size: int) -> _Walk:
             return _Walk(found, place, (), problem, begins)
         found.append(_Item(place + 8, length, begins and length >= 3))
         place += 8 + length
-    rest = pread(descriptor, 8, place)
+    rest = file.read(place, 8)
     if rest[:3] == _ITEM[:3]:
         return _Walk(found, place, (), (
             f"pixel data is truncated: the file ends at byte {size}, within the header of a "
@@ -324,19 +322,19 @@ def _begins(fragment: bytes) -> bool:
     return fragment[1:8] == b"\0\0\0\x40\0\0\0" and 0 < fragment[0] < 16
 
 
-def _ends(descriptor: int, fragment: _Item) -> bool:
+def _ends(file: Opened, fragment: _Item) -> bool:
     """True if a codestream ends here by EOI or EOC (FFD9), perhaps padded: no coded bytes are."""
     length = min(fragment.length, 10)
-    return b"\xff\xd9" in pread(descriptor, length, fragment.offset + fragment.length - length)
+    return b"\xff\xd9" in file.read(fragment.offset + fragment.length - length, length)
 
 
-def _closed(descriptor: int, group: list[_Item], walk: _Walk, marked: bool) -> bool:
+def _closed(file: Opened, group: list[_Item], walk: _Walk, marked: bool) -> bool:
     """True if nothing of a frame can be in what follows the last item."""
-    return walk.next_begins or (marked and bool(group) and _ends(descriptor, group[-1]))
+    return walk.next_begins or (marked and bool(group) and _ends(file, group[-1]))
 
 
 def _dealt(
-    descriptor: int, table: list[int], items: list[_Item], frames: int, marked: bool
+    file: Opened, table: list[int], items: list[_Item], frames: int, marked: bool
 ) -> Groups | None:
     """The fragments of each frame, of more or fewer than `frames`; None if nothing tells."""
     there = [item for item in items if item.length]
@@ -353,7 +351,7 @@ def _dealt(
     if len(groups) == frames:
         return groups
     if marked:
-        ends = [_ends(descriptor, item) for item in there]
+        ends = [_ends(file, item) for item in there]
         # What follows an end is another codestream, though its own first bytes may be damaged.
         closed = _parted(there, lambda k: there[k].begins or ends[k - 1])
         if len(closed) == frames and (ends[-1] or there[0].begins):

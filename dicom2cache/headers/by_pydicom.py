@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,11 +14,13 @@ from dicom2cache.errors import FrameError, NotDicom
 from dicom2cache.headers import multiplex
 from dicom2cache.headers.describe import describe, describe_waveform, wanted_tags
 from dicom2cache.headers.elements import CHARSET
+from dicom2cache.headers.own import wanted_by, with_own
 from dicom2cache.headers.tags import name, text
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import Candidate, Header
 from dicom2cache.sources import inflate
-from dicom2cache.sources.file import ITEMS, BoundedFile
+from dicom2cache.sources.file import ITEMS
+from dicom2cache.sources.place import BoundedFile, Opened, Where
 
 LIMITS = Limits()
 CLAIMS_DICOM = {".dcm", ".dicom", ".dic", ".ima"}
@@ -33,25 +34,30 @@ Row = tuple[Header, str | None, str | None]
 """(row without its hashes, patient ID, accession number)"""
 
 
-def by_pydicom(path: str, candidate: Candidate, limits: Limits = LIMITS) -> Row:
+def by_pydicom(path: Where, candidate: Candidate, limits: Limits = LIMITS) -> Row:
     claims = PurePosixPath(candidate.path).suffix.lower() in CLAIMS_DICOM
     with BoundedFile(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        check_unchanged(file.fileno(), candidate)
-        sniff(file, candidate, claims)
+        check_unchanged(file.opened, candidate)
+        try:
+            sniff(file, candidate, claims)
+        except NotDicom as e:
+            raise _nested(e, candidate) from None
         items = counted(file, limits)
-        ds, stream = parse(file, claims, wanted_tags(), limits.header_mib << 20, items)
+        tags = sorted({*wanted_tags(), *wanted_by(limits)})
+        ds, stream = parse(file, claims, tags, limits.header_mib << 20, items)
         items(sum(items_in(element.value) for element in ds.values()))
         try:
             row = _described(ds, stream, file, limits, candidate, path)
         except Exception as e:
             vars(e)[WHOSE_FILE] = [text(ds, keyword) for keyword in _WHOSE]
             raise
+        row = with_own(row, ds, limits)
         return row, text(ds, "PatientID"), text(ds, "AccessionNumber")
 
 
 def _described(
-    ds: Any, stream: IO[bytes], file: BoundedFile, limits: Limits, candidate: Candidate, path: str
+    ds: Any, stream: IO[bytes], file: BoundedFile, limits: Limits, candidate: Candidate, path: Where
 ) -> Header:
     at, items = stream.tell(), cast(Callable[..., object], file.item)
     head = stream.read(12)
@@ -105,7 +111,7 @@ def items_in(value: object) -> int:
     return sum(map(value.count, ITEMS)) if isinstance(value, bytes) else 0
 
 
-def whole_header(path: str) -> Any:
+def whole_header(path: Where) -> Any:
     """The dataset of a file with all its elements, private ones too, but the pixels; None if it
     cannot be read."""
     with BoundedFile(path) as file, warnings.catch_warnings():
@@ -116,9 +122,8 @@ def whole_header(path: str) -> Any:
             return None
 
 
-def check_unchanged(descriptor: int, candidate: Candidate) -> None:
-    status = os.fstat(descriptor)
-    if (status.st_size, status.st_mtime_ns) != (candidate.size, candidate.mtime_ns):
+def check_unchanged(file: Opened, candidate: Candidate) -> None:
+    if not file.is_as(candidate.size, candidate.mtime_ns)[0]:
         raise FrameError("changed while it was being read; run again when it is at rest")
 
 
@@ -169,6 +174,16 @@ def other_format(head: bytes) -> str | None:
         if head[offset : offset + len(magic)] == magic:
             return f"an archive ({kind}): unpack it if it holds DICOM files"
     return None
+
+
+def _nested(error: NotDicom, candidate: Candidate) -> Exception:
+    """What a member says that is an archive itself: nobody else looks into it."""
+    said, tar = str(error), candidate.path.lower().endswith((".tar.gz", ".tgz"))
+    if candidate.member is None or not ("(zip)" in said or "(tar)" in said or tar):
+        return error
+    return FrameError(
+        f"{str(error).partition(':')[0]} within an archive: unpack the outer one first"
+    )
 
 
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})

@@ -59,6 +59,7 @@ from dicom2cache.headers.waveform import waveform_of
 from dicom2cache.recipes.recipe import WAVEFORM
 from dicom2cache.records import Candidate, FrameHeader, Header
 from dicom2cache.schema import COLUMNS, FILES, KEYWORDS, PER_FRAME_FIELDS, Column
+from dicom2cache.sources.place import Where, packed_of
 
 _READERS: dict[str, Callable[[Any, str], Any]] = {"text": text, "number": number, "whole": whole}
 
@@ -104,7 +105,7 @@ def _first(ds: Dataset, read: Callable[[Any, str], Any], keywords: tuple[str, ..
     return None
 
 
-def describe(ds: Dataset, head: bytes, at: int, candidate: Candidate, path: str) -> Header:
+def describe(ds: Dataset, head: bytes, at: int, candidate: Candidate, path: Where) -> Header:
     """The row of FILES that a dataset without pixels makes, a pydicom Dataset or a Scan.
 
     `head` has the 12 bytes at offset `at`, where its pixel data element begins.
@@ -188,6 +189,7 @@ def _said(ds: Dataset, candidate: Candidate, syntax: str) -> dict[str, Any]:
         "path": candidate.path,
         "size": candidate.size,
         "mtime_ns": candidate.mtime_ns,
+        "member": packed_of(candidate),
         "transfer_syntax": syntax,
         **{column: _first(ds, read, keywords) for column, read, keywords in _READ},
         "age": age_in_years(text(ds, "PatientAge")),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, Literal
 
 from dicom2cache import syntaxes
@@ -20,7 +19,7 @@ from dicom2cache.headers.tags import (
     whole,
 )
 from dicom2cache.records import Header
-from dicom2cache.sources.file import BoundedFile
+from dicom2cache.sources.place import BoundedFile, Where
 
 _PIXELS = {
     0x7FE00010: "PixelData",
@@ -37,7 +36,7 @@ _LONG_VRS = {b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN"}
 
 
 def pixel_element(
-    ds: Dataset, head: bytes, at: int, syntax: str, path: str
+    ds: Dataset, head: bytes, at: int, syntax: str, path: Where
 ) -> tuple[str, str, int, int | None]:
     """(keyword, VR, offset of the value, length or None if undefined).
 
@@ -68,7 +67,7 @@ def has_vr(head: bytes) -> bool:
     return head[4:6] in _LONG_VRS and head[6:8] == b"\0\0"
 
 
-def _cut(path: str) -> FrameError | None:
+def _cut(path: Where) -> FrameError | None:
     """The failure of a file that ends within an element: pydicom reads it without a word."""
     from pydicom import dcmread
 
@@ -90,7 +89,7 @@ def _cut(path: str) -> FrameError | None:
                 return None
             file.seek(last.value_tell + length)
         rest = file.read(8)
-        at_end = file.tell() == os.fstat(file.fileno()).st_size
+        at_end = file.tell() == file.opened.size
     if last is not None and at_end and not rest.strip(b"\0"):
         return None
     return FrameError("the file is truncated: it ends in the middle of its header; copy it again")

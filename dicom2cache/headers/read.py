@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ import pyarrow as pa
 from dicom2cache.arrow import with_column
 from dicom2cache.errors import (
     Fault,
+    FrameError,
     NoPixels,
     NotDicom,
     OutOfTime,
@@ -36,6 +37,7 @@ from dicom2cache.headers.by_pydicom import (
     whole_header,
 )
 from dicom2cache.headers.mosaic import is_tiled, with_slices
+from dicom2cache.headers.own import wanted_by
 from dicom2cache.headers.pixel_module import OnlyContours
 from dicom2cache.headers.scan import scan
 from dicom2cache.headers.series import row_of
@@ -45,11 +47,13 @@ from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import Candidate, Header
 from dicom2cache.schema import FILES, REJECTS
 from dicom2cache.sources import mounts
-from dicom2cache.sources.file import ITEMS, opened
-from dicom2cache.sources.system import pread
+from dicom2cache.sources.file import ITEMS
+from dicom2cache.sources.place import Place, check_claims, open_at, place_of
 from dicom2cache.syntaxes import DEFLATED
 
 _TRIES, _PAUSE = 3, 0.25  # EIO may pass; seconds between
+_MOST_CHECKED = 64 << 20
+"""bytes of a member that are held to its CRC because it is refused"""
 _MOST_UNREADABLE = 8
 """files of one call that EIO may fail before it stops the run"""
 
@@ -107,6 +111,7 @@ def read_headers(
             try:
                 reading = partial(read_file, roots, candidate, patient_key, limits=limits)
                 path = os.path.join(roots[candidate.root], candidate.path)
+                check_claims(candidate, limits)
                 found = _patiently(reading, path, tries, elsewhere)
                 (contours if isinstance(found, pa.Table) else rows).append(found)
             except Exception as e:
@@ -116,12 +121,27 @@ def read_headers(
                 spared = failing and unreadable <= _MOST_UNREADABLE
                 if not spared and not (elsewhere and isinstance(e, MemoryError)):
                     mounts.raise_environment(e, roots[candidate.root], candidate.path)
-                failed.append((candidate.root, candidate.path, e))
+                failed.append((candidate.root, candidate.path, _rather(e, path, candidate)))
     files = _table(rows, failed)
     rejects = [_reject(*one, patient_key) for one in failed]
     faults = [fault_of(e, os.path.join(roots[root], path)) for root, path, e in failed]
     known = tuple(fault for fault in faults if fault is not None)
     return Headers(files, pa.Table.from_pylist(rejects, REJECTS), known, tuple(contours))
+
+
+def _rather(error: Exception, path: str, candidate: Candidate) -> Exception:
+    """Why a member of an archive is refused: that it is damaged, if it is, before all else."""
+    member = candidate.member
+    if member is None or member.crc is None or candidate.size > _MOST_CHECKED:
+        return error
+    if not isinstance(error, FrameError | NotDicom | NoPixels):
+        return error
+    try:
+        with open_at(place_of(path, candidate)) as file:
+            file.check_whole()
+    except (FrameError, OSError) as e:
+        return e if isinstance(e, FrameError) else error
+    return error
 
 
 def read_file(
@@ -136,7 +156,7 @@ def read_file(
         return read_header(roots, candidate, patient_key, limits=limits, heavy=heavy)
     except OnlyContours:
         pass
-    path = os.path.join(roots[candidate.root], candidate.path)
+    path = place_of(os.path.join(roots[candidate.root], candidate.path), candidate)
     found = read_structures(path, candidate, limits)
     patient = pa.array([patient_key.hashed("patient", found["patient"][0].as_py())], pa.string())
     return with_column(found, "patient", patient.take(pa.array([0] * found.num_rows)))
@@ -225,7 +245,7 @@ def read_header(
     The common header is scanned; pydicom reads what is unusual, or everything unless `scanned`.
     Raises NoPixels, NotDicom, FrameError or OSError; without `heavy` also _Heavy.
     """
-    path = os.path.join(roots[candidate.root], candidate.path)
+    path = place_of(os.path.join(roots[candidate.root], candidate.path), candidate)
     found = _by_scan(path, candidate, limits) if scanned else None
     if found is None and not heavy and _is_heavy(path, candidate):
         raise _Heavy
@@ -248,12 +268,9 @@ class _Heavy(Exception):
     """A header that may take so much memory that it is read in a process of its own."""
 
 
-def _is_heavy(path: str, candidate: Candidate) -> bool:
-    descriptor = opened(path)
-    try:
-        head = pread(descriptor, 4096, 0)
-    finally:
-        os.close(descriptor)
+def _is_heavy(path: Place, candidate: Candidate) -> bool:
+    with open_at(path) as file:
+        head = file.read(0, 4096)
     meta = 132 if head[128:132] == b"DICM" else 0
     length = int.from_bytes(head[meta + 8 : meta + 12], "little")
     long = head[meta : meta + 8] == b"\2\0\0\0UL\4\0" and length > len(head)
@@ -262,20 +279,22 @@ def _is_heavy(path: str, candidate: Candidate) -> bool:
     return candidate.size > _LIGHT and (head[128:132] == b"DICM" or other_format(head) is None)
 
 
-def _by_scan(path: str, candidate: Candidate, limits: Limits) -> Row | None:
+@lru_cache(maxsize=8)
+def _wanted(limits: Limits) -> frozenset[int]:
+    return wanted() | wanted_by(limits)
+
+
+def _by_scan(path: Place, candidate: Candidate, limits: Limits) -> Row | None:
     """None if pydicom shall judge the file."""
-    descriptor = opened(path)
-    try:
-        check_unchanged(descriptor, candidate)
-        elements = scan(descriptor, wanted())
-    finally:
-        os.close(descriptor)
+    with open_at(path) as file:
+        check_unchanged(file, candidate)
+        elements = scan(file, _wanted(limits))
     if elements is None:
         return None
     if elements.offset > limits.header_items * len(ITEMS[0]):  # else there is no room
         check_items(sum(items_in(value) for _, value in elements.found.values()), limits)
     try:
-        return row_of(elements, candidate, path)
+        return row_of(elements, candidate, path, limits)
     except MemoryError:
         raise
     except Exception:  # refused, or a value that provokes pydicom: then in the words of its way

@@ -10,14 +10,14 @@ from dicom2cache import syntaxes
 from dicom2cache.errors import FrameError
 from dicom2cache.headers.tags import name
 from dicom2cache.records import Header
-from dicom2cache.sources.file import BoundedFile
+from dicom2cache.sources.place import BoundedFile, Where
 
 FLAG = "transfer-syntax-conflict"
 _ITEM = b"\xfe\xff\x00\xe0"
 _HEAD = 1 << 16  # bytes of a codestream: its frame header may come after a profile
 
 
-def settle_syntax(row: Header, plain: int, path: str) -> None:
+def settle_syntax(row: Header, plain: int, path: Where) -> None:
     """Set the row's `transfer_syntax` to that of the data, flagged, if it is another.
 
     `plain`: bytes of the pixels without compression. Looks into the file only where its length
@@ -69,13 +69,13 @@ def settle_syntax(row: Header, plain: int, path: str) -> None:
     row["flags"] = [*(row["flags"] or []), FLAG]
 
 
-def _first(path: str, offset: int) -> bytes:
+def _first(path: Where, offset: int) -> bytes:
     with BoundedFile(path) as file:
         file.seek(offset)
         return file.read(8)
 
 
-def _codestream(path: str, offset: int) -> bytes:
+def _codestream(path: Where, offset: int) -> bytes:
     """The first bytes of the first fragment that is not empty; the item of a table is none."""
     with BoundedFile(path) as file:
         for number in range(1 << 10):

@@ -7,13 +7,12 @@ file.
 
 from __future__ import annotations
 
-import os
 from struct import Struct
 from struct import error as StructError
 
 from dicom2cache.headers.elements import CHARSET, Elements, Raw, dictionary_vr, is_uid
 from dicom2cache.headers.stretches import learned
-from dicom2cache.sources.system import pread
+from dicom2cache.sources.place import Opened
 
 _FIRST, _MORE = 16384, 65536  # bytes read at once: most headers end in the first
 _UNDEFINED = 0xFFFFFFFF
@@ -34,16 +33,16 @@ class _Unusual(Exception):
     """pydicom shall read this file."""
 
 
-def scan(descriptor: int, wanted: frozenset[int]) -> Elements | None:
+def scan(file: Opened, wanted: frozenset[int]) -> Elements | None:
     """The header of an open file; None if there is anything in it that pydicom should judge."""
     try:
-        return _scan(descriptor, wanted)
+        return _scan(file, wanted)
     except (_Unusual, StructError, IndexError, OSError):
         return None
 
 
-def _scan(descriptor: int, wanted: frozenset[int]) -> Elements:
-    window = _Window(descriptor)
+def _scan(file: Opened, wanted: frozenset[int]) -> Elements:
+    window = _Window(file)
     data = window.data
     # With the group length first, group 0002 is what it seems (PS3.10 7.1).
     if data[128:140] != b"DICM\x02\0\0\0UL\x04\0" or _DEFLATED in data[:4096]:
@@ -154,22 +153,22 @@ def _elements(
 class _Window:
     """The part of the file that is in memory."""
 
-    __slots__ = ("data", "descriptor", "start")
+    __slots__ = ("data", "file", "start")
 
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor, self.start = descriptor, 0
-        self.data = pread(descriptor, _FIRST, 0)
+    def __init__(self, file: Opened) -> None:
+        self.file, self.start = file, 0
+        self.data = file.read(0, _FIRST)
 
     def move(self, start: int) -> int:
         """Have `start` in memory; its place there."""
-        self.start, self.data = start, pread(self.descriptor, _MORE, start)
+        self.start, self.data = start, self.file.read(start, _MORE)
         return 0
 
     def value(self, start: int, length: int) -> bytes:
         """The bytes at index `start`, which go on beyond `data`."""
-        if self.start + start + length > os.fstat(self.descriptor).st_size:
+        if self.start + start + length > self.file.size:
             raise _Unusual  # it would be allocated before it is found to be absent
-        return pread(self.descriptor, length, self.start + start)
+        return self.file.read(self.start + start, length)
 
     def at(self, place: int, count: int) -> int:
         """Index in `data` of `count` bytes of the file."""

@@ -11,10 +11,13 @@ from typing import Any
 from dicom2cache.headers.acquisition import acquired_of
 from dicom2cache.headers.describe import describe
 from dicom2cache.headers.elements import CHARSET, Elements, Scan
+from dicom2cache.headers.own import wanted_by, with_own
 from dicom2cache.headers.pixel_module import check_length, has_vr
 from dicom2cache.headers.really import FLAG
 from dicom2cache.headers.tags import number, text, vector, whole
+from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import Candidate, Header
+from dicom2cache.sources.place import Where, packed_of
 from dicom2cache.syntaxes import NATIVE
 
 _CLOCKS = frozenset({0x00080022, 0x00080032, 0x0008002A})
@@ -36,7 +39,7 @@ _known: dict[Any, _Known] = {}
 
 
 def row_of(
-    elements: Elements, candidate: Candidate, path: str
+    elements: Elements, candidate: Candidate, path: Where, limits: Limits
 ) -> tuple[Header, str | None, str | None]:
     """(row of FILES without its hashes, patient ID, accession number).
 
@@ -45,9 +48,9 @@ def row_of(
     key = _key(elements)
     known = _known.get(key) if key is not None else None
     if known is not None:
-        return _copy(known, elements, candidate)
+        return _copy(known, elements, candidate, limits)
     ds = Scan(elements)
-    row = describe(ds, elements.head, elements.offset, candidate, path)
+    row = with_own(describe(ds, elements.head, elements.offset, candidate, path), ds, limits)
     patient, accession = text(ds, "PatientID"), text(ds, "AccessionNumber")
     # Where the file itself had to be looked into, another one of the same header may differ.
     odd = not {"excess-pixel-data", FLAG}.isdisjoint(row["flags"] or ()) or (
@@ -76,10 +79,13 @@ def _key(elements: Elements) -> Any:
 
 
 def _copy(
-    known: _Known, elements: Elements, candidate: Candidate
+    known: _Known, elements: Elements, candidate: Candidate, limits: Limits
 ) -> tuple[Header, str | None, str | None]:
     model, offset, patient, accession = known
     own = {tag: raw for tag, raw in elements.found.items() if tag in _SET or tag == CHARSET}
+    mine = wanted_by(limits)
+    if not mine.isdisjoint(_OWN):  # else they are as in the model
+        own |= {tag: raw for tag, raw in elements.found.items() if tag in mine}
     ds = Scan(elements._replace(found=own))
     row: Header = {
         **model,
@@ -87,6 +93,7 @@ def _copy(
         "path": candidate.path,
         "size": candidate.size,
         "mtime_ns": candidate.mtime_ns,
+        "member": packed_of(candidate),
         "pixel_offset": model["pixel_offset"] - offset + elements.offset,
         "sop_uid": text(ds, "SOPInstanceUID"),
         "acquisition": whole(ds, "AcquisitionNumber"),
@@ -98,4 +105,4 @@ def _copy(
         "acquired": acquired_of(ds),
     }
     check_length(row)
-    return row, patient, accession
+    return row if mine.isdisjoint(_OWN) else with_own(row, ds, limits), patient, accession

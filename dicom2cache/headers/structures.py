@@ -31,7 +31,7 @@ from dicom2cache.headers.tags import (
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import Candidate
 from dicom2cache.schema import CONTOURS_TABLE
-from dicom2cache.sources.file import BoundedFile
+from dicom2cache.sources.place import BoundedFile, Where
 
 GEOMETRIES = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR", "CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 """Contour Geometric Types (PS3.3 C.8.8.6.1)"""
@@ -58,7 +58,7 @@ def _tags() -> list[int]:
     return sorted(int(Tag(keyword)) for keyword in _TAGS)
 
 
-def read_structures(path: str, candidate: Candidate, limits: Limits) -> pa.Table:
+def read_structures(path: Where, candidate: Candidate, limits: Limits) -> pa.Table:
     """CONTOURS_TABLE of a structure set, in its order; `patient` is not hashed.
 
     A row for each contour, and for each structure without any. Raises NoPixels if there are no
@@ -66,6 +66,7 @@ def read_structures(path: str, candidate: Candidate, limits: Limits) -> pa.Table
     """
     with BoundedFile(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        file.opened.check_whole()  # a frame is when it is decoded, and this has none
         count = counted(file, limits)
         ds, _ = parse(file, True, _tags(), limits.header_mib << 20, count)
         count(sum(items_in(element.value) for element in ds.values()))

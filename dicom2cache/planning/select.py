@@ -174,7 +174,7 @@ def same_sop(files: pa.Table) -> NDArray[np.int64]:
 
 
 _OF_A_COPY = frozenset({
-    "root", "path", "size", "mtime_ns", "sop_uid",
+    "root", "path", "size", "mtime_ns", "member", "sop_uid",
     "transfer_syntax", "pixel_keyword", "pixel_vr", "pixel_offset", "pixel_length", "planar",
     "bits_allocated", "bits_stored", "high_bit", "overlay_bits", "photometric", "palette_bits",
     "lossy", "flags", "rule", "waveforms", "windows", "voi_lut", "voi", "suv_refusal", "suv_flag",

@@ -71,6 +71,10 @@ class Veil:
             else:
                 veiled = self._veiled(column, rows[number])
             rows = rows.set_column(number, kind, veiled.cast(kind.type))
+        for number in range(len(STORED), rows.num_columns):  # the user's own: free text is out
+            kind = rows.schema.field(number)
+            if _has_text(kind.type):
+                rows = rows.set_column(number, kind, pa.nulls(rows.num_rows, kind.type))
         return rows
 
     def failures(self, rows: pa.Table) -> pa.Table:

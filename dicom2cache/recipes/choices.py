@@ -29,3 +29,16 @@ def illegal(name: str, said: Any, legal: Sequence[str]) -> RecipeError:
     """The error for a value that is not one of those that are legal."""
     names = ", ".join(legal)
     return RecipeError(f"recipe: {name} = {said!r}; legal: {names}{meant(said, legal)}")
+
+
+IMPLIED = (("window", "window"), ("percentiles", "percentiles"))
+"""keys, and the intensity that each of them is for"""
+
+
+def implied(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with the intensity that a window or percentiles imply."""
+    if "intensity" not in values:
+        for key, intensity in IMPLIED:
+            if values.get(key):
+                return {**values, "intensity": intensity}
+    return values

@@ -26,6 +26,8 @@ class Limits:
     """bytes that each byte of a file with a deflated dataset may inflate to"""
     inflate_mib: int = 4096
     """MiB that a deflated dataset may inflate to"""
+    archive_members: int = 2_000_000
+    """members of an archive"""
     header_mib: int = 256
     """MiB that may lie before the pixel data"""
     header_items: int = 2_000_000
@@ -38,7 +40,8 @@ class Limits:
     """channels x samples of a multiplex group: a day of 12 channels at 1,000 Hz, 4 bytes each"""
 
     def __post_init__(self) -> None:
-        for name, value in dataclasses.asdict(self).items():
+        for name in _NAMES:
+            value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1 << 48:
                 raise RecipeError(
                     f"recipe: limits.{name} = {value!r}; legal: a whole number from 1 to 2^48"
@@ -62,3 +65,6 @@ class Limits:
                 f"with a whole number{meant(unknown[0], names)}"
             )
         return dataclasses.replace(base or cls(), **said)
+
+
+_NAMES = tuple(field.name for field in dataclasses.fields(Limits))

@@ -14,10 +14,13 @@ from dicom2cache.pixels.window import PRESETS, window_text
 from dicom2cache.recipes.choices import (
     DTYPES,
     EXCLUDABLE,
+    IMPLIED,
     OF_RECIPES,
     OF_TREATMENTS,
     illegal,
+    implied,
 )
+from dicom2cache.recipes.columns import Reading, check_columns, own_of
 from dicom2cache.recipes.idle import check_said
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.recipes.rois import rois_of
@@ -237,6 +240,15 @@ class Recipe(Treatment):
         "of the same frame of reference too, resampled to the nearest",
     )
 
+    columns: tuple[str, ...] = _key(
+        (),
+        "list of elements that become columns of frames/: a keyword, `(gggg,eeee)`, or "
+        '`(gggg,"CREATOR",ee)`, each with a VR behind it where the dictionary does not know it',
+    )
+    identifying: bool = _key(
+        False, "true: `columns` may have elements that may tell who a person is"
+    )
+
     limits: Limits = _key(Limits(), _LIMITS, "NAME=NUMBER")  # noqa: RUF009, which is frozen
 
     def __post_init__(self) -> None:
@@ -245,6 +257,7 @@ class Recipe(Treatment):
         for name, legal in OF_RECIPES.items():
             if getattr(self, name) not in legal:
                 raise illegal(name, getattr(self, name), legal)
+        object.__setattr__(self, "columns", check_columns(self.columns, self.identifying))
         object.__setattr__(self, "rois", rois_of(self.rois))
         if self.rois and self.masks == "none":
             raise RecipeError("recipe: rois with masks none; legal: with masks planes or labelmap")
@@ -275,7 +288,7 @@ class Recipe(Treatment):
         if not isinstance(said, dict) or "where" not in said:
             raise RecipeError(f"recipe: a rule is a table with `where`, not {said!r}")
         _check_where(said["where"])
-        own = _implied({k: v for k, v in said.items() if k != "where"})
+        own = implied({k: v for k, v in said.items() if k != "where"})
         unknown = sorted(set(own) - set(TREATMENT_KEYS))
         if unknown:
             raise RecipeError(
@@ -294,6 +307,11 @@ class Recipe(Treatment):
     def treatments(self) -> tuple[Treatment, ...]:
         """What `rule` of a file counts: the recipe's own first, then those of its rules."""
         return (self, *(rule.treatment for rule in self.rules))
+
+    @property
+    def reading(self) -> Reading:
+        """What is read of a header."""
+        return Reading(**vars(self.limits), own=own_of(self.columns))
 
     @property
     def shard_bytes(self) -> int:
@@ -319,7 +337,7 @@ class Recipe(Treatment):
                 f"{origin}: unknown {', '.join(unknown)}; legal: {', '.join(sorted(known))}"
                 f"{meant(unknown[0], known)}"
             )
-        return cls(**_implied(values))
+        return cls(**implied(values))
 
     @classmethod
     def said(cls, values: dict[str, Any], origin: str = "recipe") -> Recipe:
@@ -344,15 +362,15 @@ class Recipe(Treatment):
                 f"{path}: cannot read the recipe: {e}; legal: a TOML file, or one of "
                 f"{', '.join(named)}{meant(path, named)}"
             ) from e
-        intensity = _implied(overrides).get("intensity")
-        for key, wanted in _IMPLIED:
+        intensity = implied(overrides).get("intensity")
+        for key, wanted in IMPLIED:
             if intensity not in (None, wanted) and key not in overrides:
                 values.pop(key, None)
         try:
             if "limits" in overrides:
                 base = Limits.of(values.get("limits", {}))
                 overrides = {**overrides, "limits": Limits.of(overrides["limits"], base)}
-            return cls.said({**values, **_implied(overrides)}, origin=str(path))
+            return cls.said({**values, **implied(overrides)}, origin=str(path))
         except RecipeError as e:
             raise RecipeError(e.args[0] if str(path) in str(e) else f"{path}: {e}") from e
 
@@ -360,19 +378,6 @@ class Recipe(Treatment):
 def named_recipes() -> list[str]:
     """Names of the recipes that come with dicom2cache."""
     return sorted(f.stem for f in _NAMED.glob("*.toml"))
-
-
-_IMPLIED = (("window", "window"), ("percentiles", "percentiles"))
-"""keys, and the intensity that each of them is for"""
-
-
-def _implied(values: dict[str, Any]) -> dict[str, Any]:
-    """The values with the intensity that a window or percentiles imply."""
-    if "intensity" not in values:
-        for key, intensity in _IMPLIED:
-            if values.get(key):
-                return {**values, "intensity": intensity}
-    return values
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dicom2cache.errors import CacheError, SourceError
+from dicom2cache.errors import CacheError, RecipeError, SourceError
 from dicom2cache.privacy import keys
 from dicom2cache.privacy.own_words import own_words_only
 from dicom2cache.privacy.veil import Veil, keys_of
@@ -58,6 +58,10 @@ def plan_build(wanted: Wanted) -> Job | None:
     veil, key = keys_of(wanted.patient_key, wanted.deidentify)
     if veil:
         recipe = wanted.recipe
+        if recipe.identifying:
+            raise RecipeError(
+                "recipe: identifying and --deidentify contradict each other; leave one out"
+            )
         check_kept([recipe.where, *(rule.where for rule in recipe.rules)])
     sources = wanted.sources
     sources = [sources] if isinstance(sources, str | os.PathLike) else sources
@@ -69,7 +73,7 @@ def plan_build(wanted: Wanted) -> Job | None:
 def _planned(wanted: Wanted, sources: Sources, veil: Veil | None, key: bytes) -> Job | None:
     target, recipe, overwrite = wanted.cache, wanted.recipe, wanted.overwrite
     progress, workers = wanted.progress, wanted.jobs or cpu_count()
-    roots, candidates, unlisted = listed(sources, target, progress)
+    roots, candidates, unlisted = listed(sources, target, progress, recipe.limits)
     if not candidates:
         raise SourceError(nothing(sources, unlisted))
     facts = facts_of(key, veil, recipe)

@@ -16,17 +16,19 @@ from dicom2cache.arrow import ints, mask_of, tally
 from dicom2cache.errors import Unfinished
 from dicom2cache.privacy.mapping import read_mapping, write_mapping
 from dicom2cache.privacy.veil import Veil
+from dicom2cache.recipes.columns import own_of
 from dicom2cache.records import ArraySpec, ShardTask
 from dicom2cache.running import claims, contours, receipts
 from dicom2cache.running.entries import ROW_GROUP, ParquetFile, array_entry
 from dicom2cache.running.job import Job, scratch
+from dicom2cache.running.own import schema_with
 from dicom2cache.running.receipts import Receipt
 from dicom2cache.running.remains import tidy
 from dicom2cache.running.remove.kept import conformed, counts_of
 from dicom2cache.running.remove.numbering import Kept
 from dicom2cache.running.remove.withheld import KIND
 from dicom2cache.running.tables import Totals, frame_failures, frame_rows, in_order, prepared
-from dicom2cache.schema import FRAMES_TABLE, SHARDS_TABLE
+from dicom2cache.schema import SHARDS_TABLE
 from dicom2cache.store import seen, spare
 from dicom2cache.store.committed import read_table, void_failures, whole_root
 from dicom2cache.store.durable import make_folder, write_durably
@@ -70,7 +72,8 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
     files = prepared(job.plan.files, job.recipe)
     classes = {name for name, _ in job.recipe.rois}
     entries = {}
-    schema = anew.schema if anew else FRAMES_TABLE
+    mine = own_of(job.recipe.columns)
+    schema = anew.schema if anew else schema_with(mine)
     with ParquetFile(job.cache / "frames" / name_of, schema, unfinished) as out:
         for table in anew.frames() if anew else ():
             out.write(table)
@@ -78,7 +81,9 @@ def commit(job: Job, veil: Veil | None = None, mapping: Path | None = None) -> d
         for rows, results in _batches(job, shards, codecs):
             ok = results["reason"].is_null()
             kept = rows.filter(ok)
-            table = frame_rows(files, kept, results.filter(ok), job.plan.arrays, job.recipe.rois)
+            table = frame_rows(
+                files, kept, results.filter(ok), job.plan.arrays, job.recipe.rois, mine
+            )
             table = veil.frames(table, classes) if veil else table
             out.write(conformed(table, schema) if anew else table)
             _add(totals, table, job.plan.arrays)

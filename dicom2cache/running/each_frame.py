@@ -25,6 +25,7 @@ from dicom2cache.records import FrameRow, Header
 from dicom2cache.running.pool import Overdue, bounded, handling, may_use_threads, within
 from dicom2cache.running.turns import turn
 from dicom2cache.sources import mounts
+from dicom2cache.sources.archives.kinds import DEFLATED, GZIP
 from dicom2cache.syntaxes import abreast
 
 T = TypeVar("T")
@@ -129,12 +130,12 @@ class Frames:
         Some at once, where their decoder lets go of the interpreter. What fails so is done once
         more, with nothing beside it: so nobody else's want of memory or time can be the reason.
         """
-        waiting: deque[tuple[FrameRow, Step[T], Future[T]]] = deque()
+        waiting: deque[tuple[FrameRow, Step[T], Future[list[T]]]] = deque()
 
         def first() -> tuple[FrameRow, T | Failure]:
             row, step, under_way = waiting.popleft()
-            if under_way.exception() is None:
-                return row, under_way.result()
+            for found in under_way.result():
+                return row, found
             wait([future for _, _, future in waiting])
             return row, self.do(row, step)
 
@@ -151,7 +152,7 @@ class Frames:
         while waiting:
             yield first()
 
-    def _begun(self, row: FrameRow, step: Step[T]) -> Future[T]:
+    def _begun(self, row: FrameRow, step: Step[T]) -> Future[list[T]]:
         """The step on a frame, in a thread."""
         header, source = self.headers[row["file"]], None
         if header["frames"] > 1:  # to find its frames takes time: once for all threads
@@ -164,13 +165,20 @@ class Frames:
             self._threads.append(ThreadPoolExecutor(self.abreast, "frames"))
         return self._threads[0].submit(self._beside, row, step, source)
 
-    def _beside(self, row: FrameRow, step: Step[T], source: Source | None) -> T:
+    def _beside(self, row: FrameRow, step: Step[T], source: Source | None) -> list[T]:
+        """What the step makes of a frame; nothing if it fails.
+
+        The error is not kept: its traceback would hold what memory the frame has taken.
+        """
         header = self.headers[row["file"]]
-        with turn(_bytes_of(header)), within(self.worker.limits.frame_seconds):
-            if source is not None:
-                return _on_source(source, step, row, None)
-            path = os.path.join(self.roots[header["root"]], header["path"])
-            return _on_file(step, path, header, row)
+        try:
+            with turn(_bytes_of(header)), within(self.worker.limits.frame_seconds):
+                if source is not None:
+                    return [_on_source(source, step, row, None)]
+                path = os.path.join(self.roots[header["root"]], header["path"])
+                return [_on_file(step, path, header, row)]
+        except Exception:
+            return []
 
     def end_threads(self) -> None:
         """End what is under way; nobody waits for it any more."""
@@ -208,9 +216,12 @@ def _is_apart(header: Header) -> bool:
 
 
 def _bytes_of(header: Header) -> int:
-    """Bytes of a decoded frame of the file."""
+    """Bytes of a decoded frame of the file, and of what is held for it."""
     pixels = header["height"] * header["width"] * header["samples"]
-    return pixels * max(1, header["bits_allocated"] // 8)
+    # What is deflated in an archive is inflated as a whole.
+    member = header["member"]
+    packed = member is not None and member["kind"] in (DEFLATED, GZIP)
+    return pixels * max(1, header["bits_allocated"] // 8) + (header["size"] if packed else 0)
 
 
 def _on_source(source: Source, step: Step[T], row: FrameRow, room: Room) -> T:

@@ -39,7 +39,8 @@ def identity_of(
     about = [roots, recipe.to_dict(), facts, unlisted.to_pylist()]
     digest, times = hashlib.sha256(json.dumps(about, sort_keys=True).encode()), hashlib.sha256()
     for c in candidates:
-        digest.update(f"{c.root}\0{c.path}\0{c.size}\n".encode())
+        also = "" if c.member is None else f"\0{c.member.offset}\0{c.member.crc}"
+        digest.update(f"{c.root}\0{c.path}\0{c.size}{also}\n".encode())
         times.update(f"{c.mtime_ns}\n".encode())
     both = digest.hexdigest(), times.hexdigest()
     return ":".join(veil.hashed("identity", part) if veil else part for part in both)

@@ -190,7 +190,10 @@ def _headers(jobs: int, backend: str, calls: Sequence[Any]) -> Iterator[Headers]
 
 def _on_disk(candidate: Candidate) -> tuple[int, str, int]:
     """Folder by folder and by inode: a disk that must seek for each file then seeks little."""
-    return candidate.root, candidate.path.rpartition("/")[0], candidate.inode
+    folder = candidate.path
+    if candidate.member is not None:  # of an archive, in the order that they have there
+        folder = folder[: len(folder) - candidate.member.inside]
+    return candidate.root, folder.rpartition("/")[0], candidate.inode
 
 
 def header_work(candidates: Sequence[Candidate], rejects: pa.Table | None = None) -> Work:

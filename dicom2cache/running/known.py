@@ -19,6 +19,8 @@ from dicom2cache.planning.masks.unplaced import NOWHERE
 from dicom2cache.privacy.veil import Veil
 from dicom2cache.records import Candidate, Plan
 from dicom2cache.running.remove.withheld import Withheld
+from dicom2cache.sources.archives.kinds import GZIP
+from dicom2cache.sources.place import SEPARATOR
 from dicom2cache.store import seen
 from dicom2cache.store.committed import file_keys, read_table
 from dicom2cache.store.root import CONTOURS
@@ -65,7 +67,11 @@ class Alike:
 
 def state_of(candidate: Candidate, veil: Veil | None) -> bytes:
     """A digest of size and modification time, 16 bytes; keyed under a veil."""
-    said = f"{candidate.size} {candidate.mtime_ns}"
+    said, member = f"{candidate.size} {candidate.mtime_ns}", candidate.member
+    if member is not None and member.kind != GZIP:  # a gzip file is one, as it lies there
+        said = f"{member.archive} {candidate.mtime_ns} {member.offset} {member.crc or 0}"
+    elif member is not None:
+        said = f"{member.archive} {candidate.mtime_ns}"
     if veil:
         return bytes.fromhex(replace(veil, seen=None).hashed("state", said))
     return hashlib.sha256(said.encode()).digest()[:16]
@@ -348,7 +354,10 @@ class _Numbers:
             else:
                 self._looked_at[root] = [b for b in below.values() if b.startswith(own)]
         inside = self._looked_at[root]
-        return inside is None or any(f"{self.name(key)}{os.sep}".startswith(b) for b in inside)
+        if inside is None:
+            return True
+        name = f"{self.name(key)}{os.sep}"
+        return any(name.startswith((b, f"{b.rstrip(os.sep)}{SEPARATOR}")) for b in inside)
 
     def name(self, key: Key) -> str:
         """Path of a file, for a report."""

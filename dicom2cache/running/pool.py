@@ -236,7 +236,7 @@ def _kill(process: Any) -> None:
     """End a process of joblib's that has not been waited for."""
     if process.returncode is None:
         with suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
+            system.end(process.pid)
 
 
 def _ready(module: str) -> None:

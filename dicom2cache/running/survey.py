@@ -41,7 +41,7 @@ class Survey:
     def headers(self, candidates: Sequence[Candidate]) -> tuple[pa.Table, pa.Table, pa.Table]:
         """(FILES that are stored if they are no copies, REJECTS of others, CONTOURS_TABLE)."""
         files, rejects, contours = inventory.read_all_headers(
-            self.roots, candidates, self.key, self.recipe.limits, self.workers, self.backend,
+            self.roots, candidates, self.key, self.recipe.reading, self.workers, self.backend,
             self.progress.advance, self.log.tell,
         )  # fmt: skip
         files, rejects, contours = map(self.kept, (files, rejects, contours))

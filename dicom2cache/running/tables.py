@@ -16,10 +16,12 @@ from dicom2cache.planning.masks.shown import segments_shown
 from dicom2cache.planning.parts import group_rows
 from dicom2cache.planning.select import rejected
 from dicom2cache.planning.treatments import holds
+from dicom2cache.recipes.columns import Own
 from dicom2cache.recipes.recipe import WAVEFORM, Recipe
 from dicom2cache.recipes.rois import Rois
 from dicom2cache.records import ArraySpec
-from dicom2cache.schema import FRAMES, FRAMES_TABLE, MEANT, WHOSE
+from dicom2cache.running.own import own_columns, schema_with
+from dicom2cache.schema import FRAMES, MEANT, WHOSE
 
 _UNMOVED = {"scale_y": 1.0, "scale_x": 1.0, "offset_y": 0.0, "offset_x": 0.0}
 _STATISTICS = ("min", "max", "mean", "std")
@@ -72,9 +74,10 @@ def frame_rows(
     results: pa.Table,
     arrays: Sequence[ArraySpec],
     rois: Rois = (),
+    mine: Sequence[Own] = (),
 ) -> pa.Table:
-    """Rows of frames/ for stored frames of the plan; `results` has a row for each, `rois` are the
-    recipe's."""
+    """Rows of frames/ for stored frames of the plan; `results` has a row for each, `rois` and
+    `mine`, the user's columns, are the recipe's."""
     own = files.take(frames["file"])
     columns = {}
     slope, intercept = floats(frames["slope"]), floats(frames["intercept"])
@@ -87,8 +90,12 @@ def frame_rows(
     windowed = pc.equal(own["unit"], "window").fill_null(False)
     lut = pc.or_(pc.is_valid(own["lut_low"]), windowed)
     meant = _meant(files, frames)
-    for field in FRAMES_TABLE:
-        if field.name == "padding_value":
+    schema = schema_with(mine)
+    extra = own_columns(files, mine)
+    for field in schema:
+        if field.name in extra.column_names:
+            column = extra[field.name].take(frames["file"])
+        elif field.name == "padding_value":
             column = pc.if_else(windowed, zero, pc.if_else(lut, None, padding))
         elif field.name == "padding_limit":
             column = pc.if_else(lut, None, limit)
@@ -127,7 +134,7 @@ def frame_rows(
         else:
             column = own[field.name]
         columns[field.name] = column.cast(field.type)
-    return pa.table(columns, FRAMES_TABLE)
+    return pa.table(columns, schema)
 
 
 def _aspect(own: pa.Table, frames: pa.Table) -> Any:

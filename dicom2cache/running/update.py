@@ -40,6 +40,7 @@ from dicom2cache.running.processors import cpu_count
 from dicom2cache.running.progress import Progress, Silent
 from dicom2cache.running.worth import worth
 from dicom2cache.schema import FRAMES
+from dicom2cache.sources.archives.listed import candidate_at
 from dicom2cache.store import root, seen
 from dicom2cache.store.committed import read_table, spec_of
 
@@ -152,7 +153,7 @@ def _plan_update(asked: Request) -> tuple[Job | None, Looked | None] | None:
     attributes, recipe, facts = checked(asked)
     if update_of(cache) is not None:
         return load_job(cache), None
-    found = listed(asked.sources, cache, asked.progress)
+    found = listed(asked.sources, cache, asked.progress, recipe.limits)
     looked = look(cache, attributes, asked.sources, found, veil, asked.moved)
     if not looked.candidates:
         raise SourceError(nothing(asked.sources, found[2]))
@@ -372,12 +373,11 @@ class Stored:
         else:
             for number, path in states:
                 try:
-                    about = os.stat(os.path.join(self._looked.roots[number], path))
+                    about = candidate_at(self._looked.roots[number], number, path)
                 except OSError:
                     continue
-                found.append(
-                    Candidate(number, path, about.st_size, about.st_mtime_ns, about.st_ino)
-                )
+                if about is not None:
+                    found.append(about)
 
         def name(c: Candidate) -> tuple[int, str]:
             return c.root, veil.hashed("path", c.path) if veil else c.path

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dicom2cache.sources.system import BYTES, CLOSED_IN_CHILDREN, NO_WAIT, pread, pread_into
@@ -68,27 +67,3 @@ HEAD = 8
 ITEM = b"\xfe\xff\x00\xe0"
 """the tag (FFFE,E000) of an item (PS3.5 7.5), little-endian"""
 ITEMS = (ITEM, b"\xff\xfe\xe0\x00")
-_SMALL = 1 << 16
-"""bytes that are asked for without a look at the file's size"""
-
-
-class BoundedFile(io.BufferedReader):
-    """A file to read from; a read beyond its end allocates what is left, not what was asked for.
-
-    A parser takes lengths at their word: 4 GiB in a file of 700 bytes would end in a MemoryError.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Raises OSError if the file cannot be opened."""
-        super().__init__(io.FileIO(path, opener=opened))
-        self.item: Callable[[], object] | None = None
-        """what is told of each item that a parser meets"""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """As of any file: fewer bytes than `size` where the file ends."""
-        if size is not None and size > _SMALL:
-            size = min(size, max(_SMALL, os.fstat(self.fileno()).st_size - self.tell()))
-        found = super().read(size)
-        if self.item is not None and size == HEAD and found[:4] in ITEMS:
-            self.item()
-        return found

@@ -14,9 +14,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from dicom2cache.errors import SourceError, is_environment
+from dicom2cache.errors import FrameError, SourceError, is_environment
 from dicom2cache.records import Candidate
 from dicom2cache.schema import REJECTS
+from dicom2cache.sources import dicomdir
+from dicom2cache.sources.archives.kinds import Found
+from dicom2cache.sources.archives.listed import MOST_MEMBERS, is_archive, look
+from dicom2cache.sources.place import SEPARATOR
 
 _AT_ONCE = 16
 """folders that are listed at once: a server answers many as soon as one"""
@@ -26,11 +30,13 @@ def scan(
     sources: Sequence[str | os.PathLike[str]],
     skip: Path,
     found: Callable[[int], None] = lambda count: None,
+    most_members: int = MOST_MEMBERS,
 ) -> tuple[list[str], list[Candidate], pa.Table]:
     """(folders, candidates by folder and path, REJECTS of what could not be listed).
 
-    A source is a folder, taken with all below it, or a file. The folders are absolute, sorted, and
-    none lies in another; so neither the order nor an overlap of the sources changes the result.
+    A source is a folder, taken with all below it, or a file; of a DICOMDIR those that it names. Of
+    an archive each member is a candidate, `most_members` at most. The folders are absolute, sorted,
+    and none lies in another; so neither order nor overlap of the sources changes the result.
     Links are followed, but not into a folder's own parents. `skip` (the cache) is left out, and any
     other cache too, by name. What is no file, such as a FIFO, is never opened. `found` is told how
     many entries a folder has, for progress. Raises SourceError naming a source that does not exist.
@@ -58,12 +64,17 @@ def scan(
             above = root.rstrip(os.sep) + os.sep
             for entry in _walk(root, skipped, threads, found):
                 relative = "." if entry.path == root else entry.path.removeprefix(above)
-                _add(candidates, rejects, number[root], relative, entry)
+                _add(candidates, rejects, number[root], relative, entry, most_members)
     finally:
         threads.shutdown(cancel_futures=True)
+    taken = set[str]()
     for path in lone:
         root = os.path.dirname(path)
-        _add(candidates, rejects, number[root], os.path.basename(path), _file(path, single[path]))
+        for entry in _named(path, single[path]):
+            if entry.path not in taken:
+                taken.add(entry.path)
+                relative = os.path.relpath(entry.path, root)
+                _add(candidates, rejects, number[root], relative, entry, most_members)
     candidates.sort(key=lambda c: (c.root, c.path))
     rejects.sort(key=lambda r: (r["root"], r["path"]))
     return all_roots, candidates, pa.Table.from_pylist(rejects, REJECTS)
@@ -246,24 +257,62 @@ def _file(path: str, problem: str | None) -> _Entry:
         return _Entry(path, f"cannot look at it: {e.strerror}")
 
 
+def _named(path: str, problem: str | None) -> list[_Entry]:
+    """What a source that is a file stands for: itself, or what a DICOMDIR names."""
+    itself = _file(path, problem)
+    if problem is not None or not dicomdir.is_dicomdir(path):
+        return [itself]
+    try:
+        named = dicomdir.files(path)
+    except FrameError as e:
+        return [_Entry(path, f"{e}; give its folder as a source, all in it is looked at then")]
+    folder = os.path.dirname(path)
+    return [_file(os.path.join(folder, name), why) for name, why in named]
+
+
 def _add(
     candidates: list[Candidate],
     rejects: list[dict[str, Any]],
     root: int,
     relative: str,
     entry: _Entry,
+    most_members: int,
+) -> None:
+    if entry.status is not None and is_archive(entry.path):
+        inside = look(entry.path, entry.status, most_members)
+        if inside is not None:
+            for one in inside:
+                path = f"{relative}{SEPARATOR}{one.name}" if one.name else relative
+                _add_one(candidates, rejects, root, path, entry, one)
+            return
+    _add_one(candidates, rejects, root, relative, entry)
+
+
+def _add_one(
+    candidates: list[Candidate],
+    rejects: list[dict[str, Any]],
+    root: int,
+    relative: str,
+    entry: _Entry,
+    inside: Found | None = None,
 ) -> None:
     shown, problem, status = relative.replace(os.sep, "/"), entry.problem, entry.status
+    outcome = "excluded" if problem == CACHE else "failed"
+    if inside is not None and inside.problem is not None:
+        problem, outcome, status = inside.problem, inside.outcome, None
     if status is not None:
         try:
             shown.encode()
             size, mtime, inode = status.st_size, status.st_mtime_ns, status.st_ino
-            candidates.append(Candidate(root, shown, size, mtime, inode))
+            if inside is None:
+                candidates.append(Candidate(root, shown, size, mtime, inode))
+            elif inside.member is not None:
+                at = inside.member.offset
+                candidates.append(Candidate(root, shown, inside.size, mtime, at, inside.member))
             return
         except UnicodeEncodeError:
             problem = "the file name is not UTF-8; rename it"
     shown = shown.encode("utf-8", "backslashreplace").decode()
-    outcome = "excluded" if problem == CACHE else "failed"
     rejects.append(
         {"root": root, "path": shown, "outcome": outcome, "stage": "scan", "reason": problem}
     )

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Iterable
 
 from dicom2cache.errors import SourceAway, is_environment
+from dicom2cache.sources.place import file_of
 
 
 def check(roots: Iterable[str], otherwise: str = "") -> None:
@@ -30,16 +31,17 @@ def raise_environment(error: Exception, root: str, path: str) -> None:
     or SourceAway where the folder cannot be seen, or where the file is there again.
     """
     whole = os.path.join(root, path)
+    file = file_of(whole)
     if is_environment(error):
         if isinstance(error, OSError) and error.filename is None:  # a failed read knows no path
             error.filename = whole
         raise error
     if not isinstance(error, OSError):
         return
-    if error.filename is not None and os.fspath(error.filename) != whole:
+    if error.filename is not None and os.fspath(error.filename) not in (whole, file):
         raise error  # of the cache's own files
     check([root])
-    if isinstance(error, FileNotFoundError) and os.path.exists(whole):
+    if isinstance(error, FileNotFoundError) and os.path.exists(file):
         raise SourceAway(
             f"{whole}: was gone for a moment on {platform.node()}; see whether its folder stays "
             "mounted, and run the same command again"

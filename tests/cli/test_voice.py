@@ -231,8 +231,11 @@ def test_an_interrupt_ends_the_events(scans: Path, tmp_path: Path) -> None:
         assert run.stdout is not None
         assert json.loads(run.stdout.readline())["event"] == "begin"
         time.sleep(0.1)
-        run.send_signal(signal.SIGINT)
-        out, err = run.communicate(timeout=30)
+        run.send_signal(signal.SIGTERM)  # SIGINT is ignored where tests run in the background
+        try:
+            out, err = run.communicate(timeout=30)
+        finally:
+            run.kill()
     assert run.returncode == 130
     assert json.loads(out.splitlines()[-1])["status"] == 130
     assert b"Traceback" not in err

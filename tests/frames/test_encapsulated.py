@@ -13,6 +13,7 @@ from pydicom.encaps import encapsulate, encapsulate_extended
 
 from dicom2cache.errors import FrameError
 from dicom2cache.frames.fragments import find_frames
+from dicom2cache.sources.place import Opened
 
 
 def _item(data: bytes) -> bytes:
@@ -31,12 +32,12 @@ def _read(
 ) -> list[bytes]:
     path = folder / "pixels"
     path.write_bytes(bytes(start - len(before)) + before + data)
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = Opened(path)
     try:
         found = find_frames(descriptor, start, start + len(data), frames)
         return [found.read(descriptor, k) for k in range(frames)]
     finally:
-        os.close(descriptor)
+        descriptor.close()
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ def test_a_table_finds_a_frame_without_a_walk(
     if table == "extended":
         before, data = _extended_table(_FRAMES)
     (tmp_path / "pixels").write_bytes(before + data)
-    descriptor = os.open(tmp_path / "pixels", os.O_RDONLY)
+    descriptor = Opened(tmp_path / "pixels")
     reads = _counted(monkeypatch)
     start, size = len(before), len(before) + len(data)
     found = find_frames(descriptor, start, size, 50)
@@ -156,7 +157,7 @@ def test_a_table_finds_a_frame_without_a_walk(
     assert found.read(descriptor, 31) == _FRAMES[31]
     assert [count for _, count in reads] == [8 + len(_FRAMES[31])]
     assert [found.read(descriptor, k) for k in range(50)] == _FRAMES
-    os.close(descriptor)
+    descriptor.close()
 
 
 def test_without_a_table_a_file_is_walked_once(
@@ -165,10 +166,10 @@ def test_without_a_table_a_file_is_walked_once(
     data = encapsulate(_FRAMES, has_bot=False) + _DELIMITER
     assert _read(tmp_path, data, 50) == _FRAMES
     reads = _counted(monkeypatch)
-    descriptor = os.open(tmp_path / "pixels", os.O_RDONLY)  # another shard of the same file
+    descriptor = Opened(tmp_path / "pixels")  # another shard of the same file
     found = find_frames(descriptor, 0, len(data), 50)
     assert found.read(descriptor, 49) == _FRAMES[49]
-    os.close(descriptor)
+    descriptor.close()
     assert len(reads) <= 2  # the table's item, and the frame
 
 
@@ -208,12 +209,12 @@ def test_items_without_a_delimiter_are_flagged(tmp_path: Path, end: bytes, frame
     table = struct.pack("<2I", 0, 10) if frames == 2 else b""
     data = _item(table) + _item(b"ab") + _item(b"cd") + end
     (tmp_path / "pixels").write_bytes(data)
-    descriptor = os.open(tmp_path / "pixels", os.O_RDONLY)
+    descriptor = Opened(tmp_path / "pixels")
     found = find_frames(descriptor, 0, len(data), frames)
     assert found.flags == (() if len(end) >= 4 else ("unterminated",))
     expected = [b"abcd"] if frames == 1 else [b"ab", b"cd"]
     assert [found.read(descriptor, k) for k in range(frames)] == expected
-    os.close(descriptor)
+    descriptor.close()
 
 
 _SOI = b"\xff\xd8\xff\xdb"
@@ -234,10 +235,10 @@ def test_more_than_the_one_frame(
 ) -> None:
     data = _item(table) + b"".join(map(_item, fragments)) + _DELIMITER
     (tmp_path / "pixels").write_bytes(data)
-    descriptor = os.open(tmp_path / "pixels", os.O_RDONLY)
+    descriptor = Opened(tmp_path / "pixels")
     found = find_frames(descriptor, 0, len(data), 1)
     assert (found.read(descriptor, 0), found.flags) == (b"".join(fragments[:own]), flags)
-    os.close(descriptor)
+    descriptor.close()
 
 
 @pytest.mark.parametrize("frames", [1, 2])
@@ -276,7 +277,7 @@ def test_what_is_there_is_found_and_what_is_not_fails_by_itself(
 ) -> None:  # fmt: skip
     data = _item(table) + b"".join(map(_item, fragments)) + _DELIMITER
     (tmp_path / "pixels").write_bytes(data)
-    descriptor = os.open(tmp_path / "pixels", os.O_RDONLY)
+    descriptor = Opened(tmp_path / "pixels")
     found = find_frames(descriptor, 0, len(data), frames)
     assert found.flags == flags
     for k in range(frames):
@@ -285,7 +286,7 @@ def test_what_is_there_is_found_and_what_is_not_fails_by_itself(
         else:
             with pytest.raises(FrameError, match=reason):
                 found.read(descriptor, k)
-    os.close(descriptor)
+    descriptor.close()
 
 
 @pytest.mark.parametrize(
@@ -302,13 +303,13 @@ def test_frames_before_damage_are_found_without_a_table(
 ) -> None:
     data = _item(b"") + _item(_JPEG) + _item(_J2K) + after
     (tmp_path / "pixels").write_bytes(data)
-    descriptor = os.open(tmp_path / "pixels", os.O_RDONLY)
+    descriptor = Opened(tmp_path / "pixels")
     found = find_frames(descriptor, 0, len(data), 4)
     assert [found.read(descriptor, k) for k in range(own)] == [_JPEG, _J2K][:own]
     for k in range(own, 4):
         with pytest.raises(FrameError, match=reason):
             found.read(descriptor, k)
-    os.close(descriptor)
+    descriptor.close()
 
 
 def test_frames_without_marks_are_dealt_by_number_alone(tmp_path: Path) -> None:
@@ -316,7 +317,7 @@ def test_frames_without_marks_are_dealt_by_number_alone(tmp_path: Path) -> None:
     plain = [_JPEG, b"0123456789", b"abcdefghij"]
     data = _item(b"") + b"".join(map(_item, plain)) + _DELIMITER
     (tmp_path / "pixels").write_bytes(data)
-    descriptor = os.open(tmp_path / "pixels", os.O_RDONLY)
+    descriptor = Opened(tmp_path / "pixels")
     found = find_frames(descriptor, 0, len(data), 3, marked=False)
     assert [found.read(descriptor, k) for k in range(3)] == plain
-    os.close(descriptor)
+    descriptor.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import warnings
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from dicom2cache.planning.select import select_files
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import Header
 from dicom2cache.schema import FILES, REJECTS
+from dicom2cache.sources.place import Opened
 from tests.fuzz.choices import Choices
 from tests.fuzz.datasets import coded_bases, drawn_file, edited, part_10
 from tests.fuzz.headers import header_of, place
@@ -72,7 +72,7 @@ def _items(c: Choices, frames: int) -> tuple[bytes, int]:
     return before + (data[: c.below(len(data) + 1)] if c.one_in(8) else data), len(before)
 
 
-def _read(descriptor: int, start: int, size: int, frames: int, marked: bool, turn: int) -> Any:
+def _read(descriptor: Opened, start: int, size: int, frames: int, marked: bool, turn: int) -> Any:
     """{frame: its bytes, or why not}, read in order or in reverse."""
     fragments._remembered.cache_clear()  # the file is another one, though nothing tells
     try:
@@ -94,12 +94,12 @@ def fragments_found(data: bytes) -> None:
     frames, marked = 1 + c.below(6), not c.one_in(4)
     content, start = (c.rest(), 0) if c.one_in(3) else _items(c, frames)
     size = place().write(content).size
-    descriptor = os.open(place().path, os.O_RDONLY)
+    descriptor = Opened(place().path)
     try:
         forth, back = (_read(descriptor, start, size, frames, marked, way) for way in (1, -1))
         assert forth == back, f"{forth}\n{back}"
     finally:
-        os.close(descriptor)
+        descriptor.close()
 
 
 def fragment_seeds() -> Iterator[bytes]:

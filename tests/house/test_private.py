@@ -22,7 +22,7 @@ OTHERS = {
     ("", "_open_image_numpy__with_pydicom"),  # LightlyTrain: looked at when a context begins
     ("", "_supported_image_extensions"),  # LightlyTrain: which files of a folder it lists
 }
-DOCUMENTED = {"_exit", "_fields", "_getframe", "_replace"}
+DOCUMENTED = {"_asdict", "_exit", "_fields", "_getframe", "_replace"}
 """of os, sys and NamedTuple: public but for their looks"""
 
 

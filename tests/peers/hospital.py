@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.pixels.cases import item
 from tests.support.caches import built
 from tests.support.dicom_files import CT_IMAGE, uid, write_dicom
+from tests.support.drawn import AXIAL, write_seg
 
-SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 SLICES, SIZE = 8, 32
-_AXIAL = [1, 0, 0, 0, 1, 0]
 
 
 def hospital(folder: Path, patients: int = 20) -> Path:
@@ -35,7 +33,7 @@ def hospital(folder: Path, patients: int = 20) -> Path:
             write_dicom(
                 folder / "scans" / name / f"{k}.dcm", pixels, SOPClassUID=CT_IMAGE, Modality="CT",
                 SeriesInstanceUID=uid(f"series {name}"), SOPInstanceUID=uid(f"{name} {k}"),
-                ImagePositionPatient=[0, 0, 2 * k], ImageOrientationPatient=_AXIAL,
+                ImagePositionPatient=[0, 0, 2 * k], ImageOrientationPatient=AXIAL,
                 PixelSpacing=[1, 1], SliceThickness=2, RescaleSlope=1, RescaleIntercept=-1024,
                 InstanceNumber=k + 1, **shared,
             )  # fmt: skip
@@ -50,23 +48,6 @@ def hospital(folder: Path, patients: int = 20) -> Path:
 def _draw(path: Path, mask: np.ndarray, name: str, shared: dict[str, str]) -> None:
     """A segmentation of the slices in which something is drawn."""
     drawn = np.flatnonzero(mask.any(axis=(1, 2))).tolist()
-    groups = [
-        item(
-            PlanePositionSequence=[item(ImagePositionPatient=[0, 0, 2 * k])],
-            SegmentIdentificationSequence=[item(ReferencedSegmentNumber=1)],
-            DerivationImageSequence=[item(SourceImageSequence=[item(
-                ReferencedSOPClassUID=CT_IMAGE, ReferencedSOPInstanceUID=uid(f"{name} {k}"))])],
-        ) for k in drawn
-    ]  # fmt: skip
-    pixels = mask[drawn]
-    write_dicom(
-        path, pixels, SOPClassUID=SEGMENTATION, Modality="SEG", BitsAllocated=1, BitsStored=1,
-        HighBit=0, SegmentationType="BINARY", SeriesInstanceUID=uid(f"drawn {name}"),
-        SOPInstanceUID=uid(f"drawn {name}"), NumberOfFrames=len(drawn),
-        PixelData=np.packbits(pixels.ravel(), bitorder="little").tobytes(),
-        SegmentSequence=[item(SegmentNumber=1, SegmentLabel="nodule")],
-        SharedFunctionalGroupsSequence=[item(
-            PlaneOrientationSequence=[item(ImageOrientationPatient=_AXIAL)],
-            PixelMeasuresSequence=[item(PixelSpacing=[1, 1], SliceThickness=2)])],
-        PerFrameFunctionalGroupsSequence=groups, **shared,
-    )  # fmt: skip
+    planes = [(1, uid(f"{name} {k}"), 2 * k, mask[k]) for k in drawn]
+    told = {"SOPInstanceUID": uid(f"drawn {name}"), "SeriesInstanceUID": uid(f"drawn {name}")}
+    write_seg(path, planes, {1: "nodule"}, **told, **shared)

@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydicom import examples
 
 from dicom2cache.running.originals import Originals
 from dicom2cache.running.repair.shards import Mended, mend
 from dicom2cache.store.layout import attributes_sha256
-from tests.conftest import IMAGE_EXAMPLES, OTHER_EXAMPLES
+from tests.conftest import example_files
 from tests.support.caches import Ran, attributes, built, run_cli, run_here, stored, table, tree
 from tests.support.faults import wavelets, with_fault
 from trainer_adapter import open_cache
@@ -264,7 +263,8 @@ def test_what_was_chosen_from_many_frames_is_kept(
     """All shards are lost; frames of all kinds are made again with what their stacks came to."""
     where = ("--where", "modality in ('CT', 'MR')") if name in ("spacing", "percentiles") else ()
     cache = tmp_path / "cache"
-    paths = [Path(examples.get_path(example)) for example in (*IMAGE_EXAMPLES, *OTHER_EXAMPLES)]
+    (tmp_path / "disc").mkdir()
+    paths = example_files(tmp_path / "disc")
     ran = run_here("build", *paths, cache, "--jobs", "1", *where, *RECIPES[name])
     assert ran.returncode in (0, 1), ran.stderr
     before = tree(cache)

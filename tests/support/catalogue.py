@@ -18,6 +18,7 @@ from dicom2cache.schema import (
     FRAMES,
     LINE,
     MEANT,
+    MEMBER,
     MULTIPLEX,
     NEVER_NULL,
     PER_FRAME,
@@ -103,10 +104,11 @@ _MADE = "# Rows as objects, made from the catalogue by tests.support.catalogue.\
 _STRUCTS = {
     "VoiWindow": WINDOW, "Segment": SEGMENT, "TileChannel": TILE_CHANNEL, "Drawn": DRAWN,
     "Channel": CHANNEL, "Line": LINE, "Multiplex": MULTIPLEX, "Meant": MEANT,
-    "FrameHeader": PER_FRAME,
+    "FrameHeader": PER_FRAME, "MemberRow": MEMBER,
 }  # fmt: skip
 """values of columns that have parts: a name for each"""
 _PARTS = {"center", "width", "function"}
+_OF_MEMBER = {"kind", "offset", "packed", "stop", "inside", "archive"}
 _OF_MULTIPLEX = {
     "channels", "samples", "bits", "interpretation", "vr", "offset", "length", "lines",
 }  # fmt: skip
@@ -128,6 +130,9 @@ def row_classes() -> str:
             _class("Line", "How a sample becomes a value.", LINE, set(LINE.names)),
             _class("Multiplex", "Where samples lie in a file.", MULTIPLEX, _OF_MULTIPLEX),
             _class("Meant", "What they mean.", MEANT, {"channels"}),
+            _class(
+                "MemberRow", "Where a file lies in an archive.", MEMBER, {*MEMBER.names} - {"crc"}
+            ),
             _class("Drawn", "What of a mask is drawn on an image.", DRAWN, {"frame"}),
             _class("FrameHeader", frame, PER_FRAME, set(), "TypedDict, total=False"),
             _class("Header", header, FILES, NEVER_NULL),

@@ -8,21 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 
 from tests.support.dicom_files import CT_IMAGE, uid, write_dicom
+from tests.support.segmentations import item, write_frames
 
-SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
-LABELMAP = "1.2.840.10008.5.1.4.1.1.66.7"
 AXIAL = [1, 0, 0, 0, 1, 0]
-
-
-def item(**elements: Any) -> Dataset:
-    """An item of a sequence."""
-    found = Dataset()
-    for keyword, value in elements.items():
-        setattr(found, keyword, value)
-    return found
 
 
 def write_ct(
@@ -72,20 +62,11 @@ def write_seg(
         if kind != "LABELMAP":
             group.SegmentIdentificationSequence = [item(ReferencedSegmentNumber=number)]
         groups.append(group)
-    told: dict[str, Any] = {"NumberOfFrames": len(pixels)}
-    if kind == "BINARY":
-        told |= {"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0,
-                 "PixelData": np.packbits(pixels.ravel(), bitorder="little").tobytes()}  # fmt: skip
-        told["PixelData"] += bytes(len(told["PixelData"]) % 2)
-    elif kind == "FRACTIONAL":
-        told |= {"MaximumFractionalValue": 200, "SegmentationFractionalType": "PROBABILITY"}
-    return write_dicom(
-        path, pixels, SOPClassUID=LABELMAP if kind == "LABELMAP" else SEGMENTATION, Modality="SEG",
-        SegmentationType=kind, SeriesInstanceUID=uid(f"series {path.name}"),
-        SegmentSequence=[item(SegmentNumber=n, SegmentLabel=label) for n, label in labels.items()],
-        SharedFunctionalGroupsSequence=[item(
-            PlaneOrientationSequence=[item(ImageOrientationPatient=AXIAL)],
-            PixelMeasuresSequence=[item(
-                PixelSpacing=[spacing, spacing], SliceThickness=thickness)])],
-        PerFrameFunctionalGroupsSequence=groups, **told | elements,
-    )  # fmt: skip
+    shared = item(
+        PlaneOrientationSequence=[item(ImageOrientationPatient=AXIAL)],
+        PixelMeasuresSequence=[item(PixelSpacing=[spacing, spacing], SliceThickness=thickness)],
+    )
+    told: dict[str, Any] = {"SeriesInstanceUID": uid(f"series {path.name}")}
+    if kind == "FRACTIONAL":
+        told["MaximumFractionalValue"] = 200
+    return write_frames(path, pixels, groups, shared, labels, kind, **told | elements)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.pixels import pack_bits
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.dataset import Dataset
 
-from tests.support.dicom_files import uid
+from tests.support.dicom_files import uid, write_dicom
 
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
@@ -38,23 +36,6 @@ def write_segmentation(
     """
     sources = [dcmread(image, stop_before_pixels=True) for image in images]
     first = sources[0]
-    ds = Dataset()
-    ds.SOPClassUID = LABEL_MAP if kind == "LABELMAP" else SEGMENTATION
-    ds.SOPInstanceUID = uid(f"segmentation {path.name}")
-    ds.SeriesInstanceUID = uid(f"segmentations {path.name}")
-    ds.Modality, ds.SegmentationType = "SEG", kind
-    ds.ImageType = ["DERIVED", "PRIMARY"]
-    for keyword in ("StudyInstanceUID", "PatientID", "FrameOfReferenceUID"):
-        if keyword in first:
-            setattr(ds, keyword, first[keyword].value)
-    ds.SegmentSequence = [_segment(k, label) for k, label in enumerate(labels, 1)]
-    shared = Dataset()
-    shared.PixelMeasuresSequence = [Dataset()]
-    shared.PixelMeasuresSequence[0].PixelSpacing = first.PixelSpacing
-    shared.PlaneOrientationSequence = [Dataset()]
-    orientation = first.ImageOrientationPatient
-    shared.PlaneOrientationSequence[0].ImageOrientationPatient = orientation
-    ds.SharedFunctionalGroupsSequence = [shared]
     planes = masks[None] if kind == "LABELMAP" else masks
     frames, groups = [], []
     for segment, of_segment in enumerate(planes, 1):
@@ -63,38 +44,72 @@ def write_segmentation(
                 frames.append(plane)
                 number = None if kind == "LABELMAP" else segment
                 groups.append(_group(source, number, referenced))
-    ds.PerFrameFunctionalGroupsSequence = groups
-    stored = np.stack(frames)
-    ds.NumberOfFrames, ds.Rows, ds.Columns = stored.shape
-    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-    ds.PixelRepresentation = 0
-    bits = 1 if kind == "BINARY" else 8
-    ds.BitsAllocated = ds.BitsStored = bits
-    ds.HighBit = bits - 1
-    if kind == "FRACTIONAL":
-        ds.SegmentationFractionalType, ds.MaximumFractionalValue = "PROBABILITY", 255
-    data = pack_bits(stored.astype(np.uint8)) if bits == 1 else stored.astype(np.uint8).tobytes()
-    ds.add_new("PixelData", "OB", data + bytes(len(data) % 2))
+    shared = item(
+        PixelMeasuresSequence=[item(PixelSpacing=first.PixelSpacing)],
+        PlaneOrientationSequence=[item(ImageOrientationPatient=first.ImageOrientationPatient)],
+    )
+    told = {
+        keyword: first[keyword].value
+        for keyword in ("StudyInstanceUID", "PatientID", "FrameOfReferenceUID")
+        if keyword in first
+    }
+    told |= {
+        "SOPInstanceUID": uid(f"segmentation {path.name}"),
+        "SeriesInstanceUID": uid(f"segmentations {path.name}"),
+    }
+    segments = dict(enumerate(labels, 1))
+    return write_frames(path, np.stack(frames), groups, shared, segments, kind, **told | elements)
+
+
+def write_frames(
+    path: Path,
+    pixels: NDArray[Any],
+    groups: Sequence[Dataset],
+    shared: Dataset,
+    labels: Mapping[int, str],
+    kind: str,
+    **elements: Any,
+) -> Path:
+    """A segmentation of `pixels`, (n, H, W), with a functional group for each, and one for all.
+
+    Those of FRACTIONAL are 0 to 255; of LABELMAP the numbers of `labels`.
+    """
+    told: dict[str, Any] = {"NumberOfFrames": len(pixels), "ImageType": ["DERIVED", "PRIMARY"]}
+    if kind == "BINARY":
+        packed = np.packbits(pixels.ravel(), bitorder="little").tobytes()
+        told |= {"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0,
+                 "PixelData": packed + bytes(len(packed) % 2)}  # fmt: skip
+    elif kind == "FRACTIONAL":
+        told |= {"MaximumFractionalValue": 255, "SegmentationFractionalType": "PROBABILITY"}
+    return write_dicom(
+        path, pixels.astype(np.uint8), **{
+            "SOPClassUID": LABEL_MAP if kind == "LABELMAP" else SEGMENTATION, "Modality": "SEG",
+            "SegmentationType": kind, "SegmentSequence": [_segment(*s) for s in labels.items()],
+            "SharedFunctionalGroupsSequence": [shared],
+            "PerFrameFunctionalGroupsSequence": list(groups),
+        } | told | elements,
+    )  # fmt: skip
+
+
+def item(**elements: Any) -> Dataset:
+    """An item of a sequence."""
+    found = Dataset()
     for keyword, value in elements.items():
-        setattr(ds, keyword, value)
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ds.save_as(path, enforce_file_format=True)
-    return path
+        setattr(found, keyword, value)
+    return found
 
 
 def _segment(number: int, label: str) -> Dataset:
-    ds = Dataset()
-    ds.SegmentNumber, ds.SegmentLabel, ds.SegmentAlgorithmType = number, label, "MANUAL"
-    for keyword, code in (
-        ("SegmentedPropertyCategoryCodeSequence", ("123037004", "SCT", "Anatomical Structure")),
-        ("SegmentedPropertyTypeCodeSequence", ("10200004", "SCT", "Liver")),
-    ):
-        item = Dataset()
-        item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code
-        setattr(ds, keyword, [item])
-    return ds
+    codes = {
+        keyword: [item(CodeValue=value, CodingSchemeDesignator="SCT", CodeMeaning=meaning)]
+        for keyword, value, meaning in (
+            ("SegmentedPropertyCategoryCodeSequence", "123037004", "Anatomical Structure"),
+            ("SegmentedPropertyTypeCodeSequence", "10200004", "Liver"),
+        )
+    }
+    return item(
+        SegmentNumber=number, SegmentLabel=label, SegmentAlgorithmType="MANUAL", **codes
+    )  # fmt: skip
 
 
 def _group(source: Dataset, segment: int | None, referenced: bool) -> Dataset:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import pickle
+import warnings
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from trainer_adapter import (
     GroupedBatchSampler,
     LabelError,
     MixedShapesError,
+    Sample,
+    WorkersWarning,
     open_cache,
 )
 from trainer_adapter.batch.pool import BufferPool
@@ -72,6 +75,24 @@ def test_every_sample_in_a_stock_loader(
             factor = 1 if transform is None else 2
             np.testing.assert_array_equal(pixels.numpy(), expected(i) * factor)
     assert seen == BODY
+
+
+def test_workers_that_only_copy_are_warned_of_once(cache_path: Path) -> None:
+    """In the process that loops, whatever the workers: with the remedy."""
+    plain = FrameDataset(open_cache(cache_path))
+    assert len(plain[0].image) == 32  # so its shard is in memory
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        for _ in range(2):
+            batches = list(DataLoader(plain, batch_size=2, num_workers=2))
+    assert [type(b) for b in batches] == [Sample] * 5
+    assert [w.category for w in told] == [WorkersWarning]
+    assert "num_workers=0, or CacheLoader" in str(told[0].message)
+    useful = FrameDataset(open_cache(cache_path), transform=double)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", WorkersWarning)
+        assert len(list(DataLoader(useful, batch_size=2, num_workers=1))) == 5
+        assert len(list(DataLoader(plain, batch_size=2))) == 5
 
 
 def test_a_sample_may_be_written_to(cache_path: Path) -> None:

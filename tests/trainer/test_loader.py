@@ -112,6 +112,20 @@ def test_an_iterator_that_is_left_early_ends_its_threads(path: Path) -> None:
     assert threading.active_count() == before
 
 
+def test_threads_stay_for_the_next_epoch_and_end_with_their_loader(path: Path) -> None:
+    before = set(threading.enumerate())
+    loader = CacheLoader(open_cache(path), 4, threads=2)
+    for _ in loader:
+        pass
+    first = set(threading.enumerate()) - before
+    for _ in loader:
+        pass
+    assert first
+    assert first <= set(threading.enumerate())
+    del loader, _
+    assert not set(threading.enumerate()) - before
+
+
 def test_what_autograd_keeps_is_not_overwritten(tmp_path: Path) -> None:
     for k in range(40):
         write_dicom(tmp_path / "in" / f"{k:02}.dcm", np.full((8, 8), k, np.uint8), Modality="OT")

@@ -26,7 +26,7 @@ from trainer_adapter import (
     VolumeError,
     open_cache,
 )
-from trainer_adapter.loading import parts
+from trainer_adapter.loading.crew import Helpers
 from trainer_adapter.reading import mapped, shards
 
 
@@ -219,7 +219,7 @@ def test_damage_that_a_patch_meets(
 
 def test_work_that_is_shared() -> None:
     """Each number once; an error of any thread, and then nothing goes on."""
-    helpers = parts.Helpers(3)
+    helpers = Helpers(3)
     done: list[tuple[int, int]] = []
 
     def note(k: int) -> None:
@@ -247,7 +247,7 @@ def test_work_that_is_shared() -> None:
 
 def test_helpers_leave_threads_to_other_batches() -> None:
     """Where as many batches are under way as there are threads, each is of one thread."""
-    helpers, begun, go_on = parts.Helpers(2), threading.Event(), threading.Event()
+    helpers, begun, go_on = Helpers(2), threading.Event(), threading.Event()
     seen: set[int] = set()
 
     def wait(k: int) -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from tests.support.caches import built, run_here
 from tests.support.dicom_files import uid, write_dicom
-from tests.support.drawn import AXIAL, item, write_ct, write_seg
+from tests.support.drawn import AXIAL, write_ct, write_seg
+from tests.support.segmentations import item
 from tests.support.siemens import write_mosaic
 from tests.support.signed import rewrite, with_column
 from tests.whole.test_slides import write_slide
@@ -55,6 +56,11 @@ def test_round_trip(source: Path, kind: str) -> None:
     }
     assert referred == {uid(f"a{k}") for k in range(4)}
     assert file.FrameOfReferenceUID == uid("space a")
+    read = highdicom.seg.segread(source / "seg.dcm").get_pixels_by_source_instance(
+        [uid(f"a{k}") for k in range(4)], combine_segments=True, ignore_spatial_locations=True,
+        assert_missing_frames_are_empty=True,
+    )  # fmt: skip
+    assert np.array_equal(read, y)
     assert (file.PatientName, file.PatientID, file.StudyDate) == (
         "Doe^Jane",
         "MRN-0815",
@@ -291,7 +297,7 @@ def test_command(source: Path, tmp_path: Path) -> None:
     told = ("labels", cache, tmp_path / "y", source / "out", "--classes", "liver, cyst,stone")
     ran = run_here(*told)
     assert ran.returncode == 1
-    assert "1 files; 1 failed" in ran.stdout
+    assert "1 file; 1 failed" in ran.stdout
     assert "best_7.npy: " in ran.stderr
     assert "no stack 7" in ran.stderr
     assert np.array_equal(again(source).labelmap(range(4), CLASSES), y)

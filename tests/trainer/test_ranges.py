@@ -96,6 +96,16 @@ def test_views_outlive_eviction(cache: Path, monkeypatch: pytest.MonkeyPatch, wa
     np.testing.assert_array_equal(part, expected[2][5:, ::2])
 
 
+def test_batches_do_not_keep_what_was_evicted(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(shards, "_MOST_MAPS", 1)
+    opened, expected = open_cache(cache), frames()
+    for k in (0, 2, 4, 6, 8, 10):  # each of a shard of its own
+        np.testing.assert_array_equal(opened.gather([k]), expected[[k]])
+    assert len(maps(cache)) <= 2
+
+
 def test_threads_that_evict_from_each_other(
     cache: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:

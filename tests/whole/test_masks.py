@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,23 +71,52 @@ def drawn() -> NDArray[np.uint8]:
     return found
 
 
-def masks_of(cache: Path) -> dict[tuple[str, int, int], tuple[dict[str, Any], NDArray[Any]]]:
+KINDS = ["BINARY", "FRACTIONAL", "LABELMAP"]
+LABELS = ["Liver", "cyst 1", "table"]
+
+
+@pytest.fixture(scope="module")
+def segmented(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CT, and of each kind a segmentation of it, which highdicom wrote."""
+    folder = tmp_path_factory.mktemp("kinds")
+    sources = write_ct(folder / "in")
+    for kind in KINDS:
+        more = {"fractional_type": "PROBABILITY"} if kind == "FRACTIONAL" else {}
+        write_seg(folder / f"in/{kind}.dcm", sources, drawn(), LABELS[:2], kind, **more)
+    return folder / "in"
+
+
+@pytest.fixture(scope="module")
+def of_way(segmented: Path) -> Callable[..., Path]:
+    """The cache that is built of it with a recipe, once for each."""
+
+    @functools.cache
+    def build(text: str) -> Path:
+        (segmented.parent / "recipe.toml").write_text(text)
+        name = f"cache {len(list(segmented.parent.iterdir()))}"
+        return built(
+            segmented, "--recipe", segmented.parent / "recipe.toml", segmented.parent / name
+        )
+
+    return build
+
+
+def masks_of(
+    cache: Path, path: str | None = None
+) -> dict[tuple[str, int, int], tuple[dict[str, Any], NDArray[Any]]]:
     """{(image, its frame, segment): (row, pixels)} of the masks of a cache."""
     found = {}
     for row, pixels in stored(cache):
-        if row["kind"] == "mask":
+        if row["kind"] == "mask" and path in (None, row["path"]):
             key = row["image_sop_uid"], row["image_frame"], row["segment"]
             assert key not in found
             found[key] = row, pixels
     return found
 
 
-@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
-def test_what_highdicom_writes_is_joined(tmp_path: Path, kind: str) -> None:
-    sources, pixels = write_ct(tmp_path / "in"), drawn()
-    options: dict[str, Any] = {"fractional_type": "PROBABILITY"} if kind == "FRACTIONAL" else {}
-    write_seg(tmp_path / "in/seg.dcm", sources, pixels, ["liver", "cyst"], kind, **options)
-    found = masks_of(built(tmp_path / "in", tmp_path / "cache"))
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_highdicom_writes_is_joined(of_way: Callable[..., Path], kind: str) -> None:
+    found, pixels = masks_of(of_way(""), f"{kind}.dcm"), drawn()
     assert {row["image_by"] for row, _ in found.values()} == {"reference"}
     if kind == "LABELMAP":
         assert set(found) >= {(uid(f"ct {k}"), 0, None) for k in range(3)}
@@ -146,9 +177,10 @@ def test_pydicoms_livers_are_joined_with_the_slices_that_they_mark(
         np.testing.assert_array_equal(again[key][1], pixels)
 
 
-def drawn_of(cache: Path) -> list[tuple[dict[str, Any], NDArray[Any]]]:
-    """(row, pixels) of the masks of a cache, in the order of image, segment."""
-    found = [(row, pixels) for row, pixels in stored(cache) if row["kind"] == "mask"]
+def drawn_of(cache: Path, path: str | None = None) -> list[tuple[dict[str, Any], NDArray[Any]]]:
+    """(row, pixels) of the masks of a cache, of one file, in the order of image, segment."""
+    found = [(row, pixels) for row, pixels in stored(cache)
+             if row["kind"] == "mask" and path in (None, row["path"])]  # fmt: skip
     return sorted(found, key=lambda f: (IMAGES.index(f[0]["image_sop_uid"]), f[0]["segment"] or 0))
 
 
@@ -161,15 +193,11 @@ def recipe(folder: Path, text: str) -> tuple[str, Path]:
     return "--recipe", folder / "recipe.toml"
 
 
-@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
-def test_label_maps(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_label_maps(of_way: Callable[..., Path], kind: str) -> None:
     """One row for each image that something is drawn on; without rois under the file's numbers."""
-    sources, pixels = write_ct(tmp_path / "in"), drawn()
-    options: dict[str, Any] = {"fractional_type": "PROBABILITY"} if kind == "FRACTIONAL" else {}
-    write_seg(tmp_path / "in/seg.dcm", sources, pixels, ["Liver", "cyst 1"], kind, **options)
-    cache = tmp_path / "cache"
-    built(tmp_path / "in", cache, "--masks", "labelmap")
-    found = drawn_of(cache)
+    cache, pixels = of_way('masks = "labelmap"\n'), drawn()
+    found = drawn_of(cache, f"{kind}.dcm")
     assert [IMAGES.index(row["image_sop_uid"]) for row, _ in found] == [0, 1, 2]
     for k, (row, mine) in enumerate(found):
         assert (mine.dtype, row["unit"], row["full_scale"]) == (np.uint8, "labelmap", None)
@@ -180,40 +208,42 @@ def test_label_maps(tmp_path: Path, kind: str) -> None:
     assert last["mask_counts"] == [112, 50]
     arrays = {about["name"]: about["codec"] for about in attributes(cache)["arrays"]}
     assert arrays == {"int16_32x32": "none", "mask_uint8_32x32": "lz4"}
-    assert run_here("verify", cache, "--deep", "1").returncode == 0
 
 
-@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
-def test_label_maps_of_classes(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("masks", ["labelmap", "planes"])
+def test_what_is_drawn_is_verified(of_way: Callable[..., Path], masks: str) -> None:
+    text = "" if masks == "labelmap" else ROIS
+    assert run_here("verify", of_way(f'masks = "{masks}"\n{text}'), "--deep", "1").returncode == 0
+
+
+def test_label_maps_of_classes(tmp_path: Path) -> None:
     """Numbers are those of the recipe's table; what none of its classes finds is left out."""
     sources, pixels = write_ct(tmp_path / "in"), drawn()
     pixels[3, 1, 1] = 3
-    options: dict[str, Any] = {"fractional_type": "PROBABILITY"} if kind == "FRACTIONAL" else {}
-    labels = ["Liver", "cyst 1", "table"]
-    write_seg(tmp_path / "in/seg.dcm", sources, pixels, labels, kind, **options)
+    for kind in KINDS:
+        more = {"fractional_type": "PROBABILITY"} if kind == "FRACTIONAL" else {}
+        write_seg(tmp_path / f"in/{kind}.dcm", sources, pixels, LABELS, kind, **more)
     cache = tmp_path / "cache"
     built(tmp_path / "in", *recipe(tmp_path, 'masks = "labelmap"\n' + ROIS), cache)
-    found = drawn_of(cache)
-    expected = np.select([pixels == 1, pixels == 2], [2, 1], 0)
-    assert len(found) == (4 if kind == "LABELMAP" else 3)  # of a label map nobody has looked
-    for k, (_, mine) in enumerate(found):
-        np.testing.assert_array_equal(mine, expected[k])
-    last = found[2][0]
-    assert [(s["number"], s["label"]) for s in last["segments"]] == [(1, "tumour"), (2, "liver")]
-    assert last["mask_counts"] == [50, 112]
     assert attributes(cache)["recipe"]["rois"] == [["tumour", ["GTV", "cyst"]],
                                                    ["liver", ["(?i)^LIV"]]]  # fmt: skip
     assert failures(cache) == {}
+    expected = np.select([pixels == 1, pixels == 2], [2, 1], 0)
+    for kind in KINDS:
+        found = drawn_of(cache, f"{kind}.dcm")
+        assert len(found) == (4 if kind == "LABELMAP" else 3)  # of a label map nobody has looked
+        for k, (_, mine) in enumerate(found):
+            np.testing.assert_array_equal(mine, expected[k])
+        last = found[2][0]
+        labels = [(s["number"], s["label"]) for s in last["segments"]]
+        assert labels == [(1, "tumour"), (2, "liver")]
+        assert last["mask_counts"] == [50, 112]
 
 
-@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
-def test_planes(tmp_path: Path, kind: str) -> None:
-    sources, pixels = write_ct(tmp_path / "in"), drawn()
-    options: dict[str, Any] = {"fractional_type": "PROBABILITY"} if kind == "FRACTIONAL" else {}
-    write_seg(tmp_path / "in/seg.dcm", sources, pixels, ["Liver", "cyst 1"], kind, **options)
-    cache = tmp_path / "cache"
-    built(tmp_path / "in", *recipe(tmp_path, 'masks = "planes"\n' + ROIS), cache)
-    found = [f for f in drawn_of(cache) if f[0]["mask_counts"] != [0]]
+@pytest.mark.parametrize("kind", KINDS)
+def test_planes(of_way: Callable[..., Path], kind: str) -> None:
+    cache, pixels = of_way('masks = "planes"\n' + ROIS), drawn()
+    found = [f for f in drawn_of(cache, f"{kind}.dcm") if f[0]["mask_counts"] != [0]]
     shown = [(IMAGES.index(row["image_sop_uid"]), row["segment"]) for row, _ in found]
     assert shown == [(0, 1), (1, 1), (2, 1), (2, 2)]
     full = 255 if kind == "FRACTIONAL" else 1
@@ -226,7 +256,6 @@ def test_planes(tmp_path: Path, kind: str) -> None:
     assert told == [("Liver", 2, "liver", [112]), ("cyst 1", 1, "tumour", [50])]
     places = [(r["root"], r["path"], r["frame"], r["part_of_frame"]) for r, _ in drawn_of(cache)]
     assert len(set(places)) == len(places)
-    assert run_here("verify", cache, "--deep", "1").returncode == 0
 
 
 def overlapping(folder: Path) -> NDArray[np.uint8]:
@@ -292,9 +321,10 @@ def test_masks_are_stored_where_their_images_are(
             assert row[column] == images[row["image_sop_uid"]][column], column
 
 
-def other_grid(folder: Path, change: str) -> NDArray[np.uint8]:
+def other_grid(folder: Path, change: str, name: str = "seg.dcm") -> NDArray[np.uint8]:
     """A segmentation of slice 1 in a grid of its own; what it is in the image's, (32, 32)."""
-    write_ct(folder)
+    if not folder.exists():
+        write_ct(folder)
     source = dcmread(folder / "ct1.dcm")
     row, column = np.split(np.array(source.ImageOrientationPatient, float), 2)
     corner = np.array(source.ImagePositionPatient, float)
@@ -325,32 +355,37 @@ def other_grid(folder: Path, change: str) -> NDArray[np.uint8]:
     shared = Dataset()
     shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [said], [turned]
     write_segmentation(
-        folder / "seg.dcm", [folder / "ct1.dcm"], drawn[None, None], ["a"], referenced=False,
-        empty=True, SharedFunctionalGroupsSequence=[shared],
+        folder / name, [folder / "ct1.dcm"], drawn[None, None], ["a"], referenced=False, empty=True,
+        SharedFunctionalGroupsSequence=[shared],
         PerFrameFunctionalGroupsSequence=[group],
     )  # fmt: skip
     return pixels
 
 
-@pytest.mark.parametrize("change", ["flipped", "swapped", "coarse", "moved", "half"])
-def test_other_grids_are_resampled_if_that_is_asked_for(tmp_path: Path, change: str) -> None:
-    expected = other_grid(tmp_path / "in", change)
+CHANGES = ["flipped", "swapped", "coarse", "moved", "half"]
+
+
+def test_other_grids_are_resampled_if_that_is_asked_for(tmp_path: Path) -> None:
+    expected = {f"{c}.dcm": other_grid(tmp_path / "in", c, f"{c}.dcm") for c in CHANGES}
     cache = tmp_path / "cache"
     built(tmp_path / "in", cache, "--masks", "labelmap", "--mask-grid", "image")
-    ((row, pixels),) = drawn_of(cache)
-    np.testing.assert_array_equal(pixels, expected)
-    assert (row["image_sop_uid"], row["image_by"]) == (IMAGES[1], "resampled")
+    for path, wanted in expected.items():
+        ((row, pixels),) = drawn_of(cache, path)
+        np.testing.assert_array_equal(pixels, wanted, err_msg=path)
+        assert (row["image_sop_uid"], row["image_by"]) == (IMAGES[1], "resampled")
     assert run_here("verify", cache, "--deep", "1").returncode == 0
     refused = tmp_path / "refused"
     built(tmp_path / "in", refused, "--masks", "labelmap", status=1)
-    ((outcome, reason),) = failures(refused).values()
-    assert outcome == "failed"
-    assert "its pixels are not those of the image" in reason
-    assert "mask_grid image" in reason
+    told = failures(refused)
+    assert set(told) == {(path, None) for path in expected}
+    for outcome, reason in told.values():
+        assert outcome == "failed"
+        assert "its pixels are not those of the image" in reason
+        assert "mask_grid image" in reason
     plain = tmp_path / "plain"
     built(tmp_path / "in", plain)
-    (found,) = [row for row, _ in stored(plain) if row["kind"] == "mask"]
-    assert found["image_sop_uid"] is None
+    found = [row["image_sop_uid"] for row, _ in stored(plain) if row["kind"] == "mask"]
+    assert found == [None] * len(CHANGES)
 
 
 def test_what_lies_on_no_image_is_told_frame_by_frame(tmp_path: Path) -> None:

@@ -245,3 +245,21 @@ def test_xor_is_drawn_by_xor(tmp_path: Path) -> None:
     made = built(folder, "--masks", "planes", tmp_path / "cache")
     ((_, mask),) = masks(made)
     assert np.array_equal(mask != 0, pixels((2, 3, 12, 13), (4, 5, 14, 15)))
+
+
+@pytest.mark.parametrize("masks", ["planes", "labelmap"])
+def test_contours_on_every_second_slice_leave_the_others_unknown(
+    tmp_path: Path, masks: str
+) -> None:
+    """Three planes and more at equal steps; of a structure on all slices the missing are empty."""
+    scans(tmp_path / "in", count=8)
+    every = [outlined(2, 3, 12, 13, z) for z in (1, 3, 5)]
+    write_structures(tmp_path / "in/rt.dcm", [("cord", every)])
+    cache = open_cache(built(tmp_path / "in", "--masks", masks, tmp_path / "cache"))
+    images = cache.select(kind="image")
+    assert images.has_mask().tolist() == [False, True] * 3 + [False] * 2
+    assert images.annotated().tolist() == [False, True] * 3 + [False, True]
+    solid = [outlined(2, 3, 12, 13, z) for z in (1, 2, 5)]
+    write_structures(tmp_path / "in/rt.dcm", [("cord", solid)])
+    cache = open_cache(built(tmp_path / "in", "--masks", masks, tmp_path / "solid"))
+    assert cache.select(kind="image").annotated().all()

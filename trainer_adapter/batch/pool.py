@@ -65,12 +65,12 @@ class BufferPool:
 
     def _taken(self, size: int) -> NDArray[np.uint8] | None:
         """The smallest idle buffer that is large enough, and not over twice as large."""
+        if self._idle and self._idle[-1].nbytes == size:
+            return self._idle.pop()  # given back last: warm in the CPU's cache
         fit = [b for b in self._idle if size <= b.nbytes <= 2 * size]
         if not fit:
             return None
-        best = min(
-            reversed(fit), key=lambda b: b.nbytes
-        )  # given back last: warm in the CPU's cache
+        best = min(reversed(fit), key=lambda b: b.nbytes)
         self._idle = [b for b in self._idle if b is not best]
         return best
 

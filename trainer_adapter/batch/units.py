@@ -31,7 +31,7 @@ class Units:
         """The units of these frames, each once; None for colour."""
         if self._only is not None:
             return self._only
-        return tuple(self._names[k] for k in np.unique(self._codes[rows]).tolist())
+        return tuple(self._names[k] for k in sorted(set(self._codes[rows].tolist())))
 
     def each(self, rows: Any) -> list[tuple[str | None]]:
         """The unit of each of these frames."""

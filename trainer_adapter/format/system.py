@@ -69,7 +69,7 @@ def lock(descriptor: int, wait: bool = True) -> None:
 
 def own_memory(size: int) -> mmap.mmap:
     """Memory of this process alone, zeros; what is not written to takes no room."""
-    if not hasattr(mmap, "MAP_ANONYMOUS"):
+    if not (hasattr(mmap, "MAP_ANONYMOUS") and hasattr(os, "O_NOFOLLOW")):
         return mmap.mmap(-1, size)
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,9 +19,10 @@ from trainer_adapter.batch.fields import Fields
 from trainer_adapter.batch.pool import BufferPool
 from trainer_adapter.batch.units import Units
 from trainer_adapter.cache import Cache
-from trainer_adapter.errors import MixedShapesError
+from trainer_adapter.errors import MixedShapesError, WorkersWarning
 from trainer_adapter.loading.labels import WithLabels, labelled
 from trainer_adapter.loading.options import Labels, Target, hold_images, target_of
+from trainer_adapter.reading.choose import in_memory
 
 
 class Sample(Fields):
@@ -211,6 +213,7 @@ class FrameDataset(WithLabels, Dataset[Sample]):
             if self.transform is None:
                 raise
             return [self[i] for i in wanted.tolist()]
+        in_vain = self._only_copied(wanted)
         batch, buffer = self._buffer(shape, dtype)
         self.cache.gather(wanted, out=buffer)
         del buffer
@@ -219,7 +222,20 @@ class FrameDataset(WithLabels, Dataset[Sample]):
         if self.transform is not None:
             return self._samples(map(self._transformed, batch, each), wanted)
         pairs = zip(batch, each, strict=True)
-        return _Gathered(self._batch(batch, masks, wanted), self._samples(pairs, wanted))
+        whole = self._batch(batch, masks, wanted)
+        if in_vain:
+            whole = _Copied(whole)
+        return _Gathered(whole, self._samples(pairs, wanted))
+
+    def _only_copied(self, rows: NDArray[np.int64]) -> bool:
+        """Whether a worker has nothing to do for these but to copy what is in memory."""
+        if get_worker_info() is None or self.transform is not None or not len(rows):
+            return False
+        core = self.cache.core
+        spots = core.spots(self.cache.samples(rows[:1]))
+        if self._found.beside is not None or core.root.arrays[int(spots.array[0])].codec != "none":
+            return False
+        return in_memory(core.store, spots)
 
     def _buffer(self, shape: tuple[int, ...], dtype: Any) -> tuple[torch.Tensor, NDArray[Any]]:
         if get_worker_info() is None:
@@ -230,6 +246,25 @@ class FrameDataset(WithLabels, Dataset[Sample]):
         storage = torch.UntypedStorage._new_shared(size)  # type: ignore[no-untyped-call]
         batch = torch.empty(0, dtype=kind).set_(storage, 0, shape)  # type: ignore[call-overload]
         return batch, batch.numpy()
+
+
+class _Copied(Sample):
+    """A batch that a worker only copied: where it arrives it is a Sample, and that is said once."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (dict(self),)
+
+
+_SLOWER = (
+    "a DataLoader's workers only copy frames here that are in memory already, and each batch from "
+    "process to process: many times slower than without them. Use num_workers=0, or "
+    "CacheLoader, whose threads read ahead; workers pay where a transform takes its time"
+)
+
+
+def _arrived(values: dict[str, Any]) -> Sample:
+    warnings.warn(_SLOWER, WorkersWarning, stacklevel=1)  # from one place: shown once
+    return Sample(values)
 
 
 class _Gathered(list[Sample]):

@@ -186,5 +186,12 @@ def _normal(paths: Any) -> Any:
     odd = pc.match_substring_regex(paths, r"(^|/)\.\.?(/|$)|//|^~").fill_null(False)
     if not pc.any(odd, min_count=0).as_py():
         return paths
-    names = (n and posixpath.normpath(os.path.expanduser(n)) for n in paths.to_pylist())
-    return pa.array(list(names), pa.string())
+    return pa.array([n and _normal_one(n) for n in paths.to_pylist()], pa.string())
+
+
+def _normal_one(path: str) -> str:
+    """Of a member of an archive, behind !/, the name is no path: what leads up stays in it."""
+    archive, inside, name = path.partition("!/")
+    whole = posixpath.normpath(os.path.expanduser(archive))
+    parts = (part for part in name.split("/") if part not in ("", "."))
+    return f"{whole}{inside}{'/'.join(parts)}" if inside else whole

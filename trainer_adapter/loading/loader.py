@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from itertools import islice
 from operator import index
@@ -25,6 +25,7 @@ from trainer_adapter.batch.units import Units
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import NewerWarning
 from trainer_adapter.format import system
+from trainer_adapter.loading.crew import Crew, Helpers
 from trainer_adapter.loading.epoch import Share, batches_of
 from trainer_adapter.loading.labels import WithLabels, labelled
 from trainer_adapter.loading.options import (
@@ -37,8 +38,8 @@ from trainer_adapter.loading.options import (
     records,
     target_of,
 )
-from trainer_adapter.loading.parts import Helpers, Parts, Taken
-from trainer_adapter.loading.states import Resumable, digest_of, said_of
+from trainer_adapter.loading.parts import Parts, Taken
+from trainer_adapter.loading.states import Resumable, digest_of, said_of, stamp_of
 from trainer_adapter.order.crop import Crop
 from trainer_adapter.order.ranks import distributed_rank
 from trainer_adapter.reading.choose import fits_in_memory, reading_of
@@ -200,6 +201,11 @@ class CacheLoader(Resumable, WithLabels):
         }  # fmt: skip
         super().__init__(order_of, cache)
         self._told = False
+        self._stamp: tuple[int, ...] | None = None
+        self._crew: Crew | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_crew": None}  # each process has its own threads
 
     def __len__(self) -> int:
         """Batches of an epoch, for this rank."""
@@ -233,7 +239,10 @@ class CacheLoader(Resumable, WithLabels):
     def _tell_newer(self) -> None:
         if self._told:
             return
-        was = self._opened.numbering
+        stamp = stamp_of(self._opened.path / "zarr.json")
+        if stamp is not None and stamp == self._stamp:
+            return
+        self._stamp, was = stamp, self._opened.numbering
         added, now = self._opened.core.root.since()
         if now != was:
             what = (
@@ -262,23 +271,25 @@ class CacheLoader(Resumable, WithLabels):
                 self._now = epoch, number + 1
                 yield self._transfer.received(batch.pop())
             return
-        process = os.getpid()
-        threads = ThreadPoolExecutor(self._threads, thread_name_prefix="CacheLoader")
-        helpers = Helpers(self._threads)
+        process, crew = os.getpid(), self._crew
+        if crew is None or crew.process != process:
+            crew = Crew(self._threads)
+        self._crew = None  # two iterators at once have threads of their own
         coming: deque[Future[Batch]] = deque()
         try:
             for number in numbers:
                 for taken in islice(parts, self._ahead + 1 - len(coming)):
-                    coming.append(threads.submit(self._batch, epoch, taken, helpers))
+                    coming.append(crew.threads.submit(self._batch, epoch, taken, crew.helpers))
                 if process != os.getpid():
                     raise RuntimeError("an iterator does not outlive a fork; begin a new one")
                 # No name for the batch itself: it would keep the lease while the loop works.
                 batch = [coming.popleft().result()]
                 self._now = epoch, number + 1  # not before it is there: it may fail
                 yield self._transfer.received(batch.pop())
+            self._crew = crew
         finally:
-            threads.shutdown(wait=process == os.getpid(), cancel_futures=True)
-            helpers.shutdown(wait=process == os.getpid())
+            if self._crew is not crew:  # left early
+                crew.shutdown(wait=process == os.getpid())
 
     def _batch(self, epoch: int, takes: Callable[[], Taken], helpers: Helpers | None) -> Batch:
         taken = takes()

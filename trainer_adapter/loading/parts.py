@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby, islice, pairwise
-from threading import Lock
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 from trainer_adapter.batch.units import Units
 from trainer_adapter.cache import Cache
 from trainer_adapter.loading.centers import Centers, found_in
+from trainer_adapter.loading.crew import Helpers
 from trainer_adapter.loading.epoch import Shapes
 from trainer_adapter.order.permutations import Ints
 from trainer_adapter.reading.spots import Box, Corners, Reading, Spots, boxes_of
@@ -23,8 +22,8 @@ from trainer_adapter.volumes.around import Around, hold_grey
 from trainer_adapter.volumes.foreground import Foreground, said_of
 from trainer_adapter.volumes.patches import Patches, starts
 
-_TOGETHER = 32
-"""batches of patches that are worked out at once: NumPy's overhead is that of a call"""
+_TOGETHER, _SAMPLES = 32, 4096
+"""batches that are worked out at once, and samples of them: NumPy's overhead is that of a call"""
 
 
 @dataclass(frozen=True)
@@ -125,35 +124,58 @@ class Parts:
     ) -> Iterator[Callable[[], Taken]]:
         """What each of `batches`, (samples before it of all epochs, indices), is made of.
 
-        To be called for, by any thread; where patches are taken is worked out for many at once.
+        To be called for, by any thread; where frames and patches lie is worked out for many at
+        once.
         """
-        if not isinstance(self.around, Patches):
-            yield from (partial(self.of, epoch, indices) for _, indices in batches)
+        around = self.around
+        if isinstance(around, Around):
+            yield from (partial(self._with_neighbours, around, epoch, i) for _, i in batches)
             return
-        batches = iter(batches)
-        while some := list(islice(batches, _TOGETHER)):
-            looks = [self._shapes.frame(int(self._cache.samples(i[:1])[0])) for _, i in some]
+        for some in _together(batches):
+            first = self._cache.samples(np.array([indices[0] for _, indices in some]))
+            looks = map(self._shapes.frame, first.tolist())
             for (frame, dtype), run in groupby(
                 zip(looks, some, strict=True), key=lambda pair: pair[0]
             ):
                 alike = [batch for _, batch in run]
-                for taken in self._patches(epoch, self.around, alike, frame, dtype):
+                made = (
+                    self._frames(epoch, [i for _, i in alike], frame, dtype)
+                    if around is None
+                    else self._patches(epoch, around, alike, frame, dtype)
+                )
+                for taken in made:
                     yield partial(_same, taken)
 
-    def of(self, epoch: int, indices: Ints) -> Taken:
-        """What a batch of frames is made of."""
-        cache = self._cache
-        samples = chosen = cache.samples(indices)
-        frame, dtype = self._shapes.frame(int(samples[0]))
-        spots, corners = cache.core.spots(samples), None
+    def _frames(
+        self, epoch: int, batches: list[Ints], frame: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> Iterator[Taken]:
+        """What batches of frames are made of, (h, w[, C]) of one dtype."""
+        indices = np.concatenate(batches)
+        samples = self._cache.samples(indices)
+        spots, corners = self._cache.core.spots(samples), None
         if self._crop is not None or not self._shapes.whole:
             corners = self._corners(epoch, indices, samples, spots, dtype)
-        shape: tuple[int, ...] = len(indices), *frame
-        if isinstance(self.around, Around):
-            shape = len(indices), self.each, *frame
-            samples = self.around.of(samples).ravel()
-            spots = cache.core.spots(samples)
-            corners = None if corners is None else corners.repeated(self.each)
+        start = 0
+        for batch in batches:
+            of = slice(start, start + len(batch))
+            start = of.stop
+            yield Taken(
+                indices[of], samples[of], samples[of], spots.part(of),
+                None if corners is None else corners.part(of), (len(batch), *frame), frame, dtype,
+                {},
+            )  # fmt: skip
+
+    def _with_neighbours(self, around: Around, epoch: int, indices: Ints) -> Taken:
+        """What a batch of frames is made of, and of the slices beside them."""
+        cache = self._cache
+        chosen = cache.samples(indices)
+        frame, dtype = self._shapes.frame(int(chosen[0]))
+        spots, corners = cache.core.spots(chosen), None
+        if self._crop is not None or not self._shapes.whole:
+            corners = self._corners(epoch, indices, chosen, spots, dtype).repeated(around.each)
+        samples = around.of(chosen).ravel()
+        spots = cache.core.spots(samples)
+        shape = len(indices), around.each, *frame
         return Taken(indices, chosen, samples, spots, corners, shape, frame, dtype, {})
 
     def _patches(
@@ -225,47 +247,17 @@ class Parts:
             reading.crops(out, taken.spots, taken.corners)
 
 
+def _together(batches: Iterable[tuple[int, Ints]]) -> Iterator[list[tuple[int, Ints]]]:
+    some, count = list[tuple[int, Ints]](), 0
+    for batch in batches:
+        some.append(batch)
+        count += len(batch[1])
+        if len(some) == _TOGETHER or count >= _SAMPLES:
+            yield some
+            some, count = [], 0
+    if some:
+        yield some
+
+
 def _same(taken: Taken) -> Taken:
     return taken
-
-
-class Helpers:
-    """Threads that help with a batch where fewer batches than threads are under way."""
-
-    def __init__(self, threads: int) -> None:
-        self._threads, self._busy = threads, set[object]()
-        self._pool = ThreadPoolExecutor(max(1, threads - 1), thread_name_prefix="CacheLoader")
-
-    def shutdown(self, wait: bool) -> None:
-        """End them."""
-        self._pool.shutdown(wait=wait, cancel_futures=True)
-
-    def share(self, does: Callable[[int], None], count: int) -> None:
-        """Call `does` for 0 to count - 1, here and by helpers.
-
-        Nothing of it goes on when this returns or raises.
-        """
-        own = object()
-        self._busy.add(own)
-        idle = min(self._threads - len(self._busy), count - 1)
-        numbers, lock = iter(range(count)), Lock()
-
-        def some() -> None:
-            while True:
-                with lock:
-                    k = next(numbers, None)
-                if k is None:
-                    return
-                does(k)
-
-        asked = [self._pool.submit(some) for _ in range(idle)]
-        try:
-            some()
-        finally:
-            self._busy.discard(own)
-            with lock:
-                numbers = iter(())
-            left = [f for f in asked if not f.cancel()]
-            errors = [e for e in (f.exception() for f in left) if e is not None]
-        if errors:
-            raise errors[0]

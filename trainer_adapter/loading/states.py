@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from operator import index
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,15 @@ from trainer_adapter.reading.opened import as_of
 def digest_of(values: Any) -> int | None:
     """CRC-32C of an array's bytes, to tell one order of samples from another."""
     return None if values is None else crc32c(np.ascontiguousarray(values))
+
+
+def stamp_of(path: Path) -> tuple[int, ...] | None:
+    """What tells a file from one that took its place; None where it cannot be looked at."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def said_of(crop: Crop | None) -> str | None:

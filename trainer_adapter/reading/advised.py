@@ -40,7 +40,8 @@ class Advised(Mapped):
 
     def whole(self, out: NDArray[Any], spots: Spots) -> None:
         """Frames of one array and size into `out`, (b, H, W[, C])."""
-        self._advise(spots, np.zeros_like(spots.height), spots.height)
+        if len(out) and not self.there(spots):
+            self._advise(spots, np.zeros_like(spots.height), spots.height)
         super().whole(out, spots)
 
     def frames(self, spots: Spots) -> Frame:
@@ -74,6 +75,15 @@ class Advised(Mapped):
         """(spots, first row, how many of them) of crops."""
         first = np.clip(corners.top, 0, spots.height)
         return spots, first, np.clip(corners.top + rows, 0, spots.height) - first
+
+    def there(self, spots: Spots) -> bool:
+        """Whether the first of these frames is in memory, and that says something of all others."""
+        if not self._probe or self._unseen > 0:
+            return False
+        columns = spots.array, spots.shard, spots.slot, spots.height
+        array, shard, slot, height = (int(column[0]) for column in columns)
+        offset, length = self._span(array, shard, slot, 0, height)
+        return self._resident((self._start(array, shard) + offset, length))
 
     def _start(self, array: int, shard: int) -> int:
         """Address of the shard's map; no read-ahead from it, for what a batch needs is told."""

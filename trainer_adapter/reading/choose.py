@@ -18,7 +18,7 @@ from trainer_adapter.reading.mapped import Mapped
 from trainer_adapter.reading.mounts import is_remote
 from trainer_adapter.reading.pread import Pread
 from trainer_adapter.reading.shards import ShardStore
-from trainer_adapter.reading.spots import Reading
+from trainer_adapter.reading.spots import Reading, Spots
 
 
 def reading_of(store: ShardStore, how: str, nbytes: int) -> Reading:
@@ -40,6 +40,14 @@ def reading_of(store: ShardStore, how: str, nbytes: int) -> Reading:
     if how not in _NAMED:
         raise ValueError(f"read {how!r}; legal: auto, {', '.join(_NAMED)}")
     return _NAMED[how](store)
+
+
+def in_memory(store: ShardStore, spots: Spots) -> bool:
+    """Whether the first of these frames is in memory already, where the system says so."""
+    path = store.root.path
+    if is_remote(path) or not system.ADVISES or not _says_resident(path):
+        return False
+    return Advised(store, probe=True).there(spots)
 
 
 def _says_resident(path: Path) -> bool:

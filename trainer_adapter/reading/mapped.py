@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -42,13 +42,12 @@ class Mapped:
             unpack_whole(out, spots, spec, self._chunk)
             return
         shards, places = spots.shard.tolist(), spots.slot.tolist()
-        held = self._store.held(array, shards, places)
-        if out.shape[1:] == spec.slot and out.dtype == spec.dtype and out.flags.carray:
-            rows = self._store.rows(array, 0, spec.slots, list(held.values()))
-            if rows is not None:
-                at = spots.shard * spec.frames_per_shard + spots.slot
-                np.take(rows, at, axis=0, out=out, mode="clip")  # other modes copy into a buffer
-                return
+        rows, held = self._store.together(array, shards, places)
+        straight = out.shape[1:] == spec.slot and out.dtype == spec.dtype and out.flags.carray
+        if straight and rows is not None:
+            at = spots.shard * spec.frames_per_shard + spots.slot
+            rows.take(at, 0, out, "clip")  # other modes copy into a buffer
+            return
         height, width = out.shape[1:3]
         for target, shard, slot in zip(out, shards, places, strict=True):
             np.copyto(target, held[shard][slot, :height, :width])
@@ -83,6 +82,7 @@ class Mapped:
         At once where it is a box in one range of addresses; only its rows are touched.
         """
         one_by_one = slice_by_slice(partial(Mapped.crops, self), out, spots, corners)
+        _, depth, height, width = out.shape
 
         def copy(k: int) -> None:
             box, target, there = boxes[k], out[k], None
@@ -91,8 +91,13 @@ class Mapped:
             if box is None or there is None:
                 one_by_one(k)
                 return
-            y, to_y, rows = part_of(box.height, box.top, target.shape[1])
-            x, to_x, columns = part_of(box.width, box.left, target.shape[2])
+            y, x = box.top, box.left
+            inside = 0 <= y <= box.height - height and 0 <= x <= box.width - width
+            if inside and box.slices == depth:  # as nearly always
+                copy_rows(target, there[:, y : y + height, x : x + width])
+                return
+            y, to_y, rows = part_of(box.height, box.top, height)
+            x, to_x, columns = part_of(box.width, box.left, width)
             if (box.slices, rows, columns) != target.shape:
                 target[...] = box.fill
                 target = target[box.before :, to_y : to_y + rows, to_x : to_x + columns]
@@ -124,8 +129,13 @@ class Mapped:
 
 def copy_rows(target: NDArray[Any], source: NDArray[Any]) -> None:
     """Copy a (d, h, w) into another, row by row: NumPy takes a fifth longer for their numbers."""
-    row = np.dtype((np.void, source.shape[2] * source.itemsize))
+    row = _row(source.shape[2] * source.itemsize)
     np.copyto(target.view(row), source.view(row))
+
+
+@cache
+def _row(nbytes: int) -> np.dtype[np.void]:
+    return np.dtype((np.void, nbytes))
 
 
 def frames_by(

@@ -87,6 +87,8 @@ class ShardStore:
         """maps of which no frame was checked yet"""
         self._ranges: dict[int, Range | None] = {}
         """{array: its addresses, if it has one range of them}"""
+        self._together: dict[int, tuple[NDArray[Any], dict[int, NDArray[Any]]]] = {}
+        """{array: all of its rows, the slots of shards that were read of them}"""
         self._released: Released = deque()
         self._facts: dict[Key, Facts] | None = None
         self._stamp: tuple[int, ...] | None = None
@@ -115,6 +117,28 @@ class ShardStore:
                 return dict(found)
         return {s: self.slots(array, s, k) for s, k in zip(shards, slots, strict=True)}
 
+    def together(
+        self, array: int, shards: list[int], slots: list[int]
+    ) -> tuple[NDArray[Any] | None, dict[int, NDArray[Any]]]:
+        """(all rows of the array, if its shards lie in their places, else None; `held` of these).
+
+        Of the rows only those of shards that are held may be touched.
+        """
+        known = self._together.get(array)
+        if known is not None and not self._watchful and known[1].keys() >= set(shards):
+            return known
+        held = self.held(array, shards, slots)
+        place, slots_in = self._ranges.get(array), self.root.arrays[array].slots
+        if place is None or not all(map(place.has, held.values())):
+            return None, held
+        known = None if self._watchful else self._together.get(array)  # evicted meanwhile?
+        if known is None:
+            known = place.rows(0, slots_in, held), held
+        if not self._watchful:
+            known[1].update(held)  # which the rows keep
+            self._together[array] = known
+        return known
+
     def packed(self, array: int, shard: int, slot: int) -> Packed:
         """A compressed shard, for the frame in `slot`. Raises DamagedError as `slots` does."""
         found: Packed | None = self._maps.get((array, shard))
@@ -131,12 +155,16 @@ class ShardStore:
         Each is to hold a frame. None where they do not lie one behind the other in memory.
         """
         size = self.root.arrays[array].frames_per_shard
+        start = first % size
+        known = None if self._watchful else self._maps.get((array, first // size))
+        if known is not None and start + count <= size:
+            within: NDArray[Any] = known[start : start + count]
+            return within
         end, held, row = first + count, [], first
         while row < end:
             shard, slot = divmod(row, size)
             held.append(self.slots(array, shard, slot))
             row = (shard + 1) * size if self.checks.how == "never" else row + 1
-        start = first % size
         if start + count <= size:
             return held[0][start : start + count]
         return self.rows(array, first, count, held)
@@ -174,6 +202,7 @@ class ShardStore:
             with self._lock:
                 self._maps[key] = self._new.pop(key, found)
                 while len(self._maps) > _MOST_MAPS:
+                    self._together.clear()
                     self._maps.popitem(last=False)  # views that are out keep theirs
                 self._release()
         return found

@@ -31,14 +31,14 @@ from dicom2cache.pixels.outlines import Outlines, Slices, place, structures_in
 from dicom2cache.planning import parts
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.recipes.rois import class_of
-from dicom2cache.schema import FILES, REJECTS, WHOSE
+from dicom2cache.schema import FILES, MEMBER, REJECTS, WHOSE
 
 Rows = NDArray[np.int64]
 
 CONTOUR_DATA = "ContourData"
 """`pixel_keyword` of a file of contours"""
 SEEN = pa.schema([("root", pa.int16()), ("path", pa.string()), ("size", pa.int64()),
-                  ("mtime_ns", pa.int64())])  # fmt: skip
+                  ("mtime_ns", pa.int64()), ("member", MEMBER)])  # fmt: skip
 """what structure sets were like when they were read"""
 _MOST_NUMBER = 65535
 _NAMES = 5
@@ -79,7 +79,8 @@ def _file(contours: pa.Table, seen: dict[str, Any]) -> dict[str, Any]:
         **{name: first[name] for name in ("root", "path", *WHOSE, "sop_uid")},
         "frame_of_reference_uid": first["frame_of_reference_uid"],
         "referenced_series": [series] if series else None,
-        "size": seen["size"], "mtime_ns": seen["mtime_ns"], "kind": "mask", "modality": "RTSTRUCT",
+        "size": seen["size"], "mtime_ns": seen["mtime_ns"], "member": seen["member"],
+        "kind": "mask", "modality": "RTSTRUCT",
         "sop_class_uid": "1.2.840.10008.5.1.4.1.1.481.3", "unit": "binary", "segments": segments,
         "transfer_syntax": syntaxes.EXPLICIT_LE, "pixel_keyword": CONTOUR_DATA, "pixel_vr": "DS",
         "pixel_offset": 0, "pixel_length": 0, "frames": 0, "height": 1, "width": 1, "samples": 1,

@@ -19,14 +19,14 @@ from dicom2cache.arrow import Mask, mask_of
 from dicom2cache.errors import CacheError
 from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.privacy.veil import Veil
+from dicom2cache.recipes.columns import own_of
 from dicom2cache.recipes.where import parse_where
+from dicom2cache.running.own import schema_with
 from dicom2cache.running.remove.withheld import OF_COLUMN, Withheld, of_file
-from dicom2cache.schema import FRAMES_TABLE, REJECTS
+from dicom2cache.schema import REJECTS
 from dicom2cache.store import seen
 from dicom2cache.store.committed import read_table
 from dicom2cache.store.root import CONTOURS
-
-_PLAIN = tuple(f.name for f in FRAMES_TABLE if not pa.types.is_nested(f.type))
 
 
 @dataclass(frozen=True)
@@ -156,12 +156,14 @@ def texts_of(asked: Asked, key: bytes, veil: Veil | None) -> dict[str, str]:
 
 def _where(cache: Path, attributes: dict[str, Any], text: str) -> Mask:
     """(n,) of frames/ where the expression holds."""
-    expression = parse_where(text, _PLAIN)
+    own = {f.name: f for f in schema_with(own_of(tuple(attributes["recipe"].get("columns", ()))))}
+    plain = [name for name, f in own.items() if not pa.types.is_nested(f.type)]
+    expression = parse_where(text, tuple(plain))
     tree = ast.walk(ast.parse(text.strip(), mode="eval"))
     names = sorted({node.id for node in tree if isinstance(node, ast.Name)} | {"array"})
     table = read_table(cache, attributes, "frames", names)
     for name in set(names) - set(table.column_names):  # of a version before the column
-        kind = FRAMES_TABLE.field(name).type
+        kind = own[name].type
         table = table.append_column(name, pa.nulls(table.num_rows, kind))
     try:
         found = dataset.dataset(table).to_table(columns={"holds": expression})["holds"]

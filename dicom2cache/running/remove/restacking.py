@@ -62,9 +62,8 @@ def _plan_restack(asked: Request) -> tuple[Job | None, int, Torn] | None:
     in_parts = table["series_uid"].filter(_has(table["stack_flags"], CONTINUES)).unique()
     if not len(in_parts):
         return None, 0, ()
-    looked = look(
-        cache, attributes, asked.sources, listed(asked.sources, cache, asked.progress), veil
-    )
+    found = listed(asked.sources, cache, asked.progress, recipe.limits)
+    looked = look(cache, attributes, asked.sources, found, veil)
     rows = table.filter(pc.is_in(table["series_uid"], value_set=in_parts))
     files, torn = _there(cache, rows, looked.candidates, asked)
     whole = pc.is_in(table["series_uid"], value_set=_without(in_parts, torn))

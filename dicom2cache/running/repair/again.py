@@ -8,7 +8,6 @@ comes out is held to the CRC-32C in frames/: a frame that is not what it was is 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,13 +28,14 @@ from dicom2cache.planning.plan import make_plan
 from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.privacy.own_words import own_words
 from dicom2cache.recipes.recipe import Recipe
-from dicom2cache.records import ArraySpec, Candidate, FrameRow, Header, Plan
+from dicom2cache.records import ArraySpec, FrameRow, Header, Plan
 from dicom2cache.running.each_frame import Failure, Frames, Worker
 from dicom2cache.running.inventory import read_few
 from dicom2cache.running.masked import files_of
 from dicom2cache.running.originals import Originals
 from dicom2cache.schema import FRAMES, REJECTS
 from dicom2cache.sources import mounts
+from dicom2cache.sources.archives.listed import candidate_at
 from dicom2cache.store.shards import Chunk
 
 COLUMNS = ["root", "path", "window_low", "window_high", *masks.COLUMNS]
@@ -176,14 +176,14 @@ def _headers(
             reasons[root, path] = away[root]
             continue
         try:
-            status = os.stat(os.path.join(roots[root], path))
+            found = candidate_at(roots[root], root, path)
         except OSError as e:
             reasons[root, path] = f"the source cannot be read ({e.strerror}); bring it back"
             continue
-        if not stat.S_ISREG(status.st_mode):
+        if found is None:
             reasons[root, path] = "the source is no plain file by now; bring it back"
             continue
-        candidates.append(Candidate(root, path, status.st_size, status.st_mtime_ns, status.st_ino))
+        candidates.append(found)
     read = read_few(roots, candidates, PatientKey(b""), recipe.limits, isolated)
     _note(read.rejects, reasons)
     drawn = [files_of(table, candidates) for table in read.contours]

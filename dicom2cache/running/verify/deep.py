@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +18,13 @@ from dicom2cache.planning.select import with_rules
 from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.privacy.own_words import own_words
 from dicom2cache.recipes.recipe import Recipe
-from dicom2cache.records import ArraySpec, Candidate, FrameRow
+from dicom2cache.records import ArraySpec, FrameRow
 from dicom2cache.running.masked import files_of
 from dicom2cache.running.originals import Originals
 from dicom2cache.running.verify.findings import Finding, SourceFrame
 from dicom2cache.schema import REJECTS
 from dicom2cache.sources import mounts
+from dicom2cache.sources.archives.listed import candidate_at
 from dicom2cache.store import names
 from dicom2cache.store.committed import read_table, spec_of
 from dicom2cache.store.layout import shard_path
@@ -61,20 +61,18 @@ def verify_deep(
             yield _finding(cache, specs, roots, row, what)
             continue
         relative = place[1]
-        path = Path(roots[root], relative)
         shown = Path(roots[root], named)  # of a de-identified cache the hash
         try:
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode):  # a FIFO would be waited for
+            candidate = candidate_at(roots[root], root, relative)
+            if candidate is None:  # a FIFO would be waited for
                 raise FrameError("not a plain file")
-            candidate = Candidate(root, relative, status.st_size, status.st_mtime_ns)
             files = files_of(read_file(roots, candidate, PatientKey(b"")), [candidate])
             # Planned anew, alone: slope and intercept are not what the cache says of itself.
             files = with_rules(files, recipe)
             plan = make_plan(files, REJECTS.empty_table(), alone)
             (header,) = plan.files.to_pylist()
             planned = {(f["frame"], f["part_of_frame"]): f for f in plan.frames.to_pylist()}
-            with Source(str(path), header) as source:
+            with Source(str(Path(roots[root], relative)), header) as source:
                 for row in rows_of[root, named]:
                     mine = planned.get((row["frame"], row.get("part_of_frame") or 0))
                     if row.get("drawn") is not None:

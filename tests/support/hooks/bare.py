@@ -53,7 +53,7 @@ def hide():
     for name in SIGNAL:
         delattr(signal, name)
     for name in [*dir(mmap)]:
-        if name.startswith(("MADV_", "MAP_ANON", "PROT_")):
+        if name.startswith("MADV_"):
             delattr(mmap, name)
     for module in ("fcntl", "resource"):
         sys.modules[module] = None

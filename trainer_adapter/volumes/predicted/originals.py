@@ -64,6 +64,13 @@ def _places(core: Core, folders: list[Path] | None, root: int, path: str) -> lis
 
     Raises ExportError for a name that leads out of its folder: no cache has such of itself.
     """
+    if "!/" in path and folders is None:
+        archive = Path(core.root.sources[root]) / path.partition("!/")[0]
+        if archive.is_file():
+            raise ExportError(
+                f"{archive}: the source of a frame lies in this archive; unpack it, and give its "
+                "folder as sources"
+            )
     if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
         raise ExportError(
             f"{core.root.path}: the path {path!r} of a frame leads out of the folder of its "

@@ -1,0 +1,1 @@
+"""Archives: which files are some, and where their members lie."""
