@@ -18,7 +18,7 @@ VENV, DEBIAN = HERE / ".venv-newest", HERE / ".newest-debian"
 PINS = HERE / "constraints-newest.txt"
 RELEASE = "trixie"
 """the newest stable Debian; its Python is 3.13"""
-_PACKAGES = "python3,python3-venv,python3-dev,gcc,libc6-dev,make,git,ca-certificates,e2fsprogs"
+_PACKAGES = "python3,python3-venv,python3-dev,gcc,g++,libc6-dev,make,git,ca-certificates,e2fsprogs"
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 _WORKS = "import ctypes, ensurepip, lzma, ssl, sys, venv; sys.exit(sys.version_info < (3, 12))"
 
@@ -56,7 +56,7 @@ def debian() -> list[str]:
             ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", RELEASE, DEBIAN, mirror],
             check=True,
         )
-    for name in ("/etc/resolv.conf", "/etc/pip.conf", "/etc/xdg/pip", _CERTIFICATES):
+    for name in ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf", "/etc/xdg/pip", _CERTIFICATES):
         if Path(name).exists():
             into = (DEBIAN / name[1:]).parent
             into.mkdir(parents=True, exist_ok=True)
@@ -66,8 +66,14 @@ def debian() -> list[str]:
     source.mkdir()
     packed = subprocess.run(["git", "-C", HERE, "archive", "HEAD"], check=True, capture_output=True)
     subprocess.run(["tar", "-x", "-C", source], check=True, input=packed.stdout)
-    inside = "mount -t proc proc proc && mount --rbind /dev dev && exec chroot . "
-    return ["unshare", "--mount", "--fork", "sh", "-c", f'cd "$0" && {inside} "$@"', str(DEBIAN)]
+    subprocess.run(["git", "init", "--quiet", source], check=True)  # tests list its files
+    subprocess.run(["git", "-C", source, "add", "--all"], check=True)
+    inside = (
+        'mount --bind "$0" "$0" && cd "$0" && '  # so that what is mounted there has a name
+        "mount -t proc proc proc && mount --rbind /dev dev && mount --rbind /sys sys && "
+        'exec chroot . "$@"'
+    )
+    return ["unshare", "--mount", "--fork", "sh", "-c", inside, str(DEBIAN)]
 
 
 def main() -> int:
