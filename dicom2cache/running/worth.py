@@ -7,9 +7,10 @@ import re
 from collections.abc import Sequence
 
 from dicom2cache import syntaxes
+from dicom2cache.errors import FrameError
 from dicom2cache.planning.crew import processes
 from dicom2cache.records import Candidate
-from dicom2cache.sources.file import opened
+from dicom2cache.sources.place import Place, open_at, place_of
 
 _SHRUNK = 2.5
 """bytes of a frame for one of its file, where it is encapsulated"""
@@ -30,18 +31,18 @@ def worth(
     times = sum(c.size for c in candidates) / max(1, sum(c.size for c in some))
     size = cost = abreast = 0.0
     for c in some:
-        said = _syntax(os.path.join(roots[c.root], c.path))
+        said = _syntax(place_of(os.path.join(roots[c.root], c.path), c))
         plain = times * c.size * (1 if said in syntaxes.NATIVE else _SHRUNK)
         size, cost = size + plain, cost + plain * syntaxes.cost_weight(said)
         abreast += plain * syntaxes.cost_weight(said) * syntaxes.abreast(said)
     return processes(jobs, cost, abreast / max(1.0, cost), 1 + int(size / shard_bytes))
 
 
-def _syntax(path: str) -> str:
+def _syntax(place: Place) -> str:
     """The transfer syntax that a file names; implicit little endian where it names none."""
     try:
-        with open(path, "rb", buffering=0, opener=opened) as file:
-            found = _SYNTAX.search(file.read(_META) or b"")
-    except OSError:  # whoever reads its header says so
+        with open_at(place) as file:
+            found = _SYNTAX.search(file.read(0, _META))
+    except (OSError, FrameError):  # whoever reads its header says so
         found = None
     return found[1].decode() if found else syntaxes.IMPLICIT_LE

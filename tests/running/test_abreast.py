@@ -6,7 +6,9 @@ import os
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from pydicom import dcmread
 from dicom2cache.planning import crew
 from dicom2cache.records import Candidate, ShardTask
 from dicom2cache.running.worth import worth
+from dicom2cache.sources.archives.listed import candidate_at
 from tests.support.caches import built, failures, run_cli, tree
 from tests.support.dicom_files import pattern, uid, write_dicom, write_series
 from tests.support.faults import wavelets, with_fault
@@ -202,6 +205,11 @@ def test_workers_that_start_before_the_plan(tmp_path: Path) -> None:
     assert worth(64, here, ct, 128 << 20) == 16
     assert worth(2, here, j2k, 128 << 20) == 1
     assert worth(8, here, j2k * 100, 128 << 20) == 8
+    with zipfile.ZipFile(tmp_path / "j.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.write(tmp_path / "waves" / "j0.dcm", "j0.dcm")
+    member = candidate_at(str(tmp_path), 0, "j.zip!/j0.dcm")
+    assert member is not None
+    assert worth(8, here, [replace(member, size=200_000)] * 2_500, 128 << 20) == 3
     assert worth(8, here, none, 128 << 20) == 1
     assert worth(8, here, [], 128 << 20) == 1
 
