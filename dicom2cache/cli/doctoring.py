@@ -61,7 +61,7 @@ def _print_facts(facts: Iterable[Fact]) -> None:
 def _print_proofs(proofs: list[Proof], remedy: str) -> None:
     for proof in proofs:
         said = proof.wrong or f"{proof.sha256[:16]}  {proof.codec}"
-        name = f"{'!' if proof.wrong else ' '} {proof.sample:24}{proof.syntax:26}"
+        name = f"{'!' if proof.wrong else ' '} {proof.sample:28} {proof.syntax:26}"
         print(words.one_line(f"{name}{said}"))
     lacking = Counter(proof.syntax for proof in proofs if proof.wrong)
     sound = len({proof.syntax for proof in proofs} - set(lacking))

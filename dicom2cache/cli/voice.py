@@ -91,13 +91,19 @@ def say(words: Callable[[], object], events: Callable[[], Iterable[Event]]) -> N
 
 
 def emit(event: str, **fields: Any) -> None:
-    """One line of JSON, in ASCII: who does not listen any more stops nothing."""
+    """One line of JSON, in ASCII: who does not listen any more stops nothing.
+
+    Raises OSError once where it cannot be written; what comes then goes nowhere.
+    """
     line = json.dumps({"event": event, **fields}, default=str)
     with _lock:
         try:
             print(line, flush=True)
         except BrokenPipeError:
             _to_nowhere()
+        except OSError as e:
+            _to_nowhere()
+            raise OSError(e.errno, e.strerror, "stdout") from e
 
 
 def emit_all(events: Iterable[Event]) -> int:
@@ -169,6 +175,8 @@ class _Warnings(logging.Handler):
 
 def is_cut() -> bool:
     """True if nobody reads stdout any more."""
+    if sys.stdout is None:  # closed before this began
+        return False
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -41,10 +41,11 @@ class Elements(NamedTuple):
 class Scan:
     """Values of a header's elements, by keyword as in a pydicom Dataset (overlays by tag)."""
 
-    __slots__ = ("_values", "file_meta", "get", "original_encoding")
+    __slots__ = ("_found", "_values", "file_meta", "get", "original_encoding")
 
     def __init__(self, elements: Elements) -> None:
         """Raises what pydicom raises for a value."""
+        self._found = elements.found
         self._values = _values_of(elements.found, elements.implicit)
         self.get = self._values.get
         self.original_encoding = elements.implicit, True
@@ -54,14 +55,16 @@ class Scan:
         return (key if isinstance(key, str) else key[0] << 16 | key[1]) in self._values
 
     def __getitem__(self, key: tuple[int, int]) -> Any:
-        return _Element(self._values[key[0] << 16 | key[1]])
+        tag = key[0] << 16 | key[1]
+        vr = self._found[tag][0]
+        return _Element(self._values[tag], "UN" if vr is None else vr.decode("latin-1"))
 
 
 class _Element:
-    __slots__ = ("value",)
+    __slots__ = ("VR", "value")
 
-    def __init__(self, value: Any) -> None:
-        self.value = value
+    def __init__(self, value: Any, vr: str) -> None:
+        self.value, self.VR = value, vr
 
 
 @cache

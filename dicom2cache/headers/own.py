@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dicom2cache.headers.tags import LONGEST, Dataset, has_items, is_many
-from dicom2cache.recipes.columns import REALS, WHOLES, Own
+from dicom2cache.recipes.columns import REALS, TEXTS, WHOLES, Own
 from dicom2cache.recipes.limits import Limits
 
 UNLIKE = "own-column-unlike"
@@ -52,7 +52,7 @@ def _value(one: Own, ds: Any) -> Any:
         return ds.get(one.keyword)
     if not one.creator:
         key = one.tag >> 16, one.tag & 0xFFFF
-        return ds[key].value if key in ds else None
+        return _as_said(one, ds, key) if key in ds else None
     group, low = one.tag >> 16, one.tag & 0xFF
     for block in range(0x10, 0x100):
         if (group, block) not in ds or (group, block << 8 | low) not in ds:
@@ -60,8 +60,18 @@ def _value(one: Own, ds: Any) -> Any:
         said = ds[group, block].value
         said = said.decode("latin-1") if isinstance(said, bytes) else str(said)
         if said.strip(" \0") == one.creator:
-            return ds[group, block << 8 | low].value
+            return _as_said(one, ds, (group, block << 8 | low))
     return None
+
+
+def _as_said(one: Own, ds: Any, key: tuple[int, int]) -> Any:
+    """The value of a private element. Raises ValueError if its file says that what is to be a
+    number is a text, such as a date or an ID: nobody agreed to that."""
+    element = ds[key]
+    implicit = ds.original_encoding[0]
+    if not implicit and one.vr in REALS | WHOLES and element.VR in TEXTS:
+        raise ValueError(f"of VR {element.VR}")
+    return element.value
 
 
 def _texts(one: Own, found: Any) -> list[str] | None:

@@ -18,7 +18,7 @@ from dicom2cache.schema import COLUMNS
 
 REALS = frozenset({"DS", "FD", "FL"})
 WHOLES = frozenset({"IS", "US", "SS", "UL", "SL", "UV", "SV"})
-_TEXTS = frozenset({"AE", "AS", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI",
+TEXTS = frozenset({"AE", "AS", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI",
                     "UR", "UT"})  # fmt: skip
 _SAYS_LITTLE = REALS | WHOLES | {"CS"}
 """VRs that hold numbers, or words that the standard lists"""
@@ -34,8 +34,12 @@ _OF_A_PERSON = frozenset({
     "PatientSex", "PatientSize", "PatientWeight", "PatientSexNeutered", "PregnancyStatus",
     "SmokingStatus", "PatientBodyMassIndex", "MeasuredAPDimension", "MeasuredLateralDimension",
     "ResponsiblePersonRole", "TypeOfPatientID", "NumberOfPatientRelatedStudies",
+    "LensSpecification", "ModifyingDeviceID", "ReasonForTheAttributeModification",
+    "InstanceOriginStatus",
 })  # fmt: skip
 """numbers and codes about one: in the profile, or as telling"""
+_TELLING = (range(0x00160070, 0x00160090), range(0x00720000, 0x00730000))
+"""where a photograph was taken (GPS), and values of any element that a selector repeats"""
 _TAG = r"\(?\s*([0-9A-Fa-f]{4})\s*,\s*"
 _PLAIN = re.compile(rf"{_TAG}([0-9A-Fa-f]{{4}})\s*\)?")
 _QUOTED = re.compile(rf'{_TAG}["\']([^"\']+)["\']\s*,\s*(?:xx)?([0-9A-Fa-f]{{2}})\s*\)?')
@@ -122,7 +126,7 @@ def _own(said: str) -> Own:
     text, vr = said.strip(), ""
     if word := re.fullmatch(r"(.*\S)[\s:]+([A-Z]{2})", text):
         text, vr = word[1], word[2]
-        if vr not in REALS | WHOLES | _TEXTS:
+        if vr not in REALS | WHOLES | TEXTS:
             raise RecipeError(f"recipe: columns has {said!r}: {vr} is no VR of a number or a text")
     if found := _PLAIN.fullmatch(text):
         return _of_tag(said, int(found[1] + found[2], 16), vr)
@@ -134,7 +138,7 @@ def _own(said: str) -> Own:
         return _private(said, found[1], found[3], found[2], vr)
     from pydicom.datadict import tag_for_keyword
 
-    tag = tag_for_keyword(text)
+    tag = tag_for_keyword(text) if text else None
     if tag is None:
         raise RecipeError(
             f"recipe: columns has {said!r}, which is no element; legal: a keyword such as "
@@ -170,13 +174,14 @@ def _of_tag(said: str, tag: int, vr: str) -> Own:
             f"recipe: columns has {said!r}, which the standard does not have"
         ) from None
     vr = "US" if known.startswith("US or") and "OW" not in known else known
-    if vr not in REALS | WHOLES | _TEXTS:
+    if vr not in REALS | WHOLES | TEXTS:
         raise RecipeError(
             f"recipe: columns has {said!r}, of VR {known}; legal: elements that hold numbers or "
             "text, and no sequences or bytes"
         )
     keyword = keyword_for_tag(tag)
     tells = (vr not in _SAYS_LITTLE and keyword not in _NAMES_NOBODY) or keyword in _OF_A_PERSON
+    tells = tells or any(tag in some for some in _TELLING)
     return Own(keyword, keyword, tag, "", vr, many, tells)
 
 
@@ -192,7 +197,7 @@ def _private(said: str, group: str, creator: str, element: str, vr: str) -> Own:
             vr = private_dictionary_VR(tag | 0x1000, creator)
         except KeyError:
             vr = "UN"
-        vr = vr if vr in REALS | WHOLES | _TEXTS else "UN"
+        vr = vr if vr in REALS | WHOLES | TEXTS else "UN"
     words = re.sub(r"[^a-z0-9]+", "_", creator.lower()).strip("_")
     name = f"tag_{number:04x}_xx{low:02x}_{words}"
     return Own(name, "", tag, creator, vr, False, vr not in REALS | WHOLES)

@@ -223,6 +223,22 @@ def test_who_does_not_read_is_left_alone(scans: Path, tmp_path: Path) -> None:
     assert (tmp_path / "cache" / "zarr.json").exists()
 
 
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_words_that_cannot_be_written(scans: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """A full disk is named; where there is no stdout at all, nothing is missed."""
+    build = command("build", scans, tmp_path / "cache", "-j1", *flags)
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(build, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert ran.returncode == 2
+    assert "No space left on device" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", *build]
+    ran = subprocess.run(closed, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert ran.returncode == 1  # one file is bad
+    assert "Traceback" not in ran.stderr
+    assert (tmp_path / "cache" / "zarr.json").exists()
+
+
 def test_an_interrupt_ends_the_events(scans: Path, tmp_path: Path) -> None:
     fifo = tmp_path / "never"  # the sources are listed, and the recipe waits for its writer
     os.mkfifo(fifo)

@@ -39,9 +39,12 @@ def test_a_step_that_is_said_is_believed() -> None:
     assert reaches([at(z, thickness=5.0, plane_step=1.0) for z in (0.0, 5.0)]) == [None, None]
 
 
-def test_without_a_thickness_three_even_planes_tell() -> None:
+def test_without_a_thickness_steps_that_come_twice_tell() -> None:
     assert reaches([at(z) for z in (0.0, 3.0, 6.0)]) == [1.5, 1.5, 1.5]
     assert reaches([at(z) for z in (0.0, 3.0, 7.0)]) == [None] * 3
+    pieces = (0.0, 2.0, 4.0, 8.0, 10.0)  # of which one slice more is left out
+    assert reaches([at(z) for z in pieces]) == [1.0] * 5
+    assert reaches([at(z) for z in (0.0, 1.0, 2.0, 6.0, 7.0)]) == [None] * 5
     assert reaches([at(z) for z in (0.0, 3.0)]) == [None] * 2
     assert reaches([at(z) for z in (2.0, 3.0, 4.0)]) == [None] * 3
     two = [at(z, segment=s) for s, zs in ((1, (0.0, 4.0)), (2, (2.0, 6.0))) for z in zs]

@@ -148,6 +148,8 @@ def test_gzip_files_are_the_file_that_they_hold(
     whole = gzip.compress((folder / "many.dcm").read_bytes())
     (tmp_path / "in" / "cut.dcm.gz").write_bytes(whole[:-900])
     (tmp_path / "in" / "two.dcm.gz").write_bytes(whole + whole)
+    (tmp_path / "in" / "padded.dcm.gz").write_bytes(whole + bytes(512))
+    (tmp_path / "in" / "empty.gz").write_bytes(gzip.compress(b""))
     (tmp_path / "in" / "nifti.nii.gz").write_bytes(gzip.compress(bytes(400)))
     (tmp_path / "in" / "all.tar.gz").write_bytes(gzip.compress(bytes(4000)))
     (tmp_path / "in" / "plain.gz").write_bytes((folder / "many.dcm").read_bytes())
@@ -157,6 +159,9 @@ def test_gzip_files_are_the_file_that_they_hold(
     said = failures(cache)
     assert "gunzip it first" in said["all.tar.gz", None][1]
     assert said["nifti.nii.gz", None][0] == "not-dicom"
+    assert said["empty.gz", None] == ("not-dicom", "the file is empty")
+    assert said["padded.dcm.gz", None][0] == "failed"
+    assert "gunzip it first" in said["padded.dcm.gz", None][1]
     assert "plain.gz", None in said  # a DICOM file, whatever its name: a copy of many.dcm
     for name in ("cut.dcm.gz", "two.dcm.gz"):
         whys = [why for (p, _), (_, why) in said.items() if p == name]

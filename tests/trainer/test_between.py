@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.caches import built
+from tests.support.caches import built, run_here
 from tests.support.dicom_files import uid
 from tests.support.drawn import write_ct, write_seg
-from trainer_adapter import Cache, CacheLoader, FrameDataset, LabelError, open_cache
+from trainer_adapter import Cache, CacheLoader, FrameDataset, LabelError, export, open_cache
 
 SLICES = 10
 """of 2 mm; planes of 6 mm at 6 and 12 mm"""
@@ -120,3 +120,32 @@ def test_each_slice_has_the_plane_that_covers_it_if_that_is_asked_for(tmp_path: 
     assert images.annotated().all()
     rows = [int(np.flatnonzero(m.any(axis=1)).max(initial=-1)) for m in images.labelmap(range(10))]
     assert rows == [-1, -1, 1, 1, 1, 2, 2, 2, -1, -1]
+
+
+@pytest.mark.parametrize("masks", ["none", "planes", "labelmap"])
+def test_stacks_that_are_made_whole_are_as_of_a_build_of_all(tmp_path: Path, masks: str) -> None:
+    """Every third slice first, which the planes are no coarser than."""
+    folder, aside = thick(tmp_path / "in"), tmp_path / "aside"
+    aside.mkdir()
+    later = [name for name in folder.glob("a*.dcm") if int(name.stem[1:]) % 3]
+    for name in later:
+        name.rename(aside / name.name)
+    cache = built("--masks", masks, "-j1", folder, tmp_path / "cache")
+    assert open_cache(cache).select(kind="image").annotated().tolist() == [True] * 4
+    for name in later:
+        (aside / name.name).rename(name)
+    ran = run_here("update", folder, cache, "--restack", "-j1")
+    assert ran.returncode == 0, ran.stderr
+    images = open_cache(cache).select(kind="image")
+    order = np.argsort([z for _, _, z in images.column("position").to_pylist()])
+    assert images.annotated()[order].tolist() == KNOWN
+
+
+def test_label_maps_of_nnunet_have_no_word_for_it(tmp_path: Path) -> None:
+    cache = open_cache(built("--masks", "none", thick(tmp_path / "in"), tmp_path / "cache"))
+    made = export(cache, tmp_path / "out", "nnunet")
+    assert {row.outcome for row in made.rows} == {"failed"}  # the images, and the mask
+    assert "4 of its 10 slices lie between planes of a mask" in str(made.rows[0])
+    assert not (tmp_path / "out" / "labelsTr").exists() or not list(
+        (tmp_path / "out" / "labelsTr").iterdir()
+    )

@@ -108,6 +108,23 @@ def test_values_that_lie_are_null_and_flagged(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("charset", [None, "ISO_IR 999"])  # by the scan, and by pydicom
+def test_a_date_is_no_number_for_calling_it_one(tmp_path: Path, charset: str | None) -> None:
+    """Where the file says what a private element is."""
+    for name, vr, value in (("1.dcm", "DA", "19700101"), ("2.dcm", "LO", "4711"),
+                            ("3.dcm", "DS", "8"), ("4.dcm", "UN", b"9 ")):  # fmt: skip
+        odd = DataElement((0x0019, 0x100C), vr, value)
+        more = {"SpecificCharacterSet": charset} if charset else {}
+        _scan(tmp_path / "in", name, **{"private b": odd}, **more)
+    said = ['(0019,"SIEMENS MR HEADER",0C) IS', "(0019,100C) DS"]
+    cache = built(tmp_path / "in", tmp_path / "cache", "--recipe", _recipe(tmp_path, said, False))
+    assert _rows(cache, ["tag_0019_xx0c_siemens_mr_header", "tag_0019_100c"]) == [
+        [None, None], [None, None], [8, 8.0], [9, 9.0],
+    ]  # fmt: skip
+    flags = [row[0] or [] for row in _rows(cache, ["flags"])]
+    assert ["own-column-unlike" in each for each in flags] == [True, True, False, False]
+
+
 @pytest.mark.parametrize(
     ("columns", "why"),
     [
@@ -127,6 +144,11 @@ def test_values_that_lie_are_null_and_flagged(tmp_path: Path) -> None:
         (["Rows", "(0028,0010)"], "there is a column Rows already"),
         (["Modality"], "there is a column Modality already"),
         ("Rows", "legal: a list of elements"),
+        ([""], "is no element"),
+        (["GPSLatitude"], "identifying = true"),  # of (0016,xxxx)
+        (["GPSLatitudeRef"], "identifying = true"),
+        (["ModifyingDeviceID"], "identifying = true"),
+        (["SelectorISValue"], "identifying = true"),
     ],
 )
 def test_what_is_no_column_is_refused(columns: Any, why: str) -> None:

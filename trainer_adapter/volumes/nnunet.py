@@ -15,6 +15,9 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from trainer_adapter.errors import VolumeError
+from trainer_adapter.reading.masks.between import between
+from trainer_adapter.reading.masks.joined import joined
 from trainer_adapter.volumes import convert, sidecar
 from trainer_adapter.volumes.files import as_nifti
 from trainer_adapter.volumes.image import SpatialImage
@@ -135,6 +138,7 @@ def _case(
         writes = {image_file: as_nifti(convert.nifti([image.voxels], image.affine, image.name),
                                        image_file)}  # fmt: skip
         if masks:
+            _hold_known(stacks, k)
             found, overlapping = _labelled(cache, stacks, image, masks, labels)
             shown = convert.nifti([found], image.affine, image.name)
             writes[label_file] = as_nifti(shown, label_file)
@@ -145,6 +149,20 @@ def _case(
         numbers, label_file if masks else image_file, image_file, f"sidecars/{case}.json",
         digest(stacks, [k, *masks], options, [labels, drawn]), make,
     )  # fmt: skip
+
+
+def _hold_known(stacks: Stacks, k: int) -> None:
+    """Raises VolumeError if nobody knows what masks draw on some slices: a label map has no word
+    for it."""
+    core, frames = stacks.core, np.sort(stacks.frames(k))
+    pairs = joined(core)
+    lost = int(np.count_nonzero(between(core, frames, pairs.image, pairs.mask)))
+    if lost:
+        raise VolumeError(
+            f"{lost} of its {len(frames)} slices lie between planes of a mask that are farther "
+            "apart than the slices, and nobody knows what is on them; build the cache with "
+            'mask_grid = "image", or leave this stack out'
+        )
 
 
 def _labelled(

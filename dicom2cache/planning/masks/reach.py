@@ -15,8 +15,8 @@ _COARSE = 1.25
 """steps of the images from which on planes of a mask are farther apart than these"""
 _ALIKE = 0.01
 """relative, between equal steps"""
-_EVEN = 3
-"""planes that are equally far apart, from which on that is no accident"""
+_OFTEN = 2
+"""steps as small as the least, from which on that is no accident; pieces lie apart by more"""
 _ONE = 0.02
 """mm that planes at one place lie apart at most"""
 
@@ -26,7 +26,7 @@ def reaches(masks: Masks, images: Planes, pairs: Pairs) -> Floats:
 
     Half of what the file says that its planes are apart; of a plane that is thicker than its image,
     half of that, or of the least step in the file; else, where no thickness is said, and of
-    contours, half of the one step of three planes and more. Where planes of the file lie on
+    contours, half of the least step, if two and more are that. Where planes of the file lie on
     no image, slices that they reach are as far again from the next one that does. Planes of slices
     that are thick and overlap are those of their images: nothing is between them.
     """
@@ -37,13 +37,13 @@ def reaches(masks: Masks, images: Planes, pairs: Pairs) -> Floats:
     outlined = masks.step == 0
     # A file of segments leaves out empty planes of any; contours of each have planes of their own.
     key = combine([masks.file, np.where(outlined, masks.segment, -1)])
-    least, even = _steps(replace(masks.planes, series=key))
-    least, even, drawn = least[pairs.mask], even[pairs.mask], outlined[pairs.mask]
+    least, often = _steps(replace(masks.planes, series=key))
+    least, often, drawn = least[pairs.mask], often[pairs.mask], outlined[pairs.mask]
     thick = np.where(mine.thickness > 0, mine.thickness, np.nan)
     with np.errstate(invalid="ignore"):
         thicker = (thick > 0) & ~(np.abs(thick - image.thickness) <= SAME_THICKNESS * thick)
     said = masks.step[pairs.mask]
-    by_itself = even & (drawn | np.isnan(thick))
+    by_itself = often & (drawn | np.isnan(thick))
     apart = np.select(
         [(said > 0) & ~drawn, thicker & ~drawn, by_itself], [said, np.fmin(thick, least), least],
         np.nan,
@@ -69,21 +69,20 @@ def _step(images: Planes, pairs: Pairs) -> Floats:
 
 
 def _steps(planes: Planes) -> tuple[Floats, NDArray[np.bool_]]:
-    """((n,) the least mm between planes of one series, whether there are some, all equal)."""
-    least, even = np.full(len(planes), np.inf), np.zeros(len(planes), bool)
+    """((n,) the least mm between planes of one series, whether that is so several times)."""
+    least, often = np.full(len(planes), np.inf), np.zeros(len(planes), bool)
     rows = np.flatnonzero(planes.placed)
     if not len(rows):
-        return least, even
+        return least, often
     group, along = stacked(planes.take(rows))
     order = np.lexsort((along, group))
     g, step = group[order], np.diff(along[order])
     between = (g[1:] == g[:-1]) & (step > _ONE)
     of, step = g[1:][between], step[between]
     count = int(group.max(initial=-1)) + 1
-    low, high = np.full(count, np.inf), np.zeros(count)
+    low = np.full(count, np.inf)
     np.minimum.at(low, of, step)
-    np.maximum.at(high, of, step)
-    many = np.bincount(of, minlength=count) + 1 >= _EVEN
+    alike = step - low[of] <= np.maximum(_ONE, _ALIKE * step)
     least[rows] = low[group]
-    even[rows] = (many & (high - low <= np.maximum(_ONE, _ALIKE * high)))[group]
-    return least, even
+    often[rows] = (np.bincount(of[alike], minlength=count) >= _OFTEN)[group]
+    return least, often

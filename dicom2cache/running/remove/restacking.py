@@ -1,6 +1,7 @@
 """The plan of a new numbering in which series that came in parts are whole stacks.
 
 Their files are planned, and converted, as `build` would: a stack may decide what its pixels become.
+So are masks that lie on them: how far their planes reach is by the steps of the slices.
 All other frames stay as they are.
 """
 
@@ -57,11 +58,17 @@ def _plan_restack(asked: Request) -> tuple[Job | None, int, Torn] | None:
     attributes, recipe, facts = checked(asked)
     if update_of(cache) is not None:
         return load_job(cache), 0, ()
-    table = read_table(cache, attributes, "frames", ["root", "path", "series_uid", "stack_flags"])
-    table = table.set_column(2, "series_uid", table["series_uid"].cast(pa.string()))
+    columns = ["root", "path", "series_uid", "stack_flags", "sop_uid", "image_sop_uid"]
+    table = read_table(cache, attributes, "frames", columns)
+    for k, name in ((2, "series_uid"), (4, "sop_uid"), (5, "image_sop_uid")):
+        table = table.set_column(k, name, table[name].cast(pa.string()))
     in_parts = table["series_uid"].filter(_has(table["stack_flags"], CONTINUES)).unique()
     if not len(in_parts):
         return None, 0, ()
+    mine = table["sop_uid"].filter(pc.is_in(table["series_uid"], value_set=in_parts))
+    drawn = pc.is_in(table["image_sop_uid"], value_set=mine.unique(), skip_nulls=True)
+    in_parts = pa.chunked_array([in_parts, table["series_uid"].filter(drawn).combine_chunks()])
+    in_parts = in_parts.drop_null().unique()
     found = listed(asked.sources, cache, asked.progress, recipe.limits)
     looked = look(cache, attributes, asked.sources, found, veil)
     rows = table.filter(pc.is_in(table["series_uid"], value_set=in_parts))

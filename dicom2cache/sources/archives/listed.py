@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
@@ -55,6 +56,9 @@ def look(path: str, status: os.stat_result, most: int = MOST_MEMBERS) -> list[Fo
             return [Found("", problem=why)]
         if suffix == ".gz":
             last = int.from_bytes(read_range(descriptor, max(0, size - 4), 4), "little")
+            if not last and _holds_something(head):
+                why = "the gzip file is cut off, or something follows it; gunzip it first"
+                return [Found("", problem=why)]
             return [Found("", last, Member(GZIP, 0, size, size, None, 0, size))]
         found: list[Found] = []
         try:
@@ -66,6 +70,14 @@ def look(path: str, status: os.stat_result, most: int = MOST_MEMBERS) -> list[Fo
         return list(_each_once(found))
     finally:
         os.close(descriptor)
+
+
+def _holds_something(head: bytes) -> bool:
+    """Whether a gzip file that begins so is not one of an empty file."""
+    try:
+        return bool(zlib.decompressobj(zlib.MAX_WBITS + 16).decompress(head, 1))
+    except zlib.error:
+        return False
 
 
 def _each_once(found: list[Found]) -> Iterator[Found]:

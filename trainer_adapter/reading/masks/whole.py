@@ -190,7 +190,8 @@ def unannotated(core: Core, samples: Ints, lost: Ints, numbers: Any) -> LabelErr
         why = (
             f"; {apart} of them lie between planes of a mask that are farther apart than the "
             'slices: build the cache with masks = "labelmap" and mask_grid = "image", so that '
-            "each slice has what the plane that covers it has"
+            "each slice has what the plane that covers it has (contours have none between them: "
+            'leave such slices out, missing="drop", or give them missing="ignore")'
         )
     elif pairs.misfits:
         why = (
