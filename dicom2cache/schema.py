@@ -137,7 +137,7 @@ STORED = (
            "(a multiplex group, channels x samples)",
            dicom="SOPClassUID", privacy="kept"),
     Column("root", INT16, "file", "folder of the source file: id in `sources`"),
-    Column("path", TEXT, "file", "source file, below that folder, with `/`",
+    Column("path", TEXT, "file", "source file, below that folder, with `/`; `a.zip!/x.dcm` in one",
            privacy="hashed", domain="path"),
     Column("frame", INT32, "plan", "number of the frame in its file, from 0"),
     Column("part_of_frame", INT16, "plan",
