@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from dicom2cache.pipeline import findings
-from tests.support.caches import run_here, table
+from dicom2cache.running.attempts import attempt_name
+from dicom2cache.running.verify.layout import extra
+from tests.support.caches import attributes, run_here, table
 
 SHARD = "int16_512x512/c.3.0.0"
 _SLOT = 512 * 512 * 2
@@ -102,6 +104,22 @@ def test_what_is_wrong_is_told_by_kind(
     (found,) = findings(cache, quick=True)
     assert (found.name, found.kind, found.array if kind == "metadata" else 0) == (name, kind, 0)
     assert str(found).startswith(f"{cache / name}: ")
+
+
+def test_a_repair_that_begins_or_ends_meanwhile_is_nothing_wrong(cache: Path) -> None:
+    """Its folder comes before it, and is gone after it."""
+    for then, left in (
+        (lambda: (cache / "build").rmdir(), []),
+        (lambda: (cache / "build" / "repair" / attempt_name("tables")).mkdir(parents=True), []),
+        (lambda: None, ["build"]),
+    ):
+        (cache / "a").touch()
+        shutil.rmtree(cache / "build", ignore_errors=True)
+        (cache / "build").mkdir()
+        found = extra(cache, attributes(cache), None)
+        assert next(found).name == "a"  # what the folder has is listed by now
+        then()
+        assert [f.name for f in found] == left
 
 
 @pytest.fixture

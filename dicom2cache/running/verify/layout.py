@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from dicom2cache.store.layout import (
 from dicom2cache.store.root import CONTOURS, KINDS
 
 _REPAIR = "build/repair"
+_LOOKS, _PAUSE = 5, 0.05
+"""how often a folder is looked at in which nobody works, and seconds between"""
 _SHARD = re.compile(r"c\.(0|[1-9][0-9]*)(\.0){2,3}")
 
 
@@ -37,6 +40,15 @@ def _is_repaired(cache: Path) -> bool:
         return not all(abandoned(name) for name in os.listdir(cache / _REPAIR))
     except OSError:
         return False
+
+
+def _comes_or_goes(cache: Path, name: str) -> bool:
+    """Whether a folder is there only because a repair has just begun, or is about to end."""
+    for _ in range(_LOOKS):
+        if _is_repaired(cache) or not os.path.lexists(cache / name):
+            return True
+        time.sleep(_PAUSE)
+    return False
 
 
 def extra(cache: Path, attributes: dict[str, Any], said: Said | None) -> Iterator[Finding]:
@@ -96,6 +108,8 @@ def extra(cache: Path, attributes: dict[str, Any], said: Said | None) -> Iterato
             if not known(name, is_folder):
                 if name in files or name in folders:
                     continue  # another kind of thing in its place: who reads it says so
+                if name in ("build", _REPAIR) and _comes_or_goes(cache, name):
+                    continue
                 what = of_mode(entry.stat(follow_symlinks=False).st_mode)
                 yield Finding(cache, name, "extra", f"{what} that a cache has not")
             elif is_folder:
