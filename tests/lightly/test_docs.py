@@ -83,7 +83,10 @@ def test_masks(worked: tuple[Path, list[str]], tmp_path: Path) -> None:
     """With another model, which needs no weights from elsewhere."""
     for k in range(4):
         write_discs(tmp_path / "in" / f"patient {k}", 2, 2 * k, ("liver", "tumour"))
-    built(tmp_path / "in", tmp_path / "cache")
+    key = tmp_path / "key"  # by which both sides have patients
+    key.write_bytes(bytes(32))
+    key.chmod(0o600)
+    built("--patient-key", key, tmp_path / "in", tmp_path / "cache")
     code = (worked[0] / "masks.py").read_text().replace("dinov2/vits14-eomt", MODEL)
     (tmp_path / "masks.py").write_text(code)
     said = run(tmp_path, sys.executable, "masks.py").splitlines()[-1]

@@ -242,6 +242,8 @@ def test_stubs_of_other_frames_are_refused(folder: Path, tmp_path: Path) -> None
         api.data(cache.select(path=[f"a/ct/a{k:02}.dcm" for k in range(3)]), tmp_path / "train")
     with pytest.raises(ValueError, match="task 'depth'; legal: semantic_segmentation, panoptic"):
         api.data(cache, tmp_path / "other", "depth")
+    with pytest.raises(ValueError, match=r"val: no images are selected for it"):
+        api.data(cache.select("width < 0"), tmp_path / "val")
 
 
 def test_classes_that_a_folder_was_not_written_for_are_refused(

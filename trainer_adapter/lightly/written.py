@@ -31,11 +31,17 @@ _NUMBERS = ".masks"
 def write_data(maps: LabelMaps, folder: str | os.PathLike[str], task: str) -> dict[str, str]:
     """One split of LightlyTrain's `data` for a task, below `folder`, of the images of `maps`.
 
-    Raises ValueError for an unknown task, and for a folder with stubs of other frames.
+    Raises ValueError for an unknown task, for a selection without images, and for a folder with
+    stubs of other frames.
     """
     if task not in TASKS:
         raise ValueError(f"task {task!r}; legal: {', '.join(TASKS)}")
     folder = Path(folder).absolute()
+    if not len(maps.cache):
+        raise ValueError(
+            f"{folder}: no images are selected for it; of a split by few patients a side may be "
+            "empty: give other fractions, a seed, or balance"
+        )
     files = write_stubs(maps.cache, folder, distinct=task == "panoptic_segmentation")
     _hold_stubs(folder, files)
     (folder / _NUMBERS).write_text(json.dumps(_said(maps)))
