@@ -15,6 +15,7 @@ from dicom2cache.headers.acquisition import (
     diffusion_tags,
     person_of,
 )
+from dicom2cache.headers.dictionary import DICTIONARY
 from dicom2cache.headers.groups import functional_groups, referred, segments_of, voi_of_frames
 from dicom2cache.headers.luts import lut_item, modality_lut_range, palette_bits
 from dicom2cache.headers.meaning import (
@@ -58,7 +59,7 @@ from dicom2cache.headers.tags import (
 from dicom2cache.headers.waveform import waveform_of
 from dicom2cache.recipes.recipe import WAVEFORM
 from dicom2cache.records import Candidate, FrameHeader, Header
-from dicom2cache.schema import COLUMNS, FILES, KEYWORDS, PER_FRAME_FIELDS, Column
+from dicom2cache.schema import COLUMNS, FILES, PER_FRAME_FIELDS, Column
 from dicom2cache.sources.place import Where, packed_of
 
 _READERS: dict[str, Callable[[Any, str], Any]] = {"text": text, "number": number, "whole": whole}
@@ -88,9 +89,7 @@ _EMPTY = dict.fromkeys(FILES.names)
 @cache
 def wanted_tags() -> list[int]:
     """Tags that `describe` reads, so that pydicom need not keep the others."""
-    from pydicom.tag import Tag
-
-    tags = {int(Tag(keyword)) for keyword in KEYWORDS}
+    tags = {*DICTIONARY}
     tags |= private_tags(PHILIPS_GROUP, PHILIPS_SUV, PHILIPS_ACTIVITY) | diffusion_tags()
     tags |= {group << 16 | element for group in OVERLAYS for element in (0x0100, 0x0102)}
     return sorted(tags)

@@ -204,6 +204,8 @@ def decimal_of(found: Any) -> float | None:
 @lru_cache(maxsize=256)
 def charset_is_unknown(said: str | None) -> bool:
     """True for a Specific Character Set that pydicom reads as its default instead."""
+    if not said or said in ("ISO_IR 100", "ISO_IR 192"):  # most
+        return False
     from pydicom.charset import convert_encodings
 
     with warnings.catch_warnings(record=True) as told:

@@ -43,6 +43,12 @@ def test_the_privacy_page_has_the_catalogue() -> None:
     assert page == catalogue.with_privacy_table(page), "run: python -m tests.support.catalogue"
 
 
+def test_the_dictionary_has_the_elements_of_the_catalogue() -> None:
+    module = catalogue.DICTIONARY.read_text()
+    assert module == catalogue.dictionary(), "run: python -m tests.support.catalogue"
+    assert '    0x00280030: ("DS", "PixelSpacing"),\n' in module
+
+
 def test_every_text_of_a_cache_says_what_becomes_of_it() -> None:
     for column in STORED:
         text = "string" in str(column.type)

@@ -1,4 +1,5 @@
-"""What is made from the catalogue of columns: a table in FORMAT.md, typed rows in records.py.
+"""What is made from the catalogue of columns: a table in FORMAT.md, typed rows in records.py, and
+the elements that are read in headers/dictionary.py.
 
 Run: python -m tests.support.catalogue, after a change of dicom2cache/schema.py.
 """
@@ -9,13 +10,14 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import pyarrow as pa
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicom2cache.schema import (
     CHANNEL,
     DRAWN,
     FILES,
     FRAMES,
+    KEYWORDS,
     LINE,
     MEANT,
     MEMBER,
@@ -31,6 +33,7 @@ from dicom2cache.schema import (
 PRIVACY = Path(__file__).parents[2] / "docs" / "privacy.md"
 PAGE = Path(__file__).parents[2] / "dicom2cache" / "FORMAT.md"
 RECORDS = PAGE.with_name("records.py")
+DICTIONARY = PAGE.parent / "headers" / "dictionary.py"
 _HEAD = "| column | type | unit | DICOM | meaning |\n| --- | --- | --- | --- | --- |\n"
 
 
@@ -175,7 +178,26 @@ def with_row_classes(module: str) -> str:
     return module[: module.index(_MADE)] + _MADE + "\n\n" + row_classes()
 
 
+def dictionary() -> str:
+    """headers/dictionary.py as it should be."""
+    tags = sorted((tag_for_keyword(keyword) or 0, keyword) for keyword in KEYWORDS)
+    lines = [f'    0x{tag:08X}: ("{dictionary_VR(tag)}", "{keyword}"),\n' for tag, keyword in tags]
+    return _DICTIONARY + "".join(lines) + "}\n"
+
+
+_DICTIONARY = '''"""The elements that columns hang on, as pydicom's dictionary has them, without its import.
+
+Made from the catalogue by tests.support.catalogue.
+"""
+
+from __future__ import annotations
+
+DICTIONARY = {  # tag: (VR, keyword)
+'''
+
+
 if __name__ == "__main__":
     PAGE.write_text(with_table(PAGE.read_text()))
     PRIVACY.write_text(with_privacy_table(PRIVACY.read_text()))
     RECORDS.write_text(with_row_classes(RECORDS.read_text()))
+    DICTIONARY.write_text(dictionary())
