@@ -21,6 +21,7 @@ from dicom2cache.cli.flags import (
     Update,
     parts_of,
     plan_flags,
+    recipe_options,
 )
 from dicom2cache.recipes.recipe import Recipe
 
@@ -124,6 +125,7 @@ def script(
     )
 
 
+@recipe_options
 def slurm(
     context: typer.Context,
     paths: Paths,

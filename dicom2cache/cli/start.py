@@ -5,8 +5,10 @@ An import that is interrupted prints a traceback, or fails as something else.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import sys
 
 
 def _leave(*_: object) -> None:
@@ -19,13 +21,33 @@ for _number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(_number, _leave)
 
 
+_FORKING = frozenset({"build", "convert", "update"})
+"""commands that have frames worked on by a worker process"""
+
+_WITHOUT_THREADS = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # of an allocator that is not used
+}
+"""settings by which imports of NumPy and Arrow begin no threads, which a fork would lose"""
+
+
 def main() -> None:
     """Run the command line, and leave by its exit status."""
+    gc.disable()  # what is imported stays: nothing to look for
     from dicom2cache.cli import interrupts
+
+    if _FORKING.intersection(sys.argv[1:2]):
+        for name, said in _WITHOUT_THREADS.items():
+            os.environ.setdefault(name, said)
+        from dicom2cache.running.alone import fork_early
+
+        fork_early("dicom2cache.running.convert")
     from dicom2cache.cli.app import main as run
     from dicom2cache.running.alone import without_pandas
 
     without_pandas()
+    gc.freeze()
+    gc.enable()
     try:
         run()
     finally:

@@ -1,4 +1,4 @@
-"""The elements that columns hang on, as pydicom's dictionary has them, without its import.
+"""Elements that columns hang on, as in pydicom's dictionary, without its import.
 
 Made from the catalogue by tests.support.catalogue.
 """

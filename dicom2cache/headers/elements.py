@@ -243,6 +243,6 @@ _QUICK: dict[str, Callable[[bytes], Any]] = {
     "UL": partial(_one, Struct("<L")), "SL": partial(_one, Struct("<l")),
     "FL": partial(_one, Struct("<f")), "FD": partial(_one, Struct("<d")),
 }  # fmt: skip
-"""forms that mean one thing, whatever the header says elsewhere: the others are pydicom's to read"""
+"""forms that mean one thing whatever else the header says; the others are pydicom's to read"""
 _TEXT = frozenset({"AS", "CS", "DA", "DT", "LO", "PN", "SH", "TM", "UI"})
 """of these, VRs whose value is text, empty if there is none; else there is none at all"""

@@ -1,15 +1,24 @@
-"""One worker process without joblib, whose import takes as long as that of what a worker does."""
+"""One worker process without joblib, whose import takes as long as that of what a worker does.
+
+A command forks it before it has threads, and then the worker has all its modules at once; whoever
+calls this as a library may have threads, or what no fork survives, and gets a new interpreter.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from importlib import import_module
 from importlib.abc import MetaPathFinder
-from typing import Any
+from multiprocessing import Pipe
+from typing import Any, NoReturn, Protocol
 
-from dicom2cache.frames.isolate import reached, sent, started
+from dicom2cache.frames.isolate import reached, sent, started, without_interrupts
+from dicom2cache.sources import system
 
 _CODE = """
 import json, sys
@@ -22,7 +31,10 @@ serve(sys.argv[1])
 def serve(where: str) -> None:
     """Make the calls that are asked for until the other end of the socket is closed."""
     without_pandas()
-    pipe = reached(where)
+    _serve(reached(where))
+
+
+def _serve(pipe: Any) -> None:
     while True:
         try:
             function, arguments, named = pipe.recv()
@@ -69,12 +81,100 @@ class _NoPandas(MetaPathFinder):
             raise ModuleNotFoundError("not wanted", name=name)
 
 
+class Process(Protocol):
+    """What is asked of a process."""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+    def wait(self) -> int:
+        """Its exit status, or minus the number of a signal, when it has ended."""
+
+
+class _Forked:
+    """A process that was forked from this one."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._status: int | None = None
+
+    def kill(self) -> None:
+        if self._status is None:
+            system.end(self.pid)
+
+    def wait(self) -> int:
+        if self._status is None:
+            self._status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self._status
+
+
+_early: list[Alone] = []
+
+
+def fork_early(module: str) -> None:
+    """Fork the worker process of a command, with a module and all that it imports.
+
+    Not where a fork may do harm: a new one starts as soon as it is needed, then.
+    """
+    import_module(module)
+    without_pandas()
+    pipe, theirs = Pipe()
+    gc.freeze()  # what is there stays in pages that both processes share
+    with without_interrupts():
+        pid = system.fork()
+        if pid == 0:
+            pipe.close()
+            _be_worker(theirs)
+    theirs.close()
+    if pid is None:
+        pipe.close()
+        return
+    _early.append(Alone(_Forked(pid), pipe))
+
+
+def _be_worker(pipe: Any) -> NoReturn:
+    """What a worker does that was forked: nothing of what its parent is about to do."""
+    status = 1
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+        gc.enable()
+        _serve(pipe)
+        status = 0
+    except BaseException as e:
+        sys.excepthook(type(e), e, e.__traceback__)
+    finally:
+        os._exit(status)
+
+
+def worker() -> Alone:
+    """The worker that was forked early, once; else a new one."""
+    return _early.pop() if _early else Alone()
+
+
+def without_early() -> None:
+    """End the worker that was forked early, where others do the work."""
+    while _early:
+        _early.pop().end()
+
+
 class Alone:
     """A process that makes calls, one after the other. Whoever asked for one awaits its result."""
 
-    def __init__(self) -> None:
+    process: Process
+
+    def __init__(self, process: Process | None = None, pipe: Any = None) -> None:
+        """Of a process that serves the other end of `pipe`; starts one where there is none."""
         self._owner = os.getpid()
-        self.process, self._pipe = started(_CODE)
+        self.process, self._pipe = (process, pipe) if process else started(_CODE)
         self._is_busy = False
 
     def ask(

@@ -20,6 +20,7 @@ from typing import Any
 from dicom2cache.frames.isolate import without_interrupts
 from dicom2cache.planning.crew import for_tasks
 from dicom2cache.records import ShardTask
+from dicom2cache.running import alone
 from dicom2cache.running.alone import Alone
 from dicom2cache.running.engines import ELSEWHERE, engine, never_here
 from dicom2cache.sources import system
@@ -182,6 +183,7 @@ def workers_starting(jobs: int, backend: str, module: str) -> Iterator[None]:
     """Have worker processes start, and import the module, while the block runs; 0: none."""
     global _begun
     if backend == "loky" and jobs > 1:
+        alone.without_early()
         from joblib import Parallel, parallel_config
 
         _begun = jobs
@@ -334,6 +336,6 @@ def _forget() -> None:
 @cache
 def _worker(_: int) -> Alone:
     """One worker process for this process, by its number; it stays for what comes next."""
-    worker = Alone()
+    worker = alone.worker()
     atexit.register(worker.end)
     return worker

@@ -159,6 +159,19 @@ def is_running(pid: int) -> bool:
     return True
 
 
+def fork() -> int | None:
+    """As os.fork, where that is safe: on Linux, in a process with one thread; else None.
+
+    Others hold locks that nobody lets go of in the child, and macOS's libraries do not survive it.
+    """
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            threads = int(file.read().rpartition(b")")[2].split()[17])
+    except OSError:
+        return None
+    return os.fork() if sys.platform == "linux" and threads == 1 else None
+
+
 def _statm() -> int | None:
     with suppress(OSError), open("/proc/self/statm", "rb") as file:
         return int(file.read().split()[0])

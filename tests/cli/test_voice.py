@@ -276,7 +276,7 @@ def test_a_shell_can_complete(line: str, words: list[str]) -> None:
 
 
 def test_help_has_an_example_that_is_legal_and_a_page_that_is_there() -> None:
-    root: Any = typer.main.get_command(app.app)
+    root: Any = typer.main.get_command(app.app_of(app._MODULES))
     names = {
         name if not hasattr(one, "commands") else f"{name} {inner}"
         for name, one in root.commands.items()

@@ -185,7 +185,7 @@ def dictionary() -> str:
     return _DICTIONARY + "".join(lines) + "}\n"
 
 
-_DICTIONARY = '''"""The elements that columns hang on, as pydicom's dictionary has them, without its import.
+_DICTIONARY = '''"""Elements that columns hang on, as in pydicom's dictionary, without its import.
 
 Made from the catalogue by tests.support.catalogue.
 """

@@ -146,6 +146,7 @@ def _abort_workers(at_once=""):
     workers = "popen_loky", "dicom2cache.running.alone"
     if any(worker in argument for argument in sys.orig_argv for worker in workers):
         os.abort()
+    os.register_at_fork(after_in_child=os.abort)
     if at_once:
         from dicom2cache.running import pool
 
