@@ -11,10 +11,16 @@ def versions() -> dict[str, str]:
     import imagecodecs
     import simplejpeg
 
-    wanted = ("imagecodecs", "libjpeg_turbo", "charls", "openjpeg", "openjph", "libjxl")
-    parts = [part.rpartition("-") for part in imagecodecs.version().split(", ")]
-    found = {name: version for name, _, version in parts if name in wanted}
-    return {**found, "simplejpeg": simplejpeg.__version__}  # its libjpeg-turbo comes with it
+    # imagecodecs.version() imports every codec that there is.
+    functions = (getattr(imagecodecs, f"{name}_version", str) for name in _ASKED)
+    parts = sorted(str(function()).partition(" ") for function in functions)
+    found = {name: version for name, _, version in parts if name in _WANTED}
+    own = {"imagecodecs": imagecodecs.__version__, **found}
+    return {**own, "simplejpeg": simplejpeg.__version__}  # its libjpeg-turbo comes with it
+
+
+_ASKED = ("jpeg8", "jpegls", "jpeg2k", "htj2k", "jpegxl")
+_WANTED = frozenset({"libjpeg_turbo", "charls", "openjpeg", "openjph", "libjxl"})
 
 
 @cache

@@ -24,7 +24,6 @@ import pydicom
 
 import trainer_adapter
 from dicom2cache.cli import app
-from dicom2cache.frames import libraries
 from dicom2cache.planning import crew
 from dicom2cache.running import commit, execute
 from tests.crash.disk import Disk
@@ -32,7 +31,7 @@ from tests.support.dicom_files import pattern, write_dicom, write_series
 
 # Imported before the forks, but nothing of it run: Arrow's threads must start in the children.
 _READY = (joblib, numcodecs.blosc, numpy.ma, pyarrow.parquet, pydicom, commit, imagecodecs)
-libraries.versions()  # imports every codec
+imagecodecs.version()  # imports every codec
 STORED = 1
 """exit status of every build here: one file is truncated"""
 AGAIN = "run the same command again"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import struct
+import subprocess
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -16,12 +18,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from dicom2cache.errors import NotDicom
+from dicom2cache.headers import elements, series, stretches
 from dicom2cache.headers import read as headers
-from dicom2cache.headers import series, stretches
+from dicom2cache.headers.dictionary import DICTIONARY
 from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import Candidate
@@ -453,3 +457,56 @@ def test_a_header_that_leaves_the_window_at_once_after_one_that_did_not(tmp_path
     assert _row(other, True) == _row(other, False)
     assert _is_scanned(other)
     stretches.learned.cache_clear()
+
+
+_CHARSETS = [
+    None, b"ISO_IR 100", b"ISO_IR 192 ", b"ISO_IR 13", b"GB18030", b"ISO 2022 IR 87",
+    b"\\ISO 2022 IR 87", b"ISO_IR 6", b"ISO 2022 IR 6", b"ISO_IR 144", b"NONE",
+]  # fmt: skip
+_OF_VR = {
+    vr: [tag for tag, (said, _) in DICTIONARY.items() if vr in said.split(" or ")]
+    for vr in elements._QUICK
+}
+
+
+@settings(max_examples=300 * TIMES, deadline=None, database=None)
+@given(
+    vr=st.sampled_from(sorted(vr for vr, tags in _OF_VR.items() if tags and vr != "PN")),
+    value=st.one_of(
+        st.text("0123456789.+-eE \\\0", max_size=12).map(str.encode),
+        st.text("AZ az=^\\\0\x1b\xe9", max_size=8).map(lambda text: text.encode("latin-1")),
+        st.binary(max_size=9),
+    ),
+    charset=st.sampled_from(_CHARSETS),
+    implicit=st.booleans(),
+    pick=st.integers(0, 99),
+)
+def test_a_quick_value_is_the_one_of_pydicom(
+    vr: str, value: bytes, charset: bytes | None, implicit: bool, pick: int
+) -> None:
+    tag = [tag for tag in _OF_VR[vr] if tag != elements.CHARSET][pick % len(_OF_VR[vr]) - 1]
+    found: dict[int, Any] = {tag: (None if implicit else vr.encode(), value)}
+    if charset is not None:
+        found[elements.CHARSET] = (b"CS", charset)
+    name, _, quick, empty = elements._about(tag, found[tag][0])
+    if quick is None or (value and quick(value) is None):
+        return  # pydicom is asked
+    want = elements._dataset(found, implicit)[tag].value
+    made = quick(value) if value else empty
+    if vr in ("DS", "IS") and want is not None:
+        want = float(want) if isinstance(made, float | int) else [float(one) for one in want]
+    assert repr(list(want) if isinstance(made, list) else want).strip("'") == repr(made).strip("'")
+    assert name == keyword_for_tag(tag)
+
+
+def test_a_plain_header_is_read_without_pydicom(tmp_path: Path) -> None:
+    write_series(tmp_path, 1, 16)
+    code = (
+        "import sys; from dicom2cache.headers import read; from dicom2cache.records import *\n"
+        "from dicom2cache.recipes.limits import Limits; import os; path = sys.argv[1]\n"
+        "s = os.stat(path); c = Candidate(0, 'x', s.st_size, s.st_mtime_ns)\n"
+        "print(read._by_scan(path, c, Limits())[0]['modality'], 'pydicom' in sys.modules)"
+    )
+    (path,) = tmp_path.rglob("*.dcm")
+    ran = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert ran.stdout == "CT False\n", ran.stderr

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import joblib
 import numcodecs.blosc
 import numpy.ma
@@ -24,13 +25,12 @@ import pyarrow.parquet
 import pydicom
 
 from dicom2cache import Recipe, build
-from dicom2cache.frames import libraries
 from dicom2cache.running import commit
 from tests.support.caches import tree
 
 # Imported before the forks, but nothing of it run: Arrow's threads must start in the children.
 _READY = (joblib, numcodecs.blosc, numpy.ma, pyarrow.parquet, pydicom, commit)
-libraries.versions()  # imports every codec
+imagecodecs.version()  # imports every codec
 _STEPS = ("mkdir", "fsync", "link", "replace", "rename", "unlink")
 
 

@@ -1,0 +1,78 @@
+"""What starts with a command: what it and its worker import, and where a fork may be."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.dicom_files import write_series
+
+_TOLD = """
+import atexit, os, sys
+from dicom2cache.cli import start
+from dicom2cache.running import alone
+serves = alone._serve
+def serve(pipe):
+    serves(pipe)
+    print("worker", *sys.modules, flush=True)
+alone._serve = serve
+atexit.register(lambda: print("command", *sys.modules))
+start.main()
+"""
+SLOW = {
+    "pandas", "joblib", "pydicom", "pydantic", "zarr", "torch", "PIL", "imagecodecs._avif", "rich",
+    "trainer_adapter", "scipy", "matplotlib", "numcodecs",
+}  # fmt: skip
+OTHERS = {
+    f"dicom2cache.{name}"
+    for name in (
+        "cli.exporting", "cli.sbatch", "cli.keys", "cli.checking", "running.update",
+        "running.repair", "running.verify.deep", "running.merge", "running.proof.apart",
+        "planning.continuing",
+    )
+}  # fmt: skip
+"""of ours, what other commands and other files need"""
+ONLY_COMMANDS = {
+    "typer", "imagecodecs", "pyarrow.dataset", "dicom2cache.cli.app", "dicom2cache.pipeline",
+    "dicom2cache.planning.plan", "dicom2cache.running.commit", "dicom2cache.headers.read",
+    "dicom2cache.sources.find",
+}  # fmt: skip
+"""what no worker needs"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a worker is forked on Linux")
+def test_what_a_build_of_four_files_imports(tmp_path: Path) -> None:
+    write_series(tmp_path / "source", 4, 64)
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _TOLD, "build", "source", "cache", "--jobs", "1"],
+        check=False, capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    told = [line.split() for line in ran.stdout.splitlines()]
+    found = {who: set(names) for who, *names in told if who in ("worker", "command")}
+    assert found.keys() == {"worker", "command"}, "the worker was not forked"
+    assert not found["command"] & (SLOW | OTHERS)
+    assert not found["worker"] & (SLOW | OTHERS | ONLY_COMMANDS)
+    own = {who: {n for n in names if n.startswith("dicom2cache.")} for who, names in found.items()}
+    assert len(own["command"]) <= 220
+    assert len(own["worker"]) <= 115
+
+
+_THREADS = """
+import threading
+from dicom2cache.sources import system
+end = threading.Event()
+threading.Thread(target=end.wait).start()
+print(system.fork())
+end.set()
+"""
+
+
+def test_a_process_with_threads_does_not_fork() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _THREADS], check=True, capture_output=True, text=True
+    )
+    assert ran.stdout == "None\n"
