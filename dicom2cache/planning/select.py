@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pyarrow import dataset
 
 from dicom2cache.arrow import Codes, canonical, combine, floats, ints, mask_of, rows_of, with_column
 from dicom2cache.errors import RecipeError
@@ -156,6 +155,8 @@ def _holds(files: pa.Table, expression: pc.Expression) -> NDArray[np.bool_]:
     """True where the expression is; a null is not."""
     try:
         # A projection: a filter would copy all columns.
+        from pyarrow import dataset  # as long as all else that planning imports
+
         found = dataset.dataset(files).to_table(columns={"holds": expression})["holds"]
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid, pa.ArrowTypeError) as e:
         raise RecipeError(f"where: the types do not match: {e}") from e

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from multiprocessing import Pipe
@@ -182,10 +182,10 @@ class Alone:
     ) -> None:
         """Have it begin with a call that can be pickled.
 
-        Raises BrokenProcessPool if it is dead, or busy with what nobody waits for any more.
+        Raises BrokenExecutor if it is dead, or busy with what nobody waits for any more.
         """
         if self._is_busy:
-            raise BrokenProcessPool("whoever asked before was interrupted")
+            raise BrokenExecutor("whoever asked before was interrupted")
         self._is_busy = True
         try:
             self._pipe.send((function, arguments, named))
@@ -193,7 +193,7 @@ class Alone:
             raise self._broken() from e
 
     def result(self) -> Any:
-        """What the call returns; raises what it raises, BrokenProcessPool if the process died."""
+        """What the call returns; raises what it raises, BrokenExecutor if the process died."""
         try:
             found, error = self._pipe.recv()
         except (EOFError, ConnectionResetError) as e:
@@ -203,8 +203,8 @@ class Alone:
             raise error
         return found
 
-    def _broken(self) -> BrokenProcessPool:
-        return BrokenProcessPool(f"a worker process died ({self.process.wait()})")
+    def _broken(self) -> BrokenExecutor:
+        return BrokenExecutor(f"a worker process died ({self.process.wait()})")
 
     def end(self, at_once: bool = False) -> None:
         """End the process; of another's, as after a fork, nothing but what is kept here of it."""

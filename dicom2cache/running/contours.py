@@ -112,6 +112,8 @@ def without_copies(
     Copies have SOP Instance UID and contours alike; the first by root and path is kept, and of a
     cache, whose rows are `known`, that. What differs under one UID is kept, and flagged.
     """
+    if not contours.num_rows:
+        return contours, REJECTS.empty_table()
     columns = [*_FILE, "sop_uid"]
     files = contours.select(columns).group_by(columns, use_threads=False).aggregate([])
     old = known if known is not None else CONTOURS_TABLE.empty_table()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,8 +147,6 @@ class _Calls:
         self, todo: Sequence[ShardTask], on_error: str, seen: Seen, failed: dict[str, str]
     ) -> bool:
         """Run `todo` once, in isolation what was left behind; False if a worker died meanwhile."""
-        from concurrent.futures.process import BrokenProcessPool
-
         # What those left behind find out about their stack or array in isolation serves others.
         order = sorted(todo, key=lambda t: (t not in self.left, -t.cost))
         try:
@@ -155,7 +154,7 @@ class _Calls:
             many = side_by_side(self.jobs, jobs, order)
             for done in parallel(jobs, self.backend, map(self._of, order, many), ordered=False):
                 _take(done, on_error, seen, failed)
-        except BrokenProcessPool:
+        except BrokenExecutor:
             return False
         return True
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -87,8 +88,6 @@ def read_all_headers(
 
     `seen` is told what is done, and `tell` what errors of our own there were.
     """
-    from concurrent.futures.process import BrokenProcessPool
-
     there = backend in ELSEWHERE  # another machine does not see the marks
     rest = iter(sorted(candidates, key=_on_disk))
     chunks = dict(enumerate(iter(lambda: list(islice(rest, _HEADERS_AT_ONCE)), [])))
@@ -112,7 +111,7 @@ def read_all_headers(
                     contours.add(found.contours)
                     tell(found.faults)
                     seen(header_work(chunks.pop(k), found.rejects))
-            except BrokenProcessPool as e:  # of what was begun, each file is read by itself
+            except BrokenExecutor as e:  # of what was begun, each file is read by itself
                 begun = {int(path.name) for path in Path(marks).iterdir()} & chunks.keys()
                 if there:  # results come in order
                     begun = {min(chunks)}
@@ -269,13 +268,11 @@ def _digests(
     jobs: int,
     backend: str,
 ) -> list[tuple[str, tuple[Fault, ...]]]:
-    from concurrent.futures.process import BrokenProcessPool
-
     if jobs > 1 and (len(rows) >= 2 * jobs or backend != "loky"):
         calls = (call(pixel_digest, roots, header, limits) for header in _objects(files, rows))
         try:
             return list(parallel(jobs, backend, calls, ordered=True))
-        except BrokenProcessPool:
+        except BrokenExecutor:
             pass  # which file it was is not known: once more, one by one
     found = []
     with Worker(isolated=True, limits=limits) as worker:

@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from multiprocessing import current_process
@@ -247,12 +248,10 @@ def _ready(module: str) -> None:
 
 
 def _await_workers() -> None:
-    from concurrent.futures.process import BrokenProcessPool
-
     while _starting:
         try:
             list(_starting.pop())
-        except BrokenProcessPool:
+        except BrokenExecutor:
             return  # the next call finds the same, and says it
 
 
@@ -266,8 +265,6 @@ def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Call:
 
 def parallel(jobs: int, backend: str, calls: Iterator[Any], ordered: bool) -> Iterator[Any]:
     """Results of calls (`call`), in order or as they come; by one worker if jobs is 1."""
-    from concurrent.futures.process import BrokenProcessPool
-
     _await_workers()
     if jobs == 1 and backend == "loky":
         yield from _one_by_one(calls)
@@ -292,21 +289,19 @@ def parallel(jobs: int, backend: str, calls: Iterator[Any], ordered: bool) -> It
             yield from results
         except Exception as e:
             if there and type(e).__name__ == "KilledWorker":  # a call has killed several
-                raise BrokenProcessPool(f"{backend}: {e}") from e
+                raise BrokenExecutor(f"{backend}: {e}") from e
             raise
 
 
 def _one_by_one(calls: Iterator[Any]) -> Iterator[Any]:
     """Results of the calls, by a worker process of its own: joblib makes none for one job."""
-    from concurrent.futures.process import BrokenProcessPool
-
     if current_process().daemon:  # it may have no processes of its own
         yield from (function(*args, **kwargs) for function, args, kwargs in calls)
         return
     for function, args, kwargs in calls:
         try:
             found = _asked(function, args, kwargs).result()
-        except (BrokenProcessPool, KeyboardInterrupt):
+        except (BrokenExecutor, KeyboardInterrupt):
             _forget()
             raise
         yield found
@@ -314,14 +309,12 @@ def _one_by_one(calls: Iterator[Any]) -> Iterator[Any]:
 
 def _asked(function: Callable[..., Any], args: Any, kwargs: Any) -> Alone:
     """The one worker process, which this starts if it is not there, with a call under way."""
-    from concurrent.futures.process import BrokenProcessPool
-
     parent = os.getpid()
     whole = (parent, function, args, kwargs)
     try:
         worker = _worker(parent)
         worker.ask(while_parent_lives, whole, {})
-    except BrokenProcessPool:  # it has died while it was idle
+    except BrokenExecutor:  # it has died while it was idle
         _forget()
         worker = _worker(parent)
         worker.ask(while_parent_lives, whole, {})

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,25 @@ def software(codec: str) -> dict[str, str]:
         "dicom2cache": __version__,
         "numpy": numpy.__version__,
         "pyarrow": pyarrow.__version__,
-        "pydicom": version("pydicom"),
-        **({} if codec == "none" else {"numcodecs": version("numcodecs")}),
+        "pydicom": _version("pydicom"),
+        **({} if codec == "none" else {"numcodecs": _version("numcodecs")}),
     }
+
+
+def _version(package: str) -> str:
+    """The version that a package was installed as.
+
+    As importlib.metadata says it, whose import reads mail, archives and tables: for one line.
+    """
+    for folder in map(Path, sys.path):
+        for found in folder.glob(f"{package}-*.dist-info/METADATA"):
+            head, _, _ = found.read_text("utf-8", "replace").partition("\n\n")
+            said = dict(line.split(": ", 1) for line in head.splitlines() if ": " in line)
+            if said.get("Name", "").lower() == package and "Version" in said:
+                return said["Version"].strip()
+    from importlib.metadata import version
+
+    return version(package)
 
 
 def check(

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,8 +251,6 @@ def _round(
     seen: Callable[[Key, Mended], None],
 ) -> list[Key]:
     """Mend these shards; those that are not done since a worker process died."""
-    from concurrent.futures.process import BrokenProcessPool
-
     left = dict.fromkeys(todo)
     sha256 = attributes["sha256"]
     calls = (call(_keyed, str(cache), sha256, *key, originals, isolated) for key in todo)
@@ -259,7 +258,7 @@ def _round(
         for key, mended in parallel(jobs, backend, calls, ordered=False):
             del left[key]
             seen(key, mended)
-    except BrokenProcessPool:
+    except BrokenExecutor:
         pass
     return list(left)
 
