@@ -153,7 +153,7 @@ def convert(
     Unfinished if the machine could not end it, SourceAway if it cannot see a source folder,
     FrameError if `on_error` is "raise", CacheError if it is committed and damaged.
     """
-    from dicom2cache.running import execute, shares, versions
+    from dicom2cache.running import damage, execute, shares, versions
 
     progress = progress or Silent()
     share = shares.share_of(part)
@@ -170,8 +170,6 @@ def convert(
                 return execute.convert_part(
                     job, mine, jobs or cpu_count(), backend, on_error, progress
                 )
-    from dicom2cache.running import damage
-
     damage.refuse(target)
     return counts(target)["frames_failed"]
 
@@ -190,12 +188,11 @@ def commit(
     damaged.
     """
     from dicom2cache.running import commit as committing
+    from dicom2cache.running import damage
 
     target = cache_of(cache)
     check_mapping(mapping, deidentify, target)
     if not is_open(target):
-        from dicom2cache.running import damage
-
         damage.refuse(target)
         return counts(target)
     with target_folder.or_committed(target, update_of(target) or planned_identity(target)):

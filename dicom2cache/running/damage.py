@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from dicom2cache.errors import CacheError
-from dicom2cache.running.verify.whole import verify
 
 
 def refuse(cache: Path) -> None:
@@ -14,6 +13,8 @@ def refuse(cache: Path) -> None:
     What is in its folder that is none of its own does no harm. How zarr-python sees it is not
     asked: its import takes longer than the rest, and its metadata are held to their digests.
     """
+    from dicom2cache.running.verify.whole import verify  # most find no cache here
+
     for found in verify(cache, quick=True, others=False):
         if found.kind != "extra":
             raise CacheError(str(found))
