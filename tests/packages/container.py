@@ -50,11 +50,10 @@ def main() -> None:
     lacking = [name for name in ("buildah", "debootstrap") if shutil.which(name) is None]
     if os.geteuid() != 0 or lacking:
         sys.exit("test-container: takes root, and `apt-get install buildah crun debootstrap`")
-    bases = {
-        re.search(r"^FROM (\S+)", (PACKAGING / "Containerfile").read_text(), re.M)[1],  # type: ignore[index]
-        f"docker.io/library/{section_line('From: ')}",
-    }
-    (base,) = bases
+    begins = re.findall(r"^FROM (\S+)", (PACKAGING / "Containerfile").read_text(), re.M)
+    begins += re.findall(r"^From: (\S+)", (PACKAGING / "apptainer.def").read_text(), re.M)
+    (base,) = {begin.removeprefix("docker.io/library/") for begin in begins}
+    base = f"docker.io/library/{base}"
     with tempfile.TemporaryDirectory(prefix="container-") as temporary:
         folder = Path(temporary)
         buildah = Buildah(folder)
@@ -85,12 +84,6 @@ def section(name: str) -> str:
     """The lines of a section of apptainer.def."""
     text = (PACKAGING / "apptainer.def").read_text()
     return text.split(f"\n%{name}\n")[1].split("\n%")[0]
-
-
-def section_line(begin: str) -> str:
-    lines = (PACKAGING / "apptainer.def").read_text().splitlines()
-    (found,) = (line.removeprefix(begin) for line in lines if line.startswith(begin))
-    return found
 
 
 def runs_apptainers(buildah: Buildah, base: str) -> None:
