@@ -251,7 +251,7 @@ def main() -> None:
     for name, value in found.items():
         print(f"{name:<42} {value:>12,.2f}")
     stock = "`FrameDataset` in a stock `DataLoader`, 512x512 int16, times as fast as one `.npy` map"
-    gather, opened = (
+    gather, opening = (
         "`cache.gather(indices, out)` by `np.copyto`",
         "`open_cache` on 1,000,000 frames",
     )
@@ -259,8 +259,8 @@ def main() -> None:
         least(stock, found["FrameDataset / fastest one map"], 1),
         least(f"{gather} of the same frames", found["gather / np.copyto, same frames"], 0.85),
         least(f"{gather} in one block", found["gather / np.copyto, one block"], 0.85),
-        most(opened, found["open 1,000,000 frames, s"], 0.3, unit="s"),
-        most(f"{opened}: memory", found["open 1,000,000 frames, MiB"], 100, unit="MiB"),
+        most(opening, found["open 1,000,000 frames, s"], 0.3, unit="s"),
+        most(f"{opening}: memory", found["open 1,000,000 frames, MiB"], 100, unit="MiB"),
         least("shards mapped at once under `ulimit -n 256`",
               found["shards mapped under ulimit -n 256"], 2000),
     ]  # fmt: skip
