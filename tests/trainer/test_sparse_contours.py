@@ -137,7 +137,7 @@ def test_slices_that_contours_of_another_step_leave_out(tmp_path: Path) -> None:
         f"other {step}": [k * step for k in range(int(11.4 / step) + 1)] for step in steps
     }
     every |= {"organ": range(12), "tumour": (0.1, 1.8, 4.2, 6.0, 7.9)}
-    images = sparse(tmp_path, every, count=12)
+    images = sparse(tmp_path, every, "--masks", "planes", count=12)
     for step, known in steps.items():
         assert told(images.has_mask(f"other {step}")) == known, step
         assert told(images.annotated(f"other {step}")) == known, step
