@@ -24,7 +24,7 @@ from dicom2cache.pixels import kernel
 from dicom2cache.recipes.recipe import Treatment
 from dicom2cache.records import ArraySpec
 from dicom2cache.syntaxes import EXPLICIT_LE
-from tests.support.kernels import bits, both, by_numpy, needed
+from tests.support.kernels import bits, both, needed
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -64,7 +64,7 @@ def outcome(
             chunk, result = chunk_of_frame(
                 source, row, place, treatments=[treatment], spec=spec, limits=None
             )  # type: ignore[arg-type]
-    except FrameError as e:
+    except (FrameError, OverflowError) as e:  # of an infinite padding value, as of no dtype's plan
         return str(e)
     result = {name: result.get(name) for name in sorted({*result, "window_low", "window_high"})}
     return np.asarray(chunk.data).tobytes(), {name: bits(v) for name, v in result.items()}
@@ -113,12 +113,7 @@ def test_a_plain_frame_is_what_the_long_way_makes_of_it(
     row = {"file": 0, "frame": 0, "part_of_frame": 0, "stack": 0, "slope": slope, "unit": "US",
            "intercept": intercept, "windows": None, "mapped_low": None, "mapped_high": None,
            "scale_y": None}  # fmt: skip
-    try:
-        fast, slow = both(lambda: outcome(path, header, row, dtype))
-    except OverflowError:  # of an infinite padding value: the long way's words
-        with pytest.raises(OverflowError), by_numpy():
-            outcome(path, header, row, dtype)
-        return
+    fast, slow = both(lambda: outcome(path, header, row, dtype))
     assert fast == slow
 
 
@@ -250,7 +245,8 @@ def test_codestreams_without_loss_go_the_short_way(
         found = plain_frame(source, ROW, None, [Treatment()], "int16")  # type: ignore[arg-type]
     assert isinstance(found, Plain)
     assert found.pixels.tolist() == (raw.astype(int) - 1024).tolist()
-    assert (found.statistics.min, found.statistics.max) == (raw.min() - 1024, raw.max() - 1024)
+    ends = int(raw.min()) - 1024, int(raw.max()) - 1024
+    assert (found.statistics.min, found.statistics.max) == ends
 
 
 @needed
