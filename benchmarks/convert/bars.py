@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from benchmarks.convert.contenders import DISK, FEW, TMPFS, ratio
+from benchmarks.figures import Figure, least, most, plain
 
 _FLOORS = {
     "jpeg-2000": 1.04, "jpeg-ls": 1.12, "jpeg-lossless": 1.25, "htj2k": 1.30, "jpeg": 1.8,
@@ -17,8 +18,8 @@ _NAMES = {
 _Rows = dict[str, dict[str, Any]]
 
 
-def bars_of(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """{what, value, bar, met, note} of each figure; what has no bar is given beside them."""
+def bars_of(found: dict[str, Any]) -> list[Figure]:
+    """Each figure with its bar; what has none is given beside them."""
     tables = {
         name: {row["name"]: row for row in table["rows"]}
         for name, table in found["kinds"].items()
@@ -28,57 +29,58 @@ def bars_of(found: dict[str, Any]) -> list[dict[str, Any]]:
         if name in tables:
             mine, floor = (tables[name][n] for n in ("dicom2cache, 1 job", "imagecodecs alone"))
             what = f"building from {_NAMES[name]}: CPU against the codec alone"
-            bars.append(_most(what, ratio(mine, floor, "cpu"), bar))
+            bars.append(most(what, ratio(mine, floor, "cpu"), bar))
     if "cine" in tables:
         mine, decode = (
             tables["cine"][n] for n in ("dicom2cache, 1 job", "pydicom, pixel_array alone")
         )
         what = "building from uncompressed RGB of 30 frames a file: CPU against pydicom's decoding"
-        bars.append(_most(what, ratio(mine, decode, "cpu"), 1.0))
+        bars.append(most(what, ratio(mine, decode, "cpu"), 1.0))
     if "jpeg-2000" in tables:
         files = tables["jpeg-2000"]["dicom2cache, 1 job"]["files"]
         bars.append(_two_jobs(tables["jpeg-2000"], "", "JPEG 2000", 0.56 if files >= 512 else 0.6))
     return bars
 
 
-def _uncompressed(rows: _Rows) -> list[dict[str, Any]]:
+def _uncompressed(rows: _Rows) -> list[Figure]:
     """Figures of CT files that are not compressed."""
     one, two = rows["dicom2cache, 1 job"], rows["dicom2cache, 2 jobs"]
     ct = f"building from {one['files']:,} uncompressed CT files"
     decoding = ratio(one, rows["pydicom, pixel_array alone"], "cpu")
     writing = ratio(one, rows["pydicom to .npy"], "cpu")
     bars = [
-        _most(f"{ct}: CPU against pydicom's decoding", decoding, 0.25),
-        _most(f"{ct}: CPU against pydicom's decoding and writing .npy", writing, None),
+        most(f"{ct}: CPU against pydicom's decoding", decoding, 0.25),
+        plain(f"{ct}: CPU against pydicom's decoding and writing .npy", writing),
     ]
     times, peer = _fastest(one, rows)
-    bars.append(
-        _least(f"{ct}: files/s against the fastest of its peers, 1 process", times, 2, peer)
-    )
+    bars.append(least(f"{ct}: files/s against the fastest of its peers, 1 process", times, 2, peer))
     times, peer = _fastest(two, rows)
     bars.append(
-        _least(f"{ct}: files/s against the fastest of its peers, 2 processes", times, 1, peer)
+        least(f"{ct}: files/s against the fastest of its peers, 2 processes", times, 1, peer)
     )
     what = f"{ct}, 2 jobs: files/s against what the disk takes of as many bytes, synced"
-    bars.append(_least(what, ratio(rows[DISK], two, "wall"), 0.9))
+    bars.append(least(what, ratio(rows[DISK], two, "wall"), 0.9))
     times, peer = _fastest(one, rows, sync=True)
     what = f"{ct}: files/s against the fastest of its peers whose output is synced, 1 process"
-    bars.append(_least(what, times, None, peer))
+    bars.append(plain(what, times, peer))
     memory = rows[f"dicom2cache, 2 jobs, {TMPFS}"]
     times, peer = _fastest(memory, rows)
-    what = f"{memory['files']:,} of these files, output in memory ({TMPFS}): files/s against the "
-    bars.append(_least(what + "fastest of its peers, 2 processes", times, 2, peer))
+    what = (
+        f"building from {memory['files']:,} uncompressed CT files, output in memory ({TMPFS}): "
+        "files/s against the fastest of its peers, 2 processes"
+    )
+    bars.append(least(what, times, 2, peer))
     bars.append(_two_jobs(rows, "", "uncompressed CT", 0.65))
     bars.append(_two_jobs(rows, FEW, "uncompressed CT", 1.0))
     return bars
 
 
-def _two_jobs(rows: _Rows, which: str, files: str, bar: float) -> dict[str, Any]:
+def _two_jobs(rows: _Rows, which: str, files: str, bar: float) -> Figure:
     """How long two jobs take by one, start-up included."""
     one, two = (rows[f"dicom2cache, {n}{which}"] for n in ("1 job", "2 jobs"))
     what = f"building from {one['files']:,} {files} files: time of 2 jobs by 1 job, with start-up"
     note = f"without start-up {ratio(two, one, 'wall'):.2f}"
-    return _most(what, ratio(two, one, "whole_wall"), bar, note)
+    return most(what, ratio(two, one, "whole_wall"), bar, note)
 
 
 def _fastest(mine: dict[str, Any], rows: _Rows, sync: bool = False) -> tuple[float, str]:
@@ -94,15 +96,3 @@ def _fastest(mine: dict[str, Any], rows: _Rows, sync: bool = False) -> tuple[flo
         and row["options"].get(TMPFS, False) == tmpfs
     ]  # fmt: skip
     return min(((ratio(p, mine, "wall"), p["name"]) for p in peers), default=(math.nan, "none ran"))
-
-
-def _least(what: str, value: float, bar: float | None, note: str = "") -> dict[str, Any]:
-    said = "none" if bar is None else f"at least {bar}"
-    met = None if bar is None else value >= bar
-    return {"what": what, "value": value, "bar": said, "met": met, "note": note}
-
-
-def _most(what: str, value: float, bar: float | None, note: str = "") -> dict[str, Any]:
-    said = "none" if bar is None else f"at most {bar}"
-    met = None if bar is None else value <= bar
-    return {"what": what, "value": value, "bar": said, "met": met, "note": note}

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks import figures
 from benchmarks.convert.contenders import CHECKED, middle, ratio
-
-_MET = {True: "", False: ", not met", None: ""}
 
 
 def in_words(found: dict[str, Any]) -> str:
@@ -29,8 +28,7 @@ def in_words(found: dict[str, Any]) -> str:
         "differ is left out, with the reason.", "",
     ]  # fmt: skip
     if found["bars"]:
-        lines += ["## Figures and their bars", "", "| what | figure | bar | command |"]
-        lines += ["| --- | --- | --- | --- |", *map(_bar, found["bars"])]
+        lines += ["## Figures and their bars", "", *figures.table(found["bars"])]
     for table in found["kinds"].values():
         lines += ["", f"## {table['title']}", "", f"Of a file: {table['kib']:,.0f} KiB."]
         lines += ["", *_table(table)]
@@ -39,15 +37,6 @@ def in_words(found: dict[str, Any]) -> str:
     rest = {k: v for k, v in machine.items() if k not in kept}
     lines += ["", "Versions: " + ", ".join(f"{k} {v}" for k, v in rest.items()) + "."]
     return "\n".join(lines) + "\n"
-
-
-def _bar(bar: dict[str, Any]) -> str:
-    """A row as docs/figures.md has it."""
-    note = f" ({bar['note']})" if bar["note"] else ""
-    return (
-        f"| {bar['what']} | {bar['value']:.2f}{note} | {bar['bar']}{_MET[bar['met']]} | "
-        "`make bench-convert` |"
-    )
 
 
 def _table(table: dict[str, Any]) -> list[str]:

@@ -86,9 +86,10 @@ def plain_frame(
                       source.late_elements)  # fmt: skip
     else:
         decoded = source.decoded(row["frame"], room)
-        found = _bits_of(decoded, source)
-        if found is None:
+        bits = _bits_of(decoded, source)
+        if bits is None:
             return decoded
+        found = bits
     return _grey(header, found, line, dtype) or decoded
 
 
