@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dicom2cache.errors import CacheError
+from dicom2cache.errors import CacheError, counting
 from dicom2cache.planning.masks.unplaced import NOWHERE
 from dicom2cache.privacy.veil import Veil
 from dicom2cache.records import Candidate, Plan
@@ -173,7 +173,7 @@ def tell_alike(cache: Path, looked: Looked, veil: Veil | None) -> None:
     Raises CacheError if such a folder is there no more: then it has moved.
     """
     for alike in looked.alike:
-        files = f"{alike.files} files there are as those that the cache has"
+        files = f"{counting(alike.files, 'file is', 'files are')} there as the cache has them"
         if veil is None and not os.path.isdir(alike.known):
             raise CacheError(
                 f"{alike.folder}: {files} from {alike.known}, which is not there any more; give "

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer_adapter.cache import Cache
+from trainer_adapter.errors import counting
 from trainer_adapter.order.permutations import Ints, Stream, key_of, uniform
 from trainer_adapter.reading.masks.named import numbers_of
 from trainer_adapter.reading.masks.paint import painter_of
@@ -71,7 +72,8 @@ class Centers:
                 if needed and len(members) and (not len(some) or not sums[-1] > 0):
                     raise ValueError(
                         f"{wanted}: there is no {word} in any of "
-                        f"{len(np.unique(of[members])):,} volumes, so no patch can be around it"
+                        f"{counting(len(np.unique(of[members])), 'volume')}, so no patch can be "
+                        "around it"
                     )
                 kinds.append(_Group(some, sums))
             self._groups.append(kinds)

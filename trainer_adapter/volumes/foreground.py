@@ -232,6 +232,6 @@ def said_of(wanted: Foreground, voxels: Voxels, seconds: float) -> str:
     has = int((foreground > 0).sum())
     share = foreground.sum() / max(1, (background + foreground).sum())
     return (
-        f"foreground: {foreground.sum():,} voxels ({share:.2%}) in {has:,} of {len(foreground):,} "
-        f"volumes; found in {seconds:.1f} s, {voxels.nbytes / 1e6:.1f} MB"
+        f"foreground: voxels: {foreground.sum():,} ({share:.2%}), in {has:,} of "
+        f"{len(foreground):,} volumes; found in {seconds:.1f} s, {voxels.nbytes / 1e6:.1f} MB"
     )

@@ -59,6 +59,10 @@ def members(descriptor: int, size: int, most: int) -> Iterator[Found]:
                 name = clean(info.name)
                 if info.isdir():
                     continue
+                if not name:
+                    why = f"a member is called {info.name!r}, which is no name of a file"
+                    yield Found("", problem=why)
+                    continue
                 if info.issym():
                     up = posixpath.dirname(name)
                     links.append((name, posixpath.normpath(posixpath.join(up, info.linkname))))
