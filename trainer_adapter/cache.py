@@ -268,8 +268,8 @@ class Cache(Divisible, Masked, Conversions, Sequence[NDArray[Any]]):
             found = Cache(self.core, samples).groups()
             shown = ", ".join(f"{len(v)} of {k[1]} in {k[0]}" for k, v in list(found.items())[:5])
             raise MixedShapesError(
-                f"a batch has one shape, these {len(samples)} frames have {len(found)}: {shown}; "
-                "group them by cache.groups(), or use GroupedBatchSampler"
+                f"a batch has one shape, of these {counting(len(samples), 'frame')} there are "
+                f"{len(found)}: {shown}; group them by cache.groups(), or use GroupedBatchSampler"
             )
         spec = self.arrays[array[0]]
         shape = (len(samples), int(height[0]), int(width[0]), *spec.slot[2:])

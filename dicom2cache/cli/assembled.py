@@ -74,7 +74,7 @@ def _line(lengths: Any, regular: Any, acquisitions: int, flags: Any) -> str:
             named[flag] += row["counts"]
     parts = f" of {counting(acquisitions, 'acquisition')}" if acquisitions < len(lengths) else ""
     low, high = int(lengths.min()), int(lengths.max())
-    frames = f"{low} to {high} frames" if low < high else counting(low, "frame")
+    frames = counting(low, "frame") if low == high else f"{low} to {counting(high, 'frame')}"
     kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
     told = "".join(f", {flag} {count}" for flag, count in sorted(named.items()))
     return f"{counting(len(lengths), 'stack')}{parts}, {frames} each: {kinds}" + (

@@ -109,7 +109,7 @@ def print_updated(cache: Path, done: Updated) -> None:
         why = f"{which} gone, changed or not below the sources"
         print(f"series {one_line(series)}: stays in parts, since {why}", file=sys.stderr)
     if len(done.torn) > _shown():
-        print(f"and {len(done.torn) - _shown()} more series: parts, too", file=sys.stderr)
+        print(f"and {len(done.torn) - _shown()} more series that stay in parts", file=sys.stderr)
     if not (added["frames_stored"] or done.rejects.num_rows):
         print(f"{path}: nothing new; {counting(done.counts['frames_stored'], 'frame')}")
     else:

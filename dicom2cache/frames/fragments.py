@@ -225,7 +225,8 @@ def _walked(opened: _Opened, start: int, size: int, frames: int, marked: bool) -
         )
     if not any(item.length for item in items):
         raise FrameError(
-            f"the pixel data is empty: {counting(len(items), 'fragment')}, no byte; get the file "
+            "the pixel data is empty: its "
+            f"{counting(len(items), 'fragment holds', 'fragments hold')} no byte; get the file "
             "again from where it came"
         )
     groups = _dealt(file, table, items, frames, marked)

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import IO, Any, BinaryIO, cast
 
 from dicom2cache import syntaxes
-from dicom2cache.errors import FrameError, NotDicom
+from dicom2cache.errors import FrameError, NotDicom, counting
 from dicom2cache.headers import multiplex
 from dicom2cache.headers.describe import describe, describe_waveform, wanted_tags
 from dicom2cache.headers.elements import CHARSET
@@ -101,8 +101,8 @@ def check_items(count: int, limits: Limits) -> None:
     """Raises FrameError for too many items in a header: each becomes an object of pydicom's."""
     if count > limits.header_items:
         raise FrameError(
-            f"its header has more than limits.header_items={limits.header_items} items of "
-            "sequences; if the file is right, give --limits header_items=NUMBER"
+            f"its header has more than limits.header_items={counting(limits.header_items, 'item')} "
+            "of sequences; if the file is right, give --limits header_items=NUMBER"
         )
 
 

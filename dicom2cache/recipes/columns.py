@@ -89,7 +89,7 @@ class Reading(Limits):
 def own_of(said: tuple[str, ...]) -> tuple[Own, ...]:
     """The columns that texts name. Raises RecipeError for what names none, or two alike."""
     if len(said) > _MOST:
-        raise RecipeError(f"recipe: {len(said)} columns; legal: up to {_MOST}")
+        raise RecipeError(f"recipe: columns: {len(said)}; legal: up to {_MOST}")
     found = tuple(map(_own, said))
     known = {c.name.lower() for c in COLUMNS}
     for k, one in enumerate(found):

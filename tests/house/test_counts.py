@@ -15,7 +15,7 @@ _THINGS = (
     "arrays batches boxes caches channels chunks classes columns contours copies elements entries "
     "failures files folders fragments frames generations groups images items jobs keys labels "
     "lines masks members modalities names nodes pairs parts patients patches pictures planes "
-    "points processes rows samples segments series sets shards slices slots stacks studies tasks "
+    "points processes rows samples segments sets shards slices slots stacks studies tasks "
     "tiles times values voxels volumes waveforms windows workers"
 )
 _BEHIND = re.compile(rf" (?:more |other )?(?:{_THINGS.replace(' ', '|')})\b")

@@ -176,7 +176,7 @@ def test_equal_frames_keep_patients_together(folder: Path) -> None:
         assert cache.column("patient")[row["sample"]].as_py() == row["value"]
     assert "8 pairs of them have equal frames, and are kept together" in repr(sides)
     assert "8 pairs of them have equal frames, and are kept together" in sides._repr_html_()
-    assert "1 images are in many of them" in repr(sides)
+    assert "1 image is in many of them" in repr(sides)
 
 
 def test_the_same_side_in_every_selection(folder: Path) -> None:

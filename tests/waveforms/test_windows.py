@@ -275,7 +275,7 @@ def test_whatever_is_for_images_leaves_them_out(path: Path) -> None:
         FrameDataset(cache.select(kind="waveform"))
     assert [len(batch.index) for batch in CacheLoader(cache, threads=0)] == [1]
     assert cache.stacks()["kind"].to_pylist() == ["image"]
-    with pytest.raises(ValueError, match=r"none of 1 frames of .* is a waveform"):
+    with pytest.raises(ValueError, match=r"none of 1 frame of .* is a waveform"):
         WaveformDataset(cache.select(kind="image"), 10)
 
 

@@ -234,8 +234,8 @@ def _hold_kind(cache: Cache, kind: str) -> None:
         )
     if there:
         raise ValueError(
-            f"none of {counting(len(cache), 'frame')} is of kind {kind!r}, but {', '.join(there)}; "
-            f"give kind={there[0]!r}, or kind=None for all"
+            f"none of {counting(len(cache), 'frame')} is of kind {kind!r}, they are "
+            f"{', '.join(there)}; give kind={there[0]!r}, or kind=None for all"
         )
 
 

@@ -146,7 +146,8 @@ class CacheLoader(Resumable, WithLabels):
         if self.crop is not None and self.crop.boxes is not None:
             if len(self.crop.boxes) != len(cache):
                 raise ValueError(
-                    f"{len(self.crop.boxes)} boxes for {counting(len(cache), 'frame')}"
+                    f"{counting(len(self.crop.boxes), 'box', 'boxes')} for "
+                    f"{counting(len(cache), 'frame')}"
                 )
             boxes = np.asarray(self.crop.boxes)[found.kept]
         if isinstance(weights, str):

@@ -66,6 +66,7 @@ def _one(
     what = "frame" if len(of_file.column("frame").unique()) > 1 else "part"
     said = {"frame": frame, "part": part}
     raise ValueError(
-        f"{path}: {counting(len(of_file), 'frame')} of it stored, {len(chosen) or 'none'} with "
-        f"{', '.join(f'{k}={v}' for k, v in said.items())}; give the {what} that is meant, from 0"
+        f"{path}: {counting(len(of_file), 'frame of it is', 'frames of it are')} stored, "
+        f"{len(chosen) or 'none'} of them with {', '.join(f'{k}={v}' for k, v in said.items())}; "
+        f"give the {what} that is meant, from 0"
     )

@@ -13,7 +13,7 @@ from struct import error as StructError
 
 import numpy as np
 
-from dicom2cache.errors import FrameError
+from dicom2cache.errors import FrameError, counting
 from dicom2cache.records import Member
 from dicom2cache.sources.archives.kinds import DEFLATED, STORED, Found, clean
 from dicom2cache.sources.file import read_range
@@ -114,7 +114,7 @@ def _directory(descriptor: int, size: int) -> tuple[bytes, int, int]:
     if len(data) < length:
         raise Broken("its central directory is cut off; copy it again")
     if data.count(b"PK\1\2") < count:  # a cheap look: a count may be no more than what is there
-        raise Broken(f"its central directory lists less than the {count} members that it tells of")
+        raise Broken(f"its central directory lists less members than it tells of ({count})")
     return data, start - offset, start
 
 
@@ -128,8 +128,8 @@ def _entries(data: bytes, shift: int, start: int, size: int, most: int) -> Itera
         count += 1
         if count > most:
             raise Broken(
-                f"it has more than limits.archive_members={most} members; if that is right, give "
-                "--limits archive_members=NUMBER"
+                f"it has more than limits.archive_members={counting(most, 'member')}; if that is "
+                "right, give --limits archive_members=NUMBER"
             )
         raw = data[at + _ENTRY.size : at + _ENTRY.size + n]
         wide: tuple[int, int, int] | None = (whole, packed, offset)

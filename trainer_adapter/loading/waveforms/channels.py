@@ -153,8 +153,9 @@ class Channels:
         first = int(lost[0])
         absent = [name for name, at in zip(names, place[first], strict=True) if at < 0]
         return ValueError(
-            f"{len(lost)} of {counting(len(place), 'recording')}: a channel is not there, such as "
-            f"{', '.join(absent)}: there are {', '.join(self._names(first)) or 'none'}"
+            f"{len(lost)} of {counting(len(place), 'recording lacks', 'recordings lack')} a "
+            f"channel, such as {', '.join(absent)}: there are "
+            f"{', '.join(self._names(first)) or 'none'}"
             + ('; give lacking="drop" to leave them out' if len(lost) < len(place) else "")
         )
 

@@ -282,8 +282,8 @@ def _rates(
         raise ValueError(f"rate {wanted}; legal: above 0 Hz")
     if column.null_count:
         raise ValueError(
-            f"rate {wanted:g}: of {counting(column.null_count, 'recording')} the sampling rate is "
-            "not known; leave them out"
+            f"rate {wanted:g}: {counting(column.null_count, 'recording does', 'recordings do')} "
+            "not say their sampling rate; leave them out"
         )
     ratios = [ratio_of(rate, wanted) for rate in rates]
     return float(wanted), [] if all(r == 1 for r in ratios) else ratios, codes

@@ -195,7 +195,7 @@ def unannotated(core: Core, samples: Ints, lost: Ints, numbers: Any) -> LabelErr
         )
     elif pairs.misfits:
         why = (
-            f"; {counting(pairs.misfits, 'mask is', 'masks are')} not stored in the size of the "
+            f"; {counting(pairs.misfits, 'mask is', 'masks are')} stored in another size than the "
             'image that they name: build the cache with masks = "labelmap" and mask_grid = "image"'
         )
     elif not len(pairs.masks):

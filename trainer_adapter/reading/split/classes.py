@@ -33,8 +33,8 @@ class Classes:
         many = len(self.names)
         if many * groups > _MOST:
             raise SplitError(
-                f"{many} classes in {counting(groups, 'group')} are more than can be balanced; "
-                "give fewer, such as ages in bins"
+                f"{counting(many, 'class', 'classes')} in {counting(groups, 'group')} are more "
+                "than can be balanced; give fewer, such as ages in bins"
             )
         total = np.zeros(groups * many)
         for number in self.numbers:
