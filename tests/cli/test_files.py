@@ -15,13 +15,13 @@ from tests.support.dicom_files import write_dicom
 
 @pytest.fixture(scope="module")
 def top(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """in/ with two images, cache/ of them, and key."""
+    """in/ with two images, cache/ of them, and secret, a key."""
     top = tmp_path_factory.mktemp("files")
     for k in range(2):
         write_dicom(top / "in" / f"{k}.dcm", np.full((8, 8), k, np.uint8), PatientID=f"{k}")
     built(top / "in", top / "cache", "-j1")
-    (top / "key").write_bytes(bytes(range(32)))
-    (top / "key").chmod(0o600)
+    (top / "secret").write_bytes(bytes(range(32)))
+    (top / "secret").chmod(0o600)
     return top
 
 
@@ -31,12 +31,12 @@ _COMMANDS = {
     "plan": ("plan", "in", "other", "--report", "OUT"),
     "slurm": ("slurm", "in", "other", "--time", "1:00", "-o", "OUT"),
     "split": ("split", "cache", "OUT"),
-    "key": ("key", "export", "OUT", "--key", "key"),
+    "key": ("key", "export", "OUT", "--key", "secret"),
 }
 
 
 def _command(top: Path, verb: str, out: Path) -> list[object]:
-    paths = {"OUT": out, **{name: top / name for name in ("in", "cache", "other", "key")}}
+    paths = {"OUT": out, **{name: top / name for name in ("in", "cache", "other", "secret")}}
     return [paths.get(word, word) for word in _COMMANDS[verb]]
 
 

@@ -16,11 +16,11 @@ from tests.support.dicom_files import write_dicom
 
 @pytest.fixture(scope="module")
 def top(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """in/ with an image and 1500 texts, and cache/ of them."""
+    """in/ with an image and 400 texts, and cache/ of them: failures/ is longer than a pipe."""
     top = tmp_path_factory.mktemp("pipes")
     write_dicom(top / "in" / "a.dcm", np.zeros((8, 8), np.uint8))
-    for k in range(1500):
-        (top / "in" / f"{k:060}.txt").write_bytes(b"text")
+    for k in range(400):
+        (top / "in" / f"{k:0200}.txt").write_bytes(b"text")
     assert run_here("build", top / "in", top / "cache", "-j1").returncode == 0
     return top
 
@@ -37,22 +37,18 @@ def _unread(*arguments: object, err: Any = subprocess.PIPE) -> subprocess.Comple
         os.close(write)
 
 
-@pytest.mark.parametrize(
-    "said",
-    [("info",), ("info", "--json"), ("verify", "--json"), ("failures", "--csv")],
-    ids=" ".join,
-)
+@pytest.mark.parametrize("said", [("info",), ("verify", "--json")], ids=" ".join)
 def test_early(top: Path, said: tuple[str, ...]) -> None:
     verb, *flags = said
     ran = _unread(verb, top / "cache", *flags)
     assert (ran.returncode, ran.stderr) == (141, "")
 
 
-@pytest.mark.parametrize("flags", [(), ("--json",), ("--verbose",)], ids=" ".join)
-def test_what_was_to_be_done_is_done(top: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("flag", ["--json", "--verbose"])
+def test_what_was_to_be_done_is_done(top: Path, tmp_path: Path, flag: str) -> None:
     """Nor does it stop for progress that nobody reads, as by `2>&1 | head -1`."""
-    err = subprocess.STDOUT if flags == ("--verbose",) else subprocess.PIPE
-    ran = _unread("build", top / "in", tmp_path / "cache", "-j1", *flags, err=err)
+    err = subprocess.STDOUT if flag == "--verbose" else subprocess.PIPE
+    ran = _unread("build", top / "in", tmp_path / "cache", "-j1", flag, err=err)
     assert (ran.returncode, ran.stderr or "") == (141, "")
     assert (tmp_path / "cache" / "zarr.json").exists()
 
@@ -82,7 +78,6 @@ def test_late(top: Path, tmp_path: Path) -> None:
 
 
 def test_what_could_not_be_done_is_still_said(tmp_path: Path) -> None:
-    for flags in ((), ("--json",)):
-        ran = _unread("build", tmp_path / "none", tmp_path / "cache", *flags)
-        assert ran.returncode == 2
-        assert "no such file or folder" in ran.stderr
+    ran = _unread("build", tmp_path / "none", tmp_path / "cache", "--json")
+    assert ran.returncode == 2
+    assert "no such file or folder" in ran.stderr
