@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -42,7 +43,7 @@ def by_pydicom(path: Where, candidate: Candidate, limits: Limits = LIMITS) -> Ro
         try:
             sniff(file, candidate, claims)
         except NotDicom as e:
-            raise _nested(e, candidate) from None
+            raise _nested(e, candidate, file) from None
         items = counted(file, limits)
         tags = sorted({*wanted_tags(), *wanted_by(limits)})
         ds, stream = parse(file, claims, tags, limits.header_mib << 20, items)
@@ -176,14 +177,26 @@ def other_format(head: bytes) -> str | None:
     return None
 
 
-def _nested(error: NotDicom, candidate: Candidate) -> Exception:
+def _nested(error: NotDicom, candidate: Candidate, file: BoundedFile) -> Exception:
     """What a member says that is an archive itself: nobody else looks into it."""
     said, tar = str(error), candidate.path.lower().endswith((".tar.gz", ".tgz"))
-    if candidate.member is None or not ("(zip)" in said or "(tar)" in said or tar):
+    if candidate.member is None:
         return error
+    image = "(gzip)" in said and _is_packed(file.opened.read(0, 4096))
+    if not (image or "(zip)" in said or "(tar)" in said or tar):
+        return error
+    what = "a DICOM file in " if image else ""
     return FrameError(
-        f"{str(error).partition(':')[0]} within an archive: unpack the outer one first"
+        f"{what}{said.partition(':')[0]} within an archive: unpack the outer one first"
     )
+
+
+def _is_packed(head: bytes) -> bool:
+    """Whether a gzip file that begins so holds a DICOM file."""
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS + 16).decompress(head, 132)[128:] == b"DICM"
+    except zlib.error:
+        return False
 
 
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
