@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dicom2cache.running.job import plan_path
-from tests.support.caches import built, command, failures, run_cli, run_here, table
+from tests.support.caches import attributes, built, command, failures, run_cli, run_here, table
 from tests.support.dicom_files import pattern, uid, write_dicom
 
 _LEAVE_OUT = "it is not opened, since a read may never end; remove it from the sources"
@@ -125,7 +125,7 @@ def test_another_cache_below_the_sources_is_left_out(tmp_path: Path) -> None:
 
 def test_a_cache_in_its_own_source_is_said_once_and_never_read(tmp_path: Path) -> None:
     source = tmp_path / "scans"
-    write_dicom(source / "a.dcm", np.zeros((8, 8), np.uint8))
+    _source(source)
     ran = run_here("build", source, source / "cache", "-j1")
     assert ran.returncode == 0
     assert f"{source / 'cache'}: will lie in {source}, a source: there it is left out" in ran.stderr

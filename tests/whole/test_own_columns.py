@@ -208,10 +208,9 @@ def test_a_report_tells_of_consent_and_values(tmp_path: Path) -> None:
     cache = built(tmp_path / "in", tmp_path / "cache", "--recipe", recipe)
     page = tmp_path / "page.html"
     assert run_here("report", cache, "-o", page, "--pictures", "0").returncode == 0
-    text = re.sub(r"<[^>]+>", "|", page.read_text())
-    cells = [re.sub(r"\|+", "|", line) for line in text.split("ExposureTime|ExposureTime")[1:]]
-    assert cells[0].lstrip("|").startswith("IS: int64|1|not needed|")
-    assert "|LO: string|2|given (identifying)|" in re.sub(r"\|+", "|", text)
+    text = re.sub(r"(<[^>]+>\s*)+", "|", page.read_text())
+    assert "|ExposureTime|ExposureTime|IS: int64|1|not needed|" in text
+    assert "|SeriesDescription|LO: string|2|given (identifying)|" in text
 
 
 def test_an_update_and_a_removal_keep_them(tmp_path: Path) -> None:
@@ -245,3 +244,13 @@ def test_no_text_of_theirs_is_in_a_deidentified_cache(tmp_path: Path) -> None:
     recipe = _recipe(tmp_path, ["SequenceName", "ExposureTime"], identifying=False)
     cache = built(tmp_path / "in", tmp_path / "c", "--deidentify", str(key), "--recipe", recipe)
     assert _rows(cache, ["SequenceName", "ExposureTime"]) == [[None, 12]]
+
+
+def test_a_build_with_other_columns_in_the_same_process_has_its_own(tmp_path: Path) -> None:
+    """Rows of a series are remembered."""
+    for name in ("1.dcm", "2.dcm"):
+        _scan(tmp_path / "in", name)
+    for columns in (["ExposureTime", "PixelBandwidth"], ["PixelBandwidth", "ExposureTime"]):
+        with_them = tmp_path / columns[0]
+        built(tmp_path / "in", with_them, "--recipe", _recipe(tmp_path, columns))
+        assert _rows(with_them, ["ExposureTime", "PixelBandwidth"]) == [[12, 130.5]] * 2
