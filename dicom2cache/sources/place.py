@@ -267,12 +267,13 @@ class Inflated(Opened):
         try:
             import imagecodecs
 
-            out = memoryview(bytearray(self.size))
+            out = bytearray(self.size)
             with reused(self._packed) as packed:
                 there = read_into(self._descriptor, self._start, packed)
                 done = imagecodecs.deflate_decode(packed[:there], raw=True, out=out)
-            whole = len(done) == self.size and self.member is not None
-            return out if whole and imagecodecs.deflate_crc32(out) == self.member.crc else None
+            crc = None if self.member is None else self.member.crc
+            whole = len(done) == self.size and imagecodecs.deflate_crc32(out) == crc
+            return memoryview(out) if whole else None
         except (ImportError, AttributeError, RuntimeError, ValueError):
             return None
 

@@ -276,7 +276,7 @@ def test_another_place_or_size(tmp_path: Path) -> None:
         images.labelmap([0], missing="error")
     (tmp_path / "in/t.dcm").unlink()
     cache = named(built(tmp_path / "in", tmp_path / "other"), lambda row: (None,) * 3)
-    with pytest.raises(LabelError, match="1 of 1 masks of the cache lie on none of its images"):
+    with pytest.raises(LabelError, match="1 of 1 mask of the cache lies on none of its images"):
         cache.select(kind="image").labelmap([0], missing="error")
 
 

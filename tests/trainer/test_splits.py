@@ -369,7 +369,7 @@ def test_hashes_under_another_key_are_refused(folder: Path, tmp_path: Path) -> N
         ({"stratify": "std"}, "are no classes; give bins"),
         ({"stratify": [1, 2]}, r"classes of shape \(2,\) for \d+ frames"),
         ({"stratify": "windows"}, "label 'windows' is list"),
-        ({"by": {"P00": 1}}, "none of the 1 keys, such as 'P00', is in one of the columns patient"),
+        ({"by": {"P00": 1}}, "none of 1 key, such as 'P00', is in one of the columns patient"),
         ({"by": "mdality"}, "mdality"),
         ({"by": ["a", "b"]}, "by of type list; legal: patient, study, series"),
     ],

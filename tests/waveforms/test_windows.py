@@ -232,7 +232,7 @@ def test_labels_by_the_same_door(path: Path) -> None:
     assert torch.cat([b.label for b in batches]).tolist() == [0, 0, 1, 1, 1, 1]
     assert batches[0].signal.shape == (4, 1, 10)
     assert batches[0].columns["sampling_rate"].tolist() == [500.0] * 4
-    assert "6 windows of 1 channels x 10 samples at 500 Hz" in repr(data)
+    assert "6 windows of 1 channel x 10 samples at 500 Hz" in repr(data)
 
 
 def _starts(batches: Any) -> list[tuple[int, int]]:

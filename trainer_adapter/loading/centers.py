@@ -71,7 +71,7 @@ class Centers:
                 needed = kind == 1 or wanted.share < 1
                 if needed and len(members) and (not len(some) or not sums[-1] > 0):
                     raise ValueError(
-                        f"{wanted}: there is no {word} in any of "
+                        f"{wanted}: there is no {word} in "
                         f"{counting(len(np.unique(of[members])), 'volume')}, so no patch can be "
                         "around it"
                     )

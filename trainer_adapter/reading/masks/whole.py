@@ -201,9 +201,8 @@ def unannotated(core: Core, samples: Ints, lost: Ints, numbers: Any) -> LabelErr
     elif not len(pairs.masks):
         why = "; the cache has no masks at all"
     elif alone := len(pairs.masks) - len(np.unique(pairs.mask)):
-        why = (
-            f"; {alone} of {counting(len(pairs.masks), 'mask')} of the cache on none of its images"
-        )
+        masks = counting(len(pairs.masks), "mask of the cache lies", "masks of the cache lie")
+        why = f"; {alone} of {masks} on none of its images"
     return LabelError(
         f"{len(lost)} of {counting(len(samples), 'image has', 'images have')} no mask of "
         f"{', '.join(map(repr, numbers))} on them or in their stacks, such as {path}{why}"

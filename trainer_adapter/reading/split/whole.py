@@ -191,8 +191,8 @@ def _warn_of_leaks(result: Splits[Any], made: Groups) -> None:
     pairs = 0 if made.columns[0] in CHAIN else result.leaks.num_rows
     if pairs:
         warnings.warn(
-            f"{counting(pairs, 'pair')}, told apart by {made.columns[0]}, of equal frames may be "
-            "on two sides; `leaks` has them",
+            f"{counting(pairs, 'pair')}, told apart by {made.columns[0]}, of equal frames, which "
+            "may be on two sides; `leaks` has them",
             stacklevel=5,
         )
 
