@@ -268,9 +268,8 @@ class Inflated(Opened):
             import imagecodecs
 
             out = bytearray(self.size)
-            with reused(self._packed) as packed:
-                there = read_into(self._descriptor, self._start, packed)
-                done = imagecodecs.deflate_decode(packed[:there], raw=True, out=out)
+            packed = read_range(self._descriptor, self._start, self._packed)
+            done = imagecodecs.deflate_decode(packed, raw=True, out=out)
             crc = None if self.member is None else self.member.crc
             whole = len(done) == self.size and imagecodecs.deflate_crc32(out) == crc
             return memoryview(out) if whole else None

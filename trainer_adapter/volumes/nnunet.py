@@ -159,9 +159,9 @@ def _hold_known(stacks: Stacks, k: int) -> None:
     lost = int(np.count_nonzero(between(core, frames, pairs.image, pairs.mask)))
     if lost:
         raise VolumeError(
-            f"{lost} of its {counting(len(frames), 'slice lies', 'slices lie')} between planes of a "
-            "mask that are farther apart than the slices, and nobody knows what is on them; build "
-            'the cache with mask_grid = "image", or leave this stack out'
+            f"{lost} of its {counting(len(frames), 'slice lies', 'slices lie')} between planes of "
+            "a mask that are farther apart than the slices, and nobody knows what is on them; "
+            'build the cache with mask_grid = "image", or leave this stack out'
         )
 
 
