@@ -14,7 +14,7 @@ import threading
 import zlib
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, cast
 
 from dicom2cache.errors import FrameError
 from dicom2cache.records import Candidate, Member, MemberRow
@@ -27,8 +27,6 @@ _HEAD = 1 << 20
 _INPUT = 1 << 12
 _STEP = 1 << 12
 """bytes that are inflated at least: a header asks for a few at once"""
-_AMPLE = 256 << 20
-"""bytes that any file may inflate to: an empty image deflates to a thousandth"""
 _AT_ONCE = 1 << 20
 SEPARATOR = "!/"
 """between an archive and the name of a member"""
@@ -54,18 +52,6 @@ class Place(NamedTuple):
     def inside(self) -> str:
         """Name in the archive."""
         return self.path[len(self.file) + len(SEPARATOR) :]
-
-
-class Bounds(Protocol):
-    """Limits of what may be inflated: a recipe's."""
-
-    @property
-    def inflate(self) -> int:
-        """Bytes that each byte may become."""
-
-    @property
-    def inflate_mib(self) -> int:
-        """MiB in all."""
 
 
 Where = str | os.PathLike[str] | Place
@@ -383,23 +369,6 @@ class BoundedFile(io.BufferedReader):
         if self.item is not None and size == HEAD and found[:4] in ITEMS:
             self.item()
         return found
-
-
-def check_claims(candidate: Candidate, limits: Bounds) -> None:
-    """Raises FrameError for what would inflate to more than the limits, before it does."""
-    member = candidate.member
-    if member is None or member.kind not in (DEFLATED, GZIP):
-        return
-    for most, name in (
-        (max(_AMPLE, limits.inflate * member.packed), f"inflate={limits.inflate}"),
-        (limits.inflate_mib << 20, f"inflate_mib={limits.inflate_mib}"),
-    ):
-        if candidate.size > most:
-            raise FrameError(
-                f"{member.packed} bytes, {'gzip' if member.kind == GZIP else 'deflated'}, that "
-                f"are said to inflate to {candidate.size}, more than limits.{name} allows; if that "
-                f"is right, give --limits {name.split('=')[0]}=NUMBER, else copy the file again"
-            )
 
 
 def file_of(path: str) -> str:

@@ -16,7 +16,8 @@ from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import Candidate
 from dicom2cache.sources.archives.kinds import clean
 from dicom2cache.sources.archives.listed import look
-from dicom2cache.sources.place import SEPARATOR, check_claims, open_at, place_of
+from dicom2cache.sources.claims import check_claims
+from dicom2cache.sources.place import SEPARATOR, open_at, place_of
 from tests.fuzz.choices import Choices
 from tests.fuzz.headers import place
 
