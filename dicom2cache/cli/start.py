@@ -21,6 +21,15 @@ for _number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(_number, _leave)
 
 
+def _take_the_first_three() -> None:
+    """Have descriptors 0 to 2 be open: what libraries print shall not end in a pipe or a shard."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
+
+
 _FORKING = frozenset({"build", "convert", "update"})
 """commands that have frames worked on by a worker process"""
 
@@ -34,6 +43,7 @@ _WITHOUT_THREADS = {
 def main() -> None:
     """Run the command line, and leave by its exit status."""
     gc.disable()  # what is imported stays: nothing to look for
+    _take_the_first_three()
     from dicom2cache.cli import interrupts
 
     if _FORKING.intersection(sys.argv[1:2]):
