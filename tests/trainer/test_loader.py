@@ -22,6 +22,7 @@ import torch
 from tests.support.caches import built
 from tests.support.dicom_files import pattern, uid, write_dicom
 from trainer_adapter import CacheLoader, DamagedError, LabelError, open_cache
+from trainer_adapter.format.root import Root
 
 N = 150
 
@@ -55,6 +56,25 @@ def frame_of(path: Path) -> dict[int, np.ndarray]:
         i: frame(10 * int(name[:2]) + f)
         for i, (name, f) in enumerate(zip(names, frames, strict=True))
     }
+
+
+def test_what_all_loaders_ask_for_is_read_at_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a million frames each table that is opened again takes time, and memory for a while."""
+    asked: list[tuple[str, Any]] = []
+    read = Root.read
+
+    def noted(root: Root, kind: str, columns: Any = None) -> pa.Table:
+        asked.append((kind, columns))
+        return read(root, kind, columns)
+
+    cache = open_cache(path)
+    monkeypatch.setattr(Root, "read", noted)
+    for _ in range(2):
+        next(iter(CacheLoader(cache, 16, shuffle=True, threads=0)))
+    tables = [columns for kind, columns in asked if kind == "frames"]
+    assert tables == [["kind", "unit"], ["crc32c"]]
 
 
 def order_of(loader: CacheLoader) -> list[int]:
