@@ -118,8 +118,9 @@ class CacheLoader(Resumable, WithLabels):
         columns: of frames/, for each batch. device: where batches go. dtype:
         of images, one that holds all values of the stored one, such as torch.int32 for uint16, with
         which torch can do little; None: as stored.
-        threads: 0 reads in the loop itself; of several the loop is one, where it would wait. prefetch: batches ahead, by default one less than
-        threads, or twice as many if an epoch is larger than memory. read: auto, map, advise, pread.
+        threads: 0 reads in the loop itself; of several the loop is one where it would wait.
+        prefetch: batches ahead, by default one less than threads, or twice as many if an epoch is
+        larger than memory. read: auto, map, advise, pread.
         stage: a folder on local storage, to which shards are copied first.
 
         Raises ValueError for what is not legal, LabelError, MixedShapesError, StageError; TypeError
