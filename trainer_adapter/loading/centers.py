@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer_adapter.cache import Cache
+from trainer_adapter.errors import counting
 from trainer_adapter.order.permutations import Ints, Stream, key_of, uniform
 from trainer_adapter.reading.masks.named import numbers_of
 from trainer_adapter.reading.masks.paint import painter_of
 from trainer_adapter.reading.spots import Reading, Spots
-from trainer_adapter.volumes.foreground import LEAST, Finds, Foreground, Voxels, looked_for
+from trainer_adapter.volumes.foreground import LEAST, Finds, Foreground, Found, Voxels, looked_for
 from trainer_adapter.volumes.patches import Patches
 
 
@@ -70,8 +71,9 @@ class Centers:
                 needed = kind == 1 or wanted.share < 1
                 if needed and len(members) and (not len(some) or not sums[-1] > 0):
                     raise ValueError(
-                        f"{wanted}: there is no {word} in any of "
-                        f"{len(np.unique(of[members])):,} volumes, so no patch can be around it"
+                        f"{wanted}: there is no {word} in "
+                        f"{counting(len(np.unique(of[members])), 'volume')}, so no patch can be "
+                        "around it"
                     )
                 kinds.append(_Group(some, sums))
             self._groups.append(kinds)
@@ -117,25 +119,31 @@ def _valued(cache: Cache, wanted: Foreground, reading: Reading) -> Finds:
     """Where values are."""
     core = cache.core
 
-    def finds(samples: Ints) -> NDArray[Any]:
+    def finds(samples: Ints) -> Found:
         spots = core.spots(samples)
         out = np.empty(_shape(spots), core.root.arrays[int(spots.array[0])].dtype)
         reading.whole(out, spots)
-        return wanted.holds(out)
+        there = wanted.holds(out)
+        return ~there, there
 
     return finds
 
 
 def _drawn(cache: Cache, patches: Patches, wanted: Foreground) -> Finds:
-    """Where masks are; they are read once, from where the cache lies."""
+    """Where masks are; they are read once, from where the cache lies.
+
+    Nobody knows what is between planes that are farther apart than the slices: no background.
+    """
     core = cache.core
     names = None if isinstance(wanted.masks, bool) else list(wanted.masks)
     painter = painter_of(core, patches.stacks.samples, numbers_of(core, names))
 
-    def finds(samples: Ints) -> NDArray[Any]:
+    def finds(samples: Ints) -> Found:
         out = np.empty(_shape(core.spots(samples)), np.uint16)
         painter.paint(out, samples, core)
-        return out
+        nothing = out == 0
+        nothing[painter.is_between(samples)] = False
+        return nothing, out > 0
 
     return finds
 

@@ -27,8 +27,10 @@ from dicom2cache.arrow import (
     mask_of,
     vectors,
 )
+from dicom2cache.errors import counting
 from dicom2cache.pixels.outlines import Outlines, Slices, place, structures_in
 from dicom2cache.planning import parts
+from dicom2cache.planning.masks.reach import half_apart
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.recipes.rois import class_of
 from dicom2cache.schema import FILES, MEMBER, REJECTS, WHOSE
@@ -186,8 +188,9 @@ def with_structures(
 class _Found:
     """What of a structure set lies where."""
 
-    pairs: list[tuple[int, int, float]] = field(default_factory=list)
-    """(image, ROI Number, mm from image to image), of images of one size"""
+    pairs: list[tuple[int, int, float, float]] = field(default_factory=list)
+    """(image, ROI Number, mm from image to image, mm that its plane stands for or 0: as far as the
+    image), of images of one size"""
     why: list[str] = field(default_factory=list)
     """of what lies nowhere"""
 
@@ -216,7 +219,7 @@ def _touched(
     sizes = {tuple(images.size[found.pairs[0][0]].tolist())} if found.pairs else set()
     left = {number: set(range(len(outlines))) for number, outlines in wanted.items()}
     bent = dict.fromkeys(wanted, 0)
-    pairs: list[tuple[int, int, float]] = []
+    pairs: list[tuple[int, int, float, float]] = []
     for mine, slices in groups:
         if sizes and slices.shape not in sizes:
             continue
@@ -227,14 +230,18 @@ def _touched(
             gone = set(placed.bent.tolist()) | set(placed.beyond.tolist())
             left[number] &= gone
             seen = _in_view(outlines, placed.contours, slices, placed.images)
-            here += [(int(mine[k]), number, slices.step) for k in placed.images[seen]]
+            span = 2 * np.nan_to_num(half_apart(placed.levels, slices.step) + placed.aside)
+            here += [
+                (int(mine[k]), number, slices.step, float(mm))
+                for k, mm in zip(placed.images[seen], span[seen], strict=True)
+            ]
         if here:
             sizes = {slices.shape}
             pairs += here
     found.pairs += pairs
     for number, lost in left.items():
         if lost:
-            many = f"{len(lost)} of {len(wanted[number])} contours"
+            many = f"{len(lost)} of {counting(len(wanted[number]), 'contour')}"
             what = f"of {names[number]!r} {many} lie on no image"
             why = "farther than half a slice from each"
             if bent[number]:
@@ -316,7 +323,7 @@ def _frames(
 ) -> Iterator[dict[str, Any]]:
     """PER_FRAME of each pair, in the order of images, then of structures."""
     labels = {s["number"]: s["label"] for s in about["segments"]}
-    for image, structure, step in sorted(found.pairs):
+    for image, structure, step, span in sorted(found.pairs):
         number = numbers[structure]
         spacing = images.spacing[image]
         yield {
@@ -326,4 +333,5 @@ def _frames(
             "position": images.position[image].tolist(),
             "orientation": images.orientation[image].tolist(),
             "spacing_y": float(spacing[0]), "spacing_x": float(spacing[1]), "thickness": step,
+            "plane_step": span or None,
         }  # fmt: skip

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from trainer_adapter.errors import LabelError, MixedShapesError
+from trainer_adapter.errors import LabelError, MixedShapesError, counting
 from trainer_adapter.reading.masks.contours import contours_of
 from trainer_adapter.reading.masks.joined import Ints, joined, spread
 from trainer_adapter.reading.masks.named import (
@@ -24,6 +24,8 @@ from trainer_adapter.reading.masks.paint import Bools, painter_of
 from trainer_adapter.reading.opened import Core
 
 MISSING = ("zeros", "ignore", "error")
+_NAMES = 5
+"""of classes that an error shows"""
 HAS_MASK = "has_mask"
 """what `select` and its texts know beside the columns of frames/"""
 
@@ -75,9 +77,9 @@ class Masked:
         those of the whole cache that lie on the images, selected or not. Where several are drawn
         on a pixel, it has the greatest number; of a fraction, what is drawn by half or more.
         `combine`: of several mask files on a stack all ("union"), or the "first". `missing`: what
-        an image is of which nobody knows (`annotated`): "zeros", `ignore` in each pixel, or an
-        "error". Raises MixedShapesError for images of several sizes,
-        LabelError, ValueError for what is not legal, IndexError.
+        an image is of which nobody knows (`annotated`): "zeros", `ignore` in each pixel but those
+        of what is drawn all the same, or an "error". Raises MixedShapesError for images of several
+        sizes, LabelError, ValueError for what is not legal, IndexError.
         """
         if missing not in MISSING:
             raise ValueError(f"missing {missing!r}; legal: {', '.join(MISSING)}")
@@ -98,7 +100,7 @@ class Masked:
             raise unannotated(self.core, samples, lost, numbers)
         painter.paint(out, samples, self.core)
         if missing == "ignore":
-            out[lost] = ignore
+            painter.leave(out, ignore, samples, self.core)
         return out
 
     def has_mask(self, name: str | Sequence[str] | None = None) -> Bools:
@@ -114,7 +116,8 @@ class Masked:
         """(n,) whether it is known what masks (of this name, or these) draw on a frame.
 
         It is if one lies on an image of its stack, unless the frame is between planes of a mask
-        that are farther apart than the slices. Raises ValueError as `has_mask`.
+        that are farther apart than the slices, or of a structure of contours, of those names each.
+        Raises ValueError as `has_mask`.
         """
         numbers = numbers_of(self.core, self._names(name))
         return painter_of(self.core, self.indices, numbers).known(self.indices)
@@ -154,8 +157,8 @@ class Masked:
         sizes = np.unique(np.stack([places.height[samples], places.width[samples]]), axis=1)
         if sizes.shape[1] > 1:
             raise MixedShapesError(
-                f"label maps of one batch have one size, these {len(samples)} images are of "
-                f"{', '.join(f'{h} x {w}' for h, w in sizes.T[:5].tolist())}"
+                f"label maps of one batch have one size, these {counting(len(samples), 'image')} "
+                f"are of {', '.join(f'{h} x {w}' for h, w in sizes.T[:5].tolist())}"
             )
         height, width = sizes[:, 0].tolist() if sizes.size else (0, 0)
         return len(samples), height, width
@@ -166,8 +169,8 @@ def _hold_images(core: Core, samples: Ints) -> None:
     waves = pc.equal(core.said("kind", samples), "waveform").fill_null(False)
     if some := pc.sum(waves).as_py():
         raise ValueError(
-            f"{some} of {len(samples)} frames are waveforms, on which no mask lies; "
-            'select(kind="image")'
+            f"{some} of {counting(len(samples), 'frame is a waveform', 'frames are waveforms')}, "
+            'on which no mask lies; select(kind="image")'
         )
 
 
@@ -189,23 +192,34 @@ def unannotated(core: Core, samples: Ints, lost: Ints, numbers: Any) -> LabelErr
     if apart:
         why = (
             f"; {apart} of them lie between planes of a mask that are farther apart than the "
-            'slices: build the cache with masks = "labelmap" and mask_grid = "image", so that '
+            f"slices ({_apart(core, samples[lost], numbers)}): "
+            'build the cache with masks = "labelmap" and mask_grid = "image", so that '
             "each slice has what the plane that covers it has (contours have none between them: "
             'leave such slices out, missing="drop", or give them missing="ignore")'
         )
     elif pairs.misfits:
         why = (
-            f"; {pairs.misfits} masks are stored in another size than the image that they name: "
-            'build the cache with masks = "labelmap" and mask_grid = "image"'
+            f"; {counting(pairs.misfits, 'mask is', 'masks are')} stored in another size than the "
+            'image that they name: build the cache with masks = "labelmap" and mask_grid = "image"'
         )
     elif not len(pairs.masks):
         why = "; the cache has no masks at all"
     elif alone := len(pairs.masks) - len(np.unique(pairs.mask)):
-        why = f"; {alone} of {len(pairs.masks)} masks of the cache lie on none of its images"
+        masks = counting(len(pairs.masks), "mask of the cache lies", "masks of the cache lie")
+        why = f"; {alone} of {masks} on none of its images"
     return LabelError(
-        f"{len(lost)} of {len(samples)} images have no mask of {', '.join(map(repr, numbers))} on "
-        f"them or in their stacks, such as {path}{why}"
+        f"{len(lost)} of {counting(len(samples), 'image has', 'images have')} no mask of "
+        f"{', '.join(map(repr, numbers))} on them or in their stacks, such as {path}{why}"
     )
+
+
+def _apart(core: Core, samples: Ints, numbers: Any) -> str:
+    """The names of classes whose planes are, with the number of images between them."""
+    shown = []
+    for name in numbers:
+        count = int(np.count_nonzero(painter_of(core, samples, {name: 1}).between))
+        shown += [f"{name!r} {count}"] if count else []
+    return ", ".join(shown[:_NAMES]) + (", ..." if len(shown) > _NAMES else "")
 
 
 def counts_of(core: Core, samples: Ints, numbers: Any) -> NDArray[np.int64]:
