@@ -1,7 +1,8 @@
 """`make bench-read`: the same frames read by CacheLoader, by its peers and by memcpy, in one run.
 
-Run: .venv-peers/bin/python -m benchmarks.read [--quick]. Contenders take turns, for several rounds;
-ratios are taken within each round, and their median is given. The batches are let go at once.
+Run: .venv-peers/bin/python -m benchmarks.read [--quick] [--only ours]. Contenders take turns, for
+several rounds; ratios are taken within each round, and their median is given. The batches are let
+go at once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -23,36 +25,33 @@ from benchmarks.machine import describe
 from benchmarks.read import limits
 from benchmarks.read.bars import bars_of
 from benchmarks.read.cold import cold
-from benchmarks.read.contenders import CONTENDERS, compete
+from benchmarks.read.contenders import CONTENDERS, Contender, chosen, compete
 from benchmarks.read.report import in_words
-from benchmarks.read.workloads import BATCHES, SLICES, WORKLOADS, write_frames
+from benchmarks.read.workloads import BATCHES, SLICES, WORKLOADS, Workload, write_frames
 
 RESULTS = Path(__file__).parents[1] / "results"
 
 
-def run(here: Path, quick: bool, chosen: str) -> dict[str, Any]:
-    """Everything that is measured: warm tables, the cold one, the loader's limits, the bars."""
+def run(here: Path, quick: bool, taking: Sequence[Contender]) -> dict[str, Any]:
+    """Everything that is measured: warm tables; of all contenders the cold one and limits too."""
     found = dict[str, Any](warm={})
     for work in WORKLOADS.values():
         told(work.title)
         folder = here / work.name
         folder.mkdir()
-        used = replace(work, frames=work.frames // 2) if quick else work
-        write_frames(used, folder / f"{work.name}.npy")
+        write_frames(work, folder / f"{work.name}.npy")
         rounds = 2 if quick else 4 if work is SLICES else 3
-        rows = compete(used, folder, rounds, chosen)
-        found["warm"][work.name] = {"title": work.title, "frames": used.frames, "rows": rows}
-        if work is SLICES and not chosen:
+        found["warm"][work.name] = _table(work, compete(work, folder, rounds, taking))
+        if work is SLICES and any(c.peer == "ours" for c in taking):
             told("memory beside the batches")
-            cache = folder / f"ours-{used.frames}" / "cache"
+            cache = folder / f"ours-{work.frames}" / "cache"
             found["memory"] = limits.fresh(cache, work.batch, 3)
-            for batch in BATCHES:
-                other = replace(used, batch=batch)
-                rows = compete(other, folder, rounds, "^(memcpy|CacheLoader)$")
-                table = {"title": other.title, "frames": used.frames, "rows": rows}
-                found["warm"][f"{work.name}{batch}"] = table
+            two = [c for c in CONTENDERS if c.name in ("memcpy", "CacheLoader")]
+            for other in (replace(work, batch=batch) for batch in BATCHES):
+                rows = compete(other, folder, rounds, two)
+                found["warm"][f"{work.name}{other.batch}"] = _table(other, rows)
         shutil.rmtree(folder)
-    if chosen:
+    if len(taking) < len(CONTENDERS):
         return found
     told("a million frames")
     limits.write_million(here / "million")
@@ -69,20 +68,24 @@ def run(here: Path, quick: bool, chosen: str) -> dict[str, Any]:
     return found
 
 
+def _table(work: Workload, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"title": work.title, "frames": work.frames, "rows": rows}
+
+
 def told(what: str) -> None:
     """Say what comes, and when."""
     print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
 
 
-def settings() -> dict[str, str]:
+def settings(taking: Sequence[Contender]) -> dict[str, str]:
     """How each peer was set up."""
-    peers = dict.fromkeys(c.peer for c in CONTENDERS)
+    peers = dict.fromkeys(c.peer for c in taking)
     return {peer: import_module(f"benchmarks.read.peers.{peer}").SETTINGS for peer in peers}
 
 
-def versions() -> list[str]:
+def versions(taking: Sequence[Contender]) -> list[str]:
     """Packages that matter and are here."""
-    peers = [import_module(f"benchmarks.read.peers.{c.peer}") for c in CONTENDERS]
+    peers = [import_module(f"benchmarks.read.peers.{c.peer}") for c in taking]
     names = {name for peer in peers for name in peer.PACKAGES}
     found = []
     for name in sorted(names):
@@ -97,17 +100,20 @@ def versions() -> list[str]:
 def main() -> None:
     """Measure, print, and keep the results of a whole run."""
     parser = argparse.ArgumentParser(description="Reading: ours, peers, memcpy.")
-    parser.add_argument("--quick", action="store_true", help="fewer frames and rounds; not kept")
-    parser.add_argument("--only", default="", help="contenders whose name matches; not kept")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds; not kept")
+    parser.add_argument(
+        "--only", default="", help="peers, such as ours,npy, beside memcpy; not kept"
+    )
     parser.add_argument("--tmp", type=Path, help="where the frames go: up to 12 GiB at a time")
     given = parser.parse_args()
+    taking = chosen(given.only)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=given.tmp) as temporary:
-        found = run(Path(temporary), given.quick, given.only)
+        found = run(Path(temporary), given.quick, taking)
     found = {
         "command": "make bench-read", "minutes": round((time.perf_counter() - start) / 60, 1),
-        "machine": describe(*versions()), "settings": settings(),
-        "bars": [] if given.only else bars_of(found), **found,
+        "machine": describe(*versions(taking)), "settings": settings(taking),
+        "bars": bars_of(found), **found,
     }  # fmt: skip
     text = in_words(found)
     print(text)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import select
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -37,6 +37,8 @@ class Contender:
     """it serves one frame of so many: slow ones fewer, all timed by the frame"""
     only: str = ""
     """the workload that it takes part in, if not in all"""
+    checked: bool = True
+    """whether it serves the frames; else so many bytes of them"""
 
     @property
     def sprints(self) -> bool:
@@ -47,6 +49,7 @@ class Contender:
 CONTENDERS = (
     Contender("memcpy", "memcpy"),
     Contender("memcpy, from memory", "memcpy", {"ram": True}),
+    Contender("memcpy, in one piece", "memcpy", {"whole": True}, checked=False),
     Contender("CacheLoader", "ours"),
     Contender("CacheLoader, threads=1", "ours", {"threads": 1}),
     Contender("CacheLoader, threads=2", "ours", {"threads": 2}),
@@ -134,18 +137,35 @@ class Process:
         self._process.stdout.close()
 
 
-def compete(work: Workload, here: Path, rounds: int, chosen: str) -> list[dict[str, Any]]:
+def chosen(names: str) -> tuple[Contender, ...]:
+    """Those whose peer, or whose own name, is one of `names` (a,b), and memcpy; "": all.
+
+    Raises ValueError for a name that none has.
+    """
+    wanted = {name.strip() for name in names.split(",")} - {""}
+    known = {c.peer for c in CONTENDERS} | {c.name for c in CONTENDERS}
+    if wanted - known:
+        raise ValueError(f"no contender {', '.join(wanted - known)}; there are {', '.join(known)}")
+    if not wanted:
+        return CONTENDERS
+    return tuple(c for c in CONTENDERS if {c.peer, c.name} & {*wanted, "memcpy"})
+
+
+def compete(
+    work: Workload, here: Path, rounds: int, contenders: Sequence[Contender]
+) -> list[dict[str, Any]]:
     """A row for each contender: frames per second in each round, or why there are none.
 
     All are built and checked first; then each of `rounds` times all of them, in turn.
     """
-    taking = [c for c in CONTENDERS if c.only in ("", work.name) and re.search(chosen, c.name)]
+    taking = [c for c in contenders if c.only in ("", work.name)]
     entries = [Process(c, work, here) for c in taking]
     try:
         for entry in entries:
             if not entry.folder.exists():
                 entry.ask("build")
-            entry.ask("check")  # which warms it up, too
+            if entry.contender.checked:
+                entry.ask("check")  # which warms it up, too
             print(f"  {entry.contender.name}: {entry.failed or 'true'}", file=sys.stderr)
         os.sync()  # else writing back what was built would go on beside the rounds
         for k in range(rounds * _SPRINTS):

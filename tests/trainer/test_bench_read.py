@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.read.bars import bars_of
+from benchmarks.read.contenders import CONTENDERS, chosen
 from benchmarks.read.limits import write_million
 from benchmarks.read.workloads import Workload, untrue, write_frames
 from trainer_adapter import open_cache
@@ -33,6 +35,26 @@ def test_a_contender_serves_a_share_of_the_frames(
     true = np.load(tmp_path / "all.npy")[: work.frames]
     order = np.random.default_rng(0).permutation(work.frames)
     assert untrue(work, true, module.opened(folder, work, options)(order)) == ""
+
+
+def test_a_part_of_the_contenders_has_the_bars_that_it_can(tmp_path: Path) -> None:
+    taking = chosen("ours")
+    assert {c.peer for c in taking} == {"memcpy", "ours"}
+    assert [c.name for c in chosen("CacheLoader") if c.peer != "memcpy"] == ["CacheLoader"]
+    assert chosen("") == CONTENDERS
+    with pytest.raises(ValueError, match="no contender zar"):
+        chosen("ours,zar")
+    rows = [
+        {"name": "memcpy", "rounds": [100.0, 200.0, 100.0]},
+        {"name": "CacheLoader", "rounds": [75.0, 100.0, None]},
+    ]
+    tables = {name: {"rows": rows} for name in ("slices", "photos", "radiographs")}
+    found = {bar["what"]: (bar["value"], bar["met"]) for bar in bars_of({"warm": tables})}
+    assert found == {  # medians of the ratios within rounds
+        "CacheLoader / memcpy, 512x512 int16": (0.625, False),
+        "CacheLoader / memcpy, 224x224x3 uint8": (0.625, False),
+        "CacheLoader / memcpy, 2048x2048, crop of 512": (0.625, False),
+    }
 
 
 def test_the_million_small_frames_are_those_that_were_broadcast(tmp_path: Path) -> None:

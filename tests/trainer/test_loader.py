@@ -22,6 +22,8 @@ import torch
 from tests.support.caches import built
 from tests.support.dicom_files import pattern, uid, write_dicom
 from trainer_adapter import CacheLoader, DamagedError, LabelError, open_cache
+from trainer_adapter.format.root import Root
+from trainer_adapter.loading.crew import Crew
 
 N = 150
 
@@ -55,6 +57,25 @@ def frame_of(path: Path) -> dict[int, np.ndarray]:
         i: frame(10 * int(name[:2]) + f)
         for i, (name, f) in enumerate(zip(names, frames, strict=True))
     }
+
+
+def test_what_all_loaders_ask_for_is_read_at_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a million frames each table that is opened again takes time, and memory for a while."""
+    asked: list[tuple[str, Any]] = []
+    read = Root.read
+
+    def noted(root: Root, kind: str, columns: Any = None) -> pa.Table:
+        asked.append((kind, columns))
+        return read(root, kind, columns)
+
+    cache = open_cache(path)
+    monkeypatch.setattr(Root, "read", noted)
+    for _ in range(2):
+        next(iter(CacheLoader(cache, 16, shuffle=True, threads=0)))
+    tables = [columns for kind, columns in asked if kind == "frames"]
+    assert tables == [["kind", "unit"], ["crc32c"]]
 
 
 def order_of(loader: CacheLoader) -> list[int]:
@@ -124,6 +145,42 @@ def test_threads_stay_for_the_next_epoch_and_end_with_their_loader(path: Path) -
     assert first <= set(threading.enumerate())
     del loader, _
     assert not set(threading.enumerate()) - before
+
+
+def test_the_loop_makes_a_batch_rather_than_wait_for_one() -> None:
+    """In order, and what nobody has begun with only; an error comes when its batch is due."""
+    crew, begun, may_end = Crew(2), threading.Event(), threading.Event()
+
+    def first() -> int:
+        begun.set()
+        assert may_end.wait(30)
+        return threading.get_ident()
+
+    def second() -> int:
+        may_end.set()  # else the first would never end
+        return threading.get_ident()
+
+    def failing() -> int:
+        raise OSError("gone")
+
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    coming = [crew.send(makes) for makes in (first, second)]
+    assert begun.wait(30)
+    crew.help(coming)
+    results = [one.result() for one in coming]
+    assert results[1] == threading.get_ident() != results[0]
+    begun.clear()
+    may_end.clear()
+    coming = [crew.send(makes) for makes in (first, failing, interrupted)]
+    assert begun.wait(30)
+    with pytest.raises(KeyboardInterrupt):
+        crew.help(coming)
+    may_end.set()
+    assert coming[0].result() != threading.get_ident()
+    with pytest.raises(OSError, match="gone"):
+        coming[1].result()
 
 
 def test_what_autograd_keeps_is_not_overwritten(tmp_path: Path) -> None:

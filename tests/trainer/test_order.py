@@ -49,6 +49,22 @@ def test_a_position_alone_is_the_same_as_in_the_whole(n: int) -> None:
         assert permuted(np.array([k]), n, key)[0] == whole[k]
 
 
+@pytest.mark.parametrize(
+    ("n", "first", "all_of_it"),
+    [
+        (1500, [833, 956, 700, 970, 154, 368], 537390332),
+        (100_000, [11545, 54311, 86672, 96558, 52322, 36355], 50033188168),
+    ],
+)
+def test_a_permutation_stays_what_states_of_before_went_through(
+    n: int, first: list[int], all_of_it: int
+) -> None:
+    found = permuted(np.arange(n), n, key_of(7, 3))
+    assert found[:6].tolist() == first
+    assert int((found * np.arange(n) % 1000003).sum()) == all_of_it
+    np.testing.assert_array_equal(permuted(np.arange(6), n, key_of(7, 3)), first)
+
+
 def test_the_order_is_part_of_the_contract() -> None:
     # A run that is resumed by a later version must go on in the order in which it began.
     assert Shuffle(10, seed=0).at(0, np.arange(10)).tolist() == SMALL

@@ -77,7 +77,11 @@ class Root:
             whole = whole if columns is None else whole.select(columns)
         except pa.ArrowException as e:
             raise DamagedError(f"{self.path / kind}: its tables do not fit: {e}; {REMEDY}") from e
-        return fitting(whole, kind, self.path / kind)
+        found = fitting(whole, kind, self.path / kind)
+        del parts, whole
+        # What decoding took: of a million frames dozens of MiB, which Arrow would keep for later.
+        pa.default_memory_pool().release_unused()
+        return found
 
     def batches(self, kind: str, columns: list[str]) -> Iterator[pa.Table]:
         """The same, a row group at a time; a column that a generation lacks is left out there."""

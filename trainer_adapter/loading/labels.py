@@ -189,6 +189,7 @@ def labelled(cache: Cache, wanted: Labels) -> Labelled:
     if missing not in ("error", "drop"):
         raise ValueError(f"missing {missing!r}; legal: error, drop")
     kept = np.arange(len(cache))
+    cache.core.ahead(("kind", "unit"))  # what all that train ask for
     if wanted.kind is not None:
         kept = np.flatnonzero(pc.equal(cache.column("kind"), wanted.kind).to_numpy())
         if not len(kept) and (wanted.kind == "image" or wanted.kind not in _KINDS):

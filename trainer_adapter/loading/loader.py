@@ -7,8 +7,8 @@ import sys
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from operator import index
 from typing import Any, Unpack
@@ -25,7 +25,7 @@ from trainer_adapter.batch.units import Units
 from trainer_adapter.cache import Cache
 from trainer_adapter.errors import NewerWarning, counting
 from trainer_adapter.format import system
-from trainer_adapter.loading.crew import Crew, Helpers
+from trainer_adapter.loading.crew import Coming, Crew, Helpers
 from trainer_adapter.loading.epoch import Share, batches_of
 from trainer_adapter.loading.labels import WithLabels, labelled
 from trainer_adapter.loading.options import (
@@ -118,8 +118,9 @@ class CacheLoader(Resumable, WithLabels):
         columns: of frames/, for each batch. device: where batches go. dtype:
         of images, one that holds all values of the stored one, such as torch.int32 for uint16, with
         which torch can do little; None: as stored.
-        threads: 0 reads in the loop itself. prefetch: batches ahead, by default one less than
-        threads, or twice as many if an epoch is larger than memory. read: auto, map, advise, pread.
+        threads: 0 reads in the loop itself; of several the loop is one where it would wait.
+        prefetch: batches ahead, by default one less than threads, or twice as many if an epoch is
+        larger than memory. read: auto, map, advise, pread.
         stage: a folder on local storage, to which shards are copied first.
 
         Raises ValueError for what is not legal, LabelError, MixedShapesError, StageError; TypeError
@@ -282,13 +283,14 @@ class CacheLoader(Resumable, WithLabels):
         if crew is None or crew.process != process:
             crew = Crew(self._threads)
         self._crew = None  # two iterators at once have threads of their own
-        coming: deque[Future[Batch]] = deque()
+        coming: deque[Coming[Batch]] = deque()
         try:
             for number in numbers:
                 for taken in islice(parts, self._ahead + 1 - len(coming)):
-                    coming.append(crew.threads.submit(self._batch, epoch, taken, crew.helpers))
+                    coming.append(crew.send(partial(self._batch, epoch, taken, crew.helpers)))
                 if process != os.getpid():
                     raise RuntimeError("an iterator does not outlive a fork; begin a new one")
+                crew.help(coming)
                 # No name for the batch itself: it would keep the lease while the loop works.
                 batch = [coming.popleft().result()]
                 self._now = epoch, number + 1  # not before it is there: it may fail

@@ -17,6 +17,11 @@ _ROUNDS = 6
 _SORTED = 1024
 """below this, permutations are sorted hashes: few bits make a poor network"""
 _ODD = np.uint64(0x9E3779B97F4A7C15)
+_STEPS = (
+    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
+    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
+)
+_LAST = np.uint64(31)
 _ALL = (1 << 64) - 1
 
 
@@ -56,9 +61,9 @@ def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """A hash of 64 bits, each output bit of which depends on all of the input (splitmix64)."""
     with np.errstate(over="ignore"):
         z = values + _ODD
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+        for bits, factor in _STEPS:
+            z = (z ^ (z >> bits)) * factor
+    return z ^ (z >> _LAST)
 
 
 def key_of(*numbers: int) -> np.uint64:
@@ -94,18 +99,41 @@ def permuted(positions: Ints, n: int, key: np.uint64) -> Ints:
         whole = np.argsort(mix(mix(np.arange(n, dtype=np.uint64)) ^ key), kind="stable")
         return whole[positions]
     half = (int(n - 1).bit_length() + 1) // 2
-    mask, shift = np.uint64((1 << half) - 1), np.uint64(half)
+    if len(positions) << 2 >= 1 << 2 * half:  # all of the network at once: NumPy takes its time
+        network = _through(np.arange(1 << 2 * half, dtype=np.uint64), half, key).astype(np.int64)
+        walked = network[positions]
+        beyond = np.flatnonzero(walked >= n)
+        while len(beyond):
+            walked[beyond] = network[walked[beyond]]
+            beyond = beyond[walked[beyond] >= n]
+        return walked
     found = np.asarray(positions, np.uint64).copy()
     left = np.arange(len(found))
     while len(left):
-        value = found[left]
-        high, low = value >> shift, value & mask
-        for r in range(_ROUNDS):
-            high, low = low, high ^ (mix(low ^ key ^ (np.uint64(r) << np.uint64(56))) & mask)
-        value = high << shift | low
+        value = _through(found[left], half, key)
         found[left] = value
         left = left[value >= np.uint64(n)]
     return found.astype(np.int64)
+
+
+def _through(values: NDArray[np.uint64], half: int, key: np.uint64) -> NDArray[np.uint64]:
+    """`values` of 2 * half bits after the rounds of the network."""
+    mask, shift = np.uint64((1 << half) - 1), np.uint64(half)
+    high, low = values >> shift, values & mask
+    z, rest = np.empty_like(values), np.empty_like(values)
+    for r in range(_ROUNDS):
+        np.bitwise_xor(low, key ^ np.uint64(r << 56), z)  # `mix`, with no new array for each step
+        z += _ODD
+        for bits, factor in _STEPS:
+            z ^= np.right_shift(z, bits, rest)
+            z *= factor
+        z ^= np.right_shift(z, _LAST, rest)
+        z &= mask
+        high ^= z
+        high, low = low, high
+    high <<= shift
+    high |= low
+    return high
 
 
 class Order(Protocol):

@@ -51,7 +51,8 @@ class Advised(Mapped):
 
     def crops(self, out: NDArray[Any], spots: Spots, corners: Corners) -> None:
         """Crops of frames into `out`, (b, h, w[, C]); only their rows are read."""
-        self._advise(*self._rows(spots, corners, out.shape[1]))
+        if len(out) and not self._starts(spots, corners, out.shape[1]):
+            self._advise(*self._rows(spots, corners, out.shape[1]))
         super().crops(out, spots, corners)
 
     def patches(
@@ -70,6 +71,16 @@ class Advised(Mapped):
         first, last = max(0, box.top), min(box.height, box.top + rows)
         offset, length = self._span(box.array, shard, slot, first, last - first)
         return self._resident((self._start(box.array, shard) + offset, length))
+
+    def _starts(self, spots: Spots, corners: Corners, rows: int) -> bool:
+        """Whether the first of these crops is in memory, and that says something of all others."""
+        if not self._probe or self._unseen > 0:
+            return False
+        columns = spots.array, spots.shard, spots.slot, spots.height, corners.top
+        array, shard, slot, height, top = (int(column[0]) for column in columns)
+        first, last = (min(max(0, y), height) for y in (top, top + rows))
+        offset, length = self._span(array, shard, slot, first, last - first)
+        return self._resident((self._start(array, shard) + offset, length))
 
     def _rows(self, spots: Spots, corners: Corners, rows: int) -> tuple[Spots, Ints, Ints]:
         """(spots, first row, how many of them) of crops."""

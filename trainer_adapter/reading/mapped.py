@@ -58,6 +58,8 @@ class Mapped:
 
     def crops(self, out: NDArray[Any], spots: Spots, corners: Corners) -> None:
         """Crops of frames into `out`, (b, h, w[, C]); uncompressed, only their rows are touched."""
+        if len(out) and self._inside(out, spots, corners):
+            return
         for target, array, shard, slot, height, width, top, left, fill in rows_of(
             out, spots, corners
         ):
@@ -73,6 +75,22 @@ class Mapped:
                 else:
                     frame = scratch_slot(self._chunk(array, shard, slot), spec)
                 np.copyto(target, frame[y : y + rows, x : x + columns])
+
+    def _inside(self, out: NDArray[Any], spots: Spots, corners: Corners) -> bool:
+        """Copy crops that all lie in frames of one range of addresses; False if they do not."""
+        array, (height, width) = int(spots.array[0]), out.shape[1:3]
+        top, left, spec = corners.top, corners.left, self._store.root.arrays[array]
+        beyond = (spots.array != array) | (top < 0) | (left < 0)
+        beyond |= (top + height > spots.height) | (left + width > spots.width)
+        if spec.codec != "none" or beyond.any():
+            return False
+        rows, _ = self._store.together(array, spots.shard.tolist(), spots.slot.tolist())
+        if rows is None:
+            return False
+        at = spots.shard * spec.frames_per_shard + spots.slot
+        for target, k, y, x in zip(out, at.tolist(), top.tolist(), left.tolist(), strict=True):
+            np.copyto(target, rows[k, y : y + height, x : x + width])
+        return True
 
     def patches(
         self, out: NDArray[Any], spots: Spots, corners: Corners, boxes: Sequence[Box | None]

@@ -50,7 +50,8 @@ class Core:
         """Read several columns at once, which is faster, where the cache has all of them."""
         wanted = [name for name in names if name not in self.columns]
         with suppress(KeyError):  # made before one of them came
-            self._read(wanted)
+            if wanted:
+                self._read(wanted)
 
     def _read(self, names: list[str]) -> None:
         table = self.root.read("frames", names)
@@ -59,6 +60,8 @@ class Core:
             if column.num_chunks > 1 and column.nbytes < _JOINED:  # else each take() joins them
                 column = pa.chunked_array([column.combine_chunks()])
             self.columns[name] = column
+        del table
+        pa.default_memory_pool().release_unused()
 
     def names(self) -> list[str]:
         """The columns of frames/."""

@@ -12,7 +12,11 @@ from benchmarks.read.peers.common import Options, Reader, corner, full_batches
 from benchmarks.read.workloads import Workload
 
 PACKAGES = ("numpy",)
-SETTINGS = "one thread, from a map of the .npy that all are built from; `ram`: from memory instead"
+SETTINGS = (
+    "one thread, np.copyto of each frame (of the crop's rows of it, where one is wanted), from a "
+    "map of the .npy that all are built from; `ram`: from memory instead; `whole`: as many bytes "
+    "from a random place, in one piece for a batch, or for each crop"
+)
 
 
 def build(frames: Path, folder: Path, work: Workload) -> None:
@@ -26,6 +30,18 @@ def opened(folder: Path, work: Workload, options: Options) -> Reader:
     if options.get("ram"):
         frames = np.array(frames)
     out, c = np.empty(work.batch_shape, work.dtype), work.crop
+    pieces = out.reshape(work.batch if c else 1, -1)
+    pixels, rng = frames.reshape(-1), np.random.default_rng(0)
+
+    def read_whole(order: Any) -> Iterator[Any]:
+        for indices in full_batches(order, work):
+            starts = rng.integers(0, pixels.size - pieces.shape[1], len(pieces))
+            for target, start in zip(pieces, starts.tolist(), strict=True):
+                np.copyto(target, pixels[start : start + pieces.shape[1]])
+            yield out, indices
+
+    if options.get("whole"):
+        return read_whole
 
     def read(order: Any) -> Iterator[Any]:
         for indices in full_batches(order, work):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +36,16 @@ def opened(folder: Path, work: Workload, options: Options) -> Reader:
     if "workers" in options:
         crop = (lambda image: cropped(image[0], work)) if work.crop else None  # of (1, H, W)
         samples = in_dataloader(FrameDataset(cache, transform=crop), work, options)
-        return lambda order: ((b.image, b.index) for b in samples(order))
+        return lambda order: map(lambda b: (b.image, b.index), samples(order))
     in_read = (work.crop, work.crop) if work.crop and not options.get("whole") else None
     loader = CacheLoader(
         cache, work.batch, shuffle=True, drop_last=True, crop=in_read,
         threads=options.get("threads"),
     )  # fmt: skip
 
-    def read(order: Any) -> Iterator[Any]:
-        for batch in loader:
-            if options.get("whole"):
-                yield torch.stack([cropped(image, work) for image in batch.image]), batch.index
-            else:
-                yield batch.image, batch.index
+    def served(batch: Any) -> tuple[Any, Any]:
+        if options.get("whole"):
+            return torch.stack([cropped(image, work) for image in batch.image]), batch.index
+        return batch.image, batch.index
 
-    return read
+    return lambda order: map(served, loader)  # which holds no batch, as a generator would
