@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -82,6 +83,9 @@ esac
 """
 
 
+_TIME = re.compile(r"(?i)(\d+-)?\d+(:\d+){0,2}|unlimited|infinite")
+
+
 @dataclass(frozen=True)
 class Batch:
     """What a script is to ask Slurm for."""
@@ -158,6 +162,10 @@ def slurm(
     own = {"--account": account, "--partition": partition, "--mem": mem}
     options = [f"{name}={value}" for name, value in own.items() if value is not None]
     batch = Batch(nodes, time, array or 4 * nodes, cpus, [*options, *(sbatch or ())])
+    if not _TIME.fullmatch(time):
+        raise typer.BadParameter(
+            f"--time {time}; legal: as sbatch has it, such as 90, 4:00:00, 1-12"
+        )
     for text in (time, *batch.options, str(cache.absolute()), str(output or "")):
         if any(c < " " for c in text):  # in a comment of the script: what follows would be run
             raise typer.BadParameter(f"{text!r}: a line end or the like cannot be in a script")
