@@ -162,13 +162,12 @@ def slurm(
     own = {"--account": account, "--partition": partition, "--mem": mem}
     options = [f"{name}={value}" for name, value in own.items() if value is not None]
     batch = Batch(nodes, time, array or 4 * nodes, cpus, [*options, *(sbatch or ())])
-    if not _TIME.fullmatch(time):
-        raise typer.BadParameter(
-            f"--time {time}; legal: as sbatch has it, such as 90, 4:00:00, 1-12"
-        )
     for text in (time, *batch.options, str(cache.absolute()), str(output or "")):
         if any(c < " " for c in text):  # in a comment of the script: what follows would be run
             raise typer.BadParameter(f"{text!r}: a line end or the like cannot be in a script")
+    if not _TIME.fullmatch(time):
+        legal = "as sbatch has it, such as 90, 4:00:00, 1-12"
+        raise typer.BadParameter(f"--time {time}; legal: {legal}")
     here = [sys.executable, "-m", "dicom2cache"]
     allowed(max_failures)
     if output is not None:

@@ -59,7 +59,7 @@ def test_a_folder_that_is_not_there_is_named(top: Path, tmp_path: Path, verb: st
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        (("split", "cache", "cache/s.csv"), "cache/s.csv: in the cache, where no other file belongs"),
+        (("split", "cache", "cache/s.csv"), "cache/s.csv: in the cache, where no"),
         (("report", "cache", "-o", "cache/r.html"), "in the cache, where no other file belongs"),
         (("show", "cache", "0", "-o", "x.jpg"), "-o x.jpg: a picture is written as .png"),
         (("show", "cache", "--path", "l.dcm"), "no file l.dcm in frames/; did you mean"),
@@ -69,7 +69,7 @@ def test_a_folder_that_is_not_there_is_named(top: Path, tmp_path: Path, verb: st
         (("export", "cache", "secret"), "OUT secret: a file; name the folder"),
         (("info", "none"), "none: there is no such folder; make a cache with"),
         (("repair", "none"), "none: there is no such folder; make a cache with"),
-        (("build", "in", "other", "--recipe", "n.toml"), "recipe: No such file or directory; legal"),
+        (("build", "in", "other", "--recipe", "n.toml"), "recipe: No such file or directory;"),
         (("slurm", "in", "other", "--time", "soon"), "--time soon; legal: as sbatch has it"),
     ],
     ids=lambda said: " ".join(said) if isinstance(said, tuple) else "",
