@@ -43,7 +43,9 @@ def split(
     seed: Annotated[int, typer.Option(help="Other sides.")] = 0,
 ) -> None:
     """Divide the frames of CACHE in sides, no patient on two; `cache.split(OUT)` reads them."""
-    files.check(out, "OUT")
+    files.check(out, "OUT", cache)
+    if labels is not None and not labels.is_file():
+        raise Dicom2cacheError(f"--labels {labels}: no such file")
     if (labels is None) != (on is None) or (labels and not (stratify or label)):
         raise Dicom2cacheError("--labels, --on and --stratify or --label go together")
     with _reader():

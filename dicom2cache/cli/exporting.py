@@ -46,6 +46,8 @@ def export(
 
     Exit status 1 if some stacks failed. OUT/export.tsv says what became of each.
     """
+    if out.exists() and not out.is_dir():
+        raise Dicom2cacheError(f"OUT {out}: a file; name the folder of the files")
     wanted = None if spacing is None else _spacing(spacing)
     if _run(cache, out, to, where, spacing=wanted, upright=upright, gaps=gaps, jobs=jobs):
         raise typer.Exit(1)

@@ -8,9 +8,16 @@ from pathlib import Path
 from dicom2cache.errors import Dicom2cacheError
 
 
-def check(path: Path, said: str = "-o") -> Path:
-    """The path. Raises Dicom2cacheError, before a long work, where no file can be made by it."""
+def check(path: Path, said: str = "-o", cache: Path | None = None) -> Path:
+    """The path. Raises Dicom2cacheError, before a long work, where no file can be made by it.
+
+    Nor is one made in the cache that is looked at: `verify` would find what does not belong there.
+    """
     folder = path.parent
+    if cache is not None and os.path.realpath(path).startswith(
+        os.path.join(os.path.realpath(cache), "")
+    ):
+        raise Dicom2cacheError(f"{said} {path}: in the cache, where no other file belongs")
     if path.is_dir():
         raise Dicom2cacheError(f"{said} {path}: a folder; name a file in it")
     if not folder.is_dir():

@@ -49,7 +49,7 @@ def report(
     from dicom2cache.cli.reporting import page, whole
 
     target, about = cache_of(cache), pipeline.info(cache)
-    path = files.check(out or PAGE)
+    path = files.check(out or PAGE, cache=cache)
     if out is None:
         files.refuse_others(path, page.MARK.encode())
     sides = _sides(cache, split) if split else None
@@ -109,7 +109,9 @@ def show(
             check_key(veil, about, target, remedy)
         path = veil.hashed("path", path) if veil is not None else path
     asked = one.Asked(index, stack, path)
-    file = files.check(out or Path(f"{asked.name}.png"))
+    file = files.check(out or Path(f"{asked.name}.png"), cache=cache)
+    if file.suffix.lower() not in ("", ".png"):
+        raise Dicom2cacheError(f"-o {file}: a picture is written as .png")
     if out is None:
         files.refuse_others(file, pictures.SIGNED)
     with as_in_format(cache):
@@ -161,6 +163,8 @@ def failures(
 
 def _sides(cache: Path, split: Path) -> dict[str, Any]:
     """{side: sample indices} of a split that is stored."""
+    if not split.is_file():
+        raise Dicom2cacheError(f"--split {split}: no such file; `dicom2cache split` writes one")
     try:
         from trainer_adapter import CacheError, open_cache
     except ImportError as e:

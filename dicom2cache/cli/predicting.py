@@ -45,6 +45,8 @@ def labels(
         raise Dicom2cacheError(f"--to {to}; legal: {', '.join(_SUFFIXES)}{meant(to, _SUFFIXES)}")
     if to != "seg" and (kind != "binary" or algorithm != "unnamed"):
         raise Dicom2cacheError(f"--kind and --algorithm are of segmentations, not of --to {to}")
+    if out.exists() and not out.is_dir():
+        raise Dicom2cacheError(f"OUT {out}: a file; name the folder of the files")
     files = {p: int(n[1]) for p in sorted(given.glob("*.npy")) if (n := _NUMBER.search(p.name))}
     if not files:
         raise Dicom2cacheError(f"{given}: no files there such as stack12.npy, labels of stack 12")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -81,6 +82,9 @@ commit)
     ;;
 esac
 """
+
+
+_TIME = re.compile(r"(?i)(\d+-)?\d+(:\d+){0,2}|unlimited|infinite")
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,9 @@ def slurm(
     for text in (time, *batch.options, str(cache.absolute()), str(output or "")):
         if any(c < " " for c in text):  # in a comment of the script: what follows would be run
             raise typer.BadParameter(f"{text!r}: a line end or the like cannot be in a script")
+    if not _TIME.fullmatch(time):
+        legal = "as sbatch has it, such as 90, 4:00:00, 1-12"
+        raise typer.BadParameter(f"--time {time}; legal: {legal}")
     here = [sys.executable, "-m", "dicom2cache"]
     allowed(max_failures)
     if output is not None:

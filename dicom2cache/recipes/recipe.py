@@ -359,8 +359,8 @@ class Recipe(Treatment):
             values = tomllib.loads(file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
             raise RecipeError(
-                f"{path}: cannot read the recipe: {e}; legal: a TOML file, or one of "
-                f"{', '.join(named)}{meant(path, named)}"
+                f"{path}: cannot read the recipe: {getattr(e, 'strerror', e)}; legal: a TOML file, "
+                f"or one of {', '.join(named)}{meant(path, named)}"
             ) from e
         intensity = implied(overrides).get("intensity")
         for key, wanted in IMPLIED:

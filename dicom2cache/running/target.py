@@ -197,4 +197,5 @@ def no_cache(target: Path) -> Exception:
         return Unfinished(
             f"{target}: not committed yet; run `dicom2cache convert` and `dicom2cache commit`"
         )
-    return CacheError(f"{target}: not a cache; make one with `dicom2cache build`")
+    what = "not a cache" if os.path.lexists(target) else "there is no such folder"
+    return CacheError(f"{target}: {what}; make a cache with `dicom2cache build`")

@@ -56,6 +56,35 @@ def test_a_folder_that_is_not_there_is_named(top: Path, tmp_path: Path, verb: st
     assert f"its folder {tmp_path / 'file'} is a file" in ran.stderr
 
 
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (("split", "cache", "cache/s.csv"), "cache/s.csv: in the cache, where no"),
+        (("report", "cache", "-o", "cache/r.html"), "in the cache, where no other file belongs"),
+        (("show", "cache", "0", "-o", "x.jpg"), "-o x.jpg: a picture is written as .png"),
+        (("show", "cache", "--path", "l.dcm"), "no file l.dcm in frames/; did you mean"),
+        (("report", "cache", "--split", "none.csv"), "--split none.csv: no such file"),
+        (("split", "cache", "s.csv", "--label", "y", "--labels", "n.csv", "--on", "path"),
+         "--labels n.csv: no such file"),
+        (("export", "cache", "secret"), "OUT secret: a file; name the folder"),
+        (("info", "none"), "none: there is no such folder; make a cache with"),
+        (("repair", "none"), "none: there is no such folder; make a cache with"),
+        (("build", "in", "other", "--recipe", "n.toml"), "recipe: No such file or directory;"),
+        (("slurm", "in", "other", "--time", "soon"), "--time soon; legal: as sbatch has it"),
+    ],
+    ids=lambda said: " ".join(said) if isinstance(said, tuple) else "",
+)  # fmt: skip
+def test_what_a_stranger_gets_wrong_is_said(
+    top: Path, monkeypatch: pytest.MonkeyPatch, said: tuple[str, ...], why: str
+) -> None:
+    monkeypatch.chdir(top)
+    ran = run_here(*said)
+    assert ran.returncode == 2
+    assert why in " ".join(ran.stderr.split())
+    assert "Traceback" not in ran.stderr
+    assert not (top / "other").exists()
+
+
 def test_what_is_no_file_is_written_to_and_stays(top: Path, tmp_path: Path) -> None:
     """As /dev/null and /dev/stdout are, which a file must not take the place of."""
     fifo = tmp_path / "fifo"

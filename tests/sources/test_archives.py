@@ -339,6 +339,9 @@ def test_an_archive_that_changes_between_plan_and_convert(tmp_path: Path, folder
     said = failures(cache)
     assert len(said) == 4
     assert all("changed since plan" in why for _, why in said.values())
+    told = run_here("failures", cache).stdout
+    assert "build again with --overwrite" in told
+    assert "cannot be decoded" not in told  # it says what to do itself
 
 
 def test_repair_show_labels_and_hashes_find_members(tmp_path: Path, folder: Path) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dicom2cache.arrow import ints, rows_of
 from dicom2cache.cli.reporting import pictures
 from dicom2cache.cli.words import counting
-from dicom2cache.errors import Dicom2cacheError
+from dicom2cache.errors import Dicom2cacheError, meant
 from dicom2cache.pixels.window import Window
 from dicom2cache.schema import STORED
 from dicom2cache.store.committed import read_table, spec_of
@@ -30,6 +30,8 @@ _TILES, _TILE, _ACROSS = 64, 192, 8
 _WIDE, _BAND = 1200, 80
 """pixels of a waveform, and of each of its channels"""
 _NEAR = 3
+_FEW = 2000
+"""rows whose paths are compared letter by letter"""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,8 @@ def _of_path(cache: Path, attributes: dict[str, Any], path: str) -> NDArray[np.i
     alike = pc.or_(pc.equal(rows["path"], name), pc.ends_with(rows["path"], f"/{name}"))
     near = pc.unique(rows["path"].filter(alike)).to_pylist()[:_NEAR] if name else []
     hint = f"; perhaps {', '.join(near)}" if near else ""
+    if not near and rows.num_rows <= _FEW:
+        hint = meant(path, pc.unique(rows["path"]).to_pylist())
     raise Dicom2cacheError(f"{cache}: no file {path} in frames/{hint}")
 
 

@@ -36,7 +36,7 @@ _FAILED = {
     "header": "the header is not as the standard says: ask for another export of the file",
     "decode": "the pixels cannot be decoded: copy the file again, or ask for another export",
 }
-_SAYS_IT = re.compile(r"[;:] [a-z]+ (it|the|this|that|a|by|another)\b")
+_SAYS_IT = re.compile(r"[;:] [a-z]+ (it|the|this|that|a|again|by|another)\b")
 _MOST = 256
 """sentences; what is like none of them is one group"""
 _LEAST = 12

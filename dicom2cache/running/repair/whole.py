@@ -22,6 +22,7 @@ from dicom2cache.running.pool import call, parallel
 from dicom2cache.running.progress import Progress, Work, phase
 from dicom2cache.running.repair.shards import Mended, mend
 from dicom2cache.running.repair.state import opened
+from dicom2cache.running.target import no_cache
 from dicom2cache.store import names, root, seen, spare
 from dicom2cache.store.committed import as_in_format, signed_attributes, spec_of, whole_root
 from dicom2cache.store.durable import sync_folder, write_durably
@@ -68,7 +69,7 @@ def attributes_to_repair(cache: Path) -> dict[str, Any]:
             root.check(cache, found)  # a digest says nothing of who made it
             return found
     if not (cache / ROOT).exists() and not (cache / SPARE).exists():
-        raise CacheError(f"{cache}: not a cache; make one with `dicom2cache build`")
+        raise no_cache(cache)
     raise CacheError(_beyond(cache, ROOT))
 
 
