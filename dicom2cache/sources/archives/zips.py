@@ -15,7 +15,7 @@ import numpy as np
 
 from dicom2cache.errors import FrameError
 from dicom2cache.records import Member
-from dicom2cache.sources.archives.kinds import DEFLATED, STORED, Found, clean
+from dicom2cache.sources.archives.kinds import DEFLATED, NAMELESS, STORED, Found, clean
 from dicom2cache.sources.file import read_range
 from dicom2cache.sources.system import pread
 
@@ -129,6 +129,9 @@ def _entries(data: bytes, shift: int, start: int, size: int, most: int) -> Itera
         at += _ENTRY.size + n + extra + comment
         name = _decoded(raw, flags)
         if name.endswith("/") or (name.endswith("\\") and not whole):
+            continue
+        if not clean(name):  # it would be taken for the archive itself
+            yield NAMELESS
             continue
         yield _one(name, flags, method, crc, packed, whole, mode, offset + shift, start, size)
 
