@@ -46,7 +46,7 @@ def _group(channels: int, samples: int, data: bytes, **elements: Any) -> Dataset
     return ds
 
 
-def _channels_times_groups(folder: Path) -> None:
+def channels_times_groups(folder: Path) -> None:
     """60 and 200 groups of 65535 channels with one sample each."""
     one = _group(65535, 1, bytes(65535))
     for count in (60, 200):
@@ -54,17 +54,17 @@ def _channels_times_groups(folder: Path) -> None:
         write_waveform(path, [one] * count, SeriesInstanceUID=uid(f"channels {count}"))
 
 
-def _groups_without_number(folder: Path) -> None:
-    """100,000 groups of one sample."""
+def groups_without_number(folder: Path) -> None:
+    """20,000 groups of one sample."""
     path = write_waveform(folder / "a.dcm", [_group(1, 1, b"\1")])
     data = path.read_bytes()
     at = data.index(b"\xfe\xff\x00\xe0")
     one = data[at:]
-    length = len(one) * 100_000
-    path.write_bytes(data[: at - 4] + length.to_bytes(4, "little") + one * 100_000)
+    length = len(one) * 20_000
+    path.write_bytes(data[: at - 4] + length.to_bytes(4, "little") + one * 20_000)
 
 
-def _samples_that_are_not_there(folder: Path) -> None:
+def samples_that_are_not_there(folder: Path) -> None:
     for k, (channels, samples) in enumerate(((65535, 2**31 - 1), (1, 2**32 - 1), (0, 0))):
         group = _group(channels, samples, bytes(64))
         write_waveform(folder / f"{k}.dcm", [group], SeriesInstanceUID=uid(f"samples {k}"))
@@ -78,7 +78,7 @@ def _zigzag(count: int) -> bytes:
     return b"\\".join(b"%d\\%d\\1" % (k % 64, 63 * (k & 1)) for k in range(count))
 
 
-def _points_without_number(folder: Path) -> None:
+def points_without_number(folder: Path) -> None:
     """A contour of a million points that crosses itself everywhere; and 100,000 in one place."""
     _images(folder)
     for name, data in (("a", _zigzag(1_000_000)), ("b", b"\\".join([b"1\\1\\1"] * 100_000))):
@@ -90,17 +90,17 @@ def _points_without_number(folder: Path) -> None:
         )  # fmt: skip
 
 
-def _structures_without_number(folder: Path) -> None:
-    """20,000 structures, each of a triangle that stands for a slab of a kilometre."""
+def structures_without_number(folder: Path) -> None:
+    """3,000 structures, each of a triangle that stands for a slab of a kilometre; 100 slices."""
     _images(folder, 100, 32)
     triangle = [[1, 1, 1], [20, 1, 1], [1, 20, 1]]
     slab = [contour(triangle, ContourSlabThickness="1000000")]
     write_structures(
-        folder / "a.dcm", [(f"S{k}", slab) for k in range(N)], PatientID=folder.name
+        folder / "a.dcm", [(f"S{k}", slab) for k in range(3000)], PatientID=folder.name
     )  # fmt: skip
 
 
-def _spaces_without_number(folder: Path) -> None:
+def spaces_without_number(folder: Path) -> None:
     """5,000 structures, each in a frame of reference of its own."""
     _images(folder)
     path = write_structures(
@@ -113,24 +113,24 @@ def _spaces_without_number(folder: Path) -> None:
     ds.save_as(path)
 
 
-def _shapes_without_number(folder: Path) -> None:
-    """20,000 contours of one structure on one plane, that overlap."""
+def shapes_without_number(folder: Path) -> None:
+    """3,000 contours of one structure on one plane, that overlap."""
     _images(folder)
-    shapes = [contour([[k % 50, 1, 1], [k % 50 + 9, 1, 1], [k % 50, 60, 1]]) for k in range(20_000)]
+    shapes = [contour([[k % 50, 1, 1], [k % 50 + 9, 1, 1], [k % 50, 60, 1]]) for k in range(3000)]
     write_structures(folder / "a.dcm", [("A", shapes)], PatientID=folder.name)
 
 
-def _segments_without_number(folder: Path) -> None:
-    """A label map of 60,000 segments, all of them claimed to be there."""
+def segments_without_number(folder: Path) -> None:
+    """A label map of 5,000 segments, all of them claimed to be there."""
     images = _images(folder)
     masks = np.ones((4, 64, 64), np.uint16)
-    labels = [f"S{k}" for k in range(60_000)]
+    labels = [f"S{k}" for k in range(5000)]
     write_segmentation(
         folder / "a.dcm", images, masks, labels, kind="LABELMAP", PatientID=folder.name
     )  # fmt: skip
 
 
-def _planes_times_slices(folder: Path) -> None:
+def planes_times_slices(folder: Path) -> None:
     """3,000 segments of a plane each, that says that it stands for a metre; 100 slices."""
     images = _images(folder, 100, 32)
     shared = item(
