@@ -191,9 +191,16 @@ dist: $(DIST)  ## sdists and wheels of both distributions, in dist/; takes a C c
 test-dist: $(READY) .venv-dist/.checkers dist  ## what make dist made, installed anew: converts, reads and trains; takes an index of packages
 	$(BIN)/python -m pytest tests/packages
 
+.PHONY: test-container
+test-container: $(READY) dist  ## the Containerfile, built and tried; what apptainer.def runs; as root, with buildah, debootstrap
+	$(BIN)/python -m tests.packages.container
+
+# KEEP=1: figures go to benchmarks/results, of which docs/figures.md is made
+KEPT = $(if $(KEEP),--keep)
+
 .PHONY: bench-plan
 bench-plan: $(READY)  ## plan and open 1,000,000 frames: time and memory
-	$(BIN)/python -m benchmarks.planning
+	$(BIN)/python -m benchmarks.planning $(KEPT)
 
 PEERS := .venv-peers/.ready
 
@@ -205,23 +212,23 @@ $(PEERS): pyproject.toml $(KERNEL) constraints.txt benchmarks/read/peers/require
 
 .PHONY: bench-scale
 bench-scale: $(READY)  ## 10,000 to 1,000,000 frames: plan on disk, a worker's start, commit, open; FILES=N real ones
-	$(BIN)/python -m benchmarks.scale $(if $(FILES),--files $(FILES))
+	$(BIN)/python -m benchmarks.scale $(KEPT) $(if $(FILES),--files $(FILES))
 
 .PHONY: bench-parts
 bench-parts: $(READY)  ## two tasks of an array against one, JPEG 2000; FILES=N
-	$(BIN)/python -m benchmarks.parts $(if $(FILES),--files $(FILES))
+	$(BIN)/python -m benchmarks.parts $(KEPT) $(if $(FILES),--files $(FILES))
 
 .PHONY: bench-cores
 bench-cores: $(READY)  ## 64 jobs by counting; builds with one job and with two: FILES=512 of JPEG 2000
-	$(BIN)/python -m benchmarks.cores $(if $(FILES),--files $(FILES))
+	$(BIN)/python -m benchmarks.cores $(KEPT) $(if $(FILES),--files $(FILES))
 
 .PHONY: bench-growing
 bench-growing: $(READY)  ## an update that adds 1%, against its build; FILES=N
-	$(BIN)/python -m benchmarks.growing $(if $(FILES),--files $(FILES))
+	$(BIN)/python -m benchmarks.growing $(KEPT) $(if $(FILES),--files $(FILES))
 
 .PHONY: bench-archives
 bench-archives: $(READY)  ## a build of a zip and of a tar against that of the folder; FILES=N
-	$(BIN)/python -m benchmarks.archives $(if $(FILES),--files $(FILES))
+	$(BIN)/python -m benchmarks.archives $(KEPT) $(if $(FILES),--files $(FILES))
 
 .PHONY: bench-read
 bench-read: $(PEERS)  ## CacheLoader against its peers and memcpy; QUICK=1 for a short run
@@ -233,7 +240,7 @@ bench-convert: $(PEERS)  ## builds against their peers and the codecs alone; QUI
 
 .PHONY: bench-read-stock
 bench-read-stock: $(READY)  ## FrameDataset and gather against one .npy map and memcpy
-	$(BIN)/python -m benchmarks.read.stock
+	$(BIN)/python -m benchmarks.read.stock $(KEPT)
 
 HEADERS := .venv-headers/.ready
 
@@ -244,7 +251,7 @@ $(HEADERS): pyproject.toml $(KERNEL) benchmarks/read/peers/headers.txt
 
 .PHONY: bench-headers
 bench-headers: $(HEADERS)  ## the header scan against pydicom and dicomsdl
-	.venv-headers/bin/python -m benchmarks.headers
+	.venv-headers/bin/python -m benchmarks.headers $(KEPT)
 
 .PHONY: bench-resample
 bench-resample: $(ORACLES)  ## resampling: scipy, which it is done by, against SimpleITK
@@ -252,7 +259,7 @@ bench-resample: $(ORACLES)  ## resampling: scipy, which it is done by, against S
 
 .PHONY: bench-volumes
 bench-volumes: $(READY)  ## volume(), gather, stacks() and split(); QUICK=1 for a short run
-	$(BIN)/python -m benchmarks.volumes $(if $(QUICK),--quick)
+	$(BIN)/python -m benchmarks.volumes $(KEPT) $(if $(QUICK),--quick)
 
 VOLUMES := .venv-volumes/.ready
 
@@ -264,7 +271,7 @@ $(VOLUMES): pyproject.toml $(KERNEL) constraints.txt benchmarks/patches/requirem
 
 .PHONY: bench-patches
 bench-patches: $(VOLUMES)  ## 3-D patches against memcpy, MONAI, torchio and nnU-Net; QUICK=1 for a short run
-	.venv-volumes/bin/python -m benchmarks.patches $(if $(QUICK),--quick)
+	.venv-volumes/bin/python -m benchmarks.patches $(KEPT) $(if $(QUICK),--quick)
 
 CONTOURS := .venv-contours/.ready
 
@@ -275,15 +282,15 @@ $(CONTOURS): pyproject.toml $(KERNEL) constraints.txt benchmarks/contours/requir
 
 .PHONY: bench-contours
 bench-contours: $(CONTOURS)  ## structures to masks against rt-utils and dcmrtstruct2nii; QUICK=1 for a short run
-	.venv-contours/bin/python -m benchmarks.contours $(if $(QUICK),--quick)
+	.venv-contours/bin/python -m benchmarks.contours $(KEPT) $(if $(QUICK),--quick)
 
 .PHONY: bench-masks
 bench-masks: $(READY)  ## (image, mask) batches against images alone; QUICK=1 for a short run
-	$(BIN)/python -m benchmarks.masks $(if $(QUICK),--quick)
+	$(BIN)/python -m benchmarks.masks $(KEPT) $(if $(QUICK),--quick)
 
 .PHONY: bench-memory
 bench-memory: $(READY)  ## peak memory of a converting worker
-	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.memory $(KEPT)
 
 .PHONY: bench-codecs
 bench-codecs: $(READY)  ## codecs for caches: size, and speed of writing and reading

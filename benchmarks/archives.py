@@ -7,7 +7,6 @@ Run: python -m benchmarks.archives [--files 10000] [--size 256] [--rounds 3]
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import statistics
 import subprocess
@@ -22,6 +21,7 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
+from benchmarks.figures import arguments, least, tell
 from tests.support.dicom_files import write_series
 
 
@@ -57,8 +57,8 @@ def _packed(folder: Path, top: Path) -> dict[str, Path]:
 
 
 def main() -> None:
-    """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Print the figures."""
+    parser = arguments(__doc__)
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
@@ -84,10 +84,12 @@ def main() -> None:
                 )
                 seconds[way].append(time.perf_counter() - start)
                 shutil.rmtree(top / "cache")
-        print("| source | seconds | speed, of the folder's |\n| --- | --- | --- |")
-        for way, own in seconds.items():
-            shares = [a / b for a, b in zip(seconds["folder"], own, strict=True)]
-            print(f"| {way} | {statistics.median(own):.1f} | {statistics.median(shares):.2f} |")
+    figures = []
+    for way in list(ways)[1:]:
+        shares = [a / b for a, b in zip(seconds["folder"], seconds[way], strict=True)]
+        what = f"a build of {asked.files:,} files in a {way}, speed by that of the folder"
+        figures.append(least(what, statistics.median(shares), 0.8))
+    tell("archives", "make bench-archives", figures, asked.keep)
 
 
 if __name__ == "__main__":

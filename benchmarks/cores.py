@@ -9,7 +9,6 @@ Run: python -m benchmarks.cores [--files 512] [--rounds 3]
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import os
 import shutil
@@ -23,6 +22,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from benchmarks.convert.sources import KINDS, write
+from benchmarks.figures import Figure, arguments, most, tell
 from dicom2cache.planning.crew import for_tasks, side_by_side
 from dicom2cache.records import ShardTask
 from dicom2cache.syntaxes import EXPLICIT_LE, abreast, cost_weight
@@ -76,22 +76,35 @@ def _seconds(source: Path, cache: Path, jobs: int) -> float:
     return seconds
 
 
-def _built(folder: Path, kind: str, files: int, rounds: int, bar: float) -> None:
+def _built(folder: Path, kind: str, files: int, rounds: int) -> tuple[float, float, float]:
+    """Seconds of a build with one job and with two, and the ratio, each the median of rounds."""
     write(folder / kind, replace(KINDS[kind], files=max(files, 4)))
     source = folder / kind / "all"
     found: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(rounds + 1):  # the first finds files and modules in memory
         for jobs, times in found.items():
             times.append(_seconds(source, folder / "cache", jobs))
-    one, two = (median(times[1:]) for times in found.values())
-    print(f"{files:5} {kind:10} 1 job {one:6.2f} s, 2 jobs {two:6.2f} s: {two / one:.2f} "
-          f"(bar {bar})", flush=True)  # fmt: skip
     shutil.rmtree(folder / kind)
+    one, two = (median(times[1:]) for times in found.values())
+    return one, two, median(b / a for a, b in zip(found[1][1:], found[2][1:], strict=True))
+
+
+def _figures(folder: Path, files: int, rounds: int) -> list[Figure]:
+    one, two, _ = _built(folder, "ct", 4, rounds)
+    what = "a build of 4 uncompressed files, from start to end, with"
+    found = [most(f"{what} 1 job", one, 0.5, unit="s"), most(f"{what} 2 jobs", two, 0.8, unit="s")]
+    for kind, count, bar in (("jpeg-2000", files, 0.56), ("jpeg-2000", files // 4, 0.6),
+                             ("ct", files * 2, 1.0)):  # fmt: skip
+        one, two, ratio = _built(folder, kind, count, rounds)
+        words = "JPEG 2000" if kind == "jpeg-2000" else "uncompressed"
+        found.append(most(f"{count:,} {words} files of 512x512, 2 jobs by 1 job, start-up included",
+                          ratio, bar, f"{one:.2f} and {two:.2f} s"))  # fmt: skip
+    return found
 
 
 def main() -> None:
     """Print the counts; with files, the times and their ratios too."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--files", type=int, default=0, help="of JPEG 2000; 0: only count")
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
@@ -103,11 +116,8 @@ def main() -> None:
     if not asked.files:
         return
     with TemporaryDirectory(prefix="cores-") as name:
-        folder = Path(name)
-        _built(folder, "ct", 4, asked.rounds, 1.6)
-        _built(folder, "jpeg-2000", asked.files, asked.rounds, 0.56)
-        _built(folder, "jpeg-2000", asked.files // 4, asked.rounds, 0.6)
-        _built(folder, "ct", asked.files * 2, asked.rounds, 1.0)
+        figures = _figures(Path(name), asked.files, asked.rounds)
+    tell("cores", f"make bench-cores FILES={asked.files}", figures, asked.keep)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ Run: python -m benchmarks.growing [--files 10000] [--size 256]
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
+from benchmarks.figures import arguments, most, tell
 from dicom2cache.sources.find import scan
 from tests.support.dicom_files import write_series
 
@@ -53,7 +53,7 @@ def _timed(*arguments: object) -> tuple[float, float]:
 
 def main() -> None:
     """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--size", type=int, default=256)
     asked = parser.parse_args()
@@ -76,6 +76,11 @@ def main() -> None:
     for what, (wall, cpu) in found.items():
         share = wall / found["build"][0], cpu / found["build"][1]
         print(f"{what:20} {wall:8.2f} s {share[0]:7.1%} {cpu:8.2f} s CPU {share[1]:7.1%}")
+    bar = 0.05 * found["build"][0] + found["listing"][0]
+    what = f"an update that adds 1% to {asked.files:,} files of {asked.size}x{asked.size}"
+    note = "the bar: listing the files, and 5% of the build"
+    figures = [most(what, found["update, 1% new"][0], round(bar, 2), note, "s")]
+    tell("growing", f"make bench-growing FILES={asked.files}", figures, asked.keep)
 
 
 if __name__ == "__main__":

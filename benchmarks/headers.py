@@ -9,9 +9,7 @@ rounds after the first, ratios are taken within a round. The bytes lie in the pa
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
 import statistics
 import tempfile
 import time
@@ -26,7 +24,7 @@ from pydicom.datadict import keyword_for_tag
 from pydicom.examples import get_path
 from pydicom.uid import generate_uid
 
-from benchmarks.machine import describe
+from benchmarks.figures import arguments, most, plain, tell
 from dicom2cache.headers.describe import wanted_tags
 from dicom2cache.headers.elements import CHARSET, Scan
 from dicom2cache.headers.read import read_headers
@@ -175,10 +173,9 @@ def measured(paths: Sequence[Path], files: int, rounds: int) -> dict[str, dict[s
 
 def main() -> None:
     """Print all figures and the bar."""
-    parser = argparse.ArgumentParser()
+    parser = arguments(__doc__)
     parser.add_argument("--files", type=int, default=300, help="of a way and a round")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     figures = {}
@@ -190,12 +187,13 @@ def main() -> None:
             print(f"{archive}, each file read for the first time:")
             for name, found in figures[archive].items():
                 print(f"  {name}: {found['ms']:.3f} ms a file, {found['ratio']:.3f} of the first")
-    print(f"bar: the scan at most {BAR} of the first")
-    if given.json:
-        machine = describe("pydicom", "numpy")
-        if any("dicomsdl" in name for name in ways()):
-            machine |= describe("dicomsdl")
-        given.json.write_text(json.dumps({"machine": machine, "figures": figures}, indent=1) + "\n")
+    rows = []
+    for archive, ways_of in figures.items():
+        for name, found in list(ways_of.items())[1:]:
+            what, ratio = f"{archive}, {name}, by the CPU time of pydicom's header", found["ratio"]
+            scan = name.startswith("scan")
+            rows.append(most(what, ratio, BAR) if scan else plain(what, ratio))
+    tell("headers", "make bench-headers", rows, given.keep, "pydicom", "numpy")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ programs disturb less. Run: python -m benchmarks.masks [--quick]
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from statistics import median
 
 import numpy as np
 
+from benchmarks.figures import arguments, least, plain, tell
 from dicom2cache import Recipe, build
 from tests.support.dicom_files import uid, write_series
 from tests.support.drawn import write_seg
@@ -50,9 +50,10 @@ def rate(cache: Cache, crop: int | None, epochs: int, target: str | None) -> tup
 
 def main() -> None:
     """Print frames a second with and without masks, and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--quick", action="store_true", help="a short run")
-    slices, rounds, epochs = (256, 9, 4) if parser.parse_args().quick else (512, 21, 6)
+    asked = parser.parse_args()
+    slices, rounds, epochs = (256, 9, 4) if asked.quick else (512, 21, 6)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         drawn(folder / "in", slices)
@@ -60,7 +61,7 @@ def main() -> None:
         images = open_cache(folder / "cache").select(kind="image")
         masks = sum(f.stat().st_size for f in (folder / "cache").glob("mask_*/c.*"))
         share = masks / (len(images) * SIZE * SIZE * 2)
-        print(f"{len(images)} slices; masks take {share:.2%} of the bytes of the images")
+        figures = [plain("masks by the bytes of their images", share)]
         for crop in (None, 256):
             ways = {None: [], "mask": []}  # type: dict[str | None, list[tuple[float, float]]]
             for target in (*ways, *ways) * rounds:
@@ -68,12 +69,13 @@ def main() -> None:
             alone, both = (np.array(found[2:]) for found in ways.values())
             best = both.max(0) / alone.max(0)
             ratio = [median((b / a).tolist()) for a, b in zip(alone.T, both.T, strict=True)]
-            what = "whole" if crop is None else f"crop {crop}"
-            print(
-                f"{what:>9}: images {alone[:, 0].max():,.0f} / "
-                f"s, (image, mask) {both[:, 0].max():,.0f} / s; ratio of the best {best[0]:.2f} "
-                f"(processor {best[1]:.2f}), median {ratio[0]:.2f} ({ratio[1]:.2f})"
-            )
+            print(f"images {alone[:, 0].max():,.0f} / s, (image, mask) {both[:, 0].max():,.0f} / s")
+            what = "(image, mask) batches by images alone, 512x512 int16 and label maps"
+            what += "" if crop is None else f": crops of {crop}"
+            note = f"CPU time {best[1]:.2f}; medians {ratio[0]:.2f}, {ratio[1]:.2f}"
+            whole = crop is None
+            figures.append(least(what, best[0], 0.6, note) if whole else plain(what, best[0], note))
+    tell("masks", f"{'QUICK=1 ' * asked.quick}make bench-masks", figures, asked.keep)
 
 
 if __name__ == "__main__":

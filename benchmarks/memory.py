@@ -17,6 +17,7 @@ from pydicom import dcmread
 from pydicom.examples import get_path
 from pydicom.uid import generate_uid
 
+from benchmarks.figures import arguments, most, tell
 from benchmarks.machine import peak_mib
 
 
@@ -61,9 +62,8 @@ def measure(cache: Path) -> dict[str, float]:
 
 def main() -> None:
     """Print both figures with their bar."""
-    parser = argparse.ArgumentParser()
+    parser = arguments(__doc__)
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     if given.measure:
         print(json.dumps(measure(given.measure)))
@@ -81,13 +81,11 @@ def main() -> None:
             command.append(str(here / f"{name}.cache"))
             out = subprocess.run(command, check=True, capture_output=True).stdout
             found[name] = json.loads(out)
+    figures = []
     for name, f in found.items():
-        print(
-            f"{name}: peak {f['peak_mib']:.0f} MiB; shard {f['shard_mib']:.0f} MiB + 300 MiB = "
-            f"{f['shard_mib'] + 300:.0f} MiB is the bar ({f['shards']} shards)"
-        )
-    if given.json:
-        given.json.write_text(json.dumps(found, indent=1) + "\n")
+        what = f"peak memory of a worker that writes shards of {f['shard_mib']:.0f} MiB, {name}"
+        figures.append(most(what, f["peak_mib"], round(f["shard_mib"] + 300), unit="MiB"))
+    tell("memory", "make bench-memory", figures, given.keep)
 
 
 def _key(folder: Path) -> Path:

@@ -8,7 +8,6 @@ Run: python -m benchmarks.parts [--files 2048] [--rounds 3]
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from benchmarks.convert.sources import KINDS, write
+from benchmarks.figures import arguments, most, tell
 from dicom2cache.planning.tasks import part
 from dicom2cache.running.job import load_job
 
@@ -52,7 +52,7 @@ def _seconds(planned: Path, cache: Path, parts: int) -> float:
 
 def main() -> None:
     """Print the times and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--files", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
@@ -72,8 +72,9 @@ def main() -> None:
                 _quietly("commit", cache)
                 shutil.rmtree(cache)
                 print(f"{parts} at once: {times[-1]:.2f} s", flush=True)
-        one, two = (median(times) for times in found.values())
-        print(f"two tasks {two:.2f} s, one {one:.2f} s: {two / one:.2f} (bar {_BAR})")
+    ratio = median(two / one for one, two in zip(*found.values(), strict=True))
+    what = f"two tasks of an array by one, {asked.files:,} JPEG 2000 files, one process each"
+    tell("parts", "make bench-parts", [most(what, ratio, _BAR)], asked.keep)
 
 
 if __name__ == "__main__":

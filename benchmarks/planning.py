@@ -11,12 +11,12 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.figures import arguments, most, tell
 from benchmarks.machine import peak_mib
 from dicom2cache.planning.plan import make_plan
 from dicom2cache.planning.select import select_files
@@ -109,9 +109,8 @@ def measure(n: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure in a fresh process, so that making the headers does not count; print the bars."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = arguments(__doc__)
     parser.add_argument("--headers", type=int, default=1_000_000)
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
@@ -120,11 +119,13 @@ def main() -> None:
     command = [sys.executable, "-m", "benchmarks.planning", "--measure"]
     command += ["--headers", str(given.headers)]
     found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    print(f"plan {found['headers']:,} headers: {found['seconds']:.1f} s (bar: 15 s)")
-    print(f"peak memory, the headers included: {found['peak_mib'] / 1024:.2f} GiB (bar: 3 GiB)")
     print(f"{found['arrays']} arrays, {found['shards']:,} shards, {found['waste']:.1%} waste")
-    if given.json:
-        given.json.write_text(json.dumps(found, indent=1) + "\n")
+    what = f"planning {found['headers']:,} headers in memory"
+    figures = [
+        most(what, found["seconds"], 15, unit="s"),
+        most(f"{what}: peak, the headers included", found["peak_mib"] / 1024, 3, unit="GiB"),
+    ]
+    tell("planning", "make bench-plan", figures, given.keep)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
+from benchmarks.figures import Figure, arguments, most, plain, tell
 from benchmarks.machine import peak_mib
 from benchmarks.planning import headers
 from dicom2cache import Recipe, pipeline
@@ -42,9 +42,17 @@ from tests.support.dicom_files import pattern, uid, write_dicom
 from trainer_adapter import open_cache
 
 _BARS = {
-    "plan": "60 s, 3 GiB", "worker": "2 s, 300 MiB", "commit": "30 s", "open": "0.3 s, 100 MiB",
-    "report": "60 s, 4 GiB",
+    "plan": (60, 3072), "worker": (2, 300), "commit": (30, None), "open": (0.3, 100),
+    "report": (60, 4096),
 }  # fmt: skip
+"""of 1,000,000 frames: seconds, MiB"""
+_WORDS = {
+    "plan": "plan of {} headers, on disk",
+    "worker": "a worker of such a plan, until its first frame",
+    "commit": "commit of {} frames",
+    "open": "`open_cache` of them",
+    "report": "`report` of them",
+}
 
 
 def plan(n: int, cache: Path) -> None:
@@ -191,10 +199,10 @@ def _real(n: int, folder: Path) -> dict[str, Any]:
 
 def _line(found: dict[str, Any]) -> str:
     words = [f"{found['frames']:>9,} frames"]
-    for name, bar in _BARS.items():
+    for name in _BARS:
         if name in found:
             step = found[name]
-            words.append(f"{name} {step['seconds']:.2f} s {step['mib']:.0f} MiB (bar {bar})")
+            words.append(f"{name} {step['seconds']:.2f} s {step['mib']:.0f} MiB")
     words.append(f"plan {found['plan_bytes'] / 2**20:.0f} MiB in {found['plan_files']} files")
     words.append(f"cache {found['cache_files']} files")
     if "parts" in found:
@@ -203,12 +211,27 @@ def _line(found: dict[str, Any]) -> str:
     return "; ".join(words)
 
 
+def _figures(one: dict[str, Any], other: dict[str, Any]) -> list[Figure]:
+    """Of the largest size; and how much longer each step takes than for the size before."""
+    found = []
+    for name, (seconds, mib) in _BARS.items():
+        step, what = other[name], _WORDS[name].format(f"{other['frames']:,}")
+        found.append(most(what, step["seconds"], seconds, unit="s"))
+        if mib is not None:
+            found.append(most(f"{what}: peak memory", step["mib"], mib, unit="MiB"))
+    for name in _BARS:
+        ratio = other[name]["seconds"] / max(one[name]["seconds"], 1e-9)
+        what = f"{name} of {other['frames']:,} frames, times as long as of {one['frames']:,}"
+        bar = other["frames"] // one["frames"] * 1.2
+        found.append(most(what, ratio, bar) if name in ("plan", "commit") else plain(what, ratio))
+    return found
+
+
 def main() -> None:
     """Print a line for each size."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = arguments(__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--files", type=int)
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)
     said = parser.parse_args()
     if said.step:
@@ -221,13 +244,7 @@ def main() -> None:
             results.append(job(n, Path(folder)))
             print(_line(results[-1]), flush=True)
     if not said.files and len(results) > 1:
-        for name in _BARS:
-            one, other = (np.float64(r[name]["seconds"]) for r in results[-2:])
-            print(
-                f"{name}: {other / one:.1f} times as long for the last size as for the one before"
-            )
-    if said.json:
-        said.json.write_text(json.dumps(results, indent=1) + "\n")
+        tell("scale", "make bench-scale", _figures(*results[-2:]), said.keep)
 
 
 if __name__ == "__main__":

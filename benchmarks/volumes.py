@@ -8,7 +8,6 @@ Run: python -m benchmarks.volumes [--quick]
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from unittest import mock
 
 import numpy as np
 
+from benchmarks.figures import arguments, least, most, plain, tell
 from dicom2cache import Recipe, build
 from tests.support.dicom_files import write_series
 from trainer_adapter import Cache, open_cache
@@ -126,9 +126,10 @@ def balanced(groups: int) -> float:
 
 def main() -> None:
     """Print a line for each figure."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = arguments(__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of all")
-    quick = parser.parse_args().quick
+    asked = parser.parse_args()
+    quick = asked.quick
     with tempfile.TemporaryDirectory(prefix="volumes-") as name:
         folder = Path(name)
         write_series(folder / "in", 128 if quick else 1024)
@@ -137,24 +138,30 @@ def main() -> None:
         opened = open_cache(cache)
         us = view(opened, 2000)
         several = -(-len(opened) // opened.arrays[0].frames_per_shard)
-        print(f"volume() of {len(opened)} frames in {several} shards: {us:.1f} us (bar: 50)")
+        what = f"`cache.volume(stack)` of {len(opened):,} frames in {several} shards"
+        figures = [most(what, us, 50, unit="us")]
         ways = {"in one range": opened, "shards apart": opened_apart(cache)}
         found = gathers(ways, 5 if quick else 15, 10 if quick else 50)
         for way, (clock, processor) in found.items():
             print(f"gather, {way}: {clock:,.0f} frames/s, {processor:,.0f} by the processor")
         ratio = [a / b for a, b in zip(*(found[way] for way in ways), strict=True)]
-        print(f"one range / apart: {ratio[0]:.3f}, {ratio[1]:.3f} by the processor (bar: 1.05)")
+        what = "`gather` from one address range, times as fast as from shards mapped apart"
+        figures.append(least(what, ratio[0], 1.05, f"{ratio[1]:.2f} by CPU time"))
         frames = 100_000 if quick else 1_000_000
         cache = made_up(frames, folder)
         seconds, rows = table(cache)
-        print(f"stacks() of {frames:,} frames, {rows:,} stacks: {seconds:.2f} s (bar: 1 s)")
+        what = f"`cache.stacks()` of {frames:,} frames, {rows:,} stacks"
+        figures.append(most(what, seconds, 1, unit="s"))
         ways_to: list[dict[str, str]] = [{}, {"stratify": "modality"}]
         for how in ways_to:
             seconds, patients = divided(cache, **how)
             said = ", ".join(f"{k}={v!r}" for k, v in how.items())
-            print(f"split({said}) of {frames:,} frames, {patients:,} patients: {seconds:.2f} s")
+            what = f"`cache.split({said})` of {frames:,} frames, {patients:,} patients"
+            figures.append(plain(what, seconds, unit="s"))
         groups = 30_000 if quick else 300_000
-        print(f"stratify of {groups:,} groups: {balanced(groups):.2f} s (bar: 3 s)")
+        what = f"balancing {groups:,} groups of five classes"
+        figures.append(most(what, balanced(groups), 3, unit="s"))
+    tell("volumes", f"{'QUICK=1 ' * quick}make bench-volumes", figures, asked.keep)
 
 
 if __name__ == "__main__":

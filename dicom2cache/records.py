@@ -448,6 +448,7 @@ class FrameRow(TypedDict, total=False):
     drawn: list[Drawn] | None
     image_by: str | None
     mask_reach: float | None
+    mask_reaches: list[float] | None
     unit: str | None
     slope: float | None
     intercept: float | None

@@ -228,6 +228,8 @@ STORED = (
            "of a mask whose planes are farther apart than the slices of its image, how far its "
            "plane stands for to each side: of a slice so near that has no row of its file it is "
            "not known what is drawn; null: its plane is its image's", "mm"),
+    Column("mask_reaches", pa.list_(FLOAT64), "plan",
+           "of contours `mask_reach` of each entry of `drawn`: each structure has planes", "mm"),
     Column("contrast", BOOL, "file", "true if a contrast agent is named",
            dicom="ContrastBolusAgent"),
     Column("photometric", TEXT, "file", "that of the file, not of what is stored",

@@ -9,7 +9,6 @@ pydicom.dcmread, which went with pydicom 3. Run: python -m benchmarks.contours [
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import os
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.contours.series import write
+from benchmarks.figures import arguments, least, tell
 from dicom2cache.headers.read import read_headers
 from dicom2cache.headers.structures import read_structures
 from dicom2cache.pixels.outlines import Slices, draw, structures_in
@@ -104,9 +104,10 @@ def timed(way: Way, series: Path, structure_set: Path) -> tuple[float, float, li
 
 def main() -> None:
     """Print a line for each way, and the ratios against the bar."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = arguments(__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer slices, structures and rounds")
-    quick = parser.parse_args().quick
+    asked = parser.parse_args()
+    quick = asked.quick
     warnings.filterwarnings("ignore")
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
@@ -125,12 +126,12 @@ def main() -> None:
             f"{name:16} drawing {drawing[name]:8.1f}  with reading {whole[name]:7.1f}  pixels "
             f"{theirs.min():.3f} to {theirs.max():.3f} of ours"
         )
+    figures = []
     for name in list(WAYS)[1:]:
-        ratio = drawing["ours"] / drawing[name]
-        print(
-            f"ours / {name}: {ratio:.1f} drawing (bar {BAR:g}: {'met' if ratio >= BAR else 'NOT'}),"
-            f" {whole['ours'] / whole[name]:.1f} with reading"
-        )
+        what = f"structures to masks, one processor, times as fast as {name}"
+        figures.append(least(f"{what}: drawing", drawing["ours"] / drawing[name], BAR))
+        figures.append(least(f"{what}: with reading", whole["ours"] / whole[name], BAR))
+    tell("contours", f"{'QUICK=1 ' * quick}make bench-contours", figures, asked.keep)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ Run: python -m benchmarks.patches [--quick]
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 import time
@@ -19,6 +18,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.figures import arguments, least, plain, tell
 from benchmarks.patches import readers
 from benchmarks.patches.volumes import made_up, write
 from dicom2cache import Recipe, build
@@ -26,6 +26,14 @@ from dicom2cache import Recipe, build
 BARS = {
     "memcpy": 0.7, "rows alone": None, "MONAI": 10, "tuned MONAI": 10, "torchio": 5, "nnU-Net": 3,
 }  # fmt: skip
+_PEERS = {
+    "memcpy": "`np.copyto` of as many bytes in one piece",
+    "rows alone": "`np.copyto` of the rows of patches, 256 bytes each",
+    "MONAI": "MONAI's `RandCropByPosNegLabeld` over a `CacheDataset`, as its tutorials have it",
+    "tuned MONAI": "the same, tuned as its users do not write it",
+    "torchio": "torchio's `Queue`",
+    "nnU-Net": "nnU-Net's data set in blosc2",
+}
 
 
 def rate(batches: Iterator[Any], seconds: float) -> float:
@@ -43,9 +51,10 @@ def rate(batches: Iterator[Any], seconds: float) -> float:
 
 def main() -> None:
     """Print a line for each way, and the ratios against their bars."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = arguments(__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer volumes and rounds")
-    quick = parser.parse_args().quick
+    asked = parser.parse_args()
+    quick = asked.quick
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)  # each way has its own threads or workers
     if hasattr(os, "sched_setaffinity"):
@@ -88,13 +97,15 @@ def main() -> None:
         speed = median(speeds)
         print(f"{way}: {speed:,.0f} patches/s, {speed * size / 1e9:.2f} GB/s "
               f"({min(speeds):,.0f} to {max(speeds):,.0f})")  # fmt: skip
-    mine = found["CacheLoader"]
+    mine, figures = found["CacheLoader"], []
     for peer, bar in BARS.items():
         theirs = [max(s) for s in zip(*(v for w, v in found.items() if w.startswith(peer)),
                                       strict=True)]  # fmt: skip
         own = found["CacheLoader, foreground"] if "MONAI" in peer else mine
         ratio = median(a / b for a, b in zip(own, theirs, strict=True))
-        print(f"CacheLoader / {peer}: {ratio:.2f}{f' (bar: {bar})' if bar else ''}")
+        what = f"random 3-D patches of 32x128x128 int16, times as fast as {_PEERS[peer]}"
+        figures.append(plain(what, ratio) if bar is None else least(what, ratio, bar))
+    tell("patches", f"{'QUICK=1 ' * asked.quick}make bench-patches", figures, asked.keep)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from statistics import median
 
 import numpy as np
 
+from benchmarks.figures import arguments, most, plain, tell
 from benchmarks.machine import in_turn
 from benchmarks.read.stock import write_cache
 from dicom2cache.planning.arrays import array_spec
@@ -100,7 +101,7 @@ def measure(here: Path, frames: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description="What checks of a cache cost.")
+    parser = arguments("What checks of a cache cost.")
     parser.add_argument("--frames", type=int, default=1024)
     parser.add_argument("--open", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -111,8 +112,15 @@ def main() -> None:
         assert len(cache) == 1_000_000
         return
     with tempfile.TemporaryDirectory() as temporary:
-        for name, value in measure(Path(temporary), given.frames).items():
-            print(f"{name:<50} {value:>8.3f}")
+        found = measure(Path(temporary), given.frames)
+    warm = "open 1,000,000 frames, with digests, warm, CPU s"
+    figures = [
+        most(n.removesuffix(", CPU s"), v, 0.3, unit="s of CPU") if n == warm
+        else plain(n.removesuffix(" s").removesuffix(", CPU").removesuffix(","), v,
+                   unit="s" if n.startswith("open") else "")
+        for n, v in found.items()
+    ]  # fmt: skip
+    tell("read_checks", "python -m benchmarks.read.checks --keep", figures, given.keep)
 
 
 if __name__ == "__main__":

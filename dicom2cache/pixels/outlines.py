@@ -109,6 +109,10 @@ class Placed(NamedTuple):
     """contours that do not lie along the images: their points differ by more than half a slice"""
     beyond: Ints
     """contours that are farther than half a slice from each image"""
+    levels: Floats = np.empty(0)
+    """planes of contours, mm along the normal of the images, ascending"""
+    aside: Floats = np.empty(0)
+    """mm from each image that has contours to their plane; of a slab, half a slice at most"""
 
 
 def place(outlines: Outlines, slices: Slices) -> Placed:
@@ -146,7 +150,8 @@ def place(outlines: Outlines, slices: Slices) -> Placed:
     reached = np.zeros(len(heights), bool)
     reached[chosen[images]] = True
     reached |= _within(np.sort(places), heights, step / 2)
-    return Placed(images, contours, bent, np.sort(some[~reached[level]]))
+    aside = np.minimum(np.abs(heights[chosen[images]] - places[images]), step / 2)
+    return Placed(images, contours, bent, np.sort(some[~reached[level]]), heights, aside)
 
 
 def _nearest(heights: Floats, places: Floats, half: float) -> Ints:

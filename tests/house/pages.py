@@ -1,19 +1,24 @@
 """Tables of the docs that are written from the code: `python -m tests.house.pages` writes them.
 
-Those of docs/alternatives.md come from what benchmarks have left in benchmarks/results.
+Those of docs/alternatives.md and docs/figures.md come from what benchmarks have left in
+benchmarks/results.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from pathlib import Path
 
+from benchmarks import figures
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.recipes.recipe import Recipe
 
 HERE = Path(__file__).parents[2]
 RECIPE = HERE / "docs" / "recipe.md"
 ALTERNATIVES = HERE / "docs" / "alternatives.md"
+FIGURES = HERE / "docs" / "figures.md"
 RESULTS = HERE / "benchmarks" / "results"
 _READERS = (
     "CacheLoader", "FrameDataset, DataLoader", "one .npy map, DataLoader", "LitData",
@@ -73,6 +78,19 @@ def with_results(page: str) -> str:
     return page
 
 
+def with_figures(page: str) -> str:
+    """docs/figures.md with its tables as the results have them, each with its command."""
+
+    def kept(found: re.Match[str]) -> str:
+        result = json.loads((RESULTS / f"{found[1]}.json").read_text())
+        when = f", {result['month']}" if "month" in result else ""
+        lines = [f"`{result['command']}`{when}:", "", *figures.table(result["bars"])]
+        return f"<!-- results: {found[1]} -->\n" + "\n".join(lines) + "\n<!-- end -->"
+
+    return re.sub(r"<!-- results: (\w+) -->\n.*?<!-- end -->", kept, page, flags=re.DOTALL)
+
+
 if __name__ == "__main__":
+    FIGURES.write_text(with_figures(FIGURES.read_text()))
     RECIPE.write_text(with_table(RECIPE.read_text(), recipe_table()))
     ALTERNATIVES.write_text(with_results(ALTERNATIVES.read_text()))

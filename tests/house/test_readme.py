@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import shlex
 import shutil
@@ -13,7 +14,15 @@ import numpy as np
 import pytest
 
 from dicom2cache import Recipe
-from tests.house.pages import ALTERNATIVES, recipe_table, with_results, with_table
+from tests.house.pages import (
+    ALTERNATIVES,
+    FIGURES,
+    RESULTS,
+    recipe_table,
+    with_figures,
+    with_results,
+    with_table,
+)
 from tests.support.caches import run_cli, run_here
 from tests.support.dicom_files import CT_IMAGE, pattern, real, uid, write_dicom
 from tests.support.drawn import write_seg
@@ -187,6 +196,14 @@ def test_the_page_of_alternatives_has_the_figures_of_the_benchmarks() -> None:
     page = ALTERNATIVES.read_text()
     assert with_results(page) == page, "run python -m tests.house.pages"
     assert len(re.findall(r"^\| .* \| [\d,.]+ \|$", page, re.MULTILINE)) == 17
+
+
+def test_the_page_of_figures_has_those_of_the_benchmarks() -> None:
+    page = FIGURES.read_text()
+    assert with_figures(page) == page, "run python -m tests.house.pages"
+    kept = {path.stem for path in RESULTS.glob("*.json") if "bars" in json.loads(path.read_text())}
+    assert set(re.findall(r"<!-- results: (\w+) -->", page)) == kept
+    assert {"read", "convert"} <= kept
 
 
 def test_every_key_has_its_flag() -> None:

@@ -81,6 +81,34 @@ def test_they_are_no_background_of_a_training(images: Cache) -> None:
     ]  # fmt: skip
 
 
+def test_patches_are_around_no_slice_that_nobody_knows(images: Cache) -> None:
+    loader = CacheLoader(images, 10, patch=(2, 4, 4), foreground="mask")
+    seen: dict[bool, set[int]] = {False: set(), True: set()}
+    for _ in range(30):
+        for batch in loader:
+            told = batch.columns
+            for center, positive in zip(told["center"], told["positive"], strict=True):
+                seen[bool(positive)].add(int(center[0]))
+    assert seen == {False: set(np.flatnonzero(KNOWN).tolist()), True: {3, 6}}
+
+
+def test_planes_of_a_file_are_those_of_all_its_segments(tmp_path: Path) -> None:
+    """A segment that has no frame on a plane where another one has is not there (PS3.3 C.8.20)."""
+    write_ct(tmp_path / "in", "a", SLICES)
+    write_seg(
+        tmp_path / "in/seg.dcm",
+        [(1, uid("a3"), 6, plane(1)), (2, uid("a6"), 12, plane(2))], {1: "liver", 2: "cyst"},
+        thickness=6, FrameOfReferenceUID=uid("space a"),
+    )  # fmt: skip
+    for masks in ("none", "planes", "labelmap"):
+        cache = open_cache(built("--masks", masks, tmp_path / "in", tmp_path / masks))
+        images = cache.select(kind="image")
+        for names in (None, "liver", "cyst"):
+            assert images.annotated(names).tolist() == KNOWN, (masks, names)
+        maps = images.labelmap([3, 6, 7], ["cyst"], missing="ignore")
+        assert maps.max(axis=(1, 2)).tolist() == [0, 1, 255]
+
+
 def test_texts_know_true_false_and_neither(images: Cache) -> None:
     def chosen(found: Cache) -> list[int]:
         return np.searchsorted(images.indices, found.indices).tolist()

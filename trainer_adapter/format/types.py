@@ -40,6 +40,7 @@ _TYPES = {
     "image_part": pa.int16(),
     "points": pa.list_(pa.float64()),
     "mask_counts": pa.list_(pa.int64()),
+    "mask_reaches": pa.list_(pa.float64()),
     "segments": pa.list_(pa.struct(_SEGMENT)),
     "drawn": pa.list_(pa.struct(_DRAWN)),
     "padding_fraction": pa.float32(),

@@ -103,8 +103,8 @@ def data(
     "instance_segmentation" or "object_detection". `masks` as in serve(cache, masks=...,
     root=[folder of each split]); the same there.
 
-    Raises ValueError for an unknown task, classes that the cache does not have, and a folder with
-    stubs of other frames.
+    Warns where nobody knows what is on images, with their number. Raises ValueError for an unknown
+    task, classes that the cache does not have, and a folder with stubs of other frames.
     """
     asked = masks_of(masks) or Masks()
     return write_data(LabelMaps(of_kind(_opened(cache), "image"), asked), folder, task)

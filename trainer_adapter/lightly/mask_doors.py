@@ -45,7 +45,7 @@ class MaskServer:
             return found
         mask = self.maps.segments(i) if panoptic else self.maps.label_map(i)
         self._counts.add("masks")
-        if not self.maps.annotated(i):
+        if not (self.maps.annotated(i) or self.maps.drawn(i)):
             self._counts.add("empty_masks")
         return mask
 

@@ -31,8 +31,9 @@ class Masks:
     `classes`: names, numbered from 1 in that order, or name to number; None: the cache's own
     (`cache.mask_classes`). 0 is background. `things`: the classes of which each connected piece
     (in the frame, corners touch) is an instance of its own, in panoptic and instance segmentation
-    and in detection; None: all. `missing`: images in whose stacks there is no mask are background
-    ("zeros"), ignored ("ignore": 255, which is no class), or an error ("error").
+    and in detection; None: all. `missing`: where nobody knows what is on an image
+    (`cache.annotated`) that is background ("zeros"), ignored ("ignore": 255, which is no class), or
+    an error ("error"); what is drawn on it all the same stays.
     """
 
     classes: Sequence[str] | Mapping[str, int] | None = None
@@ -112,7 +113,7 @@ class LabelMaps:
         return self
 
     def annotated(self, i: int) -> bool:
-        """Whether a mask of these classes lies on image `i`, or on another one of its stack."""
+        """Whether it is known what masks of these classes draw on image `i`."""
         return bool(self.painter.known(self.cache.samples(np.array([i])))[0])
 
     def drawn(self, i: int) -> bool:
@@ -126,15 +127,13 @@ class LabelMaps:
         Raises LabelError for an image without a mask, if these are not allowed.
         """
         core, sample = self.cache.core, self.cache.samples(np.array([i]))
-        known = self.painter.known(sample)[0]
-        if not known and self.asked.missing == "error":
+        if self.asked.missing == "error" and not self.painter.known(sample)[0]:
             raise unannotated(core, sample, np.zeros(1, np.int64), self.numbers)
         height, width = (int(c[sample[0]]) for c in (core.places.height, core.places.width))
         labels: NDArray[Any] = np.empty((1, height, width), self._dtype)
-        if known or self.asked.missing == "zeros":
-            self.painter.paint(labels, sample, core)
-        else:
-            labels[:] = _IGNORED
+        self.painter.paint(labels, sample, core)
+        if self.asked.missing == "ignore":
+            self.painter.leave(labels, _IGNORED, sample, core)
         map_of_one: NDArray[Any] = labels[0]
         return map_of_one
 
@@ -142,8 +141,8 @@ class LabelMaps:
         """(H, W) of ids: a class number, or of a piece of a thing number + 65536 k, k from 1."""
         labels = self.label_map(i)
         ids = labels.astype(np.int64)
-        if not self.annotated(i):
-            ids[:] = 0
+        if self.asked.missing == "ignore":
+            ids[labels == _IGNORED] = 0  # no class, and no piece of one
         for number in self.things:
             ids += _PIECES * _pieces(labels == number)
         return ids

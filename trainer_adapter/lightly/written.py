@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
@@ -31,8 +32,8 @@ _NUMBERS = ".masks"
 def write_data(maps: LabelMaps, folder: str | os.PathLike[str], task: str) -> dict[str, str]:
     """One split of LightlyTrain's `data` for a task, below `folder`, of the images of `maps`.
 
-    Raises ValueError for an unknown task, for a selection without images, and for a folder with
-    stubs of other frames.
+    Warns of images of which nobody knows what is on them. Raises ValueError for an unknown task,
+    for a selection without images, and for a folder with stubs of other frames.
     """
     if task not in TASKS:
         raise ValueError(f"task {task!r}; legal: {', '.join(TASKS)}")
@@ -42,6 +43,7 @@ def write_data(maps: LabelMaps, folder: str | os.PathLike[str], task: str) -> di
             f"{folder}: no images are selected for it; of a split by few patients a side may be "
             "empty: give other fractions, a seed, or balance"
         )
+    _say_unknown(maps, folder, task)
     files = write_stubs(maps.cache, folder, distinct=task == "panoptic_segmentation")
     _hold_stubs(folder, files)
     (folder / _NUMBERS).write_text(json.dumps(_said(maps)))
@@ -55,6 +57,25 @@ def write_data(maps: LabelMaps, folder: str | os.PathLike[str], task: str) -> di
     os.replace(new, table)
     said = {"images": str(folder), "annotations": str(table)}
     return {**said, "masks": TEMPLATE} if panoptic else said
+
+
+def _say_unknown(maps: LabelMaps, folder: Path, task: str) -> None:
+    """Warn of images that are trained as background where nobody knows what is on them."""
+    maps_only = task in ("semantic_segmentation", "panoptic_segmentation")
+    images, painter = maps.cache.indices, maps.painter
+    lost = int(np.count_nonzero(~painter.known(images)))
+    if not lost or maps.asked.missing == "error" or (maps_only and maps.asked.missing == "ignore"):
+        return
+    between = int(np.count_nonzero(painter.is_between(images)))
+    names = list(maps.numbers)
+    ignore = ', or ignore what nobody knows, Masks(missing="ignore")' if maps_only else ""
+    warnings.warn(
+        f"{folder}: of {lost} of {len(images)} images nobody knows what is on them: {between} lie "
+        "between planes of a mask, or contours of a structure, that are farther apart than the "
+        f"slices, {lost - between} are in stacks without a mask. What is not drawn is background "
+        f"there; leave them out, data(images.select(images.annotated({names})), ...){ignore}",
+        stacklevel=4,
+    )
 
 
 def _hold_stubs(folder: Path, files: list[str]) -> None:

@@ -39,7 +39,7 @@ class Beside:
     numbers: Mapping[str, int]
     """of masks: {class: number}"""
     nothing: float | None
-    """what each pixel is of images that have none; None: 0"""
+    """what each pixel is that nobody knows: of a dose, of all of an image; None: 0"""
     dtype: np.dtype[Any]
     """of label maps uint8, or int32, since torch can do little with uint16; of doses float32"""
 
@@ -58,7 +58,11 @@ class Beside:
     ) -> None:
         """Of images, or of crops of them, into `out`, (b, h, w)."""
         self.painter.paint(out, samples, core, corners, reading)
-        if self.nothing is not None:
+        if self.nothing is None:
+            return
+        if isinstance(self.painter, Painter):
+            self.painter.leave(out, int(self.nothing), samples, core, corners, reading)
+        else:
             out[~self.painter.known(samples)] = self.nothing
 
     def counts(self, cache: Cache) -> dict[Any, int]:

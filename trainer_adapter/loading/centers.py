@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from trainer_adapter.order.permutations import Ints, Stream, key_of, uniform
 from trainer_adapter.reading.masks.named import numbers_of
 from trainer_adapter.reading.masks.paint import painter_of
 from trainer_adapter.reading.spots import Reading, Spots
-from trainer_adapter.volumes.foreground import LEAST, Finds, Foreground, Voxels, looked_for
+from trainer_adapter.volumes.foreground import LEAST, Finds, Foreground, Found, Voxels, looked_for
 from trainer_adapter.volumes.patches import Patches
 
 
@@ -117,25 +117,31 @@ def _valued(cache: Cache, wanted: Foreground, reading: Reading) -> Finds:
     """Where values are."""
     core = cache.core
 
-    def finds(samples: Ints) -> NDArray[Any]:
+    def finds(samples: Ints) -> Found:
         spots = core.spots(samples)
         out = np.empty(_shape(spots), core.root.arrays[int(spots.array[0])].dtype)
         reading.whole(out, spots)
-        return wanted.holds(out)
+        there = wanted.holds(out)
+        return ~there, there
 
     return finds
 
 
 def _drawn(cache: Cache, patches: Patches, wanted: Foreground) -> Finds:
-    """Where masks are; they are read once, from where the cache lies."""
+    """Where masks are; they are read once, from where the cache lies.
+
+    Nobody knows what is between planes that are farther apart than the slices: no background.
+    """
     core = cache.core
     names = None if isinstance(wanted.masks, bool) else list(wanted.masks)
     painter = painter_of(core, patches.stacks.samples, numbers_of(core, names))
 
-    def finds(samples: Ints) -> NDArray[Any]:
+    def finds(samples: Ints) -> Found:
         out = np.empty(_shape(core.spots(samples)), np.uint16)
         painter.paint(out, samples, core)
-        return out
+        nothing = out == 0
+        nothing[painter.is_between(samples)] = False
+        return nothing, out > 0
 
     return finds
 

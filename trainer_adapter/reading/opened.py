@@ -37,6 +37,8 @@ class Core:
         """which masks lie on which images, likewise (masks/joined.py)"""
         self.segments: Any = None
         """and what they show (masks/named.py)"""
+        self.planes: Any = None
+        """and how far apart they are (masks/reaches.py)"""
 
     def column(self, name: str) -> pa.ChunkedArray:
         """One column of frames/, read at first use. Raises KeyError, with the legal names."""

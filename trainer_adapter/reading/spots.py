@@ -57,6 +57,11 @@ class Corners:
         fill = self.fill if np.ndim(self.fill) == 0 else np.repeat(self.fill, times)
         return Corners(np.repeat(self.top, times), np.repeat(self.left, times), fill)
 
+    def taken(self, which: Ints) -> Corners:
+        """Those that are at these places."""
+        fill = self.fill[which] if isinstance(self.fill, np.ndarray) else self.fill
+        return Corners(self.top[which], self.left[which], fill)
+
     def part(self, some: slice) -> Corners:
         """Some of them."""
         fill = self.fill[some] if isinstance(self.fill, np.ndarray) else self.fill

@@ -23,8 +23,10 @@ _KEPT = 4, 256
 """voxels of a kind that are kept of a slice, least and most; nnU-Net keeps 10,000 of a volume"""
 _AT_ONCE = 8 << 20
 """bytes of slices that a thread looks at in one go"""
-Finds = Callable[[Ints], NDArray[Any]]
-"""slices of one shape, by sample index, to (n, H, W): true or above 0 where there is foreground"""
+Found = tuple[NDArray[np.bool_], NDArray[np.bool_]]
+"""(n, H, W) each: where there is background, and foreground; elsewhere nobody knows"""
+Finds = Callable[[Ints], Found]
+"""of slices of one shape, by sample index"""
 
 LEAST = 1e-6
 """share of patches that a run may ask for: the finest that is counted"""
@@ -165,8 +167,8 @@ def looked_for(
 
     def look(part: slice) -> list[Kept]:
         samples = stacks.samples[part]
-        found = finds(samples).astype(bool, copy=False)
-        return [_kept(~found, samples, keeps if background else 0), _kept(found, samples, keeps)]
+        nothing, found = finds(samples)
+        return [_kept(nothing, samples, keeps if background else 0), _kept(found, samples, keeps)]
 
     kinds: tuple[list[Kept], list[Kept]] = ([], [])
     with ThreadPoolExecutor(max(1, threads)) as pool:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from trainer_adapter.errors import VolumeError
 from trainer_adapter.reading.masks.between import between
 from trainer_adapter.reading.masks.joined import joined
+from trainer_adapter.reading.masks.named import segments
 from trainer_adapter.volumes import convert, sidecar
 from trainer_adapter.volumes.files import as_nifti
 from trainer_adapter.volumes.image import SpatialImage
@@ -156,12 +157,13 @@ def _hold_known(stacks: Stacks, k: int) -> None:
     for it."""
     core, frames = stacks.core, np.sort(stacks.frames(k))
     pairs = joined(core)
-    lost = int(np.count_nonzero(between(core, frames, pairs.image, pairs.mask)))
-    if lost:
+    every = np.ones(len(segments(core).names), bool)
+    near, _ = between(core, frames, np.arange(len(pairs.masks)), every)
+    if lost := len(np.unique(near)):
         raise VolumeError(
             f"{lost} of its {len(frames)} slices lie between planes of a mask that are farther "
             "apart than the slices, and nobody knows what is on them; build the cache with "
-            'mask_grid = "image", or leave this stack out'
+            'mask_grid = "image" (of contours that does not help), or leave this stack out'
         )
 
 

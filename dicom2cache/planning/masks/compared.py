@@ -78,21 +78,23 @@ def compared(
     drawn = np.r_[mask_of(pc.equal(files["kind"], "mask"))[file], np.zeros(len(old_sop), bool)]
     rows, others = np.flatnonzero(drawn), np.flatnonzero(~drawn)
     owner = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False).astype(np.int64)
+    step, span = _steps(files, file, said)
     masks = Masks(
         planes.take(rows), file[rows].astype(np.int64), reference[rows],
         ints(said["referenced_frame"], -1)[rows], ints(said["segment"], -1)[rows],
-        _steps(files, file, said)[rows], np.stack([owner, named], axis=1),
+        step[rows], span[rows], np.stack([owner, named], axis=1),
     )  # fmt: skip
     is_image = [mask_of(pc.equal(t["kind"], "image")) for t in (files, stored)]
     slices = np.r_[is_image[0][file], is_image[1]]
     return Compared(masks, planes.take(others), slices[others], rows, others)
 
 
-def _steps(files: pa.Table, file: NDArray[np.int32], said: dict[str, Any]) -> Floats:
-    """(n,) mm between planes, where a file says it; 0 of contours."""
+def _steps(files: pa.Table, file: NDArray[np.int32], said: dict[str, Any]) -> tuple[Floats, Floats]:
+    """((n,) mm between planes, where a file says it, 0 of contours; (n,) what those stand for)."""
     step = floats(said["plane_step"])
     step = np.where(step > 0, step, np.nan)
-    return np.where(mask_of(pc.equal(files["pixel_keyword"], CONTOUR_DATA))[file], 0.0, step)
+    outlined = mask_of(pc.equal(files["pixel_keyword"], CONTOUR_DATA))[file]
+    return np.where(outlined, 0.0, step), np.where(outlined, step, np.nan)
 
 
 def _together(*columns: Any) -> list[Codes]:

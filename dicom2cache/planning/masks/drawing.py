@@ -171,6 +171,8 @@ class _Drawn:
     segment: Any
     label: Any
     reach: Any
+    reaches: Any
+    """lists, of what is drawn of contours"""
 
     def columns(
         self,
@@ -189,7 +191,7 @@ class _Drawn:
             "image_by": pa.array(BY).take(pa.array(self.by)), "drawn": self.drawn,
             "drawn_height": pa.array(size[:, 1]), "drawn_width": pa.array(size[:, 0]),
             "segment": self.segment, "segment_label": self.label,
-            "mask_reach": self.reach,
+            "mask_reach": self.reach, "mask_reaches": self.reaches,
         }  # fmt: skip
 
 
@@ -241,11 +243,23 @@ def _drawn(
     )  # fmt: skip
     reach = reaches(found.masks, found.images, pairs)
     reach[~pairs.same] = np.nan  # the slices that their planes reach are drawn
-    reach = np.fmin.reduceat(reach[pair], starts) if len(starts) else reach[:0]
+    reach = reach[pair]
+    least = np.fmin.reduceat(reach, starts) if len(starts) else reach
     return _Drawn(
         mask[first], image[first], part, how(pairs)[pair[first]], drawn, unit.cast(pa.string()),
-        wide, own, label, pa.array(reach, from_pandas=True),
+        wide, own, label, pa.array(least, from_pandas=True),
+        _each(reach, (found.masks.step == 0)[mask], starts),
     )  # fmt: skip
+
+
+def _each(reach: NDArray[np.float64], outlined: NDArray[np.bool_], starts: Rows) -> Any:
+    """Lists of reaches of what rows draw, which begin at `starts`; null for those of segments."""
+    counts = np.diff(np.r_[starts, len(reach)])
+    none = ~outlined[starts]
+    offsets = np.r_[0, np.cumsum(np.where(none, 0, counts))].astype(np.int32)
+    return pa.ListArray.from_arrays(
+        pa.array(offsets), pa.array(reach[outlined], from_pandas=True), mask=pa.array(none)
+    )
 
 
 def _entries(

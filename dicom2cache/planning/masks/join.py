@@ -59,6 +59,8 @@ class Masks:
     """number of the segment that a frame shows; -1: not said"""
     step: Floats
     """mm between planes of its file, as that says; NaN: not said; 0: they are contours"""
+    span: Floats
+    """mm that a plane of contours stands for; NaN: no more than its image"""
     named: Rows
     """(k, 2) file, and series that it refers to, coded as `planes.series`"""
 
@@ -66,7 +68,8 @@ class Masks:
         """Some of them."""
         return Masks(
             self.planes.take(rows), self.file[rows], self.reference[rows],
-            self.referenced_frame[rows], self.segment[rows], self.step[rows], self.named,
+            self.referenced_frame[rows], self.segment[rows], self.step[rows], self.span[rows],
+            self.named,
         )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from dicom2cache.arrow import (
 )
 from dicom2cache.pixels.outlines import Outlines, Slices, place, structures_in
 from dicom2cache.planning import parts
+from dicom2cache.planning.masks.reach import half_apart
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.recipes.rois import class_of
@@ -204,8 +205,9 @@ class _Found:
 
     most: int
     """pairs that it may have"""
-    pairs: list[tuple[int, int, float]] = field(default_factory=list)
-    """(image, ROI Number, mm from image to image), of images of one size"""
+    pairs: list[tuple[int, int, float, float]] = field(default_factory=list)
+    """(image, ROI Number, mm from image to image, mm that its plane stands for or 0: as far as the
+    image), of images of one size"""
     why: list[str] = field(default_factory=list)
     """of what lies nowhere"""
 
@@ -238,7 +240,7 @@ def _touched(
     sizes = {tuple(images.size[found.pairs[0][0]].tolist())} if found.pairs else set()
     left = {number: set(range(len(outlines))) for number, outlines in wanted.items()}
     bent = dict.fromkeys(wanted, 0)
-    pairs: list[tuple[int, int, float]] = []
+    pairs: list[tuple[int, int, float, float]] = []
     for mine, slices in groups:
         if sizes and slices.shape not in sizes:
             continue
@@ -249,7 +251,11 @@ def _touched(
             gone = set(placed.bent.tolist()) | set(placed.beyond.tolist())
             left[number] &= gone
             seen = _in_view(outlines, placed.contours, slices, placed.images)
-            here += [(int(mine[k]), number, slices.step) for k in placed.images[seen]]
+            span = 2 * np.nan_to_num(half_apart(placed.levels, slices.step) + placed.aside)
+            here += [
+                (int(mine[k]), number, slices.step, float(mm))
+                for k, mm in zip(placed.images[seen], span[seen], strict=True)
+            ]
             if len(found.pairs) + len(pairs) + len(here) > found.most:
                 found.pairs += pairs + here
                 return
@@ -341,7 +347,7 @@ def _frames(
 ) -> Iterator[dict[str, Any]]:
     """PER_FRAME of each pair, in the order of images, then of structures."""
     labels = {s["number"]: s["label"] for s in about["segments"]}
-    for image, structure, step in sorted(found.pairs):
+    for image, structure, step, span in sorted(found.pairs):
         number = numbers[structure]
         spacing = images.spacing[image]
         yield {
@@ -351,4 +357,5 @@ def _frames(
             "position": images.position[image].tolist(),
             "orientation": images.orientation[image].tolist(),
             "spacing_y": float(spacing[0]), "spacing_x": float(spacing[1]), "thickness": step,
+            "plane_step": span or None,
         }  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom2cache.arrow import Floats, combine
+from dicom2cache.arrow import Floats
 from dicom2cache.planning.masks.join import SAME_THICKNESS, Masks, Pairs
 from dicom2cache.planning.masks.planes import Planes, gaps, stacked
 
@@ -25,36 +25,49 @@ def reaches(masks: Masks, images: Planes, pairs: Pairs) -> Floats:
     """(p,) mm to each side that the plane of each pair stands for; NaN: its image alone.
 
     Half of what the file says that its planes are apart; of a plane that is thicker than its image,
-    half of that, or of the least step in the file; else, where no thickness is said, and of
-    contours, half of the least step, if two and more are that. Where planes of the file lie on
-    no image, slices that they reach are as far again from the next one that does. Planes of slices
-    that are thick and overlap are those of their images: nothing is between them.
+    half of that, or of the least step in the file; else, where no thickness is said, half of the
+    least step, if two and more are that. Where planes of the file lie on no image, slices that they
+    reach are as far again from the next one that does. Planes of slices that are thick and overlap
+    are those of their images: nothing is between them. Of contours as `half_apart` says.
     """
     mine, image = masks.planes.take(pairs.mask), images.take(pairs.image)
     flat = image.placed & ~np.isfinite(mine.tile).all(axis=1)
     if not flat.any():
         return np.full(len(flat), np.nan)
-    outlined = masks.step == 0
-    # A file of segments leaves out empty planes of any; contours of each have planes of their own.
-    key = combine([masks.file, np.where(outlined, masks.segment, -1)])
-    least, often = _steps(replace(masks.planes, series=key))
-    least, often, drawn = least[pairs.mask], often[pairs.mask], outlined[pairs.mask]
+    drawn = (masks.step == 0)[pairs.mask]
+    least, often = _steps(replace(masks.planes, series=masks.file))
+    least, often = least[pairs.mask], often[pairs.mask]
     thick = np.where(mine.thickness > 0, mine.thickness, np.nan)
     with np.errstate(invalid="ignore"):
         thicker = (thick > 0) & ~(np.abs(thick - image.thickness) <= SAME_THICKNESS * thick)
     said = masks.step[pairs.mask]
-    by_itself = often & (drawn | np.isnan(thick))
     apart = np.select(
-        [(said > 0) & ~drawn, thicker & ~drawn, by_itself], [said, np.fmin(thick, least), least],
-        np.nan,
-    )  # fmt: skip
+        [said > 0, thicker, often & np.isnan(thick)], [said, np.fmin(thick, least), least], np.nan
+    )
     on = np.zeros(len(masks.file), bool)
     on[pairs.mask] = True
     lost = np.zeros(int(masks.file.max()) + 1, bool)
     lost[masks.file[~on]] = True
     with np.errstate(invalid="ignore"):
         coarse = flat & (apart > _COARSE * _step(images, pairs))
-    return np.where(coarse, np.where(lost[masks.file[pairs.mask]], apart, apart / 2), np.nan)
+    found = np.where(coarse, np.where(lost[masks.file[pairs.mask]], apart, apart / 2), np.nan)
+    return np.where(drawn, np.where(flat, masks.span[pairs.mask] / 2, np.nan), found)
+
+
+def half_apart(levels: Floats, step: float) -> float:
+    """mm to each side that planes of contours of a structure stand for; NaN: their images alone.
+
+    Half of the least step between planes, if two and more are that, or up to half an image more,
+    since contours lie aside of their images. `levels`: mm along the normal, rising; `step`: mm from
+    image to image: contours nearer than that leave no image out.
+    """
+    apart = np.diff(levels)
+    apart = apart[apart > _ONE]
+    least = float(apart.min(initial=np.inf))
+    alike = apart[apart - least <= step / 2]
+    if len(alike) < _OFTEN or least <= (1 + _ALIKE) * step:
+        return np.nan
+    return float(alike.max()) / 2
 
 
 def _step(images: Planes, pairs: Pairs) -> Floats:

@@ -1,71 +1,76 @@
-"""Images between the planes of masks that are farther apart than they: nobody knows what is there.
-
-By `mask_reach` of the rows of masks (FORMAT.md); a mask without it is of its image alone.
-"""
+"""Images between planes of masks that are farther apart than they: nobody knows what is there."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer_adapter.reading.masks.joined import Ints, spread
+from trainer_adapter.reading.masks.joined import Ints, joined, spread
+from trainer_adapter.reading.masks.reaches import FAR, planes
 from trainer_adapter.reading.opened import Core
 
 _ROUNDING = 1e-3
 """mm"""
-_FAR = 1e6
-"""mm from which on a place is no place"""
 
 
-def between(core: Core, images: Ints, image: Ints, mask: Ints) -> NDArray[np.bool_]:
-    """(n,) which `images`, rising sample indices, a plane of a mask reaches that has no row there.
+def between(core: Core, images: Ints, rows: Ints, names: NDArray[np.bool_]) -> tuple[Ints, Ints]:
+    """(position in `images`, number of a plane in `planes`) for each image that a plane reaches of
+    what has none on the image itself: of the planes to both sides, each by itself.
 
-    `image`, `mask`: (p,) the pairs that count, whatever images they are of.
+    `images`: sample indices, rising; `rows`: places in Joined.masks of the masks that count;
+    `names`: (Segments.names) whether structures of that name do.
     """
-    found = np.zeros(len(images), bool)
-    reach = core.said("mask_reach", mask).to_numpy(zero_copy_only=False).astype(np.float64)
-    coarse = np.flatnonzero(np.isfinite(reach) & (reach > 0) & (reach < _FAR))
-    if not len(coarse):
-        return found
-    file = files_of(core, mask)
-    own, reach = image[coarse], reach[coarse]
+    nothing = np.zeros(0, np.int64)
+    found = planes(core)
+    counts = found.name < 0
+    counts[~counts] = names[found.name[~counts]]
+    counts &= np.isin(found.row, rows)
+    used = np.flatnonzero(np.isin(found.owner, found.owner[counts]))
+    if not len(used):
+        return nothing, nothing
+    pairs = joined(core)
+    order = np.argsort(pairs.mask, kind="stable")
+    mask = pairs.masks[found.row[used]]
+    low, high = (np.searchsorted(pairs.mask[order], mask, side) for side in ("left", "right"))
+    of, at = spread(low, high)
+    plane, own = used[of], pairs.image[order[at]]
+    drawn = found.owner[plane] * len(core.places.row) + own
+    coarse = np.isfinite(found.reach[plane])
+    plane, own = plane[coarse], own[coarse]
+    owner, reach = found.owner[plane], found.reach[plane]
     stack, where = stacks_of(core, own), stacks_of(core, images)
-    groups, group = np.unique(np.stack([file[coarse], stack]), axis=1, return_inverse=True)
+    groups, group = np.unique(np.stack([owner, stack]), axis=1, return_inverse=True)
     group = group.reshape(-1)
     order = np.argsort(where, kind="stable")
     low, high = (np.searchsorted(where[order], groups[1], side) for side in ("left", "right"))
     of, at = spread(low, high)
-    near = order[at]  # images of each group of a file and a stack
+    near = order[at]  # images of each group of an owner and a stack
+    free = ~np.isin(groups[0][of] * len(core.places.row) + images[near], drawn)
+    of, near = of[free], near[free]
     place, known = (_along(core, samples) for samples in (own, images[near]))
-    used, asked = np.isfinite(place), np.flatnonzero(np.isfinite(known))
-    group, place, reach = group[used], place[used], reach[used]
-    if not len(place):
-        return found
+    used, asked = np.flatnonzero(np.isfinite(place)), np.flatnonzero(np.isfinite(known))
+    plane, group, place, reach = plane[used], group[used], place[used], reach[used]
     of, near, known = of[asked], near[asked], known[asked]
+    if not len(place) or not len(known):
+        return nothing, nothing
     # The groups behind one another on one line, too far apart to reach each other.
     every = np.concatenate([place, known])
     apart = np.ptp(every) + 2 * reach.max() + 1.0
     place, known = (p - every.min() + g * apart for p, g in ((place, group), (known, of)))
     order = np.argsort(place, kind="stable")
-    place, reach, group = place[order], reach[order], group[order]
+    plane, place, reach, group = plane[order], place[order], reach[order], group[order]
     right = np.searchsorted(place, known)
+    sides = [np.maximum(right - 1, 0), np.minimum(right, len(place) - 1)]
+    mine = [group[side] == of for side in sides]
+    away = [np.abs(place[side] - known) / (reach[side] + _ROUNDING) for side in sides]
     reached = np.zeros(len(known), bool)
-    for row in (np.maximum(right - 1, 0), np.minimum(right, len(place) - 1)):
-        reached |= (group[row] == of) & (np.abs(place[row] - known) <= reach[row] + _ROUNDING)
-    of, near = of[reached], near[reached]
-    # A file that has a row on the image says itself what is drawn there.
-    there = file.astype(np.int64) * len(core.places.row) + image
-    said = np.isin(groups[0][of] * len(core.places.row) + images[near], there)
-    found[near[~said]] = True
-    return found
-
-
-def files_of(core: Core, samples: Ints) -> Ints:
-    """Numbers of the files of frames, equal for equal ones."""
-    path = core.said("path", samples).dictionary_encode().indices.to_numpy().astype(np.int64)
-    root = core.said("root", samples).to_numpy().astype(np.int64)
-    _, file = np.unique(np.stack([root, path]), axis=1, return_inverse=True)
-    return np.asarray(file.reshape(-1), np.int64)
+    for same, far in zip(mine, away, strict=True):
+        reached |= same & (far <= 1)
+    beside = [same & reached & (far <= 2) for same, far in zip(mine, away, strict=True)]
+    image = np.concatenate([near[some] for some in beside])
+    plane = np.concatenate([plane[s[some]] for s, some in zip(sides, beside, strict=True)])
+    order = np.argsort(image, kind="stable")
+    return image[order], plane[order]
 
 
 def stacks_of(core: Core, samples: Ints) -> Ints:
@@ -80,4 +85,4 @@ def _along(core: Core, samples: Ints) -> NDArray[np.float64]:
     normal = np.cross(axes[:, :3], axes[:, 3:])
     position = core.vectors("position", samples, 3)
     found = (position * normal).sum(axis=1)
-    return np.asarray(np.where(np.abs(found) < _FAR, found, np.nan))
+    return np.asarray(np.where(np.abs(found) < FAR, found, np.nan))

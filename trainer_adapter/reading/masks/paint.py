@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from trainer_adapter.errors import FormatError
-from trainer_adapter.reading.masks.between import between, files_of, stacks_of
+from trainer_adapter.reading.masks.between import between, stacks_of
 from trainer_adapter.reading.masks.joined import Ints, Joined, filled, joined, spread
 from trainer_adapter.reading.masks.named import segments
+from trainer_adapter.reading.masks.reaches import files_of, planes
 from trainer_adapter.reading.opened import Core
 from trainer_adapter.reading.spots import Corners, Reading, Spots
 
@@ -55,16 +56,23 @@ class Painter:
     """(p,) whether the stored values of a label map are its class numbers"""
     most: int
     """the greatest class number"""
+    around: Painter | None = None
+    """what is drawn on the planes that `between` images lie between"""
 
     @property
     def needed(self) -> Ints:
         """Sample indices of all rows of masks that may be read, each once."""
-        return np.unique(self.mask)
+        return np.unique(self.mask if self.around is None else np.r_[self.mask, self.around.mask])
 
     def known(self, samples: Ints) -> Bools:
         """(b,) which of these images are annotated."""
         rows = np.searchsorted(self.images, samples)
         found: Bools = self.annotated[rows] & ~self.between[rows]
+        return found
+
+    def is_between(self, samples: Ints) -> Bools:
+        """(b,) which of these images lie between planes that are far apart."""
+        found: Bools = self.between[np.searchsorted(self.images, samples)]
         return found
 
     def paint(
@@ -110,6 +118,33 @@ class Painter:
                 np.maximum(target, drawn, out=target, casting="unsafe")
             elif drawn is not target:
                 target[...] = drawn
+
+    def leave(
+        self,
+        out: NDArray[Any],
+        ignore: int,
+        samples: Ints,
+        core: Core,
+        corners: Corners | None = None,
+        reading: Reading | None = None,
+    ) -> None:
+        """`ignore` for what is not known of images that are painted, all else as of `paint`.
+
+        What is drawn stays, but where a greater number is drawn on the planes that the image lies
+        between: a tumour with contours on every third slice goes on in an organ with them on all.
+        """
+        lost = np.flatnonzero(~self.known(samples))
+        if not len(lost):
+            return
+        some = out[lost]
+        unknown = some == 0
+        if self.around is not None:
+            beside = np.empty_like(some)
+            part = None if corners is None else corners.taken(lost)
+            self.around.paint(beside, samples[lost], core, part, reading)
+            unknown |= beside > some
+        some[unknown] = ignore
+        out[lost] = some
 
     def _drawn(self, stored: NDArray[Any], pair: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         """Class numbers of the pixels of one row."""
@@ -168,11 +203,32 @@ def painter_of(
     if combine == "first":
         kept[kept] = _of_first_file(core, pairs.image[kept], pairs.mask[kept])
     image, mask, place = pairs.image[kept], pairs.mask[kept], place[kept]
-    drawn = Joined(image, mask, pairs.masks)
     annotated = np.isin(stacks_of(core, images), stacks_of(core, np.unique(image)))
-    unknown = between(core, images, image, mask)
-    which, at = drawn.of(images)
-    mask, place = mask[at], place[at]
+    near, plane = between(core, images, np.unique(place), meant > 0)
+    unknown = np.zeros(len(images), bool)
+    unknown[near] = True
+    which, at = Joined(image, mask, pairs.masks).of(images)
+    made = _painter(core, images, which, place[at], meant)
+    around = None
+    if len(near):
+        found = planes(core)
+        row, name = found.row[plane], found.name[plane]
+        drawn = wanted[row]
+        around = _painter(core, images, near[drawn], row[drawn], meant, name[drawn])
+    return replace(
+        made, annotated=annotated, between=unknown, around=around,
+        most=max(numbers.values(), default=0),
+    )  # fmt: skip
+
+
+def _painter(
+    core: Core, images: Ints, which: Ints, place: Ints, meant: Ints, only: Ints | None = None
+) -> Painter:
+    """Of pairs: places in `images`, rising, and of rows of masks in Joined.masks.
+
+    `meant`: class numbers of Segments.names; `only`: the name that counts of a row, -1: all.
+    """
+    named, mask = segments(core), joined(core).masks[place]
     unit = core.said("unit", mask)
     is_map, is_fraction = (filled(pc.equal(unit, word)) for word in ("labelmap", "fractional"))
     _hold_numbers(core, mask[is_map])
@@ -185,16 +241,18 @@ def painter_of(
     high = np.where(is_map, high, low)
     of, entry = spread(low, high)
     stored, classes = named.number[entry], meant[named.name[entry]]
+    if only is not None:
+        classes = np.where((only[of] < 0) | (only[of] == named.name[entry]), classes, 0)
     straight = is_map & (np.bincount(of, stored != classes, minlength=len(mask)) == 0)
     # As files have them, label maps may hold values that they do not list.
     ours = np.array([a.name.startswith(_OURS) for a in core.root.arrays])
     straight &= ours[core.places.array[mask]]
     straight[straight] = ~_as_they_are(core, mask[straight])
+    none = np.zeros(len(images), bool)
     return Painter(
-        images, annotated, unknown, np.searchsorted(which, np.arange(len(images) + 1)), mask,
+        images, none, none, np.searchsorted(which, np.arange(len(images) + 1)), mask,
         core.spots(mask), value, least,
-        np.append(np.cumsum(high - low) - (high - low), len(entry)), stored, classes, straight,
-        max(numbers.values(), default=0),
+        np.append(np.cumsum(high - low) - (high - low), len(entry)), stored, classes, straight, 0,
     )  # fmt: skip
 
 

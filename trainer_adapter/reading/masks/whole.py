@@ -24,6 +24,8 @@ from trainer_adapter.reading.masks.paint import Bools, painter_of
 from trainer_adapter.reading.opened import Core
 
 MISSING = ("zeros", "ignore", "error")
+_NAMES = 5
+"""of classes that an error shows"""
 HAS_MASK = "has_mask"
 """what `select` and its texts know beside the columns of frames/"""
 
@@ -75,9 +77,9 @@ class Masked:
         those of the whole cache that lie on the images, selected or not. Where several are drawn
         on a pixel, it has the greatest number; of a fraction, what is drawn by half or more.
         `combine`: of several mask files on a stack all ("union"), or the "first". `missing`: what
-        an image is of which nobody knows (`annotated`): "zeros", `ignore` in each pixel, or an
-        "error". Raises MixedShapesError for images of several sizes,
-        LabelError, ValueError for what is not legal, IndexError.
+        an image is of which nobody knows (`annotated`): "zeros", `ignore` in each pixel but those
+        of what is drawn all the same, or an "error". Raises MixedShapesError for images of several
+        sizes, LabelError, ValueError for what is not legal, IndexError.
         """
         if missing not in MISSING:
             raise ValueError(f"missing {missing!r}; legal: {', '.join(MISSING)}")
@@ -98,7 +100,7 @@ class Masked:
             raise unannotated(self.core, samples, lost, numbers)
         painter.paint(out, samples, self.core)
         if missing == "ignore":
-            out[lost] = ignore
+            painter.leave(out, ignore, samples, self.core)
         return out
 
     def has_mask(self, name: str | Sequence[str] | None = None) -> Bools:
@@ -114,7 +116,8 @@ class Masked:
         """(n,) whether it is known what masks (of this name, or these) draw on a frame.
 
         It is if one lies on an image of its stack, unless the frame is between planes of a mask
-        that are farther apart than the slices. Raises ValueError as `has_mask`.
+        that are farther apart than the slices, or of a structure of contours, of those names each.
+        Raises ValueError as `has_mask`.
         """
         numbers = numbers_of(self.core, self._names(name))
         return painter_of(self.core, self.indices, numbers).known(self.indices)
@@ -189,7 +192,8 @@ def unannotated(core: Core, samples: Ints, lost: Ints, numbers: Any) -> LabelErr
     if apart:
         why = (
             f"; {apart} of them lie between planes of a mask that are farther apart than the "
-            'slices: build the cache with masks = "labelmap" and mask_grid = "image", so that '
+            f"slices ({_apart(core, samples[lost], numbers)}): "
+            'build the cache with masks = "labelmap" and mask_grid = "image", so that '
             "each slice has what the plane that covers it has (contours have none between them: "
             'leave such slices out, missing="drop", or give them missing="ignore")'
         )
@@ -206,6 +210,15 @@ def unannotated(core: Core, samples: Ints, lost: Ints, numbers: Any) -> LabelErr
         f"{len(lost)} of {len(samples)} images have no mask of {', '.join(map(repr, numbers))} on "
         f"them or in their stacks, such as {path}{why}"
     )
+
+
+def _apart(core: Core, samples: Ints, numbers: Any) -> str:
+    """The names of classes whose planes are, with the number of images between them."""
+    shown = []
+    for name in numbers:
+        count = int(np.count_nonzero(painter_of(core, samples, {name: 1}).between))
+        shown += [f"{name!r} {count}"] if count else []
+    return ", ".join(shown[:_NAMES]) + (", ..." if len(shown) > _NAMES else "")
 
 
 def counts_of(core: Core, samples: Ints, numbers: Any) -> NDArray[np.int64]:
