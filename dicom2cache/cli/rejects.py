@@ -127,8 +127,13 @@ def write_each(rejects: pa.Table, folders: dict[int, str], to: TextIO) -> None:
         out.writerow([_cell(value) for value in said])
 
 
+_COMPUTED = ("=", "+", "-", "@")
+"""what a text begins with that a spreadsheet computes: a file name, or a value of a header, may"""
+
+
 def _cell(value: Any) -> str:
-    return "" if value is None else one_line(str(value))
+    said = "" if value is None else one_line(str(value))
+    return f"'{said}" if said.startswith(_COMPUTED) else said
 
 
 def said_of(outcome: str, path: str, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, int]]:

@@ -17,6 +17,7 @@ from dicom2cache.headers.describe import describe, describe_waveform, wanted_tag
 from dicom2cache.headers.elements import CHARSET
 from dicom2cache.headers.own import wanted_by, with_own
 from dicom2cache.headers.tags import name, text
+from dicom2cache.headers.waveform import check_channels
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import Candidate, Header
 from dicom2cache.sources import inflate
@@ -72,6 +73,7 @@ def _described(
             pixels = multiplex.pixels_follow(ds, stream)
         items(sum(items_in(e.value) for item, _ in groups for e in item.values()))
         if not pixels:
+            check_channels(groups, limits)
             return describe_waveform(ds, groups, candidate)
         # An image with a waveform beside it: its pixels are what it is for.
         file.seek(0)

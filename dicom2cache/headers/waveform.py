@@ -19,6 +19,7 @@ from dicom2cache.headers.tags import (
     text,
     whole,
 )
+from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import Channel, Line, Meant, Multiplex
 
 STORED, UNSPECIFIED, MIXED = "stored", "US", "mixed"
@@ -32,6 +33,21 @@ _BITS = {
 _LONGEST_CODE = 64
 _GREATEST = 3.4e38
 """of float32"""
+
+
+_AS_ITEMS = 64
+"""items that a channel counts as: described or not, all that is known of it becomes an object"""
+
+
+def check_channels(groups: Sequence[tuple[Dataset, Any]], limits: Limits) -> None:
+    """Raises FrameError for more channels, of all groups together, than the limits allow."""
+    count = sum(max(0, whole(item, "NumberOfWaveformChannels") or 0) for item, _ in groups)
+    if count * _AS_ITEMS > limits.header_items:
+        raise FrameError(
+            f"its {len(groups)} multiplex groups have {count} channels, each of which counts as "
+            f"{_AS_ITEMS} items; limits.header_items is {limits.header_items}: if the file is "
+            "right, give --limits header_items=NUMBER"
+        )
 
 
 def waveform_of(

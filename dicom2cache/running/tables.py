@@ -68,6 +68,10 @@ def _padding(files: pa.Table) -> tuple[Any, Any]:
     return wrap(value), np.where(np.isnan(value), np.nan, wrap(limit))
 
 
+_OF_ALL = ("waveforms", "meant", "segments", "tile_channels")
+"""columns of FILES that no row of frames/ has whole"""
+
+
 def frame_rows(
     files: pa.Table,
     frames: pa.Table,
@@ -78,7 +82,8 @@ def frame_rows(
 ) -> pa.Table:
     """Rows of frames/ for stored frames of the plan; `results` has a row for each, `rois` and
     `mine`, the user's columns, are the recipe's."""
-    own = files.take(frames["file"])
+    # Lists of a file's frames, for each of them: a million million.
+    own = files.drop_columns([c for c in _OF_ALL if c in files.column_names]).take(frames["file"])
     columns = {}
     slope, intercept = floats(frames["slope"]), floats(frames["intercept"])
     one, other = (floats(own[c]) * slope + intercept for c in ("padding", "padding_end"))

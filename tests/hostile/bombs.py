@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from dicom2cache.syntaxes import DEFLATED, IMPLICIT_LE, NATIVE, SYNTAXES
-from tests.hostile import runs
+from tests.hostile import objects, runs
 from tests.support.caches import table
 from tests.support.dicom_files import pattern, uid, write_dicom
 
@@ -320,4 +320,14 @@ BOMBS = (
     Bomb(_slopes, ""),
     Bomb(_windows_at_the_edges, "", ("--window", "dicom")),
     Bomb(_places, ""),
+    Bomb(objects.channels_times_groups, "limits.header_items", quick=False),
+    Bomb(objects.groups_without_number, "", quick=False),
+    Bomb(objects.samples_that_are_not_there, "truncated|legal|limits.inflate", quick=False),
+    Bomb(objects.points_without_number, "", ("--masks", "labelmap"), quick=False),
+    Bomb(objects.structures_without_number, "", ("--masks", "planes"), quick=False),
+    Bomb(objects.spaces_without_number, "", ("--masks", "planes"), quick=False),
+    Bomb(objects.shapes_without_number, "", ("--masks", "planes"), quick=False),
+    Bomb(objects.segments_without_number, "", ("--masks", "planes"), quick=False),
+    Bomb(objects.planes_times_slices, "", ("--masks", "planes", "--mask-grid", "image"),
+         quick=False),
 )  # fmt: skip

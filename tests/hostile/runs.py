@@ -153,7 +153,8 @@ def check(came: Came, cache: Path, names: set[str], alone: Healthy) -> None:
     frames = table(cache, "frames")
     folders = {s["root"]: s["path"] for s in attributes(cache)["sources"]}
     mine = next(root for root, path in folders.items() if path.endswith("mutants"))
-    known = {row["path"] for row in (*failures, *frames) if row["root"] == mine}
+    drawn = table(cache, "contours") if (cache / "contours").exists() else []
+    known = {row["path"] for row in (*failures, *frames, *drawn) if row["root"] == mine}
     came.problems += [f"{name}: neither stored nor failed" for name in sorted(names - known)]
     came.counts = attributes(cache)["counts"]
     if came.counts["files"] != len(names) + 20:

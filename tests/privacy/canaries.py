@@ -30,6 +30,7 @@ from pydicom.uid import (
 )
 
 from dicom2cache.schema import KEYWORDS
+from tests.privacy.canary_objects import objects
 from tests.support.dicom_files import CT_IMAGE, pattern, write_dicom
 
 WORD, UID_ROOT = "QXCNRYZW", "1.2.826.0.1.3680043.10.77777."
@@ -152,6 +153,7 @@ def _make(folder: Path) -> Canaries:
     meta = path()
     write_dicom(meta, pattern("meta", (8, 8)), SOPInstanceUID=found.uid("SOPInstanceUID"))
     _replace(meta, ExplicitVRLittleEndian.encode(), found.uid("TransferSyntaxUID").encode())
+    objects(found, folder)
     return found
 
 

@@ -26,7 +26,11 @@ PATIENT = {
 """elements that are read, and whose values no cache and no message has"""
 QUOTED = {
     "file name", "folder name", "target of a link", "TransferSyntaxUID", "FrameOfReferenceUID",
-    "RescaleType of a frame", "explanation of a frame",
+    "RescaleType of a frame", "explanation of a frame", "archive name", "member name",
+    "link of a member", "ROI name", "ROI type", "segment label", "segment code",
+    "segment code meaning",
+    "channel label", "channel code", "channel code meaning", "unit", "group label",
+    "interpretation",
 }  # fmt: skip
 """what is no element of the catalogue, and may be in a cache that is not de-identified"""
 
@@ -48,19 +52,21 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _everything(source: Path, cache: Path, *options: object) -> list[tuple[str, bytes]]:
     """All that a cache has, and all that the commands that make and look at it say."""
     said = []
+    page = cache.with_name("page.html")
     for command in (
-        ("plan", source, cache, "--jobs", "2", *options),
+        ("plan", source, cache, "--jobs", "2", "--verbose", *options),
         ("convert", cache, "--jobs", "2"),
-        ("commit", cache, *options),
-        ("build", source, cache, *options),
+        ("commit", cache, "--json", *options),
+        ("build", source, cache, "--json", *options),
         ("info", cache), ("info", cache, "--json"), ("info", cache, "--errata"),
-        ("verify", cache), ("compare", cache, cache),
+        ("verify", cache), ("compare", cache, cache), ("failures", cache, "--each"),
+        ("report", cache, "--out", page), ("show", cache, "0", "--out", page.with_name("0.png")),
     ):  # fmt: skip
         several = command[0] in ("plan", "convert")
         ran = (run_cli if several else run_here)(*command)
         assert ran.returncode < 2, ran.stderr
         said.append((f"{command[0]} says", f"{ran.stdout}\n{ran.stderr}".encode()))
-    return [*said, *texts_of(cache)]
+    return [*said, *texts_of(cache), ("page", page.read_bytes())]
 
 
 def test_a_deidentified_cache_has_none(
@@ -83,6 +89,9 @@ def test_another_cache_has_what_the_page_says(
     assert {"file name", "SeriesInstanceUID", "Manufacturer", "RescaleSlope"} <= places
     names = {where for c in found if made.places[c] == "file name" for where in found[c]}
     assert {"plan says", "values of frames/0.parquet", "values of failures/0.parquet"} <= names
+    where = {made.places[c]: where for c, where in found.items()}
+    assert "values of contours/0.parquet" in where["ROI name"]
+    assert not [c for c in found if "page" in found[c]]
 
 
 def test_the_search_finds_each_form() -> None:

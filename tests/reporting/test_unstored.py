@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from dicom2cache.cli.rejects import write_each, write_groups
 from dicom2cache.cli.reporting.unstored import grouped
 from dicom2cache.schema import REJECTS
 from tests.support.caches import built, run_here
@@ -44,6 +45,29 @@ def test_reasons_that_differ_in_values_are_one() -> None:
         ("duplicate", 9, "duplicate of ...: same SOP Instance UID, same pixels"),
         ("excluded", 99, "recipe: exclude mask"),
     ]
+
+
+def test_words_of_other_alphabets_are_words() -> None:
+    """Where little of a reason is our own it is told as it is, and sought as it is."""
+    rows = [{"path": f"{k}", "reason": "für 'Ö' \x9b"} for k in range(3)]
+    (group,) = grouped(_table(*rows))
+    assert (group.rows, group.reason) == (3, "für 'Ö' \x9b")
+
+
+def test_no_spreadsheet_computes_a_cell() -> None:
+    names = ["=1+1", "+1", "-1", "@SUM(A1)", "a=1"]
+    rows = _table(*({"path": n, "reason": f"{n} is lost"} for n in names))
+    said = ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "a=1"]
+    out = io.StringIO()
+    write_each(rows, {}, out)
+    each = list(csv.DictReader(io.StringIO(out.getvalue())))
+    assert sorted(row["path"] for row in each) == sorted(said)
+    assert sorted(row["reason"] for row in each) == sorted(f"{n} is lost" for n in said)
+    out = io.StringIO()
+    write_groups(rows, out)
+    groups = list(csv.DictReader(io.StringIO(out.getvalue())))
+    assert {row["example"] for row in groups} <= set(said)
+    assert len(groups) > 0
 
 
 def test_frames_of_a_file_are_rows_of_one_file() -> None:

@@ -28,6 +28,7 @@ from tests.support.caches import (
     table,
 )
 from tests.support.dicom_files import pattern, write_dicom, write_series
+from tests.support.faults import at_most
 
 _LEAD = b"\0" * 7
 
@@ -218,9 +219,10 @@ def test_names_are_only_names(tmp_path: Path) -> None:
     ]  # fmt: skip
     said = failures(cache)
     assert said["a.ZIP!/twice", None][0] == "not-dicom"
+    assert said["a.ZIP!/.", None][0] == "failed"
     assert said["a.ZIP", None] == (
-        "failed", "a member is called '.', which is no name of a file; 1 of its members has the "
-        "name of a later one, which counts, as unpacking leaves them: twice",
+        "excluded", "1 of its members has the name of a later one, which counts, as unpacking "
+        "leaves them: twice",
     )  # fmt: skip
     assert run_here("verify", cache, "--deep", "1").returncode == 0
 
@@ -454,3 +456,77 @@ def test_identities_are_those_of_members(tmp_path: Path, folder: Path) -> None:
     columns = pq.read_table(one / names[0]).column_names
     assert "member" not in columns
     assert np.isfinite(table(one, "frames")[0]["mean"])
+
+
+def _tar_header(name: str, size: bytes, kind: bytes = b"0", extended: bool = False) -> bytes:
+    """A header of a tar with a right checksum."""
+    data = bytearray(tarfile.TarInfo(name).tobuf(tarfile.GNU_FORMAT))
+    data[124:136] = size.ljust(12, b"\0")
+    data[156:157] = kind
+    data[482] = extended
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data)
+    return bytes(data)
+
+
+def _pax(record: bytes) -> bytes:
+    return _tar_header("pax", b"%o" % len(record), b"x") + record.ljust(512, b"\0")
+
+
+TARS = {
+    # a size below 0, by which the next header is the one of this record, without end
+    "round": (
+        _pax(b"14 size=-1536\n") + _tar_header("b", b"0"),
+        "a header leads back to what was read already",
+    ),
+    "back": (
+        _tar_header("b", b"\xff" + (-1024 & (1 << 88) - 1).to_bytes(11, "big")),
+        "a header leads back to what was read already",
+    ),
+    "before": (
+        _tar_header("b", b"\xff" + (-(1 << 40) & (1 << 88) - 1).to_bytes(11, "big")),
+        "a header leads back to what was read already",
+    ),
+    "headers": (
+        _pax(b"13 comment=x\n") * 3000 + _tar_header("b", b"0"),
+        "it is damaged (headers of headers); copy it again",
+    ),
+    "cut": (_tar_header("b", b"0", b"S", extended=True), "it is damaged (index out of range)"),
+}
+
+
+@pytest.mark.parametrize("lie", TARS)
+def test_a_tar_that_lies_costs_what_is_behind_the_lie(tmp_path: Path, lie: str) -> None:
+    write_dicom(tmp_path / "a.dcm", pattern("a", (8, 8)))
+    write_dicom(tmp_path / "in/beside.dcm", pattern("b", (8, 8)))
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        archive.add(tmp_path / "a.dcm", "a.dcm")
+    member = whole.getvalue()[: 512 + -(-(tmp_path / "a.dcm").stat().st_size // 512) * 512]
+    headers, why = TARS[lie]
+    end = b"" if lie == "cut" else bytes(1024)
+    (tmp_path / "in/x.tar").write_bytes(member + headers + end)
+    with at_most(20):
+        cache = built(tmp_path / "in", tmp_path / "cache", "--jobs", "1", status=1)
+    assert {path for path, _ in by_path(cache)} == {"beside.dcm", "x.tar!/a.dcm"}
+    said = failures(cache)
+    assert said["x.tar", None][0] == "failed"
+    assert why in said["x.tar", None][1]
+
+
+def test_members_without_a_name_are_not_the_archive(tmp_path: Path) -> None:
+    data = write_dicom(tmp_path / "a.dcm", pattern("a", (8, 8))).read_bytes()
+    (tmp_path / "in").mkdir()
+    with zipfile.ZipFile(tmp_path / "in/a.zip", "w") as archive:
+        archive.writestr("a.dcm", data)
+        archive.writestr(zipfile.ZipInfo("."), data)
+    with tarfile.open(tmp_path / "in/a.tar", "w") as tar:
+        info = tarfile.TarInfo("./")
+        info.size, info.type = len(data), tarfile.CONTTYPE
+        tar.addfile(info, io.BytesIO(data))
+    (tmp_path / "in/a.z").write_bytes(data)  # what the path of the archive was cut to
+    cache = built(tmp_path / "in", tmp_path / "cache", "--jobs", "1", status=1)
+    said = failures(cache)
+    for path in ("a.zip!/.", "a.tar!/."):
+        why = "a member without a name: unpack the archive, and give it one"
+        assert said[path, None] == ("failed", why)

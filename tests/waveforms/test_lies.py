@@ -141,6 +141,22 @@ def test_values_are_weighed_before_they_are_allocated(tmp_path: Path) -> None:
     )
 
 
+def test_channels_are_weighed_whether_they_are_described_or_not(tmp_path: Path) -> None:
+    """Each becomes an object, and 65535 of them take as many bytes of a file."""
+    bare = group(bytes(60), [channel(f"{k}") for k in range(30)])
+    del bare.ChannelDefinitionSequence
+    write_waveform(tmp_path / "in" / "a", [bare] * 2)
+    write_waveform(tmp_path / "in" / "b", [bare])
+    limit = ("--limits", "header_items=2000")
+    cache = built("--jobs", "1", *limit, tmp_path / "in", tmp_path / "cache", status=1)
+    assert failures(cache)["a", None] == (
+        "failed",
+        "its 2 multiplex groups have 60 channels, each of which counts as 64 items; "
+        "limits.header_items is 2000: if the file is right, give --limits header_items=NUMBER",
+    )
+    assert list(by_path(cache)) == [("b", 0)]
+
+
 def test_a_deflated_bomb(tmp_path: Path) -> None:
     """64 MiB of zeros in 64 KiB are not inflated further than they may."""
     write_waveform(tmp_path / "in" / "b", [_group()])

@@ -16,8 +16,8 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from tests.support.caches import attributes, built, failures, rows_of, run_here, stored, tree
-from tests.support.dicom_files import CT_IMAGE, real, uid, write_dicom
-from tests.support.segmentations import write_segmentation
+from tests.support.dicom_files import CT_IMAGE, real, uid, write_dicom, write_series
+from tests.support.segmentations import item, write_frames, write_segmentation
 from tests.whole.test_slides import write_slide
 from trainer_adapter import open_cache
 
@@ -768,3 +768,37 @@ def test_masks_stay_apart_when_caches_are_merged_and_images_go(tmp_path: Path) -
     assert run_here("remove", whole, "--series", uid("ct")).returncode == 0
     assert sorted(row["kind"] for row in rows_of(whole)) == ["image", "mask"]
     assert run_here("verify", whole, "--deep", "1").returncode == 0
+
+
+def test_planes_that_stand_for_more_slices_than_a_file_may_have_frames(tmp_path: Path) -> None:
+    """A plane of each segment, a metre thick by its word, is on each slice of two centimetres."""
+    images = write_series(tmp_path / "in", 9, 16)
+    measures = item(PixelSpacing=[2, 2], SpacingBetweenSlices="1000")
+    shared = item(
+        PixelMeasuresSequence=[measures],
+        PlaneOrientationSequence=[item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])],
+    )
+    for name, count in (("few", 2), ("many", 8)):
+        groups = [
+            item(
+                PlanePositionSequence=[item(ImagePositionPatient=[0, 0, 4])],
+                SegmentIdentificationSequence=[item(ReferencedSegmentNumber=k + 1)],
+            )
+            for k in range(count)
+        ]
+        write_frames(
+            tmp_path / f"in/{name}.dcm", np.ones((count, 4, 4), np.uint8), groups, shared,
+            {k + 1: f"S{k}" for k in range(count)}, "BINARY", SeriesInstanceUID=uid(name),
+            FrameOfReferenceUID=dcmread(images[0]).FrameOfReferenceUID,
+        )  # fmt: skip
+    flags = ("--masks", "planes", "--mask-grid", "image", "--limits", "frames=120")
+    made = built(tmp_path / "in", *flags, tmp_path / "cache", status=1)
+    drawn = [row["path"] for row in rows_of(made) if row["kind"] == "mask"]
+    assert drawn == ["few.dcm"] * 18
+    assert failures(made) == {
+        ("many.dcm", None): (
+            "failed",
+            "it would be drawn on images more than 30 times; limits.frames is 120, and a quarter "
+            "of it may be: if the file is right, give --limits frames=NUMBER",
+        )
+    }

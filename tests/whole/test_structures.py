@@ -263,3 +263,25 @@ def test_contours_on_every_second_slice_leave_the_others_unknown(
     write_structures(tmp_path / "in/rt.dcm", [("cord", solid)])
     cache = open_cache(built(tmp_path / "in", "--masks", masks, tmp_path / "solid"))
     assert cache.select(kind="image").annotated().all()
+
+
+def test_structures_on_more_images_than_a_file_may_have(tmp_path: Path) -> None:
+    """A slab of a kilometre is on each slice; so are those of ten thousand structures."""
+    write_series(tmp_path / "in", 4, 16)
+    slab = [contour(box(1, 1, 5, 5), ContourSlabThickness="1000000")]
+    for name, count in (("few", 5), ("many", 6)):
+        write_structures(
+            tmp_path / f"in/{name}.dcm", [(f"S{k}", slab) for k in range(count)],
+            SeriesInstanceUID=uid(name),
+        )  # fmt: skip
+    limit = ("--masks", "planes", "--limits", "frames=80")
+    made = built(tmp_path / "in", *limit, tmp_path / "cache")
+    assert {row["path"] for row, _ in masks(made)} == {"few.dcm"}
+    assert len(masks(made)) == 20
+    assert failures(made) == {
+        ("many.dcm", None): (
+            "failed",
+            "it would be drawn on images more than 20 times; limits.frames is 80, and a quarter "
+            "of it may be: if the file is right, give --limits frames=NUMBER",
+        )
+    }

@@ -156,8 +156,8 @@ def _sentences(reasons: Any, outcome: str, own_only: bool) -> tuple[NDArray[np.i
 
 
 def _literal(text: str) -> str:
-    """The text as a pattern of RE2."""
-    return re.sub(r"([^A-Za-z0-9 _])", r"\\\1", text)
+    """The text as a pattern of RE2, which takes no escape of what is not ASCII."""
+    return re.sub(r"([^A-Za-z0-9 _\u0080-\U0010ffff])", r"\\\1", text)
 
 
 _PIXELS = " has no pixel data"

@@ -21,6 +21,7 @@ from dicom2cache.planning.arrays import MASKS
 from dicom2cache.planning.masks.compared import Compared, compared
 from dicom2cache.planning.masks.join import Pairs, between, join
 from dicom2cache.planning.masks.marked import BY, how, image_columns
+from dicom2cache.planning.masks.outlined import SHARE, too_much
 from dicom2cache.planning.masks.reach import reaches
 from dicom2cache.planning.masks.segments import Segments
 from dicom2cache.planning.masks.stored import PLACEMENT
@@ -97,6 +98,8 @@ def drawing(
     other = recipe.mask_grid == "image"
     pairs = join(found.masks, found.images, found.slices, nearest=other)
     usable = pairs.same | (np.isfinite(pairs.lead).all(axis=(1, 2)) & other)
+    refused = _too_many(found.masks.file, pairs.mask[usable], recipe)
+    usable &= ~np.isin(found.masks.file[pairs.mask], refused)
     on = np.zeros(len(found.masks.file), bool)
     if other:
         on = between(found.masks, found.images, found.slices, pairs.take(usable))
@@ -105,7 +108,10 @@ def drawing(
     drawn = _drawn(files, frame, found, pairs.take(usable), segments, recipe)
     kept = mask_of(pc.not_equal(files["kind"], "mask"))
     kept[found.masks.file[drawn.mask]] = True
-    rejects = unplaced(files, frame, found, pairs, on, segments, kept)
+    why = too_much(recipe.limits.frames // SHARE, recipe.limits)
+    rejects = unplaced(
+        files, frame, found, pairs, on, segments, kept, dict.fromkeys(refused.tolist(), why)
+    )
 
     count = len(file)
     others = found.image_rows[found.image_rows < count]
@@ -137,6 +143,13 @@ def drawing(
         image=np.where(own < 0, -1, now[source]), unit=drawn.unit.take(spread),
         wide=np.r_[np.zeros(len(others), bool), drawn.wide][order], stored=stored, rejects=rejects,
     )  # fmt: skip
+
+
+def _too_many(file: Codes, mask: Rows, recipe: Recipe) -> Rows:
+    """Files whose masks lie on so many more images than they have frames that they are refused."""
+    frames = np.bincount(file)
+    drawn = np.bincount(file[mask], minlength=len(frames))
+    return np.flatnonzero(drawn > SHARE * frames + recipe.limits.frames // SHARE)
 
 
 @dataclass(frozen=True)

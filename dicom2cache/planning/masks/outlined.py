@@ -31,6 +31,7 @@ from dicom2cache.errors import counting
 from dicom2cache.pixels.outlines import Outlines, Slices, place, structures_in
 from dicom2cache.planning import parts
 from dicom2cache.planning.masks.reach import half_apart
+from dicom2cache.recipes.limits import Limits
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.recipes.rois import class_of
 from dicom2cache.schema import FILES, MEMBER, REJECTS, WHOSE
@@ -164,10 +165,13 @@ def with_structures(
         about = known.get(key)
         if about is None:
             continue
-        found = _Found()
+        found = _Found(recipe.limits.frames // SHARE)
         for space in dict.fromkeys(mine["frame_of_reference_uid"].to_pylist()):
             some = mine.filter(pc.equal(mine["frame_of_reference_uid"], space)) if space else mine
             _touched(some, about, space, images, recipe, found)
+            if found.is_too_much:
+                found.pairs, found.why = [], [too_much(found.most, recipe.limits)]
+                break
         frames = list(_frames(found, images, about, numbers_of(mine)))
         if frames:
             height, width = (int(v) for v in images.size[found.pairs[0][0]])
@@ -184,15 +188,33 @@ def with_structures(
     return pa.concat_tables(added), pa.Table.from_pylist(rejects, REJECTS)
 
 
+SHARE = 4
+"""of the frames that a file may have, one in so many masks that are not in it"""
+
+
+def too_much(most: int, limits: Limits) -> str:
+    """Why a file is refused that stands for more masks than it may."""
+    return (
+        f"it would be drawn on images more than {most} times; limits.frames is {limits.frames}, "
+        "and a quarter of it may be: if the file is right, give --limits frames=NUMBER"
+    )
+
+
 @dataclass
 class _Found:
     """What of a structure set lies where."""
 
+    most: int
+    """pairs that it may have"""
     pairs: list[tuple[int, int, float, float]] = field(default_factory=list)
     """(image, ROI Number, mm from image to image, mm that its plane stands for or 0: as far as the
     image), of images of one size"""
     why: list[str] = field(default_factory=list)
     """of what lies nowhere"""
+
+    @property
+    def is_too_much(self) -> bool:
+        return len(self.pairs) > self.most
 
 
 def _touched(
@@ -235,6 +257,9 @@ def _touched(
                 (int(mine[k]), number, slices.step, float(mm))
                 for k, mm in zip(placed.images[seen], span[seen], strict=True)
             ]
+            if len(found.pairs) + len(pairs) + len(here) > found.most:
+                found.pairs += pairs + here
+                return
         if here:
             sizes = {slices.shape}
             pairs += here

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,10 +65,11 @@ def unplaced(
     on: NDArray[np.bool_],
     segments: Segments,
     kept: NDArray[np.bool_],
+    refused: Mapping[int, str],
 ) -> pa.Table:
     """REJECTS: frames of masks on no image, or their whole file; and files of no class.
 
-    `on`: (n,) masks that lie on one; `kept`: the files that have rows.
+    `on`: (n,) masks that lie on one; `kept`: the files that have rows; `refused`: others, and why.
     """
     mine = found.masks.file
     maps = segments.drawn < 0
@@ -76,12 +77,14 @@ def unplaced(
     every = np.full(files.num_rows, not segments.chosen)
     of_maps = maps & (every | segments.taken(files.num_rows))[mine]
     lost = np.flatnonzero(unnumbered | ((segments.drawn > 0) | of_maps) & ~on)
-    rows: list[dict[str, Any]] = []
-    told: set[int] = set()
+    rows = [_row(files, f, None, why) for f, why in refused.items()]
+    told: set[int] = set(refused)
     known = _Known.of(found, pairs)
     of_file = np.bincount(mine[lost], minlength=files.num_rows)
     for k in lost.tolist():
         f = int(mine[k])
+        if f in refused:
+            continue
         number = int(frame[found.mask_rows[k]])
         if kept[f]:
             rows.append(_row(files, f, number, _why(known, found, pairs, segments, k)))

@@ -31,6 +31,9 @@ class Found(NamedTuple):
     outcome: str = "failed"
 
 
+NAMELESS = Found(".", problem="a member without a name: unpack the archive, and give it one")
+
+
 def suffix_of(path: str) -> str | None:
     """The one of MAGIC that a name ends with; None: no archive, whatever is in it."""
     end = os.path.splitext(path)[1].lower()

@@ -8,9 +8,9 @@ import tarfile
 from collections.abc import Iterator
 from typing import IO, Any, cast
 
-from dicom2cache.errors import counting
+from dicom2cache.errors import counting, is_environment
 from dicom2cache.records import Member
-from dicom2cache.sources.archives.kinds import TAR, Found, clean
+from dicom2cache.sources.archives.kinds import NAMELESS, TAR, Found, clean
 from dicom2cache.sources.archives.zips import Broken
 
 _MOST_HEADER = 16 << 20
@@ -31,6 +31,8 @@ class _Headers:
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = 0) -> int:
+        if whence == 0 and offset < 0:
+            raise Broken("a header leads to before its begin")
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
@@ -49,8 +51,12 @@ def members(descriptor: int, size: int, most: int) -> Iterator[Found]:
         file.seek(0)
         try:
             tar = tarfile.open(fileobj=cast(Any, _Headers(file)), mode="r:", errorlevel=2)  # noqa: SIM115
+            reached = -1
             while (info := tar.next()) is not None:
                 cast(Any, tar).members = []  # else all are kept
+                if tar.offset <= reached:  # by a size below 0, round and round
+                    raise Broken("a header leads back to what was read already")
+                reached = tar.offset
                 count += 1
                 if count > most:
                     raise Broken(
@@ -61,8 +67,7 @@ def members(descriptor: int, size: int, most: int) -> Iterator[Found]:
                 if info.isdir():
                     continue
                 if not name:
-                    why = f"a member is called {info.name!r}, which is no name of a file"
-                    yield Found("", problem=why)
+                    yield NAMELESS
                     continue
                 if info.issym():
                     up = posixpath.dirname(name)
@@ -72,8 +77,13 @@ def members(descriptor: int, size: int, most: int) -> Iterator[Found]:
                 else:
                     one = places[name] = _one(name, info, size)
                     yield one
-        except (tarfile.TarError, ValueError, OverflowError, EOFError) as e:
-            raise Broken(f"it is damaged ({e}); copy it again") from e
+        except (Broken, MemoryError):
+            raise
+        except Exception as e:  # tarfile raises whatever the bytes provoke
+            if isinstance(e, OSError) and is_environment(e):
+                raise
+            why = "headers of headers" if isinstance(e, RecursionError) else e
+            raise Broken(f"it is damaged ({why}); copy it again") from e
         for name, target in links:
             known = places.get(target)
             if known is None:
@@ -92,7 +102,9 @@ def _one(name: str, info: tarfile.TarInfo, size: int) -> Found:
     if not info.isreg():
         return Found(name, problem="neither a file nor a folder: it is not opened")
     start, stop = info.offset_data, info.offset_data + info.size
-    if info.size < 0 or stop > size:
+    if info.size < 0:
+        return Found(name, problem=f"said to have {info.size} bytes; copy the archive again")
+    if stop > size:
         why = f"the archive ends at byte {size}, and it up to {stop}; copy the archive again"
         return Found(name, problem=why)
     return Found(name, info.size, Member(TAR, start, info.size, stop, None, len(name), size))

@@ -15,7 +15,7 @@ import numpy as np
 
 from dicom2cache.errors import FrameError, counting
 from dicom2cache.records import Member
-from dicom2cache.sources.archives.kinds import DEFLATED, STORED, Found, clean
+from dicom2cache.sources.archives.kinds import DEFLATED, NAMELESS, STORED, Found, clean
 from dicom2cache.sources.file import read_range
 from dicom2cache.sources.system import pread
 
@@ -140,6 +140,9 @@ def _entries(data: bytes, shift: int, start: int, size: int, most: int) -> Itera
         name = _decoded(raw, flags)
         if name.endswith("/") or (name.endswith("\\") and not whole):
             continue
+        if not clean(name):  # it would be taken for the archive itself
+            yield NAMELESS
+            continue
         if wide is None:
             why = "its zip64 extra field lacks a size that it should have; copy the archive again"
             yield Found(clean(name), problem=why)
@@ -153,8 +156,6 @@ def _one(
     offset: int, start: int, size: int,
 ) -> Found:  # fmt: skip
     shown = clean(name)
-    if not shown:
-        return Found("", problem=f"a member is called {name!r}, which is no name of a file")
     if flags & _ENCRYPTED:
         return Found(shown, problem="encrypted: unpack the archive with its password first")
     if stat.S_ISLNK(mode >> 16):
