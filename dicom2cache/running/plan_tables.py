@@ -118,12 +118,16 @@ class Checked:
     def check(self, name: str, columns: Iterable[str] | None = None, rows: Any = None) -> None:
         """Raises CacheError if `columns` (all) of a table are not as planned, at `rows` (all)."""
         table, said = self.tables[name], self.digests[name]
+        at = None if rows is None else np.asarray(rows)
+        ends, wanted, lengths = np.empty(0, np.int64), list[int](), None
         for column in table.column_names if columns is None else columns:
             chunks = table[column].chunks
-            ends = np.cumsum([len(chunk) for chunk in chunks])
-            wanted = range(len(chunks)) if rows is None else np.unique(
-                np.searchsorted(ends, np.asarray(rows), side="right")
-            ).tolist()  # fmt: skip
+            if [*map(len, chunks)] != lengths:  # those of a table are alike, if it is what it was
+                lengths = [*map(len, chunks)]
+                ends = np.cumsum(lengths)
+                wanted = [*range(len(chunks))]
+                if at is not None:
+                    wanted = np.unique(np.searchsorted(ends, at, side="right")).tolist()
             for k in wanted:
                 if (name, column, k) in self._known:
                     continue

@@ -161,6 +161,8 @@ def _tasks(*costs: float, abreast: int = 32) -> list[ShardTask]:
     ("jobs", "tasks", "count"),
     [
         (2, _tasks(*[_CT] * 4, abreast=1), 1),  # 1,024 files that are not compressed
+        (2, _tasks(*[_CT] * 10, abreast=1), 1),  # 2,560
+        (2, _tasks(*[_CT] * 20, abreast=1), 2),  # 5,120
         (2, _tasks(*[_CT] * 40, abreast=1), 2),  # 10,240
         (64, _tasks(*[_CT] * 40, abreast=1), 5),
         (2, _tasks(*[_J2K] * 2), 1),  # 512 of JPEG 2000: two threads do as well
