@@ -42,6 +42,10 @@ _OF_WHAT_IS_HIDDEN = {
     "test_patches_across_shards": "shards in one range of addresses",
     "test_processes_of_a_node_share_the_work": "locks",
     "test_killed_before_durable_steps": "whether a process lives",
+    "test_while_it_is_under_way": "whether a process lives",
+    "test_a_compiled_graph_gives_the_same": "locks, of torch's compiler, which waits for ever",
+    "test_workers_that_only_copy_are_warned_of_once": "which pages are in memory",
+    "test_a_key_that_others_may_read_is_refused": "modes of files",
     "test_no_permission": "libc, by ctypes",
     "test_no_permission_to_write": "libc, by ctypes",
 }

@@ -83,15 +83,21 @@ def test_labels_by_whole_paths_and_keywords(folder: Path, on: str) -> None:
     assert found == {pattern(k, (8, 8)).tobytes(): n for n, k in enumerate("abc", 1)}
 
 
+def test_a_key_that_others_may_read_is_refused(folder: Path, tmp_path: Path) -> None:
+    public = _key(tmp_path / "key", 0)
+    public.chmod(0o644)
+    with pytest.raises(ValueError, match="others have access to this key; run `chmod 600"):
+        FrameDataset(
+            open_cache(folder / "cache"), "grade", labels={"path": ["a.dcm"], "grade": [1]},
+            on="path", key=public,
+        )  # fmt: skip
+
+
 def test_another_key_is_refused(folder: Path, tmp_path: Path) -> None:
     cache = open_cache(folder / "cache")
     labels = {"path": ["a.dcm"], "grade": [1]}
     with pytest.raises(ValueError, match=r"not the key of .*its fingerprint is [0-9a-f]{16}"):
         FrameDataset(cache, "grade", labels=labels, on="path", key=folder / "other")
-    public = _key(tmp_path / "key", 0)
-    public.chmod(0o644)
-    with pytest.raises(ValueError, match="others have access to this key; run `chmod 600"):
-        FrameDataset(cache, "grade", labels=labels, on="path", key=public)
     ran = run_here("build", folder / "in", tmp_path / "plain", "--jobs", "1")
     assert ran.returncode == 0
     with pytest.raises(ValueError, match="not de-identified"):
