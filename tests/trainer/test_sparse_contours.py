@@ -34,12 +34,13 @@ def drawn(name: str, z: float) -> Any:
     return contour(box(*(v / 2 for v in BOXES[name]), z))
 
 
-def sparse(
-    folder: Path, planes: dict[str, Sequence[float]], *options: Any, count: int = 8
-) -> Cache:
-    """The images of a CT of slices 1 mm apart, with the contours of each structure at some z."""
+def sparse(folder: Path, planes: dict[str, Sequence[Any]], *options: Any, count: int = 8) -> Cache:
+    """The images of a CT of slices 1 mm apart, with contours of each structure, or those at z."""
     write_series(folder / "in/ct", count, 16)
-    structures = [(name, [drawn(name.split()[0], z) for z in zs]) for name, zs in planes.items()]
+    structures = [
+        (name, [drawn(name.split()[0], z) if isinstance(z, float | int) else z for z in zs])
+        for name, zs in planes.items()
+    ]
     write_structures(folder / "in/rt.dcm", structures)
     options = options or ("--masks", "labelmap")
     cache = open_cache(built(folder / "in", *options, "-j1", folder / "cache"))
@@ -146,6 +147,15 @@ def test_slices_that_contours_of_another_step_leave_out(tmp_path: Path) -> None:
         assert told(images.annotated(f"other {step}")) == known, step
     assert told(images.annotated("tumour")) == "+?+?+?+?+?++"  # a little aside of their slices
     assert images.annotated("organ").all()
+
+
+def test_slabs_that_leave_no_gap_tell_of_all_slices(tmp_path: Path) -> None:
+    planes = [drawn("other", z) for z in (1, 3, 5)]
+    for plane in planes:
+        plane.ContourSlabThickness = 2
+    images = sparse(tmp_path, {"other": planes}, "--masks", "planes")
+    assert told(images.has_mask()) == "++++++??"  # up to 6, and not on it
+    assert images.annotated().all()
 
 
 def test_label_maps_of_nnunet_have_no_word_for_it(images: Cache, tmp_path: Path) -> None:

@@ -164,5 +164,5 @@ def files_of(core: Core, samples: Ints) -> Ints:
     """Numbers of the files of frames, equal for equal ones."""
     path = core.said("path", samples).dictionary_encode().indices.to_numpy().astype(np.int64)
     root = core.said("root", samples).to_numpy().astype(np.int64)
-    _, file = np.unique(np.stack([root, path]), axis=1, return_inverse=True)
-    return np.asarray(file.reshape(-1), np.int64)
+    _, file = np.unique(root * (path.max(initial=0) + 1) + path, return_inverse=True)
+    return np.asarray(file, np.int64)
