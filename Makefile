@@ -191,6 +191,10 @@ dist: $(DIST)  ## sdists and wheels of both distributions, in dist/; takes a C c
 test-dist: $(READY) .venv-dist/.checkers dist  ## what make dist made, installed anew: converts, reads and trains; takes an index of packages
 	$(BIN)/python -m pytest tests/packages
 
+.PHONY: test-container
+test-container: $(READY) dist  ## the Containerfile, built and tried; what apptainer.def runs; as root, with buildah, debootstrap
+	$(BIN)/python -m tests.packages.container
+
 # KEEP=1: figures go to benchmarks/results, of which docs/figures.md is made
 KEPT = $(if $(KEEP),--keep)
 

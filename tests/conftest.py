@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from pydicom import examples
 
 from dicom2cache.errors import Unfinished
@@ -22,9 +22,12 @@ from tests.support.caches import built
 from tests.support.dicom_files import write_series
 
 # New examples on every run by hand; the same ones on every run of CI, which must not be a lottery.
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+# None is timed: a machine may be busy.
+settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),
+)  # fmt: skip
+settings.load_profile("untimed")
 
 _BARE = "bare" in os.environ.get("FAULT", "").split(";")  # `make test-portable`
 _NAMES_WHAT_IS_HIDDEN = re.compile(

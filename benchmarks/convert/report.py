@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks import figures
 from benchmarks.convert.contenders import CHECKED, middle, ratio
-
-_MET = {True: "yes", False: "**no**", None: ""}
 
 
 def in_words(found: dict[str, Any]) -> str:
@@ -20,7 +19,8 @@ def in_words(found: dict[str, Any]) -> str:
         f"each time in fresh processes, in turn, for {found['rounds']} rounds. Figures are medians "
         "by the file, with the least and the most; ratios are taken within a round. Start-up is "
         "taken off on both sides: of peers, all until a few files are converted; of dicom2cache, "
-        "the whole command on a few files, so that what it starts later counts. CPU is user and "
+        "the whole command on a few files, the median of 3, so that what it starts later counts: "
+        "worker processes, where there are enough files for them. CPU is user and "
         "system time of all processes, memory that of the largest. Peers convert fewer files, as "
         "the tables say, and leave their output to the page cache, except in rows that say synced: "
         "one sync after all files; dicom2cache syncs each shard. The first time, the pixels of "
@@ -28,12 +28,7 @@ def in_words(found: dict[str, Any]) -> str:
         "differ is left out, with the reason.", "",
     ]  # fmt: skip
     if found["bars"]:
-        lines += ["## Figures and their bars", "", "| figure | value | bar | met | |"]
-        lines += ["| --- | ---: | ---: | --- | --- |"]
-        lines += [
-            f"| {b['what']} | {b['value']:.2f} | {b['bar']} | {_MET[b['met']]} | {b['note']} |"
-            for b in found["bars"]
-        ]
+        lines += ["## Figures and their bars", "", *figures.table(found["bars"])]
     for table in found["kinds"].values():
         lines += ["", f"## {table['title']}", "", f"Of a file: {table['kib']:,.0f} KiB."]
         lines += ["", *_table(table)]

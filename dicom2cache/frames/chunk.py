@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dicom2cache.errors import FrameError
 from dicom2cache.frames import masks
 from dicom2cache.frames.decode import Source, Stored
-from dicom2cache.frames.plain import plain_frame
+from dicom2cache.frames.plain import Plain, plain_frame
 from dicom2cache.frames.ranges import line_of
 from dicom2cache.frames.slices import values_of
 from dicom2cache.frames.treat import padding_of
@@ -61,12 +61,11 @@ def chunk_of_frame(
 
     Raises FrameError if it cannot be stored truly.
     """
-    if limits is None:
-        plain = plain_frame(source, row, room, treatments, spec.dtype)
-        if plain is not None:
-            chunk = chunk_of(plain.pixels, spec)
-            return chunk, _result("native", plain.statistics, plain.flags, chunk)
-    stored = masks.read(source, row, room)
+    plain = plain_frame(source, row, room, treatments, spec.dtype) if limits is None else None
+    if isinstance(plain, Plain):
+        chunk = chunk_of(plain.pixels, spec)
+        return chunk, _result(plain.codec, plain.statistics, plain.flags, chunk)
+    stored = source.stored(plain) if plain else masks.read(source, row, room)
     ends = limits.needed() if limits else None
     try:
         made = values_of(stored, row, source, treatments, spec.dtype, ends)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from dicom2cache import syntaxes
 from dicom2cache.errors import FrameError
 from dicom2cache.frames import decoders, fragments, waveform
-from dicom2cache.frames.coded import Coded
+from dicom2cache.frames.coded import Coded, Decoded
 from dicom2cache.frames.samples import Samples, is_lossy, stored_samples
 from dicom2cache.headers.luts import modality_lut, palette, voi_lut
 from dicom2cache.headers.structures import read_structures
@@ -102,6 +101,16 @@ class Source:
         with self._named():
             return self._once(frame) if self.header["parts"] else self._read(frame, room)
 
+    def decoded(self, frame: int, room: Room = None) -> Decoded:
+        """An encapsulated frame as its decoder gives it, for `stored`. Raises as `read`."""
+        with self._named():
+            return self._decoded(frame, room)
+
+    def stored(self, decoded: Decoded) -> Stored:
+        """What `read` makes of what was decoded. Raises as `read`."""
+        with self._named():
+            return self._stored(decoded)
+
     def native_bytes(self, frame: int, room: Room = None) -> NDArray[np.uint8]:
         """The bytes of an uncompressed frame, in memory that may be written to: `room`, or fresh.
 
@@ -155,15 +164,20 @@ class Source:
         if h["transfer_syntax"] in syntaxes.NATIVE:
             pixels, late = self._native_pixels(frame, room), self.late_elements
             return self._coloured(self._masked(pixels, late), h["photometric"], "native")
-        decoded = decoders.decode(self._encoded(frame), h["transfer_syntax"], self._coded(room))
+        return self._stored(self._decoded(frame, room))
+
+    def _decoded(self, frame: int, room: Room) -> Decoded:
+        data, syntax = self._encoded(frame), self.header["transfer_syntax"]
+        return decoders.decode(data, syntax, self._coded(room))
+
+    def _stored(self, decoded: Decoded) -> Stored:
         if decoded.precision:
-            samples = stored_samples(decoded, h)
+            pixels, flags, ends = stored_samples(decoded, self.header)
         else:
-            samples = self._masked(decoded.pixels, decoded.flags)
-        pixels, flags, ends = samples
-        samples = pixels, (*flags, *self._fragments.flags), ends
+            pixels, flags, ends = self._masked(decoded.pixels, decoded.flags)
+        samples = pixels, (*flags, *self.odd_items), ends
         stored = self._coloured(samples, decoded.photometric, decoded.codec)
-        return replace(stored, lossy=True) if is_lossy(decoded, h) else stored
+        return replace(stored, lossy=True) if is_lossy(decoded, self.header) else stored
 
     def _waveform(self, group: Multiplex, room: Room) -> Stored:
         place, big = group["offset"] - self.header["pixel_offset"], self._order == ">"
@@ -319,6 +333,11 @@ class Source:
             self.header["frames"], self.header["transfer_syntax"] not in syntaxes.UNMARKED,
         )  # fmt: skip
 
+    @property
+    def odd_items(self) -> tuple[str, ...]:
+        """Flags of the items that encapsulated frames lie in."""
+        return self._fragments.flags
+
     def _encoded(self, frame: int) -> bytes:
         return self._fragments.read(self._file, frame)
 
@@ -365,28 +384,3 @@ def _dcmread(file: IO[bytes]) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the header was judged when it was planned
         return dcmread(cast(Any, file), force=True, stop_before_pixels=True)
-
-
-class OpenSources:
-    """Open sources, the last few: neighbours in a shard often come from one file."""
-
-    def __init__(self, roots: Sequence[str], headers: dict[int, Header], most: int = 4) -> None:
-        self._roots, self._headers, self._most = roots, headers, most
-        self._open: dict[int, Source] = {}
-
-    def open(self, file: int) -> Source:
-        """The source of a row of FILES; raises as Source."""
-        if file in self._open:
-            self._open[file] = self._open.pop(file)  # the last in order
-            return self._open[file]
-        while len(self._open) >= self._most:
-            self._open.pop(next(iter(self._open))).__exit__()
-        header = self._headers[file]
-        path = os.path.join(self._roots[header["root"]], header["path"])
-        self._open[file] = Source(path, header).__enter__()
-        return self._open[file]
-
-    def close(self) -> None:
-        """Close all; they may be opened again."""
-        while self._open:
-            self._open.popitem()[1].__exit__()

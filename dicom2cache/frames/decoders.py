@@ -11,6 +11,7 @@ import math
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,7 @@ def _jpeg_ls(data: bytes, coded: Coded) -> Decoded:
     )
 
 
-def _wavelet(data: bytes, coded: Coded, decode: Callable[[bytes], Any], label: str) -> Decoded:
+def _wavelet(data: bytes, coded: Coded, decode: Callable[[bytes, Any], Any], label: str) -> Decoded:
     """JPEG 2000 of either part: the codestream's own transform is undone by the decoder.
 
     A header that says otherwise contradicts it (PS3.5 8.2.4): the codestream wins.
@@ -144,14 +145,15 @@ def _wavelet(data: bytes, coded: Coded, decode: Callable[[bytes], Any], label: s
     if (end := codestream.end_of_tiles(data, main)) is not None:
         data, flags = data[:end] + codestream.END, (*flags, "unterminated")
     lossy = None if main.reversible else True
-    return Decoded(decode(data), photometric, label, main.precision, flags, lossy)
+    out = None if main.signed else coded.out(main.precision)
+    return Decoded(decode(data, out), photometric, label, main.precision, flags, lossy)
 
 
 def _jpeg_2000(data: bytes, coded: Coded) -> Decoded:
     import imagecodecs
 
-    def decode(stream: bytes) -> Any:
-        return imagecodecs.jpeg2k_decode(stream, numthreads=1)
+    def decode(stream: bytes, out: Any) -> Any:
+        return imagecodecs.jpeg2k_decode(stream, numthreads=1, out=out)
 
     return _wavelet(data, coded, decode, label("jpeg2k", "openjpeg"))
 
@@ -159,8 +161,8 @@ def _jpeg_2000(data: bytes, coded: Coded) -> Decoded:
 def _htj2k(data: bytes, coded: Coded) -> Decoded:
     import imagecodecs
 
-    def decode(stream: bytes) -> Any:
-        return raising("imagecodecs", imagecodecs.htj2k_decode, stream)
+    def decode(stream: bytes, out: Any) -> Any:
+        return raising("imagecodecs", partial(imagecodecs.htj2k_decode, out=out), stream)
 
     return _wavelet(data, coded, decode, label("htj2k", "openjph"))
 

@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom2cache.frames.codestream import END, Jpeg
+from dicom2cache.pixels import kernel
 
+_CATEGORIES = 17
 _BITS = np.frexp(np.abs(np.arange(1 << 16).astype(np.int16).astype(np.int32)))[1].astype(np.uint8)
 """of each difference modulo 2^16: its category (T.81 H.1.2.2)"""
-_NO_CODE = 255
+_OWN = np.append(np.arange(16), 0)  # bits beside the code; 2^15 has none
 
 
 def bits_left(stream: bytes, jpeg: Jpeg, pixels: NDArray[Any]) -> int | None:
@@ -28,23 +30,32 @@ def bits_left(stream: bytes, jpeg: Jpeg, pixels: NDArray[Any]) -> int | None:
     lengths = _lengths(jpeg.head, body[2] >> 4)
     if lengths is None:
         return None
-    cost = lengths + np.append(np.arange(16), 0)  # 2^15 has no bits beside its code
-    cost[lengths == 0] = _NO_CODE
+    counts = _counts(pixels.astype(np.uint16, copy=False), 1 << jpeg.precision - 1)
+    coded = lengths != 0
     if jpeg.precision < 16:
-        cost[jpeg.precision :] = _NO_CODE
-    flat = pixels.astype(np.uint16, copy=False)
-    difference = np.empty(flat.shape, np.uint16)
-    np.subtract(flat[:, 1:], flat[:, :-1], out=difference[:, 1:])
-    np.subtract(flat[1:, 0], flat[:-1, 0], out=difference[1:, 0])
-    difference[0, 0] = (int(flat[0, 0]) - (1 << jpeg.precision - 1)) & 0xFFFF
-    bits = np.take(np.take(cost.astype(np.uint8), _BITS), difference)
-    if bits.max() == _NO_CODE:
+        coded[jpeg.precision :] = False
+    if counts[~coded].any():
         return None
-    needed = int(bits.sum(axis=0, dtype=np.uint32).sum(dtype=np.int64))
+    needed = int(counts @ (lengths + _OWN))
     left = _bits(stream[scan + 10 : stream.rfind(END)]) - needed
     if 0 <= left < 8:
         return left
     return _bits(stream[scan + 10 : stream.find(END, scan)]) - needed  # more may follow the image
+
+
+def _counts(pixels: NDArray[np.uint16], before: int) -> NDArray[np.int64]:
+    """(17,) how many differences of (H, W) pixels are of each category.
+
+    Each is taken from the pixel to the left, of the first column from the one above, of the first
+    from `before`, modulo 2^16 (T.81 H.1.2.1).
+    """
+    if kernel.takes(pixels, "H"):
+        return np.array(kernel.compiled.categories(pixels, before), np.int64)
+    difference = np.empty(pixels.shape, np.uint16)
+    np.subtract(pixels[:, 1:], pixels[:, :-1], out=difference[:, 1:])
+    np.subtract(pixels[1:, 0], pixels[:-1, 0], out=difference[1:, 0])
+    difference[0, 0] = (int(pixels[0, 0]) - before) & 0xFFFF
+    return np.bincount(np.take(_BITS, difference).reshape(-1), minlength=_CATEGORIES)
 
 
 def _bits(coded: bytes) -> int:

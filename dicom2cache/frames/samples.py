@@ -40,11 +40,14 @@ def stored_samples(decoded: Decoded, header: Header) -> Samples:
         if precision < bits and int(values.max()) >> (precision - 1):
             flags.append("precision-conflict")
         values, unsaid = mask_stored(values, precision, precision - 1, True), False
+    least, most = _range(bits, signed)
+    width = max(header["bits_allocated"], 8)
+    unsigned = values.dtype.kind == "u" and not signed
+    if unsigned and 8 * values.itemsize == bits == width >= precision:
+        return values, tuple(flags), None  # there are no others
     low, high = int(values.min()), int(values.max())
     if not signed and low < 0:
         flags.append("sign-conflict")
-    least, most = _range(bits, signed)
-    width = max(header["bits_allocated"], 8)
     first, last = _range(width, values.dtype.kind == "i")
     if low < first or high > last:
         if not (lossy and low >= 2 * least and high <= 2 * most + 1):

@@ -18,6 +18,7 @@ let go of while pixels are touched. */
 #include <float.h>
 #include <math.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #if defined(__FAST_MATH__) || FLT_EVAL_METHOD != 0
@@ -95,9 +96,28 @@ loops that are short enough for their squares. */
         w->low += low;                                                                             \
         w->high += high;                                                                           \
     }
-ADD(add_u8, uint8_t, int32_t, 255)
 ADD(add_i16, int16_t, int32_t, 5792)   /* 64 * 5792^2 < 2^31 */
 ADD(add_u16, uint16_t, uint32_t, 5792)
+
+/* The same of bytes, whose squares fit in 32 bits in any number that is added at once. */
+INLINE void add_u8(Whole *w, const uint8_t *v, Py_ssize_t n) {
+    const uint8_t zero = (uint8_t)(w->one - 1);
+    int16_t wide[BLOCK];
+    uint8_t least = v[0], most = v[0];
+    int32_t total = 0, squares = 0;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        least = v[i] < least ? v[i] : least;
+        most = v[i] > most ? v[i] : most;
+    }
+    for (Py_ssize_t i = 0; i < n; i++) wide[i] = v[i];
+    for (Py_ssize_t i = 0; i < n; i++) total += abs((int32_t)v[i] - (int32_t)zero); /* psadbw */
+    for (Py_ssize_t i = 0; i < n; i++) squares += (int32_t)wide[i] * (int32_t)wide[i];
+    if (!w->count || least < w->least) w->least = least;
+    if (!w->count || most > w->most) w->most = most;
+    w->count += n;
+    w->total += total;
+    w->low += (uint64_t)squares;
+}
 
 /* Stored bits to values, in place. True if that changed the bits of any but as shifts do. */
 #define APPLY(NAME, T)                                                                             \
@@ -287,6 +307,7 @@ in four tables one behind the other: equal neighbours would wait for each other.
     static Py_ssize_t NAME(const Whole *w, Py_ssize_t step, size_t span, uint32_t *counts) {       \
         const Py_ssize_t channels = w->frame->channels;                                            \
         if (!w->padded && channels == 1) return NAME##_of(w, step, span, counts, NULL, 0, 1);      \
+        if (!w->padded && channels == 3) return NAME##_of(w, step, span, counts, NULL, 0, 3);      \
         return NAME##_of(w, step, span, counts, w->padding, w->ranged, channels);                  \
     }
 COUNT(count_u8, uint8_t)
@@ -446,19 +467,65 @@ INLINE void real_body(Real *r) {
     r->least = least + 0.0, r->most = most + 0.0; /* no -0 */
 }
 
+/* ---- differences of neighbours --------------------------------------------------------------- */
+
+typedef struct {
+    const Frame *frame;
+    uint16_t before;        /* what the first pixel is compared with */
+    uint64_t reached[16];   /* differences of at least 2^k in size */
+} Steps;
+
+/* Sizes of the differences of n values (at most BLOCK), modulo 2^16, from those that precede them. */
+INLINE void add_steps(Steps *s, const uint16_t *v, const uint16_t *p, Py_ssize_t n) {
+    uint16_t size[BLOCK], all = 0;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        uint16_t step = (uint16_t)(v[i] - p[i]), sign = (uint16_t) - (step >> 15);
+        size[i] = (uint16_t)((step ^ sign) - sign);
+        all |= size[i];
+    }
+    for (int k = 0; all >> k; k++) {
+        const uint16_t limit = (uint16_t)(1 << k);
+        uint16_t count = 0; /* of BLOCK at most */
+        for (Py_ssize_t i = 0; i < n; i++) count += size[i] >= limit;
+        s->reached[k] += count;
+    }
+}
+
+INLINE void steps_body(Steps *s) {
+    const Frame *f = s->frame;
+    uint16_t values[BLOCK + 1];
+    for (Py_ssize_t y = 0; y < f->rows; y++)
+        for (Py_ssize_t x = 0; x < f->columns; x += BLOCK) {
+            const Py_ssize_t n = f->columns - x < BLOCK ? f->columns - x : BLOCK;
+            const char *place = f->data + 2 * (y * f->columns + x);
+            if (x)
+                memcpy(values, place - 2, 2);
+            else if (y)
+                memcpy(values, place - 2 * f->columns, 2);
+            else
+                values[0] = s->before;
+            memcpy(values + 1, place, 2 * n);
+            add_steps(s, values + 1, values, n);
+        }
+}
+
 /* ---- a set of loops for each kind of processor ----------------------------------------------- */
 
 #define LOOPS(NAME, TARGET)                                                                        \
     TARGET static void whole_##NAME(Whole *w) { whole_body(w); }                                   \
     TARGET static void real_##NAME(Real *r) { real_body(r); }                                      \
+    TARGET static void steps_##NAME(Steps *s) { steps_body(s); }                                   \
     TARGET static int fits_##NAME(const Frame *f, const Line *l, int32_t first, int32_t last) {    \
         return all_fit_body(f, l, first, last);                                                    \
     }
-#define USE(NAME) (run_whole = whole_##NAME, run_real = real_##NAME, run_fits = fits_##NAME)
+#define USE(NAME)                                                                                  \
+    (run_whole = whole_##NAME, run_real = real_##NAME, run_fits = fits_##NAME,                     \
+     run_steps = steps_##NAME)
 
 LOOPS(plain, )
 static void (*run_whole)(Whole *) = whole_plain;
 static void (*run_real)(Real *) = real_plain;
+static void (*run_steps)(Steps *) = steps_plain;
 static int (*run_fits)(const Frame *, const Line *, int32_t, int32_t) = fits_plain;
 
 /* Not by target_clones: that takes a loader with ifunc, and gcc 12 has it not for AVX-512. */
@@ -681,6 +748,39 @@ static PyObject *real(PyObject *Py_UNUSED(module), PyObject *args) {
     return found;
 }
 
+PyDoc_STRVAR(categories_doc,
+             "categories(values, before)\n\n"
+             "How many differences from the value to the left, of the first column from the one\n"
+             "above, of the first from `before`, modulo 2^16, take 0 to 16 bits in size.");
+
+static PyObject *categories(PyObject *Py_UNUSED(module), PyObject *args) {
+    PyObject *array, *found;
+    unsigned int before;
+    Py_buffer values;
+    Frame frame;
+    if (!PyArg_ParseTuple(args, "OI", &array, &before)) return NULL;
+    if (!frame_of(array, "H", 0, &values, &frame)) return NULL;
+    Steps s = {.frame = &frame, .before = (uint16_t)before};
+    if (frame.channels != 1) {
+        PyErr_SetString(PyExc_ValueError, "a frame is (H, W)");
+        PyBuffer_Release(&values);
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    if (frame.pixels) run_steps(&s);
+    Py_END_ALLOW_THREADS
+    found = PyTuple_New(17);
+    uint64_t more = (uint64_t)frame.pixels; /* of this category and those above */
+    for (int k = 0; found && k < 17; k++) {
+        const uint64_t above = k < 16 ? s.reached[k] : 0;
+        PyObject *item = PyLong_FromUnsignedLongLong(more - above);
+        if (!item || PyTuple_SetItem(found, k, item)) Py_CLEAR(found);
+        more = above;
+    }
+    PyBuffer_Release(&values);
+    return found;
+}
+
 PyDoc_STRVAR(use_doc, "use(most)\n\n"
                       "The best set of loops up to 0 plain, 1 AVX2, 2 AVX-512: which one. For tests.");
 
@@ -692,13 +792,14 @@ static PyObject *use(PyObject *Py_UNUSED(module), PyObject *most) {
 
 static int start(PyObject *module) {
     choose(2);
-    return PyModule_AddIntConstant(module, "REVISION", 2);
+    return PyModule_AddIntConstant(module, "REVISION", 3);
 }
 
 static PyMethodDef methods[] = {
     {"whole", whole, METH_VARARGS, whole_doc},
     {"grey", grey, METH_VARARGS, grey_doc},
     {"real", real, METH_VARARGS, real_doc},
+    {"categories", categories, METH_VARARGS, categories_doc},
     {"use", use, METH_O, use_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -47,9 +47,10 @@ def clean_ends(
 ) -> tuple[int, int] | None:
     """(least, greatest) value of `raw`, if `mask_stored` would change none of them; else None.
 
-    Both are of use later: no pass over the pixels is spent on the question alone.
+    Both are of use later: no pass over the pixels is spent on the question alone. None too where
+    all bits are of the value: then nothing has to be looked at.
     """
-    if high_bit != bits_stored - 1:
+    if high_bit != bits_stored - 1 or bits_stored == raw.dtype.itemsize * 8:
         return None
     values = raw.view(f"{'i' if signed else 'u'}{raw.dtype.itemsize}")
     low, high = int(values.min()), int(values.max())

@@ -18,8 +18,9 @@ from typing import TypeVar
 import numpy as np
 
 from dicom2cache.errors import Fault, fault_of, reason_of, stage_of
-from dicom2cache.frames.decode import OpenSources, Room, Source
+from dicom2cache.frames.decode import Room, Source
 from dicom2cache.frames.isolate import Allowance, Child
+from dicom2cache.frames.kept_open import OpenSources
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import FrameRow, Header
 from dicom2cache.running.pool import Overdue, bounded, handling, may_use_threads, within

@@ -6,6 +6,7 @@ and no /proc. No other module names such a function (tests/house/test_portable.p
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import sys
@@ -72,6 +73,20 @@ def pwrite(descriptor: int, data: bytes | memoryview, offset: int) -> int:
         return os.pwrite(descriptor, data, offset)
     with _at(descriptor, offset):
         return os.write(descriptor, data)
+
+
+def memory(count: int) -> mmap.mmap:
+    """Zeros that begin with a page, in large pages where the system has some.
+
+    For each page that is written past its cache the kernel does something: of 4 MiB in two pages a
+    third of what it does for 1,024.
+    """
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return mmap.mmap(-1, count)
+    found = mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel that was built without them
+        found.madvise(mmap.MADV_HUGEPAGE)
+    return found
 
 
 def next_data(descriptor: int, at: int) -> int:

@@ -9,10 +9,11 @@ from mmap import PAGESIZE, mmap
 from pathlib import Path
 
 from dicom2cache.errors import on_path
-from dicom2cache.sources.system import BYTES, CLOSED_IN_CHILDREN, device, pwrite, set_direct
+from dicom2cache.sources.system import BYTES, CLOSED_IN_CHILDREN, device, memory, pwrite, set_direct
 
 _STAGED = 4 << 20
 """bytes of one write: with less the disk waits for its writer"""
+_BUFFER = 2 * _STAGED
 _SPARE: list[mmap] = []  # buffers of files that are closed; fresh memory costs page faults
 
 # Those that were measured. On a network, the client's own cache decides how writes are sent.
@@ -36,7 +37,7 @@ class DirectFile:
         set_direct(self._descriptor, file_system(path) in _FILE_SYSTEMS)
         self._writer = ThreadPoolExecutor(1, "shard-writer")
         self._under_way: Future[None] | None = None
-        self._buffers = [_SPARE.pop() if _SPARE else mmap(-1, _STAGED) for _ in range(2)]
+        self._buffers = [_SPARE.pop() if _SPARE else memory(_BUFFER) for _ in range(2)]
         self._start = self._filled = self._skipped = 0
         self._open = True
 
@@ -60,13 +61,18 @@ class DirectFile:
         if self._skipped:
             return None
         stop = self._filled + count
-        return memoryview(self._buffers[0])[self._filled : stop] if stop <= _STAGED else None
+        return memoryview(self._buffers[0])[self._filled : stop] if stop <= _BUFFER else None
 
     def wrote(self, count: int) -> None:
         """Append the first `count` bytes of `room`."""
         self._filled += count
-        if self._filled == _STAGED:
+        if self._filled >= _STAGED:
+            whole = self._filled // PAGESIZE * PAGESIZE
+            rest = self._buffers[0][whole : self._filled]
+            self._filled = whole
             self._send()
+            self._buffers[0][: len(rest)] = rest
+            self._filled = len(rest)
 
     def skip(self, count: int) -> None:
         """Append zeros, as a hole where they are many, one call after the other: that costs

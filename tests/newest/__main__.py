@@ -13,13 +13,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.newest.debian import RELEASE, bootstrap
+
 HERE = Path(__file__).parents[2]
 VENV, DEBIAN = HERE / ".venv-newest", HERE / ".newest-debian"
 PINS = HERE / "constraints-newest.txt"
-RELEASE = "trixie"
-"""the newest stable Debian; its Python is 3.13"""
 _PACKAGES = "python3,python3-venv,python3-dev,gcc,g++,libc6-dev,make,git,ca-certificates,e2fsprogs"
-_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 _WORKS = "import ctypes, ensurepip, lzma, ssl, sys, venv; sys.exit(sys.version_info < (3, 12))"
 
 
@@ -46,21 +45,7 @@ def debian() -> list[str]:
             "test-newest: no Python 3.12 or later on PATH, and Debian's can be had by root with "
             "debootstrap only: `apt-get install debootstrap`, or install a newer Python"
         )
-    if not (DEBIAN / "usr/bin/python3").exists():
-        uris = subprocess.run(
-            ["apt-get", "indextargets", "--format", "$(REPO_URI)"],
-            check=True, capture_output=True, text=True,
-        ).stdout.split()  # fmt: skip
-        mirror = next(uri for uri in uris if "security" not in uri)
-        subprocess.run(
-            ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", RELEASE, DEBIAN, mirror],
-            check=True,
-        )
-    for name in ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf", "/etc/xdg/pip", _CERTIFICATES):
-        if Path(name).exists():
-            into = (DEBIAN / name[1:]).parent
-            into.mkdir(parents=True, exist_ok=True)
-            subprocess.run(["cp", "--recursive", "--dereference", name, into], check=True)
+    bootstrap(DEBIAN, _PACKAGES)
     source = DEBIAN / "src"
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir()

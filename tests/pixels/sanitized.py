@@ -26,7 +26,8 @@ from dicom2cache.pixels import kernel
 assert kernel.compiled is module
 import pytest
 here = "not cache and not process"  # others would have loops of their own
-sys.exit(pytest.main(["-q", "-x", "tests/pixels/test_kernel.py", "-k", here]))
+files = ["tests/pixels/test_kernel.py", "tests/frames/test_plain.py"]
+sys.exit(pytest.main(["-q", "-x", *files, "-k", here]))
 """
 
 

@@ -4,40 +4,27 @@ from __future__ import annotations
 
 import math
 import os
-import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import astuple
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dicom2cache.errors import FrameError
-from dicom2cache.frames.chunk import chunk_of_frame
-from dicom2cache.frames.decode import Source
-from dicom2cache.frames.plain import plain_frame
+from dicom2cache.frames.lossless import _counts
 from dicom2cache.pixels import kernel, lanes
 from dicom2cache.pixels.statistics import nearest, statistics
-from dicom2cache.recipes.recipe import Treatment
-from dicom2cache.records import ArraySpec
-from dicom2cache.syntaxes import EXPLICIT_LE
-from tests.house.kernel import compiler
 from tests.support.caches import run_cli, tree
 from tests.support.dicom_files import CT_IMAGE, pattern, real, write_dicom
 from tests.support.faults import with_fault
-
-T = TypeVar("T")
-needed = pytest.mark.skipif(
-    kernel.compiled is None and compiler() is None, reason="no C compiler: nothing to compare"
-)
+from tests.support.kernels import bits, both, by_numpy, needed
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -46,31 +33,6 @@ def best_again() -> Iterator[None]:
     yield
     if kernel.compiled is not None:
         kernel.compiled.use(2)
-
-
-@contextmanager
-def by_numpy() -> Iterator[None]:
-    """A block in which the compiled loops are not there."""
-    before, kernel.compiled = kernel.compiled, None
-    try:
-        yield
-    finally:
-        kernel.compiled = before
-
-
-def both(work: Callable[[], T]) -> tuple[T, T]:
-    """(by the compiled loops, by NumPy)."""
-    assert kernel.compiled is not None
-    with by_numpy():
-        slow = work()
-    return work(), slow
-
-
-def bits(found: Any) -> Any:
-    """The statistics, floats as their bytes: 0.0 and -0.0 are two."""
-    if isinstance(found, tuple):
-        return tuple(map(bits, found))
-    return struct.pack("<d", found) if isinstance(found, float) else found
 
 
 SPECIAL: dict[str, list[Any]] = {
@@ -206,105 +168,31 @@ def test_zero_has_no_sign() -> None:
             assert [math.copysign(1, n) for n in numbers if n is not None] == [1] * 9
 
 
-def _header(path: Path, raw: NDArray[Any], **more: Any) -> dict[str, Any]:
-    status, width = path.stat(), raw.dtype.itemsize * 8
-    return {
-        "size": status.st_size, "mtime_ns": status.st_mtime_ns, "rule": None, "parts": None,
-        "transfer_syntax": EXPLICIT_LE, "pixel_keyword": "PixelData", "bits_allocated": width,
-        "samples": 1, "bits_stored": width, "high_bit": width - 1, "signed": False, "kind": "image",
-        "palette_bits": None, "photometric": "MONOCHROME2", "lut_low": None, "unit": "US",
-        "flags": None, "slope": 1.0, "padding_value": None, "padding_limit": None,
-        "overlay_bits": None, "waveforms": None,
-        "height": raw.shape[0], "width": raw.shape[1], "pixel_offset": 0, "pixel_vr": "OW",
-        "pixel_length": raw.nbytes, "planar": None, "frames": 1, "inverted": False, "lossy": False,
-        **more,
-    }  # fmt: skip
-
-
-def _outcome(path: Path, header: dict[str, Any], row: dict[str, Any], dtype: str) -> Any:
-    """(bytes, row of RESULTS), or the words of the error, of a frame in an unaligned slot."""
-    room = np.zeros(header["height"] * header["width"] * 2 + 3, np.uint8)[1:]
-    spec = ArraySpec("one", dtype, (header["height"], header["width"]), 1, 1)
-    try:
-        with Source(str(path), header) as source:  # type: ignore[arg-type]
-            chunk, result = chunk_of_frame(
-                source, row, room, treatments=[Treatment()], spec=spec, limits=None
-            )  # type: ignore[arg-type]
-    except FrameError as e:
-        return str(e)
-    result = {name: result.get(name) for name in sorted({*result, "window_low", "window_high"})}
-    return np.asarray(chunk.data).tobytes(), {name: bits(v) for name, v in result.items()}
-
-
-_STORED = st.tuples(st.sampled_from([8, 16]), st.integers(1, 16), st.integers(0, 15))
-
-
 @needed
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
-    stored=_STORED, signed=st.booleans(), clean=st.booleans(), overlay=st.sampled_from([0, 0x8000]),
-    size=st.sampled_from([(1, 1), (7, 9), (65, 63), (130, 129)]), seed=st.integers(0, 1 << 30),
-    slope=st.sampled_from([1.0, 1.0, 1.0, -1.0, 2.0, 3.0, 0.5, 0.0, 65537.0, 1e300]),
-    intercept=st.sampled_from([0.0, -1024.0, -32768.0, 32767.0, 40000.0, 0.25, -1e300]),
-    dtype=st.sampled_from(["int16", "int16", "uint16", "uint8", "int32", "float32"]),
-    most=st.integers(0, 2),
-    padding=st.sampled_from([None, 0, -2000, 63536, -32768, 65535, 1e9, math.inf]),
-    limit=st.sampled_from([None, None, 5, -1000, 70000, 4095]),
+    st.sampled_from([(1, 1), (1, 4098), (5, 3), (130, 97), (3, 9001)]), st.integers(1, 16),
+    st.sampled_from([0.0, 0.01, 1.0]), st.integers(0, 1 << 30), st.booleans(), st.integers(0, 2),
 )  # fmt: skip
-@example((16, 16, 15), True, True, 0, (65, 63), 1, 1.0, 0.0, "int16", 2, -32768, None)
-@example((16, 12, 11), False, True, 0, (65, 63), 1, 1.0, -1024.0, "int16", 2, 0, 4095)
-@example((16, 12, 11), True, False, 0x8000, (65, 63), 1, 1.0, -1024.0, "int16", 2, 63536, None)
-@example((16, 16, 15), False, True, 0, (130, 129), 3, 1.0, -1024.0, "int16", 2, None, None)
-def test_a_plain_frame_is_what_the_long_way_makes_of_it(
-    tmp_path_factory: pytest.TempPathFactory, stored: tuple[int, int, int], signed: bool,
-    clean: bool, overlay: int, size: tuple[int, int], seed: int, slope: float, intercept: float,
-    dtype: str, most: int, padding: float | None, limit: float | None,
-) -> None:  # fmt: skip
+def test_sizes_of_differences_are_numpys(
+    size: tuple[int, int], precision: int, special: float, seed: int, aligned: bool, most: int
+) -> None:
     kernel.compiled.use(most)
-    width, bits_stored, high = stored
-    bits_stored = min(bits_stored, width)
-    high = min(max(high, bits_stored - 1), width - 1)
-    random = np.random.default_rng(seed)
-    raw = random.integers(0, 1 << width, size).astype(f"u{width // 8}")
-    if clean:
-        most = min(int(random.integers(1, 1 << bits_stored)), 1 << max(1, bits_stored - 1))
-        raw = random.integers(0, most, size).astype(raw.dtype) << (high + 1 - bits_stored)
-    path = tmp_path_factory.mktemp("plain") / "frame.raw"
-    path.write_bytes(raw.astype(raw.dtype.newbyteorder("<")).tobytes())
-    header = _header(
-        path, raw, bits_stored=bits_stored, high_bit=high, signed=signed,
-        overlay_bits=overlay or None, padding_value=padding,
-        padding_limit=None if padding is None else limit,
-    )  # fmt: skip
-    row = {"file": 0, "frame": 0, "part_of_frame": 0, "stack": 0, "slope": slope, "unit": "US",
-           "intercept": intercept, "windows": None, "mapped_low": None, "mapped_high": None,
-           "scale_y": None}  # fmt: skip
-    try:
-        fast, slow = both(lambda: _outcome(path, header, row, dtype))
-    except OverflowError:  # of an infinite padding value: the long way's words
-        with pytest.raises(OverflowError), by_numpy():
-            _outcome(path, header, row, dtype)
-        return
-    assert fast == slow
+    values = _values("uint16", size, seed, special)
+    if not aligned:
+        values = _unaligned(values)
+    fast, slow = both(lambda: _counts(values, 1 << precision - 1))
+    assert fast.tolist() == slow.tolist()
+    assert fast.sum() == values.size
 
 
 @needed
-def test_plain_frames_go_the_short_way(tmp_path: Path) -> None:
-    """12 bits of CT in HU, by hand: a value above BitsStored is masked, and flagged."""
-    raw = np.array([[0, 4095, 1024], [0x8000 | 24, 1000, 1000]], np.uint16)
-    (tmp_path / "frame.raw").write_bytes(raw.tobytes())
-    header = _header(tmp_path / "frame.raw", raw, bits_stored=12, high_bit=11, padding_value=1000.0)
-    row = {"frame": 0, "slope": 1.0, "intercept": -1024.0, "scale_y": None, "mapped_low": None}
-    room = np.zeros(raw.nbytes, np.uint8)
-    with Source(str(tmp_path / "frame.raw"), header) as source:  # type: ignore[arg-type]
-        found = plain_frame(source, row, room, [Treatment()], "int16")  # type: ignore[arg-type]
-    assert found is not None
-    assert found.pixels.tolist() == [[-1024, 3071, 0], [-1000, -24, -24]]
-    assert np.shares_memory(found.pixels, room)
-    assert found.flags == ("high-bits",)
-    said = found.statistics
-    assert (said.min, said.max, said.mean, said.padding_fraction) == (-1024, 3071, 1047 / 4, 1 / 3)
-    assert said.percentiles == (-1024, -1024, 0, 3071, 3071)
+@pytest.mark.parametrize("how", [0, 1])
+def test_sizes_of_differences_by_hand(how: int) -> None:
+    """From 2048: 0, 1, -1, then from the pixel above -2048, 32768, which has 16 bits, 3."""
+    values = np.array([[2048, 2049, 2048], [0, 32768, 32771]], np.uint16)
+    found = both(lambda: _counts(values, 2048))[how]
+    assert {k: n for k, n in enumerate(found.tolist()) if n} == {0: 1, 1: 2, 2: 1, 12: 1, 16: 1}
 
 
 @needed
@@ -326,6 +214,8 @@ def test_plain_frames_go_the_short_way(tmp_path: Path) -> None:
         (lambda k: k.real(np.zeros((2, 2), np.float16), None), "kind"),
         (lambda k: k.real(np.zeros((2, 2)), np.zeros(5, bool)), "padding"),
         (lambda k: k.real(b"1234", None), "kind|frame"),
+        (lambda k: k.categories(np.zeros((2, 2, 1), np.int16), 0), "kind"),
+        (lambda k: k.categories(np.zeros((2, 2, 3), np.uint16), 0), "a frame is"),
         (lambda k: _grey(k, bits=17), "bits"),
         (lambda k: _grey(k, bits=0), "bits"),
         (lambda k: _grey(k, bits=12, low=5), "bits"),
@@ -357,11 +247,12 @@ def test_places_beyond_the_grid_read_nothing() -> None:
     assert found[7] == (0.0, 3.0, 3.0, 3.0)
     assert kernel.compiled.whole(np.zeros((0, 3), np.int16), None, 1, nearest)[0] == 0
     assert kernel.compiled.real(np.zeros((3, 0)), None)[0] == 0
+    assert kernel.compiled.categories(np.zeros((0, 3), np.uint16), 8) == (0,) * 17
 
 
 @needed
 def test_a_cache_is_the_same_without_the_compiled_loops(tmp_path: Path, config_home: Path) -> None:
-    """Real files of each dtype, padding, a modality LUT, colour: every byte, what made it too."""
+    """Real files of each dtype and coder, padding, a LUT, colour: every byte, what made it too."""
     folder = tmp_path / "source"
     folder.mkdir()
     for name in _REAL:
@@ -392,6 +283,7 @@ def test_a_process_without_the_compiled_loops() -> None:
 
 
 _REAL = (
-    "CT_small.dcm", "MR_small.dcm", "rtdose.dcm", "693_UNCI.dcm", "examples_palette.dcm",
-    "mlut_18.dcm", "SC_rgb_jpeg_dcmtk.dcm", "emri_small.dcm", "US1_UNCI.dcm",
+    "CT_small.dcm", "MR_small_jpeg_ls_lossless.dcm", "rtdose.dcm", "693_UNCI.dcm", "SC_rgb.dcm",
+    "examples_palette.dcm", "mlut_18.dcm", "SC_rgb_jpeg_dcmtk.dcm", "emri_small_RLE.dcm",
+    "JPEG-LL.dcm", "US1_J2KR.dcm", "MR2_J2KR.dcm",
 )  # fmt: skip

@@ -272,6 +272,8 @@ def _lost(cache: Cache, label: Any, lost: NDArray[np.int64], source: _Source | N
         told += f"; keys of the labels are such as {source.theirs()}"
     if len(lost) < len(cache):
         return LabelError(f'{told}; give missing="drop" to leave them out')
+    if source is None:
+        told += "; label= takes any column of cache.frames, labels= a table of yours"
     return LabelError(f"{told}; no frame is left to train on")
 
 
