@@ -282,3 +282,8 @@ def remedy(extra: str | None = None) -> str:
     except PackageNotFoundError:  # a copy of the files
         pass
     return f"pip install {' '.join(found)}" if found else "install dicom2cache again"
+
+
+def counting(number: int, one: str, many: str | None = None) -> str:
+    """Such as `1 frame` and `2 frames`."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"

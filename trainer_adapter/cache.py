@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import dataset as arrow_dataset
 
-from trainer_adapter.errors import MixedShapesError, VolumeError
+from trainer_adapter.errors import MixedShapesError, VolumeError, counting
 from trainer_adapter.format.members import Array
 from trainer_adapter.order.batches import shape_groups
 from trainer_adapter.reading.errata import warn_of
@@ -82,7 +82,7 @@ class Cache(Divisible, Masked, Conversions, Sequence[NDArray[Any]]):
         return Cache, (self.core, self._indices)
 
     def __repr__(self) -> str:
-        return f"<Cache {self.path}: {len(self)} frames{shapes_of(self.groups())}>"
+        return f"<Cache {self.path}: {counting(len(self), 'frame')}{shapes_of(self.groups())}>"
 
     def _repr_html_(self) -> str:
         return page_of(self)
@@ -205,7 +205,9 @@ class Cache(Divisible, Masked, Conversions, Sequence[NDArray[Any]]):
         elif rows is not None:
             picked = np.asarray(rows)
             if picked.dtype == bool and picked.shape != (len(self),):
-                raise ValueError(f"a mask of shape {picked.shape} for {len(self)} frames")
+                raise ValueError(
+                    f"a mask of shape {picked.shape} for {counting(len(self), 'frame')}"
+                )
             chosen = chosen[picked if picked.size else picked.astype(np.int64)]
         holds = np.ones(len(chosen), bool)
         narrowed = Cache(self.core, chosen)
@@ -266,8 +268,8 @@ class Cache(Divisible, Masked, Conversions, Sequence[NDArray[Any]]):
             found = Cache(self.core, samples).groups()
             shown = ", ".join(f"{len(v)} of {k[1]} in {k[0]}" for k, v in list(found.items())[:5])
             raise MixedShapesError(
-                f"a batch has one shape, these {len(samples)} frames have {len(found)}: {shown}; "
-                "group them by cache.groups(), or use GroupedBatchSampler"
+                f"a batch has one shape, of these {counting(len(samples), 'frame')} there are "
+                f"{len(found)}: {shown}; group them by cache.groups(), or use GroupedBatchSampler"
             )
         spec = self.arrays[array[0]]
         shape = (len(samples), int(height[0]), int(width[0]), *spec.slot[2:])
@@ -316,7 +318,9 @@ class Cache(Divisible, Masked, Conversions, Sequence[NDArray[Any]]):
                     f"{spec.slot[2:]}"
                 )
         if len(out) != len(wanted):
-            raise ValueError(f"out is {out.shape}; {len(wanted)} frames are asked for")
+            raise ValueError(
+                f"out is {out.shape}; {counting(len(wanted), 'frame is', 'frames are')} asked for"
+            )
         (reading or self.core.mapped).crops(out, spots, corners)
         return out
 

@@ -115,3 +115,8 @@ class ConvertError(CacheError, RuntimeError):
 
 class UnknownLightlyError(CacheError, RuntimeError):
     """What would be replaced in LightlyTrain is not what this version knows."""
+
+
+def counting(number: int, one: str, many: str | None = None) -> str:
+    """Such as `1 frame` and `2 frames`."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"

@@ -1,7 +1,8 @@
 """The command line: `dicom2cache build|plan|convert|commit|update|verify|repair|info|...`.
 
 Exit status: 0 all is stored, or no more failed than --max-failures allows, 1 finished but some
-files failed, 2 could not run or finish, 130 interrupted; of `convert`, for the frames of its part.
+files failed, 2 could not run or finish, 130 interrupted, 141 instead of 0 and 1 where nobody read
+all that stdout was told; of `convert`, for the frames of its part.
 """
 
 from __future__ import annotations
@@ -220,7 +221,7 @@ def main() -> None:
             print(interrupts.SAID, file=sys.stderr)
         voice.ended(code)
     if voice.is_cut():
-        code = voice.cut()
+        code = voice.cut(code)
     sys.exit(code)
 
 

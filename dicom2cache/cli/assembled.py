@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dicom2cache.arrow import ints
+from dicom2cache.cli.words import counting
 from dicom2cache.recipes.recipe import WAVEFORM
 
 COLUMNS = ("modality", "kind", "stack", "stack_regular", "stack_of", "stack_flags")
@@ -46,7 +47,7 @@ def assembled(frames: pa.Table) -> Iterator[str]:
             lengths[mine], regular[mine], len(np.unique(acquisitions[mine])), said
         )
     if len(order) > _SHOWN:
-        yield f"  and {len(order) - _SHOWN} more modalities"
+        yield f"  and {counting(len(order) - _SHOWN, 'more modality', 'more modalities')}"
 
 
 def recorded(frames: pa.Table) -> Iterator[str]:
@@ -54,9 +55,9 @@ def recorded(frames: pa.Table) -> Iterator[str]:
     frames = frames.filter(pc.equal(frames["kind"], WAVEFORM))
     counts = Counter(frames["modality"].cast(pa.string()).fill_null("unknown").to_pylist())
     for modality, count in counts.most_common(_SHOWN):
-        yield f"  {modality}: {count} multiplex group{'s' * (count > 1)}"
+        yield f"  {modality}: {counting(count, 'multiplex group')}"
     if len(counts) > _SHOWN:
-        yield f"  and {len(counts) - _SHOWN} more modalities"
+        yield f"  and {counting(len(counts) - _SHOWN, 'more modality', 'more modalities')}"
 
 
 def _line(lengths: Any, regular: Any, acquisitions: int, flags: Any) -> str:
@@ -71,15 +72,11 @@ def _line(lengths: Any, regular: Any, acquisitions: int, flags: Any) -> str:
     for row in flags.value_counts().to_pylist():
         for flag in row["values"].split():
             named[flag] += row["counts"]
-    parts = (
-        f" of {acquisitions} acquisition{'s' * (acquisitions > 1)}"
-        if acquisitions < len(lengths)
-        else ""
-    )
+    parts = f" of {counting(acquisitions, 'acquisition')}" if acquisitions < len(lengths) else ""
     low, high = int(lengths.min()), int(lengths.max())
-    frames = f"{low} to {high} frames" if low < high else f"{low} frame{'s' * (low > 1)}"
+    frames = counting(low, "frame") if low == high else f"{low} to {counting(high, 'frame')}"
     kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
     told = "".join(f", {flag} {count}" for flag, count in sorted(named.items()))
-    return f"{len(lengths)} stack{'s' * (len(lengths) > 1)}{parts}, {frames} each: {kinds}" + (
+    return f"{counting(len(lengths), 'stack')}{parts}, {frames} each: {kinds}" + (
         f"; flags: {told[2:]}" if told else ""
     )

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import typer
 
 from dicom2cache import pipeline
-from dicom2cache.cli import events, failing, looking, report, voice, words
+from dicom2cache.cli import events, failing, files, looking, report, voice, words
 from dicom2cache.cli.bars import progress
 from dicom2cache.cli.failing import MaxFailures
 from dicom2cache.cli.flags import (
@@ -118,11 +118,15 @@ def _planned(
 ) -> NoReturn:  # fmt: skip
     """Say what is planned, or what is there if all is, and leave by its exit status."""
     if job is None:
+        if page is not None:
+            said = f"{page}: not written, all is converted: `dicom2cache report {cache} -o {page}`"
+            print(words.one_line(said), file=sys.stderr)
         _finish(cache, most)
     veil = veil_of(deidentify)
+    written = None if page is None else looking.write_plan(job, page)
     voice.say(lambda: report.print_plan(job, veil), lambda: events.of_plan(job, veil))
-    if page is not None:
-        looking.write_plan(job, page)
+    if written and not (voice.now().json or voice.now().quiet):
+        print(words.one_line(written))
     rejects = job.plan.rejects
     lost = len(rejects.filter(pc.equal(rejects["outcome"], "failed")))
     failed = failing.failed_files(rejects) if lost else 0
@@ -151,6 +155,8 @@ def plan(
     sources, cache = parts_of(paths)
     check(backend)
     most = failing.allowed(max_failures)
+    if page is not None:
+        files.check(page, "--report")
     if moved and not update:
         raise Dicom2cacheError("--moved says where sources of a cache are: it goes with --update")
     with engine(backend, scheduler):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dicom2cache.cli import words
+from dicom2cache.cli import files, words
 from dicom2cache.cli.flags import CachePath
 from dicom2cache.errors import Dicom2cacheError, remedy
 
@@ -43,6 +43,7 @@ def split(
     seed: Annotated[int, typer.Option(help="Other sides.")] = 0,
 ) -> None:
     """Divide the frames of CACHE in sides, no patient on two; `cache.split(OUT)` reads them."""
+    files.check(out, "OUT")
     if (labels is None) != (on is None) or (labels and not (stratify or label)):
         raise Dicom2cacheError("--labels, --on and --stratify or --label go together")
     with _reader():

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from dicom2cache import pipeline
-from dicom2cache.cli import words
+from dicom2cache.cli import files, words
 from dicom2cache.cli.examples import added
 from dicom2cache.cli.flags import CachePath
 from dicom2cache.errors import Dicom2cacheError
@@ -42,6 +42,7 @@ def export(
 ) -> None:
     """Copy the key, to keep it, or for another machine: labels by PatientID need it there."""
     secret = read_key(key or own_key())
+    files.check(out, "FILE")
     try:
         handle = os.open(out, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except FileExistsError as e:

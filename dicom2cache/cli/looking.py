@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import typer
 
 from dicom2cache import pipeline
-from dicom2cache.cli import words
+from dicom2cache.cli import files, words
 from dicom2cache.cli.flags import CachePath, Deidentify
 from dicom2cache.cli.reporting.unstored import OUTCOMES
 from dicom2cache.errors import Dicom2cacheError, meant, remedy
@@ -49,16 +49,16 @@ def report(
     from dicom2cache.cli.reporting import page, whole
 
     target, about = cache_of(cache), pipeline.info(cache)
-    path = out or PAGE
+    path = files.check(out or PAGE)
     if out is None:
-        _refuse_others(path, page.MARK.encode())
+        files.refuse_others(path, page.MARK.encode())
     sides = _sides(cache, split) if split else None
     with as_in_format(cache):
         contents = whole.report(
             target, about, most=most, seed=seed, sides=sides, title=title, identifying=identifying
         )
         document = page.page_of(contents).encode()
-    write(path, document)
+    files.write(path, document)
     print(
         words.one_line(
             f"{path}: {whole.titled(contents.facts)}; "
@@ -68,13 +68,13 @@ def report(
     )
 
 
-def write_plan(job: Job, path: Path) -> None:
-    """Write the page of a plan."""
+def write_plan(job: Job, path: Path) -> str:
+    """Write the page of a plan; what that came to."""
     from dicom2cache.cli.reporting import page, planned
 
     contents = planned.planned(job)
-    write(path, page.page_of(contents).encode())
-    print(words.one_line(f"{path}: {contents.title}"))
+    files.write(path, page.page_of(contents).encode())
+    return f"{path}: {contents.title}"
 
 
 def show(
@@ -109,18 +109,21 @@ def show(
             check_key(veil, about, target, remedy)
         path = veil.hashed("path", path) if veil is not None else path
     asked = one.Asked(index, stack, path)
-    file = out or Path(f"{asked.name}.png")
+    file = files.check(out or Path(f"{asked.name}.png"))
     if out is None:
-        _refuse_others(file, pictures.SIGNED)
+        files.refuse_others(file, pictures.SIGNED)
     with as_in_format(cache):
         where = one.found(target, about, asked)
         rows = one.rows_at(target, about, where)
         folders = {s["root"]: s["path"] for s in about["sources"]}
         source = os.path.join(folders[rows[0]["root"]], rows[0]["path"])
-        for line in one.told(about, where, rows, source):
-            print(words.one_line(line))
-        data, how = one.drawn(target, about, rows, chosen)
-    write(file, data)
+        told = list(one.told(about, where, rows, source))
+        try:
+            data, how = one.drawn(target, about, rows, chosen)
+            files.write(file, data)
+        finally:  # of a damaged frame, the row says where it came from
+            for line in told:
+                print(words.one_line(line))
     print(words.one_line(f"{file}: {how}"))
 
 
@@ -154,27 +157,6 @@ def failures(
             rejects.write_groups(rows, sys.stdout)
         else:
             rejects.print_groups(rows)
-
-
-def _refuse_others(path: Path, mark: bytes) -> None:
-    """Raises Dicom2cacheError for a file that is there and has not this mark near its begin."""
-    try:
-        with path.open("rb") as file:
-            ours = mark in file.read(256)
-    except FileNotFoundError:
-        return
-    if not ours:
-        raise Dicom2cacheError(f"{path}: exists, and is not of this command; name a file by -o")
-
-
-def write(path: Path, data: bytes) -> None:
-    """A file, whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _sides(cache: Path, split: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dicom2cache.arrow import ints, mask_of
-from dicom2cache.cli.words import one_line
+from dicom2cache.cli.words import counting, one_line
 from dicom2cache.recipes.rois import Rois, class_of
 
 _SHOWN = 100  # most labels
@@ -40,13 +40,13 @@ def named(files: pa.Table, frames: pa.Table, rois: Rois) -> Iterator[str]:
             continue
         in_files[text] += 1
         in_rows[text] += single[f, n] + int(whole[f])
-    yield f"segments: {len(in_files)} {'label' if len(in_files) == 1 else 'labels'}"
+    yield f"segments: {counting(len(in_files), 'label')}"
     most = sorted(in_files, key=lambda text: (-in_rows[text], text))
     for text in most[:_SHOWN]:
         rows, count = in_rows[text], in_files[text]
         yield (
-            f"  {one_line(text) or '(none)'}: {rows} {'frame' if rows == 1 else 'frames'} in "
-            f"{count} {'file' if count == 1 else 'files'}{classed(text, rois)}"
+            f"  {one_line(text) or '(none)'}: {counting(rows, 'frame')} in "
+            f"{counting(count, 'file')}{classed(text, rois)}"
         )
     if len(most) > _SHOWN:
         yield f"  and {len(most) - _SHOWN} more"

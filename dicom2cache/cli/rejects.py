@@ -151,6 +151,6 @@ def said_of(outcome: str, path: str, rows: Iterable[dict[str, Any]]) -> Iterator
 def _frames(runs: list[list[int]], number: int) -> str:
     """Such as `, frames 3, 10-29`; nothing for a whole file."""
     if len(runs) > _RUNS:
-        return f", {number} frames from {runs[0][0]} to {runs[-1][1]}"
+        return f", {counting(number, 'frame')} from {runs[0][0]} to {runs[-1][1]}"
     said = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
     return f", frame{'' if number == 1 else 's'} {said}" if runs else ""

@@ -105,7 +105,8 @@ def print_updated(cache: Path, done: Updated) -> None:
         what = counting(done.withheld, "file was", "files were")
         print(f"{what} removed from the cache before, and left out", file=sys.stderr)
     for series, count in done.torn[: _shown()]:
-        why = f"{count} of its files are gone, have changed or are not below the sources"
+        which = counting(count, "of its files is", "of its files are")
+        why = f"{which} gone, changed or not below the sources"
         print(f"series {one_line(series)}: stays in parts, since {why}", file=sys.stderr)
     if len(done.torn) > _shown():
         print(f"and {len(done.torn) - _shown()} more series that stay in parts", file=sys.stderr)
@@ -259,7 +260,7 @@ def print_errata(found: list[Concerned], about: dict[str, Any]) -> None:
     print(f"made by dicom2cache {version}; what may be wrong, and is mended by a new build:")
     for erratum in found:
         count = erratum.rows.num_rows
-        print(f"  {erratum.name}: {erratum.what}: {count} {'row' if count == 1 else 'rows'}")
+        print(f"  {erratum.name}: {erratum.what}: {counting(count, 'row')}")
         left = count
         files = groupby(erratum.rows.slice(0, _AT_ONCE).to_pylist(), lambda r: r["path"])
         for path, rows in islice(files, _FILES):
@@ -306,11 +307,11 @@ def _print_arrays(rows: list[tuple[str, int, int, int, str, dict[str, Any] | Non
         if found and found["count"]:
             mean = "beyond float64" if found["mean"] is None else f"{found['mean']:.4g}"
             values = f"  values {found['min']:g} to {found['max']:g}, mean {mean}"
-        many = f"{shards} {'shard' if shards == 1 else 'shards'}{codec}"
+        many = f"{counting(shards, 'shard')}{codec}"
         word = "frame " if frames == 1 else "frames"
         print(f"  {name:<{width}}  {frames:>8} {word}  {size(count):>10}  {many}{values}")
     if len(rows) > _shown():
-        print(f"  and {len(rows) - _shown()} more arrays")
+        print(f"  and {counting(len(rows) - _shown(), 'more array')}")
 
 
 def _print_stacks(frames: pa.Table) -> None:
@@ -329,11 +330,11 @@ def _print_contours(contours: pa.Table, rois: Rois = ()) -> None:
         return
     files = contours.select(_OF_FILE).group_by(_OF_FILE).aggregate([]).num_rows
     drawn = contours.num_rows - contours["contour"].null_count
-    print(f"contours: {drawn} of {files} structure {'set' if files == 1 else 'sets'}")
+    print(f"contours: {drawn} of {counting(files, 'structure set')}")
     each_file = contours.select([*_OF_FILE, "name"]).group_by([*_OF_FILE, "name"]).aggregate([])
     found = tally(each_file["name"].drop_null())
     most = sorted(found.items(), key=lambda one: (-one[1], one[0]))
     for name, count in most[: _shown()]:
         print(f"  {one_line(name)}: in {count}{classed(name, rois)}")
     if len(most) > _shown():
-        print(f"  and {len(most) - _shown()} more names, all in contours/")
+        print(f"  and {counting(len(most) - _shown(), 'more name')}, all in contours/")

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from dicom2cache.cli import files
 from dicom2cache.cli.failing import MaxFailures, allowed
 from dicom2cache.cli.flags import (
     Deidentify,
@@ -65,10 +66,10 @@ plan)
     srun "${{dicom2cache[@]}}" plan "${{sources[@]}}" "$cache"{flags} --jobs "$jobs"
     ;;
 convert)
-    srun "${{dicom2cache[@]}}" convert "$cache" --part slurm/{array} --jobs "$jobs"
+    srun "${{dicom2cache[@]}}" convert "$cache" --part slurm/{array} --jobs "$jobs"{most}
     ;;
 rest)
-    srun "${{dicom2cache[@]}}" convert "$cache" --jobs "$jobs"
+    srun "${{dicom2cache[@]}}" convert "$cache" --jobs "$jobs"{most}
     ;;
 commit)
     srun "${{dicom2cache[@]}}" commit "$cache"{commit_flags}
@@ -103,11 +104,12 @@ def script(
     cache: Path,
     flags: Sequence[str],
     commit_flags: Sequence[str],
+    most: Sequence[str],
     batch: Batch,
     name: str,
 ) -> str:
-    """The script; `flags` are those of `plan`, `commit_flags` those of `commit`, `name` is what it
-    will be called."""
+    """The script; `flags` are those of `plan`, `commit_flags` those of `commit`, `most` of each
+    `convert`, `name` is what it will be called."""
     return _SCRIPT.format(
         name=shlex.quote(name),
         nodes=batch.nodes,
@@ -121,6 +123,7 @@ def script(
         cache=shlex.quote(str(cache.absolute())),
         flags="".join(f" {shlex.quote(flag)}" for flag in flags),
         commit_flags="".join(f" {shlex.quote(flag)}" for flag in commit_flags),
+        most="".join(f" {shlex.quote(flag)}" for flag in most),
     )
 
 
@@ -160,15 +163,18 @@ def slurm(
             raise typer.BadParameter(f"{text!r}: a line end or the like cannot be in a script")
     here = [sys.executable, "-m", "dicom2cache"]
     allowed(max_failures)
+    if output is not None:
+        files.check(output)
     if update and overwrite:
         raise typer.BadParameter("--update adds to CACHE, and --overwrite replaces it; leave one")
     ends = ["--deidentify", str(deidentify.absolute())] if deidentify else []
-    ends += ["--max-failures", max_failures] if max_failures else []
+    most = ["--max-failures", max_failures] if max_failures else []
+    ends += most
     said = script(
-        here, sources, cache, [*plan_flags(context), *ends], ends, batch,
+        here, sources, cache, [*plan_flags(context), *ends], ends, most, batch,
         str(output or "dicom2cache.sbatch"),
     )  # fmt: skip
     if output is None:
         print(said, end="")
     else:
-        output.write_text(said)
+        files.write(output, said.encode())

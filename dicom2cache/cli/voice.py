@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 
@@ -36,6 +36,8 @@ class Voice:
 
 _now = Voice()
 _lock = threading.Lock()
+_cut = False
+"""whether nobody reads stdout any more"""
 _begun = 0.0
 _command = ""
 
@@ -91,26 +93,30 @@ def say(words: Callable[[], object], events: Callable[[], Iterable[Event]]) -> N
 
 
 def emit(event: str, **fields: Any) -> None:
-    """One line of JSON, in ASCII: who does not listen any more stops nothing.
+    """One line of JSON, in ASCII: who does not listen any more stops no work.
 
     Raises OSError once where it cannot be written; what comes then goes nowhere.
     """
+    global _cut
     line = json.dumps({"event": event, **fields}, default=str)
     with _lock:
         try:
             print(line, flush=True)
         except BrokenPipeError:
-            _to_nowhere()
+            _cut = True
+            _to_nowhere(sys.stdout)
         except OSError as e:
-            _to_nowhere()
+            _to_nowhere(sys.stdout)
             raise OSError(e.errno, e.strerror, "stdout") from e
 
 
 def emit_all(events: Iterable[Event]) -> int:
-    """A line for each event; their number."""
+    """A line for each event, while somebody reads them; their number."""
     count = 0
     for count, event in enumerate(events, 1):  # noqa: B007
         emit(**event)
+        if _cut:  # they only tell, and a million may be to come
+            break
     return count
 
 
@@ -131,8 +137,11 @@ def failed(sentence: str) -> None:
 @contextmanager
 def heard() -> Iterator[None]:
     """A block in which one command speaks; afterwards the next one begins anew."""
-    global _now
-    _now = Voice()
+    global _now, _cut
+    _now, _cut = Voice(), False
+    err = sys.stderr
+    if err is not None:
+        sys.stderr = cast(TextIO, _Whoever(err))
     warned, handler = warnings.showwarning, _Warnings()
     log = logging.getLogger("dicom2cache")
 
@@ -149,6 +158,7 @@ def heard() -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         warnings.showwarning = warned
+        sys.stderr = err
 
 
 def _speak(voice: Voice, command: str) -> None:
@@ -173,8 +183,35 @@ class _Warnings(logging.Handler):
             print(self.format(record), file=sys.stderr)
 
 
+class _Whoever:
+    """stderr, whether somebody reads it or not: progress that nobody reads stops no work."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """As of any stream."""
+        try:
+            return int(self._stream.write(text))
+        except BrokenPipeError:
+            _to_nowhere(self._stream)
+            return len(text)
+
+    def flush(self) -> None:
+        """As of any stream."""
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            _to_nowhere(self._stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def is_cut() -> bool:
     """True if nobody reads stdout any more."""
+    if _cut:
+        return True
     if sys.stdout is None:  # closed before this began
         return False
     try:
@@ -186,18 +223,21 @@ def is_cut() -> bool:
     return False
 
 
-def _to_nowhere() -> None:
-    """From now on what is printed goes nowhere, at the end of the interpreter too."""
+def _to_nowhere(stream: Any) -> None:
+    """From now on what it is given goes nowhere, at the end of the interpreter too."""
     try:
-        number = sys.stdout.fileno()
-    except (OSError, ValueError):
+        number = stream.fileno()
+    except (AttributeError, OSError, ValueError):
         return
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, number)
     os.close(nowhere)
 
 
-def cut() -> int:
-    """The exit status of a command whose words nobody reads; the rest of them goes nowhere."""
-    _to_nowhere()
-    return BROKEN_PIPE
+def cut(status: int = 0) -> int:
+    """The exit status of a command some of whose words nobody reads; the rest goes nowhere.
+
+    2 and 130 stay: what was to be done is not.
+    """
+    _to_nowhere(sys.stdout)
+    return BROKEN_PIPE if status in (0, 1) else status

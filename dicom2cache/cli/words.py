@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 import warnings
 
+from dicom2cache.errors import counting as counting
+
 
 def one_line(text: str) -> str:
     """The text with escapes for what is no visible character: control characters, line ends,
@@ -22,11 +24,6 @@ def lines(text: str) -> str:
     none looks like a message of its own."""
     first, *rest = text.split("\n")
     return "\n".join([one_line(first), *(f"  {one_line(line.lstrip())}" for line in rest)])
-
-
-def counting(number: int, one: str, many: str | None = None) -> str:
-    """Such as `1 frame` and `2 frames`."""
-    return f"{number} {one if number == 1 else many or f'{one}s'}"
 
 
 _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from dicom2cache.errors import FrameError
+from dicom2cache.errors import FrameError, counting
 from dicom2cache.syntaxes import JPEG_XL
 
 
@@ -249,7 +249,9 @@ def end_of_tiles(data: bytes, main: Jpeg2000) -> int | None:
     if place > len(data):
         raise cut(f"{len(data)} bytes, a tile-part goes on to byte {place}")
     if len(parts) < main.tiles or any(said[tile] > parts[tile] for tile in parts):
-        raise cut(f"it has {len(parts)} of {main.tiles} tiles, or not all parts of a tile")
+        raise cut(
+            f"it has {len(parts)} of {counting(main.tiles, 'tile')}, or not all parts of a tile"
+        )
     if data.rfind(END) >= place:
         return None
     if not length or data[place:].strip(b"\0"):

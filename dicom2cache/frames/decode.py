@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom2cache import syntaxes
-from dicom2cache.errors import FrameError
+from dicom2cache.errors import FrameError, counting
 from dicom2cache.frames import decoders, fragments, waveform
 from dicom2cache.frames.coded import Coded, Decoded
 from dicom2cache.frames.samples import Samples, is_lossy, stored_samples
@@ -313,8 +313,8 @@ class Source:
         if h["photometric"] == "YBR_FULL_422":
             if columns % 2 or h["bits_allocated"] != 8:
                 raise FrameError(
-                    f"YBR_FULL_422 with {columns} columns of {h['bits_allocated']} bits; legal: an "
-                    "even number of columns, 8 bits"
+                    f"YBR_FULL_422 with {counting(columns, 'column')} of {h['bits_allocated']} "
+                    "bits; legal: an even number of columns, 8 bits"
                 )
             packed = np.frombuffer(self._native(frame, room), np.uint8)
             return ybr_422_to_full(packed, rows, columns)

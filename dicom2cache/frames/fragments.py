@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom2cache.errors import FrameError
+from dicom2cache.errors import FrameError, counting
 from dicom2cache.sources.file import reused
 from dicom2cache.sources.place import Opened
 
@@ -225,15 +225,17 @@ def _walked(opened: _Opened, start: int, size: int, frames: int, marked: bool) -
         )
     if not any(item.length for item in items):
         raise FrameError(
-            f"the pixel data is empty: its {len(items)} fragments hold no byte; get the file again "
-            "from where it came"
+            "the pixel data is empty: its "
+            f"{counting(len(items), 'fragment holds', 'fragments hold')} no byte; get the file "
+            "again from where it came"
         )
     groups = _dealt(file, table, items, frames, marked)
     if groups is None:
         raise FrameError(
             walk.problem
-            or f"{len(items)} fragments cannot be dealt to {frames} frames: no offset table fits "
-            f"them, and no codestream begins or ends there; {_FRAMES} may be wrong"
+            or f"{counting(len(items), 'fragment')} cannot be dealt to "
+            f"{counting(frames, 'frame')}: no offset table fits, and no codestream begins or ends "
+            f"there; {_FRAMES} may be wrong"
         )
     if walk.problem and len(groups) <= frames and not _closed(file, groups[-1], walk, marked):
         del groups[-1]  # what is missing may belong to it

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom2cache.errors import FrameError
+from dicom2cache.errors import FrameError, counting
 
 _HEADER = 64  # bytes: the number of segments and 15 offsets (G.5)
 
@@ -58,8 +58,9 @@ def _segments(data: bytes, needed: int, bits: int) -> list[bytes]:
     number, *offsets = struct.unpack("<16I", data[:_HEADER])
     if number != needed:
         raise FrameError(
-            f"the RLE header says {number} segments, but samples of {bits} bits need {needed}; "
-            "Bits Allocated (0028,0100), Samples per Pixel (0028,0002) or the codestream is wrong"
+            f"the RLE header says {counting(number, 'segment')}, but samples of {bits} bits need "
+            f"{needed}; Bits Allocated (0028,0100), Samples per Pixel (0028,0002) or the "
+            "codestream is wrong"
         )
     bounds = [*offsets[:number], len(data)]
     if bounds[0] < _HEADER or any(a > b for a, b in pairwise(bounds)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -10,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import IO, Any, BinaryIO, cast
 
 from dicom2cache import syntaxes
-from dicom2cache.errors import FrameError, NotDicom
+from dicom2cache.errors import FrameError, NotDicom, counting
 from dicom2cache.headers import multiplex
 from dicom2cache.headers.describe import describe, describe_waveform, wanted_tags
 from dicom2cache.headers.elements import CHARSET
@@ -42,7 +43,7 @@ def by_pydicom(path: Where, candidate: Candidate, limits: Limits = LIMITS) -> Ro
         try:
             sniff(file, candidate, claims)
         except NotDicom as e:
-            raise _nested(e, candidate) from None
+            raise _nested(e, candidate, file) from None
         items = counted(file, limits)
         tags = sorted({*wanted_tags(), *wanted_by(limits)})
         ds, stream = parse(file, claims, tags, limits.header_mib << 20, items)
@@ -101,8 +102,8 @@ def check_items(count: int, limits: Limits) -> None:
     """Raises FrameError for too many items in a header: each becomes an object of pydicom's."""
     if count > limits.header_items:
         raise FrameError(
-            f"its header has more than limits.header_items={limits.header_items} items of "
-            "sequences; if the file is right, give --limits header_items=NUMBER"
+            f"its header has more than limits.header_items={counting(limits.header_items, 'item')} "
+            "of sequences; if the file is right, give --limits header_items=NUMBER"
         )
 
 
@@ -176,14 +177,26 @@ def other_format(head: bytes) -> str | None:
     return None
 
 
-def _nested(error: NotDicom, candidate: Candidate) -> Exception:
+def _nested(error: NotDicom, candidate: Candidate, file: BoundedFile) -> Exception:
     """What a member says that is an archive itself: nobody else looks into it."""
     said, tar = str(error), candidate.path.lower().endswith((".tar.gz", ".tgz"))
-    if candidate.member is None or not ("(zip)" in said or "(tar)" in said or tar):
+    if candidate.member is None:
         return error
+    image = "(gzip)" in said and _is_packed(file.opened.read(0, 4096))
+    if not (image or "(zip)" in said or "(tar)" in said or tar):
+        return error
+    what = "a DICOM file in " if image else ""
     return FrameError(
-        f"{str(error).partition(':')[0]} within an archive: unpack the outer one first"
+        f"{what}{said.partition(':')[0]} within an archive: unpack the outer one first"
     )
+
+
+def _is_packed(head: bytes) -> bool:
+    """Whether a gzip file that begins so holds a DICOM file."""
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS + 16).decompress(head, 132)[128:] == b"DICM"
+    except zlib.error:
+        return False
 
 
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from dicom2cache.errors import FrameError
+from dicom2cache.errors import FrameError, counting
 from dicom2cache.headers.acquisition import acquired_of, gradient_of, phase_of
 from dicom2cache.headers.meaning import linear, spacing_of, unit_of, windows_of
 from dicom2cache.headers.slide import tile_of
@@ -189,9 +189,10 @@ def functional_groups(
     ]
     if unsure:
         raise FrameError(
-            f"{name('PerFrameFunctionalGroupsSequence')} has {len(own)} items for {frames} "
-            f"frames, {name('NumberOfFrames')}: which holds for which frame cannot be known, and "
-            f"they say {', '.join(unsure)}; legal: one item for each frame (PS3.3 C.7.6.16)"
+            f"{name('PerFrameFunctionalGroupsSequence')} has {counting(len(own), 'item')} for "
+            f"{counting(frames, 'frame')}, {name('NumberOfFrames')}: which holds for which frame "
+            f"cannot be known, and they say {', '.join(unsure)}; legal: one item for each frame "
+            "(PS3.3 C.7.6.16)"
         )
     alike = [dict(common) for _ in range(frames)] if common else None
     if kind == "mask" and len(own) > frames:

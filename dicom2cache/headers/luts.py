@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom2cache.errors import FrameError
+from dicom2cache.errors import FrameError, counting
 from dicom2cache.headers.real_world import real_world_table
 from dicom2cache.headers.segmented import expanded
 from dicom2cache.headers.tags import Dataset, items, name, raw, value, whole
@@ -55,7 +55,10 @@ def _entries(ds: Dataset, keyword: str, count: int) -> NDArray[np.uint16]:
     else:
         words = np.empty(0, np.uint16)
     if len(words) < count:
-        raise FrameError(f"{name(keyword)} has {len(words)} entries, its descriptor says {count}")
+        raise FrameError(
+            f"{name(keyword)} has {counting(len(words), 'entry', 'entries')}, "
+            f"its descriptor says {count}"
+        )
     return words[:count].astype(np.uint16)
 
 
@@ -106,7 +109,10 @@ def _of_segments(ds: Dataset, keyword: str, count: int, depth: int) -> NDArray[n
     except ValueError as e:
         raise FrameError(f"{name(keyword)} is no table: {e} (PS3.3 C.7.9.2); get it again") from e
     if len(entries) < count:
-        raise FrameError(f"{name(keyword)} has {len(entries)} entries, its descriptor says {count}")
+        raise FrameError(
+            f"{name(keyword)} has {counting(len(entries), 'entry', 'entries')}, "
+            f"its descriptor says {count}"
+        )
     return np.array(entries, np.uint16)
 
 
@@ -161,7 +167,10 @@ def _entries_of(ds: Dataset, item: Dataset) -> NDArray[np.int32]:
     else:
         entries = _entries(item, "LUTData", count).astype(np.int32)
     if len(entries) < count:
-        raise FrameError(f"{name('LUTData')} has {len(entries)} entries, its descriptor {count}")
+        raise FrameError(
+            f"{name('LUTData')} has {counting(len(entries), 'entry', 'entries')}, "
+            f"its descriptor {count}"
+        )
     return entries
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,8 @@ from dicom2cache.recipes.limits import Limits
 
 UNLIKE = "own-column-unlike"
 """flag of a file one of whose values is not as the element's VR has it: the column is null"""
+_LISTED = re.compile(r"[A-Z0-9 _]{0,16}")
+"""a value of CS (PS3.5 6.2); what else lies in one is free text"""
 _FORMATS = {"US": "<H", "SS": "<h", "UL": "<I", "SL": "<i", "UV": "<Q", "SV": "<q", "FL": "<f",
             "FD": "<d"}  # fmt: skip
 
@@ -33,9 +36,10 @@ def with_own(row: Any, ds: Dataset, limits: Limits) -> Any:
     if not columns:
         return row
     values, odd = [], False
+    agreed = getattr(limits, "agreed", False)
     for one in columns:
         try:
-            values.append(_texts(one, _value(one, ds)))
+            values.append(_texts(one, _value(one, ds), agreed))
         except MemoryError:
             raise
         except Exception:  # whatever a value provokes that is not as its VR says
@@ -74,8 +78,11 @@ def _as_said(one: Own, ds: Any, key: tuple[int, int]) -> Any:
     return element.value
 
 
-def _texts(one: Own, found: Any) -> list[str] | None:
-    """The values as texts; None where there are none. Raises for what the type cannot hold."""
+def _texts(one: Own, found: Any, agreed: bool) -> list[str] | None:
+    """The values as texts; None where there are none. Raises for what the type cannot hold.
+
+    And, unless it is `agreed` that they may tell who a person is, for words of a list that none is.
+    """
     if isinstance(found, bytes) and one.vr in _FORMATS:
         form = _FORMATS[one.vr]
         found = [n for (n,) in struct.iter_unpack(form, found)]
@@ -95,6 +102,8 @@ def _texts(one: Own, found: Any) -> list[str] | None:
     elif one.vr in WHOLES:
         make = _whole
     texts = [make(part).strip(" \0") for part in parts]
+    if one.vr == "CS" and not agreed and not all(map(_LISTED.fullmatch, texts)):
+        raise ValueError("free text")
     if one.vr not in REALS | WHOLES:
         joined = "\\".join(texts)
         if len(joined) > LONGEST or not joined:

@@ -47,8 +47,9 @@ from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import Candidate, Header
 from dicom2cache.schema import FILES, REJECTS
 from dicom2cache.sources import mounts
+from dicom2cache.sources.claims import check_claims
 from dicom2cache.sources.file import ITEMS
-from dicom2cache.sources.place import Place, check_claims, open_at, place_of
+from dicom2cache.sources.place import Place, open_at, place_of
 from dicom2cache.syntaxes import DEFLATED
 
 _TRIES, _PAUSE = 3, 0.25  # EIO may pass; seconds between

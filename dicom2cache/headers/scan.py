@@ -14,7 +14,6 @@ from dicom2cache.headers.elements import CHARSET, Elements, Raw, dictionary_vr, 
 from dicom2cache.headers.stretches import learned
 from dicom2cache.sources.place import Opened
 
-_FIRST, _MORE = 16384, 65536  # bytes read at once: most headers end in the first
 _UNDEFINED = 0xFFFFFFFF
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -157,11 +156,11 @@ class _Window:
 
     def __init__(self, file: Opened) -> None:
         self.file, self.start = file, 0
-        self.data = file.read(0, _FIRST)
+        self.data = file.read(0, file.at_once[0])
 
     def move(self, start: int) -> int:
         """Have `start` in memory; its place there."""
-        self.start, self.data = start, self.file.read(start, _MORE)
+        self.start, self.data = start, self.file.read(start, self.file.at_once[1])
         return 0
 
     def value(self, start: int, length: int) -> bytes:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dicom2cache.errors import counting
+
 _DISCRETE, _LINEAR, _INDIRECT = range(3)
 _MOST_STEPS = 1 << 17
 """segments: a palette has 65536 entries at most, and each should add one"""
@@ -33,7 +35,9 @@ def expanded(words: Sequence[int], count: int, width: int) -> list[int]:
             break
         steps += 1
         if steps > _MOST_STEPS:
-            raise ValueError(f"more than {_MOST_STEPS} segments for {count} entries")
+            raise ValueError(
+                f"more than {_MOST_STEPS} segments for {counting(count, 'entry', 'entries')}"
+            )
         if returns:
             returns[-1] = returns[-1][0] - 1, returns[-1][1]
         opcode, length = words[place], words[place + 1]

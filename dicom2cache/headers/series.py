@@ -11,7 +11,7 @@ from typing import Any
 from dicom2cache.headers.acquisition import acquired_of
 from dicom2cache.headers.describe import describe
 from dicom2cache.headers.elements import CHARSET, Elements, Scan
-from dicom2cache.headers.own import wanted_by, with_own
+from dicom2cache.headers.own import columns_of, wanted_by, with_own
 from dicom2cache.headers.pixel_module import check_length, has_vr
 from dicom2cache.headers.really import FLAG
 from dicom2cache.headers.tags import number, text, vector, whole
@@ -45,7 +45,7 @@ def row_of(
 
     Raises as `describe`, and what pydicom raises for a value.
     """
-    key = _key(elements)
+    key = _key(elements, limits)
     known = _known.get(key) if key is not None else None
     if known is not None:
         return _copy(known, elements, candidate, limits)
@@ -64,7 +64,7 @@ def row_of(
     return row, patient, accession
 
 
-def _key(elements: Elements) -> Any:
+def _key(elements: Elements, limits: Limits) -> Any:
     """What two files have in common that differ in _SET and _PET alone; None: describe each."""
     found = elements.found
     said = tuple([one for one in found.items() if one[0] not in _OWN])
@@ -75,7 +75,7 @@ def _key(elements: Elements) -> Any:
     # Without a VR, the last 4 bytes are pixels.
     without = elements.implicit and not has_vr(elements.head)
     head = elements.head[:8] if without else elements.head
-    return elements.syntax, head, said
+    return elements.syntax, head, said, columns_of(limits), getattr(limits, "agreed", False)
 
 
 def _copy(

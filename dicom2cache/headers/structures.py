@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dicom2cache.errors import FrameError, NoPixels
+from dicom2cache.errors import FrameError, NoPixels, counting
 from dicom2cache.headers.by_pydicom import WHOSE_FILE, counted, items_in, parse
 from dicom2cache.headers.tags import (
     has_content,
@@ -184,8 +184,8 @@ def _contour(item: Any, which: str) -> tuple[dict[str, Any], NDArray[np.float64]
     if there and said != len(xyz) // 3:
         raise FrameError(
             f"{which}: {name('NumberOfContourPoints')} is {raw(item, 'NumberOfContourPoints')}, "
-            f"and {name('ContourData')} has {len(xyz) // 3} points; legal: the same number; one of "
-            "them is damaged, export it again"
+            f"and {name('ContourData')} has {counting(len(xyz) // 3, 'point')}; legal: the same "
+            "number; one of them is damaged, export it again"
         )
     has_image = _tag("ContourImageSequence") in item
     image = next(iter(items(item, "ContourImageSequence")), None) if has_image else None
@@ -259,8 +259,8 @@ def _coordinates(item: Any, which: str) -> NDArray[np.float64]:
         )
     if count % 3:
         raise FrameError(
-            f"{which}: {name('ContourData')} has {count} numbers; legal: three for each point; the "
-            "file is damaged, export it again"
+            f"{which}: {name('ContourData')} has {counting(count, 'number')}; legal: three for "
+            "each point; the file is damaged, export it again"
         )
     return found
 

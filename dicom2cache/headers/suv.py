@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import exp, log
 
+from dicom2cache.errors import counting
 from dicom2cache.headers.tags import (
     Dataset,
     decimal_of,
@@ -110,7 +111,7 @@ def _factor(ds: Dataset) -> float:
     _check_corrections(ds)
     injected = items(ds, _INJECTIONS)
     if len(injected) != 1:
-        raise _Refused(f"{name(_INJECTIONS)} has {len(injected)} items; legal: 1")
+        raise _Refused(f"{name(_INJECTIONS)} has {counting(len(injected), 'item')}; legal: 1")
     weight = _in_range(ds, "PatientWeight")
     dose = _in_range(injected[0], "RadionuclideTotalDose")
     if text(ds, "DecayCorrection") == "ADMIN":  # corrected to the injection itself

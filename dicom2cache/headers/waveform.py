@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, cast
 
-from dicom2cache.errors import FrameError
+from dicom2cache.errors import FrameError, counting
 from dicom2cache.headers.tags import (
     Dataset,
     decimal,
@@ -109,7 +109,7 @@ def _group(
     defined = items(item, "ChannelDefinitionSequence")
     if defined and len(defined) != channels:
         raise FrameError(
-            f"{name('ChannelDefinitionSequence')} has {len(defined)} items, but "
+            f"{name('ChannelDefinitionSequence')} has {counting(len(defined), 'item')}, but "
             f"{name('NumberOfWaveformChannels')} is {channels}: which channel is which is not known"
         )
     made = [_channel(one, bits, interpretation, flags) for one in defined]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom2cache.arrow import combine
+from dicom2cache.errors import counting
 from dicom2cache.records import ArraySpec, codec_of
 
 FRAMES_PER_SHARD_MAX = 16384  # bounds the index of a shard (16 bytes for each): frames under 8 KiB
@@ -159,8 +160,8 @@ def fit_slots_beside(
         rest = [size for size in rest if size[:2] not in found]
     if known and len({(dtype, shape[2:]) for dtype, shape, _ in rest}) > free:
         raise ValueError(
-            f"max_arrays {max_arrays} is too few: the cache has {len(known)} arrays, and these "
-            "files fit into none of them"
+            f"max_arrays {max_arrays} is too few: the cache has {counting(len(known), 'array')}, "
+            "and these files fit into none of them"
         )
     return found | (fit_slots(rest, free, shard_bytes) if rest else {})
 

@@ -25,6 +25,11 @@ from dicom2cache.errors import Dicom2cacheError
 _LEAST = 6
 """characters of a piece: shorter ones could be a name"""
 _TAG = re.compile(r"(\w+) \(([0-9A-F]{4}),([0-9A-F]{4})\)")
+_COUNTED = re.compile(
+    r"(?<=\d )(?:arrays?|channels?|columns?|contours?|entr(?:y|ies)|fragments?|frames?|images?|"
+    r"items?|masks?|members?|numbers?|points?|segments?|slices?|tiles?)\b"
+)
+"""what is counted, behind its number (`counting`)"""
 _BETWEEN = re.compile(r"[\s.,:;()]{0,3}")
 LEFT_OUT = "..."
 
@@ -59,6 +64,8 @@ def _piece_at(text: str, at: int, kept: tuple[str, ...]) -> str:
     tag = _TAG.match(text, at)
     if tag and (at == 0 or not text[at - 1].isalnum()) and _is_tag(*tag.groups()):
         best = max(best, tag[0], key=len)
+    if counted := _COUNTED.match(text, at):
+        best = max(best, counted[0], key=len)
     for piece in _pieces().get(text[at : at + _LEAST], ()):
         if len(piece) > len(best) and text.startswith(piece, at):
             return piece

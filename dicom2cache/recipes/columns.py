@@ -40,6 +40,8 @@ _OF_A_PERSON = frozenset({
 """numbers and codes about one: in the profile, or as telling"""
 _TELLING = (range(0x00160070, 0x00160090), range(0x00720000, 0x00730000))
 """where a photograph was taken (GPS), and values of any element that a selector repeats"""
+_ABOUT_ONE = re.compile(r"(?i)patient|physician|operator|\bids?\b|date|time stamp|serial|accession")
+"""what private dictionaries call numbers that may tell of a person, or of a visit"""
 _TAG = r"\(?\s*([0-9A-Fa-f]{4})\s*,\s*"
 _PLAIN = re.compile(rf"{_TAG}([0-9A-Fa-f]{{4}})\s*\)?")
 _QUOTED = re.compile(rf'{_TAG}["\']([^"\']+)["\']\s*,\s*(?:xx)?([0-9A-Fa-f]{{2}})\s*\)?')
@@ -79,13 +81,15 @@ class Reading(Limits):
     """What is read of a header: limits, and the elements of the user's columns."""
 
     own: tuple[Own, ...] = ()
+    agreed: bool = False
+    """that these may hold what tells who a person is"""
 
 
 @cache
 def own_of(said: tuple[str, ...]) -> tuple[Own, ...]:
     """The columns that texts name. Raises RecipeError for what names none, or two alike."""
     if len(said) > _MOST:
-        raise RecipeError(f"recipe: {len(said)} columns; legal: up to {_MOST}")
+        raise RecipeError(f"recipe: columns: {len(said)}; legal: up to {_MOST}")
     found = tuple(map(_own, said))
     known = {c.name.lower() for c in COLUMNS}
     for k, one in enumerate(found):
@@ -116,8 +120,9 @@ def check_columns(columns: Any, identifying: Any) -> tuple[str, ...]:
     if telling and not identifying:
         raise RecipeError(
             f"recipe: columns has {', '.join(telling)}, which may tell who a person is (PS3.15 "
-            "E.1: names, dates, UIDs, free text; any text of a private element); leave them out or "
-            "say identifying = true (--identifying) if the cache may hold that"
+            "E.1: names, dates, UIDs, free text; a private element, unless its creator is said and "
+            "the dictionary knows that it is a number); leave them out or say identifying = true "
+            "(--identifying) if the cache may hold that"
         )
     return said
 
@@ -165,8 +170,9 @@ def _of_tag(said: str, tag: int, vr: str) -> Own:
             f"recipe: columns has {said!r}; legal: elements of a header, from (0008,xxxx)"
         )
     if group % 2:
-        return Own(f"tag_{group:04x}_{tag & 0xFFFF:04x}", "", tag, "", vr or "UN", False,
-                   vr not in REALS | WHOLES)  # fmt: skip
+        # of whichever creator: nobody knows what it holds
+        name = f"tag_{group:04x}_{tag & 0xFFFF:04x}"
+        return Own(name, "", tag, "", vr or "UN", False, True)
     try:
         known, many = dictionary_VR(tag), dictionary_VM(tag) != "1"
     except KeyError:
@@ -192,12 +198,24 @@ def _private(said: str, group: str, creator: str, element: str, vr: str) -> Own:
     if number % 2 == 0 or number < 9 or not 0 < len(creator) <= 64:
         raise RecipeError(f"recipe: columns has {said!r}; legal: a private group is odd, from 0009")
     tag = number << 16 | low
+    try:
+        known = private_dictionary_VR(tag | 0x1000, creator)
+    except KeyError:
+        known = "UN"
+    tells = (
+        known not in REALS | WHOLES or _ABOUT_ONE.search(_private_name(tag, creator)) is not None
+    )
     if not vr:
-        try:
-            vr = private_dictionary_VR(tag | 0x1000, creator)
-        except KeyError:
-            vr = "UN"
-        vr = vr if vr in REALS | WHOLES | TEXTS else "UN"
+        vr = known if known in REALS | WHOLES | TEXTS else "UN"
     words = re.sub(r"[^a-z0-9]+", "_", creator.lower()).strip("_")
     name = f"tag_{number:04x}_xx{low:02x}_{words}"
-    return Own(name, "", tag, creator, vr, False, vr not in REALS | WHOLES)
+    return Own(name, "", tag, creator, vr, False, tells or vr not in REALS | WHOLES)
+
+
+def _private_name(tag: int, creator: str) -> str:
+    from pydicom.datadict import private_dictionary_description
+
+    try:
+        return str(private_dictionary_description(tag | 0x1000, creator))
+    except KeyError:
+        return ""

@@ -311,7 +311,7 @@ class Recipe(Treatment):
     @property
     def reading(self) -> Reading:
         """What is read of a header."""
-        return Reading(**vars(self.limits), own=own_of(self.columns))
+        return Reading(**vars(self.limits), own=own_of(self.columns), agreed=self.identifying)
 
     @property
     def shard_bytes(self) -> int:

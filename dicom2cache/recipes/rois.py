@@ -41,7 +41,7 @@ def rois_of(said: Any) -> Rois:
                 ) from e
         found[name] = tuple(patterns)
     if len(found) > _MOST:
-        raise RecipeError(f"recipe: rois has {len(found)} classes; legal: up to {_MOST}")
+        raise RecipeError(f"recipe: classes in rois: {len(found)}; legal: up to {_MOST}")
     return tuple(found.items())
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from dicom2cache.errors import RecipeError, meant
+from dicom2cache.errors import RecipeError, counting, meant
 from dicom2cache.schema import COLUMNS
 
 _COMPARE = {
@@ -46,8 +46,10 @@ def parse_where(text: str, columns: tuple[str, ...]) -> pc.Expression:
     conditions = [node for node in ast.walk(tree) if isinstance(node, ast.Name | ast.Compare)]
     if len(conditions) > _MOST:
         raise RecipeError(
-            f"where: {len(conditions)} columns and comparisons are too many; legal: up to {_MOST}. "
-            "For one of many values say `column in [...]`, which counts as two"
+            "where: "
+            f"{counting(len(conditions), 'column or comparison', 'columns and comparisons')} are "
+            f"too many; legal: up to {_MOST}. For one of many values say `column in [...]`, which "
+            "counts as two"
         )
     try:
         return _Parser(text, frozenset(columns)).condition(tree)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from dicom2cache.running.processors import cpu_count
 from dicom2cache.running.progress import Progress
 from dicom2cache.running.worth import worth
 from dicom2cache.store.layout import ROOT, SPARE
+
+_log = logging.getLogger("dicom2cache")
 
 Sources = Sequence[str | os.PathLike[str]]
 
@@ -70,9 +73,22 @@ def plan_build(wanted: Wanted) -> Job | None:
         return _planned(wanted, sources, veil, key)
 
 
+def _tell_inside(target: Path, sources: Sources) -> None:
+    """Say so, once, where a cache is to be made in a folder that it is made of."""
+    for source in () if target.exists() else sources:
+        if os.path.realpath(target).startswith(os.path.join(os.path.realpath(source), "")):
+            _log.warning(
+                "%s: will lie in %s, a source: there it is left out, as every cache is, and other "
+                "programs that read this folder find it",
+                target, source,
+            )  # fmt: skip
+            return
+
+
 def _planned(wanted: Wanted, sources: Sources, veil: Veil | None, key: bytes) -> Job | None:
     target, recipe, overwrite = wanted.cache, wanted.recipe, wanted.overwrite
     progress, workers = wanted.progress, wanted.jobs or cpu_count()
+    _tell_inside(target, sources)
     roots, candidates, unlisted = listed(sources, target, progress, recipe.limits)
     if not candidates:
         raise SourceError(nothing(sources, unlisted))

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dicom2cache.arrow import by_file, ints, mask_of
-from dicom2cache.errors import CacheError
+from dicom2cache.errors import CacheError, counting
 from dicom2cache.privacy.veil import KEY, Veil, check_key, each
 from dicom2cache.running.contours import said_of
 from dicom2cache.store.committed import as_in_format, read_table, spec_of
@@ -294,7 +294,9 @@ class _Matched:
             told = []
             if self._others[k]:
                 was, now = (int(s.in_stack[r]) for s, r in (old, new))
-                told.append(f"of {was} frames -> of {now}{' others' if was == now else ''}")
+                told.append(
+                    f"of {counting(was, 'frame')} -> of {now}{' others' if was == now else ''}"
+                )
             if self._moved[k]:
                 places = (str(s.numbers["stack_index"][r]) for s, r in (old, new))
                 told.append(f"place {' -> '.join(places)}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dicom2cache.errors import FrameError, Unfinished
+from dicom2cache.errors import FrameError, Unfinished, counting
 from dicom2cache.planning.crew import side_by_side
 from dicom2cache.privacy.veil import KEY
 from dicom2cache.records import ShardTask
@@ -125,9 +125,9 @@ def _until_done(
         if tries == _TRIES:
             why = "; ".join(sorted(set(failed.values())))
             raise Unfinished(
-                f"{watch.job.cache}: {len(failed)} of {len(wanted)} shards could not be written "
-                f"after {_TRIES} tries: {why}. Mend that and run the same command again: what is "
-                "done is kept"
+                f"{watch.job.cache}: {len(failed)} of {counting(len(wanted), 'shard')} could not "
+                f"be written after {_TRIES} tries: {why}. Mend that and run the same command "
+                "again: what is done is kept"
             )
         time.sleep(_PAUSE * 2 ** (tries - 1))
 

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dicom2cache.errors import CacheError
+from dicom2cache.errors import CacheError, counting
 from dicom2cache.planning.masks.unplaced import NOWHERE
 from dicom2cache.privacy.veil import Veil
 from dicom2cache.records import Candidate, Plan
@@ -25,6 +25,7 @@ from dicom2cache.store import seen
 from dicom2cache.store.committed import file_keys, read_table
 from dicom2cache.store.root import CONTOURS
 
+_ALIKE = "files there are as those"
 _log = logging.getLogger("dicom2cache")
 Key = tuple[int, str]
 """(root, path), as frames/ and failures/ name a file"""
@@ -173,7 +174,7 @@ def tell_alike(cache: Path, looked: Looked, veil: Veil | None) -> None:
     Raises CacheError if such a folder is there no more: then it has moved.
     """
     for alike in looked.alike:
-        files = f"{alike.files} files there are as those that the cache has"
+        files = f"{counting(alike.files, 'file there is as one', _ALIKE)} that the cache has"
         if veil is None and not os.path.isdir(alike.known):
             raise CacheError(
                 f"{alike.folder}: {files} from {alike.known}, which is not there any more; give "

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from dicom2cache.arrow import rows_of_outcome
+from dicom2cache.errors import counting
 from dicom2cache.running.job import Job
 
 _SHOWN = 20  # most files in a message
@@ -30,5 +31,5 @@ def nothing(sources: Sequence[object], rejects: pa.Table) -> str:
     more = rejects.num_rows - len(lines)
     if more > 0:
         lines.append(f"  and {more} more")
-    files = f"{rejects.num_rows} file{'s' * (rejects.num_rows > 1)}"
+    files = counting(rejects.num_rows, "file")
     return "\n".join([f"{where}: {files}, none with an image to store:", *lines])

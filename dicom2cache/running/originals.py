@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from dicom2cache.errors import CacheError
+from dicom2cache.errors import CacheError, counting
 from dicom2cache.privacy.keys import keyed_hash
 from dicom2cache.privacy.veil import Veil, check_key
 from dicom2cache.sources.find import scan
@@ -67,8 +67,8 @@ def originals_of(
     if len(given) != len(folders):
         names = "" if veil else f": {', '.join(folders.values())}"
         raise CacheError(
-            f"{cache}: made from {len(folders)} folders, and {len(given)} were given; give one for "
-            f"each, in its order{names}"
+            f"{cache}: made from {counting(len(folders), 'folder')}, and "
+            f"{counting(len(given), 'was', 'were')} given; give one for each, in its order{names}"
         )
     if veil:  # whoever gives them in another order, and where they were, is understood
         known = {path: root for root, path in folders.items()}

@@ -59,8 +59,9 @@ def _named(path: str) -> list[list[str]]:
         if isinstance(e, MemoryError) or is_environment(e):
             raise
         raise FrameError(f"it cannot be read as a {NAME} ({type(e).__name__})") from e
+    # A slash is no character of a component (PS3.10 8.2), and some write it between them.
     return [
-        [str(one)] if isinstance(one, str) else [str(part) for part in one] for one in said if one
+        "/".join([one] if isinstance(one, str) else map(str, one)).split("/") for one in said if one
     ]
 
 
@@ -76,7 +77,8 @@ def _found(folder: str, parts: list[str], names: dict[str, dict[str, str]]) -> l
                 if is_environment(e):
                     raise
                 inside = []
-            names[here] = {_plain(name): name for name in inside} | {name: name for name in inside}
+            names[here] = {_plain(name): name for name in sorted(inside, reverse=True)}
+            names[here] |= {name: name for name in inside}
         name = names[here].get(part) or names[here].get(_plain(part))
         if name is None:
             return None

@@ -115,11 +115,14 @@ def _is_cache(folder: str, inside: set[str]) -> bool:
             return True
         if "build" in inside:
             build = os.path.join(folder, "build")
-            return any(
+            if any(
                 (name == "plan.json" and b'"identity"' in _head(os.path.join(build, name)))
                 or (_STATE.fullmatch(name) and os.path.isdir(os.path.join(build, name, "attempts")))
                 for name in os.listdir(build)
-            )
+            ):
+                return True
+        if ".spare" in inside:  # of one whose root is lost
+            return _holds(os.path.join(folder, ".spare", "root.json"))
     except OSError:
         pass  # nothing that we could have made
     return False

@@ -14,19 +14,19 @@ import threading
 import zlib
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, cast
 
 from dicom2cache.errors import FrameError
 from dicom2cache.records import Candidate, Member, MemberRow
 from dicom2cache.sources.archives import zips
-from dicom2cache.sources.archives.kinds import DEFLATED, GZIP, STORED, within
+from dicom2cache.sources.archives.kinds import DEFLATED, GZIP, MAGIC, STORED, within
 from dicom2cache.sources.file import HEAD, ITEMS, opened, read_into, read_range, reused
 
 _HEAD = 1 << 20
 """bytes that are inflated one after the other, as a header asks for them"""
-_INPUT = 1 << 14
-_AMPLE = 256 << 20
-"""bytes that any file may inflate to: an empty image deflates to a thousandth"""
+_INPUT = 1 << 12
+_STEP = 1 << 12
+"""bytes that are inflated at least: a header asks for a few at once"""
 _AT_ONCE = 1 << 20
 SEPARATOR = "!/"
 """between an archive and the name of a member"""
@@ -54,18 +54,6 @@ class Place(NamedTuple):
         return self.path[len(self.file) + len(SEPARATOR) :]
 
 
-class Bounds(Protocol):
-    """Limits of what may be inflated: a recipe's."""
-
-    @property
-    def inflate(self) -> int:
-        """Bytes that each byte may become."""
-
-    @property
-    def inflate_mib(self) -> int:
-        """MiB in all."""
-
-
 Where = str | os.PathLike[str] | Place
 
 
@@ -88,6 +76,9 @@ def packed_of(candidate: Candidate) -> MemberRow | None:
 
 class Opened:
     """A file that is open to be read by offsets; all ranges end where it ends."""
+
+    at_once = 16384, 65536
+    """bytes of a header that are worth asking for at first, and then: most end in the first"""
 
     def __init__(self, where: Where) -> None:
         """Raises OSError, and FrameError if the archive is not as it was listed."""
@@ -167,14 +158,16 @@ class Opened:
 class Inflated(Opened):
     """A file whose content is deflated: a member of a zip, or a gzip file."""
 
+    at_once = 6144, 16384  # what nobody needs takes time
+
     def __init__(self, where: Place) -> None:
         """As of any file; `size` of the place is what the archive says."""
         super().__init__(where)
         self._packed, self.size = self.size, where.size
         self._gzip = self.place.member is not None and self.place.member.kind == GZIP
-        self._stream = self._new()
+        self._stream: Any = None
         self._head, self._taken, self._waiting = bytearray(), 0, b""
-        self._whole: bytes | None = None
+        self._whole: memoryview | None = None
         self._turn = threading.Lock()  # frames of one file may be read side by side
 
     def _new(self) -> Any:
@@ -189,11 +182,11 @@ class Inflated(Opened):
                     return bytes(self._begun(stop)[offset:stop])
             except zlib.error as e:
                 raise self._damaged(str(e)) from e
-        return self.whole()[offset:stop] if offset < stop else b""
+        return bytes(self.whole()[offset:stop]) if offset < stop else b""
 
     def into(self, offset: int, buffer: memoryview) -> int:
         """The bytes from `offset` on into `buffer`; how many there are."""
-        found = memoryview(self.whole())[offset : offset + len(buffer)]
+        found = self.whole()[offset : offset + len(buffer)]
         buffer[: len(found)] = found
         return len(found)
 
@@ -202,6 +195,8 @@ class Inflated(Opened):
         self.whole()
 
     def _begun(self, stop: int) -> bytearray:
+        if self._stream is None:
+            self._stream = self._new()
         while len(self._head) < stop and not self._stream.eof:
             if not self._waiting:
                 count = min(_INPUT, self._packed - self._taken)
@@ -209,7 +204,8 @@ class Inflated(Opened):
                 self._taken += len(self._waiting)
                 if not self._waiting:
                     break
-            self._head += self._stream.decompress(self._waiting, _HEAD - len(self._head))
+            most = min(_HEAD, max(stop, len(self._head) + _STEP)) - len(self._head)
+            self._head += self._stream.decompress(self._waiting, most)
             self._waiting = self._stream.unconsumed_tail
         return self._head
 
@@ -218,15 +214,18 @@ class Inflated(Opened):
         super().close()
         self._whole = None
 
-    def whole(self) -> bytes:
+    def whole(self) -> memoryview:
         """All of it, inflated and held to its size and CRC; kept. Raises FrameError."""
         with self._turn:
             return self._inflated()
 
-    def _inflated(self) -> bytes:
+    def _inflated(self) -> memoryview:
         if self._whole is None:
             if self._packed > self.size + (self.size >> 8) + (1 << 16):  # 5 of 65,535
                 raise self._damaged(f"{self._packed} bytes are more than {self.size} deflate to")
+            self._whole = None if self._gzip else self._at_once()
+            if self._whole is not None:
+                return self._whole
             packed, stream = read_range(self._descriptor, self._start, self._packed), self._new()
             try:
                 found: bytes = stream.decompress(packed, self.size + 1)
@@ -234,6 +233,11 @@ class Inflated(Opened):
                 raise self._damaged(str(e)) from e
             if len(found) <= self.size and not stream.eof and not stream.unconsumed_tail:
                 raise self._damaged("the stream is cut off")
+            if self._gzip and stream.unused_data[:2] == MAGIC[".gz"][0][1]:
+                raise FrameError(
+                    "a gzip file of several members, one behind the other: it is not read; gunzip "
+                    "it first"
+                )
             if len(found) != self.size or not stream.eof or (self._gzip and stream.unused_data):
                 raise self._damaged(
                     f"it is said to inflate to {self.size} bytes, and that is not all, or not there"
@@ -241,8 +245,22 @@ class Inflated(Opened):
             crc = self.member.crc if self.member else None
             if crc is not None and zlib.crc32(found) != crc:
                 raise self._damaged(f"CRC-32 {zlib.crc32(found):08x}, its archive says {crc:08x}")
-            self._whole = found
+            self._whole = memoryview(found)
         return self._whole
+
+    def _at_once(self) -> memoryview | None:
+        """All of it by libdeflate, in half the time; None where zlib shall say what is wrong."""
+        try:
+            import imagecodecs
+
+            out = bytearray(self.size)
+            packed = read_range(self._descriptor, self._start, self._packed)
+            done = imagecodecs.deflate_decode(packed, raw=True, out=out)
+            crc = None if self.member is None else self.member.crc
+            whole = len(done) == self.size and imagecodecs.deflate_crc32(out) == crc
+            return memoryview(out) if whole else None
+        except (ImportError, AttributeError, RuntimeError, ValueError):
+            return None
 
     def _damaged(self, why: str) -> FrameError:
         what = "gzip file" if self._gzip else "member of the archive"
@@ -351,23 +369,6 @@ class BoundedFile(io.BufferedReader):
         if self.item is not None and size == HEAD and found[:4] in ITEMS:
             self.item()
         return found
-
-
-def check_claims(candidate: Candidate, limits: Bounds) -> None:
-    """Raises FrameError for what would inflate to more than the limits, before it does."""
-    member = candidate.member
-    if member is None or member.kind not in (DEFLATED, GZIP):
-        return
-    for most, name in (
-        (max(_AMPLE, limits.inflate * member.packed), f"inflate={limits.inflate}"),
-        (limits.inflate_mib << 20, f"inflate_mib={limits.inflate_mib}"),
-    ):
-        if candidate.size > most:
-            raise FrameError(
-                f"{member.packed} bytes, {'gzip' if member.kind == GZIP else 'deflated'}, that "
-                f"are said to inflate to {candidate.size}, more than limits.{name} allows; if that "
-                f"is right, give --limits {name.split('=')[0]}=NUMBER, else copy the file again"
-            )
 
 
 def file_of(path: str) -> str:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dicom2cache.errors import CacheError, Dicom2cacheError, on_path
+from dicom2cache.errors import CacheError, Dicom2cacheError, counting, on_path
 from dicom2cache.records import ArraySpec
 from dicom2cache.schema import CONTOURS_TABLE, FRAMES_TABLE, REJECTS, REMOVED, SHARDS_TABLE
 from dicom2cache.store.layout import ROOT, attributes_sha256, spare_path
@@ -91,7 +91,8 @@ def read_entry(
             rows, size = file.metadata.num_rows, path.stat().st_size
             if rows != entry["rows"] or rows > _ROWS_PER_BYTE * size:
                 raise CacheError(
-                    f"{path}: {rows} rows in {size} bytes, {entry['rows']} in {ROOT}; it is damaged"
+                    f"{path}: {counting(rows, 'row')} in {size} bytes, {entry['rows']} in {ROOT}; "
+                    "it is damaged"
                 )
             here = file.schema_arrow
             _check_types(path, here, _SCHEMAS[kind])
@@ -101,7 +102,9 @@ def read_entry(
             raise
         raise CacheError(f"{path}: cannot be read as Parquet: {str(e)[:200]}") from e
     if table.num_rows != rows:
-        raise CacheError(f"{path}: {table.num_rows} rows, {rows} in its footer; it is damaged")
+        raise CacheError(
+            f"{path}: {counting(table.num_rows, 'row')}, {rows} in its footer; it is damaged"
+        )
     for k, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
             text = field.type.value_type

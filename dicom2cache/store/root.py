@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dicom2cache.errors import CacheError
+from dicom2cache.errors import CacheError, counting
 from dicom2cache.store import names
 from dicom2cache.store.layout import FORMAT_VERSION, ROOT, attributes_sha256
 
@@ -163,7 +163,7 @@ def _check_all(root: _At) -> None:
     for kind in KINDS:
         entries = root["tables"][kind].items()
         if not anew and len(entries) != generations:
-            root["tables"][kind].wrong(f"one for each of {generations} generations")
+            root["tables"][kind].wrong(f"one for each of {counting(generations, 'generation')}")
         if anew and not 1 <= len(entries) == len(most) <= generations:
             root["tables"][kind].wrong("one for each generation of the numbering, from 1")
         for entry in entries:
@@ -172,7 +172,7 @@ def _check_all(root: _At) -> None:
     if CONTOURS in root["tables"].members():
         entries = root["tables"][CONTOURS].items()
         if not 1 <= len(entries) <= len(most):
-            root["tables"][CONTOURS].wrong(f"one for some of {len(most)} generations")
+            root["tables"][CONTOURS].wrong(f"one for some of {counting(len(most), 'generation')}")
         for entry in entries:
             _check_entry(entry)
             entry["rows"].integer(0)

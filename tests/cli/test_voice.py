@@ -205,24 +205,6 @@ def test_windows_that_are_in_vain_are_foreseen(tmp_path: Path) -> None:
     ]
 
 
-def test_who_does_not_read_is_left_alone(scans: Path, tmp_path: Path) -> None:
-    """As `| head -1` does: no traceback, and what was to be done is done."""
-    for verb in (
-        ("build", scans, tmp_path / "cache", "-j1", "--json"),
-        ("info", tmp_path / "cache"),
-    ):
-        read, write = os.pipe()
-        os.close(read)
-        ran = subprocess.run(
-            command(*verb), stdout=write, stderr=subprocess.PIPE, text=True, check=False, timeout=60
-        )
-        os.close(write)
-        assert ran.returncode == (1 if verb[0] == "build" else 141), ran.stderr
-        assert "Traceback" not in ran.stderr
-        assert "BrokenPipe" not in ran.stderr
-    assert (tmp_path / "cache" / "zarr.json").exists()
-
-
 @pytest.mark.parametrize("flags", [(), ("--json",)])
 def test_words_that_cannot_be_written(scans: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
     """A full disk is named; where there is no stdout at all, nothing is missed."""

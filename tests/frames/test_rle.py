@@ -102,7 +102,7 @@ def test_pixels_of_one_bit(tmp_path: Path, way: str) -> None:
     [
         (codestream(packets(HIGH[:-3]), packets(LOW)), "segment 1 of 2 holds 74 of 77 bytes"),
         (codestream(packets(HIGH), packets(LOW)[:-9]), "segment 2 of 2 holds 69 of 77 bytes"),
-        (codestream(packets(HIGH + LOW)), "says 1 segments, but samples of 16 bits need 2"),
+        (codestream(packets(HIGH + LOW)), "says 1 segment, but samples of 16 bits need 2"),
         (codestream(packets(HIGH), packets(LOW), number=0), "says 0 segments"),
         (codestream(packets(HIGH), packets(LOW), number=9), "says 9 segments"),
         (codestream(packets(HIGH), packets(LOW))[:70],

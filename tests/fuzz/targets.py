@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tests.fuzz import caches, frames, headers, labels, recipes
+from tests.fuzz import archives, caches, frames, headers, labels, recipes
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ TARGETS = {
     for target in (
         Target("header-bytes", headers.header_bytes, headers.whole_files, 8192, 30, 12),
         Target("header-elements", headers.header_elements, headers.of_each_base, 256, 150, 26),
+        Target("archives", archives.archive_bytes, archives.seeds, 4096, 250, 6),
         Target("fragments", frames.fragments_found, frames.fragment_seeds, 256, 300, 8),
         Target("codestreams", frames.codestream_headers, frames.codestream_seeds, 1024, 550, 6),
         Target("decoders", frames.codestreams_decoded, frames.coded_seeds, 1024, 300, 8),

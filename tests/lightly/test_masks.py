@@ -128,7 +128,7 @@ def test_images_without_a_mask(folder: Path) -> None:
             assert np.array_equal(opened(file), np.full((40, 50), value))
             assert not panoptic(file).any()
         assert served.mask_counts == (2, 2, 0)
-    said = r"1 of 1 images have no mask .* alone\.dcm"
+    said = r"1 of 1 image has no mask .* alone\.dcm"
     with api.serve(folder / "cache", masks=api.Masks(missing="error")), \
             pytest.raises(LabelError, match=said):  # fmt: skip
         opened(file)

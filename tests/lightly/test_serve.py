@@ -69,7 +69,7 @@ def test_one_line_of_warnings_for_boxes_that_a_size_moved(tmp_path: Path) -> Non
             lies = fit in ("pad", "crop") and name != "image_classification"
             assert len(said) == lies, (name, fit)
             if said:
-                assert "1 of 1 frames were padded or cropped" in str(said[0].message)
+                assert "1 of 1 frame was padded or cropped" in str(said[0].message)
 
 
 def test_leaving_puts_everything_back(cache: Path) -> None:

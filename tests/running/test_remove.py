@@ -576,7 +576,7 @@ def test_merging(cache: Path, source: Path, tmp_path: Path) -> None:
     _removed(cache, "--patient-id", "Anna")
     ran = run_here("merge", cache, other, whole)
     assert ran.returncode == 2
-    assert f"{other}: 1 rows of frames/ are of what was removed from another part" in ran.stderr
+    assert f"{other}: 1 row of frames/ of what was removed from another part" in ran.stderr
     _removed(other, "--patient-id", "Anna")
     assert run_here("merge", cache, other, whole).returncode == 0
     assert sorted(name for name, _ in _shown(whole)) == [

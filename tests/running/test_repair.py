@@ -241,7 +241,7 @@ def test_sources_that_lie_elsewhere_by_now(tmp_path: Path, ct_series: Path) -> N
     (cache / SHARD).unlink()
     assert "the source folder cannot be read" in _repair(cache, status=1).stderr
     ran = _repair(cache, "--source", tmp_path, "--source", tmp_path, status=2)
-    assert "made from 1 folders, and 2 were given" in ran.stderr
+    assert "made from 1 folder, and 2 were given" in ran.stderr
     _repair(cache, "--source", tmp_path / "moved")
     assert tree(cache) == before
 

@@ -167,6 +167,7 @@ def test_gzip_files_are_the_file_that_they_hold(
         whys = [why for (p, _), (_, why) in said.items() if p == name]
         assert whys, name
         assert all("gzip" in why for why in whys), whys
+    assert "of several members" in said["two.dcm.gz", 0][1]
 
 
 def test_a_damaged_member_costs_itself(tmp_path: Path, folder: Path) -> None:
@@ -207,18 +208,19 @@ def test_names_are_only_names(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "in" / "a.ZIP", "w") as archive:
         archive.writestr("../../a.dcm", a)
         archive.writestr("/x/./b.dcm", b)
+        archive.writestr(".", b)
         archive.writestr("twice", a)
         with pytest.warns(UserWarning, match="Duplicate name"):
             archive.writestr("twice", b"later")
-    cache = built(tmp_path / "in", tmp_path / "cache", "--jobs", "1")
+    cache = built(tmp_path / "in", tmp_path / "cache", "--jobs", "1", status=1)
     assert sorted(row["path"] for row in table(cache, "frames")) == [
         "a.ZIP!/../../a.dcm", "a.ZIP!/x/b.dcm",
     ]  # fmt: skip
     said = failures(cache)
     assert said["a.ZIP!/twice", None][0] == "not-dicom"
     assert said["a.ZIP", None] == (
-        "excluded", "1 of its members have the names of later ones, which count, as unpacking "
-        "leaves them: twice",
+        "failed", "a member is called '.', which is no name of a file; 1 of its members has the "
+        "name of a later one, which counts, as unpacking leaves them: twice",
     )  # fmt: skip
     assert run_here("verify", cache, "--deep", "1").returncode == 0
 
@@ -237,6 +239,8 @@ def test_bombs_and_what_cannot_be_read_are_refused_by_name(tmp_path: Path, folde
     with zipfile.ZipFile(top / "nest.zip", "w") as archive:
         archive.writestr("inner.zip", inner.getvalue())
         archive.writestr("b.tar.gz", gzip.compress(b"x"))
+        archive.writestr("i.dcm.gz", gzip.compress((folder / "many.dcm").read_bytes()))
+        archive.writestr("t.txt.gz", gzip.compress(b"no image" * 90))
     with zipfile.ZipFile(top / "lock.zip", "w") as archive:
         archive.write(folder / "many.dcm", "m.dcm")
     data = bytearray((top / "lock.zip").read_bytes())
@@ -266,6 +270,8 @@ def test_bombs_and_what_cannot_be_read_are_refused_by_name(tmp_path: Path, folde
     assert "method 14" in said["lzma.zip!/m.dcm"]
     assert "an archive (zip) within an archive" in said["nest.zip!/inner.zip"]
     assert "an archive (gzip) within an archive" in said["nest.zip!/b.tar.gz"]
+    assert "a DICOM file in an archive (gzip) within an archive" in said["nest.zip!/i.dcm.gz"]
+    assert failures(cache)["nest.zip!/t.txt.gz", None][0] == "not-dicom"
     assert "encrypted" in said["lock.zip!/m.dcm"]
     assert "another member too" in said["over.zip!/m.dcm"]
     assert "another member too" in said["over.zip!/n.dcm"]
@@ -292,9 +298,13 @@ def test_zip64_and_what_stands_before_an_archive(
     source = _zip(tmp_path / "in" / "a.zip", folder)
     assert b"PK\6\6" in source.read_bytes()
     monkeypatch.undo()
-    source.write_bytes(b"PK\3\4 is how a program that unpacks itself begins" + source.read_bytes())
-    cache = built(source.parent, tmp_path / "cache", "--jobs", "1")
-    assert len(table(cache, "frames")) == 4 + 5 + 1 + 1 + 2
+    whole = source.read_bytes()
+    (tmp_path / "in" / "not.zip").write_bytes(b"MZ no archive at all PK\5\6" + bytes(90))
+    for k, before in enumerate((b"PK\3\4 begins a zip", b"MZ a program that unpacks itself")):
+        source.write_bytes(before + whole)
+        cache = built(source.parent, tmp_path / f"cache{k}", "--jobs", "1")
+        assert len(table(cache, "frames")) == 4 + 5 + 1 + 1 + 2
+        assert failures(cache)["not.zip", None][0] == "not-dicom"
 
 
 def test_an_archive_that_changes_or_goes(tmp_path: Path, folder: Path) -> None:
@@ -365,6 +375,12 @@ def test_a_folder_may_be_called_as_an_archive_is(tmp_path: Path) -> None:
     cache = built(tmp_path / "in", tmp_path / "cache", "--jobs", "1")
     assert {row["path"] for row in table(cache, "frames")} == {"a.zip!/x.dcm", "b.zip"}
     assert run_here("verify", cache, "--deep", "1").returncode == 0
+    write_dicom(tmp_path / "other" / "x.dcm", pattern("other", (8, 8)))
+    _zip(tmp_path / "in" / "a.zip", tmp_path / "other")  # its member would have the same path
+    both = built(tmp_path / "in", tmp_path / "both", "--jobs", "1", status=1)
+    assert {row["path"] for row in table(both, "frames")} == {"a.zip!/x.dcm", "b.zip"}
+    assert failures(both)["a.zip", None][1].startswith("beside it is a.zip!, whose files")
+    assert run_here("verify", both, "--deep", "1").returncode == 0
 
 
 def test_a_dicomdir_stands_for_the_files_that_it_names(tmp_path: Path) -> None:
@@ -398,14 +414,25 @@ def test_a_dicomdir_leads_nowhere_else(tmp_path: Path) -> None:
     assert isinstance(found, str)
     write_dicom(tmp_path / "6154", pattern("out", (8, 8)))
     disc = tmp_path / "disc"
+    disc.mkdir()
+    (disc / "98892001").symlink_to(tmp_path / "far")  # links are followed, as everywhere
+    write_dicom(tmp_path / "far" / "CT2N" / "6293", pattern("far", (8, 8)))
     write_dicom(disc / "98892003" / "MR1" / "15820", pattern("a", (8, 8)))
     data = Path(found).read_bytes()
     assert b"77654033\\CR1\\6154" in data
-    (disc / "DICOMDIR").write_bytes(data.replace(b"77654033\\CR1\\6154", b"..\\AAAAAA\\..\\6154"))
+    assert data.count(b"98892003\\MR1\\15820") == 1
+    twice = data.replace(
+        b"98892003\\MR1\\4919 ", b"98892003/mr1/15820"
+    )  # and as no ISO 9660 has it
+    assert twice != data
+    (disc / "DICOMDIR").write_bytes(twice.replace(b"77654033\\CR1\\6154", b"..\\AAAAAA\\..\\6154"))
     cache = tmp_path / "cache"
     ran = run_here("build", disc / "DICOMDIR", cache, "--jobs", "1")
     assert ran.returncode == 1, ran.stderr
-    assert [row["path"] for row in table(cache, "frames")] == ["98892003/MR1/15820"]
+    assert sorted(row["path"] for row in table(cache, "frames")) == [
+        "98892001/CT2N/6293", "98892003/MR1/15820",
+    ]  # fmt: skip
+    assert attributes(cache)["counts"]["files"] == 30
     assert "leads out of its folder" in str(failures(cache))
     (disc / "DICOMDIR").write_bytes(data[:500])
     ran = run_here("build", disc / "DICOMDIR", tmp_path / "other", "--jobs", "1")

@@ -290,5 +290,5 @@ def test_where_masks_are_drawn(tmp_path: Path, codec: str) -> None:
     assert batch.mask[2].max() > 0
     with pytest.raises(ValueError, match="'livr'; did you mean liver"):
         CacheLoader(cache, 6, patch=(2, 4, 4), foreground=["livr"])
-    with pytest.raises(ValueError, match="no foreground in any of 1 volumes"):
+    with pytest.raises(ValueError, match="no foreground in 1 volume"):
         CacheLoader(cache.select(series_uid=uid("b")), 6, patch=(2, 4, 4), foreground="mask")

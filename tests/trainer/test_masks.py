@@ -155,7 +155,7 @@ def test_images_that_nobody_drew_on(cache: Cache) -> None:
     assert (b.labelmap([0, 1, 2], missing="ignore") == 255).all()
     assert not c.labelmap([0, 1], missing="ignore").any()
     assert (c.labelmap([0], ["cyst"], missing="ignore", ignore=300) == 300).all()
-    with pytest.raises(LabelError, match=r"1 of 1 images have no mask of 'cyst' .* such as c1.dcm"):
+    with pytest.raises(LabelError, match=r"1 of 1 image has no mask of 'cyst' .* such as c1.dcm"):
         c.labelmap([1], ["cyst"], missing="error")
     assert a.labelmap([0, 1], ["cyst"], missing="error").any()
     for wrong in (0, 2, -1, 65536, 2.0):
@@ -272,11 +272,11 @@ def test_another_place_or_size(tmp_path: Path) -> None:
     cache = named(built(tmp_path / "in", tmp_path / "cache"), lambda row: (None,) * 3)
     images = cache.select(kind="image")
     assert not images.has_mask().any()
-    with pytest.raises(LabelError, match="1 masks are stored in another size"):
+    with pytest.raises(LabelError, match="1 mask is stored in another size"):
         images.labelmap([0], missing="error")
     (tmp_path / "in/t.dcm").unlink()
     cache = named(built(tmp_path / "in", tmp_path / "other"), lambda row: (None,) * 3)
-    with pytest.raises(LabelError, match="1 of 1 masks of the cache lie on none of its images"):
+    with pytest.raises(LabelError, match="1 of 1 mask of the cache lies on none of its images"):
         cache.select(kind="image").labelmap([0], missing="error")
 
 

@@ -176,7 +176,7 @@ def test_equal_frames_keep_patients_together(folder: Path) -> None:
         assert cache.column("patient")[row["sample"]].as_py() == row["value"]
     assert "8 pairs of them have equal frames, and are kept together" in repr(sides)
     assert "8 pairs of them have equal frames, and are kept together" in sides._repr_html_()
-    assert "1 images are in many of them" in repr(sides)
+    assert "1 image is in many of them" in repr(sides)
 
 
 def test_the_same_side_in_every_selection(folder: Path) -> None:
@@ -369,7 +369,7 @@ def test_hashes_under_another_key_are_refused(folder: Path, tmp_path: Path) -> N
         ({"stratify": "std"}, "are no classes; give bins"),
         ({"stratify": [1, 2]}, r"classes of shape \(2,\) for \d+ frames"),
         ({"stratify": "windows"}, "label 'windows' is list"),
-        ({"by": {"P00": 1}}, "none of the 1 keys, such as 'P00', is in one of the columns patient"),
+        ({"by": {"P00": 1}}, "none of 1 key, such as 'P00', is in one of the columns patient"),
         ({"by": "mdality"}, "mdality"),
         ({"by": ["a", "b"]}, "by of type list; legal: patient, study, series"),
     ],

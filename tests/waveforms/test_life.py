@@ -62,7 +62,7 @@ def test_masks_lie_on_images_beside_them(sources: Path, tmp_path: Path) -> None:
     assert np.array_equal(images.labelmap([0, 1]), [0 * square, square])
     waves = cache.select(kind="waveform")
     assert not waves.annotated().any()
-    with pytest.raises(ValueError, match=r'1 of 1 frames are waveforms, .*; select\(kind="image"'):
+    with pytest.raises(ValueError, match=r'1 of 1 frame is a waveform, .*; select\(kind="image"'):
         waves.labelmap([0])
     loader = CacheLoader(cache, 1, target="mask", missing="drop")
     assert [int(batch.mask.sum()) for batch in loader] == [0, 24]

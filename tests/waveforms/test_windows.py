@@ -232,7 +232,7 @@ def test_labels_by_the_same_door(path: Path) -> None:
     assert torch.cat([b.label for b in batches]).tolist() == [0, 0, 1, 1, 1, 1]
     assert batches[0].signal.shape == (4, 1, 10)
     assert batches[0].columns["sampling_rate"].tolist() == [500.0] * 4
-    assert "6 windows of 1 channels x 10 samples at 500 Hz" in repr(data)
+    assert "6 windows of 1 channel x 10 samples at 500 Hz" in repr(data)
 
 
 def _starts(batches: Any) -> list[tuple[int, int]]:
@@ -275,7 +275,7 @@ def test_whatever_is_for_images_leaves_them_out(path: Path) -> None:
         FrameDataset(cache.select(kind="waveform"))
     assert [len(batch.index) for batch in CacheLoader(cache, threads=0)] == [1]
     assert cache.stacks()["kind"].to_pylist() == ["image"]
-    with pytest.raises(ValueError, match=r"none of 1 frames of .* is a waveform"):
+    with pytest.raises(ValueError, match=r"none of 1 frame of .* is a waveform"):
         WaveformDataset(cache.select(kind="image"), 10)
 
 

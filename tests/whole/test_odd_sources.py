@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dicom2cache.running.job import plan_path
-from tests.support.caches import built, command, failures, run_cli, run_here, table
+from tests.support.caches import attributes, built, command, failures, run_cli, run_here, table
 from tests.support.dicom_files import pattern, uid, write_dicom
 
 _LEAVE_OUT = "it is not opened, since a read may never end; remove it from the sources"
@@ -121,3 +121,20 @@ def test_another_cache_below_the_sources_is_left_out(tmp_path: Path) -> None:
     ran = run_here("build", whole, tmp_path / "of_a_cache")
     assert ran.returncode == 2
     assert _CACHE in ran.stderr
+
+
+def test_a_cache_in_its_own_source_is_said_once_and_never_read(tmp_path: Path) -> None:
+    source = tmp_path / "scans"
+    _source(source)
+    ran = run_here("build", source, source / "cache", "-j1")
+    assert ran.returncode == 0
+    assert f"{source / 'cache'}: will lie in {source}, a source: there it is left out" in ran.stderr
+    again = run_here("build", source, source / "cache", "-j1")
+    assert (again.returncode, "will lie in" in again.stderr) == (0, False)
+    assert run_here("update", source, source / "cache", "-j1").returncode == 0
+    assert attributes(source / "cache")["counts"]["files"] == 1
+    other = built(source, tmp_path / "other", "-j1")
+    assert [path for path, _ in failures(other)] == ["cache"]
+    (source / "cache" / "zarr.json").unlink()  # its second copy tells what it was
+    wreck = built(source, tmp_path / "wreck", "-j1")
+    assert [path for path, _ in failures(wreck)] == ["cache"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,11 +118,9 @@ def test_a_date_is_no_number_for_calling_it_one(tmp_path: Path, charset: str | N
         odd = DataElement((0x0019, 0x100C), vr, value)
         more = {"SpecificCharacterSet": charset} if charset else {}
         _scan(tmp_path / "in", name, **{"private b": odd}, **more)
-    said = ['(0019,"SIEMENS MR HEADER",0C) IS', "(0019,100C) DS"]
+    said = ['(0019,"SIEMENS MR HEADER",0C) IS']
     cache = built(tmp_path / "in", tmp_path / "cache", "--recipe", _recipe(tmp_path, said, False))
-    assert _rows(cache, ["tag_0019_xx0c_siemens_mr_header", "tag_0019_100c"]) == [
-        [None, None], [None, None], [8, 8.0], [9, 9.0],
-    ]  # fmt: skip
+    assert _rows(cache, ["tag_0019_xx0c_siemens_mr_header"]) == [[None], [None], [8], [9]]
     flags = [row[0] or [] for row in _rows(cache, ["flags"])]
     assert ["own-column-unlike" in each for each in flags] == [True, True, False, False]
 
@@ -136,6 +136,9 @@ def test_a_date_is_no_number_for_calling_it_one(tmp_path: Path, charset: str | N
         (["PatientWeight"], "identifying = true"),
         (["(0019,100C)"], "identifying = true"),  # nobody knows what it holds
         (["(0019,100C) LO"], "identifying = true"),
+        (["(0019,100C) IS"], "identifying = true"),  # a patient's number, perhaps
+        (['(0019,"WHO KNOWS",0C) IS'], "identifying = true"),
+        (['(0011,"GEMS_PATI_01",10) LO'], "identifying = true"),
         (["(0018,1151) XX"], "no VR"),
         (["PixelData"], "legal: elements of a header"),
         (["ReferencedImageSequence"], "no sequences"),
@@ -158,9 +161,56 @@ def test_what_is_no_column_is_refused(columns: Any, why: str) -> None:
 
 
 def test_what_tells_little_needs_no_consent() -> None:
-    said = ("ExposureTime", "BodyPartThickness", "SoftwareVersions", "(0019,100C) IS")
+    said = (
+        "ExposureTime",
+        "BodyPartThickness",
+        "SoftwareVersions",
+        '(0019,"SIEMENS MR HEADER",0C)',
+    )
     assert Recipe(columns=said).identifying is False
-    assert [one.name for one in own_of(said)] == [*said[:3], "tag_0019_100c"]
+    assert [one.name for one in own_of(said)] == [*said[:3], "tag_0019_xx0c_siemens_mr_header"]
+
+
+def test_all_of_the_profile_needs_consent() -> None:
+    """PS3.15 table E.1-1: what can be a column at all, of its 652 single tags."""
+    lines = (
+        Path(__file__).parents[1].joinpath("privacy", "table-e-1-1.txt").read_text().splitlines()
+    )
+    tags = " ".join(line for line in lines if not line.startswith("#")).split()
+    columns = []
+    for tag in tags:
+        with suppress(RecipeError):  # sequences, bytes, what pydicom does not know yet
+            columns += own_of((f"({tag[:4]},{tag[4:]})",))
+    assert (len(tags), len(columns)) == (652, 541)
+    assert [one.keyword for one in columns if not one.identifying] == []
+
+
+def test_words_of_no_list_need_consent(tmp_path: Path) -> None:
+    """A CS element that holds free text (PS3.5 6.2: 16 capitals, digits, blanks, underscores)."""
+    said = (["FS", "CG_1"], "Mrs Smith", "SMITH^JANE", "BORN 1970 IN PARIS", "")
+    for k, value in enumerate(said):
+        odd = DataElement((0x0018, 0x0022), "CS", value)
+        _scan(tmp_path / "in", f"{k}.dcm", ScanOptions=odd)
+    recipe = _recipe(tmp_path, ["ScanOptions"], identifying=False)
+    cache = built(tmp_path / "in", tmp_path / "cache", "--recipe", recipe)
+    assert _rows(cache, ["ScanOptions"]) == [["FS\\CG_1"], *[[None]] * 4]
+    odd = ["own-column-unlike" in (row[0] or []) for row in _rows(cache, ["flags"])]
+    assert odd == [False, True, True, True, False]
+    recipe = _recipe(tmp_path, ["ScanOptions"])
+    agreed = built(tmp_path / "in", tmp_path / "agreed", "--recipe", recipe)
+    assert _rows(agreed, ["ScanOptions"])[1:4] == [[value] for value in said[1:4]]
+
+
+def test_a_report_tells_of_consent_and_values(tmp_path: Path) -> None:
+    _scan(tmp_path / "in", "1.dcm")
+    _scan(tmp_path / "in", "2.dcm", ExposureTime=None)
+    recipe = _recipe(tmp_path, ["ExposureTime", "SeriesDescription"])
+    cache = built(tmp_path / "in", tmp_path / "cache", "--recipe", recipe)
+    page = tmp_path / "page.html"
+    assert run_here("report", cache, "-o", page, "--pictures", "0").returncode == 0
+    text = re.sub(r"(<[^>]+>\s*)+", "|", page.read_text())
+    assert "|ExposureTime|ExposureTime|IS: int64|1|not needed|" in text
+    assert "|SeriesDescription|LO: string|2|given (identifying)|" in text
 
 
 def test_an_update_and_a_removal_keep_them(tmp_path: Path) -> None:
@@ -194,3 +244,13 @@ def test_no_text_of_theirs_is_in_a_deidentified_cache(tmp_path: Path) -> None:
     recipe = _recipe(tmp_path, ["SequenceName", "ExposureTime"], identifying=False)
     cache = built(tmp_path / "in", tmp_path / "c", "--deidentify", str(key), "--recipe", recipe)
     assert _rows(cache, ["SequenceName", "ExposureTime"]) == [[None, 12]]
+
+
+def test_a_build_with_other_columns_in_the_same_process_has_its_own(tmp_path: Path) -> None:
+    """Rows of a series are remembered."""
+    for name in ("1.dcm", "2.dcm"):
+        _scan(tmp_path / "in", name)
+    for columns in (["ExposureTime", "PixelBandwidth"], ["PixelBandwidth", "ExposureTime"]):
+        with_them = tmp_path / columns[0]
+        built(tmp_path / "in", with_them, "--recipe", _recipe(tmp_path, columns))
+        assert _rows(with_them, ["ExposureTime", "PixelBandwidth"]) == [[12, 130.5]] * 2

@@ -67,7 +67,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, torch.Tensor) and value.ndim:
         return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
     if isinstance(value, list) and len(value) > 4:
-        return f"[{len(value)} values]"
+        return f"[values: {len(value)}]"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k}: {_shown(v)}" for k, v in value.items()) + "}"
     return repr(value)

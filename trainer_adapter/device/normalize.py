@@ -11,6 +11,7 @@ from torch import nn
 
 from trainer_adapter.batch.fields import Fields, units_of
 from trainer_adapter.device.presets import PRESETS
+from trainer_adapter.errors import counting
 
 Window = tuple[float, float] | str
 
@@ -90,7 +91,7 @@ class Normalize(nn.Module):
         channels = {n for n in (len(windows), len(means), len(stds)) if n > 1}
         if len(channels) > 1 or 0 in (len(means), len(stds)):
             raise ValueError(
-                f"{len(windows)} windows, {len(means)} means, {len(stds)} stds; legal: one of "
+                f"windows: {len(windows)}, means: {len(means)}, stds: {len(stds)}; legal: one of "
                 "each, or as many as there are channels"
             )
         self.invert, self.dtype = invert, dtype
@@ -173,7 +174,9 @@ class Normalize(nn.Module):
             place = place * rows + torch.arange(rows, dtype=torch.int32, device=x.device)
             found = table.reshape(-1).index_select(0, place.reshape(-1)).reshape(x.shape)
         else:
-            raise ValueError(f"{rows} means or stds for images of {x.shape[3]} channels")
+            raise ValueError(
+                f"{rows} means or stds for images of {counting(x.shape[3], 'channel')}"
+            )
         return found.permute(0, 3, 1, 2)
 
     @property

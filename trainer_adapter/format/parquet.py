@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from trainer_adapter.errors import DamagedError
+from trainer_adapter.errors import DamagedError, counting
 from trainer_adapter.format.files import REMEDY, below, opened, read_into
 from trainer_adapter.format.footer import row_groups
 from trainer_adapter.format.system import own_memory
@@ -98,9 +98,9 @@ class Table:
         rows = [group.rows for group in self._groups]
         said = self._entry.get("rows", many)
         if sum(rows) != many or min(rows, default=0) < 0 or many != said:
-            raise self._damaged(f"{many} rows, {said} expected")
+            raise self._damaged(f"{counting(many, 'row')}, {said} expected")
         if many > _MOST_ROWS * size:
-            raise self._damaged(f"{many} rows in {size} bytes")
+            raise self._damaged(f"{counting(many, 'row')} in {size} bytes")
         if any(len(group.chunks) != metadata.num_columns for group in self._groups):
             raise self._damaged("lacks columns in some rows")
         self._leaves = [
@@ -132,7 +132,9 @@ class Table:
                     raise self._damaged(f"column {about.path} does not lie where it could")
                 flat = not about.max_repetition_level
                 if chunk.values != group.rows if flat else chunk.values < 0:
-                    raise self._damaged(f"column {about.path} has {chunk.values} values")
+                    raise self._damaged(
+                        f"column {about.path} has {counting(chunk.values, 'value')}"
+                    )
                 plain += chunk.plain + (0 if flat else chunk.values)
                 if chunk.plain < 0 or plain > self._most:
                     raise self._damaged(f"column {about.path} says that it is {plain} bytes")

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from trainer_adapter.errors import NotServedError, UnknownLightlyError
+from trainer_adapter.errors import NotServedError, UnknownLightlyError, counting
 from trainer_adapter.lightly.counts import Counts, Served, ServedMasks
 from trainer_adapter.lightly.images import Images, wants_rgb
 from trainer_adapter.lightly.listing import hold_folder, hold_rows
@@ -118,10 +118,10 @@ class Server:
         cache, many, self.resized = self.images.cache, self.resized, 0
         if self._counts.first("boxes"):
             warnings.warn(
-                f"{cache.path}: {many} of {len(cache)} frames were padded or cropped to a size, so "
-                "that boxes and polygons of the DICOM files do not match them; build a cache "
-                "without `size` (LightlyTrain resizes boxes with their images), or move the labels "
-                "by scale_y, scale_x, offset_y and offset_x of frames/",
+                f"{cache.path}: {many} of {counting(len(cache), 'frame was', 'frames were')} "
+                "padded or cropped to a size, so that boxes and polygons of the DICOM files do not "
+                "match them; build a cache without `size` (LightlyTrain resizes boxes with their "
+                "images), or move the labels by scale_y, scale_x, offset_y and offset_x of frames/",
                 stacklevel=3,
             )
 
@@ -132,9 +132,10 @@ class Server:
         many, example = self.images.unlisted()
         if many:
             warnings.warn(
-                f"{self.images.cache.path}: {many} of its images are in files that LightlyTrain "
-                f"does not find in a folder, such as {example}, and none was asked for: it goes by "
-                "the suffix .dcm; train on data=trainer_adapter.lightly.names(cache) for all",
+                f"{self.images.cache.path}: {counting(many, 'image is', 'images are')} in files "
+                f"that LightlyTrain does not find in a folder, such as {example}, and none was "
+                "asked for: it goes by the suffix .dcm; train on "
+                "data=trainer_adapter.lightly.names(cache) for all",
                 stacklevel=4,
             )
 

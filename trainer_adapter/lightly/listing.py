@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from trainer_adapter.errors import NotServedError
+from trainer_adapter.errors import NotServedError, counting
 from trainer_adapter.lightly.paths import Names
 
 _REMEDY = (
@@ -48,8 +48,8 @@ def hold_rows(args: Any, extensions: set[str], cache: str) -> None:
     ):
         if lost:
             raise NotServedError(
-                f"{table}: the files of {len(lost)} of {labelled} rows {why}, and it would train "
-                f"without them and not say so: {lost[0]}; {_REMEDY} ({cache})"
+                f"{table}: the files of {len(lost)} of {counting(labelled, 'row')} {why}, and it "
+                f"would train without them and not say so: {lost[0]}; {_REMEDY} ({cache})"
             )
 
 
@@ -75,9 +75,10 @@ def hold_pairs(args: Any, many: int, cache: str) -> None:
     images = sum(1 for _ in file_helpers.list_image_filenames_from_dir(args.image_dir))
     if many < images:
         raise NotServedError(
-            f"{args.image_dir}: {images - many} of {images} images have no mask at "
-            f"{args.mask_dir_or_file}, and LightlyTrain would train without them and not say so; "
-            f"give masks='/{{image_path}}', as lightly.data(cache, FOLDER) does ({cache})"
+            f"{args.image_dir}: {images - many} of {counting(images, 'image has', 'images have')} "
+            f"no mask at {args.mask_dir_or_file}, and LightlyTrain would train without them and "
+            f"not say so; give masks='/{{image_path}}', as lightly.data(cache, FOLDER) does "
+            f"({cache})"
         )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer_adapter.errors import counting
 from trainer_adapter.lightly.look import Curve, Look
 
 Image = NDArray[Any]
@@ -130,8 +131,8 @@ def image_of(frame: Image, facts: Facts, look: Look, rgb: bool) -> Image:
     channels = len(curves) if curves is not None else (*frame.shape, 1)[2]
     if rgb and channels not in (1, 3):
         raise ValueError(
-            f"{channels} channels where LightlyTrain asks for RGB; give 1 or 3 windows, or set its "
-            "num_channels"
+            f"{counting(channels, 'channel')} where LightlyTrain asks for RGB; give 1 or 3 "
+            "windows, or set its num_channels"
         )
     inverted = facts.polarity == "inverted"
     if curves is None:

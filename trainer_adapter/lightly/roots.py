@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer_adapter.errors import counting
+
 _Root = str | os.PathLike[str] | Mapping[str | int, str | os.PathLike[str]]
 Roots = _Root | Sequence[str | os.PathLike[str]] | None
 _MARKER = ".source"
@@ -95,7 +97,8 @@ def _moved(sources: dict[int, str], root: _Root | None) -> dict[int, Any]:
             moved[n if n in same else same[0]] = places[n]
     if not moved:
         raise ValueError(
-            f"the cache was made from {len(sources)} folders, {known}; give root as a mapping "
-            f"from each, or its number, to where it is now: {root} is no folder of its stubs"
+            f"the cache was made from {counting(len(sources), 'folder')}, {known}; give root as a "
+            f"mapping from each, or its number, to where it is now: {root} is no folder of its "
+            "stubs"
         )
     return moved

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer_adapter.errors import counting
 from trainer_adapter.lightly.masks import LabelMaps, class_of
 from trainer_adapter.lightly.paths import write_stubs
 from trainer_adapter.lightly.roots import Roots
@@ -70,10 +71,11 @@ def _say_unknown(maps: LabelMaps, folder: Path, task: str) -> None:
     names = list(maps.numbers)
     ignore = ', or ignore what nobody knows, Masks(missing="ignore")' if maps_only else ""
     warnings.warn(
-        f"{folder}: of {lost} of {len(images)} images nobody knows what is on them: {between} lie "
-        "between planes of a mask, or contours of a structure, that are farther apart than the "
-        f"slices, {lost - between} are in stacks without a mask. What is not drawn is background "
-        f"there; leave them out, data(images.select(images.annotated({names})), ...){ignore}",
+        f"{folder}: of {lost} of {counting(len(images), 'image')} nobody knows what is on them: "
+        f"{between} lie between planes of a mask, or contours of a structure, that are farther "
+        f"apart than the slices, {lost - between} are in stacks without a mask. What is not drawn "
+        f"is background there; leave them out, data(images.select(images.annotated({names})), "
+        f"...){ignore}",
         stacklevel=4,
     )
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from trainer_adapter.cache import Cache
-from trainer_adapter.errors import LabelError
+from trainer_adapter.errors import LabelError, counting
 from trainer_adapter.loading.classes import names_of
 from trainer_adapter.loading.options import Target
 from trainer_adapter.order.permutations import Ints
@@ -143,6 +143,6 @@ def _lost(core: Core, samples: Ints, lost: Ints, made: Beside) -> str:
         return str(unannotated(core, samples, lost, made.numbers))
     path = core.column("path")[int(samples[lost[0]])].as_py()
     return (
-        f"{len(lost)} of {len(samples)} images have no dose in their frame of reference, such as "
-        f"{path}"
+        f"{len(lost)} of {counting(len(samples), 'image has', 'images have')} no dose in their "
+        f"frame of reference, such as {path}"
     )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer_adapter.cache import Cache
+from trainer_adapter.errors import counting
 from trainer_adapter.order.permutations import Ints, Stream, key_of, uniform
 from trainer_adapter.reading.masks.named import numbers_of
 from trainer_adapter.reading.masks.paint import painter_of
@@ -70,8 +71,9 @@ class Centers:
                 needed = kind == 1 or wanted.share < 1
                 if needed and len(members) and (not len(some) or not sums[-1] > 0):
                     raise ValueError(
-                        f"{wanted}: there is no {word} in any of "
-                        f"{len(np.unique(of[members])):,} volumes, so no patch can be around it"
+                        f"{wanted}: there is no {word} in "
+                        f"{counting(len(np.unique(of[members])), 'volume')}, so no patch can be "
+                        "around it"
                     )
                 kinds.append(_Group(some, sums))
             self._groups.append(kinds)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from trainer_adapter.cache import Cache
-from trainer_adapter.errors import LabelError
+from trainer_adapter.errors import LabelError, counting
 from trainer_adapter.format.keywords import KEYWORDS, nearest
 from trainer_adapter.loading.files import Codes, Files
 from trainer_adapter.loading.tables import is_text, plain
@@ -179,7 +179,7 @@ def _hold_once(written: Codes, table: pa.Table, keys: list[Key]) -> None:
     if len(again):
         count = len(np.unique(held[again]))
         raise LabelError(
-            f"{count} {'key stands' if count == 1 else 'keys stand'} twice in the labels, such as "
+            f"{counting(count, 'key stands', 'keys stand')} twice in the labels, such as "
             f"{said_of(table, keys, int(order[again[0]]))}; give each one row, or join on more "
             "columns: on=[...]"
         )

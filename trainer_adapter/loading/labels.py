@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from trainer_adapter.cache import Cache
-from trainer_adapter.errors import LabelError
+from trainer_adapter.errors import LabelError, counting
 from trainer_adapter.format.keywords import KEYWORDS, nearest
 from trainer_adapter.loading.beside import Beside, beside
 from trainer_adapter.loading.classes import (
@@ -234,8 +234,8 @@ def _hold_kind(cache: Cache, kind: str) -> None:
         )
     if there:
         raise ValueError(
-            f"none of {len(cache)} frames is of kind {kind!r}, they are {', '.join(there)}; give "
-            f"kind={there[0]!r}, or kind=None for all"
+            f"none of {counting(len(cache), 'frame')} is of kind {kind!r}, they are "
+            f"{', '.join(there)}; give kind={there[0]!r}, or kind=None for all"
         )
 
 
@@ -267,7 +267,8 @@ def _lost(cache: Cache, label: Any, lost: NDArray[np.int64], source: _Source | N
         example = f"path {cache.column('path')[int(lost[0])].as_py()}"
     else:
         example = source.said(int(lost[0]))
-    told = f"{len(lost)} of {len(cache)} frames have no label {label!r}, such as {example}"
+    some = f"{len(lost)} of {counting(len(cache), 'frame has', 'frames have')}"
+    told = f"{some} no label {label!r}, such as {example}"
     if source is not None:
         told += f"; keys of the labels are such as {source.theirs()}"
     if len(lost) < len(cache):

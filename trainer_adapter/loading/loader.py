@@ -23,7 +23,7 @@ from trainer_adapter.batch.pool import BufferPool
 from trainer_adapter.batch.transfer import Transfer
 from trainer_adapter.batch.units import Units
 from trainer_adapter.cache import Cache
-from trainer_adapter.errors import NewerWarning
+from trainer_adapter.errors import NewerWarning, counting
 from trainer_adapter.format import system
 from trainer_adapter.loading.crew import Crew, Helpers
 from trainer_adapter.loading.epoch import Share, batches_of
@@ -145,13 +145,18 @@ class CacheLoader(Resumable, WithLabels):
         boxes = None
         if self.crop is not None and self.crop.boxes is not None:
             if len(self.crop.boxes) != len(cache):
-                raise ValueError(f"{len(self.crop.boxes)} boxes for {len(cache)} frames")
+                raise ValueError(
+                    f"{counting(len(self.crop.boxes), 'box', 'boxes')} for "
+                    f"{counting(len(cache), 'frame')}"
+                )
             boxes = np.asarray(self.crop.boxes)[found.kept]
         if isinstance(weights, str):
             weights = found.weights(weights)
         elif weights is not None:
             if np.shape(weights) != (len(cache),):
-                raise ValueError(f"weights of shape {np.shape(weights)} for {len(cache)} frames")
+                raise ValueError(
+                    f"weights of shape {np.shape(weights)} for {counting(len(cache), 'frame')}"
+                )
             weights = np.asarray(weights, np.float64)[found.kept]
         rank, ranks = distributed_rank(ranking.rank, ranking.ranks)
         order = replace(order, shuffle=shuffle, window=window, weights=weights, seed=seed)
@@ -212,7 +217,9 @@ class CacheLoader(Resumable, WithLabels):
         return len(self._batches)
 
     def __repr__(self) -> str:
-        said = self._found.said(f"CacheLoader: {len(self)} batches of {self.batch_size}")
+        said = self._found.said(
+            f"CacheLoader: {counting(len(self), 'batch', 'batches')} of {self.batch_size}"
+        )
         return f"{said[:-1]}; {self.foreground}>" if self.foreground else said
 
     def patients_per_batch(self, batches: int = 64) -> float:
@@ -252,8 +259,8 @@ class CacheLoader(Resumable, WithLabels):
             )
         elif added:
             what = (
-                f"{added} frames were added since it was opened (numbering {was}); this loader "
-                "goes on without them, `open_cache` has them"
+                f"{counting(added, 'frame was', 'frames were')} added since it was opened "
+                f"(numbering {was}); this loader goes on without, `open_cache` has all"
             )
         else:
             return

@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 
 from trainer_adapter.cache import Cache, open_cache
-from trainer_adapter.errors import ConvertError
+from trainer_adapter.errors import ConvertError, counting
 from trainer_adapter.loading.convert import Paths, converted
 from trainer_adapter.loading.files import Files
 from trainer_adapter.reading.hashed import is_deidentified
@@ -66,6 +66,7 @@ def _one(
     what = "frame" if len(of_file.column("frame").unique()) > 1 else "part"
     said = {"frame": frame, "part": part}
     raise ValueError(
-        f"{path}: {len(of_file)} frames of it are stored, {len(chosen) or 'none'} of them with "
-        f"{', '.join(f'{k}={v}' for k, v in said.items())}; give the {what} that is meant, from 0"
+        f"{path}: {counting(len(of_file), 'frame of it is', 'frames of it are')} stored, "
+        f"{len(chosen) or 'none'} of them with {', '.join(f'{k}={v}' for k, v in said.items())}; "
+        f"give the {what} that is meant, from 0"
     )

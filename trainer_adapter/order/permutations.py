@@ -156,7 +156,7 @@ class WindowedShuffle:
     def __init__(self, shard: NDArray[Any], window: int = 64, seed: int = 0) -> None:
         """`shard` is a number for each sample: which shard it lies in."""
         if window < 1:
-            raise ValueError(f"window {window} shards; legal: from 1")
+            raise ValueError(f"window {window}; legal: from 1 shard")
         _, of = np.unique(np.asarray(shard), return_inverse=True)
         self._members = np.argsort(of, kind="stable")
         self._counts = np.bincount(of)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import dataset as arrow_dataset
 
-from trainer_adapter.errors import ErrataWarning
+from trainer_adapter.errors import ErrataWarning, counting
 from trainer_adapter.format.root import Root
 
 _SHOWN = 4
@@ -33,7 +33,7 @@ def warn_of(root: Root) -> None:
     _warned.add(key)
     counts = _counts(root, about)
     told = [
-        f"{count} {'frame' if count == 1 else 'frames'}: {e['what']}"
+        f"{counting(count, 'frame')}: {e['what']}"
         for e, count in zip(about, counts, strict=True)
         if count
     ]

@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from trainer_adapter.errors import counting
+
 SHOWN = 8
 """pictures, and rows of a table"""
 _SIDE = 96
@@ -31,7 +33,7 @@ def shapes_of(groups: Mapping[tuple[str, tuple[int, ...]], Any]) -> str:
         for count, name, shape in most[:_SHAPES]
     ]
     more = len(most) - len(told)
-    told += [f"{more} more {'shape' if more == 1 else 'shapes'}"] if more else []
+    told += [counting(more, "more shape")] if more else []
     return f": {', '.join(told)}" if told else ""
 
 

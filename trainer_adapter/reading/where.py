@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow.dataset import dataset
 
+from trainer_adapter.errors import counting
 from trainer_adapter.format.keywords import nearest
 
 _COMPARE = {
@@ -41,8 +42,9 @@ def parse_where(text: str, columns: Collection[str]) -> tuple[pc.Expression, lis
     count = sum(isinstance(node, ast.Name | ast.Compare) for node in nodes)
     if count > _MOST:
         raise ValueError(
-            f"where: {count} columns and comparisons are too many; legal: up to {_MOST}. For one "
-            "of many values say `column in [...]`, which counts as two"
+            f"where: {counting(count, 'column or comparison', 'columns and comparisons')} are too "
+            f"many; legal: up to {_MOST}. For one of many values say `column in [...]`, which "
+            "counts as two"
         )
     try:
         found = _Reader(text, columns).condition(tree)

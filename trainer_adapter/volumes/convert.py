@@ -56,7 +56,7 @@ def nifti(
         raise VolumeError(f"{name}: NIfTI-1 has no {voxels.dtype}")
     if max(voxels.shape) > 32767:
         raise VolumeError(
-            f"{name}: {voxels.shape} voxels; NIfTI-1 holds 32767 along an axis; write npy"
+            f"{name}: shape {voxels.shape}; NIfTI-1 holds 32767 along an axis; write npy"
         )
     image = nibabel.Nifti1Image(voxels.T, RAS @ affine, dtype=voxels.dtype)  # (x, y, z[, t])
     image.set_sform(RAS @ affine, _SCANNER)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer_adapter.errors import counting
 from trainer_adapter.order.permutations import Stream, key_of, uniform
 from trainer_adapter.volumes.stacks import Ints, Stacks
 
@@ -234,6 +235,7 @@ def said_of(wanted: Foreground, voxels: Voxels, seconds: float) -> str:
     has = int((foreground > 0).sum())
     share = foreground.sum() / max(1, (background + foreground).sum())
     return (
-        f"foreground: {foreground.sum():,} voxels ({share:.2%}) in {has:,} of {len(foreground):,} "
-        f"volumes; found in {seconds:.1f} s, {voxels.nbytes / 1e6:.1f} MB"
+        f"foreground: {counting(int(foreground.sum()), 'voxel')} ({share:.2%}) in {has} of "
+        f"{counting(len(foreground), 'volume')}; found in {seconds:.1f} s, "
+        f"{voxels.nbytes / 1e6:.1f} MB"
     )

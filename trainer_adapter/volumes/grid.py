@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer_adapter.errors import counting
+
 _SPREAD = 8
 """standard deviations of the weights in a patch; that of nnU-Net"""
 _LEAST = 1e-3
@@ -92,7 +94,7 @@ class PatchGrid:
                 count[inner] += weight[outer]
         if total is None or not count.all():
             missing = int((count == 0).sum())
-            raise ValueError(f"no prediction for {missing} of {count.size} voxels")
+            raise ValueError(f"no prediction for {missing} of {counting(count.size, 'voxel')}")
         total /= count
         return total
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from trainer_adapter.errors import VolumeError
+from trainer_adapter.errors import VolumeError, counting
 from trainer_adapter.reading.masks.between import between
 from trainer_adapter.reading.masks.joined import joined
 from trainer_adapter.reading.masks.named import segments
@@ -47,7 +47,7 @@ def items_of(
     masks = [k for k in every if is_mask(stacks, k)]
     modalities = Counter(said(stacks.core, "modality", stacks.first[images]))
     if len(modalities) > 1:
-        shown = ", ".join(f"{m} ({n} stacks)" for m, n in modalities.most_common())
+        shown = ", ".join(f"{m} ({counting(n, 'stack')})" for m, n in modalities.most_common())
         raise ValueError(
             f"nnU-Net wants images of one modality, here are {shown}; select one, and its masks, "
             'as by --where \'modality in ["CT", "SEG"]\''
@@ -97,7 +97,7 @@ def _drawn_on(
         if len(there) == 1:
             drawn[next(iter(there))].append(mask)
             continue
-        why = f"{len(there)} images lie in its frame of reference" if there else "no image here"
+        why = f"{len(there)} lie in its frame of reference" if there else "no image here"
         spare.append((int(stacks.number[mask]), f"it refers to no image here; {why}"))
     return drawn, spare
 
@@ -161,9 +161,10 @@ def _hold_known(stacks: Stacks, k: int) -> None:
     near, _ = between(core, frames, np.arange(len(pairs.masks)), every)
     if lost := len(np.unique(near)):
         raise VolumeError(
-            f"{lost} of its {len(frames)} slices lie between planes of a mask that are farther "
-            "apart than the slices, and nobody knows what is on them; build the cache with "
-            'mask_grid = "image" (of contours that does not help), or leave this stack out'
+            f"{lost} of its {counting(len(frames), 'slice lies', 'slices lie')} between planes of "
+            "a mask that are farther apart than the slices, and nobody knows what is on them; "
+            'build the cache with mask_grid = "image" (of contours that does not help), or leave '
+            "this stack out"
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer_adapter.errors import VolumeError
+from trainer_adapter.errors import VolumeError, counting
 from trainer_adapter.reading.opened import Core
 from trainer_adapter.reading.spots import Corners
 from trainer_adapter.volumes.stacks import Ints, Stacks, stacks_of
@@ -95,9 +95,9 @@ def _tell_thin(core: Core, stacks: Stacks, depth: int) -> None:
     cut = few[counts[np.searchsorted(known, stacks.number[few])] > stacks.count[few]]
     for k in cut[:1].tolist():
         warnings.warn(
-            f"patches have {depth} slices, and of {len(cut)} volumes fewer are selected, such as "
-            f"{stacks.count[k]} of stack {int(stacks.number[k])}: around these is nothing. Select "
-            "whole stacks; foreground= says what patches are around",
+            f"patches have {counting(depth, 'slice')}, and of {counting(len(cut), 'volume')} fewer "
+            f"are selected, such as {stacks.count[k]} of stack {int(stacks.number[k])}: around "
+            "these is nothing. Select whole stacks; foreground= says what patches are around",
             stacklevel=5,
         )
 

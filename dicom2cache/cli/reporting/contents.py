@@ -25,6 +25,19 @@ class Array:
 
 
 @dataclass(frozen=True)
+class OwnColumn:
+    """A column that the user named by its element."""
+
+    name: str
+    element: str
+    kind: str
+    """VR and type"""
+    values: int
+    """frames that have one"""
+    consent: str
+
+
+@dataclass(frozen=True)
 class Picture:
     """Some frames of a stack."""
 
@@ -64,3 +77,4 @@ class Contents:
     """(name, rows, what may be wrong)"""
     identifying: bool = False
     is_plan: bool = False
+    own: tuple[OwnColumn, ...] = ()

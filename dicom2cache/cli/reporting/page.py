@@ -87,6 +87,7 @@ def _sections(about: Contents) -> Iterator[tuple[str, str, Html | None]]:
     yield "flags", "Oddities", _flags(about)
     yield "unstored", "Not stored", _unstored(about)
     yield "sources", "Sources", _sources(about)
+    yield "own", "Columns of the user", _own(about)
     yield "split", "Split", _split(about)
     yield "made", "How it was made", _made(about)
     yield "datasheet", "Datasheet", _datasheet(about)
@@ -318,6 +319,15 @@ def syntax_name(uid: str | None) -> str | None:
     from pydicom.uid import UID_dictionary
 
     return UID_dictionary[uid][0] if uid in UID_dictionary else uid
+
+
+def _own(about: Contents) -> Html | None:
+    if not about.own:
+        return None
+    rows = [(o.name, o.element, o.kind, grouped(o.values), o.consent) for o in about.own]
+    heads = ["Column", "Element", "Type", "Frames that have a value", "Consent"]
+    said = "Elements that the recipe names; consent: they may tell who a person is (PS3.15 E.1)"
+    return table(said, heads, rows, (3,))
 
 
 def _split(about: Contents) -> Html | None:

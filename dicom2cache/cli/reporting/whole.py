@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from dicom2cache.arrow import ints
 from dicom2cache.cli.reporting import pictures, traces
 from dicom2cache.cli.reporting.charts import counting, grouped, number
-from dicom2cache.cli.reporting.contents import Array, Contents, Picture
+from dicom2cache.cli.reporting.contents import Array, Contents, OwnColumn, Picture
 from dicom2cache.cli.reporting.facts import COLUMNS, Facts, facts_of, sides_of
 from dicom2cache.cli.reporting.unstored import Unstored
 from dicom2cache.cli.reporting.unstored import grouped as by_reason
 from dicom2cache.errors import CacheError
 from dicom2cache.privacy.terms import LISTED, keeper
 from dicom2cache.privacy.veil import each
+from dicom2cache.recipes.columns import own_of
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.running import errata
 from dicom2cache.store.committed import read_table, void_failures
@@ -101,7 +102,25 @@ def report(
         _versions(attributes), made, stacks, left_out, seed,
         sides_of(frames, sizes, sides or {}),
         tuple((e.name, e.rows.num_rows, e.what) for e in found), identifying,
+        own=_own(cache, attributes),
     )  # fmt: skip
+
+
+def _own(cache: Path, attributes: dict[str, Any]) -> tuple[OwnColumn, ...]:
+    """The columns that the recipe names, and whether they were asked for by consent."""
+    said = attributes["recipe"].get("columns") or ()
+    agreed = attributes["recipe"].get("identifying") is True
+    columns = own_of(tuple(said))
+    rows = read_table(cache, attributes, "frames", [one.name for one in columns])
+    told = []
+    for text, one in zip(said, columns, strict=True):
+        there = one.name in rows.column_names
+        kind = f"{one.vr}: {rows.schema.field(one.name).type}" if there else one.vr
+        values = rows.num_rows - rows[one.name].null_count if there else 0
+        asked = "given (identifying)" if agreed else "needed by this version, and not given"
+        consent = asked if one.identifying else "not needed"
+        told.append(OwnColumn(one.name, str(text), kind, values, consent))
+    return tuple(told)
 
 
 def titled(facts: Facts) -> str:

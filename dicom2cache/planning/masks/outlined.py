@@ -27,6 +27,7 @@ from dicom2cache.arrow import (
     mask_of,
     vectors,
 )
+from dicom2cache.errors import counting
 from dicom2cache.pixels.outlines import Outlines, Slices, place, structures_in
 from dicom2cache.planning import parts
 from dicom2cache.planning.masks.reach import half_apart
@@ -243,7 +244,7 @@ def _touched(
     found.pairs += pairs
     for number, lost in left.items():
         if lost:
-            many = f"{len(lost)} of {len(wanted[number])} contours"
+            many = f"{len(lost)} of {counting(len(wanted[number]), 'contour')}"
             what = f"of {names[number]!r} {many} lie on no image"
             why = "farther than half a slice from each"
             if bent[number]:

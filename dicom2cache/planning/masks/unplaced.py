@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from dicom2cache.errors import counting
 from dicom2cache.planning.masks.compared import Compared
 from dicom2cache.planning.masks.join import ANGLE, Pairs, most_images
 from dicom2cache.planning.masks.segments import Segments
@@ -101,9 +102,9 @@ def unplaced(
     for f, k in zip(*np.unique(mine[crowded], return_index=True), strict=True):
         why = (
             f"frame {int(frame[found.mask_rows[crowded[k]]])}: more images lie at the place of a "
-            f"mask than the {most_images(len(mine))} that each of {len(mine)} masks may be on, and "
-            "it was drawn on these only; refer to the images that are meant, or convert fewer "
-            "masks at once"
+            f"mask than the {most_images(len(mine))} that each of {counting(len(mine), 'mask')} "
+            "may be on, and it was drawn on these only; refer to the images that are meant, or "
+            "convert fewer masks at once"
         )
         rows.append(_row(files, int(f), None, why))
     return pa.Table.from_pylist(rows, REJECTS)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dicom2cache.errors import CacheError
+from dicom2cache.errors import CacheError, counting
 from dicom2cache.privacy.keys import fingerprint
 from dicom2cache.privacy.veil import KEY
 from dicom2cache.records import ArraySpec
@@ -90,8 +90,8 @@ def check_removed(parts: Sequence[Part], key: bytes) -> None:
             count = table.num_rows - Withheld(removed, key).without(table, None).num_rows
             if count:
                 raise CacheError(
-                    f"{part.cache}: {count} rows of {kind}/ are of what was removed from another "
-                    f"part; remove it there, too (`dicom2cache remove {part.cache}`)"
+                    f"{part.cache}: {counting(count, 'row')} of {kind}/ of what was removed from "
+                    f"another part; remove it here, too (`dicom2cache remove {part.cache}`)"
                 )
 
 

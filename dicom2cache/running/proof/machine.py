@@ -108,6 +108,16 @@ def _kernel() -> Fact:
 def file_system(path: Path) -> Iterator[Fact]:
     """What a cache at `path` would meet: tried out in a folder there, which is removed again."""
     folder = path.absolute()
+    if not os.path.lexists(folder):
+        yield Fact(
+            "path", f"{folder} is not there", SLOW,
+            "a build makes it; what follows is of the folder above it. If it is misspelt, give it "
+            "again",
+        )  # fmt: skip
+    elif not folder.is_dir():
+        yield Fact(
+            "path", f"{folder} is no folder", WRONG, "give the folder of a cache, or one for it"
+        )
     while not folder.is_dir():
         folder = folder.parent
     kind = direct.file_system(folder)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dicom2cache.errors import counting
 from dicom2cache.syntaxes import SYNTAXES
 
 FOLDER = Path(__file__).parent / "samples"
@@ -100,8 +101,8 @@ def _proved(sample: Sample) -> Proof:
             off = np.abs(pixels.astype(np.int64) - references[sample.name].astype(np.int64))
         if int(off.max()) > 1:
             wrong = (
-                f"{int((off > 1).sum())} of {off.size} values differ by more than one grey level "
-                f"from those of another program, by {int(off.max())} at most"
+                f"{int((off > 1).sum())} of {counting(off.size, 'value')} differ by more than one "
+                f"grey level from those of another program, by {int(off.max())} at most"
             )
     elif digest != sample.sha256:
         wrong = f"other pixels: SHA-256 {digest}, expected {sample.sha256}"

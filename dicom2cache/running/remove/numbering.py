@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dicom2cache.arrow import ints
-from dicom2cache.errors import CacheError
+from dicom2cache.errors import CacheError, counting
 from dicom2cache.running.contours import stored
 from dicom2cache.running.entries import ParquetFile
 from dicom2cache.running.job import Job
@@ -128,7 +128,8 @@ def _without(count: int, gone: pa.Table, kind: str) -> Any:
     if len(rows) and not 0 <= rows.min() <= rows.max() < count:
         raise CacheError(
             f"the plan leaves out row {rows.max() if rows.min() >= 0 else rows.min()} of {kind}/, "
-            f"which the cache has not ({count} rows); it was edited, run the same command again"
+            f"which the cache has not ({counting(count, 'row')}); it was edited, run the same "
+            "command again"
         )
     stays[rows] = False
     return stays

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from dicom2cache.errors import is_environment
+from dicom2cache.errors import counting, is_environment
 from dicom2cache.running.job import REPAIR
 
 Kind = Literal[
@@ -91,7 +91,8 @@ def damaged_slots(reasons: dict[int, str]) -> str:
     if len(reasons) == 1:
         ((slot, why),) = reasons.items()
         return f"slot {slot} is damaged ({why})"
-    return f"{len(reasons)} slots are damaged: {_few([f'{s} ({w})' for s, w in reasons.items()])}"
+    few = _few([f"{slot} ({why})" for slot, why in reasons.items()])
+    return f"{counting(len(reasons), 'slot is', 'slots are')} damaged: {few}"
 
 
 def of_error(cache: Path, name: str, kind: Kind, error: OSError) -> Finding:

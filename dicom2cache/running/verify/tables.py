@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dicom2cache.arrow import ints
+from dicom2cache.errors import counting
 from dicom2cache.records import ArraySpec
 from dicom2cache.running.job import is_growing
 from dicom2cache.running.verify.findings import Finding, Kind, SourceFrame, in_place_of, of_error
@@ -169,7 +170,7 @@ def _misplaced(number: int, spec: ArraySpec, frames: int, said: Said, anew: bool
     mine = np.flatnonzero(said.array == number)
     rows = said.row[mine]
     if len(rows) != frames:
-        return f"frames/ has {len(rows)} frames of it, {ROOT} {frames}"
+        return f"frames/ has {counting(len(rows), 'frame')} of it, {ROOT} {frames}"
     if (np.diff(np.sort(rows) if anew else rows) <= 0).any():
         return f"its rows in frames/ are {'there twice' if anew else 'not in order'}"
     for side, name in enumerate(("height", "width")):

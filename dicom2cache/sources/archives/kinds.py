@@ -49,6 +49,17 @@ def refused(path: str) -> str | None:
     return None
 
 
+def beside(path: str) -> str | None:
+    """Why an archive is not looked into by whose members' paths other files may go already."""
+    folder = f"{path}!"
+    if not os.path.lexists(folder):
+        return None
+    return (
+        f"beside it is {os.path.basename(folder)}, whose files have the paths that members of the "
+        "archive would have; rename one of them"
+    )
+
+
 def clean(name: str) -> str:
     """A name as tables have it: without a root, and without steps that lead nowhere.
 
@@ -64,7 +75,7 @@ def within(path: str) -> tuple[str, str] | None:
     at = path.find("!/")
     while at >= 0:
         archive = path[:at]
-        if suffix_of(archive) and (os.path.isfile(archive) or not os.path.isdir(archive + "!")):
+        if suffix_of(archive) and not os.path.isdir(f"{archive}!"):
             return archive, path[at + 2 :]
         at = path.find("!/", at + 1)
     return None

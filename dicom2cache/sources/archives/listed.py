@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 
-from dicom2cache.errors import is_environment
+from dicom2cache.errors import counting, is_environment
 from dicom2cache.records import Candidate, Member
 from dicom2cache.sources.archives import tars, zips
 from dicom2cache.sources.archives.kinds import (
     GZIP,
     MAGIC,
     Found,
+    beside,
     refused,
     suffix_of,
     within,
@@ -25,6 +26,10 @@ from dicom2cache.sources.file import opened, read_range
 MOST_MEMBERS = 2_000_000
 _SOME = 3
 """names that a reason tells"""
+_ALIKE = (
+    "of its members has the name of a later one, which counts,",
+    "of its members have the names of later ones, which count,",
+)
 
 
 def is_archive(path: str) -> bool:
@@ -49,9 +54,9 @@ def look(path: str, status: os.stat_result, most: int = MOST_MEMBERS) -> list[Fo
         return [Found("", problem=f"cannot read the archive: {e.strerror}")]
     try:
         head, size = read_range(descriptor, 0, 512), status.st_size
-        if not any(head[at : at + len(magic)] == magic for at, magic in MAGIC[suffix]):
+        if not _is_one(descriptor, suffix, head, size):
             return None
-        why = refused(path)
+        why = refused(path) or (beside(path) if suffix != ".gz" else None)
         if why is not None:
             return [Found("", problem=why)]
         if suffix == ".gz":
@@ -72,6 +77,13 @@ def look(path: str, status: os.stat_result, most: int = MOST_MEMBERS) -> list[Fo
         os.close(descriptor)
 
 
+def _is_one(descriptor: int, suffix: str, head: bytes, size: int) -> bool:
+    """Whether a file is an archive of the kind that its name says."""
+    if any(head[at : at + len(magic)] == magic for at, magic in MAGIC[suffix]):
+        return True
+    return suffix == ".zip" and head[128:132] != b"DICM" and zips.is_one(descriptor, size)
+
+
 def _holds_something(head: bytes) -> bool:
     """Whether a gzip file that begins so is not one of an empty file."""
     try:
@@ -81,22 +93,24 @@ def _holds_something(head: bytes) -> bool:
 
 
 def _each_once(found: list[Found]) -> Iterator[Found]:
-    """The last of each name, as unpacking leaves it; one that tells of the others."""
+    """The last of each name, as unpacking leaves it; at most one that tells of the archive."""
     counts = Counter(one.name for one in found)
     if len(counts) == len(found):
         yield from found
         return
     last = {one.name: k for k, one in enumerate(found)}
-    yield from (one for k, one in enumerate(found) if last[one.name] == k or not one.name)
+    yield from (one for k, one in enumerate(found) if last[one.name] == k and one.name)
+    of_itself = list(dict.fromkeys(one for one in found if not one.name))
     twice = sorted(name for name, n in counts.items() if n > 1 and name)
     if twice:
         shown = ", ".join(twice[:_SOME]) + (", ..." if len(twice) > _SOME else "")
         lost = sum(counts[name] - 1 for name in twice)
-        why = (
-            f"{lost} of its members have the names of later ones, which count, as unpacking leaves "
-            f"them: {shown}"
-        )
-        yield Found("", problem=why, outcome="excluded")
+        why = f"{counting(lost, *_ALIKE)} as unpacking leaves them: {shown}"
+        of_itself.append(Found("", problem=why, outcome="excluded"))
+    if of_itself:
+        told = [str(one.problem) for one in of_itself]
+        more = ["..."] if len(told) > _SOME else []
+        yield of_itself[0]._replace(problem="; ".join([*told[:_SOME], *more]))
 
 
 def candidate_at(folder: str, root: int, path: str) -> Candidate | None:

@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import IO, Any, cast
 
+from dicom2cache.errors import counting
 from dicom2cache.records import Member
 from dicom2cache.sources.archives.kinds import TAR, Found, clean
 from dicom2cache.sources.archives.zips import Broken
@@ -53,11 +54,15 @@ def members(descriptor: int, size: int, most: int) -> Iterator[Found]:
                 count += 1
                 if count > most:
                     raise Broken(
-                        f"it has more than limits.archive_members={most} members; if that is "
-                        "right, give --limits archive_members=NUMBER"
+                        f"it has more than limits.archive_members={counting(most, 'member')}; if "
+                        "that is right, give --limits archive_members=NUMBER"
                     )
                 name = clean(info.name)
                 if info.isdir():
+                    continue
+                if not name:
+                    why = f"a member is called {info.name!r}, which is no name of a file"
+                    yield Found("", problem=why)
                     continue
                 if info.issym():
                     up = posixpath.dirname(name)

@@ -13,7 +13,7 @@ from struct import error as StructError
 
 import numpy as np
 
-from dicom2cache.errors import FrameError
+from dicom2cache.errors import FrameError, counting
 from dicom2cache.records import Member
 from dicom2cache.sources.archives.kinds import DEFLATED, STORED, Found, clean
 from dicom2cache.sources.file import read_range
@@ -68,6 +68,15 @@ def members(descriptor: int, size: int, most: int) -> Iterator[Found]:
         k += 1
 
 
+def is_one(descriptor: int, size: int) -> bool:
+    """Whether a file that does not begin as a zip is one: behind a program that unpacks it."""
+    try:
+        data, *_ = _directory(descriptor, size)
+    except (Broken, StructError):
+        return False
+    return data[:4] == b"PK\1\2"
+
+
 def _least_end(found: Found) -> int:
     member = found.member
     assert member is not None
@@ -105,7 +114,7 @@ def _directory(descriptor: int, size: int) -> tuple[bytes, int, int]:
     if len(data) < length:
         raise Broken("its central directory is cut off; copy it again")
     if data.count(b"PK\1\2") < count:  # a cheap look: a count may be no more than what is there
-        raise Broken(f"its central directory lists less than the {count} members that it tells of")
+        raise Broken(f"its central directory lists less members than it tells of ({count})")
     return data, start - offset, start
 
 
@@ -119,17 +128,23 @@ def _entries(data: bytes, shift: int, start: int, size: int, most: int) -> Itera
         count += 1
         if count > most:
             raise Broken(
-                f"it has more than limits.archive_members={most} members; if that is right, give "
-                "--limits archive_members=NUMBER"
+                f"it has more than limits.archive_members={counting(most, 'member')}; if that is "
+                "right, give --limits archive_members=NUMBER"
             )
         raw = data[at + _ENTRY.size : at + _ENTRY.size + n]
+        wide: tuple[int, int, int] | None = (whole, packed, offset)
         if _FULL in (packed, whole, offset) or disk == _FULL16:
             more = data[at + _ENTRY.size + n : at + _ENTRY.size + n + extra]
-            whole, packed, offset = _zip64(more, whole, packed, offset)
+            wide = _zip64(more, whole, packed, offset)
         at += _ENTRY.size + n + extra + comment
         name = _decoded(raw, flags)
         if name.endswith("/") or (name.endswith("\\") and not whole):
             continue
+        if wide is None:
+            why = "its zip64 extra field lacks a size that it should have; copy the archive again"
+            yield Found(clean(name), problem=why)
+            continue
+        whole, packed, offset = wide
         yield _one(name, flags, method, crc, packed, whole, mode, offset + shift, start, size)
 
 
@@ -138,6 +153,8 @@ def _one(
     offset: int, start: int, size: int,
 ) -> Found:  # fmt: skip
     shown = clean(name)
+    if not shown:
+        return Found("", problem=f"a member is called {name!r}, which is no name of a file")
     if flags & _ENCRYPTED:
         return Found(shown, problem="encrypted: unpack the archive with its password first")
     if stat.S_ISLNK(mode >> 16):
@@ -155,8 +172,8 @@ def _one(
     return Found(shown, whole, Member(kind, offset, packed, start, crc, len(shown), size))
 
 
-def _zip64(extra: bytes, whole: int, packed: int, offset: int) -> tuple[int, int, int]:
-    """The three numbers, those that are full by the extra field 0001."""
+def _zip64(extra: bytes, whole: int, packed: int, offset: int) -> tuple[int, int, int] | None:
+    """The three numbers, those that are full by the extra field 0001; None if it lacks one."""
     at = 0
     while at + 4 <= len(extra):
         tag, length = (int.from_bytes(extra[k : k + 2], "little") for k in (at, at + 2))
@@ -171,7 +188,7 @@ def _zip64(extra: bytes, whole: int, packed: int, offset: int) -> tuple[int, int
                 numbers[k] = number
             return numbers[0], numbers[1], numbers[2]
         at += 4 + length
-    raise Broken("a zip64 extra field lacks a size that it should have; copy it again")
+    return None
 
 
 def _decoded(raw: bytes, flags: int) -> str:

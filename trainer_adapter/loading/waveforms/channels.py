@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from trainer_adapter.errors import counting
+
 TWELVE_LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 """the channels of a 12-lead electrocardiogram, in their order"""
 
@@ -151,8 +153,9 @@ class Channels:
         first = int(lost[0])
         absent = [name for name, at in zip(names, place[first], strict=True) if at < 0]
         return ValueError(
-            f"{len(lost)} of {len(place)} recordings lack a channel, such as {', '.join(absent)}: "
-            f"there are {', '.join(self._names(first)) or 'none'}"
+            f"{len(lost)} of {counting(len(place), 'recording lacks', 'recordings lack')} a "
+            f"channel, such as {', '.join(absent)}: there are "
+            f"{', '.join(self._names(first)) or 'none'}"
             + ('; give lacking="drop" to leave them out' if len(lost) < len(place) else "")
         )
 

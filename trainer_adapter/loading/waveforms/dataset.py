@@ -18,6 +18,7 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 from trainer_adapter.batch.columns import Column
 from trainer_adapter.batch.fields import Fields
 from trainer_adapter.cache import Cache
+from trainer_adapter.errors import counting
 from trainer_adapter.loading.labels import Labelled, WithLabels, labelled
 from trainer_adapter.loading.options import Labels
 from trainer_adapter.loading.waveforms.channels import TWELVE_LEADS, Channels, shown
@@ -90,7 +91,9 @@ class WaveformDataset(WithLabels, Dataset[Recording]):
         _check(length, seconds, at, stride, lacking, columns)
         there = pc.equal(cache.column("kind"), KIND).to_numpy()
         if not there.any():
-            raise ValueError(f"none of {len(cache)} frames of {cache.path} is a waveform")
+            raise ValueError(
+                f"none of {counting(len(cache), 'frame')} of {cache.path} is a waveform"
+            )
         chosen = cache.select(there)
         wanted = TWELVE_LEADS if channels == "12-lead" else channels
         if isinstance(wanted, str):
@@ -135,8 +138,9 @@ class WaveformDataset(WithLabels, Dataset[Recording]):
 
     def __repr__(self) -> str:
         rate = "" if self.rate is None else f" at {self.rate:g} Hz"
-        what = f"{len(self.channels)} channels x {self.length} samples{rate}"
-        return self._found.said(f"{type(self).__name__}: {len(self)} windows of {what}")
+        channels, samples = counting(len(self.channels), "channel"), counting(self.length, "sample")
+        what = f"{channels} x {samples}{rate}"
+        return self._found.said(f"{type(self).__name__}: {counting(len(self), 'window')} of {what}")
 
     def __len__(self) -> int:
         return len(self._row)
@@ -278,8 +282,8 @@ def _rates(
         raise ValueError(f"rate {wanted}; legal: above 0 Hz")
     if column.null_count:
         raise ValueError(
-            f"rate {wanted:g}: {column.null_count} recordings do not say their sampling rate; "
-            "leave them out"
+            f"rate {wanted:g}: {counting(column.null_count, 'recording does', 'recordings do')} "
+            "not say their sampling rate; leave them out"
         )
     ratios = [ratio_of(rate, wanted) for rate in rates]
     return float(wanted), [] if all(r == 1 for r in ratios) else ratios, codes

@@ -7,6 +7,7 @@ from operator import index
 
 import numpy as np
 
+from trainer_adapter.errors import counting
 from trainer_adapter.loading.states import Resumable, digest_of
 from trainer_adapter.loading.waveforms.dataset import Recording, WaveformDataset
 from trainer_adapter.order.batches import Batches
@@ -61,7 +62,8 @@ class WaveformLoader(Resumable):
         return len(self._batches)
 
     def __repr__(self) -> str:
-        return f"<WaveformLoader: {len(self)} batches of {self.batch_size} of {self.dataset!r}>"
+        batches = counting(len(self), "batch", "batches")
+        return f"<WaveformLoader: {batches} of {self.batch_size} of {self.dataset!r}>"
 
     def __iter__(self) -> Iterator[Recording]:
         return self._epoch(*self._begin())

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from trainer_adapter.errors import LabelError, MixedShapesError
+from trainer_adapter.errors import LabelError, MixedShapesError, counting
 from trainer_adapter.reading.masks.contours import contours_of
 from trainer_adapter.reading.masks.joined import Ints, joined, spread
 from trainer_adapter.reading.masks.named import (
@@ -157,8 +157,8 @@ class Masked:
         sizes = np.unique(np.stack([places.height[samples], places.width[samples]]), axis=1)
         if sizes.shape[1] > 1:
             raise MixedShapesError(
-                f"label maps of one batch have one size, these {len(samples)} images are of "
-                f"{', '.join(f'{h} x {w}' for h, w in sizes.T[:5].tolist())}"
+                f"label maps of one batch have one size, these {counting(len(samples), 'image')} "
+                f"are of {', '.join(f'{h} x {w}' for h, w in sizes.T[:5].tolist())}"
             )
         height, width = sizes[:, 0].tolist() if sizes.size else (0, 0)
         return len(samples), height, width
@@ -169,8 +169,8 @@ def _hold_images(core: Core, samples: Ints) -> None:
     waves = pc.equal(core.said("kind", samples), "waveform").fill_null(False)
     if some := pc.sum(waves).as_py():
         raise ValueError(
-            f"{some} of {len(samples)} frames are waveforms, on which no mask lies; "
-            'select(kind="image")'
+            f"{some} of {counting(len(samples), 'frame is a waveform', 'frames are waveforms')}, "
+            'on which no mask lies; select(kind="image")'
         )
 
 
@@ -199,16 +199,17 @@ def unannotated(core: Core, samples: Ints, lost: Ints, numbers: Any) -> LabelErr
         )
     elif pairs.misfits:
         why = (
-            f"; {pairs.misfits} masks are stored in another size than the image that they name: "
-            'build the cache with masks = "labelmap" and mask_grid = "image"'
+            f"; {counting(pairs.misfits, 'mask is', 'masks are')} stored in another size than the "
+            'image that they name: build the cache with masks = "labelmap" and mask_grid = "image"'
         )
     elif not len(pairs.masks):
         why = "; the cache has no masks at all"
     elif alone := len(pairs.masks) - len(np.unique(pairs.mask)):
-        why = f"; {alone} of {len(pairs.masks)} masks of the cache lie on none of its images"
+        masks = counting(len(pairs.masks), "mask of the cache lies", "masks of the cache lie")
+        why = f"; {alone} of {masks} on none of its images"
     return LabelError(
-        f"{len(lost)} of {len(samples)} images have no mask of {', '.join(map(repr, numbers))} on "
-        f"them or in their stacks, such as {path}{why}"
+        f"{len(lost)} of {counting(len(samples), 'image has', 'images have')} no mask of "
+        f"{', '.join(map(repr, numbers))} on them or in their stacks, such as {path}{why}"
     )
 
 

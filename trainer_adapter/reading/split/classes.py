@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from trainer_adapter.errors import SplitError
+from trainer_adapter.errors import SplitError, counting
 from trainer_adapter.reading.split.columns import Frames, coded, found
 
 _MOST = 1 << 26
@@ -33,8 +33,8 @@ class Classes:
         many = len(self.names)
         if many * groups > _MOST:
             raise SplitError(
-                f"{many} classes in {groups} groups are more than can be balanced; give fewer, "
-                "such as ages in bins"
+                f"{counting(many, 'class', 'classes')} in {counting(groups, 'group')} are more "
+                "than can be balanced; give fewer, such as ages in bins"
             )
         total = np.zeros(groups * many)
         for number in self.numbers:
@@ -57,7 +57,8 @@ def classes_of(frames: Frames, indices: NDArray[np.int64], said: Any) -> Classes
         number, values = coded(column)
         if any(isinstance(v, float) and not v.is_integer() for v in values):
             raise ValueError(
-                f"{len(values)} numbers such as {values[0]} are no classes; give bins of them"
+                f"numbers such as {values[0]} ({len(values)} in all) are no classes; give bins of "
+                "them"
             )
         place = np.append(len(names) + np.arange(len(values)), len(names) + len(values))
         numbers.append(place[number])
@@ -80,8 +81,8 @@ def _columns(frames: Frames, indices: NDArray[np.int64], said: Any) -> dict[str,
     shape = (len(values),) if is_arrow else values.shape
     if len(shape) not in (1, 2) or shape[0] != len(indices):
         raise ValueError(
-            f"classes of shape {shape} for {len(indices)} frames; legal: columns of frames/, by "
-            "name, (n,) or (n, k) values"
+            f"classes of shape {shape} for {counting(len(indices), 'frame')}; legal: columns of "
+            "frames/, by name, (n,) or (n, k) values"
         )
     if is_arrow:
         return {"0": values}

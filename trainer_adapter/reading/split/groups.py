@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer_adapter.errors import SplitError
+from trainer_adapter.errors import SplitError, counting
 from trainer_adapter.reading.split.columns import Frames, coded, found
 from trainer_adapter.reading.split.copies import Copies, copies
 
@@ -58,8 +58,8 @@ def chain_of(frames: Frames, by: str | Mapping[Any, Any]) -> tuple[str, ...]:
             return CHAIN[k:]
     example = ", ".join(f"{name} {_example(frames, name)}" for name in CHAIN)
     raise SplitError(
-        f"by: none of the {len(by)} keys, such as {next(iter(by), None)!r}, is in one of the "
-        f"columns {', '.join(CHAIN)}; there they are such as {example}"
+        f"by: none of {counting(len(by), 'key')}, such as {next(iter(by), None)!r}, is in one of "
+        f"the columns {', '.join(CHAIN)}; there they are such as {example}"
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from trainer_adapter.errors import counting
 from trainer_adapter.reading.shown import page
 from trainer_adapter.reading.split import stored
 from trainer_adapter.reading.split.classes import Classes
@@ -185,18 +186,21 @@ class Splits(Mapping[str, C], Generic[C]):
         pairs = self.leaks.num_rows
         if pairs:
             kept = ", and are kept together" if self._groups.columns[0] in CHAIN else ""
-            said.append(f"{pairs} pairs of them have equal frames{kept}: see `leaks`")
+            said.append(
+                f"{counting(pairs, 'pair of them has', 'pairs of them have')} equal frames{kept}: "
+                "see `leaks`"
+            )
         if alike.common:
             said.append(
-                f"{alike.common} images are in many of them, and were taken for pictures of the "
-                "machine: not kept together"
+                f"{counting(alike.common, 'image is', 'images are')} in many of them, taken for "
+                "pictures of the machine: not kept together"
             )
         patients = self._coded("patient")[self._indices[self._side >= 0]]
         several = sum(table["patients"].to_pylist()) - len(np.unique(patients[patients >= 0]))
         if several:
             said.append(f"patients on several sides: {several} (by {self._facts.by})")
         if left:
-            said.append(f"{left} frames are on no side")
+            said.append(f"{counting(left, 'frame is', 'frames are')} on no side")
         return said
 
 

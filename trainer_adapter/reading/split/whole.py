@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from trainer_adapter.errors import SplitError
+from trainer_adapter.errors import SplitError, counting
 from trainer_adapter.reading.hashed import DOMAINS, Hashes, hashes
 from trainer_adapter.reading.split import sides, stored
 from trainer_adapter.reading.split.classes import classes_of
@@ -144,9 +144,9 @@ def split_as_stored(
     left = np.flatnonzero(side[of] < 0)
     if len(left) and missing == "error":
         raise SplitError(
-            f"{len(left)} of {len(indices)} frames are on no side, such as those of "
-            f'{made.name(int(made.member[indices[left[0]]]))}; give missing="drop" to leave them '
-            "out"
+            f"{len(left)} of {counting(len(indices), 'frame is', 'frames are')} on no side, such "
+            f"as those of {made.name(int(made.member[indices[left[0]]]))}; give "
+            'missing="drop" to leave them out'
         )
     shares = dict(zip(facts.cuts.names, facts.cuts.shares, strict=True)) if facts.cuts else {}
     cuts = Cuts(names, tuple(shares.get(name, 0.0) for name in names))
@@ -180,8 +180,8 @@ def _warn_of_empty(side: NDArray[np.int64], cuts: Cuts, groups: int) -> None:
     empty = [name for k, name in enumerate(cuts.names) if not (side == k).any()]
     if empty:
         warnings.warn(
-            f"nothing is in {', '.join(empty)}: {groups} groups, {cuts}; another seed, or "
-            "stratify, may spread so few better",
+            f"nothing is in {', '.join(empty)}: {counting(groups, 'group')}, {cuts}; another seed, "
+            "or stratify, may spread so few better",
             stacklevel=5,
         )
 
@@ -191,8 +191,8 @@ def _warn_of_leaks(result: Splits[Any], made: Groups) -> None:
     pairs = 0 if made.columns[0] in CHAIN else result.leaks.num_rows
     if pairs:
         warnings.warn(
-            f"{pairs} pairs, told apart by {made.columns[0]}, have equal frames, which may be on "
-            "two sides; `leaks` has them",
+            f"{counting(pairs, 'pair')}, told apart by {made.columns[0]}, of equal frames, which "
+            "may be on two sides; `leaks` has them",
             stacklevel=5,
         )
 
