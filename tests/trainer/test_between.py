@@ -169,6 +169,41 @@ def test_stacks_that_are_made_whole_are_as_of_a_build_of_all(tmp_path: Path, mas
     assert images.annotated()[order].tolist() == KNOWN
 
 
+@pytest.mark.parametrize("referred", [True, False])
+def test_masks_that_come_before_their_images(tmp_path: Path, referred: bool) -> None:
+    """What they refer to is found; by their places `--restack` finds it, and does so once."""
+    folder, aside = thick(tmp_path / "in"), tmp_path / "aside"
+    aside.mkdir()
+    if not referred:
+        write_seg(
+            folder / "seg.dcm",
+            [(1, uid("?"), 6, plane(1)), (1, uid("?"), 12, plane(2))], {1: "liver"},
+            thickness=6, FrameOfReferenceUID=uid("space a"),
+        )  # fmt: skip
+    later = list(folder.glob("a*.dcm"))
+    for name in later:
+        name.rename(aside / name.name)
+    path = built("-j1", folder, tmp_path / "cache")
+    for name in later:
+        (aside / name.name).rename(name)
+
+    def known(*options: str) -> list[bool]:
+        ran = run_here("update", folder, path, "-j1", *options)
+        assert ran.returncode == 0, ran.stderr
+        images = open_cache(path).select(kind="image")
+        order = np.argsort([z for _, _, z in images.column("position").to_pylist()])
+        found: list[bool] = images.annotated()[order].tolist()
+        return found
+
+    assert known() == (KNOWN if referred else [False] * SLICES)
+    numberings = []
+    for _ in range(2):
+        assert known("--restack") == KNOWN
+        numberings.append(open_cache(path).numbering)
+    assert numberings == [1, 1]
+    assert run_here("verify", path, "--deep", "1").returncode == 0
+
+
 def test_label_maps_of_nnunet_have_no_word_for_it(tmp_path: Path) -> None:
     cache = open_cache(built("--masks", "none", thick(tmp_path / "in"), tmp_path / "cache"))
     made = export(cache, tmp_path / "out", "nnunet")

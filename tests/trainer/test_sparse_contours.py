@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from trainer_adapter import (
     LabelError,
     Target,
     export,
+    lightly,
     open_cache,
 )
+from trainer_adapter.lightly.masks import LabelMaps
 
 BOXES = {"organ": (1, 1, 7, 7), "tumour": (3, 3, 5, 5), "other": (9, 9, 13, 13)}
 """left, top, right, bottom in pixels of 0.5 mm"""
@@ -31,12 +34,13 @@ def drawn(name: str, z: float) -> Any:
     return contour(box(*(v / 2 for v in BOXES[name]), z))
 
 
-def sparse(
-    folder: Path, planes: dict[str, Sequence[float]], *options: Any, count: int = 8
-) -> Cache:
-    """The images of a CT of slices 1 mm apart, with the contours of each structure at some z."""
+def sparse(folder: Path, planes: dict[str, Sequence[Any]], *options: Any, count: int = 8) -> Cache:
+    """The images of a CT of slices 1 mm apart, with contours of each structure, or those at z."""
     write_series(folder / "in/ct", count, 16)
-    structures = [(name, [drawn(name.split()[0], z) for z in zs]) for name, zs in planes.items()]
+    structures = [
+        (name, [drawn(name.split()[0], z) if isinstance(z, float | int) else z for z in zs])
+        for name, zs in planes.items()
+    ]
     write_structures(folder / "in/rt.dcm", structures)
     options = options or ("--masks", "labelmap")
     cache = open_cache(built(folder / "in", *options, "-j1", folder / "cache"))
@@ -145,10 +149,45 @@ def test_slices_that_contours_of_another_step_leave_out(tmp_path: Path) -> None:
     assert images.annotated("organ").all()
 
 
+def test_slabs_that_leave_no_gap_tell_of_all_slices(tmp_path: Path) -> None:
+    planes = [drawn("other", z) for z in (1, 3, 5)]
+    for plane in planes:
+        plane.ContourSlabThickness = 2
+    images = sparse(tmp_path, {"other": planes}, "--masks", "planes")
+    assert told(images.has_mask()) == "++++++??"  # up to 6, and not on it
+    assert images.annotated().all()
+
+
 def test_label_maps_of_nnunet_have_no_word_for_it(images: Cache, tmp_path: Path) -> None:
     made = export(open_cache(images.path), tmp_path / "out", "nnunet")
     assert {row.outcome for row in made.rows} == {"failed"}
     assert "4 of its 8 slices lie between planes" in str(made.rows[0])
+
+
+@pytest.mark.parametrize(
+    ("task", "missing", "remedy"),
+    [
+        ("semantic_segmentation", "zeros", 'missing="ignore"'),
+        ("object_detection", "ignore", "annotated"),  # of boxes there is no word for it
+        ("semantic_segmentation", "ignore", ""),
+    ],
+)
+def test_lightly_train_is_warned_of_background_that_is_none(
+    images: Cache, tmp_path: Path, task: str, missing: Any, remedy: str
+) -> None:
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        lightly.data(images, tmp_path / "train", task, lightly.Masks(missing=missing))
+    said = [str(w.message) for w in found if "nobody knows" in str(w.message)]
+    assert len(said) == bool(remedy)
+    assert all("of 4 of 8 images" in text and "4 lie between" in text for text in said)
+    assert all(remedy in text for text in said)
+    maps = LabelMaps(images, lightly.Masks(["organ", "other", "tumour"], missing=missing))
+    ground = 255 if missing == "ignore" else 0
+    hidden = ("tumour", 255 if ground else 1)
+    expected = filled(("organ", 1), ("other", 2), hidden, ground=ground)
+    assert np.array_equal(maps.label_map(2), expected)
+    assert set(np.unique(maps.segments(2) % 65536)) == {0, 1, 2}  # nothing of what is ignored
 
 
 def test_caches_that_say_nothing_of_structures(tmp_path: Path) -> None:

@@ -252,7 +252,10 @@ def _touched(
             gone = set(placed.bent.tolist()) | set(placed.beyond.tolist())
             left[number] &= gone
             seen = _in_view(outlines, placed.contours, slices, placed.images)
-            span = 2 * np.nan_to_num(half_apart(placed.levels, slices.step) + placed.aside)
+            half = half_apart(placed.levels, slices.step)
+            if len(outlines.slab) and (outlines.slab >= 2 * half).all():
+                half = np.nan  # slabs that leave no gap say where the structure ends
+            span = 2 * np.nan_to_num(half + placed.aside)
             here += [
                 (int(mine[k]), number, slices.step, float(mm))
                 for k, mm in zip(placed.images[seen], span[seen], strict=True)

@@ -1,7 +1,8 @@
 """The plan of a new numbering in which series that came in parts are whole stacks.
 
 Their files are planned, and converted, as `build` would: a stack may decide what its pixels become.
-So are masks that lie on them: how far their planes reach is by the steps of the slices.
+So are masks that lie on them: how far their planes reach is by the steps of the slices; and masks
+that came before their images, and lie on none so far.
 All other frames stay as they are.
 """
 
@@ -58,16 +59,22 @@ def _plan_restack(asked: Request) -> tuple[Job | None, int, Torn] | None:
     attributes, recipe, facts = checked(asked)
     if update_of(cache) is not None:
         return load_job(cache), 0, ()
-    columns = ["root", "path", "series_uid", "stack_flags", "sop_uid", "image_sop_uid"]
-    table = read_table(cache, attributes, "frames", columns)
-    for k, name in ((2, "series_uid"), (4, "sop_uid"), (5, "image_sop_uid")):
-        table = table.set_column(k, name, table[name].cast(pa.string()))
+    texts = ("series_uid", "sop_uid", "image_sop_uid", "referenced_sop_uid", "kind", "patient",
+             "frame_of_reference_uid")  # fmt: skip
+    frames = read_table(cache, attributes, "frames", ["root", "path", "stack_flags", *texts])
+    table = frames.select(["root", "path", "stack_flags"])
+    for name in texts:
+        none = pa.nulls(frames.num_rows)  # caches of before have no image_sop_uid
+        column = frames[name] if name in frames.column_names else none
+        table = table.append_column(name, column.cast(pa.string()))
     in_parts = table["series_uid"].filter(_has(table["stack_flags"], CONTINUES)).unique()
-    if not len(in_parts):
+    waited = table["series_uid"].filter(_waited(table, attributes["tables"]["frames"]))
+    if not len(in_parts) and not len(waited):
         return None, 0, ()
     mine = table["sop_uid"].filter(pc.is_in(table["series_uid"], value_set=in_parts))
     drawn = pc.is_in(table["image_sop_uid"], value_set=mine.unique(), skip_nulls=True)
-    in_parts = pa.chunked_array([in_parts, table["series_uid"].filter(drawn).combine_chunks()])
+    more = (table["series_uid"].filter(drawn), waited)
+    in_parts = pa.chunked_array([in_parts, *(column.combine_chunks() for column in more)])
     in_parts = in_parts.drop_null().unique()
     found = listed(asked.sources, cache, asked.progress, recipe.limits)
     looked = look(cache, attributes, asked.sources, found, veil)
@@ -112,6 +119,25 @@ def _plan_restack(asked: Request) -> tuple[Job | None, int, Torn] | None:
         return save_plan(job), int(gone.sum()), torn
     except Unfinished:
         return None
+
+
+def _waited(table: pa.Table, generations: list[dict[str, Any]]) -> Any:
+    """(n,) bool: masks that lie on no image, of which images came in a later generation: those that
+    they refer to, or others of the same patient and frame of reference."""
+    since = np.repeat(np.arange(len(generations)), [entry["rows"] for entry in generations])
+    bare = pc.and_(pc.equal(table["kind"], "mask"), pc.is_null(table["image_sop_uid"]))
+    bare, image = (mask_of(found) for found in (bare, pc.equal(table["kind"], "image")))
+    space = table["frame_of_reference_uid"]
+    space = pc.binary_join_element_wise(table["patient"].fill_null(""), space, "\n")
+    found = np.zeros(len(bare), bool)
+    for theirs, ours in ((space, space), (table["sop_uid"], table["referenced_sop_uid"])):
+        last = pa.table({"of": theirs.filter(pa.array(image)), "since": since[image]})
+        last = last.group_by("of", use_threads=False).aggregate([("since", "max")])
+        at = pc.index_in(ours.filter(pa.array(bare)), value_set=last["of"].combine_chunks(),
+                         skip_nulls=True)  # fmt: skip
+        newest = last["since_max"].combine_chunks().take(at.combine_chunks()).fill_null(-1)
+        found[bare] |= newest.to_numpy(zero_copy_only=False) > since[bare]
+    return pa.array(found)
 
 
 def _has(lists: Any, text: str) -> Any:

@@ -39,13 +39,13 @@ def between(core: Core, images: Ints, rows: Ints, names: NDArray[np.bool_]) -> t
     plane, own = plane[coarse], own[coarse]
     owner, reach = found.owner[plane], found.reach[plane]
     stack, where = stacks_of(core, own), stacks_of(core, images)
-    groups, group = np.unique(np.stack([owner, stack]), axis=1, return_inverse=True)
-    group = group.reshape(-1)
+    most = int(max(stack.max(initial=0), where.max(initial=0))) + 1
+    groups, group = np.unique(owner * most + stack, return_inverse=True)
     order = np.argsort(where, kind="stable")
-    low, high = (np.searchsorted(where[order], groups[1], side) for side in ("left", "right"))
-    of, at = spread(low, high)
+    ends = [np.searchsorted(where[order], groups % most, side) for side in ("left", "right")]
+    of, at = spread(*ends)
     near = order[at]  # images of each group of an owner and a stack
-    free = ~np.isin(groups[0][of] * len(core.places.row) + images[near], drawn)
+    free = ~np.isin((groups // most)[of] * len(core.places.row) + images[near], drawn)
     of, near = of[free], near[free]
     place, known = (_along(core, samples) for samples in (own, images[near]))
     used, asked = np.flatnonzero(np.isfinite(place)), np.flatnonzero(np.isfinite(known))

@@ -18,6 +18,8 @@ from trainer_adapter.reading.masks.joined import Ints, filled, joined, spread
 from trainer_adapter.reading.masks.named import MOST, segments
 from trainer_adapter.reading.opened import Core
 
+_COARSE = 1.25
+"""thicknesses of an image from which on a plane stands for others too"""
 Parts = tuple[Ints, Ints, Ints, NDArray[np.float64]]
 FAR = 1e6
 """mm from which on a place, or a reach, is none"""
@@ -48,6 +50,8 @@ def planes(core: Core) -> Planes:
 def _planes(core: Core) -> Planes:
     masks = joined(core).masks
     reach = _held(core.said("mask_reach", masks).to_numpy(zero_copy_only=False))
+    late = _late(core)
+    reach = np.where(np.isnan(reach), late, reach)
     coarse = np.isfinite(reach)
     if not coarse.any():
         nothing = np.zeros(0, np.int64)
@@ -68,6 +72,30 @@ def _planes(core: Core) -> Planes:
     kept = np.isin(owner, owner[np.isfinite(reach)])
     order = np.flatnonzero(kept)[np.argsort(row[kept], kind="stable")]
     return Planes(row[order], owner[order], name[order], reach[order])
+
+
+def _late(core: Core) -> NDArray[np.float64]:
+    """(m,) reaches of rows whose images came later, which is when the converter could not say any:
+
+    half of their thickness, where that is more than an image's. NaN: of all others, and in caches
+    from before `mask_reach`.
+    """
+    pairs = joined(core)
+    found = np.full(len(pairs.masks), np.nan)
+    if "mask_reach" not in core.names():
+        return found
+    bare = core.said("image_sop_uid", pairs.masks).is_null().to_numpy(zero_copy_only=False)
+    place = np.searchsorted(pairs.masks, pairs.mask)
+    some = np.flatnonzero(bare[place])
+    if len(some):
+        own, theirs = (
+            core.said("thickness", of[some]).to_numpy(zero_copy_only=False).astype(np.float64)
+            for of in (pairs.mask, pairs.image)
+        )
+        with np.errstate(invalid="ignore"):
+            thick = np.where(own > _COARSE * theirs, own / 2, np.nan)
+        found[place[some]] = _held(thick)
+    return found
 
 
 def _structures(core: Core, rows: Ints) -> Parts:
@@ -136,5 +164,5 @@ def files_of(core: Core, samples: Ints) -> Ints:
     """Numbers of the files of frames, equal for equal ones."""
     path = core.said("path", samples).dictionary_encode().indices.to_numpy().astype(np.int64)
     root = core.said("root", samples).to_numpy().astype(np.int64)
-    _, file = np.unique(np.stack([root, path]), axis=1, return_inverse=True)
-    return np.asarray(file.reshape(-1), np.int64)
+    _, file = np.unique(root * (path.max(initial=0) + 1) + path, return_inverse=True)
+    return np.asarray(file, np.int64)
