@@ -44,9 +44,9 @@ def check_channels(groups: Sequence[tuple[Dataset, Any]], limits: Limits) -> Non
     count = sum(max(0, whole(item, "NumberOfWaveformChannels") or 0) for item, _ in groups)
     if count * _AS_ITEMS > limits.header_items:
         raise FrameError(
-            f"its {len(groups)} multiplex groups have {counting(count, 'channel')}, each of which counts as "
-            f"{_AS_ITEMS} items; limits.header_items is {limits.header_items}: if the file is "
-            "right, give --limits header_items=NUMBER"
+            f"its {len(groups)} multiplex groups have {counting(count, 'channel')}, each of which "
+            f"counts as {_AS_ITEMS} items; limits.header_items is {limits.header_items}: "
+            "if the file is right, give --limits header_items=NUMBER"
         )
 
 

@@ -195,8 +195,9 @@ SHARE = 4
 def too_much(most: int, limits: Limits) -> str:
     """Why a file is refused that stands for more masks than it may."""
     return (
-        f"it would be drawn on images more than {counting(most, 'time')}; limits.frames is {limits.frames}, "
-        "and a quarter of it may be: if the file is right, give --limits frames=NUMBER"
+        f"it would be drawn on images more than {counting(most, 'time')}; limits.frames is "
+        f"{limits.frames}, and a quarter of it may be: if the file is right, "
+        "give --limits frames=NUMBER"
     )
 
 
