@@ -63,8 +63,9 @@ def _counted(syntax: str, shards: int) -> tuple[int, float, float]:
     return workers, _time(_JOBS, workers, ones, threads) / even, max(ends) / even
 
 
-def _seconds(source: Path, cache: Path, jobs: int) -> float:
-    """How long a build takes."""
+def _seconds(source: Path, cache: Path, jobs: int) -> tuple[float, float]:
+    """How long a build takes, and how long processors work for it."""
+    before = _worked()
     clean = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     start = time.perf_counter()
     subprocess.run(
@@ -73,32 +74,44 @@ def _seconds(source: Path, cache: Path, jobs: int) -> float:
     )  # fmt: skip
     seconds = time.perf_counter() - start
     shutil.rmtree(cache)
-    return seconds
+    return seconds, _worked() - before
 
 
-def _built(folder: Path, kind: str, files: int, rounds: int) -> tuple[float, float, float]:
-    """Seconds of a build with one job and with two, and the ratio, each the median of rounds."""
+def _worked() -> float:
+    """Seconds that processors have worked for children that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def _built(
+    folder: Path, kind: str, files: int, rounds: int
+) -> dict[int, list[tuple[float, float]]]:
+    """{jobs, 1 and 2: (seconds of a build, of processors) of each round}."""
     write(folder / kind, replace(KINDS[kind], files=max(files, 4)))
     source = folder / kind / "all"
-    found: dict[int, list[float]] = {1: [], 2: []}
+    found: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
     for _ in range(rounds + 1):  # the first finds files and modules in memory
         for jobs, times in found.items():
             times.append(_seconds(source, folder / "cache", jobs))
     shutil.rmtree(folder / kind)
-    one, two = (median(times[1:]) for times in found.values())
-    return one, two, median(b / a for a, b in zip(found[1][1:], found[2][1:], strict=True))
+    return {jobs: times[1:] for jobs, times in found.items()}
 
 
 def _figures(folder: Path, files: int, rounds: int) -> list[Figure]:
-    one, two, _ = _built(folder, "ct", 4, rounds)
-    what = "a build of 4 uncompressed files, from start to end, with"
-    found = [most(f"{what} 1 job", one, 0.5, unit="s"), most(f"{what} 2 jobs", two, 0.8, unit="s")]
+    found = []
+    few = _built(folder, "ct", 4, rounds)
+    for jobs, words, bar in ((1, "1 job", 0.5), (2, "2 jobs", 0.8)):
+        seconds, worked = (median(times) for times in zip(*few[jobs], strict=True))
+        what = f"a build of 4 uncompressed files, from start to end, with {words}"
+        found.append(most(what, seconds, bar, f"{worked:.2f} s of processors", unit="s"))
     for kind, count, bar in (("jpeg-2000", files, 0.56), ("jpeg-2000", files // 4, 0.6),
                              ("ct", files * 2, 1.0)):  # fmt: skip
-        one, two, ratio = _built(folder, kind, count, rounds)
+        one, two = ([seconds for seconds, _ in times]
+                    for times in _built(folder, kind, count, rounds).values())  # fmt: skip
+        ratio = median(b / a for a, b in zip(one, two, strict=True))
         words = "JPEG 2000" if kind == "jpeg-2000" else "uncompressed"
         found.append(most(f"{count:,} {words} files of 512x512, 2 jobs by 1 job, start-up included",
-                          ratio, bar, f"{one:.2f} and {two:.2f} s"))  # fmt: skip
+                          ratio, bar, f"{median(one):.2f} and {median(two):.2f} s"))  # fmt: skip
     return found
 
 

@@ -36,7 +36,7 @@ from dicom2cache.cli.flags import (
 from dicom2cache.errors import Dicom2cacheError, meant
 from dicom2cache.privacy.veil import veil_of
 from dicom2cache.recipes.recipe import Recipe
-from dicom2cache.running import pool, shares
+from dicom2cache.running import pool
 from dicom2cache.running.await_job import await_job
 from dicom2cache.running.engines import engine
 from dicom2cache.running.job import Job, is_open
@@ -210,6 +210,8 @@ def _frames_of(cache: Path, part: str) -> int:
     if not is_open(target):
         counts = pipeline.counts(cache)
         return counts["frames_stored"] + counts["frames_failed"]
+    from dicom2cache.running import shares
+
     tasks = shares.hold(await_job(target), shares.share_of(part))
     return sum(task.stop - task.start for task in tasks)
 

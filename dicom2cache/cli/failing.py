@@ -56,4 +56,6 @@ def allowed(said: str | None, on_error: str = "skip") -> Allowed:
 def failed_files(rejects: pa.Table) -> int:
     """Files that are not stored, or not all of, since they failed: of rows of failures/."""
     failed = rejects.filter(pc.equal(rejects["outcome"], "failed")).select(["root", "path"])
+    if not failed.num_rows:
+        return 0
     return int(failed.group_by(["root", "path"]).aggregate([]).num_rows)

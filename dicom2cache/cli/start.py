@@ -30,8 +30,11 @@ def _take_the_first_three() -> None:
             os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
 
 
-_FORKING = frozenset({"build", "convert", "update"})
-"""commands that have frames worked on by a worker process"""
+_FORKING = {
+    **dict.fromkeys(("build", "convert"), "dicom2cache.running.convert"),
+    "update": "dicom2cache.pipeline",  # which mostly finds nothing new
+}
+"""commands that have frames worked on by a worker process, and what that has from its parent"""
 
 _WITHOUT_THREADS = {
     "OPENBLAS_NUM_THREADS": "1",
@@ -46,12 +49,13 @@ def main() -> None:
     _take_the_first_three()
     from dicom2cache.cli import interrupts
 
-    if _FORKING.intersection(sys.argv[1:2]):
+    module = _FORKING.get("".join(sys.argv[1:2]))
+    if module is not None:
         for name, said in _WITHOUT_THREADS.items():
             os.environ.setdefault(name, said)
         from dicom2cache.running.alone import fork_early
 
-        fork_early("dicom2cache.running.convert")
+        fork_early(module)
     from dicom2cache.cli.app import main as run
     from dicom2cache.running.alone import without_pandas
 

@@ -156,10 +156,18 @@ def test_receipt_of_another_plan_is_refused(tmp_path: Path) -> None:
     assert not other.exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_workers_end_with_their_run(tmp_path: Path, ct_series: Path, number: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "jobs"),
+    [
+        (signal.SIGKILL, 2), (signal.SIGTERM, 2), (signal.SIGINT, 2),
+        (signal.SIGKILL, 1), (signal.SIGINT, 1),  # by a worker that was forked
+    ],
+)  # fmt: skip
+def test_workers_end_with_their_run(
+    tmp_path: Path, ct_series: Path, number: int, jobs: int
+) -> None:
     cache = tmp_path / "cache"
-    with slow_run("build", ct_series, cache, *_FLAGS, "--jobs", "2") as run:
+    with slow_run("build", ct_series, cache, *_FLAGS, "--jobs", jobs) as run:
         wait_for(cache, "build/*/receipts/*", run)
         run.send_signal(number)
         # Its end is the end of all processes that can write to its stderr.
@@ -172,10 +180,11 @@ def test_workers_end_with_their_run(tmp_path: Path, ct_series: Path, number: int
     assert "Traceback" not in said
 
 
-def test_interrupt_from_the_keyboard(tmp_path: Path, ct_series: Path) -> None:
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_interrupt_from_the_keyboard(tmp_path: Path, ct_series: Path, jobs: int) -> None:
     """Ctrl-C reaches the workers too."""
     cache = tmp_path / "cache"
-    with slow_run("build", ct_series, cache, *_FLAGS, "--jobs", "2") as run:
+    with slow_run("build", ct_series, cache, *_FLAGS, "--jobs", jobs) as run:
         wait_for(cache, "build/*/receipts/*", run)
         os.killpg(run.pid, signal.SIGINT)
         _, said = run.communicate(timeout=30)

@@ -44,22 +44,30 @@ ONLY_COMMANDS = {
 """what no worker needs"""
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="a worker is forked on Linux")
-def test_what_a_build_of_four_files_imports(tmp_path: Path) -> None:
-    write_series(tmp_path / "source", 4, 64)
+def _imported(command: str, folder: Path) -> dict[str, set[str]]:
+    """{"command" and "worker": modules that it has at its end}."""
     ran = subprocess.run(
-        [sys.executable, "-W", "error", "-c", _TOLD, "build", "source", "cache", "--jobs", "1"],
-        check=False, capture_output=True, text=True, cwd=tmp_path,
+        [sys.executable, "-W", "error", "-c", _TOLD, command, "source", "cache", "--jobs", "1"],
+        check=False, capture_output=True, text=True, cwd=folder,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     told = [line.split() for line in ran.stdout.splitlines()]
     found = {who: set(names) for who, *names in told if who in ("worker", "command")}
     assert found.keys() == {"worker", "command"}, "the worker was not forked"
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a worker is forked on Linux")
+def test_what_a_build_of_four_files_imports(tmp_path: Path) -> None:
+    write_series(tmp_path / "source", 4, 64)
+    found = _imported("build", tmp_path)
     assert not found["command"] & (SLOW | OTHERS)
     assert not found["worker"] & (SLOW | OTHERS | ONLY_COMMANDS)
     own = {who: {n for n in names if n.startswith("dicom2cache.")} for who, names in found.items()}
     assert len(own["command"]) <= 230
     assert len(own["worker"]) <= 130
+    for names in _imported("update", tmp_path).values():  # there is nothing new
+        assert not names & (SLOW | {"dicom2cache.frames.decode", "dicom2cache.planning.plan"})
 
 
 def test_streams_that_are_closed(tmp_path: Path) -> None:
