@@ -231,8 +231,9 @@ bench-archives: $(READY)  ## a build of a zip and of a tar against that of the f
 	$(BIN)/python -m benchmarks.archives $(KEPT) $(if $(FILES),--files $(FILES))
 
 .PHONY: bench-read
-bench-read: $(PEERS)  ## CacheLoader against its peers and memcpy; QUICK=1 for a short run, ONLY=ours without peers
-	.venv-peers/bin/python -m benchmarks.read $(if $(QUICK),--quick) $(if $(ONLY),--only '$(ONLY)')
+bench-read: $(PEERS)  ## CacheLoader against its peers and memcpy; QUICK=1 for a short run, ONLY=ours without peers, TIMES=3
+	.venv-peers/bin/python -m benchmarks.read $(if $(QUICK),--quick) $(if $(ONLY),--only '$(ONLY)' $(KEPT)) \
+		$(if $(TIMES),--times $(TIMES))
 
 .PHONY: bench-convert
 bench-convert: $(PEERS)  ## builds against their peers and the codecs alone; QUICK=1 for a short run

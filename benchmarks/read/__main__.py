@@ -21,9 +21,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.figures import Figure, tell
 from benchmarks.machine import describe
 from benchmarks.read import limits
-from benchmarks.read.bars import bars_of
+from benchmarks.read.bars import bars_of, together
 from benchmarks.read.cold import cold
 from benchmarks.read.contenders import CONTENDERS, Contender, chosen, compete
 from benchmarks.read.report import in_words
@@ -104,19 +105,27 @@ def main() -> None:
     parser.add_argument(
         "--only", default="", help="peers, such as ours,npy, beside memcpy; not kept"
     )
+    parser.add_argument("--times", type=int, default=1, help="so many runs, each from its files on")
+    parser.add_argument("--keep", action="store_true", help="of --only: figures go to results/")
     parser.add_argument("--tmp", type=Path, help="where the frames go: up to 12 GiB at a time")
     given = parser.parse_args()
     taking = chosen(given.only)
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory(dir=given.tmp) as temporary:
-        found = run(Path(temporary), given.quick, taking)
+    runs = list[list[Figure]]()
+    for _ in range(given.times):
+        with tempfile.TemporaryDirectory(dir=given.tmp) as temporary:
+            found = run(Path(temporary), given.quick, taking)
+        runs.append(bars_of(found))
     found = {
         "command": "make bench-read", "minutes": round((time.perf_counter() - start) / 60, 1),
         "machine": describe(*versions(taking)), "settings": settings(taking),
-        "bars": bars_of(found), **found,
+        "bars": runs[-1], **found,
     }  # fmt: skip
     text = in_words(found)
     print(text)
+    if given.only:
+        command = f"{'QUICK=1 ' * given.quick}make bench-read ONLY={given.only} TIMES={given.times}"
+        tell("read_repeated", command, together(runs), given.keep, *versions(taking))
     if not (given.quick or given.only):
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / "read.md").write_text(text)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from statistics import median
 from typing import Any
 
+from benchmarks.figures import Figure, least, most
 from benchmarks.read.contenders import ratio
 from benchmarks.read.workloads import BATCHES
 
@@ -12,8 +14,8 @@ OURS = ("memcpy", "CacheLoader", "FrameDataset")
 _OURS = "CacheLoader"
 
 
-def bars_of(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """{what, value, bar, unit, met, note} of each figure; of contenders that took part."""
+def bars_of(found: dict[str, Any]) -> list[Figure]:
+    """Figures of the contenders that took part."""
     tables = {
         name: {row["name"]: row for row in table["rows"]} for name, table in found["warm"].items()
     }
@@ -25,24 +27,28 @@ def bars_of(found: dict[str, Any]) -> list[dict[str, Any]]:
     plain_two, _ = _best(ours, _peers(slices, "pydicom, uncompressed"))
     whole = crops.get("CacheLoader, whole then crop", {})
     figures = [
-        _least("CacheLoader / memcpy, 512x512 int16", _limit(slices), 0.92),
+        least("CacheLoader / memcpy, 512x512 int16", _limit(slices), 0.92),
         *(
-            _least(f"the same, batch {n}", _limit(tables.get(f"slices{n}", {})), 0.92)
+            least(
+                f"CacheLoader / memcpy, 512x512 int16, batch {n}",
+                _limit(tables.get(f"slices{n}", {})),
+                0.92,
+            )
             for n in BATCHES
         ),
-        _least("CacheLoader / memcpy, 224x224x3 uint8", _limit(photos), 0.9),
-        _least("CacheLoader / memcpy, 2048x2048, crop of 512", _limit(crops), 0.9),
-        _least(
+        least("CacheLoader / memcpy, 224x224x3 uint8", _limit(photos), 0.9),
+        least("CacheLoader / memcpy, 2048x2048, crop of 512", _limit(crops), 0.9),
+        least(
             "FrameDataset, DataLoader, 2 workers / memcpy, 512x512 int16",
             ratio(two, slices.get("memcpy", {})),
             0.5,
         ),
-        _least("CacheLoader / best peer, 512x512 int16", best, 5, peer),
-        _least("CacheLoader / MONAI PersistentDataset", monai, 10, monai_row),
-        _least(
+        least("CacheLoader / best peer, 512x512 int16", best, 5, peer),
+        least("CacheLoader / MONAI PersistentDataset", monai, 10, monai_row),
+        least(
             "CacheLoader / pydicom on uncompressed files", plain, 40, f"2 workers: {plain_two:.1f}"
         ),
-        _least(
+        least(
             "2048x2048, crop of 512: crop reading / whole, then crop",
             ratio(crops.get(_OURS, {}), whole),
             8,
@@ -50,16 +56,16 @@ def bars_of(found: dict[str, Any]) -> list[dict[str, Any]]:
     ]
     if "cold" in found:
         cold = _cold({row["name"]: row for row in found["cold"]})
-        figures.append(_least("cold: CacheLoader random / files in order", cold, 0.7))
+        figures.append(least("cold: CacheLoader random / files in order", cold, 0.7))
     if "million" in found:
         first, opened = (found["million"][k]["median"] for k in _FIRST)
         note = f"with open_cache {opened:.2f}"
-        figures.append(_most("first batch of a million frames, s", first, 0.3, note))
+        figures.append(most("first batch of a million frames, s", first, 0.3, note))
     for kind, name in _KINDS.items():
         if kind in found:
             less, all_of_it = _beside(found[kind])
             what = f"memory beside leased batches, MiB, {name}"
-            figures.append(_most(what, less, 150, f"{all_of_it:.0f} {IMPORTS}"))
+            figures.append(most(what, less, 150, f"{all_of_it:.0f} {IMPORTS}"))
     if "million" in found:
         return figures
     return [figure for figure in figures if not math.isnan(figure["value"])]
@@ -97,9 +103,16 @@ def _beside(found: dict[str, Any]) -> tuple[float, float]:
     return found[names[0]]["max"], found[names[1]]["max"]
 
 
-def _least(what: str, value: float, bar: float, note: str = "") -> dict[str, Any]:
-    return {"what": what, "value": value, "bar": f">= {bar}", "met": value >= bar, "note": note}
-
-
-def _most(what: str, value: float, bar: float, note: str = "") -> dict[str, Any]:
-    return {"what": what, "value": value, "bar": f"<= {bar}", "met": value <= bar, "note": note}
+def together(runs: list[list[Figure]]) -> list[Figure]:
+    """Figures of several runs as one: the median of each, with all of them as its note."""
+    found = []
+    for figures in zip(*runs, strict=True):
+        values = sorted(f["value"] for f in figures)
+        value, first = median(values), figures[0]
+        bar = float(first["bar"].split()[1])
+        met = value >= bar if first["bar"].startswith(">=") else value <= bar
+        each = ", ".join(f"{v:.2f}" for v in values)
+        one = first.copy()
+        one.update(value=value, met=met, note=f"of {each}")
+        found.append(one)
+    return found

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.read.bars import bars_of
+from benchmarks.figures import least, most
+from benchmarks.read.bars import bars_of, together
 from benchmarks.read.contenders import CONTENDERS, chosen
 from benchmarks.read.limits import write_million
 from benchmarks.read.workloads import Workload, untrue, write_frames
@@ -55,6 +56,14 @@ def test_a_part_of_the_contenders_has_the_bars_that_it_can(tmp_path: Path) -> No
         "CacheLoader / memcpy, 224x224x3 uint8": (0.625, False),
         "CacheLoader / memcpy, 2048x2048, crop of 512": (0.625, False),
     }
+
+
+def test_several_runs_as_one() -> None:
+    runs = [[least("speed", v, 0.9), most("memory", 100 * v, 95)] for v in (0.8, 1.0, 0.92)]
+    assert [(f["what"], f["value"], f["met"], f["note"]) for f in together(runs)] == [
+        ("speed", 0.92, True, "of 0.80, 0.92, 1.00"),
+        ("memory", 92.0, True, "of 80.00, 92.00, 100.00"),
+    ]
 
 
 def test_the_million_small_frames_are_those_that_were_broadcast(tmp_path: Path) -> None:

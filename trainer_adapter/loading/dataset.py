@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.utils.data import Dataset, get_worker_info
 from torch.utils.data._utils.collate import collate as default_collate_of
 from torch.utils.data._utils.collate import default_collate_fn_map
 
+from trainer_adapter.batch import shared
 from trainer_adapter.batch.columns import Column
 from trainer_adapter.batch.fields import Fields
 from trainer_adapter.batch.pool import BufferPool
@@ -241,6 +243,9 @@ class FrameDataset(WithLabels, Dataset[Sample]):
         if get_worker_info() is None:
             return self._pool.lease(shape, dtype)
         # In a worker straight into shared memory, as default_collate does: no copy in between.
+        found = shared.ours().lease(shape, np.dtype(dtype))
+        if found is not None:
+            return found
         kind = torch.from_numpy(np.empty(0, dtype)).dtype
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         storage = torch.UntypedStorage._new_shared(size)  # type: ignore[no-untyped-call]
@@ -252,19 +257,39 @@ class _Copied(Sample):
     """A batch that a worker only copied: where it arrives it is a Sample, and that is said once."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrived, (dict(self),)
+        return _arrived, (dict(self), True)
+
+
+def _sent(sample: Sample) -> tuple[Any, ...]:
+    """As a worker sends it to another process."""
+    if get_worker_info() is None:
+        return sample.__reduce__()
+    return _arrived, (_each(shared.sent, dict(sample)), isinstance(sample, _Copied))
+
+
+def _each(does: Callable[[Any], Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Of all values of a batch, those of its columns too."""
+    return {
+        name: _each(does, value) if isinstance(value, dict) else does(value)
+        for name, value in values.items()
+    }
 
 
 _SLOWER = (
-    "a DataLoader's workers only copy frames here that are in memory already, and each batch from "
-    "process to process: many times slower than without them. Use num_workers=0, or "
+    "a DataLoader's workers only copy frames here that are in memory already, and each batch goes "
+    "from process to process: slower than without them. Use num_workers=0, or "
     "CacheLoader, whose threads read ahead; workers pay where a transform takes its time"
 )
 
 
-def _arrived(values: dict[str, Any]) -> Sample:
-    warnings.warn(_SLOWER, WorkersWarning, stacklevel=1)  # from one place: shown once
-    return Sample(values)
+def _arrived(values: dict[str, Any], only_copied: bool) -> Sample:
+    if only_copied:
+        warnings.warn(_SLOWER, WorkersWarning, stacklevel=1)  # from one place: shown once
+    return Sample(_each(shared.received, values))
+
+
+for _kind in (Sample, _Copied):
+    ForkingPickler.register(_kind, _sent)
 
 
 class _Gathered(list[Sample]):
