@@ -454,3 +454,37 @@ def test_identities_are_those_of_members(tmp_path: Path, folder: Path) -> None:
     columns = pq.read_table(one / names[0]).column_names
     assert "member" not in columns
     assert np.isfinite(table(one, "frames")[0]["mean"])
+
+
+def test_what_is_deflated_is_what_zlib_says(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever library inflates it; what is wrong is said by zlib."""
+    from dicom2cache.errors import FrameError
+    from dicom2cache.sources.find import scan
+    from dicom2cache.sources.place import Inflated, open_at, place_of
+
+    source = _zip(tmp_path / "a.zip", folder / "ct", zipfile.ZIP_DEFLATED)
+    at, length = _member(source, "slice001.dcm")
+    _patch(source, at + length // 2, b"\x5a\x5a\x5a")
+    _, candidates, _ = scan([source], tmp_path / "no cache")
+    quick: list[bool] = []
+    by_libdeflate = Inflated._at_once
+
+    def seen(self: Inflated) -> memoryview | None:
+        found = by_libdeflate(self)
+        quick.append(found is not None)
+        return found
+
+    for way in (seen, lambda _: None):
+        monkeypatch.setattr(Inflated, "_at_once", way)
+        for one in candidates:
+            name = one.path.removeprefix("a.zip!/")
+            with open_at(place_of(str(tmp_path / one.path), one)) as file:
+                if name == "slice001.dcm":
+                    with pytest.raises(FrameError, match="member of the archive is damaged"):
+                        file.check_whole()
+                    continue
+                file.check_whole()
+                assert file.read(0, file.size) == (folder / "ct" / name).read_bytes()
+    assert quick == [True, False, True, True]
