@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from dicom2cache import syntaxes
-from dicom2cache.errors import Dicom2cacheError, FrameError, NoPixels, counting
+from dicom2cache.errors import Dicom2cacheError, FrameError, NoPixels
 from dicom2cache.headers.tags import (
     Dataset,
     has_content,
@@ -285,7 +285,7 @@ def check_length(row: Header) -> None:
             "whose byte order in it is known; convert the file with GE's software"
         )
     if have < want:
-        frames = f"{counting(row['frames'], 'frame')} of "
+        frames = "1 frame of " if row["frames"] == 1 else f"{row['frames']} frames of "
         raise FrameError(
             f"pixel data is truncated: {have} bytes, {want} expected for {frames}"
             f"{row['height']} x {row['width']}; copy the file again"

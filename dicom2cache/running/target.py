@@ -197,5 +197,5 @@ def no_cache(target: Path) -> Exception:
         return Unfinished(
             f"{target}: not committed yet; run `dicom2cache convert` and `dicom2cache commit`"
         )
-    what = "not a cache" if os.path.lexists(target) else "there is no such folder"
-    return CacheError(f"{target}: {what}; make a cache with `dicom2cache build`")
+    more = "" if os.path.lexists(target) else ": there is no such folder"
+    return CacheError(f"{target}: not a cache{more}; make one with `dicom2cache build`")

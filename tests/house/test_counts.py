@@ -23,8 +23,10 @@ _BEHIND = re.compile(rf" (?:more |other )?(?:{_THINGS.replace(' ', '|')})\b")
 
 def _by_hand(source: str) -> Iterator[int]:
     """Lines of f-strings that have a value and then things, other than of a constant."""
-    for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.JoinedStr):
+    tree = ast.parse(source)
+    told_apart = {id(node.orelse) for node in ast.walk(tree) if isinstance(node, ast.IfExp)}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.JoinedStr) or id(node) in told_apart:
             continue
         for one, then in zip(node.values, node.values[1:], strict=False):
             if (

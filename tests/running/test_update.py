@@ -294,7 +294,7 @@ def test_recipe_versions_and_keys_are_held(
 
 
 def test_what_cannot_be_added_to(source: Path, cache: Path, tmp_path: Path) -> None:
-    with pytest.raises(CacheError, match="make a cache with `dicom2cache build`"):
+    with pytest.raises(CacheError, match="make one with `dicom2cache build`"):
         update(source, tmp_path / "nowhere")
     with pytest.raises(SourceError, match="no such file"):
         update(source / "nothing", cache)

@@ -530,3 +530,37 @@ def test_members_without_a_name_are_not_the_archive(tmp_path: Path) -> None:
     for path in ("a.zip!/.", "a.tar!/."):
         why = "a member without a name: unpack the archive, and give it one"
         assert said[path, None] == ("failed", why)
+
+
+def test_what_is_deflated_is_what_zlib_says(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever library inflates it; what is wrong is said by zlib."""
+    from dicom2cache.errors import FrameError
+    from dicom2cache.sources.find import scan
+    from dicom2cache.sources.place import Inflated, open_at, place_of
+
+    source = _zip(tmp_path / "a.zip", folder / "ct", zipfile.ZIP_DEFLATED)
+    at, length = _member(source, "slice001.dcm")
+    _patch(source, at + length // 2, b"\x5a\x5a\x5a")
+    _, candidates, _ = scan([source], tmp_path / "no cache")
+    quick: list[bool] = []
+    by_libdeflate = Inflated._at_once
+
+    def seen(self: Inflated) -> memoryview | None:
+        found = by_libdeflate(self)
+        quick.append(found is not None)
+        return found
+
+    for way in (seen, lambda _: None):
+        monkeypatch.setattr(Inflated, "_at_once", way)
+        for one in candidates:
+            name = one.path.removeprefix("a.zip!/")
+            with open_at(place_of(str(tmp_path / one.path), one)) as file:
+                if name == "slice001.dcm":
+                    with pytest.raises(FrameError, match="member of the archive is damaged"):
+                        file.check_whole()
+                    continue
+                file.check_whole()
+                assert file.read(0, file.size) == (folder / "ct" / name).read_bytes()
+    assert quick == [True, False, True, True]
