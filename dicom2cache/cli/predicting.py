@@ -47,7 +47,8 @@ def labels(
         raise Dicom2cacheError(f"--kind and --algorithm are of segmentations, not of --to {to}")
     if out.exists() and not out.is_dir():
         raise Dicom2cacheError(f"OUT {out}: a file; name the folder of the files")
-    files = {p: int(n[1]) for p in sorted(given.glob("*.npy")) if (n := _NUMBER.search(p.name))}
+    named = (p for p in sorted(given.glob("*.npy")) if p.is_file())  # a pipe is not waited for
+    files = {p: int(n[1]) for p in named if (n := _NUMBER.search(p.name))}
     if not files:
         raise Dicom2cacheError(f"{given}: no files there such as stack12.npy, labels of stack 12")
     try:
@@ -74,8 +75,12 @@ def labels(
                 opened.to_seg(stack, found, target, **told)
             else:
                 opened.prediction(stack, found).to_nifti(target)
-        except (CacheError, ValueError, OSError) as e:
-            print(words.one_line(f"{path}: {e}"), file=sys.stderr)
+        except MemoryError:
+            raise
+        except Exception as e:  # of NumPy, pydicom or highdicom too: it costs this file
+            foreseen = isinstance(e, CacheError | ValueError | OSError | EOFError)
+            said = str(e) if foreseen else f"{type(e).__name__}: {e}"
+            print(words.one_line(f"{path}: {said}"), file=sys.stderr)
             failed += 1
     said = f"{out}: {words.counting(len(files) - failed, 'file')}"
     print(words.one_line(f"{said}; {failed} failed" if failed else said))

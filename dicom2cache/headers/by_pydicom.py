@@ -245,6 +245,15 @@ def _until(file: IO[bytes], tags: list[int] | None, ends: frozenset[int]) -> Any
     )  # fmt: skip
 
 
+def _for_memory(error: BaseException) -> bool:
+    """Whether an error was raised because of want of memory, whatever a parser made of that."""
+    while (before := error.__cause__ or error.__context__) is not None:
+        error = before
+        if isinstance(error, MemoryError):
+            return True
+    return isinstance(error, zlib.error) and "memory" in str(error)
+
+
 @contextmanager
 def _readable(file: IO[bytes]) -> Iterator[None]:
     """Whatever a parser raises for bytes that are no data elements is the file's failure."""
@@ -258,6 +267,8 @@ def _readable(file: IO[bytes]) -> Iterator[None]:
                 "the header cannot be read: it has sequences in each other, hundreds deep; the "
                 "file is damaged, copy it again"
             ) from e
+        if _for_memory(e):
+            raise MemoryError(str(e)) from e
         # Its EOFError is no OSError; a real OSError has an errno.
         if isinstance(e, MemoryError) or (isinstance(e, OSError) and e.errno is not None):
             raise

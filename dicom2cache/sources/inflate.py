@@ -74,6 +74,8 @@ class Inflater:
             try:
                 piece = self._stream.decompress(self._waiting, most)
             except zlib.error as e:
+                if "memory" in str(e):  # Z_MEM_ERROR
+                    raise MemoryError(str(e)) from e
                 raise FrameError(
                     f"the deflated dataset is damaged before byte {self._place} of the file; copy "
                     "it again"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dicom2cache.errors import FrameError
-from dicom2cache.headers.by_pydicom import parse
+from dicom2cache.headers.by_pydicom import _readable, parse
 from tests.support.caches import built, by_path
 from tests.support.dicom_files import pattern, write_dicom
 
@@ -49,3 +49,19 @@ def test_a_deflated_file_without_preamble(tmp_path: Path) -> None:
     row, stored = by_path(built(tmp_path / "in", tmp_path / "cache"))["a.dcm", 0]
     assert row["transfer_syntax"] == _DEFLATED
     np.testing.assert_array_equal(stored, pixels)
+
+
+@pytest.mark.parametrize("made_of_it", [TypeError, zlib.error, None])
+def test_want_of_memory_is_no_damage(made_of_it: type[Exception] | None) -> None:
+    """What a parser makes of it is not to be told as the file's fault."""
+
+    def parser() -> None:
+        if made_of_it is None:
+            raise zlib.error("Error -4 while decompressing data: out of memory")
+        try:
+            raise MemoryError
+        except MemoryError as e:
+            raise made_of_it("no element") from e
+
+    with pytest.raises(MemoryError), _readable(io.BytesIO()):
+        parser()

@@ -21,9 +21,12 @@ from pydicom import examples
 
 from dicom2cache.pipeline import findings
 from tests.support import hand_made
-from tests.support.caches import built
-from tests.support.dicom_files import pattern, real, uid, write_dicom
+from tests.support.caches import built, run_here
+from tests.support.dicom_files import pattern, real, uid, write_dicom, write_series
+from tests.support.segmentations import write_segmentation
 from tests.support.siemens import write_mosaic
+from tests.support.structures import box, contour, write_structures
+from tests.support.waveforms import channel, group, write_waveform
 
 
 def _series(folder: Path) -> Path:
@@ -74,6 +77,24 @@ def _generations(codec: str) -> Callable[[Path], Path]:
     return make
 
 
+def _objects(folder: Path) -> Path:
+    """Images with a segmentation and a structure set drawn on them, a recording; and later ones."""
+    images = write_series(folder / "in", 3, 12)
+    masks = np.ones((2, 3, 12, 12), np.uint8)
+    write_segmentation(folder / "in/seg.dcm", images, masks, ["liver", "spleen"])
+    shapes = [contour(box(1, 1, 5, 5, z)) for z in range(3)]
+    write_structures(folder / "in/rt.dcm", [("GTV", shapes)])
+    data = np.arange(200, dtype="<i2").reshape(100, 2)
+    write_waveform(folder / "in/ecg.dcm", [group(data, [channel("I", 2), channel("II", 2)])])
+    cache = built(folder / "in", folder / "cache", "--masks", "labelmap")
+    more = write_dicom(
+        folder / "in/more.dcm", pattern("more", (12, 12)), SeriesInstanceUID=uid("m")
+    )
+    assert more.exists()
+    assert run_here("update", folder / "in", cache).returncode == 0
+    return cache
+
+
 CACHES: dict[str, Callable[[Path], Path]] = {
     "uncompressed, with failures": _uncompressed,
     "sizes that share slots": _shared,
@@ -82,6 +103,7 @@ CACHES: dict[str, Callable[[Path], Path]] = {
     "colour": _colour,
     "mosaic": _mosaic,
     "generations": _generations("none"),
+    "masks, contours, waveforms": _objects,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from tests.support.caches import built, run_here
 from tests.support.dicom_files import uid, write_dicom
 from tests.support.drawn import AXIAL, write_ct, write_seg
+from tests.support.faults import at_most
 from tests.support.segmentations import item
 from tests.support.siemens import write_mosaic
 from tests.support.signed import rewrite, with_column
@@ -253,6 +255,22 @@ def test_a_cache_chooses_no_file_outside_of_its_sources(source: Path, path: str)
             open_cache(cache).to_seg(0, labels(4), None, CLASSES, sources=sources)
 
 
+def test_what_lies_beside_the_sources_costs_nothing(source: Path) -> None:
+    """A named pipe, and a header of 20,000 sequences in each other."""
+    cache, y = open_cache(built(source, source.parent / "cache")), labels(4)
+    expected = cache.to_seg(0, y, None, CLASSES)
+    for k in range(4):
+        shutil.move(source / f"a{k}.dcm", source / f"x{k}")
+    path = write_dicom(source / "deep", np.zeros((4, 4), np.uint8))
+    head, pixels, tail = path.read_bytes().partition(b"\x10\0\x20\0")
+    deep = b"\x08\0\x40\x11SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff" * 20_000
+    path.write_bytes(head + deep + pixels + tail)
+    os.mkfifo(source / "a pipe")
+    with at_most(30):
+        found = cache.to_seg(0, y, None, CLASSES, sources=source)
+    assert found.PixelData == expected.PixelData
+
+
 def test_deidentified(source: Path, tmp_path: Path) -> None:
     """Hashes lead to the files, whose patient the segmentation has again."""
     (tmp_path / "key").touch(0o600)
@@ -294,14 +312,18 @@ def test_command(source: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "y/best_0.npy", y)
     np.save(tmp_path / "y/best_7.npy", y)
     (tmp_path / "y/notes.npy").write_text("no number, so no labels")
+    (tmp_path / "y/best_1.npy").touch()  # cut before its first byte
+    os.mkfifo(tmp_path / "y/best_2.npy")
     told = ("labels", cache, tmp_path / "y", source / "out", "--classes", "liver, cyst,stone")
     ran = run_here(*told)
     assert ran.returncode == 1
-    assert "1 file; 1 failed" in ran.stdout
+    assert "1 file; 2 failed" in ran.stdout
+    assert "best_1.npy: No data left in file" in ran.stderr
     assert "best_7.npy: " in ran.stderr
     assert "no stack 7" in ran.stderr
     assert np.array_equal(again(source).labelmap(range(4), CLASSES), y)
     (tmp_path / "y/best_7.npy").unlink()
+    (tmp_path / "y/best_1.npy").unlink()
     assert run_here(*told[:3], tmp_path / "nifti", "--to", "nifti").returncode == 0
     (file,) = (tmp_path / "nifti").iterdir()
     assert np.array_equal(np.asarray(nibabel.load(file).dataobj).T, y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -87,23 +88,30 @@ def _is(ds: Any, uid: str | None) -> bool:
 
 def _header(path: Path) -> Any:
     """The Dataset of a file without its pixels; None for what is no DICOM file."""
+    ds = _read(path, stop_before_pixels=True, force=True)
+    return ds if ds is not None and "SOPInstanceUID" in ds else None
+
+
+def _read(path: Path, **how: Any) -> Any:
+    """As dcmread; None for what is no file, which may be waited for without end, or no DICOM."""
     pydicom = convert.library("pydicom", "DICOM segmentations", "seg")
     try:
-        ds = pydicom.dcmread(path, stop_before_pixels=True, force=True)
-    except (OSError, pydicom.errors.InvalidDicomError, ValueError, NotImplementedError):
+        if not stat.S_ISREG(path.stat().st_mode):
+            return None
+        return pydicom.dcmread(path, **how)
+    except MemoryError:
+        raise
+    except Exception:  # pydicom raises whatever the bytes provoke
         return None
-    return ds if "SOPInstanceUID" in ds else None
 
 
 @lru_cache(4)
 def _by_uid(folders: tuple[str, ...], hashed: Hashes | None) -> dict[str, Path]:
     """{SOP Instance UID, as the cache has it: file} of all files below the folders."""
-    pydicom = convert.library("pydicom", "DICOM segmentations", "seg")
     found: dict[str, Path] = {}
     for path in _files(folders):
-        try:
-            ds = pydicom.dcmread(path, specific_tags=[_UID], stop_before_pixels=True)
-        except (OSError, pydicom.errors.InvalidDicomError, ValueError, NotImplementedError):
+        ds = _read(path, specific_tags=[_UID], stop_before_pixels=True)
+        if ds is None:
             continue
         uid = str(ds.get("SOPInstanceUID", ""))
         found.setdefault(uid if hashed is None else hashed.of("uid", uid), path)
