@@ -21,7 +21,8 @@ def bits_left(stream: bytes, jpeg: Jpeg, pixels: NDArray[Any]) -> int | None:
 
     Below 0 it has fewer than they take: the decoder made some up. None: not known, as of several
     components, restart intervals, predictors other than the left neighbour, differences that have
-    no code, or that an encoder may have written modulo 2^precision.
+    no code; and where it is not sound, differences that an encoder may have written modulo
+    2^precision.
     """
     scan = stream.find(b"\xff\xda", len(jpeg.head))
     body = stream[scan + 4 : scan + 10]
@@ -31,15 +32,14 @@ def bits_left(stream: bytes, jpeg: Jpeg, pixels: NDArray[Any]) -> int | None:
     if lengths is None:
         return None
     counts = _counts(pixels.astype(np.uint16, copy=False), 1 << jpeg.precision - 1)
-    coded = lengths != 0
-    if jpeg.precision < 16:
-        coded[jpeg.precision :] = False
-    if counts[~coded].any():
+    if counts[lengths == 0].any():
         return None
     needed = int(counts @ (lengths + _OWN))
     left = _bits(stream[scan + 10 : stream.rfind(END)]) - needed
     if 0 <= left < 8:
         return left
+    if jpeg.precision < 16 and counts[jpeg.precision :].any():
+        return None
     return _bits(stream[scan + 10 : stream.find(END, scan)]) - needed  # more may follow the image
 
 

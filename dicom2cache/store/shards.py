@@ -95,6 +95,7 @@ class ShardWriter:
         self.path, self.spec = path, spec
         self._index = np.full((spec.frames_per_shard, 2), MISSING, "<u8")
         self._at = self._end = 0
+        self._slot_bytes, self._place = spec.slot_bytes, 0  # address of the room that was given
         self.chunks_crc32c: int | None = None if spec.codec == "none" else 0
         """of all compressed chunks so far: what a chunk is made of is more than its slot"""
         self._file = DirectFile(path)
@@ -112,14 +113,18 @@ class ShardWriter:
 
     def room(self) -> NDArray[np.uint8] | None:
         """The next slot's bytes, if a frame may be made right there; valid until `frame`."""
-        room = self._file.room(self.spec.slot_bytes) if self.spec.codec == "none" else None
-        return None if room is None else np.frombuffer(room, np.uint8)
+        room = self._file.room(self._slot_bytes) if self.spec.codec == "none" else None
+        if room is None:
+            return None
+        found = np.frombuffer(room, np.uint8)
+        self._place = _address(found)
+        return found
 
     def frame(self, chunk: Chunk) -> None:
         """Write the chunk of a frame into the next slot."""
         whole: Any = chunk.data
-        data, room = memoryview(whole).cast("B"), self.room()
-        if room is not None and _address(data) == _address(room):  # it was made right there
+        data, place, self._place = memoryview(whole).cast("B"), self._place, 0
+        if place and _address(np.frombuffer(data, np.uint8)) == place:  # it was made right there
             self._file.wrote(len(data))
         else:
             self._file.write(data)
@@ -135,9 +140,10 @@ class ShardWriter:
         Uncompressed it keeps its place. A hole in the file reads as zeros, and costs nothing where
         a header lies about its size.
         """
+        self._place = 0
         if self.spec.codec == "none":
-            self._file.skip(self.spec.slot_bytes)
-            self._end += self.spec.slot_bytes
+            self._file.skip(self._slot_bytes)
+            self._end += self._slot_bytes
         self._at += 1
 
     def finish(self) -> tuple[int, int]:
@@ -150,8 +156,8 @@ class ShardWriter:
         return size, checksum
 
 
-def _address(data: Any) -> int:
-    return int(np.frombuffer(data, np.uint8).__array_interface__["data"][0])
+def _address(data: NDArray[np.uint8]) -> int:
+    return int(data.__array_interface__["data"][0])
 
 
 def read_index(file: BinaryIO, spec: ArraySpec) -> tuple[NDArray[np.uint64], int, bool]:

@@ -115,6 +115,21 @@ def test_a_lossless_frame_has_as_many_bits_as_its_pixels_take() -> None:
         _decode(whole[:-4] + whole[-2:], GREY)
 
 
+def test_steps_of_half_the_range_are_no_reason_to_look_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As from air to bone in CT of 12 bits: a second look takes longer than the first."""
+    pixels = (np.indices((40, 50)).sum(0) % 2 * 4095 ^ 5).astype(np.uint16)
+    whole = bytes(imagecodecs.jpeg8_encode(pixels, lossless=True, predictor=1, bitspersample=12))
+    with pytest.raises(FrameError, match="libjpeg cannot decode it"):
+        _decode(whole[:300] + whole[310:], pixels)
+    looks = []
+    monkeypatch.setattr("dicom2cache.frames.jpeg._simplejpeg", lambda *_: looks.append(1))
+    found = _decode(whole, pixels)
+    assert (found.flags, looks) == ((), [])
+    assert np.array_equal(found.pixels, pixels)
+
+
 @pytest.mark.parametrize("predictor", range(1, 8))
 @pytest.mark.parametrize("bits", [8, 12, 16])
 def test_every_predictor_is_taken_and_its_damage_seen(predictor: int, bits: int) -> None:
