@@ -42,7 +42,12 @@ _OF_WHAT_IS_HIDDEN = {
     "test_patches_across_shards": "shards in one range of addresses",
     "test_processes_of_a_node_share_the_work": "locks",
     "test_killed_before_durable_steps": "whether a process lives",
+    "test_killed_at_each_step_it_is_run_again": "whether a process lives",
+    "test_what_a_worker_dies_of_costs_its_own_frame": "whether a process lives",
+    "test_killed": "steps that make folders durable",
     "test_while_it_is_under_way": "whether a process lives",
+    "test_each_byte_is_as_it_was[a FIFO]": "opening a FIFO without waiting",
+    "test_it_goes_on_after_sigterm_at_the_next_batch": "killpg, of torchrun",
     "test_a_compiled_graph_gives_the_same": "locks, of torch's compiler, which waits for ever",
     "test_workers_that_only_copy_are_warned_of_once": "which pages are in memory",
     "test_a_key_that_others_may_read_is_refused": "modes of files",
@@ -54,7 +59,8 @@ _OF_WHAT_IS_HIDDEN = {
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of other systems, tests of what they lack are left out by name."""
     for item in items if _BARE else ():
-        why = _OF_WHAT_IS_HIDDEN.get(getattr(item, "originalname", item.name))
+        names = (item.name, getattr(item, "originalname", item.name))
+        why = next(filter(None, map(_OF_WHAT_IS_HIDDEN.get, names)), None)
         if why is not None:
             item.add_marker(pytest.mark.skip(reason=f"needs what is hidden: {why}"))
 

@@ -35,7 +35,7 @@ class DirectFile:
         self._path = path
         self._descriptor = os.open(path, flags, 0o666)
         set_direct(self._descriptor, file_system(path) in _FILE_SYSTEMS)
-        self._writer = ThreadPoolExecutor(1, "shard-writer")
+        self._writer = _with_its_thread()
         self._under_way: Future[None] | None = None
         self._buffers = [_SPARE.pop() if _SPARE else memory(_BUFFER) for _ in range(2)]
         self._start = self._filled = self._skipped = 0
@@ -108,7 +108,8 @@ class DirectFile:
         """Close, whatever is written yet."""
         if self._open:
             self._open = False
-            self._writer.shutdown()  # it must not write to another file of the same descriptor
+            if self._writer is not None:
+                self._writer.shutdown()  # it must not write to another file of the same descriptor
             os.close(self._descriptor)
             _SPARE.extend(self._buffers)
             del _SPARE[2:]
@@ -118,7 +119,11 @@ class DirectFile:
         self._wait()
         if self._filled:
             data = memoryview(self._buffers[0])[: self._filled]
-            self._under_way = self._writer.submit(_write, self._descriptor, data, self._start)
+            if self._writer is None:
+                with on_path(self._path):
+                    _write(self._descriptor, data, self._start)
+            else:
+                self._under_way = self._writer.submit(_write, self._descriptor, data, self._start)
             self._buffers.reverse()
             self._start, self._filled = self._start + self._filled, 0
 
@@ -127,6 +132,19 @@ class DirectFile:
         if under_way is not None:
             with on_path(self._path):
                 under_way.result()
+
+
+def _with_its_thread() -> ThreadPoolExecutor | None:
+    """Started now: a frame that takes all memory would leave none to start a thread in.
+
+    None: there is none by now, and who writes waits for the disk.
+    """
+    writer = ThreadPoolExecutor(1, "shard-writer")
+    try:
+        writer.submit(int)
+    except RuntimeError:  # "can't start new thread"
+        return None
+    return writer
 
 
 def _write(descriptor: int, data: memoryview, place: int) -> None:

@@ -494,7 +494,8 @@ def test_a_quick_value_is_the_one_of_pydicom(
     want = elements._dataset(found, implicit)[tag].value
     made = quick(value) if value else empty
     if vr in ("DS", "IS") and want is not None:
-        want = float(want) if isinstance(made, float | int) else [float(one) for one in want]
+        kind = int if vr == "IS" else float
+        want = kind(want) if isinstance(made, float | int) else [kind(one) for one in want]
     assert repr(list(want) if isinstance(made, list) else want).strip("'") == repr(made).strip("'")
     assert name == keyword_for_tag(tag)
 

@@ -100,6 +100,25 @@ def test_what_direct_io_refuses_is_written_in_the_usual_way(tmp_path: Path) -> N
     assert (tmp_path / "file").read_bytes() == b"\0\0\0\0\0odd"
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_no_memory_for_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool
+) -> None:
+    """Since a frame took all of it: what is stored of others is stored all the same."""
+
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    file = None if before else DirectFile(tmp_path / "file")
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    file = file or DirectFile(tmp_path / "file")
+    for k in range(10):
+        file.write(memoryview(bytes([k]) * (1 << 20)))
+    assert file.finish() == 10 << 20
+    file.close()
+    assert (tmp_path / "file").read_bytes() == b"".join(bytes([k]) * (1 << 20) for k in range(10))
+
+
 _WRITE = """
 import resource, sys
 from pathlib import Path

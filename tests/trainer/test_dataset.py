@@ -87,7 +87,8 @@ def test_workers_that_only_copy_are_warned_of_once(cache_path: Path) -> None:
             batches = list(DataLoader(plain, batch_size=2, num_workers=2))
     assert [type(b) for b in batches] == [Sample] * 5
     # Python 3.12 and later warn of each fork where there are threads, those of libraries too.
-    assert [w.category for w in told if w.category is not DeprecationWarning] == [WorkersWarning]
+    told = [w for w in told if w.category is not DeprecationWarning]
+    assert [w.category for w in told] == [WorkersWarning]
     assert "num_workers=0, or CacheLoader" in str(told[0].message)
     useful = FrameDataset(open_cache(cache_path), transform=double)
     with warnings.catch_warnings():
