@@ -124,7 +124,7 @@ def test_a_series_whose_files_are_gone_stays_in_parts(source: Path, tmp_path: Pa
     _slice(source, "b", 3)
     _updated(source, cache)
     (source / "a0.dcm").unlink()
-    said = f"series {uid('series a')}: stays in parts, since 1 of its files are gone"
+    said = f"series {uid('series a')}: stays in parts, since 1 of its files is gone"
     ran = _updated(source, cache, "--restack")
     assert said in ran.stderr
     assert f"{cache}: 4 frames in whole stacks again" in ran.stdout
