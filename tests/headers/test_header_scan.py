@@ -312,8 +312,7 @@ def _test_made_up(folder: Path, data: bytes) -> None:
 def test_made_up_headers(tmp_path: Path) -> None:
     _made.clear()
     _test_made_up(tmp_path)
-    assert _made[True] > 50
-    assert _made[False] > 50
+    assert min(_made[True], _made[False]) > 20, _made
 
 
 _SQ = [Dataset()]
