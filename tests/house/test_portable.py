@@ -17,8 +17,10 @@ ASKED = {
     # where system.OPENS_FOLDERS, system.UNIX
     "trainer_adapter/format/files.py": {"dir_fd"},
     "dicom2cache/frames/isolate.py": {"pass_fds"},
+    # below system.py's floor: asks by itself whether there are forks
+    "trainer_adapter/batch/shared.py": {"os"},
 }
-"""kinds of what is rare, in modules that ask system.py first"""
+"""kinds of what is rare, in modules that ask first"""
 MODULES = {
     "fcntl",
     "resource",
