@@ -18,10 +18,16 @@ def _group(functional: Dataset, keyword: str) -> Dataset | None:
     return found[0] if found else None
 
 
-def _functional(groups: Dataset, ds: Dataset, grey: bool, flags: set[str]) -> dict[str, Any]:
+def _functional(
+    groups: Dataset,
+    ds: Dataset,
+    grey: bool,
+    flags: set[str],
+    labels: dict[int | None, str | None],
+) -> dict[str, Any]:
     """What one functional group item says (PS3.3 C.7.6.16), under the names of PER_FRAME.
 
-    What is odd about it is added to `flags`.
+    What is odd about it is added to `flags`; `labels`: `segment_labels` of the file.
     """
     frame: dict[str, Any] = {}
 
@@ -82,7 +88,7 @@ def _functional(groups: Dataset, ds: Dataset, grey: bool, flags: set[str]) -> di
     if segment := _group(groups, "SegmentIdentificationSequence"):
         number_of = whole(segment, "ReferencedSegmentNumber")
         take("segment", number_of)
-        take("segment_label", segment_labels(ds).get(number_of))
+        take("segment_label", labels.get(number_of))
     frame.update(tile_of(groups))
     if derived := _group(groups, "DerivationImageSequence"):
         frame.update(_reference(derived))
@@ -172,8 +178,10 @@ def functional_groups(
     """
     odd: set[str] = set()
     shared_items = items(ds, "SharedFunctionalGroupsSequence")
-    shared = _functional(shared_items[0], ds, grey, odd) if shared_items else {}
-    own = [_functional(g, ds, grey, odd) for g in items(ds, "PerFrameFunctionalGroupsSequence")]
+    labels = segment_labels(ds)  # once: not segments times frames
+    shared = _functional(shared_items[0], ds, grey, odd, labels) if shared_items else {}
+    groups = items(ds, "PerFrameFunctionalGroupsSequence")
+    own = [_functional(group, ds, grey, odd, labels) for group in groups]
     flags = tuple(sorted(odd))
     if not any(own):
         return shared, None, flags
