@@ -44,10 +44,10 @@ def split(
 ) -> None:
     """Divide the frames of CACHE in sides, no patient on two; `cache.split(OUT)` reads them."""
     files.check(out, "OUT", cache)
-    if labels is not None and not labels.is_file():
-        raise Dicom2cacheError(f"--labels {labels}: no such file")
     if (labels is None) != (on is None) or (labels and not (stratify or label)):
         raise Dicom2cacheError("--labels, --on and --stratify or --label go together")
+    if labels is not None and not labels.is_file():
+        raise Dicom2cacheError(f"--labels {labels}: no such file")
     with _reader():
         from trainer_adapter import open_cache
 

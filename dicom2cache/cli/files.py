@@ -14,8 +14,11 @@ def check(path: Path, said: str = "-o", cache: Path | None = None) -> Path:
     Nor is one made in the cache that is looked at: `verify` would find what does not belong there.
     """
     folder = path.parent
-    if cache is not None and os.path.realpath(path).startswith(
-        os.path.join(os.path.realpath(cache), "")
+    is_cache = cache is not None and os.path.lexists(cache / "zarr.json")
+    if (
+        cache is not None
+        and is_cache
+        and os.path.realpath(path).startswith(os.path.join(os.path.realpath(cache), ""))
     ):
         raise Dicom2cacheError(f"{said} {path}: in the cache, where no other file belongs")
     if path.is_dir():

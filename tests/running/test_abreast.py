@@ -214,19 +214,3 @@ def test_workers_that_start_before_the_plan(tmp_path: Path) -> None:
     assert worth(8, here, [replace(member, size=200_000)] * 2_500, 128 << 20) == 3
     assert worth(8, here, none, 128 << 20) == 1
     assert worth(8, here, [], 128 << 20) == 1
-
-
-def test_nothing_is_imported_that_takes_long_and_is_not_needed(tmp_path: Path) -> None:
-    """By the command and its worker: joblib for one worker, pandas for nobody, a parser for it."""
-    import pandas  # noqa: F401  # it is there
-
-    write_series(tmp_path / "in", 2)
-    timed = {"PYTHONPROFILEIMPORTTIME": "1"}
-    ran = run_cli("build", tmp_path / "in", tmp_path / "cache", "--jobs", "2", env=timed)
-    assert ran.returncode == 0
-    names = [line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()]
-    assert names.count("dicom2cache.running.convert") >= 1
-    found = {
-        name: names.count(name) for name in ("numpy", "pydicom", "pandas.core", "joblib", "zarr")
-    }
-    assert found == {"numpy": 2, "pydicom": 1, "pandas.core": 0, "joblib": 0, "zarr": 0}

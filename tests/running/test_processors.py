@@ -65,7 +65,8 @@ def test_what_the_user_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (8, [1.0] * 100, 1),  # a few pixels: a second process would take longer to start
         (8, [float(1 << 30)] * 100, 8),
         (8, [float(1 << 30)] * 4, 4),
-        (8, [float(1 << 30)] * 2, 2),
+        (8, [float(2 << 30)] * 2, 2),
+        (8, [float(1 << 30)] * 2, 1),  # 4,096 frames of 512x512: their start would take longer
         (8, [float(64 << 20)] * 16, 1),  # two would take as long
         (8, [float(1 << 30)], 1),  # one shard is done by one process
         (1, [float(1 << 30)] * 9, 1),

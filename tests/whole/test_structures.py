@@ -156,8 +156,8 @@ def test_what_lies_on_no_image_is_told(tmp_path: Path) -> None:
     assert failures(made) == {
         ("rt.dcm", None): (
             "failed",
-            "of 'Liver' 1 of 2 contours lie on no image: farther than half a slice from each; "
-            "of 'Sagittal' 1 of 1 contours lie on no image: 1 of them across the slices, the "
+            "of the 2 of 'Liver' 1 contour lies on no image: farther than half a slice from each; "
+            "of the 1 of 'Sagittal' 1 contour lies on no image: 1 of them across the slices, the "
             "others farther than half a slice from each",
         )
     }  # fmt: skip

@@ -270,8 +270,8 @@ def _touched(
     found.pairs += pairs
     for number, lost in left.items():
         if lost:
-            many = f"{len(lost)} of {counting(len(wanted[number]), 'contour')}"
-            what = f"of {names[number]!r} {many} lie on no image"
+            many = counting(len(lost), "contour lies", "contours lie")
+            what = f"of the {len(wanted[number])} of {names[number]!r} {many} on no image"
             why = "farther than half a slice from each"
             if bent[number]:
                 why = f"{bent[number]} of them across the slices, the others {why}"
