@@ -130,7 +130,7 @@ FUZZ := .venv-fuzz/.ready
 
 $(FUZZ): pyproject.toml $(KERNEL) constraints.txt tests/fuzz/requirements.txt
 	$(PYTHON) -m venv $(@D)
-	$(INSTALL) -c constraints.txt -e . -r tests/fuzz/requirements.txt
+	$(INSTALL) -c constraints.txt -e '.[train]' -r tests/fuzz/requirements.txt
 	touch $@
 
 .PHONY: fuzz

@@ -208,7 +208,7 @@ def test_files_that_lightly_train_does_not_list_are_said(tmp_path: Path) -> None
             for name in listed:
                 opened(tmp_path / "scans" / name)
     (one,) = said
-    assert re.search(r"2 of its images .*such as IM000\d.*lightly\.names", str(one.message))
+    assert re.search(r"2 images .*such as IM000\d.*lightly\.names", str(one.message))
     for asked in (api.names(made), []):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
