@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -44,10 +45,10 @@ ONLY_COMMANDS = {
 """what no worker needs"""
 
 
-def _imported(command: str, folder: Path) -> dict[str, set[str]]:
+def _imported(command: str, folder: Path, jobs: str) -> dict[str, set[str]]:
     """{"command" and "worker": modules that it has at its end}."""
     ran = subprocess.run(
-        [sys.executable, "-W", "error", "-c", _TOLD, command, "source", "cache", "--jobs", "1"],
+        [sys.executable, "-W", "error", "-c", _TOLD, command, "source", "cache", "--jobs", jobs],
         check=False, capture_output=True, text=True, cwd=folder,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
@@ -58,15 +59,18 @@ def _imported(command: str, folder: Path) -> dict[str, set[str]]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a worker is forked on Linux")
-def test_what_a_build_of_four_files_imports(tmp_path: Path) -> None:
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_what_a_build_of_four_files_imports(tmp_path: Path, jobs: str) -> None:
+    for name in ("pandas", "joblib", "pydicom", "torch", "rich"):
+        assert find_spec(name), "what is not installed is not imported either"
     write_series(tmp_path / "source", 4, 64)
-    found = _imported("build", tmp_path)
+    found = _imported("build", tmp_path, jobs)
     assert not found["command"] & (SLOW | OTHERS)
     assert not found["worker"] & (SLOW | OTHERS | ONLY_COMMANDS)
     own = {who: {n for n in names if n.startswith("dicom2cache.")} for who, names in found.items()}
     assert len(own["command"]) <= 230
     assert len(own["worker"]) <= 130
-    for names in _imported("update", tmp_path).values():  # there is nothing new
+    for names in _imported("update", tmp_path, jobs).values():  # there is nothing new
         assert not names & (SLOW | {"dicom2cache.frames.decode", "dicom2cache.planning.plan"})
 
 

@@ -90,15 +90,16 @@ def killed(path: str) -> None:
     loader = iter(DataLoader(FrameDataset(open_cache(path), columns=["frame"]), 2, num_workers=1))
     kept = [next(loader), next(loader)]
     (worker,) = loader._workers  # type: ignore[union-attr]
-    said = ""
+    said: Exception | None = None
     try:
         os.kill(worker.pid, signal.SIGKILL)
         deque(map(hold, loader), 0)
-    except RuntimeError as error:
-        said = str(error)
-    except EOFError:  # torch's own, where the pipe ends before the worker is seen to have ended
-        said = "exited unexpectedly"
-    assert "killed by signal" in said or "exited unexpectedly" in said
+    except (RuntimeError, EOFError) as error:  # the second where the pipe is seen to end first
+        said = error
+    worker.join()
+    assert worker.exitcode == -signal.SIGKILL
+    words = "killed by signal" in str(said) or "exited unexpectedly" in str(said)
+    assert words or isinstance(said, EOFError)
     deque(map(hold, kept), 0)
     print("true")
     sys.stdout.flush()
