@@ -30,13 +30,18 @@ def columns_of(limits: Limits) -> tuple[Own, ...]:
     return getattr(limits, "own", ())
 
 
+def is_agreed(limits: Limits) -> bool:
+    """Whether the user agreed that columns may tell who a person is."""
+    return getattr(limits, "agreed", False)
+
+
 def with_own(row: Any, ds: Dataset, limits: Limits) -> Any:
     """The row of FILES with the user's columns; flagged where a value is unlike its VR."""
     columns = columns_of(limits)
     if not columns:
         return row
     values, odd = [], False
-    agreed = getattr(limits, "agreed", False)
+    agreed = is_agreed(limits)
     for one in columns:
         try:
             values.append(_texts(one, _value(one, ds), agreed))

@@ -11,7 +11,7 @@ from typing import Any
 from dicom2cache.headers.acquisition import acquired_of
 from dicom2cache.headers.describe import describe
 from dicom2cache.headers.elements import CHARSET, Elements, Scan
-from dicom2cache.headers.own import columns_of, wanted_by, with_own
+from dicom2cache.headers.own import columns_of, is_agreed, wanted_by, with_own
 from dicom2cache.headers.pixel_module import check_length, has_vr
 from dicom2cache.headers.really import FLAG
 from dicom2cache.headers.tags import number, text, vector, whole
@@ -75,7 +75,7 @@ def _key(elements: Elements, limits: Limits) -> Any:
     # Without a VR, the last 4 bytes are pixels.
     without = elements.implicit and not has_vr(elements.head)
     head = elements.head[:8] if without else elements.head
-    return elements.syntax, head, said, columns_of(limits), getattr(limits, "agreed", False)
+    return elements.syntax, head, said, columns_of(limits), is_agreed(limits)
 
 
 def _copy(

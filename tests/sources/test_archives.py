@@ -307,6 +307,16 @@ def test_zip64_and_what_stands_before_an_archive(
         cache = built(source.parent, tmp_path / f"cache{k}", "--jobs", "1")
         assert len(table(cache, "frames")) == 4 + 5 + 1 + 1 + 2
         assert failures(cache)["not.zip", None][0] == "not-dicom"
+    entry = whole.index(b"PK\1\2")  # of the first member, whose extra field is of another kind now
+    field = whole.index(
+        b"\1\0", entry + 46 + int.from_bytes(whole[entry + 28 : entry + 30], "little")
+    )
+    source.write_bytes(whole[:field] + b"\2" + whole[field + 1 :])
+    cache = built(source.parent, tmp_path / "broken", "--jobs", "1", status=1)
+    lost = [path for (path, _), (_, why) in failures(cache).items() if "zip64 extra field" in why]
+    assert len(lost) == 1
+    assert lost[0].startswith("a.zip!/")
+    assert len(table(cache, "frames")) > 0
 
 
 def test_an_archive_that_changes_or_goes(tmp_path: Path, folder: Path) -> None:
