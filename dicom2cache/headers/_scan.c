@@ -294,3 +294,168 @@ PyObject *scan_parts(PyObject *Py_UNUSED(module), PyObject *args) {
     PyBuffer_Release(&said);
     return found;
 }
+
+/* ---- values ---------------------------------------------------------------------------------- */
+
+/* Of those that have one meaning whatever else a header says; plain.py has the same as patterns. */
+typedef struct {
+    const char *at, *end;
+} Text;
+
+static int digits(Text *t, int most) {
+    int count = 0;
+    for (; count < most && t->at < t->end && *t->at >= '0' && *t->at <= '9'; t->at++) count++;
+    return count;
+}
+
+static int skip(Text *t, const char *one_of) {
+    const int found = t->at < t->end && *t->at && strchr(one_of, *t->at);
+    t->at += found;
+    return found;
+}
+
+/* A decimal of at most 20 digits before and after the point, and an exponent of at most 2. */
+static int decimal(Text t, double *value) {
+    char text[64];
+    while (skip(&t, " ")) continue;
+    const char *begin = t.at;
+    skip(&t, "+-");
+    if (!digits(&t, 20)) return UNUSUAL;
+    if (skip(&t, ".")) digits(&t, 20);
+    if (skip(&t, "eE")) {
+        skip(&t, "+-");
+        if (!digits(&t, 2)) return UNUSUAL;
+    }
+    const size_t length = (size_t)(t.at - begin); /* 1 + 20 + 1 + 20 + 2 + 2 at most */
+    while (skip(&t, " ")) continue;
+    if (t.at != t.end) return UNUSUAL;
+    memcpy(text, begin, length);
+    text[length] = 0;
+    *value = PyOS_string_to_double(text, NULL, NULL);
+    return *value == -1.0 && PyErr_Occurred() ? FAILED : FINE;
+}
+
+static int real(Text t, PyObject **made) {
+    double value;
+    const int found = decimal(t, &value);
+    if (found) return found;
+    return (*made = PyFloat_FromDouble(value)) ? FINE : FAILED;
+}
+
+static int place(Text t, PyObject **made) {
+    double value[3];
+    for (int k = 0; k < 3; k++) {
+        Text part = {t.at, t.at};
+        while (part.end < t.end && *part.end != '\\') part.end++;
+        const int found = (part.end < t.end) == (k < 2) ? decimal(part, value + k) : UNUSUAL;
+        if (found) return found;
+        t.at = part.end + (k < 2);
+    }
+    return (*made = Py_BuildValue("[ddd]", value[0], value[1], value[2])) ? FINE : FAILED;
+}
+
+static int integer(Text t, PyObject **made) {
+    long value = 0;
+    while (skip(&t, " ")) continue;
+    const int negative = t.at < t.end && *t.at == '-';
+    skip(&t, "+-");
+    const char *begin = t.at;
+    if (!digits(&t, 9)) return UNUSUAL;
+    for (; begin < t.at; begin++) value = 10 * value + (*begin - '0');
+    while (skip(&t, " ")) continue;
+    if (t.at != t.end) return UNUSUAL;
+    return (*made = PyLong_FromLong(negative ? -value : value)) ? FINE : FAILED;
+}
+
+static int uid(Text t, PyObject **made) {
+    const char *begin = t.at;
+    while (t.at < t.end && t.at - begin < 64 && (*t.at == '.' || (*t.at >= '0' && *t.at <= '9'))) t.at++;
+    const Py_ssize_t length = t.at - begin;
+    if (!length || (t.at != t.end && (*t.at || t.at + 1 != t.end))) return UNUSUAL;
+    return (*made = PyUnicode_FromStringAndSize(begin, length)) ? FINE : FAILED;
+}
+
+static int day(Text t, PyObject **made) {
+    const char *begin = t.at;
+    if (digits(&t, 8) != 8 || t.at != t.end) return UNUSUAL;
+    return (*made = PyUnicode_FromStringAndSize(begin, 8)) ? FINE : FAILED;
+}
+
+/* ms since midnight */
+static int clock_of(Text t, PyObject **made) {
+    char text[16] = "0.";
+    int part[6] = {0};
+    const char *begin = t.at;
+    const int count = digits(&t, 6);
+    if (count < 2) return UNUSUAL;
+    for (int k = 0; k < count; k++) part[k] = begin[k] - '0';
+    if (skip(&t, ".")) {
+        const char *fraction = t.at;
+        const int more = digits(&t, 6);
+        if (!more) return UNUSUAL;
+        memcpy(text + 2, fraction, (size_t)more);
+    } else {
+        text[2] = '0';
+    }
+    skip(&t, " ");
+    if (t.at != t.end) return UNUSUAL;
+    const int hours = 10 * part[0] + part[1], minutes = 10 * part[2] + part[3];
+    const int seconds = (60 * hours + minutes) * 60 + 10 * part[4] + part[5];
+    const double rest = PyOS_string_to_double(text, NULL, NULL);
+    if (rest == -1.0 && PyErr_Occurred()) return FAILED;
+    return (*made = PyFloat_FromDouble(1000 * ((double)seconds + rest))) ? FINE : FAILED;
+}
+
+static int never(Text t, PyObject **made) {
+    (void)t, (void)made;
+    return UNUSUAL;
+}
+
+static const struct {
+    uint32_t tag;
+    const char *vr;
+    int (*read)(Text, PyObject **);
+} VALUES[] = {
+    {0x00080018, "UI", uid},   {0x00200012, "IS", integer}, {0x00200013, "IS", integer},
+    {0x00200032, "DS", place}, {0x00201041, "DS", real},    {0x00181060, "DS", real},
+    {0x00541300, "DS", real},  {0x00080022, "DA", day},     {0x00080032, "TM", clock_of},
+    {0x0008002A, "DT", never},
+};
+#define READ 9 /* of them, that have a value */
+#define KNOWN ((int)(sizeof VALUES / sizeof *VALUES))
+
+PyObject *scan_values(PyObject *Py_UNUSED(module), PyObject *own) {
+    PyObject *made[KNOWN] = {NULL}, *tag, *raw, *answer = NULL;
+    Py_ssize_t at = 0;
+    int found = FINE;
+    if (!PyDict_Check(own)) return PyErr_Format(PyExc_TypeError, "{tag: (VR, value)} is needed");
+    while (!found && PyDict_Next(own, &at, &tag, &raw)) {
+        char *vr = NULL, *value;
+        Py_ssize_t length;
+        const unsigned long wanted = PyLong_AsUnsignedLong(tag);
+        int k = 0;
+        if (wanted == (unsigned long)-1 && PyErr_Occurred()) goto end;
+        while (k < KNOWN && VALUES[k].tag != wanted) k++;
+        if (k == KNOWN) continue;
+        PyObject *said = PyTuple_Check(raw) && PyTuple_Size(raw) == 2 ? PyTuple_GetItem(raw, 0) : NULL;
+        if (!said || (said != Py_None && !(vr = PyBytes_AsString(said))) ||
+            PyBytes_AsStringAndSize(PyTuple_GetItem(raw, 1), &value, &length)) {
+            if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "(VR, value) is needed");
+            goto end;
+        }
+        if (vr && strcmp(vr, VALUES[k].vr))
+            found = UNUSUAL;
+        else if (length)
+            found = VALUES[k].read((Text){value, value + length}, &made[k]);
+    }
+    if (found == UNUSUAL) answer = Py_NewRef(Py_None);
+    if (found) goto end;
+    answer = PyTuple_New(READ);
+    for (int k = 0; answer && k < READ; k++) {
+        PyTuple_SetItem(answer, k, made[k] ? made[k] : Py_NewRef(Py_None));
+        made[k] = NULL;
+    }
+end:
+    for (int k = 0; k < KNOWN; k++) Py_XDECREF(made[k]);
+    return answer;
+}

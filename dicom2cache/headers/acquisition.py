@@ -40,8 +40,13 @@ def moment(both: str | None, day: str | None, clock: str | None) -> float | None
         day, clock = both[:8], re.split("[+-]", both[8:])[0]
     elif clock is None:
         return None
-    midnight, after = _midnight(day or "00010101"), _clock(clock)
-    return None if midnight is None or after is None else midnight + after
+    return since_year_0(day, _clock(clock))
+
+
+def since_year_0(day: str | None, after: float | None) -> float | None:
+    """ms of a moment so many ms after the midnight of a day, YYYYMMDD, or of no day."""
+    begin = _midnight(day or "00010101")
+    return None if begin is None or after is None else begin + after
 
 
 @lru_cache(maxsize=256)

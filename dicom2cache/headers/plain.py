@@ -9,8 +9,9 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from dicom2cache.headers.acquisition import moment
+from dicom2cache.headers.acquisition import moment, since_year_0
 from dicom2cache.headers.elements import Raw
+from dicom2cache.pixels import kernel
 
 _decimal = re.compile(rb" *[+-]?[0-9]{1,20}(?:\.[0-9]{0,20})?(?:[eE][+-]?[0-9]{1,2})? *").fullmatch
 _integer = re.compile(rb" *[+-]?[0-9]{1,9} *").fullmatch
@@ -91,6 +92,13 @@ _READ: dict[int, tuple[bytes, Callable[[bytes], Any]]] = {
 
 def plain_values(own: dict[int, Raw]) -> Values | None:
     """Values of these elements, of those that `_READ` knows; None if one of them is odd."""
+    if kernel.compiled is not None:
+        made = kernel.compiled.scan_values(own)
+        return None if made is None else Values._make((*made[:7], since_year_0(made[7], made[8])))
+    return _by_patterns(own)
+
+
+def _by_patterns(own: dict[int, Raw]) -> Values | None:
     found: dict[int, Any] = {}
     try:
         for tag, (vr, value) in own.items():

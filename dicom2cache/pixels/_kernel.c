@@ -794,6 +794,7 @@ static PyObject *use(PyObject *Py_UNUSED(module), PyObject *most) {
 PyObject *scan_meta(PyObject *, PyObject *);
 PyObject *scan_walk(PyObject *, PyObject *);
 PyObject *scan_parts(PyObject *, PyObject *);
+PyObject *scan_values(PyObject *, PyObject *);
 
 PyDoc_STRVAR(scan_meta_doc, "scan_meta(data)\n\n"
                             "(transfer syntax, offset after group 0002) of what a file begins with;\n"
@@ -809,6 +810,12 @@ PyDoc_STRVAR(scan_walk_doc,
 PyDoc_STRVAR(scan_parts_doc, "scan_parts(elements, implicit)\n\n"
                              "{tag: (VR, value)} of elements one behind the other.");
 
+PyDoc_STRVAR(scan_values_doc,
+             "scan_values(own)\n\n"
+             "(SOP Instance UID, Acquisition and Instance Number, Image Position, Slice Location,\n"
+             "Trigger Time, Frame Reference Time, Acquisition Date, ms of Acquisition Time since\n"
+             "midnight) of {tag: (VR, value)}; None if one of them is odd.");
+
 static int start(PyObject *module) {
     choose(2);
     return PyModule_AddIntConstant(module, "REVISION", 4);
@@ -823,6 +830,7 @@ static PyMethodDef methods[] = {
     {"scan_meta", scan_meta, METH_VARARGS, scan_meta_doc},
     {"scan_walk", scan_walk, METH_VARARGS, scan_walk_doc},
     {"scan_parts", scan_parts, METH_VARARGS, scan_parts_doc},
+    {"scan_values", scan_values, METH_O, scan_values_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -43,3 +43,19 @@ def scan_walk(
     /,
 ) -> tuple[bytes, dict[int, tuple[bytes | None, bytes]], int, int, bool, bool] | None: ...
 def scan_parts(elements: bytes, implicit: bool, /) -> dict[int, tuple[bytes | None, bytes]]: ...
+def scan_values(
+    own: dict[int, tuple[bytes | None, bytes]], /
+) -> (
+    tuple[
+        str | None,
+        int | None,
+        int | None,
+        list[float] | None,
+        float | None,
+        float | None,
+        float | None,
+        str | None,
+        float | None,
+    ]
+    | None
+): ...
