@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from dicom2cache.headers.acquisition import moment, since_year_0
@@ -18,6 +19,8 @@ _integer = re.compile(rb" *[+-]?[0-9]{1,9} *").fullmatch
 _uid = re.compile(rb"[0-9.]{1,64}\0?").fullmatch
 _day = re.compile(rb"[0-9]{8}").fullmatch
 _clock = re.compile(rb"[0-9]{2,6}(?:\.[0-9]{1,6})? ?").fullmatch
+
+_LONGEST = 256  # bytes of windows
 
 
 class _Odd(Exception):
@@ -88,6 +91,20 @@ _READ: dict[int, tuple[bytes, Callable[[bytes], Any]]] = {
     0x00201041: (b"DS", _number),
     0x00541300: (b"DS", _number),
 }
+
+
+@lru_cache(maxsize=1024)
+def plain_windows(center: Raw | None, width: Raw | None) -> tuple[tuple[float, float], ...]:
+    """(center, width) of each window of two elements; none unless both are plain, and pair."""
+    if center is None or width is None or not {center[0], width[0]} <= {None, b"DS"}:
+        return ()
+    if max(len(center[1]), len(width[1])) > _LONGEST:
+        return ()
+    try:
+        centers, widths = (map(_number, raw[1].split(b"\\")) for raw in (center, width))
+        return tuple(zip(centers, widths, strict=True))
+    except (_Odd, ValueError):
+        return ()
 
 
 def plain_values(own: dict[int, Raw]) -> Values | None:

@@ -14,30 +14,28 @@ from dicom2cache.records import Header
 from dicom2cache.schema import FILES
 
 _own_of = itemgetter(*COLUMNS)
-_PLACES = [FILES.get_field_index(name) for name in COLUMNS]
+*_PLACES, _WINDOWS = (FILES.get_field_index(name) for name in COLUMNS)
 
 
 def table_of(rows: Sequence[Header | Alike]) -> pa.Table:
     """FILES of the rows, in their order. Raises for a value that does not fit its type."""
     if not any(isinstance(row, Alike) for row in rows):
         return pa.Table.from_pylist(list(rows), FILES)
-    models: dict[int, Header] = {}
-    own: list[tuple[Any, ...]] = []
-    which: list[int] = []
-    numbers: dict[int, int] = {}
-    for row in rows:
-        model, values = row if isinstance(row, Alike) else (row, _own_of(row))
-        which.append(numbers.setdefault(id(model), len(numbers)))
-        models[id(model)] = model
-        own.append(values)
-    columns = list(_repeated(list(models.values()), which))
-    for place, values in zip(_PLACES, zip(*own, strict=True), strict=True):
+    pairs = [row if isinstance(row, Alike) else (row, _own_of(row)) for row in rows]
+    models = {id(model): model for model, _ in pairs}
+    numbers = {one: k for k, one in enumerate(models)}
+    columns = list(_repeated(list(models.values()), [numbers[id(model)] for model, _ in pairs]))
+    for place, values in zip(
+        _PLACES, zip(*(own[:-1] for _, own in pairs), strict=True), strict=True
+    ):
         columns[place] = pa.array(values, FILES.field(place).type)
+    if any(own[-1] is not model["windows"] for model, own in pairs):
+        columns[_WINDOWS] = pa.array([own[-1] for _, own in pairs], FILES.field(_WINDOWS).type)
     return pa.Table.from_arrays(columns, schema=FILES)
 
 
 def _repeated(models: list[Header], which: list[int]) -> Iterator[pa.Array]:
-    """The columns of the models' rows, in the order that `which` says; without those of COLUMNS."""
+    """The columns of the models' rows, in the order that `which` says; but for _PLACES."""
     order, count = pa.array(which, pa.int64()), len(which)
     for place, field in enumerate(FILES):
         values = [cast(Any, model).get(field.name) for model in models]

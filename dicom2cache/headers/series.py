@@ -11,23 +11,23 @@ from typing import Any, NamedTuple, cast
 
 from dicom2cache.headers.acquisition import acquired_of
 from dicom2cache.headers.describe import describe, wanted_tags
-from dicom2cache.headers.elements import CHARSET, Elements, Scan
+from dicom2cache.headers.elements import CHARSET, Elements, Raw, Scan
 from dicom2cache.headers.mosaic import is_tiled
 from dicom2cache.headers.own import columns_of, is_agreed, wanted_by, with_own
 from dicom2cache.headers.pixel_module import check_length, has_vr
-from dicom2cache.headers.plain import Values, plain_values
+from dicom2cache.headers.plain import Values, plain_values, plain_windows
 from dicom2cache.headers.really import FLAG
-from dicom2cache.headers.split import GROUPS, OWN, SET, Split
+from dicom2cache.headers.split import GROUPS, OWN, SET, WINDOWS, Split
 from dicom2cache.headers.tags import number, text, vector, whole
 from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.recipes.limits import Limits
-from dicom2cache.records import Candidate, Header
+from dicom2cache.records import Candidate, Header, VoiWindow
 from dicom2cache.sources.place import Where, packed_of
 from dicom2cache.syntaxes import NATIVE
 
 _MOST = 256  # rows that are remembered
 
-COLUMNS = ("root", "path", "size", "mtime_ns", "member", "pixel_offset", *Values._fields)
+COLUMNS = ("root", "path", "size", "mtime_ns", "member", "pixel_offset", *Values._fields, "windows")
 """what a file has for itself"""
 
 
@@ -79,13 +79,18 @@ def asked_by(limits: Limits) -> Asked:
     return Asked(limits, tags, own, (columns_of(limits), is_agreed(limits)))
 
 
+_Said = tuple[Raw | None, Raw | None]
+"""Window Center and Width"""
+
+
 class _Model:
     """A header that others are like."""
 
-    __slots__ = ("_hashed", "offset", "plain", "room")
+    __slots__ = ("_hashed", "offset", "plain", "room", "said")
 
-    def __init__(self, plain: Plain, offset: int) -> None:
-        self.plain, self.offset = plain, offset
+    def __init__(self, plain: Plain, split: Split) -> None:
+        self.plain, self.offset = plain, split.offset
+        self.said = _said(split)
         self.room = _room(plain.row)
         self._hashed: tuple[PatientKey, Header] | None = None
 
@@ -95,6 +100,21 @@ class _Model:
         if made is None or (made[0] is not key and made[0] != key):
             self._hashed = made = key, self.plain.hashed(key)
         return made[1]
+
+    def windows(self, said: _Said) -> list[VoiWindow] | None:
+        """Those of another file, which has as many or says the same."""
+        mine = self.plain.row["windows"]
+        if mine is None or said == self.said:
+            return mine
+        return [
+            {
+                "center": c,
+                "width": w,
+                "function": one["function"],
+                "explanation": one["explanation"],
+            }
+            for one, (c, w) in zip(mine, plain_windows(*said), strict=True)
+        ]
 
 
 _known: dict[Any, _Model] = {}
@@ -137,7 +157,7 @@ def row_of(
             _known.clear()
         # Columns that are made of what files differ in are each file's own, and so are their flags.
         model = plain._replace(row=(row if _has_own(asked) else plain.row).copy())
-        _known[said] = _Model(model, elements.offset)
+        _known[said] = _Model(model, split)
     return plain
 
 
@@ -148,7 +168,14 @@ def _key(split: Split, asked: Asked) -> Any:
     # Without a VR, the last 4 bytes are pixels.
     without = split.implicit and not has_vr(split.head)
     head = split.head[:8] if without else split.head
-    return split.said, split.own.get(CHARSET), split.syntax, head, asked.key
+    said = _said(split)
+    windows = len(plain_windows(*said)) or said  # which of them differ only in their numbers
+    return split.said, split.own.get(CHARSET), windows, split.syntax, head, asked.key
+
+
+def _said(split: Split) -> _Said:
+    center, width = WINDOWS
+    return split.own.get(center), split.own.get(width)
 
 
 def _has_own(asked: Asked) -> bool:
@@ -166,7 +193,7 @@ def _like(
         values = values._replace(position=None)
     offset = model["pixel_offset"] - known.offset + split.offset
     own = (candidate.root, candidate.path, candidate.size, candidate.mtime_ns,
-           packed_of(candidate), offset, *values)  # fmt: skip
+           packed_of(candidate), offset, *values, known.windows(_said(split)))  # fmt: skip
     if candidate.size - offset >= known.room and not _has_own(asked):
         return Alike(known.row(key), own)
     row = Alike(model, own).header()

@@ -23,9 +23,11 @@ SET = CLOCKS | {
 }  # fmt: skip
 """SOP Instance UID, Trigger Time, Acquisition and Instance Number, Image Position, Slice Location,
 Frame Reference Time: each in one column"""
+WINDOWS = 0x00281050, 0x00281051
+"""Window Center and Width: in one column; many scanners choose them for each slice"""
 _PET = frozenset({0x00181242})
 """Actual Frame Duration: read for SUV only"""
-OWN = SET | _PET
+OWN = SET | _PET | frozenset(WINDOWS)
 GROUPS = frozenset({0x52009229, 0x52009230})
 """functional groups, which say the same things again and win"""
 _APART = OWN | GROUPS | {CHARSET}

@@ -10,7 +10,9 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -362,6 +364,10 @@ _OF_A_SERIES = [
     {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.481.2", "DoseGridScaling": "0.5"},
     {"InstanceNumber": DataElement("InstanceNumber", "UN", b"8 ")},
     {"NumberOfFrames": 2, "ImagePositionPatient": [0, 0, 9]}, {"PixelData": bytes(200)},
+    {"WindowCenter": 41, "WindowWidth": 401.5}, {"WindowCenter": [41, 5], "WindowWidth": [401, 7]},
+    {"WindowCenter": [41, 5]}, {"WindowCenter": None}, {"WindowCenter": None, "WindowWidth": None},
+    {"WindowWidth": DataElement("WindowWidth", "LO", "wide")}, {"WindowWidth": ""},
+    {"WindowCenter": DataElement("WindowCenter", "UN", b"3 ")},
 ]  # fmt: skip
 
 
@@ -373,7 +379,8 @@ def test_files_that_are_alike_have_rows_of_their_own(tmp_path: Path) -> None:
     common: dict[str, Any] = {
         "InstanceNumber": 1, "AcquisitionNumber": 1, "AcquisitionTime": "100000",
         "ImagePositionPatient": [0.0, 0.0, 1.0], "RescaleSlope": 1, "RescaleIntercept": 0,
-        "SeriesDate": "20200101", "SOPClassUID": CT_IMAGE, "Modality": "CT",
+        "SeriesDate": "20200101", "SOPClassUID": CT_IMAGE, "Modality": "CT", "WindowCenter": 40,
+        "WindowWidth": 400, "WindowCenterWidthExplanation": "brain",
     }  # fmt: skip
     every = [*_OF_A_SERIES, {"SharedFunctionalGroupsSequence": [shared]}]
     paths = [
@@ -386,11 +393,13 @@ def test_files_that_are_alike_have_rows_of_their_own(tmp_path: Path) -> None:
     ]
     expected = [_row(path, False) for path in paths]
     assert len(set(expected)) == len(paths)
-    for first in range(len(paths)):
+    for first, way in product(range(len(paths)), (nullcontext, by_numpy)):
         series._known.clear()
         order = [*range(first, len(paths)), *range(first)]
-        assert [_row(paths[k], True) for k in order] == [expected[k] for k in order]
-    assert len(series._known) == 4  # the series; another slope, date and patient
+        with way():
+            assert [_row(paths[k], True) for k in order] == [expected[k] for k in order]
+    # The series; another slope, date and patient; windows of another kind.
+    assert len(series._known) == 10
 
 
 def test_a_header_beyond_the_first_read(tmp_path: Path) -> None:

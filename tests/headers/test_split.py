@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom import dcmread
 
 from dicom2cache.headers import rows, series
 from dicom2cache.headers.elements import CHARSET, dictionary_vr
@@ -250,7 +251,11 @@ def test_a_table_of_files_that_are_alike(
     tmp_path: Path, either: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One series after the other, mixed, and with files that are like no other; each as alone."""
-    first, second = _series(tmp_path, "a", 5), _series(tmp_path, "b", 4, WindowCenter=40)
+    first, second = _series(tmp_path, "a", 5), _series(tmp_path, "b", 4)
+    for k, path in enumerate(first):  # each slice has windows of its own
+        ds = dcmread(path)
+        ds.WindowCenter, ds.WindowWidth = [40 + k, 5], [400, 50.5 + k]
+        ds.save_as(path)
     odd = _series(tmp_path, "c", 1, SliceThickness=3)
     expected = {
         path: read_header([str(tmp_path)], _candidate(path), _KEY, scanned=False)
