@@ -32,7 +32,7 @@ def test_killed_once_the_first_receipt_is_there(
         start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        while not list(cache.glob("build/*/receipts/*")):
+        while not list(cache.glob("build/*/receipts/*.arrow")):
             assert process.poll() is None, "the run ended before it was killed"
             time.sleep(0.01)
         process.kill()
