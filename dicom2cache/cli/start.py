@@ -35,6 +35,7 @@ _FORKING = {
     "build": (_CONVERT, _HEADERS),
     "convert": (_CONVERT,),
     "plan": (_HEADERS,),
+    "repair": ("dicom2cache.running.repair.shards",),
     "update": ("dicom2cache.pipeline",),  # which mostly finds nothing new
 }
 """commands that have worker processes, and what those have from their parent"""

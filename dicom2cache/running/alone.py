@@ -34,7 +34,7 @@ def answer(pipe: Any) -> None:
     while True:
         try:
             function, arguments, named = pipe.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # whoever asks is gone, perhaps amid a call
             return
         found, error = None, None
         try:
@@ -43,10 +43,7 @@ def answer(pipe: Any) -> None:
             error = sent(e, "in a worker process")
         try:
             pipe.send((found, error))
-        except (
-            BrokenPipeError,
-            ConnectionResetError,
-        ):  # whoever asked was interrupted, and is gone
+        except OSError:  # whoever asked was interrupted, and is gone
             return
 
 
@@ -119,14 +116,14 @@ class Alone:
         self.is_busy = True
         try:
             self.pipe.send((function, arguments, named))
-        except (BrokenPipeError, ConnectionResetError) as e:
+        except OSError as e:
             raise self._broken() from e
 
     def result(self) -> Any:
         """What the call returns; raises what it raises, BrokenExecutor if the process died."""
         try:
             found, error = self.pipe.recv()
-        except (EOFError, ConnectionResetError) as e:
+        except (EOFError, OSError) as e:  # the one before a message, the other amid one
             raise self._broken() from e
         self.is_busy = False
         if error is not None:

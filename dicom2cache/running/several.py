@@ -35,6 +35,8 @@ class Crew:
         try:
             while True:
                 while next_one is not None and len(busy) < most and broken is None:
+                    if busy and all(w.is_busy for w in self.workers) and wait(list(busy), 0):
+                        break  # one is through already, which comes before one more
                     try:
                         worker = self._one(next_one[1])
                     except BrokenExecutor as e:
