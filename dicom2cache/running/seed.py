@@ -67,18 +67,22 @@ class _Seed:
         if module not in self._modules:
             self._modules.add(module)
             with suppress(BrokenExecutor):
+                self._settle()
                 self._asked.ask(_imported, (module,), {})
                 self._is_importing = True
 
     def do(self, function: Callable[..., Any], *arguments: Any, handle: int | None = None) -> Any:
         """What a function returns there; raises BrokenExecutor if it cannot be asked."""
-        if self._is_importing:
-            self._is_importing = False
-            self._asked.result()
+        self._settle()
         self._asked.ask(function, arguments, {})
         if handle is not None:
             send_handle(self._asked.pipe, handle, self.child.pid)
         return self._asked.result()
+
+    def _settle(self) -> None:
+        if self._is_importing:
+            self._is_importing = False
+            self._asked.result()
 
     def end(self) -> None:
         """End it, and what was forked from it, which must have nothing to do any more."""

@@ -14,10 +14,10 @@ NUMBER [MARKER]`: the function of `os` fails, with MARKER only until that file e
 first failure makes; `raise MODULE:NAME...`: each of these functions raises X where it works on the
 file X.dcm: one of its arguments has that name in it, or is an array that begins with the number
 that `BEGINS` has for X; `no-kernel`: the compiled loops over pixels are not there; `old-kernel`:
-they are of another revision; `no-crc32c`: google-crc32c has no compiled part. `broken-decoder
-FUNCTION wrong|abort|sleep`: that function of imagecodecs makes one wrong value, aborts, or sleeps.
-`no-links`, `no-direct`, `late` and `clock` are of `poor`; `bare` is of `bare`. Several faults have
-a semicolon between them.
+they are of another revision; `no-fork`: workers are not forked, but joblib's; `no-crc32c`:
+google-crc32c has no compiled part. `broken-decoder FUNCTION wrong|abort|sleep`: that function of
+imagecodecs makes one wrong value, aborts, or sleeps. `no-links`, `no-direct`, `late` and `clock`
+are of `poor`; `bare` is of `bare`. Several faults have a semicolon between them.
 """
 
 import errno
@@ -154,6 +154,12 @@ def _abort_workers(at_once=""):
         pool.STARTING = 0
 
 
+def _no_fork():
+    from dicom2cache.sources import system
+
+    system.fork = lambda: None
+
+
 def _abort_isolated():
     if any("dicom2cache.frames.isolate" in argument for argument in sys.orig_argv):
         os.abort()
@@ -270,6 +276,7 @@ _FAULTS = {
     "eat": _eat,
     "abort-workers": _abort_workers,
     "abort-isolated": _abort_isolated,
+    "no-fork": _no_fork,
     "keep": _keep,
     "slow-publish": _slow_publish,
     "errno": _errno,
