@@ -8,10 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import BrokenExecutor
+from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
 
+from dicom2cache.running.alone import Alone
 from tests.support.caches import built, command, run_cli, tree
 from tests.support.faults import WITHOUT_THREADS, wavelets, with_fault
 
@@ -87,6 +90,16 @@ for pid in workers():
 time.sleep(0.2)
 assert not {*done(2, *calls[:1] * 2)} & {*after}
 """)
+
+
+def test_a_result_that_a_worker_died_amid() -> None:
+    """It was an OSError that no caller knew."""
+    ours, theirs = Pipe()
+    os.write(theirs.fileno(), (100).to_bytes(4, "big") + b"part of it")
+    theirs.close()
+    worker = Alone(subprocess.Popen(["false"]), ours)
+    with ours, pytest.raises(BrokenExecutor, match=r"died \(1\)"):
+        worker.result()
 
 
 def test_what_a_call_raises_ends_the_others() -> None:
