@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-KERNEL := dicom2cache/pixels/_kernel.c
+KERNEL := dicom2cache/pixels/_kernel.c dicom2cache/headers/_scan.c
 # Into the environment whose .ready is made.
 INSTALL = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
 
@@ -221,6 +221,10 @@ bench-parts: $(READY)  ## two tasks of an array against one, JPEG 2000; FILES=N
 .PHONY: bench-cores
 bench-cores: $(READY)  ## 64 jobs by counting; builds with one job and with two: FILES=512 of JPEG 2000
 	$(BIN)/python -m benchmarks.cores $(KEPT) $(if $(FILES),--files $(FILES))
+
+.PHONY: bench-disk
+bench-disk: $(READY)  ## what the disk takes of shards in one way and another, and ShardWriter
+	$(BIN)/python -m benchmarks.disk $(KEPT)
 
 .PHONY: bench-growing
 bench-growing: $(READY)  ## an update that adds 1%, against its build; FILES=N
