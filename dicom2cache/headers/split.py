@@ -59,7 +59,6 @@ class Split(NamedTuple):
         found = kernel.compiled.scan_parts(self.raw, self.implicit) | self.own
         if not says_what(found):
             return None
-        found = dict(sorted(found.items()))
         return Elements(found, self.implicit, self.syntax, self.offset, self.head)
 
     def count(self, in_value: Callable[[bytes], int]) -> int:
@@ -93,15 +92,16 @@ def _walked(file: Opened, wanted: frozenset[int]) -> Split | None:
     if begun is None:
         return None
     syntax, implicit, at = begun
-    raw, own, last, is_long = b"", dict[int, Raw](), 0x0002FFFF, False
+    parts, own, last, is_long = list[bytes](), dict[int, Raw](), 0x0002FFFF, False
     while True:
         found = compiled.scan_walk(
             data, at, last, implicit, tags, _APART_TAGS, LONGEST, dictionary_vr
         )
         if found is None:
             return None
-        more, some, stop, last, done, longer = found
-        raw, own, is_long = raw + more, own | some, is_long or longer
+        part, some, stop, last, done, longer = found
+        parts.append(part)
+        own, is_long = own | some, is_long or longer
         if done:
             break
         if start and not stop:
@@ -110,6 +110,7 @@ def _walked(file: Opened, wanted: frozenset[int]) -> Split | None:
         data = file.read(start, file.at_once[1])
         if len(data) < 12:
             return None  # the file ends here
+    raw = b"".join(parts)
     said = None if is_long else raw
     head = data[stop : stop + 12]
     return Split(said, own, implicit, syntax.decode(), start + stop, head, raw, None)
