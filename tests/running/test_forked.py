@@ -32,7 +32,7 @@ def workers():
     return [worker.process.pid for worker in pool._crew(os.getpid()).workers]
 
 {}
-assert "joblib" not in sys.modules and seed.is_there()
+assert "joblib" not in sys.modules
 print("right")
 """
 
@@ -115,6 +115,19 @@ some = pool.parallel(2, "loky", iter([pool.call(os.getpid), pool.call(time.sleep
 next(some)
 some.close()  # nobody wants the rest
 assert time.monotonic() - start < 30
+""")
+
+
+def test_workers_are_none_any_more_when_what_they_were_forked_from_has_died() -> None:
+    _right("""
+once = [pool.call(time.sleep, 0.1)] * 4
+done(4, *once)
+before = workers()
+os.kill(seed._seed.child.pid, signal.SIGKILL)
+time.sleep(0.1)
+assert not seed.is_there()
+assert done(1, pool.call(os.getppid)) == [os.getpid()]
+assert len(workers()) == 1 and not {*workers()} & {*before}
 """)
 
 
