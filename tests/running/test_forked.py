@@ -143,6 +143,18 @@ assert len(set(done(4, *[pool.call(os.getpid)] * 5))) == 1
 """)
 
 
+def test_headers_are_read_by_as_many_as_there_are_chunks_for() -> None:
+    """By the command itself where that is one; where it is more they begin at once."""
+    _right("""
+from dicom2cache.running import inventory
+late = pool.call(eval, "[__import__('time').sleep(0.1), __import__('os').getpid()][1]")
+readers = lambda jobs, chunks: {*inventory._headers(jobs, "loky", [late] * chunks)}
+assert readers(2, 3) == readers(1, 4) == {os.getpid()} and workers() == []
+assert readers(2, 4) == {*workers()} and len(workers()) == 2
+assert readers(64, 7) == {*workers()} and len(workers()) == 3
+""")
+
+
 _BUILD = ("--shard-mib", "1", "--limits", "frame_seconds=100")
 
 
