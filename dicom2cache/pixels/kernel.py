@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-REVISION = 3
+REVISION = 4
 """of what _kernel.c offers: one that was built from another is not used"""
 
 
