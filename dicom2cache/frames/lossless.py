@@ -71,7 +71,7 @@ def _bits(stream: bytes, start: int, stop: int) -> int:
         stop -= 1
     there = memoryview(stream)[start : max(start, stop)]
     if kernel.compiled is not None:
-        return 8 * (len(there) - kernel.compiled.equal(there, 0xFF))
+        return 8 * (len(there) - int(kernel.compiled.equal(there, 0xFF)))
     return 8 * (len(there) - int(np.count_nonzero(np.frombuffer(there, np.uint8) == 0xFF)))
 
 
