@@ -65,7 +65,8 @@ class Source:
     def __enter__(self) -> Source:
         self._file = open_at(place_of(self.path, self.header))
         try:
-            self.check_unchanged(now=False)
+            if not self._file.was_as(self.header["size"], self.header["mtime_ns"]):
+                self.check_unchanged()
             self._file.check_whole()
         except BaseException:
             self._file.close()
@@ -79,10 +80,9 @@ class Source:
         """Find where encapsulated frames begin, before several threads read them."""
         _ = self._fragments
 
-    def check_unchanged(self, now: bool = True) -> None:
-        """Raises FrameError if size or time of the open file differ from the plan's, by now or when
-        it was opened."""
-        same, size = self._file.is_as(self.header["size"], self.header["mtime_ns"], now)
+    def check_unchanged(self) -> None:
+        """Raises FrameError if size or time of the open file differ from the plan's."""
+        same, size = self._file.is_as(self.header["size"], self.header["mtime_ns"])
         if not same:
             member = self.header["member"]
             planned = member["archive"] if member else self.header["size"]

@@ -891,7 +891,7 @@ static PyObject *use(PyObject *Py_UNUSED(module), PyObject *most) {
 
 static int start(PyObject *module) {
     choose(2);
-    return PyModule_AddIntConstant(module, "REVISION", 4);
+    return PyModule_AddIntConstant(module, "REVISION", 5);
 }
 
 static PyMethodDef methods[] = {

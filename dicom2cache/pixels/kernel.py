@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-REVISION = 4
+REVISION = 5
 """of what _kernel.c offers: one that was built from another is not used"""
 
 

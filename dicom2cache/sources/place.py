@@ -123,10 +123,14 @@ class Opened:
         s = self._status
         return s.st_dev, s.st_ino, s.st_mtime_ns, s.st_size, self._start
 
-    def is_as(self, size: int, mtime_ns: int, now: bool = True) -> tuple[bool, int]:
-        """(whether the open file has this size and modification time, its size), by now or when it
-        was opened."""
-        status = os.fstat(self._descriptor) if now else self._status
+    def was_as(self, size: int, mtime_ns: int) -> bool:
+        """Whether it had this size and modification time when it was opened."""
+        expected = size if self.member is None else self.member.archive
+        return (self._status.st_size, self._status.st_mtime_ns) == (expected, mtime_ns)
+
+    def is_as(self, size: int, mtime_ns: int) -> tuple[bool, int]:
+        """(whether the open file has this size and modification time by now, its size)."""
+        status = os.fstat(self._descriptor)
         expected = size if self.member is None else self.member.archive
         return (status.st_size, status.st_mtime_ns) == (expected, mtime_ns), status.st_size
 
