@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
+from dicom2cache.pixels import kernel
 from dicom2cache.records import ArraySpec
 from dicom2cache.sources.system import next_data, pread
 from dicom2cache.store.compression import CHUNK_HEADER, pack, unpack
@@ -29,6 +30,10 @@ _BLOCK = 1 << 22
 
 def crc32c(data: Any) -> int:
     """CRC-32C (RFC 3720) of contiguous bytes or an array."""
+    if kernel.compiled is not None:
+        found: int | None = kernel.compiled.crc32c(data)
+        if found is not None:
+            return found
     if google_crc32c.implementation != "c":
         data = bytes(data)  # the fallback takes no arrays
     return int(google_crc32c.value(data))

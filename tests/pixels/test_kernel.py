@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from dicom2cache.frames.lossless import _bits, _steps
 from dicom2cache.pixels import kernel, lanes
 from dicom2cache.pixels.statistics import nearest, statistics
+from dicom2cache.store.shards import crc32c
 from tests.support.caches import run_cli, tree
 from tests.support.dicom_files import CT_IMAGE, pattern, real, write_dicom
 from tests.support.faults import with_fault
@@ -210,6 +212,33 @@ def test_bits_that_code_by_hand(most: int) -> None:
 
 @needed
 @pytest.mark.parametrize(
+    ("data", "crc"),
+    [
+        (b"", 0),
+        (b"123456789", 0xE3069283),
+        (bytes(32), 0x8A9136AA),  # RFC 3720 B.4, this and the next
+        (b"\xff" * 32, 0x62A8AB43),
+        (bytes(range(32)), 0x46DD794E),
+    ],
+)
+def test_crc_32c_of_what_the_rfc_has(data: bytes, crc: int) -> None:
+    assert kernel.compiled.crc32c(data) in (crc, None)
+    assert crc32c(data) == crc
+
+
+@needed
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 3000), st.integers(0, 70), st.integers(0, 1 << 30))
+def test_crc_32c_is_google_s(count: int, offset: int, seed: int) -> None:
+    """Of any length, wherever it lies; without one of its own it says so."""
+    data = np.frombuffer(np.random.default_rng(seed).bytes(offset + count), np.uint8)[offset:]
+    expected = google_crc32c.value(data.tobytes())
+    assert kernel.compiled.crc32c(data) in (expected, None)
+    assert both(lambda: crc32c(data)) == (expected, expected)
+
+
+@needed
+@pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda k: k.whole(np.zeros((2, 2), np.int64), None, 1, nearest), "kind"),
@@ -231,6 +260,7 @@ def test_bits_that_code_by_hand(most: int) -> None:
         (lambda k: k.steps(np.zeros((2, 2, 3), np.uint16), 0, bytes(17)), "a frame is"),
         (lambda k: k.steps(np.zeros((2, 2), np.uint16), 0, bytes(16)), "17 bytes"),
         (lambda k: k.equal("text", 0), "bytes-like"),
+        (lambda k: k.crc32c(np.zeros(4)[::2]) or k.equal("", 0), "contiguous|bytes-like"),
         (lambda k: _grey(k, bits=17), "bits"),
         (lambda k: _grey(k, bits=0), "bits"),
         (lambda k: _grey(k, bits=12, low=5), "bits"),
