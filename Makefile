@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-KERNEL := dicom2cache/pixels/_kernel.c
+KERNEL := dicom2cache/pixels/_kernel.c dicom2cache/headers/_scan.c
 # Into the environment whose .ready is made.
 INSTALL = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
 

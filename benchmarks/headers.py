@@ -28,7 +28,7 @@ from benchmarks.figures import arguments, most, plain, tell
 from dicom2cache.headers.describe import wanted_tags
 from dicom2cache.headers.elements import CHARSET, Scan
 from dicom2cache.headers.read import read_headers
-from dicom2cache.headers.scan import scan as scan_header
+from dicom2cache.headers.split import split
 from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.records import Candidate
 from dicom2cache.sources.place import Opened
@@ -113,7 +113,8 @@ def ways() -> dict[str, Way]:
     def scanned(paths: Sequence[Path]) -> None:
         for path in paths:
             with Opened(path) as file:
-                elements = scan_header(file, wanted)
+                found = split(file, wanted)
+            elements = None if found is None else found.whole()
             assert elements is not None
             Scan(elements)
 

@@ -274,6 +274,20 @@ def combine(codes: Sequence[Codes]) -> Codes:
     return result
 
 
+def streamed(table: pa.Table) -> bytes:
+    """The table in Arrow's format of streams."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    made: bytes = sink.getvalue().to_pybytes()
+    return made
+
+
+def table_from(stream: bytes) -> pa.Table:
+    """The table that `streamed` was given."""
+    return pa.ipc.open_stream(stream).read_all()
+
+
 def canonical(files: pa.Table) -> pa.Table:
     """FILES in order of root and path."""
     root, path = _one(files["root"]), _one(files["path"])

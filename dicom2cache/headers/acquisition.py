@@ -29,13 +29,24 @@ def acquired_of(ds: Dataset, keyword: str = "AcquisitionDateTime") -> float | No
     """
     said = text(ds, keyword)
     if said is not None:
-        day, clock = said[:8], re.split("[+-]", said[8:])[0]
-    elif said := text(ds, "AcquisitionTime"):
-        day, clock = text(ds, "AcquisitionDate") or "00010101", said
-    else:
+        return moment(said, None, None)
+    clock = text(ds, "AcquisitionTime")
+    return None if clock is None else moment(None, text(ds, "AcquisitionDate"), clock)
+
+
+def moment(both: str | None, day: str | None, clock: str | None) -> float | None:
+    """The same of the values of a DateTime, or of a Date and a Time, as text."""
+    if both is not None:
+        day, clock = both[:8], re.split("[+-]", both[8:])[0]
+    elif clock is None:
         return None
-    midnight, after = _midnight(day), _clock(clock)
-    return None if midnight is None or after is None else midnight + after
+    return since_year_0(day, _clock(clock))
+
+
+def since_year_0(day: str | None, after: float | None) -> float | None:
+    """ms of a moment so many ms after the midnight of a day, YYYYMMDD, or of no day."""
+    begin = _midnight(day or "00010101")
+    return None if begin is None or after is None else begin + after
 
 
 @lru_cache(maxsize=256)

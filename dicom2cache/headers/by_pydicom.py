@@ -126,7 +126,7 @@ def whole_header(path: Where) -> Any:
 
 
 def check_unchanged(file: Opened, candidate: Candidate) -> None:
-    if not file.is_as(candidate.size, candidate.mtime_ns)[0]:
+    if not file.was_as(candidate.size, candidate.mtime_ns):
         raise FrameError("changed while it was being read; run again when it is at rest")
 
 

@@ -8,12 +8,12 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 import pyarrow as pa
 
-from dicom2cache.arrow import with_column
+from dicom2cache.arrow import streamed, table_from, with_column
 from dicom2cache.errors import (
     Fault,
     FrameError,
@@ -27,20 +27,18 @@ from dicom2cache.errors import (
 from dicom2cache.headers.by_pydicom import (
     LIMITS,
     WHOSE_FILE,
-    Row,
     by_pydicom,
     check_items,
     check_unchanged,
     items_in,
     other_format,
-    wanted,
     whole_header,
 )
 from dicom2cache.headers.mosaic import is_tiled, with_slices
-from dicom2cache.headers.own import wanted_by
 from dicom2cache.headers.pixel_module import OnlyContours
-from dicom2cache.headers.scan import scan
-from dicom2cache.headers.series import row_of
+from dicom2cache.headers.rows import table_of
+from dicom2cache.headers.series import Alike, Asked, Plain, asked_by, row_of
+from dicom2cache.headers.split import split
 from dicom2cache.headers.structures import read_structures
 from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.recipes.limits import Limits
@@ -71,17 +69,30 @@ class Headers(NamedTuple):
     contours: tuple[pa.Table, ...] = ()
     """CONTOURS_TABLE of each structure set"""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From a worker as Arrow's stream: column by column it takes ten times as long."""
+        contours = tuple(map(streamed, self.contours))
+        return _received, (streamed(self.files), streamed(self.rejects), self.faults, contours)
 
-Reading = Callable[[], Header | pa.Table]
+
+def _received(
+    files: bytes, rejects: bytes, faults: tuple[Fault, ...], contours: tuple[bytes, ...]
+) -> Headers:
+    tables = map(table_from, (files, rejects, *contours))
+    return Headers(next(tables), next(tables), faults, tuple(tables))
+
+
+Found: TypeAlias = Header | Alike | pa.Table
+Reading = Callable[[], Found]
 
 
 @dataclass(frozen=True)
 class Elsewhere:
     """How a header is read that this process should not, or cannot, read."""
 
-    alone: Callable[..., Header | pa.Table]
+    alone: Callable[..., Found]
     """makes a call in a process of its own, for a file of `size` bytes, `tries` times"""
-    in_time: Callable[[Reading], Header | pa.Table]
+    in_time: Callable[[Reading], Found]
     """makes it here; raises OutOfTime if that takes too long"""
     always: bool = False
     """read all in a process of its own"""
@@ -101,7 +112,8 @@ def read_headers(
     one header. Raises OSError or MemoryError, naming the file, for faults of the
     environment, and SourceAway.
     """
-    rows: list[Header] = []
+    rows: list[Header | Alike] = []
+    asked = asked_by(limits)
     contours: list[pa.Table] = []
     failed: list[tuple[int, str, Exception]] = []
     unreadable = 0
@@ -110,9 +122,9 @@ def read_headers(
         for candidate in candidates:
             tries = 1 if unreadable else _TRIES
             try:
-                reading = partial(read_file, roots, candidate, patient_key, limits=limits)
                 path = os.path.join(roots[candidate.root], candidate.path)
                 check_claims(candidate, limits)
+                reading = partial(_read, path, candidate, patient_key, asked)
                 found = _patiently(reading, path, tries, elsewhere)
                 (contours if isinstance(found, pa.Table) else rows).append(found)
             except Exception as e:
@@ -146,34 +158,39 @@ def _rather(error: Exception, path: str, candidate: Candidate) -> Exception:
 
 
 def read_file(
-    roots: Sequence[str],
-    candidate: Candidate,
-    patient_key: PatientKey,
-    limits: Limits = LIMITS,
-    heavy: bool = True,
+    roots: Sequence[str], candidate: Candidate, patient_key: PatientKey, limits: Limits = LIMITS
 ) -> Header | pa.Table:
     """A row of FILES, or of a structure set its contours. Raises as `read_header`."""
+    path = os.path.join(roots[candidate.root], candidate.path)
+    found = _read(path, candidate, patient_key, asked_by(limits))
+    return found.header() if isinstance(found, Alike) else found
+
+
+def _read(
+    path: str, candidate: Candidate, patient_key: PatientKey, asked: Asked, heavy: bool = True
+) -> Found:
+    """The same of the file at `path`. Without `heavy` also raises _Heavy."""
     try:
-        return read_header(roots, candidate, patient_key, limits=limits, heavy=heavy)
+        return _header(path, candidate, patient_key, asked, heavy)
     except OnlyContours:
         pass
-    path = place_of(os.path.join(roots[candidate.root], candidate.path), candidate)
-    found = read_structures(path, candidate, limits)
+    found = read_structures(place_of(path, candidate), candidate, asked.limits)
     patient = pa.array([patient_key.hashed("patient", found["patient"][0].as_py())], pa.string())
     return with_column(found, "patient", patient.take(pa.array([0] * found.num_rows)))
 
 
-def _table(rows: list[Header], failed: list[tuple[int, str, Exception]]) -> pa.Table:
+def _table(rows: list[Header | Alike], failed: list[tuple[int, str, Exception]]) -> pa.Table:
     """FILES of the rows; one that does not fit its types is added to `failed` instead."""
     try:
-        return pa.Table.from_pylist(rows, FILES)
+        return table_of(rows)
     except Exception:
         kept = [FILES.empty_table()]
         for row in rows:
+            header = row.header() if isinstance(row, Alike) else row
             try:
-                kept.append(pa.Table.from_pylist([row], FILES))
+                kept.append(pa.Table.from_pylist([header], FILES))
             except Exception as e:
-                failed.append((row["root"], row["path"], e))
+                failed.append((header["root"], header["path"], e))
         return pa.concat_tables(kept)
 
 
@@ -188,8 +205,8 @@ def _reject(root: int, path: str, error: Exception, key: PatientKey) -> dict[str
 
 
 def _patiently(
-    reading: partial[Header | pa.Table], path: str, tries: int, elsewhere: Elsewhere | None
-) -> Header | pa.Table:
+    reading: partial[Found], path: str, tries: int, elsewhere: Elsewhere | None
+) -> Found:
     """What `reading` says of a file, which EIO fails only if it comes `tries` times.
 
     Faults name the file, `path`.
@@ -208,7 +225,7 @@ def _patiently(
             raise MemoryError(f"{path}: {e}" if str(e) else path) from e
 
 
-def _here_or(elsewhere: Elsewhere, reading: partial[Header | pa.Table]) -> Header | pa.Table:
+def _here_or(elsewhere: Elsewhere, reading: partial[Found]) -> Found:
     size = reading.args[1].size
     if elsewhere.always:
         return elsewhere.alone(reading, size=size, tries=2)
@@ -239,25 +256,35 @@ def read_header(
     patient_key: PatientKey,
     scanned: bool = True,
     limits: Limits = LIMITS,
-    heavy: bool = True,
 ) -> Header:
     """One file's header as a row of FILES.
 
     The common header is scanned; pydicom reads what is unusual, or everything unless `scanned`.
-    Raises NoPixels, NotDicom, FrameError or OSError; without `heavy` also _Heavy.
+    Raises NoPixels, NotDicom, FrameError or OSError.
     """
-    path = place_of(os.path.join(roots[candidate.root], candidate.path), candidate)
-    found = _by_scan(path, candidate, limits) if scanned else None
-    if found is None and not heavy and _is_heavy(path, candidate):
+    path = os.path.join(roots[candidate.root], candidate.path)
+    found = _header(path, candidate, patient_key, asked_by(limits), scanned=scanned)
+    return found.header() if isinstance(found, Alike) else found
+
+
+def _header(
+    path: str,
+    candidate: Candidate,
+    patient_key: PatientKey,
+    asked: Asked,
+    heavy: bool = True,
+    scanned: bool = True,
+) -> Header | Alike:
+    place = place_of(path, candidate)
+    found = _by_scan(place, candidate, asked, patient_key) if scanned else None
+    if isinstance(found, Alike):
+        return found
+    if found is None and not heavy and _is_heavy(place, candidate):
         raise _Heavy
-    row, patient, accession = found or by_pydicom(path, candidate, limits)
-    if is_tiled(row):  # only then what is private is read
-        row = with_slices(row, whole_header(path))
-    row["patient"] = patient_key.hashed("patient", patient)
-    row["accession"] = patient_key.hashed("accession", accession)
-    row["person"] = patient_key.hashed("person", row["person"])
-    row["born"] = patient_key.hashed("born", row["born"])
-    return row
+    found = found or Plain(*by_pydicom(place, candidate, asked.limits))
+    if is_tiled(found.row):  # only then what is private is read
+        found = found._replace(row=with_slices(found.row, whole_header(place)))
+    return found.hashed(patient_key)
 
 
 _LIGHT = 4 << 20
@@ -280,22 +307,20 @@ def _is_heavy(path: Place, candidate: Candidate) -> bool:
     return candidate.size > _LIGHT and (head[128:132] == b"DICM" or other_format(head) is None)
 
 
-@lru_cache(maxsize=8)
-def _wanted(limits: Limits) -> frozenset[int]:
-    return wanted() | wanted_by(limits)
-
-
-def _by_scan(path: Place, candidate: Candidate, limits: Limits) -> Row | None:
+def _by_scan(
+    place: Place, candidate: Candidate, asked: Asked, key: PatientKey
+) -> Plain | Alike | None:
     """None if pydicom shall judge the file."""
-    with open_at(path) as file:
+    with open_at(place) as file:
         check_unchanged(file, candidate)
-        elements = scan(file, _wanted(limits))
-    if elements is None:
+        found = split(file, asked.tags)
+    if found is None:
         return None
-    if elements.offset > limits.header_items * len(ITEMS[0]):  # else there is no room
-        check_items(sum(items_in(value) for _, value in elements.found.values()), limits)
+    limits = asked.limits
+    if found.offset > limits.header_items * len(ITEMS[0]):  # else there is no room
+        check_items(found.count(items_in), limits)
     try:
-        return row_of(elements, candidate, path, limits)
+        return row_of(found, candidate, place, asked, key)
     except MemoryError:
         raise
     except Exception:  # refused, or a value that provokes pydicom: then in the words of its way

@@ -7,6 +7,7 @@ file.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Container
 from struct import Struct
 from struct import error as StructError
 
@@ -42,19 +43,42 @@ def scan(file: Opened, wanted: frozenset[int]) -> Elements | None:
 
 def _scan(file: Opened, wanted: frozenset[int]) -> Elements:
     window = _Window(file)
-    data = window.data
-    # With the group length first, group 0002 is what it seems (PS3.10 7.1).
-    if data[128:140] != b"DICM\x02\0\0\0UL\x04\0" or _DEFLATED in data[:4096]:
+    begun = begin(window.data, _meta)
+    if begun is None:
         raise _Unusual
-    syntax, at = _meta(data)
-    implicit = syntax == _IMPLICIT
-    if syntax in (_BIG, _DEFLATED) or data[at + 1] or data[at] < 0x08 or len(data) < at + 12:
-        raise _Unusual
+    syntax, implicit, at = begun
     found, at = _elements(window, at, implicit, wanted)
-    if 0x00080016 not in found and 0x00280010 not in found:
+    if not says_what(found):
         raise _Unusual
     head = window.data[at : at + 12]
     return Elements(found, implicit, syntax.decode(), window.start + at, head)
+
+
+def begin(
+    data: bytes, meta: Callable[[bytes], tuple[bytes, int] | None]
+) -> tuple[bytes, bool, int] | None:
+    """(transfer syntax, whether it is without VRs, offset after group 0002, which `meta` walks).
+
+    None for a file that pydicom shall read.
+    """
+    # With the group length first, group 0002 is what it seems (PS3.10 7.1).
+    if data[128:140] != b"DICM\x02\0\0\0UL\x04\0" or data.find(_DEFLATED, 0, 4096) >= 0:
+        return None
+    found = meta(data)
+    if found is None:
+        return None
+    syntax, at = found
+    if syntax in (_BIG, _DEFLATED) or data[at + 1] or data[at] < 0x08 or len(data) < at + 12:
+        return None
+    implicit, vr = syntax == _IMPLICIT, data[at + 4 : at + 6]
+    if implicit == (vr.isupper() and vr.isalpha()):
+        return None  # pydicom asks the first element which of the two holds
+    return syntax, implicit, at
+
+
+def says_what(found: Container[int]) -> bool:
+    """Whether there is a SOP Class UID, or Rows: else pydicom shall say what the file is."""
+    return 0x00080016 in found or 0x00280010 in found
 
 
 def _meta(data: bytes) -> tuple[bytes, int]:
@@ -87,11 +111,6 @@ def _elements(
 ) -> tuple[dict[int, Raw], int]:
     """({tag: (VR, value)}, place of the pixel data in the window)."""
     data, most = window.data, len(window.data) - 12
-    if data[at + 4 : at + 6].isupper() and data[at + 4 : at + 6].isalpha():
-        if implicit:
-            raise _Unusual  # pydicom asks the first element which of the two holds
-    elif not implicit:
-        raise _Unusual
     found: dict[int, Raw] = {}
     last, vr = 0x0002FFFF, None
     lessons = learned(implicit, wanted)

@@ -45,7 +45,9 @@ def value(ds: Dataset, keyword: str) -> Any:
         raise
     except Exception:
         return None
-    return None if found is None or (hasattr(found, "__len__") and len(found) == 0) else found
+    if found is None or type(found) is str:  # most
+        return found or None
+    return None if hasattr(found, "__len__") and len(found) == 0 else found
 
 
 def is_many(found: Any) -> bool:
@@ -62,6 +64,8 @@ def numbers(ds: Dataset, keyword: str) -> list[float]:
         return []
     if type(found) is int:
         return [float(found)]
+    if type(found) is float:
+        return [found] if math.isfinite(found) else []
     try:
         result = [float(v) for v in (found if is_many(found) else [found])]
     except (ValueError, TypeError, OverflowError):
@@ -137,9 +141,11 @@ def text(ds: Dataset, keyword: str) -> str | None:
     """The value as text, several joined by a backslash, without padding; None for a sequence, and
     for what is longer than LONGEST."""
     found = value(ds, keyword)
-    if found is None or has_items(found):  # what is in its items is not for us to show
+    if type(found) is str:
+        joined = found.strip(" \0")
+    elif found is None or has_items(found):  # what is in its items is not for us to show
         return None
-    if is_many(found):
+    elif is_many(found):
         joined = "\\".join(str(v).strip(" \0") for v in found)
     else:
         joined = str(found).strip(" \0")

@@ -969,10 +969,36 @@ static PyObject *use(PyObject *Py_UNUSED(module), PyObject *most) {
     return PyLong_FromLong(choose(wanted));
 }
 
+/* Of headers, in headers/_scan.c. */
+PyObject *scan_meta(PyObject *, PyObject *);
+PyObject *scan_walk(PyObject *, PyObject *);
+PyObject *scan_parts(PyObject *, PyObject *);
+PyObject *scan_values(PyObject *, PyObject *);
+
+PyDoc_STRVAR(scan_meta_doc, "scan_meta(data)\n\n"
+                            "(transfer syntax, offset after group 0002) of what a file begins with;\n"
+                            "None if it is unusual.");
+
+PyDoc_STRVAR(scan_walk_doc,
+             "scan_walk(data, at, last, implicit, wanted, apart, longest, vr_of)\n\n"
+             "The elements from `at` on, up to the pixel data or the end of `data`: (the wanted ones\n"
+             "one behind the other, but {tag: (VR, value)} of those of them that are `apart`, where it\n"
+             "stopped, the tag before that, whether there are pixels, whether one of the first is\n"
+             "longer than `longest`). None if there is anything unusual. Tags are 32 bits each.");
+
+PyDoc_STRVAR(scan_parts_doc, "scan_parts(elements, implicit)\n\n"
+                             "{tag: (VR, value)} of elements one behind the other.");
+
+PyDoc_STRVAR(scan_values_doc,
+             "scan_values(own)\n\n"
+             "(SOP Instance UID, Acquisition and Instance Number, Image Position, Slice Location,\n"
+             "Trigger Time, Frame Reference Time, Acquisition Date, ms of Acquisition Time since\n"
+             "midnight) of {tag: (VR, value)}; None if one of them is odd.");
+
 static int start(PyObject *module) {
     choose(2);
     choose_crc();
-    return PyModule_AddIntConstant(module, "REVISION", 5);
+    return PyModule_AddIntConstant(module, "REVISION", 6);
 }
 
 static PyMethodDef methods[] = {
@@ -983,6 +1009,10 @@ static PyMethodDef methods[] = {
     {"equal", equal, METH_VARARGS, equal_doc},
     {"crc32c", crc32c, METH_O, crc32c_doc},
     {"use", use, METH_O, use_doc},
+    {"scan_meta", scan_meta, METH_VARARGS, scan_meta_doc},
+    {"scan_walk", scan_walk, METH_VARARGS, scan_walk_doc},
+    {"scan_parts", scan_parts, METH_VARARGS, scan_parts_doc},
+    {"scan_values", scan_values, METH_O, scan_values_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -1000,7 +1030,7 @@ static PyModuleDef_Slot slots[] = {
 static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT,
     .m_name = "_kernel",
-    .m_doc = "Loops over the pixels of a frame.",
+    .m_doc = "Loops over the pixels of a frame, and over the elements of a header.",
     .m_methods = methods,
     .m_slots = slots,
 };

@@ -32,3 +32,32 @@ def steps(values: NDArray[Any], before: int, costs: bytes, /) -> tuple[int, int]
 def equal(data: bytes | memoryview, value: int, /) -> int: ...
 def crc32c(data: Any, /) -> int | None: ...
 def use(most: int, /) -> int: ...
+def scan_meta(data: bytes, /) -> tuple[bytes, int] | None: ...
+def scan_walk(
+    data: bytes,
+    at: int,
+    last: int,
+    implicit: bool,
+    wanted: bytes,
+    apart: bytes,
+    longest: int,
+    vr_of: Callable[[int], str | None],
+    /,
+) -> tuple[bytes, dict[int, tuple[bytes | None, bytes]], int, int, bool, bool] | None: ...
+def scan_parts(elements: bytes, implicit: bool, /) -> dict[int, tuple[bytes | None, bytes]]: ...
+def scan_values(
+    own: dict[int, tuple[bytes | None, bytes]], /
+) -> (
+    tuple[
+        str | None,
+        int | None,
+        int | None,
+        list[float] | None,
+        float | None,
+        float | None,
+        float | None,
+        str | None,
+        float | None,
+    ]
+    | None
+): ...

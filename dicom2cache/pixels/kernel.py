@@ -1,6 +1,7 @@
-"""The compiled loops over pixels, where an environment could build them.
+"""The compiled loops over pixels and headers, where an environment could build them.
 
-`compiled` is None else, and NumPy does the same, more slowly: no bit of a cache depends on it.
+`compiled` is None else, and NumPy and Python do the same, more slowly: no bit of a cache depends on
+it.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-REVISION = 5
-"""of what _kernel.c offers: one that was built from another is not used"""
+REVISION = 6
+"""of what _kernel.c and headers/_scan.c offer: one that was built from another is not used"""
 
 
 def _loaded() -> Any:

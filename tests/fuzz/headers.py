@@ -10,9 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from dicom2cache.errors import FrameError, NoPixels, NotDicom
-from dicom2cache.headers.read import _by_scan, read_header
+from dicom2cache.headers.read import read_header
 from dicom2cache.privacy.keys import PatientKey
-from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import Candidate, Header
 from tests.fuzz.choices import Choices
 from tests.fuzz.datasets import (
@@ -24,6 +23,7 @@ from tests.fuzz.datasets import (
     drawn_file,
     part_10,
 )
+from tests.support.headers import is_scanned
 
 _KEY = PatientKey(bytes(16))
 
@@ -71,7 +71,7 @@ def header_of(data: bytes) -> Header | str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         scanned = read(candidate, True)
-        if _by_scan(str(place().path), candidate, Limits()) is None:
+        if not is_scanned(place().path, candidate):
             return scanned  # by pydicom already
         parsed = read(candidate, False)
     if repr(scanned) != repr(parsed):  # a NaN is no NaN's equal, but has its text

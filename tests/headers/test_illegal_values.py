@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from dicom2cache.errors import FrameError
-from dicom2cache.headers.read import _by_scan, read_header
+from dicom2cache.headers.read import read_header
 from dicom2cache.privacy.keys import PatientKey
-from dicom2cache.recipes.limits import Limits
 from dicom2cache.records import Candidate
 from tests.fuzz.datasets import EXPLICIT, IMPLICIT, Element, made_up, part_10, tag_of
+from tests.support.headers import is_scanned
 
 _KEY = PatientKey(bytes(16))
 
@@ -27,7 +27,7 @@ def _row(folder: Path, *elements: Element, syntax: str = EXPLICIT) -> dict[str, 
     candidate = Candidate(0, path.name, status.st_size, status.st_mtime_ns)
     found, alone = (read_header([str(folder)], candidate, _KEY, way) for way in (True, False))
     assert found == alone
-    return dict(found) | {"scanned": _by_scan(str(path), candidate, Limits()) is not None}
+    return dict(found) | {"scanned": is_scanned(path, candidate)}
 
 
 def _element(keyword: str, vr: str, value: bytes) -> Element:

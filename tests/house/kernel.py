@@ -1,4 +1,4 @@
-"""Says whether the compiled loops over pixels are there; fails where a compiler could make them.
+"""Says whether the compiled loops are there; fails where a compiler could make them.
 
 Run: python -m tests.house.kernel. A failed compilation does not fail an installation.
 """
@@ -21,10 +21,10 @@ def compiler() -> str | None:
 def verdict() -> tuple[int, str]:
     """(exit status, what to say)."""
     if kernel.compiled is not None:
-        return 0, f"compiled loops over pixels: {kernel.compiled.__file__}"
+        return 0, f"compiled loops: {kernel.compiled.__file__}"
     found = compiler()
     if found is None:
-        return 0, "no C compiler here: NumPy does what dicom2cache/pixels/_kernel.c would"
+        return 0, "no C compiler here: NumPy and Python do what the compiled loops would"
     return 1, (
         f"{found} is there, but dicom2cache/pixels/_kernel.c is not compiled, or an older one is; "
         "see why by: .venv/bin/pip install --verbose --editable . ; or make clean"

@@ -15,6 +15,7 @@ from pathlib import Path
 HERE = Path(__file__).parents[2]
 _FLAGS = ("-O1", "-g", "-ffp-contract=off", "-fno-omit-frame-pointer", "-shared", "-fPIC",
           "-fsanitize=address,undefined", "-fno-sanitize-recover=all")  # fmt: skip
+_SOURCES = ("pixels/_kernel.c", "headers/_scan.c")
 _RUN = """
 import importlib.util, sys
 import numpy
@@ -26,7 +27,8 @@ from dicom2cache.pixels import kernel
 assert kernel.compiled is module
 import pytest
 here = "not cache and not process"  # others would have loops of their own
-files = ["tests/pixels/test_kernel.py", "tests/frames/test_plain.py"]
+files = ["tests/pixels/test_kernel.py", "tests/frames/test_plain.py",
+         "tests/headers/test_split.py"]
 sys.exit(pytest.main(["-q", "-x", *files, "-k", here]))
 """
 
@@ -36,9 +38,9 @@ def main() -> int:
     compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / f"_kernel{sysconfig.get_config_var('EXT_SUFFIX')}"
-        source = HERE / "dicom2cache" / "pixels" / "_kernel.c"
+        sources = [str(HERE / "dicom2cache" / name) for name in _SOURCES]
         include = sysconfig.get_paths()["include"]
-        command = [compiler, *_FLAGS, f"-I{include}", str(source), "-o", str(made)]
+        command = [compiler, *_FLAGS, f"-I{include}", *sources, "-o", str(made)]
         subprocess.run(command, check=True)
         named = subprocess.run(
             [compiler, "-print-file-name=libasan.so"], check=True, capture_output=True, text=True

@@ -24,7 +24,7 @@ from dicom2cache.pixels import kernel, lanes
 from dicom2cache.pixels.statistics import nearest, statistics
 from dicom2cache.store.shards import crc32c
 from tests.support.caches import run_cli, tree
-from tests.support.dicom_files import CT_IMAGE, pattern, real, write_dicom
+from tests.support.dicom_files import CT_IMAGE, pattern, real, write_dicom, write_series
 from tests.support.faults import with_fault
 from tests.support.kernels import bits, both, by_numpy, needed
 
@@ -309,6 +309,7 @@ def test_a_cache_is_the_same_without_the_compiled_loops(tmp_path: Path, config_h
         folder / "padded.dcm", pixels.view(np.uint16), SOPClassUID=CT_IMAGE, Modality="CT",
         PixelRepresentation=1, RescaleSlope=1, RescaleIntercept=-24, PixelPaddingValue=-2000,
     )  # fmt: skip
+    write_series(folder / "series", 3, 16)
     made = {}
     for name, env in (("compiled", {}), ("numpy", with_fault("no-kernel"))):
         ran = run_cli("build", folder, tmp_path / name, env=env)

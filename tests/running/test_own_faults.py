@@ -12,6 +12,7 @@ import pytest
 from dicom2cache.errors import FrameError
 from dicom2cache.frames.decode import Source
 from dicom2cache.headers import read
+from dicom2cache.headers.series import COLUMNS
 from dicom2cache.planning.apart import apart
 from dicom2cache.records import ArraySpec
 from dicom2cache.running import choices
@@ -192,13 +193,16 @@ def test_a_header_that_does_not_fit_its_columns_costs_itself_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _slices(tmp_path / "source", ["a", "b", "c"])
-    right = read.read_header
+    right = read._header
 
-    def other(roots: Any, candidate: Any, *rest: Any, **options: Any) -> Any:
-        odd = {"b.dcm": {"instance": 1 << 40}, "c.dcm": {"kernel": "\udcff"}}
-        return {**right(roots, candidate, *rest, **options), **odd.get(candidate.path, {})}
+    def other(path: str, candidate: Any, *rest: Any, **options: Any) -> Any:
+        found = right(path, candidate, *rest, **options)
+        if candidate.path == "b.dcm":  # like the first, but for its own columns
+            own = dict(zip(COLUMNS, found.own, strict=True)) | {"instance": 1 << 40}
+            return found._replace(own=tuple(own.values()))
+        return {**found.header(), "kernel": "\udcff"} if candidate.path == "c.dcm" else found
 
-    monkeypatch.setattr(read, "read_header", other)
+    monkeypatch.setattr(read, "_header", other)
     cache = tmp_path / "cache"
     assert run_here("build", tmp_path / "source", cache, "--jobs", "1").returncode == 1
     assert {path for path, _ in by_path(cache)} == {"a.dcm"}

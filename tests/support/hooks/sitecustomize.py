@@ -134,10 +134,10 @@ def _sleep_header(name, here=""):
         pool.STARTING, inventory._HEADERS_AT_ONCE = 0, 1
     works = read._by_scan
 
-    def scan_or_sleep(path, candidate, limits):
+    def scan_or_sleep(path, candidate, *rest):
         if candidate.path == name:
             time.sleep(600)
-        return works(path, candidate, limits)
+        return works(path, candidate, *rest)
 
     read._by_scan = scan_or_sleep
 
