@@ -1,4 +1,4 @@
-"""Worker processes by joblib; they end with the process that started them, however that ends.
+"""Worker processes, forked or by joblib; they end with the process that started them, in any case.
 
 A worker whose parent was killed would go on with the calls that are queued, and then wait for more.
 """
@@ -21,9 +21,10 @@ from typing import Any
 from dicom2cache.frames.isolate import without_interrupts
 from dicom2cache.planning.crew import for_tasks
 from dicom2cache.records import ShardTask
-from dicom2cache.running import alone
+from dicom2cache.running import seed
 from dicom2cache.running.alone import Alone
 from dicom2cache.running.engines import ELSEWHERE, engine, never_here
+from dicom2cache.running.several import Call, Crew
 from dicom2cache.sources import system
 
 _at_work = threading.Lock()
@@ -187,8 +188,10 @@ _begun = 0  # workers of joblib's that `workers_starting` has started
 def workers_starting(jobs: int, backend: str, module: str) -> Iterator[None]:
     """Have worker processes start, and import the module, while the block runs; 0: none."""
     global _begun
-    if backend == "loky" and jobs > 1:
-        alone.without_early()
+    if are_forked(backend):
+        if jobs:
+            seed.have(module)
+    elif backend == "loky" and jobs > 1:
         from joblib import Parallel, parallel_config
 
         _begun = jobs
@@ -197,17 +200,22 @@ def workers_starting(jobs: int, backend: str, module: str) -> Iterator[None]:
             ready = Parallel(return_as="generator_unordered", batch_size=1)
             _starting.append(ready(own for _ in range(jobs)))
     elif backend == "loky" and jobs and not current_process().daemon:
-        begun = _asked(_ready, (module,), {})
-        _starting.append(worker.result() for worker in (begun,))
+        _starting.append(_crew(os.getpid()).begun(call(_ready, module)))
     try:
         yield
     finally:
         _await_workers()
 
 
+def are_forked(backend: str) -> bool:
+    """Whether a worker more costs milliseconds only."""
+    return backend == "loky" and seed.is_there()
+
+
 def enough(jobs: int, tasks: Sequence[ShardTask]) -> int:
-    """How many workers these tasks take, at most `jobs`; those that have been started are there."""
-    return max(for_tasks(jobs, tasks), min(jobs, _begun))
+    """How many workers of this machine these tasks take, at most `jobs`; those that have been
+    started are there."""
+    return max(for_tasks(jobs, tasks, are_forked("loky")), min(jobs, _begun))
 
 
 def _watched() -> dict[str, Any]:
@@ -259,9 +267,6 @@ def _await_workers() -> None:
             return  # the next call finds the same, and says it
 
 
-Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
-
-
 def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Call:
     """A call to be made, as joblib's `delayed` makes it, without its import."""
     return function, args, kwargs
@@ -270,8 +275,11 @@ def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Call:
 def parallel(jobs: int, backend: str, calls: Iterator[Any], ordered: bool) -> Iterator[Any]:
     """Results of calls (`call`), in order or as they come; by one worker if jobs is 1."""
     _await_workers()
-    if jobs == 1 and backend == "loky":
-        yield from _one_by_one(calls)
+    if backend == "loky" and jobs == 1 and current_process().daemon:  # it may have no processes
+        yield from (function(*args, **kwargs) for function, args, kwargs in calls)
+        return
+    if are_forked(backend) or (backend == "loky" and jobs == 1):  # joblib makes none for one job
+        yield from _crew(os.getpid()).results(jobs, calls, ordered)
         return
     from joblib import Parallel, parallel_config
 
@@ -297,42 +305,13 @@ def parallel(jobs: int, backend: str, calls: Iterator[Any], ordered: bool) -> It
             raise
 
 
-def _one_by_one(calls: Iterator[Any]) -> Iterator[Any]:
-    """Results of the calls, by a worker process of its own: joblib makes none for one job."""
-    if current_process().daemon:  # it may have no processes of its own
-        yield from (function(*args, **kwargs) for function, args, kwargs in calls)
-        return
-    for function, args, kwargs in calls:
-        try:
-            found = _asked(function, args, kwargs).result()
-        except (BrokenExecutor, KeyboardInterrupt):
-            _forget()
-            raise
-        yield found
-
-
-def _asked(function: Callable[..., Any], args: Any, kwargs: Any) -> Alone:
-    """The one worker process, which this starts if it is not there, with a call under way."""
-    parent = os.getpid()
-    whole = (parent, function, args, kwargs)
-    try:
-        worker = _worker(parent)
-        worker.ask(while_parent_lives, whole, {})
-    except BrokenExecutor:  # it has died while it was idle
-        _forget()
-        worker = _worker(parent)
-        worker.ask(while_parent_lives, whole, {})
-    return worker
-
-
-def _forget() -> None:
-    _worker(os.getpid()).end(at_once=True)
-    _worker.cache_clear()
-
-
 @cache
-def _worker(_: int) -> Alone:
-    """One worker process for this process, by its number; it stays for what comes next."""
-    worker = alone.worker()
-    atexit.register(worker.end)
-    return worker
+def _crew(_: int) -> Crew:
+    """The workers of this process, by its number, that joblib does not start."""
+    crew = Crew(lambda: seed.worker() or Alone(), _ask)
+    atexit.register(crew.end)
+    return crew
+
+
+def _ask(worker: Alone, call: Call) -> None:
+    worker.ask(while_parent_lives, (worker.parent, *call), {})
