@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
 from multiprocessing import current_process
 from typing import Any
@@ -41,8 +41,7 @@ _timer = threading.Lock()
 _ends: dict[object, float] = {}  # of a worker's blocks of `within`: when each has to be done
 
 
-@contextmanager
-def within(seconds: float) -> Iterator[None]:
+def within(seconds: float) -> AbstractContextManager[None]:
     """A block that may take so long; a worker process that is not through by then is ended.
 
     By the kernel, so that no decoder can hold it up, and what was begun is done again, where it can
@@ -50,12 +49,12 @@ def within(seconds: float) -> Iterator[None]:
     soon as Python code runs, in its main thread; in others nothing happens.
     """
     if _is_worker:
-        with _due(seconds):
-            yield
-        return
-    if not can_interrupt():
-        yield
-        return
+        return _Due(seconds)
+    return _interrupted(seconds) if can_interrupt() else nullcontext()
+
+
+@contextmanager
+def _interrupted(seconds: float) -> Iterator[None]:
     global _armed
     with nullcontext() if _handled else handling():
         try:
@@ -67,18 +66,22 @@ def within(seconds: float) -> Iterator[None]:
             system.set_timer(0)
 
 
-@contextmanager
-def _due(seconds: float) -> Iterator[None]:
+class _Due:
     """A block of a worker process; several threads may be in one. A process has one timer."""
-    me = object()
-    with _timer:
-        _ends[me] = time.monotonic() + seconds
-        _set_timer()
-    try:
-        yield
-    finally:
+
+    __slots__ = ("_seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
         with _timer:
-            del _ends[me]
+            _ends[self] = time.monotonic() + self._seconds
+            _set_timer()
+
+    def __exit__(self, *_: object) -> None:
+        with _timer:
+            del _ends[self]
             _set_timer()
 
 
@@ -154,6 +157,7 @@ def _watch(parent: int) -> None:
     """Look after the parent while this process waits for work; a call under way is ended first."""
     global _is_worker
     _is_worker = True
+    system.keep_freed()
     if system.ALARM:
         signal.signal(system.ALARM, signal.SIG_DFL)  # it ends the process
 
