@@ -222,6 +222,10 @@ bench-parts: $(READY)  ## two tasks of an array against one, JPEG 2000; FILES=N
 bench-cores: $(READY)  ## 64 jobs by counting; builds with one job and with two: FILES=512 of JPEG 2000
 	$(BIN)/python -m benchmarks.cores $(KEPT) $(if $(FILES),--files $(FILES))
 
+.PHONY: bench-disk
+bench-disk: $(READY)  ## what the disk takes of shards in one way and another, and ShardWriter
+	$(BIN)/python -m benchmarks.disk $(KEPT)
+
 .PHONY: bench-growing
 bench-growing: $(READY)  ## an update that adds 1%, against its build; FILES=N
 	$(BIN)/python -m benchmarks.growing $(KEPT) $(if $(FILES),--files $(FILES))

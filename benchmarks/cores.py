@@ -54,7 +54,7 @@ def _counted(syntax: str, shards: int) -> tuple[int, float, float]:
     """(processes, time by these and threads, time by a process for each shard), of even shares."""
     cost = cost_weight(syntax) * _SHARD * (512 * 512 * 2)
     tasks = [ShardTask(0, k, 0, _SHARD, cost, abreast(syntax)) for k in range(shards)]
-    workers, even = for_tasks(_JOBS, tasks), shards / _JOBS
+    workers, even = for_tasks(_JOBS, tasks, forked=True), shards / _JOBS
     threads = side_by_side(_JOBS, workers, tasks)
     ones = [1.0] * shards
     ends = [0.0] * min(shards, _JOBS)

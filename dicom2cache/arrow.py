@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -51,39 +51,102 @@ def rows_of(table: pa.Table, rows: Any) -> pa.Table:
     return pa.Table.from_batches(found, table.schema)
 
 
-class Row(Mapping[str, Any]):
-    """A row of `lazy_rows`; pickled, it is a dictionary."""
+class Row(dict[str, Any]):
+    """A row of `lazy_rows`: a dictionary of all columns, and pickled no more than that."""
 
-    __slots__ = ("_columns", "_row", "_table")
+    __slots__ = ("_fill", "_names")
 
-    def __init__(self, table: pa.Table, columns: dict[str, list[Any]], row: int) -> None:
-        self._table, self._columns, self._row = table, columns, row
+    def __init__(self, names: list[str], fill: Callable[[str], None]) -> None:
+        self._names, self._fill = names, fill
 
-    def __getitem__(self, name: str) -> Any:
-        try:
-            return self._columns[name][self._row]
-        except KeyError:
-            self._columns[name] = self._table[name].to_pylist()
-            return self._columns[name][self._row]
+    def __missing__(self, name: str) -> Any:
+        self._fill(name)
+        return self[name]
+
+    def _all(self) -> dict[str, Any]:
+        return {name: self[name] for name in self._names}
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As of any dictionary, and so are the others."""
+        return self[name] if name in self._names else default
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._table.column_names)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return int(self._table.num_columns)
+        return len(self._names)
+
+    def keys(self) -> Any:
+        """All names."""
+        return self._all().keys()
+
+    def values(self) -> Any:
+        """All values."""
+        return self._all().values()
+
+    def items(self) -> Any:
+        """All of both."""
+        return self._all().items()
+
+    def copy(self) -> dict[str, Any]:
+        """A plain dictionary."""
+        return self._all()
+
+    def __eq__(self, other: object) -> bool:
+        return self._all() == (other._all() if isinstance(other, Row) else other)
+
+    __hash__ = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return dict, (dict(self),)
+        return dict, (self._all(),)
 
 
-def lazy_rows(table: pa.Table) -> list[Row]:
-    """Rows of a table as mappings.
+def lazy_rows(table: pa.Table, rows: Any = None) -> list[Row]:
+    """Rows of a table as dictionaries; `rows`, numbers ascending, are some, as of `rows_of`.
 
-    A column becomes Python objects for all of them when a value of it is first asked for: of a
-    hundred columns a stage reads a few.
+    A column is read, and becomes Python objects for all of them, when a value of it is first asked
+    for: of a hundred columns a stage reads a few.
     """
-    columns: dict[str, list[Any]] = {}
-    return [Row(table, columns, row) for row in range(table.num_rows)]
+    wanted = np.arange(len(table)) if rows is None else np.asarray(rows, np.int64)
+    names = table.column_names
+
+    def fill(name: str) -> None:
+        chunks = table.column(name).chunks  # KeyError, as of any dictionary
+        ends = np.cumsum([0, *map(len, chunks)])
+        at = np.searchsorted(wanted, ends).tolist()
+        found: list[Any] = []
+        for chunk, start, first, last in zip(chunks, ends[:-1].tolist(), at, at[1:], strict=False):
+            if first < last:
+                found += objects(chunk.take(pa.array(wanted[first:last] - start)))
+        for row, value in zip(made, found, strict=True):
+            row[name] = value
+
+    made = [Row(names, fill) for _ in range(len(wanted))]
+    return made
+
+
+def objects(column: Any) -> list[Any]:
+    """`column.to_pylist()`, in a tenth of the time for numbers and for texts that repeat."""
+    if column.null_count == len(column):
+        return [None] * len(column)
+    kind = column.type
+    if pa.types.is_string(kind):
+        column = column.dictionary_encode()
+    if isinstance(column, pa.DictionaryArray) and pa.types.is_string(column.type.value_type):
+        texts = column.dictionary.to_pylist()
+        return [None if k is None else texts[k] for k in objects(column.indices)]
+    if not (pa.types.is_integer(kind) or pa.types.is_float64(kind) or pa.types.is_boolean(kind)):
+        found: list[Any] = column.to_pylist()
+        return found
+    filled = column.fill_null(False if pa.types.is_boolean(kind) else 0)
+    values: list[Any] = filled.to_numpy(zero_copy_only=False).tolist()
+    if column.null_count:
+        valid = column.is_valid().to_numpy(zero_copy_only=False).tolist()
+        return [value if known else None for value, known in zip(values, valid, strict=True)]
+    return values
 
 
 def tally(column: Any) -> Counter[str]:

@@ -30,11 +30,15 @@ def _take_the_first_three() -> None:
             os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
 
 
+_CONVERT, _HEADERS = "dicom2cache.running.convert", "dicom2cache.running.inventory"
 _FORKING = {
-    **dict.fromkeys(("build", "convert"), "dicom2cache.running.convert"),
-    "update": "dicom2cache.pipeline",  # which mostly finds nothing new
+    "build": (_CONVERT, _HEADERS),
+    "convert": (_CONVERT,),
+    "plan": (_HEADERS,),
+    "repair": ("dicom2cache.running.repair.shards",),
+    "update": ("dicom2cache.pipeline",),  # which mostly finds nothing new
 }
-"""commands that have frames worked on by a worker process, and what that has from its parent"""
+"""commands that have worker processes, and what those have from their parent"""
 
 _WITHOUT_THREADS = {
     "OPENBLAS_NUM_THREADS": "1",
@@ -49,13 +53,13 @@ def main() -> None:
     _take_the_first_three()
     from dicom2cache.cli import interrupts
 
-    module = _FORKING.get("".join(sys.argv[1:2]))
-    if module is not None:
+    modules = _FORKING.get("".join(sys.argv[1:2]))
+    if modules is not None:
         for name, said in _WITHOUT_THREADS.items():
             os.environ.setdefault(name, said)
-        from dicom2cache.running.alone import fork_early
+        from dicom2cache.running.seed import fork_early
 
-        fork_early(module)
+        fork_early(*modules)
     from dicom2cache.cli.app import main as run
     from dicom2cache.running.alone import without_pandas
 

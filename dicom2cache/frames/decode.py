@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import IO, Any, cast
@@ -67,7 +65,8 @@ class Source:
     def __enter__(self) -> Source:
         self._file = open_at(place_of(self.path, self.header))
         try:
-            self.check_unchanged()
+            if not self._file.was_as(self.header["size"], self.header["mtime_ns"]):
+                self.check_unchanged()
             self._file.check_whole()
         except BaseException:
             self._file.close()
@@ -98,17 +97,17 @@ class Source:
         Raises FrameError if it cannot be decoded truly, OSError if it cannot be read, MemoryError;
         both name the file.
         """
-        with self._named():
+        with _Named(self.path):
             return self._once(frame) if self.header["parts"] else self._read(frame, room)
 
     def decoded(self, frame: int, room: Room = None) -> Decoded:
         """An encapsulated frame as its decoder gives it, for `stored`. Raises as `read`."""
-        with self._named():
+        with _Named(self.path):
             return self._decoded(frame, room)
 
     def stored(self, decoded: Decoded) -> Stored:
         """What `read` makes of what was decoded. Raises as `read`."""
-        with self._named():
+        with _Named(self.path):
             return self._stored(decoded)
 
     def native_bytes(self, frame: int, room: Room = None) -> NDArray[np.uint8]:
@@ -116,19 +115,9 @@ class Source:
 
         Raises as `read`.
         """
-        with self._named():
-            return np.frombuffer(self._native(frame, room), np.uint8)
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Errors of the machine in the block name the file."""
-        try:
-            yield
-        except OSError as e:
-            e.filename = e.filename or self.path
-            raise
-        except MemoryError as e:
-            raise MemoryError(f"{self.path}: {e}" if str(e) else self.path) from e
+        with _Named(self.path):
+            data = self._native(frame, room)
+            return data if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
 
     def _once(self, frame: int) -> Stored:
         """A mosaic, decoded once for all its slices that are asked for in a row."""
@@ -372,6 +361,24 @@ class Source:
                 "legal: RGB, YBR_FULL, YBR_FULL_422; in JPEG 2000 YBR_RCT, YBR_ICT; in JPEG XL XYB"
             )
         return Stored(pixels, codec, flags)
+
+
+class _Named:
+    """A block in which errors of the machine name the file."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, e: BaseException | None, __: object) -> None:
+        if isinstance(e, OSError):
+            e.filename = e.filename or self._path
+        elif isinstance(e, MemoryError):
+            raise MemoryError(f"{self._path}: {e}" if str(e) else self._path) from e
 
 
 def _native_order(pixels: NDArray[Any]) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from dicom2cache.pixels import kernel
 _CATEGORIES = 17
 _BITS = np.frexp(np.abs(np.arange(1 << 16).astype(np.int16).astype(np.int32)))[1].astype(np.uint8)
 """of each difference modulo 2^16: its category (T.81 H.1.2.2)"""
-_OWN = np.append(np.arange(16), 0)  # bits beside the code; 2^15 has none
+_OWN = (*range(16), 0)  # bits beside the code; 2^15 has none
 
 
 def bits_left(stream: bytes, jpeg: Jpeg, pixels: NDArray[Any]) -> int | None:
@@ -31,54 +31,64 @@ def bits_left(stream: bytes, jpeg: Jpeg, pixels: NDArray[Any]) -> int | None:
     lengths = _lengths(jpeg.head, body[2] >> 4)
     if lengths is None:
         return None
-    counts = _counts(pixels.astype(np.uint16, copy=False), 1 << jpeg.precision - 1)
-    if counts[lengths == 0].any():
+    costs = bytes(map(int.__add__, lengths, _OWN))
+    needed, seen = _steps(pixels.astype(np.uint16, copy=False), 1 << jpeg.precision - 1, costs)
+    if any(seen >> k & 1 for k, length in enumerate(lengths) if not length):
         return None
-    needed = int(counts @ (lengths + _OWN))
-    left = _bits(stream[scan + 10 : stream.rfind(END)]) - needed
+    left = _bits(stream, scan + 10, stream.rfind(END)) - needed
     if 0 <= left < 8:
         return left
-    if jpeg.precision < 16 and counts[jpeg.precision :].any():
+    if seen >> jpeg.precision and jpeg.precision < 16:
         return None
-    return _bits(stream[scan + 10 : stream.find(END, scan)]) - needed  # more may follow the image
+    return _bits(stream, scan + 10, stream.find(END, scan)) - needed  # more may follow the image
 
 
-def _counts(pixels: NDArray[np.uint16], before: int) -> NDArray[np.int64]:
-    """(17,) how many differences of (H, W) pixels are of each category.
+def _steps(pixels: NDArray[np.uint16], before: int, costs: bytes) -> tuple[int, int]:
+    """(sum of costs, a bit for each category that is there) of differences of (H, W) pixels.
 
     Each is taken from the pixel to the left, of the first column from the one above, of the first
-    from `before`, modulo 2^16 (T.81 H.1.2.1).
+    from `before`, modulo 2^16 (T.81 H.1.2.1); `costs` are those of the categories.
     """
     if kernel.takes(pixels, "H"):
-        return np.array(kernel.compiled.categories(pixels, before), np.int64)
+        found: tuple[int, int] = kernel.compiled.steps(pixels, before, costs)
+        return found
     difference = np.empty(pixels.shape, np.uint16)
     np.subtract(pixels[:, 1:], pixels[:, :-1], out=difference[:, 1:])
     np.subtract(pixels[1:, 0], pixels[:-1, 0], out=difference[1:, 0])
     difference[0, 0] = (int(pixels[0, 0]) - before) & 0xFFFF
-    return np.bincount(np.take(_BITS, difference).reshape(-1), minlength=_CATEGORIES)
+    counts = np.bincount(np.take(_BITS, difference).reshape(-1), minlength=_CATEGORIES)
+    seen = sum(1 << k for k in np.flatnonzero(counts).tolist())
+    return int(counts @ np.frombuffer(costs, np.uint8).astype(np.int64)), seen
 
 
-def _bits(coded: bytes) -> int:
-    """Without the 0 that follows each FF, and fill bytes before the marker (T.81 B.1.1.2, F.1.2.3).
+def _bits(stream: bytes, start: int, stop: int) -> int:
+    """Those of its bytes that code, without the 0 that follows each FF, and fill bytes before the
+    marker (T.81 B.1.1.2, F.1.2.3).
 
     Where FF is followed by another byte, a marker, the stream is damaged.
     """
-    there = np.frombuffer(coded.rstrip(b"\xff"), np.uint8)
-    return 8 * (there.size - int(np.count_nonzero(there == 0xFF)))
+    while stop > start and stream[stop - 1] == 0xFF:
+        stop -= 1
+    there = memoryview(stream)[start : max(start, stop)]
+    if kernel.compiled is not None:
+        return 8 * (len(there) - int(kernel.compiled.equal(there, 0xFF)))
+    return 8 * (len(there) - int(np.count_nonzero(np.frombuffer(there, np.uint8) == 0xFF)))
 
 
-def _lengths(head: bytes, table: int) -> NDArray[np.int64] | None:
+def _lengths(head: bytes, table: int) -> bytes | None:
     """(17,) bits of the code of each category in a table for DC; None: there is no such table."""
     found, place = None, 2
     while place + 4 <= len(head):
         end = place + 2 + int.from_bytes(head[place + 2 : place + 4], "big")
         tables = head[place + 4 : end] if head[place + 1] == 0xC4 else b""
         while len(tables) > 17:  # T.81 B.2.4.2
-            counts, count = tables[1:17], sum(tables[1:17])
+            at, lengths = 17, bytearray(256)
+            for bits, count in enumerate(tables[1:17], 1):
+                for value in tables[at : at + count]:
+                    lengths[value] = bits
+                at += count
             if tables[0] == table:
-                found = np.zeros(256, np.int64)
-                values = np.frombuffer(tables[17 : 17 + count], np.uint8)
-                found[values] = np.repeat(np.arange(1, 17), list(counts))[: len(values)]
-            tables = tables[17 + count :]
+                found = bytes(lengths[:_CATEGORIES])
+            tables = tables[at:]
         place = end
-    return None if found is None else found[:17]
+    return found

@@ -1,9 +1,9 @@
 """The frame that most files have, from its bytes to its values where they lie, in one pass.
 
 Grey, whole numbers of 8 or 16 bits, to be stored as such under whole slopes, uncompressed or of a
-codestream without loss; and uncompressed RGB of 8 bits. It needs none of the stages that others go
-through, and what it becomes is the same bit by bit. Whatever is not so plain, or does not fit, goes
-the long way.
+codestream without loss; and RGB of 8 bits, uncompressed or as a decoder gives it. It needs none of
+the stages that others go through, and what it becomes is the same bit by bit. Whatever is not so
+plain, or does not fit, goes the long way.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from dicom2cache.recipes.recipe import Treatment
 from dicom2cache.records import FrameRow, Header
 
 _NATIVE = (syntaxes.IMPLICIT_LE, syntaxes.EXPLICIT_LE)
-_SYNTAXES = (syntaxes.SYNTAXES.keys() - syntaxes.NATIVE - syntaxes.ALWAYS_LOSSY).union(_NATIVE)
+_COLOUR = (syntaxes.SYNTAXES.keys() - syntaxes.NATIVE).union(_NATIVE)
+_GREY = _COLOUR - syntaxes.ALWAYS_LOSSY
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def plain_frame(
     if kernel.compiled is None or not _is_plain(header, row):
         return None
     if header["samples"] == 3:
-        return _rgb(source, row, room, dtype) if _is_rgb(header, treatment, dtype) else None
+        return _rgb(source, row, room) if _is_rgb(header, treatment, dtype) else None
     if treatment.graded or not _is_grey(header):
         return None
     line = _line(
@@ -138,18 +139,28 @@ def _bits_of(decoded: Decoded, source: Source) -> _Bits | None:
     return _Bits(samples, bits, 0, every, decoded.codec, flags, after)
 
 
-def _rgb(source: Source, row: FrameRow, room: Room, dtype: str) -> Plain:
+def _rgb(source: Source, row: FrameRow, room: Room) -> Plain | Decoded:
     header = source.header
-    pixels = source.native_bytes(row["frame"], room)
-    pixels = pixels.reshape(header["height"], header["width"], 3)
+    if header["transfer_syntax"] in _NATIVE:
+        native = source.native_bytes(row["frame"], room)
+        pixels, codec = native.reshape(header["height"], header["width"], 3), "native"
+        flags = source.late_elements
+    else:
+        decoded = source.decoded(row["frame"], room)
+        pixels, codec = decoded.pixels, decoded.codec
+        if decoded.photometric != "RGB" or not 0 < decoded.precision <= 8:
+            return decoded
+        if not kernel.takes(pixels, "B"):
+            return decoded
+        flags = (*decoded.flags, *source.odd_items)
     made = kernel.compiled.whole(pixels, None, grid_step(pixels.shape), nearest)
-    return Plain(pixels, of_whole(made, None), "native", source.late_elements)
+    return Plain(pixels, of_whole(made, None), codec, flags)
 
 
 def _is_plain(header: Header, row: FrameRow) -> bool:
     """True if nothing but a line, or nothing at all, leads from stored bits to values."""
     return (
-        header["transfer_syntax"] in _SYNTAXES
+        header["transfer_syntax"] in (_GREY if header["samples"] == 1 else _COLOUR)
         and header["pixel_keyword"] == "PixelData"
         and header["kind"] != "mask"
         and not header["palette_bits"]
@@ -177,10 +188,9 @@ def _is_grey(header: Header) -> bool:
 
 def _is_rgb(header: Header, treatment: Treatment, dtype: str) -> bool:
     """True of a byte for each colour, pixel by pixel, which is stored as it is: a share too."""
+    native = header["transfer_syntax"] in _NATIVE
     return (
-        header["transfer_syntax"] in _NATIVE
-        and header["photometric"] == "RGB"
-        and not header["planar"]
+        (not native or (header["photometric"] == "RGB" and not header["planar"]))
         and header["bits_allocated"] == header["bits_stored"] == header["high_bit"] + 1 == 8
         and not header["signed"]
         and treatment.colour != "grey"

@@ -21,6 +21,10 @@ let go of while pixels are touched. */
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#include <immintrin.h>
+#endif
+
 #if defined(__FAST_MATH__) || FLT_EVAL_METHOD != 0
 #error "sums in float64 that are rounded once each are needed"
 #endif
@@ -229,7 +233,8 @@ static Py_ssize_t padded_in(const uint8_t *padding, Py_ssize_t n) {
 
 INLINE void whole_body(Whole *w) {
     const Frame *f = w->frame;
-    const Py_ssize_t at_once = BLOCK / f->channels;
+    /* Whole vectors of values, also of three channels: what is left over goes value by value. */
+    const Py_ssize_t at_once = BLOCK / f->channels / SHORT * SHORT;
     const size_t size = (size_t)f->channels * (size_t)f->width;
     _Alignas(64) char block[2 * BLOCK], rest[2 * BLOCK];
     uint8_t ranged[BLOCK];
@@ -237,7 +242,10 @@ INLINE void whole_body(Whole *w) {
         Py_ssize_t n = f->pixels - at < at_once ? f->pixels - at : at_once, padded = 0;
         const uint8_t *padding = w->padding ? w->padding + at : NULL;
         char *place = f->data + at * size, *values = block;
-        memcpy(block, place, n * size);
+        if (w->line || f->width > 1)
+            memcpy(block, place, n * size);
+        else
+            values = place;
         if (w->line) {
             int look = f->width == 1 ? apply_8(w->line, (uint8_t *)block, n)
                                      : apply_16(w->line, (uint16_t *)block, n);
@@ -250,13 +258,13 @@ INLINE void whole_body(Whole *w) {
             padded = padded_in(padding, n);
         } else if (w->ranged) {
             padding = ranged;
-            if (f->kind == 'B') padded = range_u8(ranged, (uint8_t *)block, n, w->first, w->last);
+            if (f->kind == 'B') padded = range_u8(ranged, (uint8_t *)values, n, w->first, w->last);
             if (f->kind == 'h') padded = range_i16(ranged, (int16_t *)block, n, w->first, w->last);
             if (f->kind == 'H') padded = range_u16(ranged, (uint16_t *)block, n, w->first, w->last);
         }
         if (padded) {
             w->padded += padded;
-            n = kept(rest, block, padding, n, size);
+            n = kept(rest, values, padding, n, size);
             values = rest;
         }
         if (!n) continue;
@@ -281,13 +289,13 @@ INLINE int all_fit_body(const Frame *f, const Line *line, int32_t first, int32_t
 /* ---- a regular sub-grid --------------------------------------------------------------------- */
 
 /* Counts the values of every step-th pixel of every step-th row that are no padding, less `least`,
-in four tables one behind the other: equal neighbours would wait for each other. How many. */
-#define COUNT(NAME, T)                                                                             \
+in several tables one behind the other: equal neighbours would wait for each other. How many. */
+#define COUNT(NAME, T, TABLES, LEAST, SPAN)                                                        \
     INLINE Py_ssize_t NAME##_of(const Whole *w, Py_ssize_t step, size_t span, uint32_t *counts,    \
                                 const uint8_t *padding, int ranged, Py_ssize_t channels) {         \
         const Frame *f = w->frame;                                                                 \
-        const int32_t least = w->least, first = w->first, last = w->last;                          \
-        Py_ssize_t count = 0;                                                                      \
+        const int32_t least = LEAST, first = w->first, last = w->last;                             \
+        size_t count = 0;                                                                          \
         for (Py_ssize_t y = 0; y < f->rows; y += step)                                             \
             for (Py_ssize_t x = 0; x < f->columns; x += step) {                                    \
                 const Py_ssize_t pixel = y * f->columns + x;                                       \
@@ -297,12 +305,12 @@ in four tables one behind the other: equal neighbours would wait for each other.
                     memcpy(&value, f->data + (pixel * channels + c) * (Py_ssize_t)sizeof value,    \
                            sizeof value);                                                          \
                     if (ranged && value >= first && value <= last) continue;                       \
-                    counts[(size_t)(count++ & 3) * span + (size_t)(value - least)]++;              \
+                    counts[count++ % TABLES * SPAN + (size_t)(value - least)]++;                   \
                 }                                                                                  \
             }                                                                                      \
-        for (int k = 1; k < 4; k++)                                                                \
-            for (size_t v = 0; v < span; v++) counts[v] += counts[k * span + v];                   \
-        return count;                                                                              \
+        for (int k = 1; k < TABLES; k++)                                                           \
+            for (size_t v = 0; v < span; v++) counts[v] += counts[k * SPAN + v];                   \
+        return (Py_ssize_t)count;                                                                  \
     }                                                                                              \
     static Py_ssize_t NAME(const Whole *w, Py_ssize_t step, size_t span, uint32_t *counts) {       \
         const Py_ssize_t channels = w->frame->channels;                                            \
@@ -310,9 +318,9 @@ in four tables one behind the other: equal neighbours would wait for each other.
         if (!w->padded && channels == 3) return NAME##_of(w, step, span, counts, NULL, 0, 3);      \
         return NAME##_of(w, step, span, counts, w->padding, w->ranged, channels);                  \
     }
-COUNT(count_u8, uint8_t)
-COUNT(count_i16, int16_t)
-COUNT(count_u16, uint16_t)
+COUNT(count_u8, uint8_t, 8, 0, 256)
+COUNT(count_i16, int16_t, 4, w->least, span)
+COUNT(count_u16, uint16_t, 4, w->least, span)
 
 /* ---- real numbers --------------------------------------------------------------------------- */
 
@@ -469,44 +477,71 @@ INLINE void real_body(Real *r) {
 
 /* ---- differences of neighbours --------------------------------------------------------------- */
 
+#define CATEGORIES 17 /* bits that the size of a difference takes, modulo 2^16: 0 to 16 */
+
 typedef struct {
     const Frame *frame;
-    uint16_t before;        /* what the first pixel is compared with */
-    uint64_t reached[16];   /* differences of at least 2^k in size */
+    uint16_t before;      /* what the first pixel is compared with */
+    const uint8_t *costs; /* of each category */
+    uint64_t total;       /* costs of all pixels */
+    uint32_t seen;        /* a bit for each category that is there */
 } Steps;
 
-/* Sizes of the differences of n values (at most BLOCK), modulo 2^16, from those that precede them. */
-INLINE void add_steps(Steps *s, const uint16_t *v, const uint16_t *p, Py_ssize_t n) {
-    uint16_t size[BLOCK], all = 0;
-    for (Py_ssize_t i = 0; i < n; i++) {
-        uint16_t step = (uint16_t)(v[i] - p[i]), sign = (uint16_t) - (step >> 15);
-        size[i] = (uint16_t)((step ^ sign) - sign);
-        all |= size[i];
-    }
-    for (int k = 0; all >> k; k++) {
-        const uint16_t limit = (uint16_t)(1 << k);
-        uint16_t count = 0; /* of BLOCK at most */
-        for (Py_ssize_t i = 0; i < n; i++) count += size[i] >= limit;
-        s->reached[k] += count;
-    }
+/* The pixel that precedes one: to its left, or above in the first column. */
+INLINE uint16_t preceding(const Steps *s, Py_ssize_t y, Py_ssize_t x) {
+    const Frame *f = s->frame;
+    uint16_t value = s->before;
+    if (x)
+        memcpy(&value, f->data + 2 * (y * f->columns + x - 1), 2);
+    else if (y)
+        memcpy(&value, f->data + 2 * (y - 1) * f->columns, 2);
+    return value;
+}
+
+INLINE uint16_t size_of(uint16_t value, uint16_t from) {
+    uint16_t step = (uint16_t)(value - from), sign = (uint16_t) - (step >> 15);
+    return (uint16_t)((step ^ sign) - sign);
 }
 
 INLINE void steps_body(Steps *s) {
     const Frame *f = s->frame;
-    uint16_t values[BLOCK + 1];
+    uint64_t reached[CATEGORIES] = {0}; /* sizes of at least 2^(k - 1) */
+    uint16_t values[BLOCK + 1], size[BLOCK];
     for (Py_ssize_t y = 0; y < f->rows; y++)
         for (Py_ssize_t x = 0; x < f->columns; x += BLOCK) {
             const Py_ssize_t n = f->columns - x < BLOCK ? f->columns - x : BLOCK;
-            const char *place = f->data + 2 * (y * f->columns + x);
-            if (x)
-                memcpy(values, place - 2, 2);
-            else if (y)
-                memcpy(values, place - 2 * f->columns, 2);
-            else
-                values[0] = s->before;
-            memcpy(values + 1, place, 2 * n);
-            add_steps(s, values + 1, values, n);
+            uint16_t all = 0;
+            values[0] = preceding(s, y, x);
+            memcpy(values + 1, f->data + 2 * (y * f->columns + x), 2 * n);
+            for (Py_ssize_t i = 0; i < n; i++) {
+                size[i] = size_of(values[i + 1], values[i]);
+                all |= size[i];
+            }
+            reached[0] += (uint64_t)n;
+            for (int k = 0; all >> k; k++) {
+                const uint16_t limit = (uint16_t)(1 << k);
+                uint16_t count = 0; /* of BLOCK at most */
+                for (Py_ssize_t i = 0; i < n; i++) count += size[i] >= limit;
+                reached[k + 1] += count;
+            }
         }
+    for (int k = 0; k < CATEGORIES; k++) {
+        const uint64_t count = reached[k] - (k + 1 < CATEGORIES ? reached[k + 1] : 0);
+        s->total += count * s->costs[k];
+        s->seen |= (uint32_t)(count != 0) << k;
+    }
+}
+
+/* How many of n bytes have this value. */
+INLINE Py_ssize_t equal_body(const uint8_t *bytes, Py_ssize_t n, uint8_t value) {
+    Py_ssize_t found = 0;
+    for (Py_ssize_t at = 0; at < n; at += BLOCK) {
+        const Py_ssize_t stop = n - at < BLOCK ? n : at + BLOCK;
+        uint16_t count = 0;
+        for (Py_ssize_t i = at; i < stop; i++) count += bytes[i] == value;
+        found += count;
+    }
+    return found;
 }
 
 /* ---- a set of loops for each kind of processor ----------------------------------------------- */
@@ -515,26 +550,137 @@ INLINE void steps_body(Steps *s) {
     TARGET static void whole_##NAME(Whole *w) { whole_body(w); }                                   \
     TARGET static void real_##NAME(Real *r) { real_body(r); }                                      \
     TARGET static void steps_##NAME(Steps *s) { steps_body(s); }                                   \
+    TARGET static Py_ssize_t equal_##NAME(const uint8_t *bytes, Py_ssize_t n, uint8_t value) {     \
+        return equal_body(bytes, n, value);                                                        \
+    }                                                                                              \
     TARGET static int fits_##NAME(const Frame *f, const Line *l, int32_t first, int32_t last) {    \
         return all_fit_body(f, l, first, last);                                                    \
     }
 #define USE(NAME)                                                                                  \
     (run_whole = whole_##NAME, run_real = real_##NAME, run_fits = fits_##NAME,                     \
-     run_steps = steps_##NAME)
+     run_steps = steps_##NAME, run_equal = equal_##NAME)
 
 LOOPS(plain, )
 static void (*run_whole)(Whole *) = whole_plain;
 static void (*run_real)(Real *) = real_plain;
 static void (*run_steps)(Steps *) = steps_plain;
+static Py_ssize_t (*run_equal)(const uint8_t *, Py_ssize_t, uint8_t) = equal_plain;
 static int (*run_fits)(const Frame *, const Line *, int32_t, int32_t) = fits_plain;
 
 /* Not by target_clones: that takes a loader with ifunc, and gcc 12 has it not for AVX-512. */
 #if defined(__x86_64__) && defined(__GNUC__)
 LOOPS(avx2, __attribute__((target("avx2"))))
 #ifndef __clang__
-LOOPS(avx512, __attribute__((target("avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))))
+#define AVX512 __attribute__((target("avx512bw,avx512cd,avx512dq,avx512vl,prefer-vector-width=512")))
+LOOPS(avx512, AVX512)
+
+/* As steps_body, by a table for 16 pixels at once: no compiler finds that by itself. */
+AVX512 static void tabled_avx512(Steps *s) {
+    const Frame *f = s->frame;
+    uint32_t table[32] = {0}; /* costs by the leading zeros in 32 bits, modulo 32 */
+    for (int k = 0; k < CATEGORIES; k++) table[(32 - k) % 32] = s->costs[k];
+    const __m512i few = _mm512_loadu_si512(table), many = _mm512_loadu_si512(table + 16);
+    const __m512i one = _mm512_set1_epi32(1), bits = _mm512_set1_epi32(32);
+    __m512i seen = _mm512_setzero_si512();
+    for (Py_ssize_t y = 0; y < f->rows; y++)
+        for (Py_ssize_t x = 0; x < f->columns; x += BLOCK) {
+            const Py_ssize_t n = f->columns - x < BLOCK ? f->columns - x : BLOCK;
+            const char *place = f->data + 2 * (y * f->columns + x);
+            __m512i total = _mm512_setzero_si512();
+            uint16_t first;
+            memcpy(&first, place, 2);
+            first = size_of(first, preceding(s, y, x));
+            const int category = first ? 32 - __builtin_clz(first) : 0;
+            s->total += s->costs[category];
+            s->seen |= (uint32_t)1 << category;
+            for (Py_ssize_t i = 1; i < n; i += 16) {
+                __m256i value, from;
+                __mmask16 there = 0xFFFF;
+                if (n - i >= 16) {
+                    value = _mm256_loadu_si256((const void *)(place + 2 * i));
+                    from = _mm256_loadu_si256((const void *)(place + 2 * i - 2));
+                } else {
+                    there = (__mmask16)((1 << (n - i)) - 1);
+                    value = _mm256_maskz_loadu_epi16(there, place + 2 * i);
+                    from = _mm256_maskz_loadu_epi16(there, place + 2 * i - 2);
+                }
+                const __m256i size = _mm256_abs_epi16(_mm256_sub_epi16(value, from));
+                const __m512i zeros = _mm512_lzcnt_epi32(_mm512_cvtepu16_epi32(size));
+                const __m512i costs = _mm512_permutex2var_epi32(few, zeros, many);
+                const __m512i marks = _mm512_sllv_epi32(one, _mm512_sub_epi32(bits, zeros));
+                total = _mm512_mask_add_epi32(total, there, total, costs);
+                seen = _mm512_mask_or_epi32(seen, there, seen, marks);
+            }
+            s->total += (uint32_t)_mm512_reduce_add_epi32(total);
+        }
+    s->seen |= (uint32_t)_mm512_reduce_or_epi32(seen);
+}
 #endif
 #endif
+
+/* ---- CRC-32C (RFC 3720 B.4) ------------------------------------------------------------------- */
+
+#define CRC_POLYNOMIAL UINT32_C(0x82F63B78) /* its bits in reverse */
+
+static uint32_t (*run_crc)(const uint8_t *, size_t) = NULL; /* where it is faster than others */
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define FOLDED 256 /* bytes that are worked on at once */
+static uint64_t fold_low, fold_high;
+
+/* x^n modulo the polynomial, bits in reverse, as a factor of a product without carries. */
+static uint64_t power(unsigned int n) {
+    uint32_t value = UINT32_C(1) << 31;
+    while (n--) value = value >> 1 ^ (value & 1 ? CRC_POLYNOMIAL : 0);
+    return (uint64_t)value << 1;
+}
+
+/* What is FOLDED bytes further on, with what these bytes amount to there. */
+#define FOLD(STATE, NEXT)                                                                          \
+    _mm512_ternarylogic_epi64(_mm512_clmulepi64_epi128(STATE, by, 0x00),                           \
+                              _mm512_clmulepi64_epi128(STATE, by, 0x11), NEXT, 0x96)
+
+__attribute__((target("avx512f,vpclmulqdq,sse4.2"))) static uint32_t crc_folded(const uint8_t *data,
+                                                                                size_t n) {
+    uint64_t crc = UINT32_MAX;
+    if (n >= 2 * FOLDED) {
+        const __m512i by = _mm512_set_epi64(
+            (long long)fold_high, (long long)fold_low, (long long)fold_high, (long long)fold_low,
+            (long long)fold_high, (long long)fold_low, (long long)fold_high, (long long)fold_low);
+        __m512i a = _mm512_loadu_si512(data), b = _mm512_loadu_si512(data + 64);
+        __m512i c = _mm512_loadu_si512(data + 128), d = _mm512_loadu_si512(data + 192);
+        a = _mm512_xor_si512(a, _mm512_set_epi64(0, 0, 0, 0, 0, 0, 0, (long long)crc));
+        for (data += FOLDED, n -= FOLDED; n >= FOLDED; data += FOLDED, n -= FOLDED) {
+            a = FOLD(a, _mm512_loadu_si512(data)), b = FOLD(b, _mm512_loadu_si512(data + 64));
+            c = FOLD(c, _mm512_loadu_si512(data + 128));
+            d = FOLD(d, _mm512_loadu_si512(data + 192));
+        }
+        uint64_t rest[FOLDED / 8];
+        _mm512_storeu_si512(rest, a), _mm512_storeu_si512(rest + 8, b);
+        _mm512_storeu_si512(rest + 16, c), _mm512_storeu_si512(rest + 24, d);
+        crc = 0;
+        for (int k = 0; k < FOLDED / 8; k++) crc = _mm_crc32_u64(crc, rest[k]);
+    }
+    for (; n >= 8; data += 8, n -= 8) {
+        uint64_t eight;
+        memcpy(&eight, data, 8);
+        crc = _mm_crc32_u64(crc, eight);
+    }
+    for (; n; data++, n--) crc = _mm_crc32_u8((uint32_t)crc, *data);
+    return ~(uint32_t)crc;
+}
+#endif
+
+static void choose_crc(void) {
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("vpclmulqdq") ||
+        !__builtin_cpu_supports("sse4.2"))
+        return;
+    fold_low = power(8 * FOLDED + 32), fold_high = power(8 * FOLDED - 32);
+    run_crc = crc_folded;
+#endif
+}
 
 /* Use the best set that this processor has, up to `most`; which one: 0 plain, 1 AVX2, 2 AVX-512. */
 static int choose(long most) {
@@ -542,9 +688,10 @@ static int choose(long most) {
 #if defined(__x86_64__) && defined(__GNUC__)
     __builtin_cpu_init();
 #ifndef __clang__
-    if (most >= 2 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl")) {
+    if (most >= 2 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
         USE(avx512);
+        run_steps = tabled_avx512;
         return 2;
     }
 #endif
@@ -606,10 +753,11 @@ static int padding_of(PyObject *mask, const Frame *frame, Py_buffer *view, const
 /* The values of the sub-grid at the places that `places_of(count)` says, ascending. */
 static PyObject *percentiles(const Whole *w, Py_ssize_t step, PyObject *places_of) {
     const Frame *f = w->frame;
-    const size_t span = (size_t)(w->most - w->least) + 1;
+    const int32_t least = f->width == 1 ? 0 : w->least; /* as `COUNT` has it */
+    const size_t top = (size_t)(w->most - least) + 1, span = f->width == 1 ? 256 : top;
     PyObject *places = NULL, *found = NULL;
     Py_ssize_t count = 0;
-    uint32_t *counts = PyMem_Calloc(4 * span, sizeof *counts);
+    uint32_t *counts = PyMem_Calloc((f->width == 1 ? 8 : 4) * span, sizeof *counts);
     if (!counts) return PyErr_NoMemory();
     Py_BEGIN_ALLOW_THREADS
     if (f->kind == 'B') count = count_u8(w, step, span, counts);
@@ -636,8 +784,8 @@ static PyObject *percentiles(const Whole *w, Py_ssize_t step, PyObject *places_o
             Py_CLEAR(found);
             break;
         }
-        while (below <= place && value + 1 < span) below += counts[++value];
-        PyObject *item = PyFloat_FromDouble((double)(w->least + (int32_t)value));
+        while (below <= place && value + 1 < top) below += counts[++value];
+        PyObject *item = PyFloat_FromDouble((double)(least + (int32_t)value));
         if (!item || PyTuple_SetItem(found, k, item)) Py_CLEAR(found);
     }
 end:
@@ -748,37 +896,68 @@ static PyObject *real(PyObject *Py_UNUSED(module), PyObject *args) {
     return found;
 }
 
-PyDoc_STRVAR(categories_doc,
-             "categories(values, before)\n\n"
-             "How many differences from the value to the left, of the first column from the one\n"
-             "above, of the first from `before`, modulo 2^16, take 0 to 16 bits in size.");
+PyDoc_STRVAR(steps_doc,
+             "steps(values, before, costs)\n\n"
+             "(sum of costs, a bit for each index of them that is there): a difference from the\n"
+             "value to the left, of the first column from the one above, of the first from\n"
+             "`before`, modulo 2^16, costs what the byte of `costs` says at the bits, 0 to 16,\n"
+             "that its size takes.");
 
-static PyObject *categories(PyObject *Py_UNUSED(module), PyObject *args) {
-    PyObject *array, *found;
+static PyObject *steps(PyObject *Py_UNUSED(module), PyObject *args) {
+    PyObject *array, *costs_of, *found = NULL;
     unsigned int before;
-    Py_buffer values;
+    Py_buffer values, costs;
     Frame frame;
-    if (!PyArg_ParseTuple(args, "OI", &array, &before)) return NULL;
+    if (!PyArg_ParseTuple(args, "OIO", &array, &before, &costs_of)) return NULL;
     if (!frame_of(array, "H", 0, &values, &frame)) return NULL;
-    Steps s = {.frame = &frame, .before = (uint16_t)before};
+    if (PyObject_GetBuffer(costs_of, &costs, PyBUF_SIMPLE)) goto end;
     if (frame.channels != 1) {
         PyErr_SetString(PyExc_ValueError, "a frame is (H, W)");
-        PyBuffer_Release(&values);
-        return NULL;
+    } else if (costs.len != CATEGORIES) {
+        PyErr_SetString(PyExc_ValueError, "costs are 17 bytes");
+    } else {
+        Steps s = {.frame = &frame, .before = (uint16_t)before, .costs = costs.buf};
+        Py_BEGIN_ALLOW_THREADS
+        if (frame.pixels) run_steps(&s);
+        Py_END_ALLOW_THREADS
+        found = Py_BuildValue("KI", (unsigned long long)s.total, (unsigned int)s.seen);
     }
-    Py_BEGIN_ALLOW_THREADS
-    if (frame.pixels) run_steps(&s);
-    Py_END_ALLOW_THREADS
-    found = PyTuple_New(17);
-    uint64_t more = (uint64_t)frame.pixels; /* of this category and those above */
-    for (int k = 0; found && k < 17; k++) {
-        const uint64_t above = k < 16 ? s.reached[k] : 0;
-        PyObject *item = PyLong_FromUnsignedLongLong(more - above);
-        if (!item || PyTuple_SetItem(found, k, item)) Py_CLEAR(found);
-        more = above;
-    }
+    PyBuffer_Release(&costs);
+end:
     PyBuffer_Release(&values);
     return found;
+}
+
+PyDoc_STRVAR(equal_doc, "equal(bytes, value)\n\nHow many of the bytes have this value.");
+
+static PyObject *equal(PyObject *Py_UNUSED(module), PyObject *args) {
+    PyObject *bytes;
+    unsigned char value;
+    Py_buffer view;
+    Py_ssize_t found;
+    if (!PyArg_ParseTuple(args, "Ob", &bytes, &value)) return NULL;
+    if (PyObject_GetBuffer(bytes, &view, PyBUF_SIMPLE)) return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    found = run_equal(view.buf, view.len, value);
+    Py_END_ALLOW_THREADS
+    PyBuffer_Release(&view);
+    return PyLong_FromSsize_t(found);
+}
+
+PyDoc_STRVAR(crc32c_doc, "crc32c(data)\n\n"
+                         "CRC-32C (RFC 3720) of contiguous bytes; None where this processor has\n"
+                         "not what makes it fast.");
+
+static PyObject *crc32c(PyObject *Py_UNUSED(module), PyObject *data) {
+    Py_buffer view;
+    uint32_t found;
+    if (!run_crc) return Py_NewRef(Py_None);
+    if (PyObject_GetBuffer(data, &view, PyBUF_C_CONTIGUOUS)) return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    found = run_crc(view.buf, (size_t)view.len);
+    Py_END_ALLOW_THREADS
+    PyBuffer_Release(&view);
+    return PyLong_FromUnsignedLong(found);
 }
 
 PyDoc_STRVAR(use_doc, "use(most)\n\n"
@@ -818,14 +997,17 @@ PyDoc_STRVAR(scan_values_doc,
 
 static int start(PyObject *module) {
     choose(2);
-    return PyModule_AddIntConstant(module, "REVISION", 4);
+    choose_crc();
+    return PyModule_AddIntConstant(module, "REVISION", 6);
 }
 
 static PyMethodDef methods[] = {
     {"whole", whole, METH_VARARGS, whole_doc},
     {"grey", grey, METH_VARARGS, grey_doc},
     {"real", real, METH_VARARGS, real_doc},
-    {"categories", categories, METH_VARARGS, categories_doc},
+    {"steps", steps, METH_VARARGS, steps_doc},
+    {"equal", equal, METH_VARARGS, equal_doc},
+    {"crc32c", crc32c, METH_O, crc32c_doc},
     {"use", use, METH_O, use_doc},
     {"scan_meta", scan_meta, METH_VARARGS, scan_meta_doc},
     {"scan_walk", scan_walk, METH_VARARGS, scan_walk_doc},

@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-REVISION = 4
+REVISION = 6
 """of what _kernel.c and headers/_scan.c offer: one that was built from another is not used"""
 
 

@@ -9,13 +9,15 @@ decimals of contours say no more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 NEAR = 0.01
 """mm; two coordinates rounded to two decimals differ by that"""
@@ -36,52 +38,43 @@ class Shapes(NamedTuple):
 
 def shapes_of(polygons: Sequence[Floats]) -> Shapes:
     """The shapes that closed polygons make; each (n, 2), in mm."""
-    count = len(polygons)
-    group = list(range(count))
-
-    def leader(k: int) -> int:
-        while group[k] != k:
-            group[k] = group[group[k]]
-            k = group[k]
-        return k
-
-    inside: list[tuple[int, int]] = []
-    for a, b in _near(polygons):
-        found = relation(polygons[a], polygons[b])
-        if found == "overlap":
-            one, other = sorted((leader(a), leader(b)))
-            group[other] = one
-        elif found == "inside":
-            inside.append((a, b))
-        elif found == "around":
-            inside.append((b, a))
-    leaders = [leader(k) for k in range(count)]
-    within = {(leaders[a], leaders[b]) for a, b in inside} - {(k, k) for k in leaders}
-    depth = {k: 0 for k in leaders}
-    for inner, _ in within:
-        depth[inner] += 1
-    order = sorted(depth, key=lambda k: (depth[k], k))
-    members: dict[int, list[int]] = {k: [] for k in order}
-    for k, whose in enumerate(leaders):
-        members[whose].append(k)
+    group = np.arange(len(polygons))
+    """of each polygon, the first one of its shape"""
+    inside = array("q")  # (inner, outer) one after the other: there may be millions
+    for a, others in _near(polygons):
+        # How those of one shape lie to each other does not matter: most of many that overlap.
+        while len(others := others[group[others] != group[a]]):
+            b, others = int(others[0]), others[1:]
+            found = relation(polygons[a], polygons[b])
+            if found == "overlap":
+                one, other = sorted((group[a], group[b]))
+                group[group == other] = one
+            elif found == "inside":
+                inside.extend((a, b))
+            elif found == "around":
+                inside.extend((b, a))
+    inner, outer = group[np.array(inside, np.int64).reshape(-1, 2).T]
+    within = np.unique(inner[inner != outer] * len(group) + outer[inner != outer])
+    leaders, whose = np.unique(group, return_inverse=True)
+    depths = np.bincount(np.searchsorted(leaders, within // len(group)), minlength=len(leaders))
+    order = np.lexsort((leaders, depths))
+    parts = np.split(np.argsort(whose, kind="stable"), np.cumsum(np.bincount(whose))[:-1])
     return Shapes(
-        tuple(tuple(members[k]) for k in order),
-        tuple(depth[k] for k in order),
-        len(order) < count,
+        tuple(tuple(parts[k].tolist()) for k in order),
+        tuple(depths[order].tolist()),
+        len(order) < len(polygons),
     )
 
 
-def _near(polygons: Sequence[Floats]) -> list[tuple[int, int]]:
-    """Pairs of polygons whose boxes meet."""
-    some = [k for k, polygon in enumerate(polygons) if len(polygon)]
+def _near(polygons: Sequence[Floats]) -> Iterator[tuple[int, Ints]]:
+    """(polygon, those after it whose boxes meet its box)."""
+    some = np.array([k for k, polygon in enumerate(polygons) if len(polygon)], np.int64)
     low = np.array([polygons[k].min(axis=0) for k in some]).reshape(-1, 2)
     high = np.array([polygons[k].max(axis=0) for k in some]).reshape(-1, 2)
-    pairs = []
-    for place, k in enumerate(some):
+    for place, k in enumerate(some.tolist()):
         rest = slice(place + 1, None)
         meets = ((low[rest] <= high[place]) & (low[place] <= high[rest])).all(axis=1)
-        pairs += [(k, some[place + 1 + int(other)]) for other in np.flatnonzero(meets)]
-    return pairs
+        yield k, some[rest][meets]
 
 
 def relation(a: Floats, b: Floats) -> str:

@@ -107,7 +107,7 @@ def of_whole(found: tuple[Any, ...], pixels: int | None) -> Statistics:
 
 def grid_step(shape: tuple[int, ...]) -> int:
     """Every how many rows and columns percentiles are taken of a frame (H, W, ...)."""
-    return max(1, int(np.sqrt(shape[0] * shape[1] / _GRID)))
+    return max(1, int(math.sqrt(shape[0] * shape[1] / _GRID)))
 
 
 def _nothing(fraction: float | None) -> Statistics:

@@ -8,33 +8,35 @@ from collections.abc import Sequence
 
 from dicom2cache.records import ShardTask
 
-_WORTH = 5 << 28
-"""cost, as ShardTask has it, for which a process more is worth its start: 2,560 files of 512 x 512
-that are not compressed. The second shares the disk with the first, and is worth it from twice that
-on: two took 1.13 as long as one for 2,560 files, and 0.93 for 10,240 (`make bench-convert`)"""
+_FORKED = 128 << 20
+"""cost, as ShardTask has it, for which a process more is worth a fork, some milliseconds: a shard
+of 256 files of 512 x 512 that are not compressed"""
+_STARTED = 5 << 28
+"""the same where it starts anew, which takes a second of a processor: two that joblib had started
+took 1.13 as long as one for 2,560 such files, and 0.93 for 10,240"""
 _MUCH = 32 << 30
 """the same where the processes that are there can use all processors by themselves"""
 _THREADS = 8
 """frames side by side, at most, that spare a process"""
 
 
-def processes(jobs: int, cost: float, abreast: float, shards: int) -> int:
+def processes(jobs: int, cost: float, abreast: float, shards: int, forked: bool = False) -> int:
     """How many processes shards of that cost are worth, at most `jobs`; at least 1.
 
     `abreast` is how many frames one is at its best with: where decoders let go of the interpreter,
-    a few processes use all processors.
+    a few processes use all processors. `forked`: they have all their modules at once.
     """
     fewest = math.ceil(jobs / min(_THREADS, max(1, int(abreast / 2))))
-    more = int(cost / _WORTH)
+    more = int(cost / (_FORKED if forked else _STARTED))
     wanted = max(min(fewest, 1 + more if more > 1 else 1), 1 + int(cost / _MUCH))
     return max(1, min(jobs, shards, wanted))
 
 
-def for_tasks(jobs: int, tasks: Sequence[ShardTask]) -> int:
+def for_tasks(jobs: int, tasks: Sequence[ShardTask], forked: bool = False) -> int:
     """How many processes these tasks are worth, at most `jobs`; at least 1."""
     cost = sum(task.cost for task in tasks)
     abreast = sum(task.cost * task.abreast for task in tasks) / max(1.0, cost)
-    return processes(jobs, cost, abreast, len(tasks))
+    return processes(jobs, cost, abreast, len(tasks), forked)
 
 
 def side_by_side(jobs: int, workers: int, tasks: Sequence[ShardTask]) -> list[int]:

@@ -1,24 +1,19 @@
-"""One worker process without joblib, whose import takes as long as that of what a worker does.
+"""A worker process without joblib, whose import takes as long as that of what a worker does.
 
-A command forks it before it has threads, and then the worker has all its modules at once; whoever
-calls this as a library may have threads, or what no fork survives, and gets a new interpreter.
+A command has it forked (seed.py); whoever calls this as a library may have threads, or what no fork
+survives, and gets a new interpreter.
 """
 
 from __future__ import annotations
 
-import gc
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
-from importlib import import_module
 from importlib.abc import MetaPathFinder
-from multiprocessing import Pipe
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
-from dicom2cache.frames.isolate import reached, sent, started, without_interrupts
-from dicom2cache.sources import system
+from dicom2cache.frames.isolate import reached, sent, started
 
 _CODE = """
 import json, sys
@@ -31,14 +26,15 @@ serve(sys.argv[1])
 def serve(where: str) -> None:
     """Make the calls that are asked for until the other end of the socket is closed."""
     without_pandas()
-    _serve(reached(where))
+    answer(reached(where))
 
 
-def _serve(pipe: Any) -> None:
+def answer(pipe: Any) -> None:
+    """As `serve`, of a pipe that is open."""
     while True:
         try:
             function, arguments, named = pipe.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # whoever asks is gone, perhaps amid a call
             return
         found, error = None, None
         try:
@@ -47,10 +43,7 @@ def _serve(pipe: Any) -> None:
             error = sent(e, "in a worker process")
         try:
             pipe.send((found, error))
-        except (
-            BrokenPipeError,
-            ConnectionResetError,
-        ):  # whoever asked was interrupted, and is gone
+        except OSError:  # whoever asked was interrupted, and is gone
             return
 
 
@@ -95,87 +88,21 @@ class Process(Protocol):
         """Its exit status, or minus the number of a signal, when it has ended."""
 
 
-class _Forked:
-    """A process that was forked from this one."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self._status: int | None = None
-
-    def kill(self) -> None:
-        if self._status is None:
-            system.end(self.pid)
-
-    def wait(self) -> int:
-        if self._status is None:
-            self._status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        return self._status
-
-
-_early: list[Alone] = []
-
-
-def fork_early(module: str) -> None:
-    """Fork the worker process of a command, with a module and all that it imports.
-
-    Not where a fork may do harm: a new one starts as soon as it is needed, then.
-    """
-    import_module(module)
-    without_pandas()
-    pipe, theirs = Pipe()
-    gc.freeze()  # what is there stays in pages that both processes share
-    with without_interrupts():
-        pid = system.fork()
-        if pid == 0:
-            pipe.close()
-            _be_worker(theirs)
-    theirs.close()
-    if pid is None:
-        pipe.close()
-        return
-    _early.append(Alone(_Forked(pid), pipe))
-
-
-def _be_worker(pipe: Any) -> NoReturn:
-    """What a worker does that was forked: nothing of what its parent is about to do."""
-    status = 1
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, signal.SIG_DFL)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, 0)
-        os.close(nothing)
-        gc.enable()
-        _serve(pipe)
-        status = 0
-    except BaseException as e:
-        sys.excepthook(type(e), e, e.__traceback__)
-    finally:
-        os._exit(status)
-
-
-def worker() -> Alone:
-    """The worker that was forked early, once; else a new one."""
-    return _early.pop() if _early else Alone()
-
-
-def without_early() -> None:
-    """End the worker that was forked early, where others do the work."""
-    while _early:
-        _early.pop().end()
-
-
 class Alone:
     """A process that makes calls, one after the other. Whoever asked for one awaits its result."""
 
-    process: Process
+    def __init__(
+        self, process: Process | None = None, pipe: Any = None, parent: int | None = None
+    ) -> None:
+        """Of a process that serves the other end of `pipe`; starts one where there is none.
 
-    def __init__(self, process: Process | None = None, pipe: Any = None) -> None:
-        """Of a process that serves the other end of `pipe`; starts one where there is none."""
+        `parent` is the process that it is a child of, this one where that is not said.
+        """
         self._owner = os.getpid()
-        self.process, self._pipe = (process, pipe) if process else started(_CODE)
-        self._is_busy = False
+        self.parent = self._owner if parent is None else parent
+        found: tuple[Process, Any] = (process, pipe) if process else started(_CODE)
+        self.process, self.pipe = found
+        self.is_busy = False
 
     def ask(
         self, function: Callable[..., Any], arguments: Sequence[Any], named: Mapping[str, Any]
@@ -184,21 +111,21 @@ class Alone:
 
         Raises BrokenExecutor if it is dead, or busy with what nobody waits for any more.
         """
-        if self._is_busy:
+        if self.is_busy:
             raise BrokenExecutor("whoever asked before was interrupted")
-        self._is_busy = True
+        self.is_busy = True
         try:
-            self._pipe.send((function, arguments, named))
-        except (BrokenPipeError, ConnectionResetError) as e:
+            self.pipe.send((function, arguments, named))
+        except OSError as e:
             raise self._broken() from e
 
     def result(self) -> Any:
         """What the call returns; raises what it raises, BrokenExecutor if the process died."""
         try:
-            found, error = self._pipe.recv()
-        except (EOFError, ConnectionResetError) as e:
+            found, error = self.pipe.recv()
+        except (EOFError, OSError) as e:  # the one before a message, the other amid one
             raise self._broken() from e
-        self._is_busy = False
+        self.is_busy = False
         if error is not None:
             raise error
         return found
@@ -208,9 +135,9 @@ class Alone:
 
     def end(self, at_once: bool = False) -> None:
         """End the process; of another's, as after a fork, nothing but what is kept here of it."""
-        self._pipe.close()
+        self.pipe.close()
         if os.getpid() != self._owner:
             return
-        if at_once:
+        if at_once or self.is_busy:  # with what nobody waits for
             self.process.kill()
         self.process.wait()

@@ -121,7 +121,10 @@ def _planned(wanted: Wanted, sources: Sources, veil: Veil | None, key: bytes) ->
         damage.refuse(target)
         return None
     patients = keys.PatientKey(key, veil is not None)
-    some = worth(workers, roots, candidates, recipe.shard_bytes) if wanted.is_built else 0
+    some = 0
+    if wanted.is_built:
+        forked = pool.are_forked(wanted.backend)
+        some = worth(workers, roots, candidates, recipe.shard_bytes, forked)
     with pool.workers_starting(
         some, wanted.backend, pool.CONVERT
     ):  # and what plans is imported meanwhile

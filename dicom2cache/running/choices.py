@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from dicom2cache.errors import CacheError
 from dicom2cache.frames.chunk import Limits, chunk_of_frame
 from dicom2cache.frames.decode import Room, Source
-from dicom2cache.frames.treat import FRAME_COLUMNS, modality, padding_of
+from dicom2cache.frames.treat import modality, padding_of
 from dicom2cache.recipes.recipe import Treatment
 from dicom2cache.records import COMPRESSED, ArraySpec, FrameRow, Header
 from dicom2cache.running.each_frame import Failure, Step, Worker
@@ -113,12 +113,12 @@ def _percentiles(
         bisect_left(range(len(column)), number, key=lambda k: column[k].as_py())
         for number in (stack, stack + 1)
     )
-    rows = frames_of(job, range(start, stop)).select(FRAME_COLUMNS)
+    rows = frames_of(job, range(start, stop))
     budget = min(_FRAME_GRID, max(1, _STACK_GRID // len(rows)))
     step = partial(_sample, treatments=job.recipe.treatments, budget=budget)
     samples, left_out = [], []
     with worker.frames(job.roots, headers_of(job, rows)) as frames:
-        for row, found in frames.each(rows.to_pylist(), lambda _: step):
+        for row, found in frames.each(rows, lambda _: step):
             if isinstance(found, Failure):
                 left_out.append([row["file"], row["frame"], found.reason])
             else:
@@ -129,7 +129,7 @@ def _percentiles(
             ends = np.percentile(values, percentiles).tolist() if values.size else None
     except Exception as e:  # it costs this stack only
         why = worker.failure(e, f"percentiles of stack {stack}").reason
-        ends, left_out = None, [[r["file"], r["frame"], why] for r in rows.to_pylist()]
+        ends, left_out = None, [[r["file"], r["frame"], why] for r in rows]
     return {"ends": ends, "left_out": left_out}
 
 
@@ -182,7 +182,7 @@ def _chosen_codec(job: Job, array: int, worker: Worker) -> dict[str, Any]:
     start = int(np.searchsorted(job.plan.frames["array"].to_numpy(), array))
     count = min(_SAMPLE, -(-spec.slots // _OF))
     places = start + np.unique((np.arange(count) * 2 + 1) * spec.slots // (2 * count))
-    rows = frames_of(job, places).select(FRAME_COLUMNS)
+    rows = frames_of(job, places)
     headers = headers_of(job, rows)
     sizes = dict.fromkeys(("plain", *COMPRESSED), 0)
 
@@ -191,7 +191,7 @@ def _chosen_codec(job: Job, array: int, worker: Worker) -> dict[str, Any]:
         return partial(_sizes, treatments=job.recipe.treatments, spec=spec, limits=limits)
 
     with worker.frames(job.roots, headers) as frames:
-        for _, found in frames.each(rows.to_pylist(), step_of):
+        for _, found in frames.each(rows, step_of):
             if not isinstance(found, Failure):  # else it cannot be stored either
                 sizes = {name: size + found[name] for name, size in sizes.items()}
     return {"codec": chosen(**sizes), **sizes}

@@ -22,7 +22,6 @@ from dicom2cache.errors import (
     what_failed,
 )
 from dicom2cache.frames.chunk import chunk_of_frame
-from dicom2cache.frames.treat import FRAME_COLUMNS
 from dicom2cache.records import FrameRow, ShardTask
 from dicom2cache.running import choices, claims, holders, receipts
 from dicom2cache.running.await_job import await_job
@@ -136,7 +135,7 @@ def _first_failure(job: Job, task: ShardTask, results: pa.Table) -> str:
 def write_shard(job: Job, task: ShardTask, worker: Worker) -> bool:
     """Decode the task's frames into an attempt and publish it; False if another was first."""
     spec = choices.settled(job, task.array, worker)
-    rows = frames_of(job, range(task.start, task.stop)).select(FRAME_COLUMNS)
+    rows = frames_of(job, range(task.start, task.stop))
     headers = headers_of(job, rows)
     attempt = receipts.new_attempt(job, task)
     results: list[dict[str, Any]] = []
@@ -147,7 +146,7 @@ def write_shard(job: Job, task: ShardTask, worker: Worker) -> bool:
         return partial(chunk_of_frame, treatments=treatments, spec=spec, limits=limits)
 
     with ShardWriter(attempt, spec) as writer, worker.frames(job.roots, headers) as frames:
-        for _, found in frames.each(rows.to_pylist(), step_of, writer.room):
+        for _, found in frames.each(rows, step_of, writer.room):
             if isinstance(found, Failure):
                 writer.missing()
                 results.append({"reason": found.reason, "stage": found.stage})

@@ -87,7 +87,8 @@ class Worker:
         largest = max(map(_bytes_of, headers.values()), default=0)
         frames = Frames(self, roots, headers, sources, many)
         try:
-            with bounded(_AMPLE + 8 * largest + (many - 1) * (8 * largest + _THREAD)), handling():
+            memory = _AMPLE + 8 * largest + (many - 1) * (8 * largest + _THREAD)
+            with bounded(memory), handling(), _overflows_raise():
                 yield frames
         finally:
             frames.end_threads()
@@ -173,13 +174,16 @@ class Frames:
         """
         header = self.headers[row["file"]]
         try:
-            with turn(_bytes_of(header)), within(self.worker.limits.frame_seconds):
+            seconds = self.worker.limits.frame_seconds
+            with turn(_bytes_of(header)), within(seconds), _overflows_raise():
                 if source is not None:
                     return [_on_source(source, step, row, None)]
-                path = os.path.join(self.roots[header["root"]], header["path"])
-                return [_on_file(step, path, header, row)]
+                return [_on_file(step, self._path(header), header, row)]
         except Exception:
             return []
+
+    def _path(self, header: Header) -> str:
+        return os.path.join(self.roots[header["root"]], header["path"])
 
     def end_threads(self) -> None:
         """End what is under way; nobody waits for it any more."""
@@ -192,8 +196,6 @@ class Frames:
         Raises what the machine is to blame for (`is_environment`), SourceAway too.
         """
         header = self.headers[row["file"]]
-        root = self.roots[header["root"]]
-        path = os.path.join(root, header["path"])
         try:
             with turn(_bytes_of(header)):
                 try:
@@ -204,8 +206,9 @@ class Frames:
                     pass  # others may have taken the memory: once more, with nothing beside it
                 except Overdue:
                     self.sources.close()  # it was left in the middle of something
-                return self.worker.alone(step, path, header, row)
+                return self.worker.alone(step, self._path(header), header, row)
         except Exception as e:
+            root, path = self.roots[header["root"]], self._path(header)
             if not isinstance(e, MemoryError):
                 mounts.raise_environment(e, root, header["path"])
             return self.worker.failure(e, f"{path}, frame {row['frame']}")
@@ -225,11 +228,15 @@ def _bytes_of(header: Header) -> int:
     return pixels * max(1, header["bits_allocated"] // 8) + (header["size"] if packed else 0)
 
 
+def _overflows_raise() -> np.errstate:
+    """A block in which what overflows is a failure, not infinity: where that is right, it is said
+    there."""
+    return np.errstate(over="raise", invalid="ignore", divide="ignore")
+
+
 def _on_source(source: Source, step: Step[T], row: FrameRow, room: Room) -> T:
     try:
-        # What overflows is a failure, not infinity: where that is right, it is said there.
-        with np.errstate(over="raise", invalid="ignore", divide="ignore"):
-            found = step(source, row, room)
+        found = step(source, row, room)
     except Exception:
         source.check_unchanged()  # or else that is why
         raise
@@ -238,5 +245,5 @@ def _on_source(source: Source, step: Step[T], row: FrameRow, room: Room) -> T:
 
 
 def _on_file(step: Step[T], path: str, header: Header, row: FrameRow) -> T:
-    with Source(path, header) as source:
+    with Source(path, header) as source, _overflows_raise():
         return _on_source(source, step, row, None)

@@ -29,7 +29,7 @@ from dicom2cache.privacy.keys import PatientKey
 from dicom2cache.recipes.limits import Limits
 from dicom2cache.recipes.recipe import Recipe
 from dicom2cache.records import Candidate, FrameRow, Header
-from dicom2cache.running import pool
+from dicom2cache.running import pool, seed
 from dicom2cache.running.contours import Waiting
 from dicom2cache.running.each_frame import Failure, Worker
 from dicom2cache.running.engines import ELSEWHERE
@@ -178,13 +178,25 @@ def _in_time(seconds: float, reading: Reading) -> Header | pa.Table:
 def _headers(jobs: int, backend: str, calls: Sequence[Any]) -> Iterator[Headers]:
     """Results of the calls, in order: here while workers are not up, or would not be worth it."""
     start, left = time.perf_counter(), list(calls)
+    jobs, patience = _crew(jobs, backend, len(left))
     while left and backend == "loky" and pool.can_interrupt():
-        if len(left) >= 2 * jobs and time.perf_counter() - start > pool.STARTING:
+        if len(left) >= 2 * jobs and time.perf_counter() - start > patience:
             break
         function, arguments, _ = left.pop(0)
         yield function(*arguments)
     if left:
         yield from parallel(jobs, backend, iter(left), ordered=True)
+
+
+def _crew(jobs: int, backend: str, calls: int) -> tuple[int, float]:
+    """(how many workers, in how many seconds they are up) for so many calls."""
+    if not pool.are_forked(backend):
+        return jobs, pool.STARTING
+    some = max(1, min(jobs, calls // 2))
+    if some == 1:
+        return 1, pool.STARTING
+    seed.have(__name__)
+    return some, -1.0
 
 
 def _on_disk(candidate: Candidate) -> tuple[int, str, int]:

@@ -108,6 +108,8 @@ class Checked:
     digests: Digests
     _known: set[tuple[str, str, int]] = field(default_factory=set)
     """(table, column, batch) that were checked by this process"""
+    _whole: set[tuple[str, int]] = field(default_factory=set)
+    """(table, batch) of which all columns were"""
 
     def __post_init__(self) -> None:
         """Raises ValueError for tables of other columns."""
@@ -119,6 +121,11 @@ class Checked:
         """Raises CacheError if `columns` (all) of a table are not as planned, at `rows` (all)."""
         table, said = self.tables[name], self.digests[name]
         at = None if rows is None else np.asarray(rows)
+        if columns is None and at is not None and table.num_columns:
+            ends = np.cumsum([*map(len, table.column(0).chunks)])
+            touched = np.unique(np.searchsorted(ends, at, side="right")).tolist()
+            if self._whole.issuperset((name, k) for k in touched):
+                return
         ends, wanted, lengths = np.empty(0, np.int64), list[int](), None
         for column in table.column_names if columns is None else columns:
             chunks = table[column].chunks
@@ -139,6 +146,8 @@ class Checked:
                         "`build` with --overwrite"
                     )
                 self._known.add((name, column, k))
+        if columns is None:
+            self._whole.update((name, k) for k in wanted)
 
     def check_all(self) -> None:
         """Raises CacheError unless all tables are as planned."""

@@ -1,4 +1,4 @@
-"""Worker processes by joblib; they end with the process that started them, however that ends.
+"""Worker processes, forked or by joblib; they end with the process that started them, in any case.
 
 A worker whose parent was killed would go on with the calls that are queued, and then wait for more.
 """
@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
 from multiprocessing import current_process
 from typing import Any
@@ -21,9 +21,10 @@ from typing import Any
 from dicom2cache.frames.isolate import without_interrupts
 from dicom2cache.planning.crew import for_tasks
 from dicom2cache.records import ShardTask
-from dicom2cache.running import alone
+from dicom2cache.running import seed
 from dicom2cache.running.alone import Alone
 from dicom2cache.running.engines import ELSEWHERE, engine, never_here
+from dicom2cache.running.several import Call, Crew
 from dicom2cache.sources import system
 
 _at_work = threading.Lock()
@@ -40,8 +41,7 @@ _timer = threading.Lock()
 _ends: dict[object, float] = {}  # of a worker's blocks of `within`: when each has to be done
 
 
-@contextmanager
-def within(seconds: float) -> Iterator[None]:
+def within(seconds: float) -> AbstractContextManager[None]:
     """A block that may take so long; a worker process that is not through by then is ended.
 
     By the kernel, so that no decoder can hold it up, and what was begun is done again, where it can
@@ -49,12 +49,12 @@ def within(seconds: float) -> Iterator[None]:
     soon as Python code runs, in its main thread; in others nothing happens.
     """
     if _is_worker:
-        with _due(seconds):
-            yield
-        return
-    if not can_interrupt():
-        yield
-        return
+        return _Due(seconds)
+    return _interrupted(seconds) if can_interrupt() else nullcontext()
+
+
+@contextmanager
+def _interrupted(seconds: float) -> Iterator[None]:
     global _armed
     with nullcontext() if _handled else handling():
         try:
@@ -66,18 +66,22 @@ def within(seconds: float) -> Iterator[None]:
             system.set_timer(0)
 
 
-@contextmanager
-def _due(seconds: float) -> Iterator[None]:
+class _Due:
     """A block of a worker process; several threads may be in one. A process has one timer."""
-    me = object()
-    with _timer:
-        _ends[me] = time.monotonic() + seconds
-        _set_timer()
-    try:
-        yield
-    finally:
+
+    __slots__ = ("_seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
         with _timer:
-            del _ends[me]
+            _ends[self] = time.monotonic() + self._seconds
+            _set_timer()
+
+    def __exit__(self, *_: object) -> None:
+        with _timer:
+            del _ends[self]
             _set_timer()
 
 
@@ -153,6 +157,7 @@ def _watch(parent: int) -> None:
     """Look after the parent while this process waits for work; a call under way is ended first."""
     global _is_worker
     _is_worker = True
+    system.keep_freed()
     if system.ALARM:
         signal.signal(system.ALARM, signal.SIG_DFL)  # it ends the process
 
@@ -183,8 +188,10 @@ _begun = 0  # workers of joblib's that `workers_starting` has started
 def workers_starting(jobs: int, backend: str, module: str) -> Iterator[None]:
     """Have worker processes start, and import the module, while the block runs; 0: none."""
     global _begun
-    if backend == "loky" and jobs > 1:
-        alone.without_early()
+    if are_forked(backend):
+        if jobs:
+            seed.have(module)
+    elif backend == "loky" and jobs > 1:
         from joblib import Parallel, parallel_config
 
         _begun = jobs
@@ -193,17 +200,22 @@ def workers_starting(jobs: int, backend: str, module: str) -> Iterator[None]:
             ready = Parallel(return_as="generator_unordered", batch_size=1)
             _starting.append(ready(own for _ in range(jobs)))
     elif backend == "loky" and jobs and not current_process().daemon:
-        begun = _asked(_ready, (module,), {})
-        _starting.append(worker.result() for worker in (begun,))
+        _starting.append(_crew(os.getpid()).begun(call(_ready, module)))
     try:
         yield
     finally:
         _await_workers()
 
 
+def are_forked(backend: str) -> bool:
+    """Whether a worker more costs milliseconds only."""
+    return backend == "loky" and seed.is_there()
+
+
 def enough(jobs: int, tasks: Sequence[ShardTask]) -> int:
-    """How many workers these tasks take, at most `jobs`; those that have been started are there."""
-    return max(for_tasks(jobs, tasks), min(jobs, _begun))
+    """How many workers of this machine these tasks take, at most `jobs`; those that have been
+    started are there."""
+    return max(for_tasks(jobs, tasks, are_forked("loky")), min(jobs, _begun))
 
 
 def _watched() -> dict[str, Any]:
@@ -255,9 +267,6 @@ def _await_workers() -> None:
             return  # the next call finds the same, and says it
 
 
-Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
-
-
 def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Call:
     """A call to be made, as joblib's `delayed` makes it, without its import."""
     return function, args, kwargs
@@ -266,8 +275,11 @@ def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Call:
 def parallel(jobs: int, backend: str, calls: Iterator[Any], ordered: bool) -> Iterator[Any]:
     """Results of calls (`call`), in order or as they come; by one worker if jobs is 1."""
     _await_workers()
-    if jobs == 1 and backend == "loky":
-        yield from _one_by_one(calls)
+    if backend == "loky" and jobs == 1 and current_process().daemon:  # it may have no processes
+        yield from (function(*args, **kwargs) for function, args, kwargs in calls)
+        return
+    if are_forked(backend) or (backend == "loky" and jobs == 1):  # joblib makes none for one job
+        yield from _crew(os.getpid()).results(jobs, calls, ordered)
         return
     from joblib import Parallel, parallel_config
 
@@ -293,42 +305,15 @@ def parallel(jobs: int, backend: str, calls: Iterator[Any], ordered: bool) -> It
             raise
 
 
-def _one_by_one(calls: Iterator[Any]) -> Iterator[Any]:
-    """Results of the calls, by a worker process of its own: joblib makes none for one job."""
-    if current_process().daemon:  # it may have no processes of its own
-        yield from (function(*args, **kwargs) for function, args, kwargs in calls)
-        return
-    for function, args, kwargs in calls:
-        try:
-            found = _asked(function, args, kwargs).result()
-        except (BrokenExecutor, KeyboardInterrupt):
-            _forget()
-            raise
-        yield found
-
-
-def _asked(function: Callable[..., Any], args: Any, kwargs: Any) -> Alone:
-    """The one worker process, which this starts if it is not there, with a call under way."""
-    parent = os.getpid()
-    whole = (parent, function, args, kwargs)
-    try:
-        worker = _worker(parent)
-        worker.ask(while_parent_lives, whole, {})
-    except BrokenExecutor:  # it has died while it was idle
-        _forget()
-        worker = _worker(parent)
-        worker.ask(while_parent_lives, whole, {})
-    return worker
-
-
-def _forget() -> None:
-    _worker(os.getpid()).end(at_once=True)
-    _worker.cache_clear()
-
-
 @cache
-def _worker(_: int) -> Alone:
-    """One worker process for this process, by its number; it stays for what comes next."""
-    worker = alone.worker()
-    atexit.register(worker.end)
-    return worker
+def _crew(_: int) -> Crew:
+    """The workers of this process, by its number, that joblib does not start."""
+    crew = Crew(lambda: seed.worker() or Alone(), _ask)
+    atexit.register(crew.end)
+    return crew
+
+
+def _ask(worker: Alone, call: Call) -> None:
+    if worker.parent != os.getpid() and not seed.is_there():  # it is about to end by itself
+        raise BrokenExecutor("what a worker process was forked from has died")
+    worker.ask(while_parent_lives, (worker.parent, *call), {})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from dicom2cache.sources import system
@@ -17,10 +17,17 @@ from dicom2cache.sources import system
 _LARGE = 128 << 20
 
 
-@contextmanager
-def turn(count: int) -> Iterator[None]:
+def turn(count: int) -> AbstractContextManager[None]:
     """A block that works on a frame of `count` bytes; if that is much, it waits for its turn."""
-    descriptor = _lock() if count >= _LARGE else None
+    return _waited() if count >= _LARGE else _NOW
+
+
+_NOW = nullcontext()
+
+
+@contextmanager
+def _waited() -> Iterator[None]:
+    descriptor = _lock()
     if descriptor is None:
         yield
         return

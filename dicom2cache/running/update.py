@@ -162,7 +162,10 @@ def _plan_update(asked: Request) -> tuple[Job | None, Looked | None] | None:
         return None, looked
     tell_alike(cache, looked, veil)
     workers = asked.jobs or cpu_count()
-    some = worth(workers, looked.roots, looked.new, recipe.shard_bytes) if asked.is_built else 0
+    some = 0
+    if asked.is_built:
+        forked = pool.are_forked(asked.backend)
+        some = worth(workers, looked.roots, looked.new, recipe.shard_bytes, forked)
     with pool.workers_starting(some, asked.backend, pool.CONVERT):
         planned = _planned(asked, attributes, recipe, looked, workers, withheld)
         if waiting := awaited(cache, attributes, looked, planned, veil):

@@ -22,10 +22,14 @@ _SYNTAX = re.compile(rb"\x02\x00\x10\x00UI..([0-9.]+)", re.DOTALL)
 
 
 def worth(
-    jobs: int, roots: Sequence[str], candidates: Sequence[Candidate], shard_bytes: int
-) -> int:
-    """How many workers it takes, at most `jobs`, for the shards that the files will be about."""
-    if jobs == 1 or not candidates:
+    jobs: int, roots: Sequence[str], candidates: Sequence[Candidate], shard_bytes: int,
+    forked: bool = False,
+) -> int:  # fmt: skip
+    """How many workers it takes, at most `jobs`, for the shards that the files will be about.
+
+    One if they are `forked`: more are then, as soon as there is a plan.
+    """
+    if jobs == 1 or forked or not candidates:
         return 1
     some = candidates[:: -(-len(candidates) // _LOOKED_AT)]
     times = sum(c.size for c in candidates) / max(1, sum(c.size for c in some))

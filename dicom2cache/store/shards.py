@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom2cache.errors import FrameError
+from dicom2cache.pixels import kernel
 from dicom2cache.records import ArraySpec
 from dicom2cache.sources.system import next_data, pread
 from dicom2cache.store.compression import CHUNK_HEADER, pack, unpack
@@ -29,6 +30,10 @@ _BLOCK = 1 << 22
 
 def crc32c(data: Any) -> int:
     """CRC-32C (RFC 3720) of contiguous bytes or an array."""
+    if kernel.compiled is not None:
+        found: int | None = kernel.compiled.crc32c(data)
+        if found is not None:
+            return found
     if google_crc32c.implementation != "c":
         data = bytes(data)  # the fallback takes no arrays
     return int(google_crc32c.value(data))
@@ -95,7 +100,8 @@ class ShardWriter:
         self.path, self.spec = path, spec
         self._index = np.full((spec.frames_per_shard, 2), MISSING, "<u8")
         self._at = self._end = 0
-        self._slot_bytes, self._place = spec.slot_bytes, 0  # address of the room that was given
+        self._slot_bytes = spec.slot_bytes
+        self._room: NDArray[np.uint8] | None = None  # that was given
         self.chunks_crc32c: int | None = None if spec.codec == "none" else 0
         """of all compressed chunks so far: what a chunk is made of is more than its slot"""
         self._file = DirectFile(path)
@@ -116,23 +122,25 @@ class ShardWriter:
         room = self._file.room(self._slot_bytes) if self.spec.codec == "none" else None
         if room is None:
             return None
-        found = np.frombuffer(room, np.uint8)
-        self._place = _address(found)
-        return found
+        self._room = np.frombuffer(room, np.uint8)
+        return self._room
 
     def frame(self, chunk: Chunk) -> None:
         """Write the chunk of a frame into the next slot."""
-        whole: Any = chunk.data
-        data, place, self._place = memoryview(whole).cast("B"), self._place, 0
-        if place and _address(np.frombuffer(data, np.uint8)) == place:  # it was made right there
-            self._file.wrote(len(data))
+        room, self._room = self._room, None
+        if room is not None and _fills(chunk.data, room):  # it was made right there
+            size = len(room)
+            self._file.wrote(size)
         else:
+            whole: Any = chunk.data
+            data = memoryview(whole).cast("B")
+            size = len(data)
             self._file.write(data)
-        if self.chunks_crc32c is not None:
-            self.chunks_crc32c = extended(self.chunks_crc32c, data)
-        self._index[self._at] = self._end, len(data)
+            if self.chunks_crc32c is not None:
+                self.chunks_crc32c = extended(self.chunks_crc32c, data)
+        self._index[self._at] = self._end, size
         self._at += 1
-        self._end += len(data)
+        self._end += size
 
     def missing(self) -> None:
         """Leave the next slot to a frame that failed: "missing" in the index.
@@ -140,7 +148,7 @@ class ShardWriter:
         Uncompressed it keeps its place. A hole in the file reads as zeros, and costs nothing where
         a header lies about its size.
         """
-        self._place = 0
+        self._room = None
         if self.spec.codec == "none":
             self._file.skip(self._slot_bytes)
             self._end += self._slot_bytes
@@ -156,7 +164,14 @@ class ShardWriter:
         return size, checksum
 
 
-def _address(data: NDArray[np.uint8]) -> int:
+def _fills(data: NDArray[Any] | bytes, room: NDArray[np.uint8]) -> bool:
+    """True if contiguous data lie in all of the room."""
+    if not isinstance(data, np.ndarray) or data.nbytes != room.nbytes:
+        return False
+    return data.base is room or _address(data) == _address(room)
+
+
+def _address(data: NDArray[Any]) -> int:
     return int(data.__array_interface__["data"][0])
 
 

@@ -25,7 +25,7 @@ import pydicom
 import trainer_adapter
 from dicom2cache.cli import app
 from dicom2cache.planning import crew
-from dicom2cache.running import commit, execute
+from dicom2cache.running import commit, execute, pool, seed
 from tests.crash.disk import Disk
 from tests.support.dicom_files import pattern, write_dicom, write_series
 
@@ -97,7 +97,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         # Not where this module is imported: other tests are in that process.
         execute._PAUSE = 0.0  # a fault that stays is not waited for
-        crew._WORTH = crew._MUCH = 1  # any work is worth two processes
+        crew._FORKED = crew._STARTED = crew._MUCH = 1  # any work is worth two processes
         self.folder, self.source = folder, folder / "source"
         os.environ["XDG_CONFIG_HOME"] = str(folder / "config")
         write_sources(self.source)
@@ -156,6 +156,8 @@ class World:
             if disk is not None:
                 disk.begin()
             sys.argv = ["dicom2cache", *map(str, arguments)]
+            if "loky" in sys.argv:  # as cli/start.py
+                seed.fork_early(pool.CONVERT)
             app.main()
         except SystemExit as e:
             status = int(e.code or 0)

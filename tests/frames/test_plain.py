@@ -309,3 +309,61 @@ def test_rgb_goes_the_short_way(tmp_path: Path) -> None:
     assert found.pixels.tolist() == raw.tolist()
     assert np.shares_memory(found.pixels, room)
     assert (found.statistics.min, found.statistics.max, found.statistics.mean) == (0, 255, 45)
+
+
+COLOURS: dict[str, tuple[str, Callable[[NDArray[Any]], Any]]] = {
+    "JPEG": (f"{_JPEG}50", lambda p: imagecodecs.jpeg8_encode(
+        p, level=90, colorspace="RGB", outcolorspace="YCBCR", subsampling="422")),
+    "JPEG of RGB": (f"{_JPEG}50", lambda p: imagecodecs.jpeg8_encode(
+        p, level=90, colorspace="RGB", outcolorspace="RGB")),
+    "JPEG lossless": (f"{_JPEG}70", lambda p: imagecodecs.jpeg8_encode(
+        p, lossless=True, colorspace="RGB", outcolorspace="RGB")),
+    "JPEG-LS": (f"{_JPEG}80", imagecodecs.jpegls_encode),
+    "JPEG 2000": (f"{_JPEG}91", lambda p: imagecodecs.jpeg2k_encode(
+        p, level=40, codecformat="j2k", reversible=False)),
+    "HTJ2K": (f"{_JPEG}201", lambda p: imagecodecs.htj2k_encode(p, reversible=True)),
+}  # fmt: skip
+
+
+@needed
+@settings(max_examples=60, deadline=None)
+@given(
+    name=st.sampled_from(sorted(COLOURS)),
+    photometric=st.sampled_from(["RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT"]),
+    stored=st.sampled_from([8, 8, 7]), signed=st.booleans(), grey=st.booleans(),
+    size=st.sampled_from([(1, 2), (18, 10), (131, 140)]), seed=st.integers(0, 1 << 30),
+    dtype=st.sampled_from(["uint8", "uint8", "int16"]), room=st.booleans(),
+)  # fmt: skip
+@example("JPEG", "YBR_FULL_422", 8, False, False, (131, 140), 1, "uint8", True)
+@example("JPEG lossless", "YBR_FULL", 8, False, False, (18, 10), 1, "uint8", True)
+def test_a_codestream_of_colour_is_what_the_long_way_makes_of_it(
+    tmp_path_factory: pytest.TempPathFactory, name: str, photometric: str, stored: int,
+    signed: bool, grey: bool, size: tuple[int, int], seed: int, dtype: str, room: bool,
+) -> None:  # fmt: skip
+    raw = np.random.default_rng(seed).integers(90, 154, (*size, 3), np.uint8)
+    syntax, encode = COLOURS[name]
+    path = tmp_path_factory.mktemp("colour") / "frame.raw"
+    _encapsulated(path, bytes(encode(raw)))
+    header = header_of(
+        path, raw, samples=3, photometric=photometric, planar=0, bits_stored=stored,
+        high_bit=stored - 1, signed=signed, transfer_syntax=syntax, lossy=True,
+    )  # fmt: skip
+    treatment = Treatment(colour="grey" if grey else "rgb")
+    row = {**ROW, "slope": None, "intercept": None, "unit": None}
+    fast, slow = both(lambda: outcome(path, header, row, dtype, treatment, room=room))
+    assert fast == slow
+
+
+@needed
+@pytest.mark.parametrize("name", sorted(COLOURS))
+def test_codestreams_of_rgb_go_the_short_way(tmp_path: Path, name: str) -> None:
+    raw = np.full((16, 16, 3), (200, 100, 50), np.uint8)
+    syntax, encode = COLOURS[name]
+    _encapsulated(tmp_path / "a", bytes(encode(raw)))
+    header = header_of(tmp_path / "a", raw, samples=3, photometric="RGB", transfer_syntax=syntax)
+    room = np.zeros(raw.nbytes, np.uint8)
+    with Source(str(tmp_path / "a"), header) as source:  # type: ignore[arg-type]
+        found = plain_frame(source, ROW, room, [Treatment()], "uint8")  # type: ignore[arg-type]
+    assert isinstance(found, Plain)
+    assert np.abs(found.pixels.astype(int) - raw).max() <= 4
+    assert found.statistics.mean == found.pixels.mean()

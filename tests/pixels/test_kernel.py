@@ -12,15 +12,17 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dicom2cache.frames.lossless import _counts
+from dicom2cache.frames.lossless import _bits, _steps
 from dicom2cache.pixels import kernel, lanes
 from dicom2cache.pixels.statistics import nearest, statistics
+from dicom2cache.store.shards import crc32c
 from tests.support.caches import run_cli, tree
 from tests.support.dicom_files import CT_IMAGE, pattern, real, write_dicom, write_series
 from tests.support.faults import with_fault
@@ -181,9 +183,10 @@ def test_sizes_of_differences_are_numpys(
     values = _values("uint16", size, seed, special)
     if not aligned:
         values = _unaligned(values)
-    fast, slow = both(lambda: _counts(values, 1 << precision - 1))
-    assert fast.tolist() == slow.tolist()
-    assert fast.sum() == values.size
+    costs = np.random.default_rng(seed).bytes(17)
+    fast, slow = both(lambda: _steps(values, 1 << precision - 1, costs))
+    assert fast == slow
+    assert _steps(values, 1 << precision - 1, b"\1" * 17)[0] == values.size
 
 
 @needed
@@ -191,8 +194,47 @@ def test_sizes_of_differences_are_numpys(
 def test_sizes_of_differences_by_hand(how: int) -> None:
     """From 2048: 0, 1, -1, then from the pixel above -2048, 32768, which has 16 bits, 3."""
     values = np.array([[2048, 2049, 2048], [0, 32768, 32771]], np.uint16)
-    found = both(lambda: _counts(values, 2048))[how]
-    assert {k: n for k, n in enumerate(found.tolist()) if n} == {0: 1, 1: 2, 2: 1, 12: 1, 16: 1}
+    costs = bytes([1, 10, 100, *range(9), 50, 9, 9, 9, 7])
+    assert both(lambda: _steps(values, 2048, costs))[how] == (
+        1 + 2 * 10 + 100 + 50 + 7, 0b1_0001_0000_0000_0111)  # fmt: skip
+
+
+@needed
+@pytest.mark.parametrize("most", [0, 1, 2])
+def test_bits_that_code_by_hand(most: int) -> None:
+    """A byte FF is followed by a 0 that codes nothing; those before the marker fill."""
+    kernel.compiled.use(most)
+    for found in both(lambda: _bits(b"\1\xff\0\2\xff\xff\xff\xd9", 1, 6)):
+        assert found == 8 * 2
+    for n in (4095, 4096, 4097, 70_000):
+        assert kernel.compiled.equal(b"\xff" * n + b"\0", 255) == n
+
+
+@needed
+@pytest.mark.parametrize(
+    ("data", "crc"),
+    [
+        (b"", 0),
+        (b"123456789", 0xE3069283),
+        (bytes(32), 0x8A9136AA),  # RFC 3720 B.4, this and the next
+        (b"\xff" * 32, 0x62A8AB43),
+        (bytes(range(32)), 0x46DD794E),
+    ],
+)
+def test_crc_32c_of_what_the_rfc_has(data: bytes, crc: int) -> None:
+    assert kernel.compiled.crc32c(data) in (crc, None)
+    assert crc32c(data) == crc
+
+
+@needed
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 3000), st.integers(0, 70), st.integers(0, 1 << 30))
+def test_crc_32c_is_google_s(count: int, offset: int, seed: int) -> None:
+    """Of any length, wherever it lies; without one of its own it says so."""
+    data = np.frombuffer(np.random.default_rng(seed).bytes(offset + count), np.uint8)[offset:]
+    expected = google_crc32c.value(data.tobytes())
+    assert kernel.compiled.crc32c(data) in (expected, None)
+    assert both(lambda: crc32c(data)) == (expected, expected)
 
 
 @needed
@@ -214,8 +256,11 @@ def test_sizes_of_differences_by_hand(how: int) -> None:
         (lambda k: k.real(np.zeros((2, 2), np.float16), None), "kind"),
         (lambda k: k.real(np.zeros((2, 2)), np.zeros(5, bool)), "padding"),
         (lambda k: k.real(b"1234", None), "kind|frame"),
-        (lambda k: k.categories(np.zeros((2, 2, 1), np.int16), 0), "kind"),
-        (lambda k: k.categories(np.zeros((2, 2, 3), np.uint16), 0), "a frame is"),
+        (lambda k: k.steps(np.zeros((2, 2, 1), np.int16), 0, bytes(17)), "kind"),
+        (lambda k: k.steps(np.zeros((2, 2, 3), np.uint16), 0, bytes(17)), "a frame is"),
+        (lambda k: k.steps(np.zeros((2, 2), np.uint16), 0, bytes(16)), "17 bytes"),
+        (lambda k: k.equal("text", 0), "bytes-like"),
+        (lambda k: k.crc32c(np.zeros(4)[::2]) or k.equal("", 0), "contiguous|bytes-like"),
         (lambda k: _grey(k, bits=17), "bits"),
         (lambda k: _grey(k, bits=0), "bits"),
         (lambda k: _grey(k, bits=12, low=5), "bits"),
@@ -247,7 +292,8 @@ def test_places_beyond_the_grid_read_nothing() -> None:
     assert found[7] == (0.0, 3.0, 3.0, 3.0)
     assert kernel.compiled.whole(np.zeros((0, 3), np.int16), None, 1, nearest)[0] == 0
     assert kernel.compiled.real(np.zeros((3, 0)), None)[0] == 0
-    assert kernel.compiled.categories(np.zeros((0, 3), np.uint16), 8) == (0,) * 17
+    assert kernel.compiled.steps(np.zeros((0, 3), np.uint16), 8, bytes(17)) == (0, 0)
+    assert kernel.compiled.equal(b"", 0) == 0
 
 
 @needed

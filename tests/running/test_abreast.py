@@ -158,22 +158,26 @@ def _tasks(*costs: float, abreast: int = 32) -> list[ShardTask]:
 
 
 @pytest.mark.parametrize(
-    ("jobs", "tasks", "count"),
+    ("jobs", "tasks", "started", "forked"),
     [
-        (2, _tasks(*[_CT] * 4, abreast=1), 1),  # 1,024 files that are not compressed
-        (2, _tasks(*[_CT] * 10, abreast=1), 1),  # 2,560
-        (2, _tasks(*[_CT] * 20, abreast=1), 2),  # 5,120
-        (2, _tasks(*[_CT] * 40, abreast=1), 2),  # 10,240
-        (64, _tasks(*[_CT] * 40, abreast=1), 5),
-        (2, _tasks(*[_J2K] * 2), 1),  # 512 of JPEG 2000: two threads do as well
-        (64, _tasks(*[_J2K] * 40), 11),
-        (64, _tasks(*[_J2K] * 4000), 64),
-        (8, _tasks(*[_CT * 100] * 3, abreast=1), 3),  # never more than shards
-        (8, [], 1),
+        (2, _tasks(_CT, abreast=1), 1, 1),
+        (2, _tasks(_CT, _CT / 8, abreast=1), 1, 1),  # 288 files that are not compressed
+        (2, _tasks(*[_CT] * 2, abreast=1), 1, 2),
+        (2, _tasks(*[_CT] * 10, abreast=1), 1, 2),  # 2,560
+        (2, _tasks(*[_CT] * 20, abreast=1), 2, 2),  # 5,120
+        (64, _tasks(*[_CT] * 40, abreast=1), 5, 40),
+        (2, _tasks(*[_J2K] * 2), 1, 1),  # 512 of JPEG 2000: two threads do as well
+        (64, _tasks(*[_J2K] * 40), 11, 11),
+        (64, _tasks(*[_J2K] * 4000), 64, 64),
+        (8, _tasks(*[_CT * 100] * 3, abreast=1), 3, 3),  # never more than shards
+        (8, [], 1, 1),
     ],
 )  # fmt: skip
-def test_processes_where_they_pay(jobs: int, tasks: list[ShardTask], count: int) -> None:
-    assert crew.for_tasks(jobs, tasks) == count
+def test_processes_where_they_pay(
+    jobs: int, tasks: list[ShardTask], started: int, forked: int
+) -> None:
+    assert crew.for_tasks(jobs, tasks) == started
+    assert crew.for_tasks(jobs, tasks, forked=True) == forked
 
 
 @pytest.mark.parametrize(
@@ -205,6 +209,7 @@ def test_workers_that_start_before_the_plan(tmp_path: Path) -> None:
     none = [Candidate(0, "not-there.dcm", 525_000, 0)] * 1024
     assert worth(64, here, ct[:1024], 128 << 20) == 1
     assert worth(64, here, ct, 128 << 20) == 16
+    assert worth(64, here, ct, 128 << 20, forked=True) == 1
     assert worth(2, here, j2k, 128 << 20) == 1
     assert worth(8, here, j2k * 100, 128 << 20) == 8
     with zipfile.ZipFile(tmp_path / "j.zip", "w", zipfile.ZIP_DEFLATED) as packed:

@@ -16,18 +16,19 @@ _EXAMPLES = [Path(examples.get_path(n)) for n in ("jpeg2k", "rt_dose", "ct", "wa
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "fork"),
     [
-        ("--jobs", "1"),  # in this process
-        ("--jobs", "2"),  # in workers
-        ("--jobs", "2", "--backend", "threading"),
+        (("--jobs", "1"), "all-workers"),  # however little there is to do
+        (("--jobs", "2"), "all-workers"),
+        (("--jobs", "2"), "all-workers; no-fork"),
+        (("--jobs", "2", "--backend", "threading"), "all-workers"),
     ],
 )
 def test_number_and_kind_of_workers(
-    tmp_path: Path, ct_series: Path, ct_series_cache: Path, options: tuple[str, ...]
+    tmp_path: Path, ct_series: Path, ct_series_cache: Path, options: tuple[str, ...], fork: str
 ) -> None:
     cache = tmp_path / "cache"
-    fault = with_fault("all-workers")  # however little there is to do
+    fault = with_fault(fork)
     ran = run_cli("build", ct_series, cache, "--shard-mib", "1", *options, env=fault)
     assert (ran.returncode, "12 frames of 12 files" in ran.stdout) == (0, True)
     assert len([name for name in tree(cache) if "/c." in name]) == 6

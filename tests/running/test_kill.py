@@ -32,7 +32,7 @@ def test_killed_once_the_first_receipt_is_there(
         start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        while not list(cache.glob("build/*/receipts/*")):
+        while not list(cache.glob("build/*/receipts/*.arrow")):
             assert process.poll() is None, "the run ended before it was killed"
             time.sleep(0.01)
         process.kill()
@@ -104,11 +104,11 @@ def _check_one_lost(cache: Path, ran: Ran, pixels: dict[str, np.ndarray]) -> Non
         assert np.array_equal(values, pixels[name]), name
 
 
-@pytest.mark.parametrize("codec", ["none", "auto"])
-def test_decoder_that_aborts_costs_one_frame(tmp_path: Path, codec: str) -> None:
+@pytest.mark.parametrize(("codec", "fork"), [("none", "no-fork;"), ("auto", "")])
+def test_decoder_that_aborts_costs_one_frame(tmp_path: Path, codec: str, fork: str) -> None:
     pixels, digest = wavelets(tmp_path / "source")  # the fourth is what `auto` tries
     fault = with_fault("abort-decoder", digest)
-    many = with_fault("abort-decoder", f"{digest};", "all-workers")
+    many = with_fault(f"{fork} abort-decoder", f"{digest};", "all-workers")
     cache, flags = tmp_path / "cache", ("--shard-mib", "1", "--codec", codec)
     ran = run_cli("build", tmp_path / "source", cache, *flags, "--jobs", "3", env=many)
     _check_one_lost(cache, ran, pixels)
@@ -257,7 +257,7 @@ def test_nothing_of_an_attempt_is_left(tmp_path: Path, ct_series_cache: Path) ->
 def test_a_decoder_that_aborts_where_there_is_no_pgrep(tmp_path: Path) -> None:
     """As in slim containers: joblib ends its other workers by a way that they do not have."""
     pixels, digest = wavelets(tmp_path / "source")
-    fault = {**with_fault("abort-decoder", digest), "PATH": str(tmp_path)}
+    fault = {**with_fault("no-fork; all-workers; abort-decoder", digest), "PATH": str(tmp_path)}
     cache = tmp_path / "cache"
     # It waited 300 s for a worker that nobody ended.
     ran = run_cli("build", tmp_path / "source", cache, "--shard-mib", "1", "--jobs", "2", env=fault)

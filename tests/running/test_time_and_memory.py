@@ -173,5 +173,5 @@ def test_a_worker_that_died_while_it_was_idle_is_replaced(tmp_path: Path) -> Non
     for name in ("one", "other"):
         ran = run_here("build", tmp_path / "source", tmp_path / name, "--jobs", "1")
         assert ran.returncode == 0, ran.stderr
-        os.kill(pool._worker(os.getpid()).process.pid, signal.SIGKILL)
+        os.kill(pool._crew(os.getpid()).workers[0].process.pid, signal.SIGKILL)
         time.sleep(0.5)

@@ -124,6 +124,11 @@ def test_the_script_makes_the_cache(
     assert set(jobs.states(numbers["convert"])) == set("012345")
 
 
+def _parent(pid: int) -> int:
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return int(stat.rpartition(")")[2].split()[1])
+
+
 def test_tasks_that_are_killed_cancelled_and_requeued(
     slurm: dict[str, str], source: Path, local: dict[str, str], tmp_path: Path
 ) -> None:
@@ -133,8 +138,7 @@ def test_tasks_that_are_killed_cancelled_and_requeued(
     array = numbers["convert"]
     jobs.until(jobs.workers, "a task to begin")
     worker = next(iter(jobs.workers().values()))
-    stat = Path(f"/proc/{worker}/stat").read_text()
-    command = int(stat.rpartition(")")[2].split()[1])  # a worker alone would be replaced
+    command = _parent(_parent(worker))  # a worker alone, or what it was forked from, is replaced
     os.kill(command, signal.SIGKILL)  # the node's memory killer, say
     jobs.run("scancel", f"{array}_3")
     jobs.until(lambda: "FAILED" in jobs.states(array).values(), "a task to have failed")

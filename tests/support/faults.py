@@ -23,10 +23,18 @@ _JPEG_2000 = "1.2.840.10008.1.2.4.90"
 
 
 def with_fault(*words: object) -> dict[str, str]:
-    """Environment in which tests/support/hooks/sitecustomize.py makes that fault."""
+    """Environment in which tests/support/hooks/sitecustomize.py makes that fault.
+
+    It imports NumPy before the command says that no threads are to begin.
+    """
     mine = " ".join(map(str, words))
     all_along = os.environ.get("FAULT", "")  # of `make test-portable`
-    return {"PYTHONPATH": str(_HOOKS), "FAULT": f"{all_along};{mine}".strip(";")}
+    fault = {"PYTHONPATH": str(_HOOKS), "FAULT": f"{all_along};{mine}".strip(";")}
+    return {**WITHOUT_THREADS, **fault}
+
+
+WITHOUT_THREADS = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+"""settings of cli/start.py by which NumPy and Arrow begin no threads, so that it can fork"""
 
 
 def wavelets(folder: Path) -> tuple[dict[str, np.ndarray], str]:

@@ -2,21 +2,22 @@
 
 FAULT says which: `abort-decoder SHA256`: the JPEG 2000 decoder aborts the process at the codestream
 of that digest; `sleep SHA256 [held]`: so, but it sleeps instead, and lets no other Python code run
-meanwhile (`held`); `kill SHA256 MARKER`: so, but it kills the process, unless that file exists,
-which it makes; `together COUNT`: the first so many calls of that decoder wait for each other, and
-fail if they do not meet; `all-workers`: any work is worth a process; `eat SHA256`: so, but it takes
-memory until there is none; `sleep-header NAME [here]`: reading the header of that file sleeps, in
-worker processes, which are needed at once, or where it is asked for; `abort-workers [at-once]`:
-worker processes die at start, and are needed at once; `abort-isolated`: processes that decode in
-isolation die at start; `slow-publish`: half a second goes by after each receipt; `keep NAME`: files
-of that name cannot be removed; `errno FUNCTION NUMBER [MARKER]`: the function of `os` fails, with
-MARKER only until that file exists, which the first failure makes; `raise MODULE:NAME...`: each of
-these functions raises X where it works on the file X.dcm: one of its arguments has that name in it,
-or is an array that begins with the number that `BEGINS` has for X; `no-kernel`: the compiled loops
-over pixels are not there; `old-kernel`: they are of another revision; `no-crc32c`: google-crc32c
-has no compiled part. `broken-decoder FUNCTION wrong|abort|sleep`: that function of imagecodecs
-makes one wrong value, aborts, or sleeps. `no-links`, `no-direct`, `late` and `clock` are of `poor`;
-`bare` is of `bare`. Several faults have a semicolon between them.
+meanwhile (`held`); `kill SHA256 MARKER [seed]`: so, but it kills the process, or that which it was
+forked from, unless that file exists, which it makes; `together COUNT`: the first so many calls of
+that decoder wait for each other, and fail if they do not meet; `all-workers`: any work is worth a
+process; `eat SHA256`: so, but it takes memory until there is none; `sleep-header NAME [here]`:
+reading the header of that file sleeps, in worker processes, which are needed at once, or where it
+is asked for; `abort-workers [at-once]`: worker processes die at start, and are needed at once;
+`abort-isolated`: processes that decode in isolation die at start; `slow-publish`: half a second
+goes by after each receipt; `keep NAME`: files of that name cannot be removed; `errno FUNCTION
+NUMBER [MARKER]`: the function of `os` fails, with MARKER only until that file exists, which the
+first failure makes; `raise MODULE:NAME...`: each of these functions raises X where it works on the
+file X.dcm: one of its arguments has that name in it, or is an array that begins with the number
+that `BEGINS` has for X; `no-kernel`: the compiled loops over pixels are not there; `old-kernel`:
+they are of another revision; `no-fork`: workers are not forked, but joblib's; `no-crc32c`:
+google-crc32c has no compiled part. `broken-decoder FUNCTION wrong|abort|sleep`: that function of
+imagecodecs makes one wrong value, aborts, or sleeps. `no-links`, `no-direct`, `late` and `clock`
+are of `poor`; `bare` is of `bare`. Several faults have a semicolon between them.
 """
 
 import errno
@@ -73,7 +74,7 @@ def _sleep(digest, held=""):
     imagecodecs.jpeg2k_decode = decode_or_sleep
 
 
-def _kill(digest, marker):
+def _kill(digest, marker, seed=""):
     import signal
 
     import imagecodecs
@@ -83,7 +84,7 @@ def _kill(digest, marker):
     def decode_or_die(data, **options):
         if hashlib.sha256(data).hexdigest() == digest and not os.path.exists(marker):
             open(marker, "x").close()
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getppid() if seed else os.getpid(), signal.SIGKILL)
         return decode(data, **options)
 
     imagecodecs.jpeg2k_decode = decode_or_die
@@ -109,7 +110,7 @@ def _together(count):
 def _all_workers():
     from dicom2cache.planning import crew
 
-    crew._WORTH = crew._MUCH = 1
+    crew._FORKED = crew._STARTED = crew._MUCH = 1
 
 
 def _eat(digest):
@@ -151,6 +152,12 @@ def _abort_workers(at_once=""):
         from dicom2cache.running import pool
 
         pool.STARTING = 0
+
+
+def _no_fork():
+    from dicom2cache.sources import system
+
+    system.fork = lambda: None
 
 
 def _abort_isolated():
@@ -269,6 +276,7 @@ _FAULTS = {
     "eat": _eat,
     "abort-workers": _abort_workers,
     "abort-isolated": _abort_isolated,
+    "no-fork": _no_fork,
     "keep": _keep,
     "slow-publish": _slow_publish,
     "errno": _errno,
