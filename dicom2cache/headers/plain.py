@@ -93,8 +93,11 @@ _READ: dict[int, tuple[bytes, Callable[[bytes], Any]]] = {
 def plain_values(own: dict[int, Raw]) -> Values | None:
     """Values of these elements, of those that `_READ` knows; None if one of them is odd."""
     if kernel.compiled is not None:
-        made = kernel.compiled.scan_values(own)
-        return None if made is None else Values._make((*made[:7], since_year_0(made[7], made[8])))
+        if (made := kernel.compiled.scan_values(own)) is None:
+            return None
+        uid, acquisition, instance, place, location, trigger, time, day, after = made
+        acquired = since_year_0(day, after)
+        return Values(uid, acquisition, instance, place, location, trigger, time, acquired)
     return _by_patterns(own)
 
 

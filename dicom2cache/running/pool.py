@@ -314,4 +314,6 @@ def _crew(_: int) -> Crew:
 
 
 def _ask(worker: Alone, call: Call) -> None:
+    if worker.parent != os.getpid() and not seed.is_there():  # it is about to end by itself
+        raise BrokenExecutor("what a worker process was forked from has died")
     worker.ask(while_parent_lives, (worker.parent, *call), {})

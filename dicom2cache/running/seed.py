@@ -43,6 +43,12 @@ class _Child:
             self.status = _waited(self.pid)
         return self.status
 
+    def lives(self) -> bool:
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.status = os.waitstatus_to_exitcode(status) if pid else None
+        return self.status is None
+
 
 def _waited(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -59,7 +65,7 @@ class _Seed:
 
     def lives(self) -> bool:
         """False if nothing can be asked of it any more, as in another process."""
-        ours = os.getpid() == self._owner and self.child.status is None
+        ours = os.getpid() == self._owner and self.child.lives()
         return ours and (self._is_importing or not self._asked.is_busy)
 
     def have(self, module: str) -> None:

@@ -32,7 +32,7 @@ def workers():
     return [worker.process.pid for worker in pool._crew(os.getpid()).workers]
 
 {}
-assert "joblib" not in sys.modules and seed.is_there()
+assert "joblib" not in sys.modules
 print("right")
 """
 
@@ -118,6 +118,19 @@ assert time.monotonic() - start < 30
 """)
 
 
+def test_workers_are_none_any_more_when_what_they_were_forked_from_has_died() -> None:
+    _right("""
+once = [pool.call(time.sleep, 0.1)] * 4
+done(4, *once)
+before = workers()
+os.kill(seed._seed.child.pid, signal.SIGKILL)
+time.sleep(0.1)
+assert not seed.is_there()
+assert done(1, pool.call(os.getppid)) == [os.getpid()]
+assert len(workers()) == 1 and not {*workers()} & {*before}
+""")
+
+
 def test_where_no_more_processes_may_be() -> None:
     _right("""
 works, left = seed.worker, [1]
@@ -127,6 +140,18 @@ def worker():
     raise BlockingIOError(11, "no more")
 pool.seed.worker = worker
 assert len(set(done(4, *[pool.call(os.getpid)] * 5))) == 1
+""")
+
+
+def test_headers_are_read_by_as_many_as_there_are_chunks_for() -> None:
+    """By the command itself where that is one; where it is more they begin at once."""
+    _right("""
+from dicom2cache.running import inventory
+late = pool.call(eval, "[__import__('time').sleep(0.1), __import__('os').getpid()][1]")
+readers = lambda jobs, chunks: {*inventory._headers(jobs, "loky", [late] * chunks)}
+assert readers(2, 3) == readers(1, 4) == {os.getpid()} and workers() == []
+assert readers(2, 4) == {*workers()} and len(workers()) == 2
+assert readers(64, 7) == {*workers()} and len(workers()) == 3
 """)
 
 
