@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,6 +22,37 @@ from dicom2cache.running import pool
 from tests.support.caches import attributes, by_path, run_cli, run_here, table
 from tests.support.dicom_files import pattern, uid, write_dicom
 from tests.support.faults import with_fault
+
+_FREED = """
+import ctypes, resource, sys
+from dicom2cache.sources import system
+kept = sys.argv[1] == "keep" and system.keep_freed()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+def once():
+    taken = [libc.malloc(900 << 10) for _ in range(4)]
+    for place in taken:
+        ctypes.memset(place, 1, 900 << 10)
+    for place in taken:
+        libc.free(place)
+once(), once()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+once()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, kept)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_memory_that_a_decoder_frees_is_there_for_the_next_frame() -> None:
+    """3.5 MiB in four pieces are 900 pages, which the system zeroes one by one."""
+    faults = {}
+    for how in ("keep", "as it is"):
+        command = [sys.executable, "-c", _FREED, how]
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        faults[how] = int(said[0]), said[1] == "True"
+    assert faults["keep"][1]
+    assert faults["keep"][0] < 50 < 800 < faults["as it is"][0]
+
 
 _AMPLE = Allowance(60, 1 << 30, "frame_seconds")
 
