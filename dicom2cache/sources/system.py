@@ -237,11 +237,12 @@ def keep_freed() -> bool:
     fresh pages for the next one: OpenJPEG's took 0.5 ms of each 512 x 512 frame. These are the
     values that glibc comes to by itself, at the most, after blocks that are larger.
     """
-    if sys.platform != "linux":
-        return False
     import ctypes
 
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    try:
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl and macOS have none
+    except (TypeError, OSError):  # nor has Windows what this asks for
+        return False
     return mallopt is not None and bool(mallopt(_TRIM, 64 << 20) and mallopt(_MMAP, 32 << 20))
 
 
