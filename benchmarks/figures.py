@@ -30,19 +30,20 @@ class Figure(TypedDict):
 
 def least(what: str, value: float, bar: float, note: str = "", unit: str = "") -> Figure:
     """A figure that shall be at least `bar`."""
-    return {"what": what, "value": value, "bar": f">= {bar:g}", "met": value >= bar,
+    return {"what": what, "value": float(value), "bar": f">= {bar:g}", "met": bool(value >= bar),
             "note": note, "unit": unit}  # fmt: skip
 
 
 def most(what: str, value: float, bar: float, note: str = "", unit: str = "") -> Figure:
     """A figure that shall be at most `bar`."""
-    return {"what": what, "value": value, "bar": f"<= {bar:g}", "met": value <= bar,
+    return {"what": what, "value": float(value), "bar": f"<= {bar:g}", "met": bool(value <= bar),
             "note": note, "unit": unit}  # fmt: skip
 
 
 def plain(what: str, value: float, note: str = "", unit: str = "") -> Figure:
     """A figure without a bar."""
-    return {"what": what, "value": value, "bar": "none", "met": None, "note": note, "unit": unit}
+    return {"what": what, "value": float(value), "bar": "none", "met": None,
+            "note": note, "unit": unit}  # fmt: skip
 
 
 def shown(value: float, unit: str = "") -> str:
