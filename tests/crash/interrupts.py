@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.crash.world import STORED, World
 from tests.support.caches import command
+from tests.support.processes import session
 
 _SAID = "interrupted; run the same command again to go on"
 _PROGRESS = ("listing: ", "reading headers: ", "converting: ")
@@ -52,7 +53,7 @@ def _one(
     before = set(os.listdir("/dev/shm"))  # of a process that had the same number, and was killed
     run = _started(world, cache, jobs)
     time.sleep(after)
-    known = _session(run.pid)
+    known = session(run.pid)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(run.pid, number)
     try:
@@ -66,7 +67,7 @@ def _one(
     if run.returncode not in (0, STORED, 130) or lines not in right:
         wrong.append(f"exit status {run.returncode}: {said[-1500:]}")
     ends = time.monotonic() + 10
-    while (left := _session(run.pid)) and time.monotonic() < ends:
+    while (left := session(run.pid)) and time.monotonic() < ends:
         time.sleep(0.05)
     if left:
         wrong.append(f"processes are left: {left}")
@@ -80,17 +81,6 @@ def _one(
         found = world.wrong(cache)
         wrong += [f"run again: {status} {found}"] if status != STORED or found else []
     return wrong
-
-
-def _session(leader: int) -> list[int]:
-    """Processes of the session that are no zombies."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
-            if int(session) == leader and state != "Z":
-                found.append(int(path.parent.name))
-    return found
 
 
 def _shared(pids: set[int]) -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -15,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from dicom2cache.running.alone import Alone
-from tests.support.caches import built, command, run_cli, tree
+from tests.support.caches import built, run_cli, tree
 from tests.support.faults import WITHOUT_THREADS, wavelets, with_fault
+from tests.support.processes import session, under_way
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux")
 
@@ -184,35 +184,14 @@ def test_none_is_left_of_a_command_that_is_ended(
     source, _, expected = waves
     cache = tmp_path / "cache"
     again = ("build", source, cache, *_BUILD, "--jobs", "2")
-    process = subprocess.Popen(
-        command(*again), env={**os.environ, **with_fault("all-workers;", "slow-publish")},
-        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        while not list(cache.glob("build/*/receipts/*.arrow")):
-            assert process.poll() is None, "the run ended before it was killed"
-            time.sleep(0.01)
-        assert len(_session(process.pid)) == 4  # the command, the seed, two workers
+    with under_way(cache, again, with_fault("all-workers;", "slow-publish")) as process:
+        assert len(session(process.pid)) == 4  # the command, the seed, two workers
         process.send_signal(number)
         assert process.wait(30) == (130 if number == signal.SIGTERM else -number)
         ends = time.monotonic() + 15
-        while _session(process.pid) and time.monotonic() < ends:
+        while session(process.pid) and time.monotonic() < ends:
             time.sleep(0.05)
-        assert _session(process.pid) == []
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        assert session(process.pid) == []
     ran = run_cli(*again)
     assert ran.returncode == 0, ran.stderr
     assert tree(cache) == expected
-
-
-def _session(leader: int) -> list[int]:
-    """Processes of the session that are no zombies."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
-            if int(session) == leader and state != "Z":
-                found.append(int(path.parent.name))
-    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -10,7 +9,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ import pytest
 from tests.support.caches import Ran, attributes, by_path, command, failures, run_cli, table, tree
 from tests.support.dicom_files import uid, write_series
 from tests.support.faults import wavelets, with_fault
+from tests.support.processes import under_way
 from tests.support.share import stride
 
 
@@ -27,22 +26,12 @@ def test_killed_once_the_first_receipt_is_there(
 ) -> None:
     cache = tmp_path / "cache"
     again = ("build", ct_series, cache, "--shard-mib", "1", "--jobs", "2")
-    process = subprocess.Popen(
-        command(*again), env={**os.environ, **with_fault("slow-publish;", "all-workers")},
-        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        while not list(cache.glob("build/*/receipts/*.arrow")):
-            assert process.poll() is None, "the run ended before it was killed"
-            time.sleep(0.01)
+    with under_way(cache, again, with_fault("slow-publish;", "all-workers")) as process:
         process.kill()
         assert process.wait() == -signal.SIGKILL
         assert not (cache / "zarr.json").exists()
         # Its workers may be at work still: they must not harm who goes on.
         ran = run_cli(*again)
-    finally:
-        with contextlib.suppress(ProcessLookupError):  # its workers have ended by themselves
-            os.killpg(process.pid, signal.SIGKILL)
     assert (ran.returncode, ran.stderr) == (0, ran.stderr)
     assert tree(cache) == tree(ct_series_cache)
 
