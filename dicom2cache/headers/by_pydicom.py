@@ -245,13 +245,28 @@ def _until(file: IO[bytes], tags: list[int] | None, ends: frozenset[int]) -> Any
     )  # fmt: skip
 
 
+def _refusal(error: BaseException) -> FrameError | None:
+    """Ours, of a limit, that a parser has made an error of its own of."""
+    for one in _before(error):
+        if isinstance(one, FrameError):
+            return one
+    return None
+
+
 def _for_memory(error: BaseException) -> bool:
     """Whether an error was raised because of want of memory, whatever a parser made of that."""
+    last = error
+    for last in _before(error):
+        if isinstance(last, MemoryError):
+            return True
+    return isinstance(last, zlib.error) and "memory" in str(last)
+
+
+def _before(error: BaseException) -> Iterator[BaseException]:
+    """What an error was raised because of, or amid, the nearest first."""
     while (before := error.__cause__ or error.__context__) is not None:
         error = before
-        if isinstance(error, MemoryError):
-            return True
-    return isinstance(error, zlib.error) and "memory" in str(error)
+        yield error
 
 
 @contextmanager
@@ -269,6 +284,8 @@ def _readable(file: IO[bytes]) -> Iterator[None]:
             ) from e
         if _for_memory(e):
             raise MemoryError(str(e)) from e
+        if (refusal := _refusal(e)) is not None:
+            raise refusal from None
         # Its EOFError is no OSError; a real OSError has an errno.
         if isinstance(e, MemoryError) or (isinstance(e, OSError) and e.errno is not None):
             raise

@@ -304,7 +304,7 @@ BOMBS = (
     Bomb(_pixels_that_no_memory_holds, "limits.frame_pixels|truncated"),
     Bomb(_more_frames_than_bytes, "limits.expansion|truncated|cannot be decoded|hold|UID|claims",
          quick=False),
-    Bomb(_items_deflated, "memory does not|header_seconds", quick=False),
+    Bomb(_items_deflated, "limits.header_items", quick=False),
     Bomb(_element_deflated, "limits.header_mib|--limits header_mib", quick=False),
     Bomb(_empty_items, "", quick=False),
     Bomb(_items_for_a_million_frames, "1000000", quick=False),

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -240,6 +241,21 @@ def test_a_header_of_many_items(tmp_path: Path, syntax: str) -> None:
     assert ran.returncode == 2
     assert "a.dcm: its header has more than limits.header_items=399 items" in ran.stderr
     assert "give --limits header_items=NUMBER" in ran.stderr
+
+
+def test_a_deflated_header_of_many_empty_items(tmp_path: Path) -> None:
+    """Amid one of these pydicom takes whatever is raised for the end of the file."""
+    many = DataElement("ReferencedImageSequence", "SQ", [Dataset() for _ in range(3000)])
+    many.is_undefined_length = True
+    path = write_dicom(
+        tmp_path / "a.dcm", np.zeros((4, 4), np.uint16), syntax=DeflatedExplicitVRLittleEndian,
+        ReferencedImageSequence=many,
+    )  # fmt: skip
+    build = ("build", path, "--jobs", "1", "--limits")
+    assert run_here(*build, "header_items=3000", tmp_path / "cache").returncode == 0
+    ran = run_here(*build, "header_items=2999", tmp_path / "other")
+    assert ran.returncode == 2
+    assert "a.dcm: its header has more than limits.header_items=2999 items" in ran.stderr
 
 
 def test_sequences_in_each_other(tmp_path: Path) -> None:
