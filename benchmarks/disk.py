@@ -2,6 +2,7 @@
 
 The plain way: one thread, 4 MiB at a time past the page cache (O_DIRECT), fdatasync once a shard of
 128 MiB. All ways take turns; figures are the medians of what they take by the plain way, of rounds.
+The disk takes more from large pages of memory, in which ShardWriter has its buffers.
 Run: python -m benchmarks.disk [--mib 1024] [--rounds 5]
 """
 
@@ -22,25 +23,26 @@ import numpy as np
 
 from benchmarks.figures import Figure, arguments, least, plain, tell
 from dicom2cache.planning.arrays import array_spec
+from dicom2cache.sources.system import memory
 from dicom2cache.store.shards import Chunk, ShardWriter
 
 _SHARD = 128 << 20
 _SOME = os.urandom(1 << 16)
 
 
-def _memory(size: int) -> mmap.mmap:
-    found = mmap.mmap(-1, size)
+def _memory(size: int, large: bool) -> mmap.mmap:
+    found = memory(size) if large else mmap.mmap(-1, size)
     found[:] = _SOME * (size // len(_SOME))
     return found
 
 
 def _shard(
     path: Path, block: int = 4 << 20, depth: int = 1, reserve: bool = False, direct: bool = True,
-    later: Callable[[Callable[[], None]], object] | None = None,
+    large: bool = False, later: Callable[[Callable[[], None]], object] | None = None,
 ) -> None:  # fmt: skip
     """One shard: `depth` writes at once; `later` takes the call that syncs it, else it is made."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | (os.O_DIRECT if direct else 0)
-    file, data = os.open(path, flags, 0o644), _memory(block)
+    file, data = os.open(path, flags, 0o644), _memory(block, large)
     if reserve:
         os.posix_fallocate(file, 0, _SHARD)
 
@@ -98,9 +100,11 @@ def _by_shard_writer(path: Path) -> None:
         writer.finish()
 
 
-_PLAIN, _OURS = "the plain way", "`ShardWriter`, frames made in its memory"
+_PLAIN, _LARGE = "the plain way", "the plain way, from large pages"
+_OURS = "`ShardWriter`, frames made in its memory"
 _WAYS: dict[str, Callable[[Path, int], None]] = {
     _PLAIN: partial(_one_by_one, _shard),
+    _LARGE: partial(_one_by_one, partial(_shard, large=True)),
     _OURS: partial(_one_by_one, _by_shard_writer),
     "two writes at once": partial(_one_by_one, partial(_shard, depth=2)),
     "four writes at once": partial(_one_by_one, partial(_shard, depth=4)),
@@ -131,14 +135,15 @@ def main() -> None:
     speed = count * _SHARD / statistics.median(seconds[_PLAIN]) / 1e9
     figures = [plain(f"what the disk takes in {_PLAIN}", speed, unit="GB/s")]
     for name in list(_WAYS)[1:]:
-        shares = [a / b for a, b in zip(seconds[_PLAIN], seconds[name], strict=True)]
-        figures.append(_held(name, statistics.median(shares)))
+        against = (_PLAIN, _LARGE) if name == _OURS else (_PLAIN,)
+        figures += [_share(name, other, seconds) for other in against]
     tell("disk", "make bench-disk", figures, asked.keep)
 
 
-def _held(name: str, share: float) -> Figure:
-    what = f"{name}: speed by that of {_PLAIN}"
-    return least(what, share, 0.9) if name == _OURS else plain(what, share)
+def _share(name: str, other: str, seconds: dict[str, list[float]]) -> Figure:
+    shares = [a / b for a, b in zip(seconds[other], seconds[name], strict=True)]
+    what, found = f"{name}: speed by that of {other}", statistics.median(shares)
+    return least(what, found, 0.9) if name == _OURS else plain(what, found)
 
 
 if __name__ == "__main__":
