@@ -65,7 +65,7 @@ def groups_without_number(folder: Path) -> None:
 
 
 def samples_that_are_not_there(folder: Path) -> None:
-    for k, (channels, samples) in enumerate(((65535, 2**31 - 1), (1, 2**32 - 1), (0, 0))):
+    for k, (channels, samples) in enumerate(((20000, 2**31 - 1), (1, 2**32 - 1), (0, 0))):
         group = _group(channels, samples, bytes(64))
         write_waveform(folder / f"{k}.dcm", [group], SeriesInstanceUID=uid(f"samples {k}"))
     deflated = "1.2.840.10008.1.2.1.99"
